@@ -1,0 +1,43 @@
+# make run           the demo: private broker, simulated machines, Andon between them
+# make run SITE=x    the site config/sites/x.toml, with its own broker and machines
+# make test          all tests (starts the brokers and databases they need)
+# make check         formatting, lints and docs, warnings as errors
+# make bench         speed against mosquitto_sub; takes some minutes
+
+.PHONY: run test check bench fmt clean
+SITE ?=
+
+run:
+	@scripts/setup.sh build
+	cargo build --release --locked
+ifeq ($(SITE),)
+	@scripts/demo.sh target/release/andon
+else
+	target/release/andon --site $(SITE) run
+endif
+
+test:
+	@scripts/setup.sh test
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked --all-features --no-fail-fast; \
+	else \
+		cargo test --locked --all-features --no-fail-fast; \
+	fi
+
+check:
+	@scripts/setup.sh build
+	cargo fmt --check
+	cargo clippy --locked --all-features --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --document-private-items
+
+bench:
+	@scripts/setup.sh test
+	cargo build --release --locked
+	cargo bench --locked --bench drain
+
+fmt:
+	cargo fmt
+
+clean:
+	cargo clean
+	rm -rf data/demo

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs the system parts that the build and the tests need, if they are missing. Does nothing when all is there.
+# Without root, sudo or apt it says precisely what to install, and fails.
+#   scripts/setup.sh build   what the build and `make run` need
+#   scripts/setup.sh test    that, and what the tests need
+set -euo pipefail
+what=${1:-test}
+
+missing=()
+need_program() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing+=("$2"); }
+need_library() { pkg-config --exists "$1" 2>/dev/null || missing+=("$2"); }
+
+need_program cc gcc
+need_program cmake cmake
+need_program pkg-config pkg-config
+need_library openssl libssl-dev
+need_library libpq libpq-dev
+need_program mosquitto mosquitto
+if [ "$what" = test ]; then
+    need_program mosquitto_sub mosquitto-clients
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "setup: no cargo found. Install Rust (rustup, or the distribution's rustc 1.89 or later) and try again." >&2
+    exit 1
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        as_root=(sudo)
+    else
+        echo "setup: please install as root:  apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: no apt-get here. Please install what these Debian packages hold: ${missing[*]}" >&2
+    exit 1
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# The packages' own services are not wanted: everything here starts private ones on free ports.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"

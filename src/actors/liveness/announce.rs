@@ -1,0 +1,59 @@
+//! The status message of a machine.
+
+use serde::Serialize;
+
+use super::tracker::View;
+use crate::actors::mqtt::StatusMessage;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    machine_id: &'a str,
+    status: &'static str,
+    since: String,
+    last_seen: Option<String>,
+    reason: Option<&'static str>,
+}
+
+/// The retained message that says a machine's status, on `<prefix>/machine/<id>/status`; `None` for an expected
+/// machine that is still given time. `prefix` is `<publish_prefix>/<site>`.
+pub fn status_message(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
+    let (status, since) = (view.recorded?, view.status_since?);
+    let body = Body {
+        machine_id: view.machine_id.as_str(),
+        status: status.as_str(),
+        since: since.to_string(),
+        last_seen: view.last_seen.map(|at| at.to_string()),
+        reason: view.reason.map(|reason| reason.as_str()),
+    };
+    let payload = serde_json::to_vec(&body).expect("strings only, which always serialise");
+    let topic = format!("{prefix}/machine/{}/status", topic_level(view.machine_id.as_str()));
+    Some(StatusMessage { topic, payload })
+}
+
+/// A machine id as one level of a topic: `/ + # %` and control characters percent-encoded (as their UTF-8 bytes).
+fn topic_level(machine_id: &str) -> String {
+    let mut level = String::with_capacity(machine_id.len());
+    for character in machine_id.chars() {
+        if matches!(character, '/' | '+' | '#' | '%') || character.is_control() {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                level.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            level.push(character);
+        }
+    }
+    level
+}
+
+#[cfg(test)]
+mod tests {
+    use super::topic_level;
+
+    #[test]
+    fn what_would_split_or_match_a_topic_is_percent_encoded() {
+        assert_eq!(topic_level("a/b+c#d%e"), "a%2Fb%2Bc%23d%25e");
+        assert_eq!(topic_level("presse 7 ä"), "presse 7 ä");
+        assert_eq!(topic_level("x\u{85}y"), "x%C2%85y");
+    }
+}

@@ -1,0 +1,441 @@
+//! The liveness actor: who is on the floor.
+//!
+//! Owns the [`tracker`] (a pure state machine) and what it still has to tell ([`outbox`]). Receives [`Recover`], [`Observe`],
+//! [`TakeTransitions`] and [`TransitionsRecorded`] from the parser and [`LinkChanged`] from the mqtt actor. Sends
+//! `TransitionsPending` to the parser, `PublishStatuses` and `ProveLink` to the mqtt actor.
+//!
+//! Invariants
+//! - L1 It knows nothing before [`Recover`]: a restarted incarnation says so, and the parser lets it begin again from the
+//!   database's state and the records after it.
+//! - L2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
+//! - L3 No transition by silence without proof that the link was alive (rule T2 of the tracker): if no message brings it,
+//!   a round trip of our own is asked for.
+//! - L4 Statuses are published in order per machine, whether or not the database is there; what could not be published
+//!   stays queued.
+
+pub mod announce;
+mod outbox;
+pub mod tracker;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use slog::{Logger, debug, o, warn};
+
+pub use self::tracker::{MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
+
+use self::outbox::{StatusOutbox, TransitionOutbox};
+use self::tracker::{KnownMachine, Tracker};
+use super::mqtt::{ProveLink, PublishStatuses, TellLink};
+use super::parser::TransitionsPending;
+use super::failpoint::failpoint;
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::wire::Wire;
+use crate::clock::{Mono, mono_now, wall_now};
+use crate::domain::{Seq, Transition};
+use crate::metrics::Metrics;
+use crate::store::MachineRow;
+
+/// How often deadlines are looked at; a transition by silence is noticed within this and a round trip to the broker.
+const TICK: Duration = Duration::from_millis(200);
+/// Status messages handed to the mqtt actor at once.
+const PUBLISH_MAX: usize = 500;
+/// Longest wait for these to be acknowledged.
+const PUBLISH_ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// Begin from this state.
+#[derive(Debug, Message)]
+#[rtype(result = "Recovered")]
+pub struct Recover {
+    /// The machines as the database knows them, after all records up to `after`.
+    pub machines: Vec<MachineRow>,
+    /// The committed position.
+    pub after: Seq,
+    /// The database is away and the past unknown: watch and publish, record nothing.
+    pub provisional: bool,
+}
+
+/// Where liveness stands.
+#[derive(Debug, Clone, Copy, actix::MessageResponse)]
+pub struct Recovered {
+    /// Records up to here have been looked at.
+    pub observed_upto: Seq,
+    /// Transitions that wait to be recorded.
+    pub transitions_pending: usize,
+}
+
+/// All sightings of the records up to `upto`, in order.
+#[derive(Debug, Message)]
+#[rtype(result = "Observed")]
+pub struct Observe {
+    /// Of records that have not been observed before.
+    pub sightings: Vec<Sighting>,
+    /// Every record up to here has been looked at.
+    pub upto: Seq,
+    /// The link was alive then or later, and every record received before then has been looked at.
+    pub proven_until: Option<Mono>,
+}
+
+/// The answer to [`Observe`].
+#[derive(Debug, Clone, Copy, actix::MessageResponse)]
+pub enum Observed {
+    /// They are taken into account.
+    Seen {
+        /// Transitions that wait to be recorded.
+        transitions_pending: usize,
+    },
+    /// This incarnation knows nothing yet (L1).
+    NotRecovered,
+}
+
+/// Asks for the oldest transitions that are not recorded.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "TakenTransitions")]
+pub struct TakeTransitions {
+    /// At most so many.
+    pub count_max: usize,
+}
+
+/// Transitions to record.
+#[derive(Debug, actix::MessageResponse)]
+pub struct TakenTransitions {
+    /// In order.
+    pub transitions: Vec<Transition>,
+    /// For [`TransitionsRecorded`]; 0 if there are none.
+    pub upto: u64,
+}
+
+/// Fact: transitions are in the database.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TransitionsRecorded {
+    /// As in [`TakenTransitions`].
+    pub upto: u64,
+}
+
+/// Fact from the mqtt actor: the broker link came up, with every subscription granted, or went down.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct LinkChanged {
+    /// Which.
+    pub up: bool,
+    /// When.
+    pub at: Moment,
+    /// The newest record in the journal at that moment.
+    pub appended: Seq,
+}
+
+/// What the actor needs beside its lifeline.
+#[derive(Clone)]
+pub struct LivenessOptions {
+    /// The rules.
+    pub tracker: TrackerOptions,
+    /// `<publish_prefix>/<site>`; `None`: publish nothing.
+    pub topic_prefix: Option<String>,
+    /// Records up to here were received before this process began.
+    pub received_before: Seq,
+}
+
+/// The actor's way to the others.
+#[derive(Clone)]
+pub struct LivenessWires {
+    /// Told that there is something to record.
+    pub parser: Wire<TransitionsPending>,
+    /// Publishes statuses.
+    pub publish: Wire<PublishStatuses>,
+    /// Proves the link.
+    pub prove: Wire<ProveLink>,
+    /// Tells whether the link is up.
+    pub link: Wire<TellLink>,
+}
+
+/// The actor.
+pub struct Liveness {
+    options: LivenessOptions,
+    wires: LivenessWires,
+    metrics: Arc<Metrics>,
+    lifeline: Lifeline,
+    logger: Logger,
+    tracker: Option<Tracker>,
+    provisional: bool,
+    link_up_since: Option<Moment>,
+    /// Links that ended, with the newest record of each, as long as records of before may still come.
+    ended_links: VecDeque<(Seq, Mono)>,
+    proven_until: Mono,
+    transitions: TransitionOutbox,
+    statuses: StatusOutbox,
+    publishing: bool,
+    overflow_told: bool,
+    given_up_told: u64,
+}
+
+impl Liveness {
+    /// A new incarnation, which knows nothing yet.
+    #[must_use]
+    pub fn new(
+        options: LivenessOptions,
+        wires: LivenessWires,
+        metrics: Arc<Metrics>,
+        lifeline: Lifeline,
+        logger: &Logger,
+    ) -> Self {
+        Self {
+            options,
+            wires,
+            metrics,
+            lifeline,
+            logger: logger.new(o!("component" => "liveness")),
+            tracker: None,
+            provisional: false,
+            link_up_since: None,
+            ended_links: VecDeque::new(),
+            proven_until: Mono::default(),
+            transitions: TransitionOutbox::default(),
+            statuses: StatusOutbox::default(),
+            publishing: false,
+            overflow_told: false,
+            given_up_told: 0,
+        }
+    }
+
+    fn recover(&mut self, recover: Recover) -> Recovered {
+        let begin_again = self.tracker.is_none() || self.provisional;
+        if begin_again {
+            let known = recover.machines.into_iter().filter_map(known_machine).collect();
+            let mut tracker = Tracker::new(self.options.tracker.clone(), known, recover.after);
+            if self.link_up_since.is_some() {
+                // Sight begins when the past is known, not when the link came up.
+                tracker.link_up(moment_now());
+            }
+            self.provisional = recover.provisional;
+            if !recover.provisional {
+                let ids = tracker.views().map(|view| view.machine_id.clone());
+                ids.for_each(|machine_id| self.statuses.push(machine_id));
+            }
+            debug!(self.logger, "recovered"; "provisional" => recover.provisional, "after" => recover.after.0);
+            self.tracker = Some(tracker);
+            self.transitions = TransitionOutbox::default();
+        }
+        let observed_upto = self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto);
+        Recovered { observed_upto, transitions_pending: self.transitions.len() }
+    }
+
+    fn observe(&mut self, observe: &Observe) -> Observed {
+        let now = mono_now();
+        let mut transitions = Vec::new();
+        for sighting in &observe.sightings {
+            let received = self.received_at(sighting.seq, now);
+            let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
+            transitions.extend(tracker.observe(sighting, received));
+        }
+        let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
+        tracker.looked_at(observe.upto);
+        if let Some(proven_until) = observe.proven_until {
+            self.proven_until = self.proven_until.max(proven_until);
+            tracker.advance(proven_until, &mut transitions);
+        }
+        while self.ended_links.front().is_some_and(|(newest, _)| *newest <= observe.upto) {
+            self.ended_links.pop_front();
+        }
+        self.on_transitions(transitions);
+        Observed::Seen { transitions_pending: self.transitions.len() }
+    }
+
+    /// An instant at which, or after which, a record was received, but not after its link ended.
+    fn received_at(&self, seq: Seq, now: Mono) -> Option<Mono> {
+        if seq <= self.options.received_before {
+            return None;
+        }
+        let link_of_it = self.ended_links.iter().find(|(newest, _)| seq <= *newest);
+        Some(link_of_it.map_or(now, |(_, ended_at)| *ended_at))
+    }
+
+    fn on_transitions(&mut self, transitions: Vec<Transition>) {
+        for transition in transitions {
+            debug!(self.logger, "machine status changed"; "machine_id" => transition.machine_id.as_str(),
+                "status" => transition.status.as_str(), "reason" => transition.reason.as_str());
+            self.statuses.push(transition.machine_id.clone());
+            if !self.provisional {
+                self.transitions.push(transition);
+            }
+        }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("liveness::tick") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        if let Some(tracker) = &mut self.tracker {
+            let due = tracker.next_deadline().filter(|deadline| *deadline <= mono_now());
+            if due.is_some_and(|deadline| deadline > self.proven_until) {
+                // Asked again at the next tick if it cannot be taken now.
+                let _next_tick = self.wires.prove.try_send(ProveLink);
+            }
+            let counts = tracker.counts();
+            self.metrics.machines_online.set(counts.online);
+            self.metrics.machines_offline.set(counts.offline);
+            self.metrics.machines_unknown.set(counts.unknown);
+            self.metrics.machines_never_seen.set(counts.never_seen);
+            if tracker.overflowed() && !self.overflow_told {
+                self.overflow_told = true;
+                warn!(self.logger, "more machines than liveness.machines_max: the readings of the others are stored, their status is \
+                    not watched"; "machines_max" => self.options.tracker.machines_max);
+            }
+        }
+        if self.transitions.given_up() > self.given_up_told {
+            self.given_up_told = self.transitions.given_up();
+            warn!(self.logger, "too many status changes wait for the database: the oldest are not recorded";
+                "given_up" => self.given_up_told);
+        }
+        if self.transitions.len() > 0 {
+            // The parser asks again by itself once it has heard of it.
+            let _next_tick = self.wires.parser.try_send(TransitionsPending);
+        }
+        self.publish(context);
+    }
+
+    /// Publishes what is out of date, a bounded part at a time.
+    fn publish(&mut self, context: &mut Context<Self>) {
+        let (Some(prefix), Some(tracker)) = (&self.options.topic_prefix, &self.tracker) else { return };
+        if self.publishing || self.link_up_since.is_none() || self.statuses.is_empty() {
+            return;
+        }
+        let machines = self.statuses.take(PUBLISH_MAX);
+        let messages: Vec<_> = machines
+            .iter()
+            .filter_map(|machine_id| tracker.status_of(machine_id.as_str()))
+            .filter_map(|view| announce::status_message(prefix, &view))
+            .collect();
+        let count = messages.len();
+        self.publishing = true;
+        let wire = self.wires.publish.clone();
+        let call = async move { wire.call(PublishStatuses(messages), PUBLISH_ANSWER_MAX).await };
+        context.spawn(call.into_actor(self).map(move |answer, liveness, context| {
+            liveness.publishing = false;
+            if answer == Ok(count) {
+                liveness.publish(context);
+            } else {
+                // Some may have arrived; saying the present status again is harmless.
+                liveness.statuses.put_back(machines);
+            }
+        }));
+    }
+}
+
+/// A row without `status_since` was not written by Andon; it says nothing that could be relied on.
+fn known_machine(row: MachineRow) -> Option<KnownMachine> {
+    Some(KnownMachine {
+        machine_id: row.machine_id,
+        status: row.status,
+        status_since: row.status_since?,
+        reason: None,
+        first_seen_at: row.first_seen_at,
+        last_seen_at: row.last_seen_at,
+    })
+}
+
+fn moment_now() -> Moment {
+    Moment { mono: mono_now(), wall: wall_now() }
+}
+
+impl Actor for Liveness {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("liveness::start") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        // If the mqtt actor is away it tells by itself when it is back.
+        let _told_later = self.wires.link.try_send(TellLink);
+        context.run_interval(TICK, Self::tick);
+    }
+}
+
+impl Handler<Recover> for Liveness {
+    type Result = Recovered;
+
+    fn handle(&mut self, recover: Recover, _: &mut Context<Self>) -> Recovered {
+        self.recover(recover)
+    }
+}
+
+impl Handler<Observe> for Liveness {
+    type Result = Observed;
+
+    fn handle(&mut self, observe: Observe, context: &mut Context<Self>) -> Observed {
+        if let Err(error) = failpoint("liveness::observe") {
+            self.lifeline.fail(error);
+            context.stop();
+            return Observed::NotRecovered;
+        }
+        let observed = self.observe(&observe);
+        self.publish(context);
+        observed
+    }
+}
+
+impl Handler<TakeTransitions> for Liveness {
+    type Result = TakenTransitions;
+
+    fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
+        let (transitions, upto) = self.transitions.oldest(take.count_max);
+        TakenTransitions { transitions, upto }
+    }
+}
+
+impl Handler<TransitionsRecorded> for Liveness {
+    type Result = ();
+
+    fn handle(&mut self, recorded: TransitionsRecorded, _: &mut Context<Self>) {
+        self.transitions.recorded(recorded.upto);
+    }
+}
+
+impl Handler<LinkChanged> for Liveness {
+    type Result = ();
+
+    fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
+        if let Some(tracker) = &mut self.tracker {
+            if changed.up {
+                tracker.link_up(changed.at);
+            } else {
+                tracker.link_down(changed.at);
+            }
+        }
+        if self.link_up_since.is_some() && !changed.up {
+            self.ended_links.push_back((changed.appended, changed.at.mono));
+        }
+        if self.link_up_since.is_some() != changed.up {
+            debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
+        }
+        self.link_up_since = changed.up.then_some(changed.at);
+    }
+}
+
+impl Handler<Heartbeat> for Liveness {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("liveness::handle") {
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+}
+
+impl Handler<StopChild> for Liveness {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("liveness::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.lifeline.finish();
+        context.stop();
+    }
+}

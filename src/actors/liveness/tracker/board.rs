@@ -1,0 +1,77 @@
+//! What the board shows of a machine.
+
+use std::time::Duration;
+
+use crate::domain::{MachineId, MachineStatus, Timestamp, TransitionReason};
+
+use super::machine::Machine;
+use super::sight::Sight;
+
+/// A machine's status as the board and the API show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BoardStatus {
+    /// It speaks, as far as we can see without a break.
+    Online,
+    /// It is silent, or gone by its last will, and we would have heard it.
+    Offline,
+    /// We cannot know: blind, or sight is back for less than its `offline_after`.
+    Unknown,
+    /// Expected, silent since the start, and never heard of before.
+    NeverSeen,
+}
+
+impl BoardStatus {
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Unknown => "unknown",
+            Self::NeverSeen => "never_seen",
+        }
+    }
+}
+
+/// One machine as the tracker knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View<'a> {
+    /// Which.
+    pub machine_id: &'a MachineId,
+    /// What the board shows.
+    pub status: BoardStatus,
+    /// The status of the newest transition, as the database has it or will have it, and as it is published;
+    /// `None` for an expected machine that has not spoken and is still given time.
+    pub recorded: Option<MachineStatus>,
+    /// Since when `recorded` holds.
+    pub status_since: Option<Timestamp>,
+    /// Why `recorded` holds; `None` if the database did not say.
+    pub reason: Option<TransitionReason>,
+    /// Its first message ever.
+    pub first_seen: Option<Timestamp>,
+    /// Its newest message.
+    pub last_seen: Option<Timestamp>,
+    /// How long it may be silent.
+    pub offline_after: Duration,
+}
+
+/// How many machines the board shows in which status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatusCounts {
+    /// [`BoardStatus::Online`].
+    pub online: u64,
+    /// [`BoardStatus::Offline`].
+    pub offline: u64,
+    /// [`BoardStatus::Unknown`].
+    pub unknown: u64,
+    /// [`BoardStatus::NeverSeen`].
+    pub never_seen: u64,
+}
+
+/// Rule T4.
+pub(super) fn status_of(machine: &Machine, sight: &Sight, patience_micros: u64) -> BoardStatus {
+    let Some(standing) = machine.standing() else { return BoardStatus::Unknown };
+    let seen = sight.covers(machine.evidence());
+    let silence_is_certain = standing != BoardStatus::Online && sight.grace_is_over(patience_micros);
+    if sight.is_open() && (seen || silence_is_certain) { standing } else { BoardStatus::Unknown }
+}

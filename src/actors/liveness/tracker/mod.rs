@@ -1,0 +1,423 @@
+//! Who is on the floor: the state machine behind every machine's status.
+//!
+//! It owns what is known about each machine and the deadlines. It receives records ([`Tracker::observe`]), the
+//! state of the broker link ([`Tracker::link_up`], [`Tracker::link_down`]) and proofs that the link was alive
+//! ([`Tracker::advance`]); it returns [`Transition`]s. It never reads a clock, never waits, never does I/O, and
+//! never forgets a machine.
+//!
+//! Rules, cited by asserts and tests:
+//! - **T1** A transition changes the recorded status: online and offline alternate. A message makes an offline or
+//!   unheard-of machine online (`first_seen` if it is its first ever, else `message`).
+//! - **T2** Silence is a fact only when it is proven: a machine falls silent at its deadline, and only if the link
+//!   was up from the start of the wait beyond the deadline, it is proven alive at the deadline or later, and
+//!   every record received before the proof has been looked at.
+//! - **T3** The deadline is `offline_after` past the machine's newest message; if sight was broken since then (link
+//!   down, hold, restart), `offline_after` past the moment sight came back. `occurred_at` is that message's
+//!   `received_at`, or that moment's wall time, plus `offline_after`, to the microsecond. The monotonic clock
+//!   decides, the wall clock only labels. `advance` emits in the order of the deadlines.
+//! - **T4** The board shows a status only while sight is open and the status was learned in the present stretch
+//!   of sight, or, for a machine recorded as offline, once sight is proven to have lasted `offline_after` without
+//!   a word from it. Otherwise it shows `unknown`. (DESIGN §5 says it of all machines, and it is true of all:
+//!   a machine that was offline may have come back where we could not see it. The recorded status does not
+//!   change by blindness, and makes no event.)
+//! - **T5** `occurred_at` grows strictly per machine: after a backward jump of the wall clock it is one microsecond
+//!   past the change before.
+//! - **T6** A last will makes a machine that is recorded as online offline at once. On any other machine it does
+//!   nothing. It is no sign of life.
+//! - **T7** An expected machine that the database does not know gets one `never_seen`, `offline_after` past the
+//!   moment sight began; a machine the database knows, never.
+//! - **T8** What a record does is a function of the state before it and the record alone. Records count once, in the
+//!   order of (seq, element); what is not past the newest one is ignored. A record from before this process that
+//!   is older than what the database knows of its machine (a journal restored from a copy) proves nothing.
+//! - **T9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
+//!
+//! Cost: a message of a known machine is one hash look-up and a few stores (see [`deadlines`]).
+
+mod board;
+mod deadlines;
+mod input;
+mod machine;
+mod packed;
+mod roster;
+mod sight;
+mod tally;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::domain::{MachineId, Seq, Timestamp, Transition};
+
+pub use self::board::{BoardStatus, StatusCounts, View};
+pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, TrackerOptions};
+pub use self::sight::Moment;
+
+use self::deadlines::Deadlines;
+use self::machine::{Change, Machine, Recorded};
+use self::roster::{Roster, Slot};
+use self::sight::Sight;
+use self::tally::Tally;
+
+/// How many sightings are looked up together; their machines fit into the processor's first cache.
+const LOOKED_UP_TOGETHER: usize = 64;
+
+/// Index of one of the distinct `offline_after` durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PatienceId(u32);
+
+/// The state machine of all machines of a site.
+#[derive(Debug)]
+pub struct Tracker {
+    roster: Roster,
+    deadlines: Deadlines,
+    sight: Sight,
+    tally: Tally,
+    /// The distinct `offline_after`, in microseconds; the first is the general one.
+    patiences: Vec<u64>,
+    /// Machines whose `offline_after` is not the general one.
+    own_patience: HashMap<MachineId, PatienceId>,
+    machines_max: usize,
+    /// The newest record looked at, and its element (T8).
+    looked_at: (Seq, u32),
+    /// The newest receipt observed, or deadline passed.
+    newest_evidence: Option<Mono>,
+    untracked_sightings: u64,
+    /// Kept for its memory.
+    slots: Vec<Option<Slot>>,
+}
+
+impl Tracker {
+    /// A tracker that is blind until [`Self::link_up`].
+    ///
+    /// `known` is the state after all records up to `position` (the committed position of the journal), and
+    /// possibly some transitions by silence after them.
+    #[must_use]
+    pub fn new(options: TrackerOptions, known: Vec<KnownMachine>, position: Seq) -> Self {
+        let (patiences, own_patience) = distinct_patiences(&options);
+        let mut tracker = Self {
+            roster: Roster::with_capacity(known.len()),
+            deadlines: Deadlines::new(),
+            sight: Sight::default(),
+            tally: Tally::new(&patiences),
+            patiences,
+            own_patience,
+            machines_max: options.machines_max,
+            looked_at: (position, u32::MAX),
+            newest_evidence: None,
+            untracked_sightings: 0,
+            slots: Vec::with_capacity(LOOKED_UP_TOGETHER),
+        };
+        for row in known {
+            tracker.add_known(row);
+        }
+        let mut expected: Vec<MachineId> =
+            options.machines.into_iter().filter(|(_, rule)| rule.expected).map(|(id, _)| id).collect();
+        expected.sort_unstable();
+        for machine_id in expected {
+            if tracker.roster.find(machine_id.as_str()).is_none() {
+                let machine = Machine::unheard_of(tracker.patience_for(&machine_id));
+                tracker.add_machine(machine_id, machine);
+            }
+        }
+        tracker
+    }
+
+    /// Sight begins anew at `now`: the link came up, or catching up after a start has ended (T3). Called while
+    /// sight is open it means that there was a break. Give the instant of the event itself, not of the call.
+    pub fn link_up(&mut self, now: Moment) {
+        self.sight.open(now);
+        self.tally.uncover_all();
+        if self.sight.covers(self.newest_evidence) {
+            // Records from after `now` were observed before we heard of the link.
+            self.recount();
+        }
+    }
+
+    /// Sight ends at `now`: the link went down, or is about to be given up. Deadlines at or after `now` are void (T2).
+    pub fn link_down(&mut self, now: Moment) {
+        self.sight.close(now.mono);
+    }
+
+    /// Looks at one sighting. The transition, if there is one, depends on the state and the sighting alone (T8).
+    ///
+    /// `received` is when the record was received, or any later instant up to now, but not past a later
+    /// `link_down`; `None` if that was before this process began. It must not decrease from record to record.
+    pub fn observe(&mut self, sighting: &Sighting, received: Option<Mono>) -> Option<Transition> {
+        let slot = self.roster.find(sighting.machine_id.as_str());
+        self.observe_at(slot, sighting, received)
+    }
+
+    /// [`Self::observe`] for each of `sightings` in turn; the transitions are appended to `out`. Costs much less
+    /// than one at a time when there are many machines.
+    pub fn observe_all(&mut self, sightings: &[Sighting], received: Option<Mono>, out: &mut Vec<Transition>) {
+        for group in sightings.chunks(LOOKED_UP_TOGETHER) {
+            let mut slots = std::mem::take(&mut self.slots);
+            self.roster.find_all(group.iter().map(|sighting| sighting.machine_id.as_str()), &mut slots);
+            for (sighting, slot) in group.iter().zip(&slots) {
+                // A machine that was not there may have been added by a sighting just before.
+                let slot = slot.or_else(|| self.roster.find(sighting.machine_id.as_str()));
+                out.extend(self.observe_at(slot, sighting, received));
+            }
+            self.slots = slots;
+        }
+    }
+
+    fn observe_at(
+        &mut self,
+        slot: Option<Slot>,
+        sighting: &Sighting,
+        received: Option<Mono>,
+    ) -> Option<Transition> {
+        let place = (sighting.seq, sighting.element);
+        if place <= self.looked_at {
+            return None;
+        }
+        self.looked_at = place;
+        self.newest_evidence = self.newest_evidence.max(received);
+        match (slot, sighting.kind) {
+            (Some(slot), _) => self.observe_tracked(slot, sighting, received),
+            (None, SightingKind::LastWill) => None,
+            (None, SightingKind::Message) if self.roster.len() >= self.machines_max => {
+                self.untracked_sightings = self.untracked_sightings.saturating_add(1);
+                None
+            }
+            (None, SightingKind::Message) => {
+                let machine = Machine::unheard_of(self.patience_for(&sighting.machine_id));
+                let slot = self.add_machine(sighting.machine_id.clone(), machine);
+                self.observe_tracked(slot, sighting, received)
+            }
+        }
+    }
+
+    /// Every record up to `upto` has been looked at, whether or not it had a sighting.
+    pub fn looked_at(&mut self, upto: Seq) {
+        self.looked_at = self.looked_at.max((upto, u32::MAX));
+    }
+
+    /// Appends the transitions of all deadlines that have passed for certain, in their order.
+    ///
+    /// At `proven_until`, or later, the link was alive, and every record received before `proven_until` has been
+    /// observed. Only the part before the last `link_down` counts (T2).
+    pub fn advance(&mut self, proven_until: Mono, out: &mut Vec<Transition>) {
+        let Some(horizon) = self.sight.prove(proven_until) else { return };
+        while let Some((at, slot)) = self.pop_due(horizon) {
+            debug_assert!(at <= horizon, "T2: a deadline fires only when it is proven to have passed");
+            out.push(self.fall_silent(slot));
+        }
+    }
+
+    /// The earliest instant up to which a proof would make a difference: a machine that stays silent falls
+    /// silent, or one that is recorded as offline is confirmed on the board. `None` while blind, and if there
+    /// is nothing to wait for. Meant to be asked once a tick, not once a message.
+    pub fn next_deadline(&mut self) -> Option<Mono> {
+        if !self.sight.is_open() {
+            return None;
+        }
+        let Self { deadlines, roster, sight, patiences, .. } = self;
+        let silence = deadlines.earliest(|slot| real_deadline(roster.get_mut(slot), sight, patiences));
+        let confirmations = self.tally.unconfirmed(&self.sight);
+        confirmations.filter_map(|patience_micros| self.sight.grace_end(patience_micros)).chain(silence).min()
+    }
+
+    /// What is known about one machine.
+    #[must_use]
+    pub fn status_of(&self, machine_id: &str) -> Option<View<'_>> {
+        self.roster.find(machine_id).map(|slot| self.view(self.roster.id(slot), self.roster.get(slot)))
+    }
+
+    /// All tracked machines, in no meaningful order.
+    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
+        self.roster.iter().map(|(machine_id, machine)| self.view(machine_id, machine))
+    }
+
+    /// How many machines the board shows in which status; costs the same for any number of machines.
+    #[must_use]
+    pub fn counts(&self) -> StatusCounts {
+        self.tally.counts(&self.sight)
+    }
+
+    /// The newest record looked at.
+    #[must_use]
+    pub fn observed_upto(&self) -> Seq {
+        self.looked_at.0
+    }
+
+    /// Since when sight is unbroken; `None` while blind.
+    #[must_use]
+    pub fn sight_since(&self) -> Option<Moment> {
+        self.sight.since().filter(|_| self.sight.is_open())
+    }
+
+    /// Sightings of machines that are not tracked because of `machines_max` (T9).
+    #[must_use]
+    pub fn untracked_sightings(&self) -> u64 {
+        self.untracked_sightings
+    }
+
+    /// Whether there are machines that are not tracked because of `machines_max` (T9).
+    #[must_use]
+    pub fn overflowed(&self) -> bool {
+        self.untracked_sightings > 0
+    }
+
+    fn observe_tracked(
+        &mut self,
+        slot: Slot,
+        sighting: &Sighting,
+        received: Option<Mono>,
+    ) -> Option<Transition> {
+        let machine = self.roster.get_mut(slot);
+        let is_message = sighting.kind == SightingKind::Message;
+        if received.is_none() && machine.has_outlived(sighting.received_at, is_message) {
+            return None;
+        }
+        let stays_online = is_message && machine.is_online();
+        if stays_online && self.sight.covers(machine.evidence()) == self.sight.covers(received) {
+            // The usual case: no count changes, and the deadline's entry comes up by itself.
+            let change = machine.speak(sighting.received_at, received);
+            debug_assert_eq!(change, None, "T1: a message of an online machine is no change");
+            return None;
+        }
+        self.tally.remove(machine, &self.sight);
+        let change = match sighting.kind {
+            SightingKind::Message => machine.speak(sighting.received_at, received),
+            SightingKind::LastWill => machine.die(sighting.received_at, received),
+        };
+        self.tally.add(machine, &self.sight);
+        self.watch(slot);
+        change.map(|change| self.transition(slot, change))
+    }
+
+    fn pop_due(&mut self, horizon: Mono) -> Option<(Mono, Slot)> {
+        let Self { deadlines, roster, sight, patiences, .. } = self;
+        deadlines.pop_due(horizon, |slot| real_deadline(roster.get_mut(slot), sight, patiences))
+    }
+
+    fn fall_silent(&mut self, slot: Slot) -> Transition {
+        let machine = self.roster.get_mut(slot);
+        machine.armed = false;
+        let deadline = deadline_of(machine, &self.sight, &self.patiences);
+        let deadline = deadline.expect("T1: a deadline that is due belongs to a watched machine");
+        self.tally.remove(machine, &self.sight);
+        let change = machine.fall_silent(deadline.mono, deadline.wall);
+        self.newest_evidence = self.newest_evidence.max(Some(deadline.mono));
+        self.tally.add(machine, &self.sight);
+        self.transition(slot, change)
+    }
+
+    fn transition(&self, slot: Slot, change: Change) -> Transition {
+        Transition {
+            machine_id: self.roster.id(slot).clone(),
+            status: change.status,
+            previous_status: change.previous_status,
+            reason: change.reason,
+            occurred_at: change.occurred_at,
+            last_seen_at: change.last_seen_at,
+            seq: self.looked_at.0,
+        }
+    }
+
+    /// Makes sure that a machine whose silence matters has an entry among the deadlines.
+    fn watch(&mut self, slot: Slot) {
+        let machine = self.roster.get_mut(slot);
+        if machine.armed {
+            return;
+        }
+        if let Some(at) = real_deadline(machine, &self.sight, &self.patiences) {
+            self.deadlines.arm(at, slot);
+        }
+    }
+
+    fn add_known(&mut self, row: KnownMachine) {
+        let recorded = Recorded {
+            status: row.status,
+            status_since: row.status_since,
+            reason: row.reason,
+            first_seen: row.first_seen_at,
+            last_seen: row.last_seen_at,
+        };
+        let machine = Machine::known(recorded, self.patience_for(&row.machine_id));
+        self.add_machine(row.machine_id, machine);
+    }
+
+    fn add_machine(&mut self, machine_id: MachineId, machine: Machine) -> Slot {
+        self.tally.add(&machine, &self.sight);
+        let slot = self.roster.add(machine_id, machine);
+        self.watch(slot);
+        slot
+    }
+
+    fn patience_for(&self, machine_id: &MachineId) -> PatienceId {
+        self.own_patience.get(machine_id).copied().unwrap_or(PatienceId(0))
+    }
+
+    fn recount(&mut self) {
+        self.tally = Tally::new(&self.patiences);
+        for (_, machine) in self.roster.iter() {
+            self.tally.add(machine, &self.sight);
+        }
+    }
+
+    fn view<'a>(&self, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
+        let patience_micros = self.patiences[machine.patience().0 as usize];
+        View {
+            machine_id,
+            status: board::status_of(machine, &self.sight, patience_micros),
+            recorded: machine.recorded(),
+            status_since: machine.status_since(),
+            reason: machine.reason(),
+            first_seen: machine.first_seen(),
+            last_seen: machine.last_seen(),
+            offline_after: Duration::from_micros(patience_micros),
+        }
+    }
+}
+
+/// T3, as far as it is known today; evidence and sight can only move it to a later instant. `None`: the machine is
+/// offline.
+fn deadline_of(machine: &Machine, sight: &Sight, patiences: &[u64]) -> Option<Moment> {
+    if !machine.is_watched() {
+        return None;
+    }
+    let offline_after = patiences[machine.patience().0 as usize];
+    let from = match (machine.evidence(), machine.last_seen(), sight.since()) {
+        (Some(mono), Some(wall), Some(since)) if since.mono <= mono => Moment { mono, wall },
+        (_, _, Some(since)) => since,
+        // Never had sight: early, and never proven to have passed.
+        (evidence, _, None) => Moment { mono: evidence.unwrap_or_default(), wall: Timestamp::from_micros(0) },
+    };
+    let mono = Mono(from.mono.0.saturating_add(offline_after));
+    Some(Moment { mono, wall: from.wall.plus(Duration::from_micros(offline_after)) })
+}
+
+/// [`deadline_of`] for the deadlines: the machine's entry is armed for it, or is gone.
+fn real_deadline(machine: &mut Machine, sight: &Sight, patiences: &[u64]) -> Option<Mono> {
+    let deadline = deadline_of(machine, sight, patiences);
+    machine.armed = deadline.is_some();
+    deadline.map(|deadline| deadline.mono)
+}
+
+/// The distinct `offline_after` in microseconds, the general one first, and who has another one.
+fn distinct_patiences(options: &TrackerOptions) -> (Vec<u64>, HashMap<MachineId, PatienceId>) {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let general = micros(options.offline_after);
+    let mut patiences = vec![general];
+    let mut ids = HashMap::from([(general, PatienceId(0))]);
+    let mut own_patience = HashMap::new();
+    for (machine_id, rule) in &options.machines {
+        let Some(offline_after) = rule.offline_after.map(micros) else { continue };
+        let id = *ids.entry(offline_after).or_insert_with(|| {
+            patiences.push(offline_after);
+            PatienceId(u32::try_from(patiences.len() - 1).expect("there are fewer rules than 2^32"))
+        });
+        own_patience.insert(machine_id.clone(), id);
+    }
+    (patiences, own_patience)
+}

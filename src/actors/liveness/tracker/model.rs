@@ -1,0 +1,215 @@
+//! The slow, obvious tracker of the property tests. It keeps no deadlines and no counts: it goes through all machines
+//! and the history of the link each time.
+
+use std::time::Duration;
+
+use crate::domain::{MachineStatus, TransitionReason};
+
+use super::*;
+
+pub(super) const SECOND: u64 = 1_000_000;
+/// Silent after: general 15 s; some of their own, one longer than the wheel of deadlines.
+pub(super) const MACHINES: [(&str, Option<u64>, bool); 7] = [
+    ("a", None, false),
+    ("b", Some(3), false),
+    ("c", Some(100), false),
+    ("d", None, true),
+    ("e", Some(5), true),
+    ("f", None, false),
+    ("a machine with a rather long name, too long for an entry", Some(3), false),
+];
+const MACHINES_MAX: usize = 6;
+
+/// The tracker's options and the model's.
+pub(super) fn options() -> TrackerOptions {
+    let machines = MACHINES
+        .iter()
+        .map(|(name, own, expected)| {
+            let rule = MachineRule { offline_after: own.map(Duration::from_secs), expected: *expected };
+            (MachineId::parse(name).expect("a valid id"), rule)
+        })
+        .collect();
+    TrackerOptions { offline_after: Duration::from_secs(15), machines, machines_max: MACHINES_MAX }
+}
+
+/// One machine as the model sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) name: MachineId,
+    pub(super) recorded: Option<(MachineStatus, Timestamp)>,
+    pub(super) first_seen: Option<Timestamp>,
+    pub(super) last_seen: Option<Timestamp>,
+    /// When this process received its newest message, or learned otherwise that `recorded` holds.
+    learned: Option<u64>,
+    untouched: bool,
+}
+
+impl Known {
+    pub(super) fn new(name: MachineId) -> Self {
+        Self { name, recorded: None, first_seen: None, last_seen: None, learned: None, untouched: false }
+    }
+
+    pub(super) fn status(&self) -> Option<MachineStatus> {
+        self.recorded.map(|(status, _)| status)
+    }
+
+    fn offline_after(&self) -> u64 {
+        let rule = MACHINES.iter().find(|(name, _, _)| *name == self.name.as_str());
+        rule.and_then(|(_, own, _)| *own).unwrap_or(15) * SECOND
+    }
+
+    fn change(
+        &mut self,
+        status: MachineStatus,
+        reason: TransitionReason,
+        at: Timestamp,
+        seq: Seq,
+    ) -> Transition {
+        let at = self.recorded.map_or(at, |(_, since)| at.max(Timestamp::from_micros(since.as_micros() + 1)));
+        let previous_status = self.status();
+        self.recorded = Some((status, at));
+        Transition {
+            machine_id: self.name.clone(),
+            status,
+            previous_status,
+            reason,
+            occurred_at: at,
+            last_seen_at: self.last_seen,
+            seq,
+        }
+    }
+}
+
+/// The slow, obvious tracker.
+pub(super) struct Model {
+    pub(super) machines: Vec<Known>,
+    /// Each time the link came up, and when it went down again.
+    pub(super) links: Vec<(Moment, Option<u64>)>,
+    pub(super) proven: u64,
+    pub(super) seen_upto: Seq,
+}
+
+impl Model {
+    pub(super) fn new(known: &[KnownMachine], position: Seq) -> Self {
+        let mut machines: Vec<Known> = known
+            .iter()
+            .map(|row| Known {
+                name: row.machine_id.clone(),
+                recorded: Some((row.status, row.status_since)),
+                first_seen: row.first_seen_at,
+                last_seen: row.last_seen_at,
+                learned: None,
+                untouched: true,
+            })
+            .collect();
+        for (name, _, expected) in MACHINES {
+            if expected && machines.iter().all(|machine| machine.name.as_str() != name) {
+                machines.push(Known::new(MachineId::parse(name).expect("a valid id")));
+            }
+        }
+        Self { machines, links: Vec::new(), proven: 0, seen_upto: position }
+    }
+
+    pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
+        if sighting.seq <= self.seen_upto {
+            return None;
+        }
+        self.seen_upto = sighting.seq;
+        let is_message = sighting.kind == SightingKind::Message;
+        if !self.machines.iter().any(|machine| machine.name == sighting.machine_id) {
+            if !is_message || self.machines.len() >= MACHINES_MAX {
+                return None;
+            }
+            self.machines.push(Known::new(sighting.machine_id.clone()));
+        }
+        let machine = self.machines.iter_mut().find(|machine| machine.name == sighting.machine_id)?;
+        let online = machine.status() == Some(MachineStatus::Online);
+        if received.is_none() && machine.untouched {
+            let since = machine.recorded.map(|(_, since)| since);
+            let newest_known =
+                if online && is_message { machine.last_seen } else { since.max(machine.last_seen) };
+            if Some(sighting.received_at) < newest_known {
+                return None;
+            }
+        }
+        if !is_message && !online {
+            return None;
+        }
+        machine.untouched = false;
+        machine.learned = machine.learned.max(received);
+        if !is_message {
+            let reason = TransitionReason::LastWill;
+            return Some(machine.change(MachineStatus::Offline, reason, sighting.received_at, sighting.seq));
+        }
+        machine.last_seen = Some(sighting.received_at);
+        let reason = match machine.first_seen {
+            None => TransitionReason::FirstSeen,
+            Some(_) => TransitionReason::Message,
+        };
+        machine.first_seen.get_or_insert(sighting.received_at);
+        (!online).then(|| machine.change(MachineStatus::Online, reason, sighting.received_at, sighting.seq))
+    }
+
+    fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
+        let (up, _) = self.links.last()?;
+        if machine.status() == Some(MachineStatus::Offline) {
+            return None;
+        }
+        let (mono, wall) = match (machine.learned, machine.last_seen) {
+            (Some(heard), Some(last_seen)) if heard >= up.mono.0 => (heard, last_seen),
+            _ => (up.mono.0, up.wall),
+        };
+        Some((mono + machine.offline_after(), wall.plus(Duration::from_micros(machine.offline_after()))))
+    }
+
+    pub(super) fn advance(&mut self, proven: u64) -> Vec<Transition> {
+        let Some((up, down)) = self.links.last().copied() else { return Vec::new() };
+        let certain = |at: u64| at <= proven && down.is_none_or(|down| at < down);
+        if certain(up.mono.0) {
+            self.proven = self.proven.max(down.map_or(proven, |down| proven.min(down - 1)));
+        }
+        let mut due: Vec<(u64, usize, Timestamp)> = Vec::new();
+        for (index, machine) in self.machines.iter().enumerate() {
+            if let Some((at, occurred_at)) = self.deadline(machine).filter(|(at, _)| certain(*at)) {
+                due.push((at, index, occurred_at));
+            }
+        }
+        due.sort_unstable();
+        let mut out = Vec::new();
+        for (at, index, occurred_at) in due {
+            let machine = &mut self.machines[index];
+            let reason = match machine.recorded {
+                Some(_) => TransitionReason::Silence,
+                None => TransitionReason::NeverSeen,
+            };
+            machine.learned = machine.learned.max(Some(at));
+            out.push(machine.change(MachineStatus::Offline, reason, occurred_at, self.seen_upto));
+        }
+        out
+    }
+
+    pub(super) fn shown(&self, machine: &Known) -> BoardStatus {
+        let Some((up, None)) = self.links.last() else { return BoardStatus::Unknown };
+        let seen = machine.learned.is_some_and(|learned| learned >= up.mono.0);
+        let waited = self.proven >= up.mono.0 + machine.offline_after();
+        match machine.status() {
+            Some(MachineStatus::Online) if seen => BoardStatus::Online,
+            Some(MachineStatus::Offline) if seen || waited => match machine.last_seen {
+                Some(_) => BoardStatus::Offline,
+                None => BoardStatus::NeverSeen,
+            },
+            _ => BoardStatus::Unknown,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let Some((up, None)) = self.links.last() else { return None };
+        let confirmation = |machine: &Known| {
+            let pending = machine.status() == Some(MachineStatus::Offline)
+                && self.shown(machine) == BoardStatus::Unknown;
+            pending.then(|| up.mono.0 + machine.offline_after())
+        };
+        let of = |machine: &Known| self.deadline(machine).map(|(at, _)| at).or_else(|| confirmation(machine));
+        self.machines.iter().filter_map(of).min()
+    }
+}

@@ -1,0 +1,76 @@
+//! The message callback: from paho's receive thread into the journal.
+//!
+//! It runs on paho's one receive thread, under its global lock, before the PUBACK of the message. It appends
+//! and returns; it never waits for anything but the disk, never calls into the client, never allocates for
+//! long. If the append fails it does not return at all (invariant M1 of [`super`]).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use fail::fail_point;
+use slog::{Logger, error};
+
+use super::pulse::{Beat, LinkPulse};
+use crate::actors::supervisor::panic_message_of_this_thread;
+use crate::clock::{mono_now, wall_now};
+use crate::domain::{Message, Qos};
+use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
+use crate::shutdown::halt;
+
+/// Everything the callback needs; shared by all clients the actor ever makes.
+pub struct Inlet {
+    /// Where messages go.
+    pub journal: Journal,
+    /// Proven by each message.
+    pub pulse: Arc<LinkPulse>,
+    /// Counts messages and bytes.
+    pub metrics: Arc<Metrics>,
+    /// Payloads are journaled up to one byte more than this, so that the parser can tell they are too large.
+    pub payload_bytes_max: usize,
+    /// For the line before a halt.
+    pub logger: Logger,
+}
+
+impl Inlet {
+    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
+    pub fn receive(&self, message: &paho_mqtt::Message) -> Result<(), String> {
+        let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(panic_message_of_this_thread()),
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
+            Ok(Ok(())) => survived,
+            Ok(Err(error)) => {
+                error!(self.logger, "a message could not be journaled and will not be acknowledged: stopping, the broker \
+                    keeps it; free the disk or repair it, then start again"; "error" => %error);
+                halt(1)
+            }
+            Err(_) => {
+                error!(self.logger, "the journal panicked and the message will not be acknowledged: stopping, the broker \
+                    keeps it"; "error" => panic_message_of_this_thread());
+                halt(1)
+            }
+        }
+    }
+
+    fn fail_point(&self) {
+        fail_point!("mqtt::callback");
+    }
+
+    fn append(&self, message: &paho_mqtt::Message) -> Result<(), JournalError> {
+        let payload = message.payload();
+        let kept = payload.len().min(self.payload_bytes_max + 1);
+        let seq = self.journal.append(&Message {
+            received_at: wall_now(),
+            qos: Qos::from_u8(message.qos() as u8).unwrap_or(Qos::ExactlyOnce),
+            retained: message.retained(),
+            topic: message.topic(),
+            payload: &payload[..kept],
+        })?;
+        self.pulse.prove(Beat { at: mono_now(), upto: seq });
+        self.metrics.messages_received.add(1);
+        self.metrics.bytes_received.add(payload.len() as u64);
+        Ok(())
+    }
+}

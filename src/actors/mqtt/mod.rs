@@ -1,0 +1,570 @@
+//! The mqtt actor: owns the broker link and lets messages into the journal.
+//!
+//! Receives [`SpaceChanged`] from the journal, [`LinkEnded`] from paho's callbacks, [`PublishStatuses`] and [`ProveLink`] from
+//! liveness. Sends [`LinkChanged`] to liveness and [`JournalGrew`](super::parser::JournalGrew) to the parser. A message never
+//! passes through this actor: the callback ([`inlet`]) appends it to the journal on paho's thread.
+//!
+//! Invariants
+//! - M1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
+//!   not return unless the append succeeded.
+//! - M2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
+//! - M3 "Link up" is said only when every filter is granted; otherwise silence would be mistaken for machines offline.
+//! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
+//! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while.
+//!
+//! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
+//! reason, then patience.
+
+pub mod inlet;
+pub mod link;
+pub mod pulse;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, error, info, o, warn};
+
+use self::inlet::Inlet;
+use self::link::{Link, LinkError, LinkOptions, ProtocolChoice};
+use self::pulse::{Beat, LinkPulse};
+use super::backoff::Backoff;
+use super::failpoint::failpoint;
+use super::liveness::{LinkChanged, Moment};
+use super::parser::JournalGrew;
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::wire::Wire;
+use crate::clock::{Mono, mono_now, wall_now};
+use crate::domain::{Qos, Seq, TopicFilter};
+use crate::journal::Space;
+use crate::metrics::Metrics;
+
+/// What the actor needs beside its lifeline.
+#[derive(Clone)]
+pub struct MqttOptions {
+    /// The broker.
+    pub link: LinkOptions,
+    /// Filters with the QoS to ask for; those of last wills included.
+    pub subscriptions: Vec<(TopicFilter, Qos)>,
+    /// First delay between attempts.
+    pub backoff_min: Duration,
+    /// Longest delay between attempts.
+    pub backoff_max: Duration,
+}
+
+/// The actor's way to the others.
+#[derive(Clone)]
+pub struct MqttWires {
+    /// Told when the link comes and goes.
+    pub liveness: Wire<LinkChanged>,
+    /// Told when the link was proven by a round trip.
+    pub parser: Wire<JournalGrew>,
+}
+
+/// Fact from the journal: there is room again, or there is none.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct SpaceChanged {
+    /// Whether Andon may be connected.
+    pub room: bool,
+}
+
+/// Fact from paho's callbacks: the link is gone.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct LinkEnded {
+    /// The broker's or the library's reason.
+    pub reason: String,
+}
+
+/// Fact from the callback: it panicked, after the message was journaled all the same.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+struct CallbackPanicked {
+    message: String,
+}
+
+/// One retained status message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusMessage {
+    /// Where to.
+    pub topic: String,
+    /// JSON.
+    pub payload: Vec<u8>,
+}
+
+/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has acknowledged,
+/// counted from the first; fewer than all if the link is down.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct PublishStatuses(pub Vec<StatusMessage>);
+
+/// Prove that the link is alive, by a round trip of our own.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ProveLink;
+
+/// Say again whether the link is up: a restarted liveness actor does not know.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TellLink;
+
+enum State {
+    /// Waits for a retry, or for room in the journal.
+    Down,
+    Connecting,
+    /// Connected, but a filter was refused and is asked for again later.
+    Restricted,
+    Up { since: Instant, since_mono: Mono },
+    Stopping,
+}
+
+/// The actor.
+pub struct Mqtt {
+    options: MqttOptions,
+    wires: MqttWires,
+    inlet: Arc<Inlet>,
+    pulse: Arc<LinkPulse>,
+    metrics: Arc<Metrics>,
+    lifeline: Lifeline,
+    logger: Logger,
+    link: Option<Rc<Link>>,
+    v5: bool,
+    state: State,
+    room: bool,
+    backoff: Backoff,
+    retry: Option<SpawnHandle>,
+    last_reason: Option<String>,
+    proving: bool,
+}
+
+impl Mqtt {
+    /// A new incarnation; `room` says whether the journal has room now.
+    #[must_use]
+    pub fn new(
+        options: MqttOptions,
+        wires: MqttWires,
+        inlet: Arc<Inlet>,
+        room: bool,
+        lifeline: Lifeline,
+        logger: &Logger,
+    ) -> Self {
+        let v5 = options.link.protocol != ProtocolChoice::V311;
+        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let (pulse, metrics) = (Arc::clone(&inlet.pulse), Arc::clone(&inlet.metrics));
+        let logger = logger.new(o!("component" => "mqtt"));
+        Self {
+            options,
+            wires,
+            inlet,
+            pulse,
+            metrics,
+            lifeline,
+            logger,
+            link: None,
+            v5,
+            state: State::Down,
+            room,
+            backoff,
+            retry: None,
+            last_reason: None,
+            proving: false,
+        }
+    }
+
+    fn connect(&mut self, context: &mut Context<Self>) {
+        self.retry = None;
+        if !matches!(self.state, State::Down) || !self.room {
+            return;
+        }
+        let link = match self.link(context) {
+            Ok(link) => link,
+            Err(error) => {
+                error!(self.logger, "giving up this incarnation"; "error" => %error);
+                self.lifeline.fail(error);
+                return context.stop();
+            }
+        };
+        self.state = State::Connecting;
+        let filters = self.options.subscriptions.clone();
+        let attempt = async move {
+            let session_present = link.connect().await?;
+            Ok((session_present, subscribe_all(&link, &filters).await))
+        };
+        context.spawn(attempt.into_actor(self).map(|outcome, actor, context| match outcome {
+            Ok((session_present, refused)) => actor.on_connected(session_present, refused, context),
+            Err(error) => actor.on_refused(error, context),
+        }));
+    }
+
+    /// The client of this incarnation; made anew when the protocol changes.
+    fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
+        if let Some(link) = &self.link {
+            return Ok(Rc::clone(link));
+        }
+        let link = Link::create(self.options.link.clone(), self.v5)?;
+        let inlet = Arc::clone(&self.inlet);
+        let actor = context.address();
+        link.client().set_message_callback(move |_, message| {
+            if let Some(message) = message
+                && let Err(message) = inlet.receive(&message)
+            {
+                actor.do_send(CallbackPanicked { message });
+            }
+        });
+        let actor = context.address();
+        link.client().set_connection_lost_callback(move |_| {
+            actor.do_send(LinkEnded { reason: "connection lost".to_owned() });
+        });
+        let actor = context.address();
+        link.client().set_disconnected_callback(move |_, properties, code| {
+            let detail = properties.get_string(paho_mqtt::PropertyCode::ReasonString);
+            let reason = match detail {
+                Some(detail) => format!("the broker ended the connection: {code} ({detail})"),
+                None => format!("the broker ended the connection: {code}"),
+            };
+            actor.do_send(LinkEnded { reason });
+        });
+        let link = Rc::new(link);
+        self.link = Some(Rc::clone(&link));
+        Ok(link)
+    }
+
+    fn on_connected(
+        &mut self,
+        session_present: bool,
+        refused: Vec<LinkError>,
+        context: &mut Context<Self>,
+    ) {
+        if !matches!(self.state, State::Connecting | State::Restricted) {
+            return;
+        }
+        if !self.link.as_ref().is_some_and(|link| link.is_connected()) {
+            return self.on_link_ended("connection lost while subscribing", context);
+        }
+        if let Some(first) = refused.first() {
+            self.state = State::Restricted;
+            self.complain(&first.to_string(), "a subscription was refused");
+            let delay = self.backoff.next_delay();
+            self.retry = Some(context.run_later(delay, Self::subscribe_again));
+            return;
+        }
+        info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
+            "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
+            "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
+        let lowered = |link: &Rc<Link>| {
+            self.options.subscriptions.iter().any(|(_, qos)| link.granted_at_most(*qos) < *qos)
+        };
+        if self.link.as_ref().is_some_and(lowered) {
+            warn!(self.logger, "QoS 2 is asked for as QoS 1, which loses nothing: with MQTT 3.1.1 the client library would lose a \
+                QoS 2 message if the process were killed between PUBREC and PUBREL");
+        }
+        self.last_reason = None;
+        self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
+        self.metrics.broker_connected.set(true);
+        self.tell_liveness(true, context);
+        self.announce(context);
+    }
+
+    fn subscribe_again(&mut self, context: &mut Context<Self>) {
+        let Some(link) = self.link.clone() else { return };
+        let filters = self.options.subscriptions.clone();
+        let attempt = async move { subscribe_all(&link, &filters).await };
+        context.spawn(
+            attempt.into_actor(self).map(|refused, actor, context| actor.on_connected(true, refused, context)),
+        );
+    }
+
+    fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
+        if !matches!(self.state, State::Connecting) {
+            return;
+        }
+        self.metrics.broker_failures.add(1);
+        self.state = State::Down;
+        if error == LinkError::ProtocolRefused && self.options.link.protocol == ProtocolChoice::Auto {
+            info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1");
+            self.v5 = false;
+            self.link = None;
+            return self.connect(context);
+        }
+        if matches!(error, LinkError::NoAnswer { .. }) {
+            // The library may still be at it; a fresh client is not.
+            self.link = None;
+        }
+        self.complain(&error.to_string(), "no connection to the broker");
+        self.retry_later(context);
+    }
+
+    /// One line for a reason that is new, none for its repetition.
+    fn complain(&mut self, reason: &str, what: &'static str) {
+        if self.last_reason.as_deref() != Some(reason) {
+            warn!(self.logger, "{}, trying again until it works", what; "uri" => &self.options.link.uri,
+                "client_id" => &self.options.link.client_id, "reason" => reason,
+                "backoff_max_s" => self.options.backoff_max.as_secs());
+            self.last_reason = Some(reason.to_owned());
+        }
+    }
+
+    fn on_link_ended(&mut self, reason: &str, context: &mut Context<Self>) {
+        if let State::Up { since, .. } = self.state
+            && since.elapsed() > self.options.backoff_max
+        {
+            self.backoff.reset();
+        }
+        let was_up = matches!(self.state, State::Up { .. });
+        self.state = State::Down;
+        if let Some(retry) = self.retry.take() {
+            context.cancel_future(retry);
+        }
+        if was_up {
+            self.metrics.broker_connected.set(false);
+            self.tell_liveness(false, context);
+        }
+        self.metrics.broker_failures.add(1);
+        self.complain(reason, "the link to the broker is down");
+        self.retry_later(context);
+    }
+
+    fn retry_later(&mut self, context: &mut Context<Self>) {
+        if self.room && self.retry.is_none() {
+            let delay = self.backoff.next_delay();
+            self.retry = Some(context.run_later(delay, Self::connect));
+        }
+    }
+
+    /// A change of the link must reach liveness, or it would judge on a false belief: tried until it is taken.
+    fn tell_liveness(&mut self, up: bool, context: &mut Context<Self>) {
+        let at = Moment { mono: mono_now(), wall: wall_now() };
+        let appended = self.inlet.journal.positions().appended;
+        if self.wires.liveness.try_send(LinkChanged { up, at, appended }).is_err() {
+            context.run_later(Duration::from_millis(50), move |actor, context| {
+                if matches!(actor.state, State::Up { .. }) == up {
+                    actor.tell_liveness(up, context);
+                }
+            });
+        }
+    }
+
+    fn announce(&mut self, context: &mut Context<Self>) {
+        if let (Some(link), Some(topic)) = (self.link.clone(), self.options.link.availability_topic.clone()) {
+            let attempt = async move { link.publish(&topic, b"online".to_vec(), true).await };
+            context.spawn(attempt.into_actor(self).map(|outcome, actor, _| {
+                if let Err(error) = outcome {
+                    warn!(actor.logger, "own availability not published"; "reason" => %error);
+                }
+            }));
+        }
+    }
+
+    fn leave(&mut self, context: &mut Context<Self>) {
+        let was_up = matches!(self.state, State::Up { .. });
+        self.state = State::Down;
+        if let Some(retry) = self.retry.take() {
+            context.cancel_future(retry);
+        }
+        if was_up {
+            self.metrics.broker_connected.set(false);
+            self.tell_liveness(false, context);
+        }
+        if let Some(link) = self.link.clone() {
+            context.wait(async move { link.disconnect().await }.into_actor(self));
+        }
+    }
+}
+
+async fn subscribe_all(link: &Link, filters: &[(TopicFilter, Qos)]) -> Vec<LinkError> {
+    let mut refused = Vec::new();
+    for (filter, qos) in filters {
+        if let Err(error) = link.subscribe(filter, *qos).await {
+            refused.push(error);
+        }
+    }
+    refused
+}
+
+impl Actor for Mqtt {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("mqtt::start") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        // An incarnation before this one may have ended without a word.
+        self.metrics.broker_connected.set(false);
+        self.metrics.holding.set(!self.room);
+        self.tell_liveness(false, context);
+        // The journal's news may come while no incarnation listens.
+        context.run_interval(Duration::from_secs(1), |actor, context| {
+            let room = matches!(actor.inlet.journal.stats().space, Space::Free);
+            actor.on_space(room, context);
+        });
+        if self.room {
+            self.connect(context);
+        } else {
+            warn!(self.logger, "the journal is full: not connecting, the broker keeps the messages");
+        }
+    }
+}
+
+impl Handler<LinkEnded> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, ended: LinkEnded, context: &mut Context<Self>) {
+        // News of an older connection may come late; the library knows the truth.
+        let connected = self.link.as_ref().is_some_and(|link| link.is_connected());
+        if matches!(self.state, State::Up { .. } | State::Restricted) && !connected {
+            self.on_link_ended(&ended.reason, context);
+        }
+    }
+}
+
+impl Handler<CallbackPanicked> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, panicked: CallbackPanicked, context: &mut Context<Self>) {
+        self.lifeline.fail(format!("the message callback panicked: {}", panicked.message));
+        context.stop();
+    }
+}
+
+impl Handler<SpaceChanged> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, changed: SpaceChanged, context: &mut Context<Self>) {
+        self.on_space(changed.room, context);
+    }
+}
+
+impl Mqtt {
+    fn on_space(&mut self, room: bool, context: &mut Context<Self>) {
+        if self.room == room || matches!(self.state, State::Stopping) {
+            return;
+        }
+        self.room = room;
+        self.metrics.holding.set(!room);
+        if room {
+            info!(self.logger, "the journal has room again, connecting");
+            self.backoff.reset();
+            self.connect(context);
+        } else {
+            warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room");
+            self.leave(context);
+        }
+    }
+}
+
+impl Handler<PublishStatuses> for Mqtt {
+    type Result = ResponseFuture<usize>;
+
+    fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseFuture<usize> {
+        let link = self.link.clone().filter(|_| matches!(self.state, State::Up { .. }));
+        Box::pin(async move {
+            let Some(link) = link else { return 0 };
+            // All are handed over at once; the library keeps their order.
+            let mut deliveries = Vec::with_capacity(publish.0.len());
+            for message in publish.0 {
+                let link = Rc::clone(&link);
+                deliveries.push(actix_rt::spawn(async move {
+                    link.publish(&message.topic, message.payload, true).await
+                }));
+            }
+            let mut acknowledged = 0;
+            for delivery in deliveries {
+                match delivery.await {
+                    Ok(Ok(())) => acknowledged += 1,
+                    _ => break,
+                }
+            }
+            acknowledged
+        })
+    }
+}
+
+impl Handler<ProveLink> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
+        let State::Up { since_mono, .. } = self.state else { return };
+        let Some(link) = self.link.clone() else { return };
+        let now = mono_now();
+        let Some(topic) = self.options.link.availability_topic.clone() else {
+            // Without a topic of our own the library's keep-alive is the only witness; it notices a dead link
+            // within one and a half intervals.
+            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(1.5));
+            let at = Mono(now.0.saturating_sub(noticed_within.0));
+            if at >= since_mono && link.is_connected() {
+                self.prove(at);
+            }
+            return;
+        };
+        if self.proving {
+            return;
+        }
+        self.proving = true;
+        let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
+        context.spawn(round_trip.into_actor(self).map(move |outcome, actor, _| {
+            actor.proving = false;
+            if outcome.is_ok() {
+                actor.prove(now);
+            }
+        }));
+    }
+}
+
+impl Handler<TellLink> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, _: TellLink, context: &mut Context<Self>) {
+        self.tell_liveness(matches!(self.state, State::Up { .. }), context);
+    }
+}
+
+impl Mqtt {
+    fn prove(&mut self, at: Mono) {
+        let upto: Seq = self.inlet.journal.positions().appended;
+        self.pulse.prove(Beat { at, upto });
+        // If the parser is away it looks at the pulse when it is back.
+        let _retried_by_liveness = self.wires.parser.try_send(JournalGrew);
+    }
+}
+
+impl Handler<Heartbeat> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("mqtt::handle") {
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+}
+
+impl Handler<StopChild> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("mqtt::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        let up = matches!(self.state, State::Up { .. });
+        self.state = State::Stopping;
+        let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
+        let farewell = async move {
+            let Some(link) = link else { return };
+            if let (true, Some(topic)) = (up, topic) {
+                let said = link.publish(&topic, b"offline".to_vec(), true);
+                // A broker that does not answer sends our last will instead.
+                let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
+            }
+            link.disconnect().await;
+        };
+        context.wait(farewell.into_actor(self).map(|(), actor, context| {
+            actor.metrics.broker_connected.set(false);
+            actor.lifeline.finish();
+            context.stop();
+        }));
+    }
+}

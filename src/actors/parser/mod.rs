@@ -1,0 +1,611 @@
+//! The parser actor: pulls records from the journal, turns them into rows and sightings, and is the one
+//! source of everything the writer gets.
+//!
+//! Receives [`JournalGrew`] (the journal has more to read, or the link was proven) and [`TransitionsPending`].
+//! Sends [`Observe`], [`TakeTransitions`] and [`Recover`] to liveness, [`Attach`] and [`CommitBatch`] to the writer.
+//! It carries no payload through a mailbox but the batch: *the journal is the mailbox*.
+//!
+//! Two positions move through the journal:
+//! - **storage**: up to where records are in the batch being built;
+//! - **lookout**: up to where liveness has seen the sightings.
+//!
+//! In step, one read serves both. While the database is away or slow the lookout runs ahead alone, keeps nothing, and those
+//! records are read again for storage.
+//!
+//! Invariants
+//! - P1 A batch covers a contiguous range of seqs that begins right after the position in the database.
+//! - P2 A batch is handed over only when liveness has seen its whole range (lookout ≥ batch.upto), and carries the transitions
+//!   that liveness has pending: what the database knows never runs ahead of what its events say.
+//! - P3 At most one batch is with the writer and one is being built; both are bounded in rows and bytes.
+//! - P4 Every element of a record ends as a reading, a rejection or control; every record moves the position.
+//!
+//! When the writer answers that its position is not the one expected, everything built is dropped and
+//! the parser attaches again: the journal still has it all.
+
+mod batch;
+mod sight;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, debug, error, info, o, warn};
+
+use self::batch::BatchBuilder;
+pub use self::sight::{LastWillRule, Sight};
+use super::liveness::{
+    Observe, Observed, Recover, Recovered, Sighting, TakeTransitions, TransitionsRecorded,
+};
+use super::mqtt::pulse::{Beat, LinkPulse};
+use super::failpoint::failpoint;
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::wire::{Wire, WireError};
+use super::writer::{Attach, Attached, CommitBatch, Committed, NotCommitted};
+use crate::clock::{Mono, wall_now};
+use crate::domain::{JournalId, Seq};
+use crate::journal::{Journal, JournalError, Reader};
+use crate::metrics::Metrics;
+use crate::payload::Outcome;
+
+/// Records read at once; bounds how long a handler runs.
+const READ_RECORDS_MAX: usize = 1024;
+/// Bytes read at once.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+/// A batch is full at this many payload bytes, whatever its rows.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Transitions in one batch.
+const BATCH_TRANSITIONS_MAX: usize = 4096;
+/// How long a busy writer is waited for before the lookout runs ahead of it.
+const WRITER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the database may be away at the start before liveness begins without its past.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for an answer of liveness; it only computes.
+const LIVENESS_ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Pause before something that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Fact: the journal has more to read, or there is a newer proof of the link.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct JournalGrew;
+
+/// Fact from liveness: there are transitions to record, even if no message follows.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TransitionsPending;
+
+/// What the actor needs beside its lifeline.
+#[derive(Clone)]
+pub struct ParserOptions {
+    /// Rows in a batch, at most.
+    pub batch_rows_max: usize,
+    /// What a message means.
+    pub sight: Arc<Sight>,
+}
+
+/// The actor's way to the others.
+#[derive(Clone)]
+pub struct ParserWires {
+    /// Sightings.
+    pub observe: Wire<Observe>,
+    /// Liveness begins again from the database's state.
+    pub recover: Wire<Recover>,
+    /// Transitions to record.
+    pub take_transitions: Wire<TakeTransitions>,
+    /// They are recorded.
+    pub transitions_recorded: Wire<TransitionsRecorded>,
+    /// The position in the database.
+    pub attach: Wire<Attach>,
+    /// Batches.
+    pub commit: Wire<CommitBatch>,
+}
+
+/// Where the parser stands towards the database.
+enum Store {
+    /// Nobody has been asked yet.
+    Unknown,
+    /// The writer answers as soon as the database does.
+    Attaching { since: Instant },
+    /// Batches can be committed.
+    Ready,
+}
+
+/// The batch that is with the writer.
+struct InFlight {
+    since: Instant,
+    upto: Seq,
+    transitions_upto: u64,
+}
+
+/// What the parser is waiting for; while it waits for liveness it reads nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Idle,
+    WithLiveness,
+    Paused,
+}
+
+/// The actor.
+pub struct Parser {
+    options: ParserOptions,
+    wires: ParserWires,
+    journal: Journal,
+    pulse: Arc<LinkPulse>,
+    metrics: Arc<Metrics>,
+    lifeline: Lifeline,
+    logger: Logger,
+    store: Store,
+    step: Step,
+    /// Liveness knows where it stands (from the database, or provisionally without it).
+    liveness_ready: bool,
+    liveness_provisional: bool,
+    storage: Reader,
+    lookout: Seq,
+    /// Only while the lookout runs ahead.
+    lookout_reader: Option<Reader>,
+    building: BatchBuilder,
+    in_flight: Option<InFlight>,
+    transitions_pending: usize,
+    /// A proof whose records have not all been looked at yet.
+    proof: Option<Beat>,
+    proof_told: Mono,
+    stopping: bool,
+    outcomes: Vec<Outcome>,
+}
+
+impl Parser {
+    /// A new incarnation; it finds out by itself where to go on.
+    #[must_use]
+    pub fn new(
+        options: ParserOptions,
+        wires: ParserWires,
+        journal: Journal,
+        pulse: Arc<LinkPulse>,
+        metrics: Arc<Metrics>,
+        lifeline: Lifeline,
+        logger: &Logger,
+    ) -> Self {
+        let building = BatchBuilder::new(Seq::ZERO, options.batch_rows_max, BATCH_BYTES_MAX);
+        Self {
+            storage: journal.reader(Seq::ZERO),
+            lookout: Seq::ZERO,
+            lookout_reader: None,
+            options,
+            wires,
+            journal,
+            pulse,
+            metrics,
+            lifeline,
+            logger: logger.new(o!("component" => "parser")),
+            store: Store::Unknown,
+            step: Step::Idle,
+            liveness_ready: false,
+            liveness_provisional: false,
+            building,
+            in_flight: None,
+            transitions_pending: 0,
+            proof: None,
+            proof_told: Mono::default(),
+            stopping: false,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Does the next thing there is to do; called after everything that happens.
+    fn pump(&mut self, context: &mut Context<Self>) {
+        if self.step != Step::Idle {
+            return;
+        }
+        match self.store {
+            Store::Unknown => self.attach(context),
+            Store::Attaching { since } => self.begin_without_database(since, context),
+            Store::Ready => {}
+        }
+        if self.step != Step::Idle || !self.liveness_ready {
+            return;
+        }
+        if let Err(error) = failpoint("parser::parse") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        if let Err(error) = self.advance(context) {
+            error!(self.logger, "the journal cannot be read"; "error" => %error);
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+
+    fn advance(&mut self, context: &mut Context<Self>) -> Result<(), JournalError> {
+        let behind = self.lookout > self.storage.position();
+        let ahead_alone = behind || (!self.may_build() && self.writer_is_slow());
+        if ahead_alone && self.look_out(context)? {
+            return Ok(());
+        }
+        if self.may_build() && self.build(context)? {
+            return Ok(());
+        }
+        if self.tell_proof(context) {
+            return Ok(());
+        }
+        self.hand_over(context);
+        Ok(())
+    }
+
+    fn may_build(&self) -> bool {
+        matches!(self.store, Store::Ready) && !self.building.is_full()
+    }
+
+    /// Sightings must not wait for a writer that is away or slow.
+    fn writer_is_slow(&self) -> bool {
+        match (&self.store, &self.in_flight) {
+            (Store::Ready, Some(in_flight)) => in_flight.since.elapsed() >= WRITER_PATIENCE,
+            (Store::Ready, None) => false,
+            _ => true,
+        }
+    }
+
+    /// Reads for liveness alone. `Ok(true)` if something was read.
+    fn look_out(&mut self, context: &mut Context<Self>) -> Result<bool, JournalError> {
+        let mut sightings = Vec::new();
+        let (options, outcomes) = (&self.options, &mut self.outcomes);
+        let reader = match self.lookout_reader.take().filter(|reader| reader.position() == self.lookout) {
+            Some(reader) => self.lookout_reader.insert(reader),
+            None => self.lookout_reader.insert(self.journal.reader(self.lookout)),
+        };
+        let read = reader.read(READ_RECORDS_MAX, READ_BYTES_MAX, &mut |record| {
+            options.sight.interpret(&record, outcomes, &mut sightings);
+        })?;
+        self.lookout = reader.position();
+        if read.records == 0 && read.gap.is_none() {
+            return Ok(false);
+        }
+        self.observe(sightings, context);
+        Ok(true)
+    }
+
+    /// Reads for the batch, and for liveness what it has not seen yet. `Ok(true)` if something was read.
+    fn build(&mut self, context: &mut Context<Self>) -> Result<bool, JournalError> {
+        let seen_upto = self.lookout;
+        let room = READ_RECORDS_MAX.min(self.building.rows_free());
+        let mut sightings = Vec::new();
+        let (options, outcomes, building) = (&self.options, &mut self.outcomes, &mut self.building);
+        let read = self.storage.read(room, READ_BYTES_MAX, &mut |record| {
+            let is_control = options.sight.interpret(&record, outcomes, &mut sightings);
+            building.add(&record, is_control, outcomes);
+        })?;
+        if let Some(gap) = read.gap {
+            warn!(self.logger, "records are missing from the journal and go into the database as a gap";
+                "from" => gap.from.0, "to" => gap.to.0, "reason" => gap.reason.as_str());
+            self.building.add_gap(gap, wall_now());
+        }
+        if read.records == 0 && read.gap.is_none() {
+            return Ok(false);
+        }
+        sightings.retain(|sighting| sighting.seq > seen_upto);
+        self.lookout = seen_upto.max(self.storage.position());
+        self.observe(sightings, context);
+        Ok(true)
+    }
+
+    /// Tells liveness of a newer proof of the link once every record before it has been looked at.
+    fn tell_proof(&mut self, context: &mut Context<Self>) -> bool {
+        if self.proof.is_none() {
+            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
+        }
+        let due = self.proof.is_some_and(|beat| beat.upto <= self.lookout);
+        if due {
+            self.observe(Vec::new(), context);
+        }
+        due
+    }
+
+    fn observe(&mut self, sightings: Vec<Sighting>, context: &mut Context<Self>) {
+        let upto = self.lookout;
+        if self.proof.is_none() {
+            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
+        }
+        let proven_until = match self.proof {
+            Some(beat) if beat.upto <= upto => {
+                self.proof = None;
+                self.proof_told = beat.at;
+                Some(beat.at)
+            }
+            _ => None,
+        };
+        self.step = Step::WithLiveness;
+        let wire = self.wires.observe.clone();
+        let call =
+            async move { wire.call(Observe { sightings, upto, proven_until }, LIVENESS_ANSWER_MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| {
+            parser.step = Step::Idle;
+            match answer {
+                Ok(Observed::Seen { transitions_pending }) => {
+                    parser.transitions_pending = transitions_pending;
+                    parser.pump(context);
+                }
+                Ok(Observed::NotRecovered) => parser.liveness_lost(context),
+                Err(error) => parser.liveness_away(error, context),
+            }
+        }));
+    }
+
+    /// Liveness was restarted: it has to begin again from the database's state.
+    fn liveness_lost(&mut self, context: &mut Context<Self>) {
+        self.liveness_ready = false;
+        self.proof_told = Mono::default();
+        self.proof = None;
+        self.transitions_pending = 0;
+        self.store = Store::Unknown;
+        self.pause(context);
+    }
+
+    fn liveness_away(&mut self, error: WireError, context: &mut Context<Self>) {
+        debug!(self.logger, "liveness does not answer"; "error" => %error);
+        // What it was told or not told cannot be known: let it say itself where it stands.
+        self.liveness_lost(context);
+    }
+
+    fn pause(&mut self, context: &mut Context<Self>) {
+        self.step = Step::Paused;
+        context.run_later(RETRY_PAUSE, |parser, context| {
+            if parser.step == Step::Paused {
+                parser.step = Step::Idle;
+                parser.pump(context);
+            }
+        });
+    }
+
+    /// Asks the writer for the position in the database; it answers when the database does.
+    fn attach(&mut self, context: &mut Context<Self>) {
+        if self.in_flight.is_some() {
+            return; // Its answer comes first; it may move the position.
+        }
+        self.store = Store::Attaching { since: Instant::now() };
+        let wire = self.wires.attach.clone();
+        let journal_id = self.journal.id();
+        let call = async move { wire.call(Attach { journal_id }, Duration::MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| match answer {
+            Ok(Ok(attached)) => parser.on_attached(attached, context),
+            // The writer is restarting, and this parser after it.
+            Ok(Err(_)) | Err(_) => {
+                parser.store = Store::Unknown;
+                parser.pause(context);
+            }
+        }));
+        context.run_later(RECOVERY_PATIENCE, |parser, context| parser.pump(context));
+    }
+
+    /// The database is away since the start: liveness begins without its past, so that no sighting waits for it.
+    fn begin_without_database(&mut self, since: Instant, context: &mut Context<Self>) {
+        if self.liveness_ready || since.elapsed() < RECOVERY_PATIENCE {
+            return;
+        }
+        info!(self.logger, "the database is away: watching the machines without their recorded past until it is back");
+        let after = self.journal.positions().committed;
+        self.recover(Recover { machines: Vec::new(), after, provisional: true }, context);
+    }
+
+    fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
+        if self.step == Step::WithLiveness {
+            // One question at a time; the answer of liveness comes soon.
+            context.run_later(Duration::from_millis(10), |parser, context| parser.on_attached(attached, context));
+            return;
+        }
+        let committed = attached.committed_seq;
+        let positions = self.journal.positions();
+        if committed > positions.appended {
+            return self.journal_is_behind(committed, context);
+        }
+        debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => positions.appended.0);
+        if let Err(error) = self.journal.commit(committed) {
+            warn!(self.logger, "the journal could not be trimmed"; "error" => %error);
+        }
+        self.storage = self.journal.reader(committed);
+        self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
+        self.store = Store::Ready;
+        let recover = Recover { machines: attached.machines, after: committed, provisional: false };
+        self.recover(recover, context);
+    }
+
+    /// The database knows more of this journal than the journal itself: it was restored from a copy. Its
+    /// seqs must not be used twice, so it goes on under a new name.
+    fn journal_is_behind(&mut self, committed: Seq, context: &mut Context<Self>) {
+        let appended = self.journal.positions().appended;
+        match self.journal.new_identity() {
+            Ok(journal_id) => warn!(self.logger, "the journal is older than the database's position in it (restored from a copy?): \
+                going on under a new journal id"; "committed" => committed.0, "appended" => appended.0,
+                "journal_id" => %journal_id),
+            Err(error) => {
+                error!(self.logger, "the journal cannot take a new id"; "error" => %error);
+                self.lifeline.fail(error);
+                return context.stop();
+            }
+        }
+        self.store = Store::Unknown;
+        self.pause(context);
+    }
+
+    fn recover(&mut self, recover: Recover, context: &mut Context<Self>) {
+        self.step = Step::WithLiveness;
+        let provisional = recover.provisional;
+        let wire = self.wires.recover.clone();
+        let call = async move { wire.call(recover, LIVENESS_ANSWER_MAX).await };
+        context.spawn(call.into_actor(self).map(move |answer, parser, context| {
+            parser.step = Step::Idle;
+            match answer {
+                Ok(Recovered { observed_upto, transitions_pending }) => {
+                    parser.lookout = observed_upto;
+                    parser.liveness_ready = true;
+                    parser.liveness_provisional = provisional;
+                    parser.transitions_pending = transitions_pending;
+                    parser.pump(context);
+                }
+                Err(error) => parser.liveness_away(error, context),
+            }
+        }));
+    }
+
+    /// Hands the batch to the writer if the writer is free and there is something to commit.
+    fn hand_over(&mut self, context: &mut Context<Self>) {
+        let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
+        let something = !self.building.is_empty() || self.transitions_pending > 0;
+        // P2: liveness may have begun again behind the batch.
+        let seen = self.lookout >= self.building.upto();
+        if !ready || self.in_flight.is_some() || !something || !seen {
+            return;
+        }
+        if self.transitions_pending == 0 {
+            return self.commit(Vec::new(), 0, context);
+        }
+        self.step = Step::WithLiveness;
+        let wire = self.wires.take_transitions.clone();
+        let take = TakeTransitions { count_max: BATCH_TRANSITIONS_MAX };
+        let call = async move { wire.call(take, LIVENESS_ANSWER_MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| {
+            parser.step = Step::Idle;
+            match answer {
+                Ok(taken) => {
+                    parser.transitions_pending = taken.transitions.len();
+                    if !taken.transitions.is_empty() || !parser.building.is_empty() {
+                        parser.commit(taken.transitions, taken.upto, context);
+                    }
+                    parser.pump(context);
+                }
+                Err(error) => parser.liveness_away(error, context),
+            }
+        }));
+    }
+
+    fn commit(
+        &mut self,
+        transitions: Vec<crate::domain::Transition>,
+        transitions_upto: u64,
+        context: &mut Context<Self>,
+    ) {
+        let upto = self.building.upto();
+        let next = BatchBuilder::new(upto, self.options.batch_rows_max, BATCH_BYTES_MAX);
+        let journal_id: JournalId = self.journal.id();
+        let batch = std::mem::replace(&mut self.building, next).finish(journal_id, transitions);
+        self.in_flight = Some(InFlight { since: Instant::now(), upto, transitions_upto });
+        let wire = self.wires.commit.clone();
+        let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| {
+            parser.on_answer(answer, context);
+        }));
+        // To look out again if the writer stays away.
+        context.run_later(WRITER_PATIENCE, |parser, context| parser.pump(context));
+    }
+
+    fn on_answer(
+        &mut self,
+        answer: Result<Result<Committed, NotCommitted>, WireError>,
+        context: &mut Context<Self>,
+    ) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        match answer {
+            Ok(Ok(Committed)) => {
+                if let Err(error) = self.journal.commit(in_flight.upto) {
+                    warn!(self.logger, "the journal could not be trimmed"; "error" => %error);
+                }
+                self.on_transitions_recorded(in_flight.transitions_upto);
+            }
+            Ok(Err(NotCommitted::Stale)) => {
+                warn!(self.logger, "the position in the database moved otherwise: reading it again");
+                self.store = Store::Unknown;
+            }
+            // The writer died, and takes this parser with it.
+            Ok(Err(NotCommitted::Stopped)) | Err(_) => {
+                self.store = Store::Unknown;
+                return self.pause(context);
+            }
+        }
+        self.pump(context);
+        self.finish_if_drained(context);
+    }
+
+    fn on_transitions_recorded(&mut self, upto: u64) {
+        if upto > 0 {
+            // If liveness is away the transitions stay pending there and are recorded again, which changes nothing.
+            let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded { upto });
+            self.transitions_pending = 0;
+        }
+    }
+
+    /// An orderly stop ends when nothing is left to commit, or nothing can be committed.
+    fn finish_if_drained(&mut self, context: &mut Context<Self>) {
+        if !self.stopping {
+            return;
+        }
+        let nothing_left = self.building.is_empty()
+            && self.in_flight.is_none()
+            && self.storage.position() >= self.journal.positions().appended;
+        let database_away = !matches!(self.store, Store::Ready) || !self.metrics.store_available.get();
+        if nothing_left || database_away {
+            self.lifeline.finish();
+            context.stop();
+        }
+    }
+}
+
+impl Actor for Parser {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("parser::start") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.pump(context);
+        // Nothing depends on this tick but the repair of a wake-up that was lost.
+        context.run_interval(Duration::from_millis(500), |parser, context| {
+            parser.pump(context);
+            parser.finish_if_drained(context);
+        });
+    }
+}
+
+impl Handler<JournalGrew> for Parser {
+    type Result = ();
+
+    fn handle(&mut self, _: JournalGrew, context: &mut Context<Self>) {
+        self.pump(context);
+    }
+}
+
+impl Handler<TransitionsPending> for Parser {
+    type Result = ();
+
+    fn handle(&mut self, _: TransitionsPending, context: &mut Context<Self>) {
+        self.transitions_pending = self.transitions_pending.max(1);
+        self.pump(context);
+    }
+}
+
+impl Handler<Heartbeat> for Parser {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("parser::handle") {
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+}
+
+impl Handler<StopChild> for Parser {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("parser::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.stopping = true;
+        self.pump(context);
+        self.finish_if_drained(context);
+        context.run_interval(Duration::from_millis(20), |parser, context| {
+            parser.pump(context);
+            parser.finish_if_drained(context);
+        });
+    }
+}

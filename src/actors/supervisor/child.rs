@@ -1,0 +1,70 @@
+//! What the supervisor needs to know of a child.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_rt::{Arbiter, ArbiterHandle};
+
+use super::{ChildExited, Lifeline, Strategy};
+
+/// Counts the incarnations of a child, from 1.
+pub type Generation = u64;
+
+/// Asks a child whether it still handles messages; answering is all it has to do.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Heartbeat;
+
+/// Asks a child to finish its work and stop itself (`Lifeline::finish`, then stop the context).
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopChild;
+
+/// A child's place in the supervision tree: how to make it and how to treat it.
+pub struct ChildSpec {
+    /// Its name in logs and status.
+    pub name: &'static str,
+    /// Which others restart with it.
+    pub strategy: Strategy,
+    /// How long an orderly stop may take before the child is abandoned.
+    pub stop_within: Duration,
+    /// Makes a fresh incarnation on a thread of its own and connects its wires.
+    pub start: Box<dyn FnMut(ChildSeat) -> RunningChild + Send>,
+}
+
+/// Where a new incarnation takes its place.
+pub struct ChildSeat {
+    pub(super) child: usize,
+    pub(super) generation: Generation,
+    pub(super) supervisor: Recipient<ChildExited>,
+}
+
+impl ChildSeat {
+    /// Starts `make(lifeline)` as an actor on a new thread. A panic in `make` counts as a panic of the child.
+    /// Returns the child and its address, for its wires.
+    pub fn spawn<A, F>(self, mailbox_capacity: usize, make: F) -> (RunningChild, Addr<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<Heartbeat> + Handler<StopChild>,
+        F: FnOnce(Lifeline) -> A + Send + 'static,
+    {
+        let lifeline = Lifeline::new(self.child, self.generation, self.supervisor);
+        let arbiter = Arbiter::new();
+        let address = A::start_in_arbiter(&arbiter.handle(), move |context| {
+            context.set_mailbox_capacity(mailbox_capacity);
+            make(lifeline)
+        });
+        let running = RunningChild {
+            heartbeat: address.clone().recipient(),
+            stop: address.clone().recipient(),
+            arbiter: arbiter.handle(),
+        };
+        (running, address)
+    }
+}
+
+/// One incarnation, as the supervisor holds it.
+pub struct RunningChild {
+    pub(super) heartbeat: Recipient<Heartbeat>,
+    pub(super) stop: Recipient<StopChild>,
+    pub(super) arbiter: ArbiterHandle,
+}

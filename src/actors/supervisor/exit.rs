@@ -1,0 +1,98 @@
+//! How a child's end becomes known: the lifeline it holds is cut when it ends, however it ends.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix::Recipient;
+use actix::prelude::Message;
+
+use super::Generation;
+use crate::logging::take_panic_message;
+
+/// Why a child ended; the supervisor decides by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was asked to stop, and did.
+    Normal,
+    /// It ended itself because of an error it cannot handle.
+    Failed(String),
+    /// It panicked.
+    Panicked(String),
+    /// It did not answer the heartbeat for this long.
+    Hung(Duration),
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("stopped"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+            Self::Hung(silent_for) => write!(f, "hung: no heartbeat for {} ms", silent_for.as_millis()),
+        }
+    }
+}
+
+/// What the last panic of this thread said, and where.
+#[must_use]
+pub fn panic_message_of_this_thread() -> String {
+    take_panic_message(std::thread::current().id()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Fact for the supervisor: a child's lifeline was cut.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChildExited {
+    /// Index of the child in start order.
+    pub child: usize,
+    /// Which incarnation.
+    pub generation: Generation,
+    /// Why.
+    pub reason: ExitReason,
+}
+
+/// Held by an actor as a field. When the actor is dropped – stopped, failed or unwound by a panic –
+/// the supervisor is told, with the reason.
+pub struct Lifeline {
+    child: usize,
+    generation: Generation,
+    supervisor: Recipient<ChildExited>,
+    reason: Option<ExitReason>,
+}
+
+impl Lifeline {
+    /// A lifeline for incarnation `generation` of child number `child`.
+    #[must_use]
+    pub fn new(child: usize, generation: Generation, supervisor: Recipient<ChildExited>) -> Self {
+        Self { child, generation, supervisor, reason: None }
+    }
+
+    /// This incarnation's number.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The actor ends because of `error`; stop the context next.
+    pub fn fail(&mut self, error: impl fmt::Display) {
+        self.reason.get_or_insert_with(|| ExitReason::Failed(error.to_string()));
+    }
+
+    /// The actor ends because it was asked to; stop the context next.
+    pub fn finish(&mut self) {
+        self.reason.get_or_insert(ExitReason::Normal);
+    }
+}
+
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        let reason = if std::thread::panicking() {
+            ExitReason::Panicked(panic_message_of_this_thread())
+        } else {
+            let unexplained = || ExitReason::Failed("stopped without a reason".to_owned());
+            self.reason.take().unwrap_or_else(unexplained)
+        };
+        // A control edge that must never be refused; the supervisor outlives its children.
+        self.supervisor.do_send(ChildExited { child: self.child, generation: self.generation, reason });
+    }
+}

@@ -1,0 +1,333 @@
+//! The supervisor: starts the children, notices their end, restarts them, and knows when to give up.
+//!
+//! `actix::Supervisor` does not survive a panic of its actor, has no limit and no backoff, so this is our own,
+//! after OTP. It owns the children's factories and arbiters (a thread each), receives [`ChildExited`] from
+//! their [`Lifeline`]s and answers of [`Heartbeat`]s, and sends [`StopChild`].
+//!
+//! Invariants
+//! - V1 At most one incarnation of a child is *current*; news of any other generation is ignored.
+//! - V2 Children start in the order of their specs (downstream first) and stop in the reverse order.
+//! - V3 A restart waits for a jittered, exponential backoff; a child that ran for `period` starts over.
+//! - V4 More than `restarts_max` restarts within `period` escalate: all children stop in order, everything
+//!   durable stays so, and the process exits with [`EXIT_GAVE_UP`].
+//! - V5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
+//!   not depend on it (what both could do to the database is settled by the store's compare-and-set).
+//!
+//! It never handles a broker or database that is away: those are expected states inside the actors.
+
+mod child;
+mod exit;
+mod intensity;
+mod strategy;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, error, info, o, warn};
+
+pub use child::{ChildSeat, ChildSpec, Generation, Heartbeat, RunningChild, StopChild};
+pub use exit::{ChildExited, ExitReason, Lifeline, panic_message_of_this_thread};
+pub use intensity::RestartIntensity;
+pub use strategy::{Strategy, affected};
+
+use crate::actors::backoff::Backoff;
+use crate::status::{ActorPhase, ActorStatus, ActorsBoard};
+
+/// Exit code when restarting did not help.
+pub const EXIT_GAVE_UP: i32 = 4;
+
+/// How often and how patiently to restart.
+#[derive(Debug, Clone)]
+pub struct SupervisorOptions {
+    /// Restarts allowed within `period`.
+    pub restarts_max: u32,
+    /// The window of the restart intensity, and how long a child must run to be trusted again.
+    pub period: Duration,
+    /// First delay before a restart.
+    pub backoff_min: Duration,
+    /// Longest delay before a restart.
+    pub backoff_max: Duration,
+    /// A child that does not answer its heartbeat for this long is hung.
+    pub hang_after: Duration,
+}
+
+/// Asks for an orderly stop of everything; the process then exits with `exit_code`.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown {
+    /// The process's exit code.
+    pub exit_code: i32,
+}
+
+enum Phase {
+    /// Waits for its first start, or for the end of a backoff.
+    Waiting,
+    /// `beats_unanswered` counts our own beats, not time: after the whole process was suspended (or the machine
+    /// asleep) nobody is hung.
+    Running { child: RunningChild, since: Instant, beats_unanswered: u32 },
+    /// Asked to stop; abandoned at `deadline`.
+    Stopping { child: RunningChild, deadline: Instant },
+    Stopped,
+}
+
+struct Child {
+    spec: ChildSpec,
+    phase: Phase,
+    generation: Generation,
+    backoff: Backoff,
+    restarts: u64,
+    last_exit: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Supervising,
+    ShuttingDown { exit_code: i32 },
+}
+
+/// The actor. Runs on the system's own thread and never blocks.
+pub struct Supervisor {
+    options: SupervisorOptions,
+    children: Vec<Child>,
+    intensity: RestartIntensity,
+    mode: Mode,
+    board: Arc<ActorsBoard>,
+    logger: Logger,
+}
+
+impl Supervisor {
+    /// A supervisor of `specs`, in start order.
+    #[must_use]
+    pub fn new(
+        specs: Vec<ChildSpec>,
+        options: SupervisorOptions,
+        board: Arc<ActorsBoard>,
+        logger: &Logger,
+    ) -> Self {
+        let intensity = RestartIntensity::new(options.restarts_max, options.period);
+        let children = specs
+            .into_iter()
+            .map(|spec| Child {
+                spec,
+                phase: Phase::Waiting,
+                generation: 0,
+                backoff: Backoff::new(options.backoff_min, options.backoff_max),
+                restarts: 0,
+                last_exit: None,
+            })
+            .collect();
+        let logger = logger.new(o!("component" => "supervisor"));
+        Self { options, children, intensity, mode: Mode::Supervising, board, logger }
+    }
+
+    fn start_child(&mut self, index: usize, context: &mut Context<Self>) {
+        let child = &mut self.children[index];
+        if self.mode != Mode::Supervising || !matches!(child.phase, Phase::Waiting) {
+            return;
+        }
+        child.generation += 1;
+        let seat = ChildSeat {
+            child: index,
+            generation: child.generation,
+            supervisor: context.address().recipient(),
+        };
+        let now = Instant::now();
+        child.phase = Phase::Running { child: (child.spec.start)(seat), since: now, beats_unanswered: 0 };
+        if child.generation > 1 {
+            info!(self.logger, "child restarted"; "child" => child.spec.name, "generation" => child.generation);
+        }
+        self.publish(index);
+    }
+
+    fn publish(&self, index: usize) {
+        let child = &self.children[index];
+        let phase = match child.phase {
+            Phase::Running { .. } => ActorPhase::Running,
+            Phase::Waiting => ActorPhase::Waiting,
+            Phase::Stopping { .. } => ActorPhase::Stopping,
+            Phase::Stopped => ActorPhase::Stopped,
+        };
+        self.board.set(ActorStatus {
+            name: child.spec.name,
+            phase,
+            generation: child.generation,
+            restarts: child.restarts,
+            last_exit: child.last_exit.clone(),
+        });
+    }
+
+    /// The current incarnation of a child has ended or is given up for hung.
+    fn on_exit(&mut self, index: usize, reason: ExitReason, context: &mut Context<Self>) {
+        let now = Instant::now();
+        let child = &mut self.children[index];
+        let phase = std::mem::replace(&mut child.phase, Phase::Stopped);
+        if matches!(phase, Phase::Running { .. } | Phase::Stopping { .. }) {
+            child.last_exit = Some(reason.to_string());
+        }
+        match phase {
+            Phase::Running { child: running, since, .. } => {
+                running.arbiter.stop();
+                if self.mode == Mode::Supervising {
+                    if now.duration_since(since) > self.options.period {
+                        child.backoff.reset();
+                    }
+                    self.restart(index, &reason, now, context);
+                } else {
+                    self.stop_next();
+                }
+            }
+            Phase::Stopping { child: running, .. } => {
+                running.arbiter.stop();
+                match self.mode {
+                    Mode::Supervising => self.schedule(index, context),
+                    Mode::ShuttingDown { .. } => self.stop_next(),
+                }
+            }
+            // V1: the late exit of an incarnation that was abandoned.
+            quiet @ (Phase::Waiting | Phase::Stopped) => child.phase = quiet,
+        }
+        self.publish(index);
+    }
+
+    fn restart(&mut self, failed: usize, reason: &ExitReason, now: Instant, context: &mut Context<Self>) {
+        let name = self.children[failed].spec.name;
+        let ceiling = self.children[failed].backoff.ceiling();
+        error!(self.logger, "child ended and will be restarted";
+            "child" => name, "generation" => self.children[failed].generation, "reason" => %reason,
+            "backoff_max_ms" => u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX));
+        if !self.intensity.allow(now) {
+            error!(self.logger, "restarting does not help: stopping everything, nothing acknowledged is lost; \
+                 look at the reasons above, then start the service again";
+                "restarts_max" => self.options.restarts_max, "period_s" => self.options.period.as_secs());
+            self.shut_down(EXIT_GAVE_UP);
+            return;
+        }
+        let strategies: Vec<Strategy> = self.children.iter().map(|child| child.spec.strategy).collect();
+        self.children[failed].restarts += 1;
+        for index in affected(&strategies, failed).into_iter().rev() {
+            if index == failed {
+                self.schedule(index, context);
+            } else if matches!(self.children[index].phase, Phase::Running { .. }) {
+                self.ask_to_stop(index);
+            }
+        }
+    }
+
+    /// Starts a child again after its backoff.
+    fn schedule(&mut self, index: usize, context: &mut Context<Self>) {
+        let child = &mut self.children[index];
+        child.phase = Phase::Waiting;
+        let delay = child.backoff.next_delay();
+        self.publish(index);
+        context.run_later(delay, move |supervisor, context| supervisor.start_child(index, context));
+    }
+
+    fn ask_to_stop(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        if let Phase::Running { child: running, .. } = std::mem::replace(&mut child.phase, Phase::Stopped) {
+            // Never refused: a child that is stopped must not depend on room in its mailbox.
+            running.stop.do_send(StopChild);
+            let deadline = Instant::now() + child.spec.stop_within;
+            child.phase = Phase::Stopping { child: running, deadline };
+        }
+        self.publish(index);
+    }
+
+    fn shut_down(&mut self, exit_code: i32) {
+        if self.mode == Mode::Supervising {
+            self.mode = Mode::ShuttingDown { exit_code };
+            self.stop_next();
+        }
+    }
+
+    /// Stops the last running child (V2); when none is left, ends the system.
+    fn stop_next(&mut self) {
+        let Mode::ShuttingDown { exit_code } = self.mode else { return };
+        if self.children.iter().any(|child| matches!(child.phase, Phase::Stopping { .. })) {
+            return;
+        }
+        let running = self.children.iter().rposition(|child| matches!(child.phase, Phase::Running { .. }));
+        match running {
+            Some(index) => self.ask_to_stop(index),
+            None => System::current().stop_with_code(exit_code),
+        }
+    }
+
+    /// Several beats fit into `hang_after`.
+    fn beat_interval(&self) -> Duration {
+        (self.options.hang_after / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
+    }
+
+    fn beat(&mut self, context: &mut Context<Self>) {
+        let now = Instant::now();
+        let interval = self.beat_interval();
+        for index in 0..self.children.len() {
+            let generation = self.children[index].generation;
+            let stop_within = self.children[index].spec.stop_within;
+            let silent_for = match &mut self.children[index].phase {
+                Phase::Running { child, beats_unanswered, .. } => {
+                    *beats_unanswered += 1;
+                    if *beats_unanswered == 1 {
+                        let answer = child.heartbeat.send(Heartbeat).into_actor(self);
+                        context.spawn(answer.map(move |answer, supervisor, _| {
+                            if answer.is_ok() {
+                                supervisor.mark_alive(index, generation);
+                            }
+                        }));
+                    }
+                    let Phase::Running { beats_unanswered, .. } = &self.children[index].phase else { continue };
+                    let silent_for = interval * (*beats_unanswered - 1);
+                    (silent_for > self.options.hang_after).then_some(silent_for)
+                }
+                Phase::Stopping { deadline, .. } if now > *deadline => Some(stop_within),
+                _ => None,
+            };
+            if let Some(silent_for) = silent_for {
+                warn!(self.logger, "abandoning a child that does not answer";
+                    "child" => self.children[index].spec.name, "generation" => generation);
+                self.on_exit(index, ExitReason::Hung(silent_for), context);
+            }
+        }
+    }
+
+    fn mark_alive(&mut self, index: usize, generation: Generation) {
+        let child = &mut self.children[index];
+        if child.generation == generation
+            && let Phase::Running { beats_unanswered, .. } = &mut child.phase
+        {
+            *beats_unanswered = 0;
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        for index in 0..self.children.len() {
+            self.start_child(index, context);
+        }
+        context.run_interval(self.beat_interval(), |supervisor, context| supervisor.beat(context));
+    }
+}
+
+impl Handler<ChildExited> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, context: &mut Context<Self>) {
+        if self.children[exited.child].generation == exited.generation {
+            self.on_exit(exited.child, exited.reason, context);
+        }
+    }
+}
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, shutdown: Shutdown, _: &mut Context<Self>) {
+        self.shut_down(shutdown.exit_code);
+    }
+}

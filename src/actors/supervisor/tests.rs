@@ -1,0 +1,385 @@
+//! The matrix {panic, error, hang} × {start, handle, stop}, strategies, intensity and escalation, with real actors on
+//! real threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::{Supervisor, *};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Panic,
+    Error,
+    Hang,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Handle,
+    Stop,
+}
+
+/// Longer than any test waits: to the supervisor it is for ever.
+const FOR_EVER: Duration = Duration::from_secs(120);
+const HANG_AFTER: Duration = Duration::from_millis(1500);
+
+/// An actor that does one wrong thing at one place, in its first `faulty_generations` incarnations.
+struct Probe {
+    fault: Option<(Fault, Place)>,
+    lifeline: Lifeline,
+    starts: Arc<AtomicU64>,
+}
+
+impl Probe {
+    fn misbehave(&mut self, place: Place, context: &mut Context<Self>) {
+        match self.fault {
+            Some((Fault::Panic, here)) if here == place => panic!("probe panics at {place:?}"),
+            Some((Fault::Error, here)) if here == place => {
+                self.lifeline.fail(format!("probe fails at {place:?}"));
+                context.stop();
+            }
+            Some((Fault::Hang, here)) if here == place => thread::sleep(FOR_EVER),
+            _ => {}
+        }
+    }
+}
+
+impl Actor for Probe {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.starts.fetch_add(1, Ordering::SeqCst);
+        self.misbehave(Place::Start, context);
+    }
+}
+
+impl Handler<Heartbeat> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        self.misbehave(Place::Handle, context);
+    }
+}
+
+impl Handler<StopChild> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        self.misbehave(Place::Stop, context);
+        self.lifeline.finish();
+        context.stop();
+    }
+}
+
+#[derive(Clone)]
+struct ProbePlan {
+    name: &'static str,
+    strategy: Strategy,
+    fault: Option<(Fault, Place)>,
+    faulty_generations: u64,
+}
+
+impl ProbePlan {
+    fn sound(name: &'static str, strategy: Strategy) -> Self {
+        Self { name, strategy, fault: None, faulty_generations: 0 }
+    }
+
+    fn faulty(name: &'static str, strategy: Strategy, fault: (Fault, Place), faulty_generations: u64) -> Self {
+        Self { name, strategy, fault: Some(fault), faulty_generations }
+    }
+}
+
+fn probe_spec(plan: ProbePlan, starts: Arc<AtomicU64>) -> ChildSpec {
+    ChildSpec {
+        name: plan.name,
+        strategy: plan.strategy,
+        stop_within: HANG_AFTER,
+        start: Box::new(move |seat| {
+            let faulty = seat.generation <= plan.faulty_generations;
+            let fault = plan.fault.filter(|_| faulty);
+            let starts = Arc::clone(&starts);
+            seat.spawn(8, move |lifeline| Probe { fault, lifeline, starts }).0
+        }),
+    }
+}
+
+/// A supervisor running on a thread of its own, as in the program.
+struct Running {
+    board: Arc<ActorsBoard>,
+    starts: Vec<Arc<AtomicU64>>,
+    supervisor: Addr<Supervisor>,
+    exit: std::sync::mpsc::Receiver<i32>,
+}
+
+impl Running {
+    fn new(plans: &[ProbePlan], restarts_max: u32) -> Self {
+        let board = Arc::new(ActorsBoard::default());
+        let starts: Vec<_> = plans.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let specs: Vec<_> = plans
+            .iter()
+            .zip(&starts)
+            .map(|(plan, starts)| probe_spec(plan.clone(), Arc::clone(starts)))
+            .collect();
+        let options = SupervisorOptions {
+            restarts_max,
+            period: Duration::from_secs(60),
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(20),
+            hang_after: HANG_AFTER,
+        };
+        let (address_out, address_in) = channel();
+        let (exit_out, exit) = channel();
+        let for_system = Arc::clone(&board);
+        thread::spawn(move || run_system(specs, options, for_system, &address_out, &exit_out));
+        let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while board.snapshot().len() < starts.len() {
+            assert!(Instant::now() < deadline, "not every child was started");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Self { board, starts, supervisor, exit }
+    }
+
+    fn status(&self, name: &str) -> ActorStatus {
+        let all = self.board.snapshot();
+        all.into_iter().find(|actor| actor.name == name).expect("every child is on the board")
+    }
+
+    /// Waits until the child runs in the wanted generation.
+    fn wait_for(&self, name: &str, generation: u64) -> ActorStatus {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = self.status(name);
+            if status.generation == generation && status.phase == ActorPhase::Running {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{name} did not reach generation {generation}: {status:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn shut_down(&self) -> i32 {
+        self.supervisor.do_send(Shutdown { exit_code: 0 });
+        self.exit_code()
+    }
+
+    fn exit_code(&self) -> i32 {
+        self.exit.recv_timeout(Duration::from_secs(20)).expect("the system ends")
+    }
+}
+
+fn run_system(
+    specs: Vec<ChildSpec>,
+    options: SupervisorOptions,
+    board: Arc<ActorsBoard>,
+    address_out: &Sender<Addr<Supervisor>>,
+    exit_out: &Sender<i32>,
+) {
+    let system = System::new();
+    system.block_on(async {
+        let logger = Logger::root(slog::Discard, o!());
+        let supervisor = Supervisor::new(specs, options, board, &logger).start();
+        address_out.send(supervisor).expect("the test waits for the address");
+    });
+    let code = system.run_with_code().expect("the system runs");
+    // The test may have ended without waiting for it.
+    let _unheard = exit_out.send(code);
+}
+
+fn expected_words(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Panic => "panicked: probe panics",
+        Fault::Error => "failed: probe fails",
+        Fault::Hang => "hung: no heartbeat",
+    }
+}
+
+fn a_fault_while_running_restarts_the_child(fault: Fault, place: Place) {
+    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    let plan = ProbePlan::faulty("probe", Strategy::OneForOne, (fault, place), 2);
+    let other = ProbePlan::sound("other", Strategy::OneForOne);
+    let running = Running::new(&[plan, other], 5);
+    let status = running.wait_for("probe", 3);
+    assert_eq!(status.restarts, 2);
+    let last_exit = status.last_exit.expect("a reason");
+    assert!(last_exit.starts_with(expected_words(fault)), "{last_exit}");
+    assert_eq!(running.status("other").generation, 1, "one_for_one leaves the others alone");
+    assert_eq!(running.shut_down(), 0);
+}
+
+#[test]
+fn a_panic_at_the_start_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Panic, Place::Start);
+}
+
+#[test]
+fn a_panic_in_a_handler_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Panic, Place::Handle);
+}
+
+#[test]
+fn an_error_at_the_start_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Error, Place::Start);
+}
+
+#[test]
+fn an_error_in_a_handler_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Error, Place::Handle);
+}
+
+#[test]
+fn a_hang_at_the_start_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Hang, Place::Start);
+}
+
+#[test]
+fn a_hang_in_a_handler_restarts_the_child() {
+    a_fault_while_running_restarts_the_child(Fault::Hang, Place::Handle);
+}
+
+fn a_fault_while_stopping_does_not_keep_the_process(fault: Fault) {
+    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    let plans = [
+        ProbePlan::sound("downstream", Strategy::OneForOne),
+        ProbePlan::faulty("probe", Strategy::OneForOne, (fault, Place::Stop), 9),
+    ];
+    let running = Running::new(&plans, 5);
+    running.wait_for("probe", 1);
+    assert_eq!(running.shut_down(), 0);
+    assert!(running.status("probe").last_exit.expect("a reason").starts_with(expected_words(fault)));
+    assert_eq!(running.status("downstream").last_exit.as_deref(), Some("stopped"));
+}
+
+#[test]
+fn a_panic_while_stopping_does_not_keep_the_process() {
+    a_fault_while_stopping_does_not_keep_the_process(Fault::Panic);
+}
+
+#[test]
+fn an_error_while_stopping_does_not_keep_the_process() {
+    a_fault_while_stopping_does_not_keep_the_process(Fault::Error);
+}
+
+#[test]
+fn a_hang_while_stopping_does_not_keep_the_process() {
+    a_fault_while_stopping_does_not_keep_the_process(Fault::Hang);
+}
+
+#[test]
+fn rest_for_one_restarts_the_later_children_of_the_group() {
+    for fault in [Fault::Panic, Fault::Error, Fault::Hang] {
+        crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+        let group = Strategy::RestForOne { group: 1 };
+        let plans = [
+            ProbePlan::faulty("writer", group, (fault, Place::Handle), 1),
+            ProbePlan::sound("between", Strategy::OneForOne),
+            ProbePlan::sound("parser", group),
+        ];
+        let running = Running::new(&plans, 5);
+        running.wait_for("writer", 2);
+        let parser = running.wait_for("parser", 2);
+        assert_eq!(parser.last_exit.as_deref(), Some("stopped"), "it was asked to stop");
+        assert_eq!(parser.restarts, 0, "the restart is the writer's");
+        assert_eq!(running.status("between").generation, 1);
+        assert_eq!(running.shut_down(), 0);
+    }
+}
+
+#[test]
+fn a_later_child_of_the_group_does_not_restart_the_earlier_one() {
+    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    let group = Strategy::RestForOne { group: 1 };
+    let plans = [
+        ProbePlan::sound("writer", group),
+        ProbePlan::faulty("parser", group, (Fault::Panic, Place::Handle), 1),
+    ];
+    let running = Running::new(&plans, 5);
+    running.wait_for("parser", 2);
+    assert_eq!(running.status("writer").generation, 1);
+    assert_eq!(running.shut_down(), 0);
+}
+
+#[test]
+fn a_child_that_hangs_when_its_group_restarts_is_replaced() {
+    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    let group = Strategy::RestForOne { group: 1 };
+    let plans = [
+        ProbePlan::faulty("writer", group, (Fault::Panic, Place::Handle), 1),
+        ProbePlan::faulty("parser", group, (Fault::Hang, Place::Stop), 1),
+    ];
+    let running = Running::new(&plans, 5);
+    running.wait_for("parser", 2);
+    assert_eq!(running.starts[1].load(Ordering::SeqCst), 2);
+    assert_eq!(running.shut_down(), 0);
+}
+
+#[test]
+fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
+    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    for fault in [Fault::Panic, Fault::Error, Fault::Hang] {
+        let healing = ProbePlan::faulty("probe", Strategy::OneForOne, (fault, Place::Handle), 3);
+        let running = Running::new(&[healing.clone()], 3);
+        running.wait_for("probe", 4);
+        assert_eq!(running.shut_down(), 0);
+
+        let running = Running::new(&[ProbePlan::sound("other", Strategy::OneForOne), healing], 2);
+        assert_eq!(running.exit_code(), EXIT_GAVE_UP);
+        assert_eq!(running.status("other").last_exit.as_deref(), Some("stopped"), "the others stop in order");
+    }
+}
+
+#[test]
+fn children_stop_in_the_reverse_order_of_their_start() {
+    struct Noting(Lifeline, &'static str, Sender<&'static str>);
+    impl Actor for Noting {
+        type Context = Context<Self>;
+    }
+    impl Handler<Heartbeat> for Noting {
+        type Result = ();
+        fn handle(&mut self, _: Heartbeat, _: &mut Context<Self>) {}
+    }
+    impl Handler<StopChild> for Noting {
+        type Result = ();
+        fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+            self.2.send(self.1).expect("the test listens");
+            self.0.finish();
+            context.stop();
+        }
+    }
+    let (out, order) = channel();
+    let specs = ["writer", "parser", "mqtt"]
+        .map(|name| {
+            let out = out.clone();
+            ChildSpec {
+                name,
+                strategy: Strategy::OneForOne,
+                stop_within: Duration::from_secs(5),
+                start: Box::new(move |seat| {
+                    let out = out.clone();
+                    seat.spawn(8, move |lifeline| Noting(lifeline, name, out)).0
+                }),
+            }
+        })
+        .into_iter()
+        .collect();
+    let options = SupervisorOptions {
+        restarts_max: 1,
+        period: Duration::from_secs(1),
+        backoff_min: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(1),
+        hang_after: Duration::from_secs(5),
+    };
+    let (address_out, address_in) = channel();
+    let (exit_out, exit) = channel();
+    thread::spawn(move || run_system(specs, options, Arc::default(), &address_out, &exit_out));
+    let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
+    supervisor.do_send(Shutdown { exit_code: 0 });
+    assert_eq!(exit.recv_timeout(Duration::from_secs(20)), Ok(0));
+    assert_eq!(order.try_iter().collect::<Vec<_>>(), ["mqtt", "parser", "writer"]);
+}

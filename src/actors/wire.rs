@@ -1,0 +1,110 @@
+//! The wire between two actors: an address that outlives either end.
+//!
+//! The composition root makes a wire for each edge of the picture and hands one end to the sender's
+//! factory and one to the receiver's. A respawned receiver connects itself anew, so the sender needs
+//! no news of it. While the receiver is away a send fails and says so; nothing is buffered here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::Recipient;
+use actix::dev::SendError;
+use actix::prelude::Message;
+use thiserror::Error;
+
+/// One edge of the actor graph, for messages of type `M`. Clones share the edge.
+pub struct Wire<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    receiver: Arc<Mutex<Option<Recipient<M>>>>,
+}
+
+/// Why a message was not taken, or not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// No receiver is connected, or it has died.
+    #[error("the receiving actor is not running")]
+    Disconnected,
+    /// Its mailbox is full.
+    #[error("the receiving actor's mailbox is full")]
+    Full,
+    /// It did not answer in time.
+    #[error("the receiving actor did not answer in time")]
+    NoAnswer,
+}
+
+impl<M> Wire<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    /// A wire without a receiver.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { receiver: Arc::new(Mutex::new(None)) }
+    }
+
+    /// Connects the receiver; replaces an earlier one.
+    pub fn connect(&self, receiver: Recipient<M>) {
+        *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver);
+    }
+
+    fn receiver(&self) -> Option<Recipient<M>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a message into the receiver's mailbox without waiting.
+    ///
+    /// # Errors
+    /// [`WireError::Disconnected`] or [`WireError::Full`]; the message is not delivered then.
+    pub fn try_send(&self, message: M) -> Result<(), WireError>
+    where
+        M: 'static,
+    {
+        let receiver = self.receiver().ok_or(WireError::Disconnected)?;
+        receiver.try_send(message).map_err(|error| match error {
+            SendError::Full(_) => WireError::Full,
+            SendError::Closed(_) => WireError::Disconnected,
+        })
+    }
+
+    /// Sends a message and waits for the answer, at most `within`.
+    ///
+    /// # Errors
+    /// [`WireError::Disconnected`] if there is no receiver or it dies before it answers,
+    /// [`WireError::NoAnswer`] if it does not answer in time (it may still act on the message).
+    pub async fn call(&self, message: M, within: Duration) -> Result<M::Result, WireError>
+    where
+        M: 'static,
+    {
+        let receiver = self.receiver().ok_or(WireError::Disconnected)?;
+        match actix_rt::time::timeout(within, receiver.send(message)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_closed_or_dropped)) => Err(WireError::Disconnected),
+            Err(_elapsed) => Err(WireError::NoAnswer),
+        }
+    }
+}
+
+impl<M> Default for Wire<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M> Clone for Wire<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    fn clone(&self) -> Self {
+        Self { receiver: Arc::clone(&self.receiver) }
+    }
+}
+

@@ -1,0 +1,424 @@
+//! The writer actor: commits batches, as long as it takes.
+//!
+//! Receives [`Attach`] and [`CommitBatch`] from the parser and answers each when the database has. The database
+//! itself is used on a thread of its own ([`worker`]); the actor stays responsive whatever the database does.
+//!
+//! Invariants
+//! - W1 One job at a time; the batch in hand is kept until it is known to be in the database, or the position proves stale.
+//! - W2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else.
+//!   At `batch.upto` it was committed, at `batch.after` it was not and is tried again, anywhere else it is stale.
+//! - W3 A batch is never condemned: rows that the database refuses are isolated by the store, and every other error is
+//!   retried with a capped, jittered backoff for as long as it takes.
+//!
+//! A database that is away is an expected state: one line for each new reason, then patience.
+
+mod worker;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use slog::{Logger, debug, info, o, warn};
+use tokio::sync::oneshot;
+
+use self::worker::{JobError, Knowledge, StoreWorker};
+use super::backoff::Backoff;
+use super::failpoint::failpoint;
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use crate::clock::wall_now;
+use crate::domain::{JournalId, Seq, Timestamp};
+use crate::error_text::causes;
+use crate::metrics::Metrics;
+use crate::store::{Batch, CommitOutcome, ErrorClass, MachineRow, StoreOptions};
+
+/// Telemetry rows deleted at a time when `store.retention` is set.
+const PRUNE_ROWS_MAX: u32 = 5_000;
+/// Pause between two looks for rows past their retention, when there was nothing left to delete.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Asks for the position in the database; answered when the database is there.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Attached, NotCommitted>")]
+pub struct Attach {
+    /// Which journal.
+    pub journal_id: JournalId,
+}
+
+/// What the database knows.
+#[derive(Debug)]
+pub struct Attached {
+    /// Everything up to here is stored.
+    pub committed_seq: Seq,
+    /// The machines of the site as recorded.
+    pub machines: Vec<MachineRow>,
+}
+
+/// Commit this batch; answered when it is in the database.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Committed, NotCommitted>")]
+pub struct CommitBatch(pub Arc<Batch>);
+
+/// The batch is in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed;
+
+/// The batch is not in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCommitted {
+    /// The position is not the one the batch begins after: attach again.
+    Stale,
+    /// The writer is stopping.
+    Stopped,
+}
+
+/// What the actor needs beside its lifeline.
+#[derive(Clone)]
+pub struct WriterOptions {
+    /// The database.
+    pub store: StoreOptions,
+    /// Where it is, for the log: no credentials.
+    pub database: String,
+    /// A job that takes longer is abandoned with its connection. Longer than the statement timeout.
+    pub job_max: Duration,
+    /// First delay between attempts.
+    pub backoff_min: Duration,
+    /// Longest delay between attempts.
+    pub backoff_max: Duration,
+    /// Telemetry older than this is deleted.
+    pub retention: Option<Duration>,
+}
+
+enum Work {
+    Attach { journal_id: JournalId, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
+    Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
+    Prune { before: Timestamp },
+}
+
+/// The actor.
+pub struct Writer {
+    options: WriterOptions,
+    metrics: Arc<Metrics>,
+    lifeline: Lifeline,
+    logger: Logger,
+    worker: Option<Arc<StoreWorker>>,
+    queue: VecDeque<Work>,
+    busy: bool,
+    backoff: Backoff,
+    last_reason: Option<String>,
+    prune_at: Option<std::time::Instant>,
+}
+
+impl Writer {
+    /// A new incarnation.
+    #[must_use]
+    pub fn new(options: WriterOptions, metrics: Arc<Metrics>, lifeline: Lifeline, logger: &Logger) -> Self {
+        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let prune_at = options.retention.map(|_| std::time::Instant::now());
+        Self {
+            options,
+            metrics,
+            lifeline,
+            logger: logger.new(o!("component" => "writer")),
+            worker: None,
+            queue: VecDeque::new(),
+            busy: false,
+            backoff,
+            last_reason: None,
+            prune_at,
+        }
+    }
+
+    fn enqueue(&mut self, work: Work, context: &mut Context<Self>) {
+        self.queue.push_back(work);
+        self.next(context);
+    }
+
+    fn next(&mut self, context: &mut Context<Self>) {
+        if self.busy {
+            return;
+        }
+        let Some(work) = self.queue.pop_front().or_else(|| self.prune_work()) else { return };
+        let worker = match self.worker() {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.lifeline.fail(error);
+                return context.stop();
+            }
+        };
+        self.busy = true;
+        match work {
+            Work::Attach { journal_id, reply } => self.learn(worker, journal_id, reply, context),
+            Work::Commit { batch, reply, doubtful: false } => self.commit(worker, batch, reply, context),
+            Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
+            Work::Prune { before } => self.prune(worker, before, context),
+        }
+    }
+
+    fn worker(&mut self) -> std::io::Result<Arc<StoreWorker>> {
+        if let Some(worker) = &self.worker {
+            return Ok(Arc::clone(worker));
+        }
+        let worker = Arc::new(StoreWorker::spawn(self.options.store.clone())?);
+        self.worker = Some(Arc::clone(&worker));
+        Ok(worker)
+    }
+
+    /// Runs a job of the worker and calls `then` with its result, or after `job_max` without one.
+    fn run<T: 'static>(
+        &mut self,
+        job: impl Future<Output = Result<T, JobError>> + 'static,
+        context: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Result<T, Failure>, &mut Context<Self>) + 'static,
+    ) {
+        let job_max = self.options.job_max;
+        let bounded = async move { actix_rt::time::timeout(job_max, job).await };
+        context.spawn(bounded.into_actor(self).map(move |outcome, writer, context| {
+            writer.busy = false;
+            let result = match outcome {
+                Ok(Ok(value)) => {
+                    writer.on_success();
+                    Ok(value)
+                }
+                Ok(Err(JobError::Store(error))) if error.class() == ErrorClass::StalePosition => Err(Failure::Stale),
+                Ok(Err(error)) => {
+                    if matches!(error, JobError::ThreadEnded) {
+                        writer.worker = None;
+                    }
+                    Err(Failure::Away(causes(&error)))
+                }
+                Err(_elapsed) => {
+                    // The thread may hang for hours; it and its connection are given up.
+                    writer.worker = None;
+                    Err(Failure::Away(format!("no answer from the database within {} s", job_max.as_secs())))
+                }
+            };
+            then(writer, result, context);
+            writer.next(context);
+        }));
+    }
+
+    fn on_success(&mut self) {
+        self.backoff.reset();
+        self.metrics.store_available.set(true);
+        if self.last_reason.take().is_some() {
+            info!(self.logger, "the database works again"; "database" => &self.options.database);
+        }
+    }
+
+    /// The same work again, after a while.
+    fn retry(&mut self, work: Work, reason: String, context: &mut Context<Self>) {
+        self.metrics.store_available.set(false);
+        self.metrics.store_failures.add(1);
+        if self.last_reason.as_deref() != Some(&reason) {
+            warn!(self.logger, "the database does not take the data, trying again until it does; the journal keeps everything";
+                "database" => &self.options.database, "reason" => &reason,
+                "backoff_max_s" => self.options.backoff_max.as_secs());
+            self.last_reason = Some(reason);
+        }
+        self.busy = true;
+        let delay = self.backoff.next_delay();
+        context.run_later(delay, move |writer, context| {
+            writer.busy = false;
+            writer.queue.push_front(work);
+            writer.next(context);
+        });
+    }
+
+    fn learn(
+        &mut self,
+        worker: Arc<StoreWorker>,
+        journal_id: JournalId,
+        reply: oneshot::Sender<Result<Attached, NotCommitted>>,
+        context: &mut Context<Self>,
+    ) {
+        let job = async move { worker.learn(journal_id).await };
+        self.run(job, context, move |writer, result, context| match result {
+            Ok(knowledge) => {
+                writer.report_opened(&knowledge);
+                let Knowledge { checkpoint, machines, .. } = knowledge;
+                let _parser_gone = reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
+            }
+            Err(Failure::Stale) => {
+                let _parser_gone = reply.send(Err(NotCommitted::Stale));
+            }
+            Err(Failure::Away(reason)) => writer.retry(Work::Attach { journal_id, reply }, reason, context),
+        });
+    }
+
+    fn report_opened(&self, knowledge: &Knowledge) {
+        if let Some((facts, migration)) = &knowledge.opened {
+            info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
+                "migrations_applied" => migration.applied.len(),
+                "committed_seq" => knowledge.checkpoint.committed_seq.0, "machines" => knowledge.machines.len());
+            for warning in &facts.warnings {
+                warn!(self.logger, "a setting of the database weakens what Andon promises"; "setting" => warning);
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        worker: Arc<StoreWorker>,
+        batch: Arc<Batch>,
+        reply: oneshot::Sender<Result<Committed, NotCommitted>>,
+        context: &mut Context<Self>,
+    ) {
+        let in_hand = Arc::clone(&batch);
+        let job = async move { worker.commit(batch).await };
+        self.run(job, context, move |writer, result, context| match result {
+            Ok(outcome) => {
+                writer.account(&in_hand, &outcome);
+                let _parser_gone = reply.send(Ok(Committed));
+            }
+            Err(Failure::Stale) => {
+                let _parser_gone = reply.send(Err(NotCommitted::Stale));
+            }
+            // W2
+            Err(Failure::Away(reason)) => {
+                writer.retry(Work::Commit { batch: in_hand, reply, doubtful: true }, reason, context);
+            }
+        });
+    }
+
+    /// Finds out what became of a commit whose outcome is unknown (W2).
+    fn settle(
+        &mut self,
+        worker: Arc<StoreWorker>,
+        batch: Arc<Batch>,
+        reply: oneshot::Sender<Result<Committed, NotCommitted>>,
+        context: &mut Context<Self>,
+    ) {
+        let journal_id = batch.journal_id;
+        let job = async move { worker.learn(journal_id).await };
+        self.run(job, context, move |writer, result, context| match result {
+            Ok(knowledge) => {
+                let found = knowledge.checkpoint.committed_seq;
+                if found == batch.after {
+                    writer.queue.push_front(Work::Commit { batch, reply, doubtful: false });
+                } else if found == batch.upto {
+                    debug!(writer.logger, "the commit in doubt was done"; "upto" => found.0);
+                    writer.account_settled(&batch);
+                    let _parser_gone = reply.send(Ok(Committed));
+                } else {
+                    let _parser_gone = reply.send(Err(NotCommitted::Stale));
+                }
+            }
+            Err(Failure::Stale) => {
+                let _parser_gone = reply.send(Err(NotCommitted::Stale));
+            }
+            Err(Failure::Away(reason)) => {
+                writer.retry(Work::Commit { batch, reply, doubtful: true }, reason, context);
+            }
+        });
+    }
+
+    fn account(&self, batch: &Batch, outcome: &CommitOutcome) {
+        let metrics = &self.metrics;
+        metrics.batches_committed.add(1);
+        metrics.readings_stored.add(outcome.stored);
+        metrics.readings_duplicate.add(outcome.duplicate);
+        metrics.elements_rejected.add(outcome.rejected);
+        metrics.transitions_recorded.add(batch.transitions.len() as u64);
+        for poisoned in &outcome.poisoned {
+            warn!(self.logger, "the database refuses a row; it is kept in rejected_message as store_rejected";
+                "seq" => poisoned.seq.0, "element" => poisoned.element, "reason" => &poisoned.detail);
+        }
+        debug!(self.logger, "batch committed"; "upto" => batch.upto.0, "messages" => batch.messages,
+            "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);
+    }
+
+    /// The exact split is in the database's ledger; here the rows count as stored.
+    fn account_settled(&self, batch: &Batch) {
+        self.metrics.batches_committed.add(1);
+        self.metrics.readings_stored.add(batch.readings.len() as u64);
+        self.metrics.elements_rejected.add(batch.rejections.len() as u64);
+        self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
+    }
+
+    fn prune_work(&mut self) -> Option<Work> {
+        let retention = self.options.retention?;
+        let due = self.prune_at.is_some_and(|at| at <= std::time::Instant::now());
+        let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::from_micros(wall_now().as_micros().saturating_sub(age));
+        (due && self.metrics.store_available.get()).then_some(Work::Prune { before })
+    }
+
+    fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
+        let job = async move { worker.prune(before, PRUNE_ROWS_MAX).await };
+        self.run(job, context, move |writer, result, _| {
+            let more = match result {
+                Ok(deleted) => deleted >= u64::from(PRUNE_ROWS_MAX),
+                Err(Failure::Stale) => false,
+                Err(Failure::Away(reason)) => {
+                    warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
+                    false
+                }
+            };
+            let pause = if more { Duration::from_secs(1) } else { PRUNE_INTERVAL };
+            writer.prune_at = Some(std::time::Instant::now() + pause);
+        });
+    }
+}
+
+/// Why a job was not done.
+enum Failure {
+    Stale,
+    Away(String),
+}
+
+impl Actor for Writer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("writer::start") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        context.run_interval(Duration::from_secs(1), |writer, context| writer.next(context));
+    }
+}
+
+impl Handler<Attach> for Writer {
+    type Result = ResponseFuture<Result<Attached, NotCommitted>>;
+
+    fn handle(&mut self, attach: Attach, context: &mut Context<Self>) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Work::Attach { journal_id: attach.journal_id, reply }, context);
+        Box::pin(async move { answer.await.unwrap_or(Err(NotCommitted::Stopped)) })
+    }
+}
+
+impl Handler<CommitBatch> for Writer {
+    type Result = ResponseFuture<Result<Committed, NotCommitted>>;
+
+    fn handle(&mut self, commit: CommitBatch, context: &mut Context<Self>) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Work::Commit { batch: commit.0, reply, doubtful: false }, context);
+        Box::pin(async move { answer.await.unwrap_or(Err(NotCommitted::Stopped)) })
+    }
+}
+
+impl Handler<Heartbeat> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("writer::handle") {
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+}
+
+impl Handler<StopChild> for Writer {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("writer::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.lifeline.finish();
+        context.stop();
+    }
+}

@@ -1,0 +1,155 @@
+//! The thread that owns the database connection.
+//!
+//! A call into a database library can block for as long as the server likes (a frozen server answers no
+//! statement timeout). So the writer actor never makes such a call itself: it hands jobs to this thread
+//! and, when one takes too long, abandons the thread with its connection. What an abandoned thread may
+//! still do to the database is settled by the store's compare-and-set of the position.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::actors::failpoint::failpoint;
+use crate::domain::{JournalId, Timestamp};
+use crate::store::{Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts, StoreOptions};
+
+/// What the database knows of a journal and of the machines, read at one moment.
+pub struct Knowledge {
+    /// The position and the ledger.
+    pub checkpoint: Checkpoint,
+    /// Every machine of the site.
+    pub machines: Vec<MachineRow>,
+    /// What the database is and what opening it changed; `None` if it was open already.
+    pub opened: Option<(StoreFacts, MigrationReport)>,
+}
+
+/// Why a job has no result.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// The database said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread panicked or is gone.
+    #[error("the database thread ended")]
+    ThreadEnded,
+    /// A test made it fail.
+    #[error("{0}")]
+    Injected(String),
+}
+
+enum Job {
+    Learn { journal_id: JournalId, reply: oneshot::Sender<Result<Knowledge, JobError>> },
+    Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
+    Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
+}
+
+/// The actor's end; dropping it ends the thread after its present job.
+pub struct StoreWorker {
+    jobs: Sender<Job>,
+}
+
+impl StoreWorker {
+    /// Starts the thread. It connects and migrates at its first job, and again after each failure.
+    pub fn spawn(options: StoreOptions) -> std::io::Result<Self> {
+        let (jobs, queue) = channel::<Job>();
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let mut connection = Connection { options, store: None };
+            while let Ok(job) = queue.recv() {
+                connection.work(job);
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Position, ledger and machines.
+    pub async fn learn(&self, journal_id: JournalId) -> Result<Knowledge, JobError> {
+        self.ask(|reply| Job::Learn { journal_id, reply }).await
+    }
+
+    /// Commits a batch in one transaction.
+    pub async fn commit(&self, batch: Arc<Batch>) -> Result<CommitOutcome, JobError> {
+        self.ask(|reply| Job::Commit { batch, reply }).await
+    }
+
+    /// Deletes telemetry recorded before an instant, at most `rows_max` rows.
+    pub async fn prune(&self, before: Timestamp, rows_max: u32) -> Result<u64, JobError> {
+        self.ask(|reply| Job::Prune { before, rows_max, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, JobError>>) -> Job,
+    ) -> Result<T, JobError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply)).map_err(|_| JobError::ThreadEnded)?;
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(JobError::ThreadEnded),
+        }
+    }
+}
+
+struct Connection {
+    options: StoreOptions,
+    store: Option<Box<dyn Store>>,
+}
+
+impl Connection {
+    fn work(&mut self, job: Job) {
+        // A reply that nobody waits for any more is the abandoned writer's; there is nobody to tell.
+        match job {
+            Job::Learn { journal_id, reply } => {
+                let _abandoned = reply.send(self.learn(journal_id));
+            }
+            Job::Commit { batch, reply } => {
+                let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
+            }
+            Job::Prune { before, rows_max, reply } => {
+                let _abandoned = reply.send(self.with_store(|store| Ok(store.prune(before, rows_max)?)));
+            }
+        }
+    }
+
+    fn learn(&mut self, journal_id: JournalId) -> Result<Knowledge, JobError> {
+        let opened = self.open()?;
+        self.with_store(|store| {
+            let checkpoint = store.checkpoint(journal_id)?;
+            let machines = store.machines()?;
+            Ok(Knowledge { checkpoint, machines, opened })
+        })
+    }
+
+    fn open(&mut self) -> Result<Option<(StoreFacts, MigrationReport)>, StoreError> {
+        if self.store.is_some() {
+            return Ok(None);
+        }
+        let mut store = crate::store::open(&self.options)?;
+        let migration = store.migrate()?;
+        let facts = store.facts().clone();
+        self.store = Some(store);
+        Ok(Some((facts, migration)))
+    }
+
+    /// Runs `operation`; after a failure the connection is dropped, for nobody knows what state it is in.
+    fn with_store<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn Store) -> Result<T, JobError>,
+    ) -> Result<T, JobError> {
+        self.open()?;
+        let store = self.store.as_deref_mut().expect("opened above");
+        let result = operation(store);
+        if result.is_err() {
+            self.store = None;
+        }
+        result
+    }
+}
+
+fn commit(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
+    failpoint("writer::before_commit").map_err(JobError::Injected)?;
+    let outcome = store.commit(batch)?;
+    failpoint("writer::after_commit").map_err(JobError::Injected)?;
+    Ok(outcome)
+}

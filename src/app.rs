@@ -1,0 +1,479 @@
+//! The composition root: the only file that names every concrete type.
+//!
+//! Opens the journal, makes the wires, describes the children to the supervisor (downstream first), and runs the
+//! system until a signal or the supervisor ends it.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix::prelude::*;
+use slog::{Logger, error, info, o, warn};
+
+use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, MachineRule, TrackerOptions};
+use crate::actors::mqtt::inlet::Inlet;
+use crate::actors::mqtt::link::{LinkOptions, ProtocolChoice, TlsOptions};
+use crate::actors::mqtt::pulse::LinkPulse;
+use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
+use crate::actors::parser::{JournalGrew, LastWillRule, Parser, ParserOptions, ParserWires, Sight};
+use crate::actors::supervisor::{
+    ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
+};
+use crate::actors::wire::Wire;
+use crate::actors::writer::{Writer, WriterOptions};
+use crate::cli::Exit;
+use crate::config::{self, Settings};
+use crate::domain::{Qos, Seq, TopicFilter};
+use crate::journal::{Journal, JournalError, JournalListener, JournalOptions, RealFs, Space};
+use crate::ledger_line::LedgerLine;
+use crate::error_text::causes;
+use crate::metrics::Metrics;
+use crate::payload::{PayloadOptions, PayloadRules};
+use crate::status::ActorsBoard;
+use crate::store::StoreOptions;
+
+/// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
+const MAILBOX_CAPACITY: usize = 64;
+/// Writer and parser restart together.
+const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
+
+/// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
+#[must_use]
+pub fn run(settings: &Settings, logger: &Logger) -> Exit {
+    #[cfg(feature = "failpoints")]
+    let _armed = fail::FailScenario::setup();
+    let wires = Wires::default();
+    let listener = Arc::new(JournalNews { wires: wires.clone(), logger: logger.new(o!("component" => "journal")) });
+    let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
+        Ok(opened) => opened,
+        Err(error) => {
+            error!(logger, "the journal cannot be opened"; "dir" => %settings.journal.dir.display(),
+                "error" => causes(&error));
+            return if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
+        }
+    };
+    if let Some(torn) = &recovery.torn {
+        let kept: Vec<_> = torn.kept.iter().map(|path| path.display().to_string()).collect();
+        warn!(logger, "the journal ended in a torn record, as after a power cut: cut at the last whole record";
+            "segment" => %torn.path.display(), "offset" => torn.offset, "what" => &torn.what,
+            "bytes_cut" => torn.bytes, "kept_in" => kept.join(", "));
+    }
+    let plan = match Plan::new(settings, journal.clone(), wires, logger) {
+        Ok(plan) => plan,
+        Err(error) => {
+            error!(logger, "cannot start"; "error" => causes(&*error));
+            return Exit::Usage;
+        }
+    };
+    info!(logger, "andon starts"; "version" => env!("CARGO_PKG_VERSION"), "site" => &settings.site.id,
+        "journal_id" => %journal.id(), "journal_dir" => %settings.journal.dir.display(),
+        "pending" => journal.positions().appended.since(journal.positions().committed),
+        "database" => %settings.store.url);
+    let code = plan.run();
+    if let Err(error) = journal.close() {
+        error!(logger, "the journal could not be closed"; "error" => causes(&error));
+    }
+    info!(logger, "andon ends"; "exit_code" => code);
+    match code {
+        0 => Exit::Clean,
+        4 => Exit::GaveUp,
+        _ => Exit::Failure,
+    }
+}
+
+/// Every edge of the picture.
+#[derive(Clone, Default)]
+struct Wires {
+    journal_grew: Wire<JournalGrew>,
+    space: Wire<SpaceChanged>,
+    mqtt: EdgesToMqtt,
+    liveness: EdgesToLiveness,
+    writer: EdgesToWriter,
+    transitions_pending: Wire<crate::actors::parser::TransitionsPending>,
+}
+
+#[derive(Clone, Default)]
+struct EdgesToMqtt {
+    publish: Wire<crate::actors::mqtt::PublishStatuses>,
+    prove: Wire<crate::actors::mqtt::ProveLink>,
+    tell_link: Wire<crate::actors::mqtt::TellLink>,
+}
+
+#[derive(Clone, Default)]
+struct EdgesToLiveness {
+    link: Wire<crate::actors::liveness::LinkChanged>,
+    observe: Wire<crate::actors::liveness::Observe>,
+    recover: Wire<crate::actors::liveness::Recover>,
+    take: Wire<crate::actors::liveness::TakeTransitions>,
+    recorded: Wire<crate::actors::liveness::TransitionsRecorded>,
+}
+
+#[derive(Clone, Default)]
+struct EdgesToWriter {
+    attach: Wire<crate::actors::writer::Attach>,
+    commit: Wire<crate::actors::writer::CommitBatch>,
+}
+
+/// Hands the journal's news to the actors; called from paho's thread and the journal's own.
+struct JournalNews {
+    wires: Wires,
+    logger: Logger,
+}
+
+impl JournalListener for JournalNews {
+    fn readable(&self, _upto: Seq) {
+        // A full mailbox holds such a message already; a parser that is away looks for itself when it is back.
+        let _woken_anyway = self.wires.journal_grew.try_send(JournalGrew);
+    }
+
+    fn space(&self, space: Space) {
+        let room = matches!(space, Space::Free);
+        if self.wires.space.try_send(SpaceChanged { room }).is_err() {
+            // The mqtt actor is restarting; it is told at its start.
+            warn!(self.logger, "the journal's space changed while no mqtt actor was there"; "room" => room);
+        }
+    }
+
+    fn failed(&self, error: &JournalError) {
+        error!(self.logger, "the journal failed: stopping, what is acknowledged is on the disk or is delivered again";
+            "error" => causes(error));
+        crate::shutdown::halt(1);
+    }
+}
+
+/// Everything that is made once and shared by all incarnations.
+struct Plan {
+    wires: Wires,
+    journal: Journal,
+    logger: Logger,
+    metrics: Arc<Metrics>,
+    pulse: Arc<LinkPulse>,
+    board: Arc<ActorsBoard>,
+    inlet: Arc<Inlet>,
+    writer: WriterOptions,
+    liveness: LivenessOptions,
+    parser: ParserOptions,
+    mqtt: MqttOptions,
+    supervisor: SupervisorOptions,
+    status_interval: Option<Duration>,
+}
+
+impl Plan {
+    fn new(
+        settings: &Settings,
+        journal: Journal,
+        wires: Wires,
+        logger: &Logger,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let metrics = Arc::new(Metrics::default());
+        let pulse = Arc::new(LinkPulse::default());
+        let inlet = Arc::new(Inlet {
+            journal: journal.clone(),
+            pulse: Arc::clone(&pulse),
+            metrics: Arc::clone(&metrics),
+            payload_bytes_max: settings.mqtt.max_payload,
+            logger: logger.new(o!("component" => "mqtt")),
+        });
+        let own_prefix = settings.liveness.publish_prefix.as_ref();
+        let topic_prefix = own_prefix.map(|prefix| format!("{prefix}/{}", settings.site.id));
+        let sight = Arc::new(Sight {
+            rules: PayloadRules::new(payload_options(settings))?,
+            telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
+            last_wills: last_will_rules(settings),
+            own_topics_prefix: topic_prefix.as_ref().map(|prefix| format!("{prefix}/")),
+        });
+        Ok(Self {
+            writer: WriterOptions {
+                store: store_options(settings),
+                database: settings.store.url.to_string(),
+                job_max: settings.store.connect_timeout + settings.store.statement_timeout * 2,
+                backoff_min: settings.store.backoff_min,
+                backoff_max: settings.store.backoff_max,
+                retention: settings.store.retention,
+            },
+            liveness: LivenessOptions {
+                tracker: tracker_options(settings),
+                topic_prefix: topic_prefix.clone(),
+                received_before: journal.positions().appended,
+            },
+            parser: ParserOptions { batch_rows_max: settings.store.batch_max, sight },
+            mqtt: MqttOptions {
+                link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
+                subscriptions: subscriptions(settings),
+                backoff_min: settings.mqtt.backoff_min,
+                backoff_max: settings.mqtt.backoff_max,
+            },
+            supervisor: SupervisorOptions {
+                restarts_max: settings.supervisor.restarts_max,
+                period: settings.supervisor.period,
+                backoff_min: settings.supervisor.backoff_min,
+                backoff_max: settings.supervisor.backoff_max,
+                hang_after: settings.supervisor.hang_after,
+            },
+            status_interval: settings.log.status_interval,
+            board: Arc::new(ActorsBoard::default()),
+            logger: logger.clone(),
+            inlet,
+            pulse,
+            metrics,
+            journal,
+            wires,
+        })
+    }
+
+    fn run(self) -> i32 {
+        let system = System::new();
+        system.block_on(async {
+            let specs = vec![self.writer_spec(), self.liveness_spec(), self.parser_spec(), self.mqtt_spec()];
+            let supervisor =
+                Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger).start();
+            let line = LedgerLine::new(self.journal.clone(), Arc::clone(&self.metrics), &self.logger);
+            actix_rt::spawn(line.repeat(self.status_interval));
+            actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
+        });
+        system.run_with_code().unwrap_or(1)
+    }
+
+    fn writer_spec(&self) -> ChildSpec {
+        let (options, metrics, logger) = (self.writer.clone(), Arc::clone(&self.metrics), self.logger.clone());
+        let wires = self.wires.writer.clone();
+        spec("writer", STORAGE_GROUP, 1_000, move |seat| {
+            let (options, metrics, logger) = (options.clone(), Arc::clone(&metrics), logger.clone());
+            let (child, address) =
+                seat.spawn(MAILBOX_CAPACITY, move |lifeline| Writer::new(options, metrics, lifeline, &logger));
+            wires.attach.connect(address.clone().recipient());
+            wires.commit.connect(address.recipient());
+            child
+        })
+    }
+
+    fn liveness_spec(&self) -> ChildSpec {
+        let (options, metrics, logger) = (self.liveness.clone(), Arc::clone(&self.metrics), self.logger.clone());
+        let (edges, own) = (self.wires.liveness.clone(), self.liveness_wires());
+        spec("liveness", Strategy::OneForOne, 500, move |seat| {
+            let (options, metrics) = (options.clone(), Arc::clone(&metrics));
+            let (own, logger) = (own.clone(), logger.clone());
+            let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
+                Liveness::new(options, own, metrics, lifeline, &logger)
+            });
+            edges.link.connect(address.clone().recipient());
+            edges.observe.connect(address.clone().recipient());
+            edges.recover.connect(address.clone().recipient());
+            edges.take.connect(address.clone().recipient());
+            edges.recorded.connect(address.recipient());
+            child
+        })
+    }
+
+    fn liveness_wires(&self) -> LivenessWires {
+        LivenessWires {
+            parser: self.wires.transitions_pending.clone(),
+            publish: self.wires.mqtt.publish.clone(),
+            prove: self.wires.mqtt.prove.clone(),
+            link: self.wires.mqtt.tell_link.clone(),
+        }
+    }
+
+    fn parser_spec(&self) -> ChildSpec {
+        let (options, journal, pulse) = (self.parser.clone(), self.journal.clone(), Arc::clone(&self.pulse));
+        let (metrics, logger) = (Arc::clone(&self.metrics), self.logger.clone());
+        let (own, grew) = (self.parser_wires(), self.wires.journal_grew.clone());
+        let pending = self.wires.transitions_pending.clone();
+        spec("parser", STORAGE_GROUP, 4_000, move |seat| {
+            let (options, own, journal) = (options.clone(), own.clone(), journal.clone());
+            let (pulse, metrics, logger) = (Arc::clone(&pulse), Arc::clone(&metrics), logger.clone());
+            let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
+                Parser::new(options, own, journal, pulse, metrics, lifeline, &logger)
+            });
+            grew.connect(address.clone().recipient());
+            pending.connect(address.recipient());
+            child
+        })
+    }
+
+    fn parser_wires(&self) -> ParserWires {
+        ParserWires {
+            observe: self.wires.liveness.observe.clone(),
+            recover: self.wires.liveness.recover.clone(),
+            take_transitions: self.wires.liveness.take.clone(),
+            transitions_recorded: self.wires.liveness.recorded.clone(),
+            attach: self.wires.writer.attach.clone(),
+            commit: self.wires.writer.commit.clone(),
+        }
+    }
+
+    fn mqtt_spec(&self) -> ChildSpec {
+        let (options, inlet, logger) = (self.mqtt.clone(), Arc::clone(&self.inlet), self.logger.clone());
+        let own = MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
+        let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
+        let journal = self.journal.clone();
+        spec("mqtt", Strategy::OneForOne, 3_000, move |seat| {
+            let (options, own) = (options.clone(), own.clone());
+            let (inlet, logger) = (Arc::clone(&inlet), logger.clone());
+            let (child, address) = seat.spawn(MAILBOX_CAPACITY, {
+                let journal = journal.clone();
+                move |lifeline| {
+                    let room = matches!(journal.stats().space, Space::Free);
+                    Mqtt::new(options, own, inlet, room, lifeline, &logger)
+                }
+            });
+            space.connect(address.clone().recipient());
+            edges.publish.connect(address.clone().recipient());
+            edges.prove.connect(address.clone().recipient());
+            edges.tell_link.connect(address.recipient());
+            child
+        })
+    }
+}
+
+/// The times to stop add up to less than the ten seconds that service managers usually grant.
+fn spec(
+    name: &'static str,
+    strategy: Strategy,
+    stop_within_ms: u64,
+    start: impl FnMut(ChildSeat) -> RunningChild + Send + 'static,
+) -> ChildSpec {
+    let stop_within = Duration::from_millis(stop_within_ms);
+    ChildSpec { name, strategy, stop_within, start: Box::new(start) }
+}
+
+/// The first SIGTERM or SIGINT stops in order, the second ends the process at once.
+async fn stop_on_signal(supervisor: Addr<Supervisor>, logger: Logger) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        error!(logger, "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost");
+        return;
+    };
+    let mut asked = false;
+    loop {
+        std::future::poll_fn(|waker| {
+            let terminated = terminate.poll_recv(waker).is_ready();
+            let interrupted = interrupt.poll_recv(waker).is_ready();
+            if terminated || interrupted { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        if asked {
+            warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
+            crate::shutdown::halt(1);
+        }
+        asked = true;
+        info!(logger, "stopping: leaving the broker, then storing what is pending; a second signal ends at once");
+        supervisor.do_send(Shutdown { exit_code: 0 });
+    }
+}
+
+fn journal_options(settings: &Settings) -> JournalOptions {
+    use crate::journal::{SyncMode, WhenFull};
+    let journal = &settings.journal;
+    JournalOptions {
+        dir: journal.dir.clone(),
+        max_bytes: journal.max_bytes,
+        segment_bytes: journal.segment_bytes,
+        sync: match journal.sync {
+            config::SyncMode::BeforeAck => SyncMode::BeforeAck,
+            config::SyncMode::Background => SyncMode::Background,
+            config::SyncMode::Os => SyncMode::Os,
+        },
+        when_full: match journal.when_full {
+            config::WhenFull::Hold => WhenFull::Hold,
+            config::WhenFull::DropOldest => WhenFull::DropOldest,
+        },
+    }
+}
+
+/// How to reach the database; also for the commands that use it without the service.
+#[must_use]
+pub fn store_options(settings: &Settings) -> StoreOptions {
+    let store = &settings.store;
+    StoreOptions {
+        url: store.url.expose().to_owned(),
+        site: settings.site.id.clone(),
+        connect_timeout: store.connect_timeout,
+        statement_timeout: store.statement_timeout,
+        lock_timeout: store.lock_timeout,
+    }
+}
+
+fn payload_options(settings: &Settings) -> PayloadOptions {
+    let subscriptions = settings.mqtt.subscriptions.iter();
+    PayloadOptions {
+        max_ahead: settings.payload.max_ahead,
+        max_payload: settings.mqtt.max_payload,
+        segments: subscriptions.map(|each| (each.filter.clone(), each.machine_segment)).collect(),
+        fields: settings.payload.fields.clone(),
+    }
+}
+
+fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
+    let rules = settings.liveness.last_will.iter();
+    rules
+        .map(|rule| LastWillRule {
+            filter: rule.filter.clone(),
+            payload: rule.payload.clone().into_bytes(),
+            machine_segment: rule.machine_segment,
+        })
+        .collect()
+}
+
+fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
+    let telemetry = settings.mqtt.subscriptions.iter().map(|each| (each.filter.clone(), each.qos));
+    let last_wills = settings.liveness.last_will.iter().map(|rule| (rule.filter.clone(), Qos::AtLeastOnce));
+    let mut wanted: Vec<(TopicFilter, Qos)> = Vec::new();
+    for (filter, qos) in telemetry.chain(last_wills) {
+        if !wanted.iter().any(|(known, _)| *known == filter) {
+            wanted.push((filter, qos));
+        }
+    }
+    wanted
+}
+
+fn tracker_options(settings: &Settings) -> TrackerOptions {
+    let rules = settings.liveness.machines.iter().map(|(machine_id, rule)| {
+        (machine_id.clone(), MachineRule { offline_after: rule.offline_after, expected: rule.expected })
+    });
+    TrackerOptions {
+        offline_after: settings.liveness.offline_after,
+        machines: rules.collect(),
+        machines_max: settings.liveness.machines_max,
+    }
+}
+
+fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
+    let mqtt = &settings.mqtt;
+    let scheme = match mqtt.transport {
+        config::Transport::Tcp => "tcp",
+        config::Transport::Tls => "ssl",
+        config::Transport::Ws => "ws",
+        config::Transport::Wss => "wss",
+    };
+    let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
+    LinkOptions {
+        uri: format!("{scheme}://{host}:{}", mqtt.port),
+        client_id: mqtt.client_id.clone(),
+        username: mqtt.username.clone(),
+        password: mqtt.password.as_ref().map(|secret| secret.expose().to_owned()),
+        keep_alive: mqtt.keep_alive,
+        session_expiry: mqtt.session_expiry,
+        connect_timeout: mqtt.connect_timeout,
+        protocol: match mqtt.protocol {
+            config::Protocol::Auto => ProtocolChoice::Auto,
+            config::Protocol::V5 => ProtocolChoice::V5,
+            config::Protocol::V311 => ProtocolChoice::V311,
+        },
+        tls: mqtt.transport.is_encrypted().then(|| tls_options(&mqtt.tls)),
+        availability_topic,
+    }
+}
+
+fn tls_options(tls: &config::Tls) -> TlsOptions {
+    TlsOptions {
+        ca_file: tls.ca_file.clone(),
+        cert_file: tls.cert_file.clone(),
+        key_file: tls.key_file.clone(),
+        key_password: tls.key_password.as_ref().map(|secret| secret.expose().to_owned()),
+        alpn: tls.alpn.clone(),
+        verify: tls.verify,
+    }
+}

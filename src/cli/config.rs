@@ -1,0 +1,41 @@
+//! `andon config check` and `andon config show`. A configuration with mistakes does not get here: it has been
+//! complained about, and the process has ended with exit code 2.
+
+use clap::Subcommand;
+
+use super::{Loaded, Output, Sources};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Report every mistake in the configuration; exit code 2 if there is one
+    Check,
+    /// Print the settings in effect, secrets hidden
+    Show {
+        /// Tell with each value where it comes from
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+pub(super) fn run(command: &Command, sources: &Sources, loaded: &Loaded) -> Output {
+    let text = match command {
+        Command::Check => check(sources, loaded),
+        Command::Show { origin } => loaded.show(*origin),
+    };
+    let complaints = loaded.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    Output { complaints, ..Output::clean(text) }
+}
+
+fn check(sources: &Sources, loaded: &Loaded) -> String {
+    let named = if sources.site.is_some() { "" } else { " (no --site given)" };
+    let mut lines =
+        vec!["configuration is valid".to_owned(), format!("site: {}{named}", loaded.settings.site.id)];
+    lines.push("files:".to_owned());
+    lines.push("  built-in defaults".to_owned());
+    lines.extend(loaded.files.iter().map(|file| format!("  {}", file.display())));
+    if !loaded.worker_enabled {
+        lines.push("RUN_MQTT_WORKER=false: `andon run` will end at once".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}

@@ -1,0 +1,130 @@
+//! `andon db migrate` and `andon db status`.
+
+use clap::Subcommand;
+
+use super::{Exit, Output, counted, table};
+use crate::app::store_options;
+use crate::config::Settings;
+use crate::logging::causes;
+use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create or update the tables; the service does it too, when it starts
+    Migrate,
+    /// Tell which migrations are applied, how many rows there are, and where each journal stands
+    Status,
+}
+
+pub(super) fn run(command: &Command, settings: &Settings) -> Output {
+    let result = match command {
+        Command::Migrate => migrate(settings),
+        Command::Status => match missing_file(settings) {
+            Some(complaint) => return Output::failed(Exit::Failure, complaint),
+            None => status(settings),
+        },
+    };
+    result.unwrap_or_else(|error| Output::failed(Exit::Failure, format!("failed to {}", causes(&error))))
+}
+
+/// Looking must not create the file, as opening would.
+fn missing_file(settings: &Settings) -> Option<String> {
+    let path = settings.store.url.sqlite_path()?;
+    let shown = path.display();
+    (!path.exists())
+        .then(|| format!("there is no database {shown} yet; `andon db migrate` or `andon run` creates it"))
+}
+
+fn migrate(settings: &Settings) -> Result<Output, StoreError> {
+    let mut store = store::open(&store_options(settings))?;
+    let applied = store.migrate()?.applied;
+    let target = &store.facts().target;
+    let mut text = match applied.len() {
+        0 => format!("{target} is up to date\n"),
+        count => format!("{target}: {} applied\n", counted(count as u64, "migration")),
+    };
+    for name in applied {
+        text.push_str(&format!("  {name}\n"));
+    }
+    Ok(Output { complaints: warnings(store.facts()), ..Output::clean(text) })
+}
+
+fn status(settings: &Settings) -> Result<Output, StoreError> {
+    let mut store = store::open(&store_options(settings))?;
+    let migrations = store.migration_status()?;
+    let mut text = describe(store.facts(), &migrations);
+    let mut complaints = warnings(store.facts());
+    let exit = if !migrations.unknown.is_empty() {
+        complaints.push("a newer andon migrated this database; run that version or a later one".to_owned());
+        Exit::Failure
+    } else if migrations.pending.is_empty() {
+        text.push_str(&contents(&store.status()?));
+        Exit::Clean
+    } else {
+        text.push_str("`andon db migrate` or `andon run` applies what is pending\n");
+        Exit::Clean
+    };
+    Ok(Output { text, complaints, exit })
+}
+
+fn warnings(facts: &StoreFacts) -> Vec<String> {
+    facts.warnings.iter().map(|warning| format!("warning: {warning}")).collect()
+}
+
+fn describe(facts: &StoreFacts, migrations: &MigrationStatus) -> String {
+    let states = [
+        ("applied", &migrations.applied),
+        ("pending", &migrations.pending),
+        ("unknown", &migrations.unknown),
+    ];
+    let rows: Vec<Vec<String>> = states
+        .iter()
+        .flat_map(|(state, names)| names.iter().map(move |name| vec![name.clone(), (*state).to_owned()]))
+        .collect();
+    format!(
+        "{} ({} {})\n\n{}\n",
+        facts.target,
+        facts.backend,
+        facts.version,
+        table(&["migration", "state"], &rows)
+    )
+}
+
+fn contents(status: &StoreStatus) -> String {
+    let tables: Vec<Vec<String>> = status
+        .tables
+        .iter()
+        .map(|count| {
+            let about = if count.exact { "" } else { "about " };
+            vec![count.table.to_owned(), format!("{about}{}", count.rows)]
+        })
+        .collect();
+    let mut text = table(&["table", ">rows"], &tables);
+    if status.checkpoints.is_empty() {
+        text.push_str("\nno journal has committed here yet\n");
+        return text;
+    }
+    let checkpoints: Vec<Vec<String>> = status
+        .checkpoints
+        .iter()
+        .map(|checkpoint| {
+            let numbers = [
+                checkpoint.committed_seq.0,
+                checkpoint.messages,
+                checkpoint.stored,
+                checkpoint.duplicate,
+                checkpoint.rejected,
+                checkpoint.control,
+            ];
+            let mut row = vec![checkpoint.journal_id.clone(), checkpoint.site.clone()];
+            row.extend(numbers.map(|number| number.to_string()));
+            row.push(checkpoint.updated_at.to_string());
+            row
+        })
+        .collect();
+    let headings =
+        ["journal", "site", ">seq", ">messages", ">stored", ">duplicate", ">rejected", ">control", "updated"];
+    text.push('\n');
+    text.push_str(&table(&headings, &checkpoints));
+    text
+}

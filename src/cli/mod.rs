@@ -1,0 +1,283 @@
+//! The command line: one file a command. A command prints what was asked for to standard output, what went wrong
+//! in one line each to standard error, and ends with one of the codes of [`Exit`].
+
+mod config;
+mod db;
+mod journal;
+mod run;
+mod simulate;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Loaded, Sources, load};
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well.
+    Clean = 0,
+    /// Something failed.
+    Failure = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// The journal is damaged.
+    JournalDamaged = 3,
+    /// The supervisor gave up.
+    GaveUp = 4,
+}
+
+impl Exit {
+    /// The exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Plant-floor telemetry: from an MQTT broker into SQL, with nothing lost, nothing twice, nothing silent.
+#[derive(Debug, Parser)]
+#[command(name = "andon", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    configuration: Configuration,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which configuration: options of every command.
+#[derive(clap::Args)]
+struct Configuration {
+    /// The site, whose settings are in config-dir/sites/SITE.toml [env: ANDON_SITE]
+    #[arg(long, value_name = "SITE", global = true)]
+    site: Option<String>,
+    /// Where the settings are, "config" if not given [env: ANDON_CONFIG_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    config_dir: Option<PathBuf>,
+    /// Sets a key, above everything else, such as mqtt.host=broker; repeatable
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    set: Vec<String>,
+}
+
+impl std::fmt::Debug for Configuration {
+    /// Without `--set`, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Configuration")
+            .field("site", &self.site)
+            .field("config_dir", &self.config_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service until SIGTERM or SIGINT
+    Run,
+    /// Check or show the configuration
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// Prepare the database, or tell how it stands
+    Db {
+        #[command(subcommand)]
+        command: db::Command,
+    },
+    /// Look at the journal, also while the service runs
+    Journal {
+        #[command(subcommand)]
+        command: journal::Command,
+    },
+    /// Publish what a fleet of machines would, with faults
+    Simulate(simulate::Options),
+}
+
+/// Parses the command line of this process, does what it says, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.execute().into(),
+        Err(error) => {
+            // Also --help and --version come as "errors", of code 0. What cannot be printed has no reader.
+            error.print().ok();
+            if error.use_stderr() { Exit::Usage.into() } else { Exit::Clean.into() }
+        }
+    }
+}
+
+impl Cli {
+    fn execute(self) -> Exit {
+        let sources = self.configuration.sources(environment());
+        let loaded = match load(&sources) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                complain(&error.to_string());
+                return Exit::Usage;
+            }
+        };
+        let output = match self.command {
+            Command::Run => return run::run(&loaded),
+            Command::Simulate(options) => return simulate::run(options, &loaded.settings),
+            Command::Config { command } => config::run(&command, &sources, &loaded),
+            Command::Db { command } => db::run(&command, &loaded.settings),
+            Command::Journal { command } => journal::run(&command, &loaded.settings),
+        };
+        output.print()
+    }
+}
+
+impl Configuration {
+    /// The command line's choice, or else the environment's.
+    fn sources(self, environment: BTreeMap<String, String>) -> Sources {
+        let variable = |name: &str| environment.get(name).filter(|text| !text.is_empty()).cloned();
+        Sources {
+            site: self.site.or_else(|| variable("ANDON_SITE")),
+            config_dir: self.config_dir.or_else(|| variable("ANDON_CONFIG_DIR").map(PathBuf::from)),
+            set: self.set,
+            environment,
+        }
+    }
+}
+
+/// The environment of this process; what is not Unicode in it is replaced.
+fn environment() -> BTreeMap<String, String> {
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
+}
+
+/// What a command says at its end.
+#[derive(Debug, PartialEq, Eq)]
+struct Output {
+    /// For standard output; ends with a line break if it is not empty.
+    text: String,
+    /// For standard error, one line each.
+    complaints: Vec<String>,
+    exit: Exit,
+}
+
+impl Output {
+    fn clean(text: String) -> Self {
+        Self { text, complaints: Vec::new(), exit: Exit::Clean }
+    }
+
+    fn failed(exit: Exit, complaint: impl Into<String>) -> Self {
+        Self { text: String::new(), complaints: vec![complaint.into()], exit }
+    }
+
+    fn print(self) -> Exit {
+        let printed = io::stdout().lock().write_all(self.text.as_bytes());
+        for complaint in &self.complaints {
+            complain(complaint);
+        }
+        match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&format!("cannot write to standard output: {error}"));
+                Exit::Failure
+            }
+            _ => self.exit,
+        }
+    }
+}
+
+/// Writes lines to standard error; nobody there to read them is no reason to fail.
+fn complain(lines: &str) {
+    let mut stderr = io::stderr().lock();
+    for line in lines.lines() {
+        writeln!(stderr, "andon: {line}").ok();
+    }
+}
+
+/// `1 record`, `2 records`.
+fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Rows under their headings, columns aligned; columns of numbers (marked by `>`) to the right.
+fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let right: Vec<bool> = headings.iter().map(|heading| heading.starts_with('>')).collect();
+    let headings = headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let mut text = String::new();
+    for cells in &lines {
+        let padded: Vec<String> = cells
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| match (right[column], widths[column]) {
+                (true, width) => format!("{cell:>width$}"),
+                (false, width) => format!("{cell:<width$}"),
+            })
+            .collect();
+        text.push_str(padded.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"andon").chain(arguments))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for arguments in [
+            ["--site", "demo", "--set", "mqtt.port=1", "--set", "mqtt.qos=2", "config", "check"],
+            ["config", "check", "--set", "mqtt.port=1", "--set", "mqtt.qos=2", "--site", "demo"],
+        ] {
+            let sources = parse(&arguments).expect("valid").configuration.sources(BTreeMap::new());
+            assert_eq!(sources.site.as_deref(), Some("demo"));
+            assert_eq!(sources.set, ["mqtt.port=1", "mqtt.qos=2"]);
+        }
+    }
+
+    #[test]
+    fn site_and_directory_come_from_the_environment_unless_given() {
+        let environment = || {
+            [("ANDON_SITE", "north"), ("ANDON_CONFIG_DIR", "etc")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into()
+        };
+        let sources = parse(&["run"]).expect("valid").configuration.sources(environment());
+        assert_eq!(
+            (sources.site.as_deref(), sources.config_dir),
+            (Some("north"), Some(PathBuf::from("etc")))
+        );
+        let given = parse(&["run", "--site", "south"]).expect("valid");
+        assert_eq!(given.configuration.sources(environment()).site.as_deref(), Some("south"));
+    }
+
+    #[test]
+    fn what_is_set_is_not_seen_in_debug_output() {
+        let cli = parse(&["run", "--set", "mqtt.password=hunter2"]).expect("valid");
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".to_owned(), "7".to_owned()], vec!["long".to_owned(), "1234567".to_owned()]];
+        assert_eq!(table(&["name", ">count"], &rows), "name    count\na           7\nlong  1234567\n");
+    }
+}

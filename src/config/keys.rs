@@ -1,0 +1,353 @@
+//! Every key there is, with what it may hold. The one home of this knowledge: unknown keys, nearest keys,
+//! types, bounds, environment names and the documentation's "Allowed" lines are all derived from it.
+
+use std::time::Duration;
+
+use super::units::{show_duration, show_size};
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Section and name, joined by dots.
+    pub(super) path: &'static str,
+    /// What it may hold.
+    pub(super) kind: Kind,
+    /// May be without value; then the empty text means "none", also over a lower layer's value.
+    pub(super) optional: bool,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within bounds.
+    Integer { min: i64, max: i64 },
+    /// A position among a topic's segments.
+    Segment,
+    /// A duration within bounds.
+    Duration { min: Duration, max: Duration, whole_seconds: bool },
+    /// A size in bytes within bounds.
+    Size { min: u64, max: u64 },
+    /// One word of a list.
+    Choice(&'static [&'static str]),
+    /// Text without control characters, with a bound on its bytes.
+    Text { bytes_max: usize },
+    /// A password or the like: never shown.
+    Secret,
+    /// A path of the file system.
+    Path,
+    /// A path of a file that is there and can be read.
+    ReadableFile,
+    /// A site's name.
+    SiteId,
+    /// Host name or address, alone.
+    Host,
+    /// IP address with port.
+    Address,
+    /// Where the database is: may hold a password.
+    DatabaseUrl,
+    /// `log.level`.
+    LogLevels,
+    /// First levels of a topic to publish to.
+    TopicPrefix,
+    /// An MQTT topic filter.
+    TopicFilter,
+    /// A JSON pointer.
+    JsonPointer,
+    /// A list of texts.
+    Texts,
+    /// A list of topic filters, or of tables of [`SUBSCRIPTION`].
+    Subscriptions,
+    /// A list of tables of [`LAST_WILL`].
+    LastWills,
+    /// A table: one of [`FIELDS`] → JSON pointer.
+    Fields,
+    /// A table: machine id → table of [`MACHINE`].
+    Machines,
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// MQTT's bound on a text (its length is two bytes).
+const MQTT_TEXT: Kind = Kind::Text { bytes_max: u16::MAX as usize };
+const QOS: Kind = Kind::Integer { min: 0, max: 2 };
+const OFFLINE_AFTER: Kind = between(Duration::from_millis(100), YEAR);
+const BACKOFF: Kind = between(MILLISECOND, HOUR);
+const TIMEOUT: Kind = between(Duration::from_millis(100), HOUR);
+
+const fn between(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max, whole_seconds: false }
+}
+
+const fn seconds_between(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max, whole_seconds: true }
+}
+
+const fn required(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind, optional: false }
+}
+
+const fn optional(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind, optional: true }
+}
+
+/// All keys, section by section, in the order of the documentation.
+pub(super) const KEYS: &[Key] = &[
+    required("site.id", Kind::SiteId),
+    required("mqtt.host", Kind::Host),
+    optional("mqtt.port", Kind::Integer { min: 1, max: 65_535 }),
+    required("mqtt.transport", Kind::Choice(&["tcp", "tls", "ws", "wss"])),
+    required("mqtt.protocol", Kind::Choice(&["auto", "5", "3.1.1"])),
+    optional("mqtt.client_id", MQTT_TEXT),
+    optional("mqtt.username", MQTT_TEXT),
+    optional("mqtt.password", Kind::Secret),
+    optional("mqtt.password_file", Kind::Path),
+    required("mqtt.keep_alive", seconds_between(SECOND, Duration::from_secs(u16::MAX as u64))),
+    required("mqtt.qos", QOS),
+    required("mqtt.session_expiry", seconds_between(SECOND, Duration::from_secs(49_710 * 86_400))),
+    required("mqtt.max_payload", Kind::Size { min: 1, max: 64 * MIB }),
+    required("mqtt.connect_timeout", between(SECOND, HOUR)),
+    required("mqtt.backoff_min", BACKOFF),
+    required("mqtt.backoff_max", BACKOFF),
+    required("mqtt.subscriptions", Kind::Subscriptions),
+    optional("mqtt.tls.ca_file", Kind::ReadableFile),
+    optional("mqtt.tls.cert_file", Kind::ReadableFile),
+    optional("mqtt.tls.key_file", Kind::ReadableFile),
+    optional("mqtt.tls.key_password", Kind::Secret),
+    optional("mqtt.tls.key_password_file", Kind::Path),
+    required("mqtt.tls.alpn", Kind::Texts),
+    required("mqtt.tls.verify", Kind::Flag),
+    required("journal.dir", Kind::Path),
+    required("journal.max_bytes", Kind::Size { min: 256 * KIB, max: 64 * TIB }),
+    required("journal.segment_bytes", Kind::Size { min: 64 * KIB, max: 1024 * MIB }),
+    required("journal.sync", Kind::Choice(&["before_ack", "background", "os"])),
+    required("journal.when_full", Kind::Choice(&["hold", "drop_oldest"])),
+    required("store.url", Kind::DatabaseUrl),
+    optional("store.url_file", Kind::Path),
+    required("store.batch_max", Kind::Integer { min: 1, max: 65_536 }),
+    optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400))),
+    required("store.connect_timeout", seconds_between(Duration::from_secs(2), HOUR)),
+    required("store.statement_timeout", TIMEOUT),
+    required("store.lock_timeout", TIMEOUT),
+    required("store.backoff_min", BACKOFF),
+    required("store.backoff_max", BACKOFF),
+    required("payload.max_ahead", between(Duration::ZERO, Duration::from_secs(36_500 * 86_400))),
+    required(PAYLOAD_FIELDS, Kind::Fields),
+    required("liveness.offline_after", OFFLINE_AFTER),
+    optional("liveness.publish_prefix", Kind::TopicPrefix),
+    required("liveness.machines_max", Kind::Integer { min: 1, max: 10_000_000 }),
+    required("liveness.flapping_changes", Kind::Integer { min: 1, max: 1000 }),
+    required("liveness.flapping_window", between(SECOND, DAY)),
+    required(LIVENESS_MACHINES, Kind::Machines),
+    required("liveness.last_will", Kind::LastWills),
+    required("http.bind", Kind::Address),
+    optional("http.token", Kind::Secret),
+    optional("http.token_file", Kind::Path),
+    required("http.anonymous", Kind::Flag),
+    required("supervisor.restarts_max", Kind::Integer { min: 0, max: 1000 }),
+    required("supervisor.period", between(SECOND, DAY)),
+    required("supervisor.backoff_min", BACKOFF),
+    required("supervisor.backoff_max", BACKOFF),
+    required("supervisor.hang_after", between(SECOND, HOUR)),
+    required("log.format", Kind::Choice(&["text", "json"])),
+    required("log.level", Kind::LogLevels),
+    optional("log.status_interval", between(SECOND, DAY)),
+];
+
+/// The table whose keys are machine ids.
+pub(super) const LIVENESS_MACHINES: &str = "liveness.machines";
+/// The table whose keys are fields of a reading.
+pub(super) const PAYLOAD_FIELDS: &str = "payload.fields";
+/// What `payload.fields` can say the place of.
+pub(super) const FIELDS: [&str; 5] = ["machine_id", "temperature", "humidity", "vibration", "timestamp"];
+/// Keys of one table in `mqtt.subscriptions`; only the filter must be there.
+pub(super) const SUBSCRIPTION: &[Key] = &[
+    required("filter", Kind::TopicFilter),
+    optional("qos", QOS),
+    optional("machine_segment", Kind::Segment),
+];
+/// Keys of one table in `liveness.last_will`.
+pub(super) const LAST_WILL: &[Key] = &[
+    required("filter", Kind::TopicFilter),
+    required("payload", MQTT_TEXT),
+    optional("machine_segment", Kind::Segment),
+];
+/// Keys of one table in `liveness.machines`.
+pub(super) const MACHINE: &[Key] =
+    &[optional("offline_after", OFFLINE_AFTER), optional("expected", Kind::Flag)];
+
+/// Where a secret comes from when not from its own key.
+pub(super) struct SecretKey {
+    /// The key itself.
+    pub(super) key: &'static str,
+    /// The key of the file that holds it.
+    pub(super) file_key: &'static str,
+    /// Its name among systemd's credentials.
+    pub(super) credential: &'static str,
+}
+
+/// All secrets.
+pub(super) const SECRETS: [SecretKey; 4] = [
+    SecretKey { key: "mqtt.password", file_key: "mqtt.password_file", credential: "mqtt_password" },
+    SecretKey {
+        key: "mqtt.tls.key_password",
+        file_key: "mqtt.tls.key_password_file",
+        credential: "mqtt_key_password",
+    },
+    SecretKey { key: "store.url", file_key: "store.url_file", credential: "store_url" },
+    SecretKey { key: "http.token", file_key: "http.token_file", credential: "http_token" },
+];
+
+/// The key of that path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The key of a path that may lead into `payload.fields` or `liveness.machines`, where part of the path is
+/// free; the kind is what the last segment may hold.
+pub(super) fn kind_at(path: &[String]) -> Option<Kind> {
+    if let Some(key) = find(&path.join(".")) {
+        return Some(key.kind);
+    }
+    let names: Vec<&str> = path.iter().map(String::as_str).collect();
+    match names.as_slice() {
+        ["payload", "fields", _] => Some(Kind::JsonPointer),
+        ["liveness", "machines", _, name] => MACHINE.iter().find(|key| key.path == *name).map(|key| key.kind),
+        _ => None,
+    }
+}
+
+/// Whether keys lie below `path`.
+pub(super) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// The environment variable of a key.
+pub(super) fn variable(path: &str) -> String {
+    format!("ANDON__{}", path.to_ascii_uppercase().replace('.', "__"))
+}
+
+/// The known key that was probably meant by `unknown`: the same name in another section, or the most alike.
+pub(super) fn nearest_key(unknown: &str) -> Option<&'static str> {
+    let name = unknown.rsplit('.').next().unwrap_or(unknown);
+    let same_name = |key: &&Key| key.path.rsplit('.').next() == Some(name);
+    let mut with_same_name = KEYS.iter().filter(same_name);
+    if let (Some(only), None) = (with_same_name.next(), with_same_name.next()) {
+        return Some(only.path);
+    }
+    nearest(unknown, KEYS.iter().map(|key| key.path))
+}
+
+/// The section that was probably meant.
+pub(super) fn nearest_section(unknown: &str) -> Option<&'static str> {
+    let sections = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
+    nearest(unknown, sections)
+}
+
+/// The candidate most like `unknown`, if it is like it at all.
+pub(super) fn nearest<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE_MIN: f64 = 0.6;
+    candidates
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(unknown, candidate), candidate))
+        .filter(|(alike, _)| *alike >= ALIKE_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+impl Kind {
+    /// What is allowed, to follow "expected".
+    pub(super) fn allowed(self) -> String {
+        match self {
+            Self::Flag => "true or false".to_owned(),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Segment => "a whole number from -128 to 128, not 0".to_owned(),
+            Self::Duration { min, max, whole_seconds } => {
+                let whole = if whole_seconds { " in whole seconds" } else { "" };
+                let (min, max) = (show_duration(min), show_duration(max));
+                format!("a duration{whole} from {min} to {max}, such as \"15s\"")
+            }
+            Self::Size { min, max } => {
+                format!("a size from {} to {}, such as \"64MiB\"", show_size(min), show_size(max))
+            }
+            Self::Choice(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("one of {}", quoted.join(", "))
+            }
+            Self::Text { bytes_max } => {
+                format!("text of at most {bytes_max} bytes without control characters")
+            }
+            Self::Secret => "text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::ReadableFile => "the path of a readable file".to_owned(),
+            Self::SiteId => "1 to 64 characters of a-z, 0-9, \"_\", \"-\" and \".\"".to_owned(),
+            Self::Host => "a host name or an IP address, without scheme and port".to_owned(),
+            Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
+            Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
+            Self::LogLevels => {
+                "error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"".to_owned()
+            }
+            Self::TopicPrefix => {
+                "topic levels without \"+\", \"#\" and control characters, not beginning with \"$\", \
+                 not beginning or ending with \"/\", at most 1024 bytes"
+                    .to_owned()
+            }
+            Self::TopicFilter => "an MQTT topic filter".to_owned(),
+            Self::JsonPointer => "a JSON pointer, such as \"/sensors/t\"".to_owned(),
+            Self::Texts => "a list of texts of 1 to 255 bytes".to_owned(),
+            Self::Subscriptions => {
+                "a list of 1 to 1000 topic filters, or of tables with filter, qos, machine_segment".to_owned()
+            }
+            Self::LastWills => {
+                "a list of at most 1000 tables with filter, payload, machine_segment".to_owned()
+            }
+            Self::Fields => {
+                format!("a table with a JSON pointer for any of {}", FIELDS.join(", "))
+            }
+            Self::Machines => "a table for each machine id, with offline_after, expected".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_that_was_meant_is_found() {
+        let table = [
+            ("mqtt.hots", Some("mqtt.host")),
+            ("mqtt.keepalive", Some("mqtt.keep_alive")),
+            ("mqtt.ca_file", Some("mqtt.tls.ca_file")),
+            ("mqtt.bind", Some("http.bind")),
+            ("mqtt.offline_after", Some("liveness.offline_after")),
+            ("mqtt.subscription", Some("mqtt.subscriptions")),
+            ("retention", Some("store.retention")),
+            ("zzz.qqq", None),
+        ];
+        for (unknown, expected) in table {
+            assert_eq!(nearest_key(unknown), expected, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_named_once_and_every_secret_is_a_key() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..index].iter().all(|other| other.path != key.path), "{} twice", key.path);
+        }
+        for secret in SECRETS {
+            let kind = find(secret.key).expect("a known key").kind;
+            assert!(matches!(kind, Kind::Secret | Kind::DatabaseUrl), "{}", secret.key);
+            assert_eq!(find(secret.file_key).expect("a known key").kind, Kind::Path, "{}", secret.file_key);
+        }
+        let secret_keys = KEYS.iter().filter(|key| matches!(key.kind, Kind::Secret | Kind::DatabaseUrl));
+        assert_eq!(secret_keys.count(), SECRETS.len());
+    }
+}

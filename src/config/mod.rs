@@ -1,0 +1,116 @@
+//! Configuration: layers of TOML, environment and command line, checked as a whole, into one [`Settings`].
+//!
+//! Later layers win:
+//!
+//! 1. built-in defaults, which are `config/default.toml` ([`DEFAULT_TOML`]), the documentation of every key
+//! 2. `<config-dir>/sites/<site>.toml`, if a site is named (its name is the default of `site.id`)
+//! 3. `<config-dir>/local.toml`, if it is there
+//! 4. the environment: the names of existing deployments (module `compat`), above them `ANDON__SECTION__KEY`
+//! 5. `--set key=value`
+//!
+//! # Invariants
+//! - C1 Every key is in `keys::KEYS`; what it may hold, its environment name and its documentation follow.
+//! - C2 Each layer is checked by itself: a mistake is reported with its place also when a later layer hides it.
+//! - C3 All mistakes are reported together, one line each.
+//! - C4 No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
+//!   save what [`Secret::expose`] and [`DatabaseUrl::expose`] are asked for.
+//! - C5 Nothing global is read: the environment comes in as a map. Files are: the layers', secrets', and
+//!   those of TLS to see that they are there.
+
+mod compat;
+mod keys;
+mod layers;
+mod log_levels;
+mod origin;
+mod problem;
+mod secret;
+mod secrets;
+mod sections;
+mod settings;
+mod units;
+mod validate;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+pub use layers::{CONFIG_DIR, DEFAULT_TOML};
+pub use log_levels::LogLevels;
+pub use problem::{ConfigError, Problem};
+pub use secret::{DatabaseUrl, Secret};
+pub use sections::{
+    Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Mqtt, Payload, Protocol, Settings, Site,
+    Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
+};
+
+use origin::Effective;
+use problem::Problems;
+use settings::Values;
+
+/// Where a configuration comes from, beside the built-in defaults.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// Directory of the files; `None`: [`CONFIG_DIR`], which need not exist.
+    pub config_dir: Option<PathBuf>,
+    /// The site whose file is read.
+    pub site: Option<String>,
+    /// The environment: all variables, also those that mean nothing to us.
+    pub environment: BTreeMap<String, String>,
+    /// Arguments of `--set`, `key=value`.
+    pub set: Vec<String>,
+}
+
+impl fmt::Debug for Sources {
+    /// Without environment and `--set`, which may hold secrets (C4).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("config_dir", &self.config_dir)
+            .field("site", &self.site)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A configuration without mistakes.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What was set.
+    pub settings: Settings,
+    /// What is allowed but probably not meant; one line each.
+    pub warnings: Vec<String>,
+    /// Files that were read, in order of rank.
+    pub files: Vec<PathBuf>,
+    /// False if `RUN_MQTT_WORKER=false` says that `run` shall not run.
+    pub worker_enabled: bool,
+    effective: Effective,
+}
+
+impl Loaded {
+    /// All settings in effect, as TOML with secrets redacted; each with where it came from, if asked for.
+    #[must_use]
+    pub fn show(&self, with_origin: bool) -> String {
+        self.effective.show(with_origin)
+    }
+}
+
+/// Reads, merges and checks all layers.
+///
+/// # Errors
+/// Every mistake there is, one line each.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut problems = Problems::default();
+    let mut warnings = compat::misspelt(&sources.environment);
+    let worker_enabled = compat::worker_enabled(&sources.environment, &mut problems);
+    let gathered = layers::gather(sources, &mut problems);
+    let mut table = settings::merge(&gathered.layers, &mut problems);
+    secrets::resolve(&mut table, &gathered.layers, &sources.environment, &mut problems, &mut warnings);
+    let values = Values::normalised(table);
+    let settings = values.settings();
+    validate::contradictions(&settings, &values, &mut problems);
+    validate::doubts(&settings, &mut warnings);
+    let effective = Effective::redacted(values.into_table());
+    problems.none_or(Loaded { settings, warnings, files: gathered.files, worker_enabled, effective })
+}

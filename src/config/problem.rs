@@ -1,0 +1,70 @@
+//! What is wrong with a configuration: one line for each mistake, all of them together.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, environment variable or `--set` it comes from.
+    pub origin: String,
+    /// The key, as it stands there; empty if no key is at fault.
+    pub key: String,
+    /// What is wrong, and what is allowed. Holds no secret.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.origin, self.message)
+        } else {
+            write!(f, "{}: {}: {}", self.origin, self.key, self.message)
+        }
+    }
+}
+
+/// All mistakes of a configuration, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", lines(.problems))]
+pub struct ConfigError {
+    /// In the order of the layers; contradictions between keys come last.
+    pub problems: Vec<Problem>,
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+/// Collects mistakes while the work goes on.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    /// Adds a mistake.
+    pub(super) fn add(
+        &mut self,
+        origin: impl Into<String>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        // One line each, whatever a cause's text contains.
+        let message = message.into().replace(['\r', '\n'], " ");
+        self.found.push(Problem { origin: origin.into(), key: key.into(), message });
+    }
+
+    /// Whether a mistake was found in this key or below it.
+    pub(super) fn concern(&self, key: &str) -> bool {
+        let below = |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.found.iter().any(|problem| problem.key == key || below(&problem.key))
+    }
+
+    /// `value`, if nothing was wrong.
+    pub(super) fn none_or<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.found.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.found }) }
+    }
+}

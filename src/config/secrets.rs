@@ -1,0 +1,154 @@
+//! Finds each secret: in its own key, in the file that its `*_file` key names, or among systemd's credentials.
+//!
+//! Of key and file key the one in the later layer counts; both in one layer is a contradiction. A credential
+//! counts when nothing but the defaults says anything.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use config::{Map, Value, ValueKind};
+
+use super::keys::{SECRETS, SecretKey};
+use super::layers::{Layer, insert, lookup, segments};
+use super::problem::Problems;
+use super::secret::DatabaseUrl;
+use super::values::{text, text_value};
+
+/// Names systemd's directory of credentials.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+/// Longest secret in a file.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Permission bit: everybody may read.
+const WORLD_READABLE: u32 = 0o004;
+
+/// Puts every secret that is found under its own key in `table`, with where it came from.
+pub(super) fn resolve(
+    table: &mut Map<String, Value>,
+    layers: &[Layer],
+    variables: &BTreeMap<String, String>,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) {
+    for secret in &SECRETS {
+        let rank = |key: &str| layers.iter().rposition(|layer| layer.get(key).is_some());
+        let (key_rank, file_rank) = (rank(secret.key), rank(secret.file_key));
+        if key_rank.is_some() && key_rank == file_rank {
+            let origin = origin_of(table, secret.key);
+            problems.add(
+                origin,
+                secret.key,
+                format!("{} is set in the same place; keep one", secret.file_key),
+            );
+        } else if file_rank > key_rank {
+            from_file(table, secret, problems, warnings);
+        } else {
+            put(table, secret.file_key, text_value("", ""));
+            // Rank 0 is the defaults, which give the database's url only until somebody says otherwise.
+            if key_rank.is_none_or(|rank| rank == 0) {
+                from_credential(table, secret, variables, problems);
+            }
+        }
+    }
+}
+
+fn origin_of(table: &Map<String, Value>, key: &str) -> String {
+    lookup(table, key).and_then(Value::origin).unwrap_or_default().to_owned()
+}
+
+fn put(table: &mut Map<String, Value>, key: &str, value: Value) {
+    insert(table, &segments(key), value);
+}
+
+fn from_file(
+    table: &mut Map<String, Value>,
+    secret: &SecretKey,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) {
+    let given_in = origin_of(table, secret.file_key);
+    let path = lookup(table, secret.file_key).and_then(text).unwrap_or_default();
+    if path.trim().is_empty() {
+        // The later layer takes a lower layer's file back, and with it what that file stood for.
+        return;
+    }
+    let path = PathBuf::from(path);
+    match read(&path, secret) {
+        Ok((content, mode)) => {
+            if mode & WORLD_READABLE != 0 {
+                let shown = path.display();
+                warnings.push(format!(
+                    "{given_in}: {}: {shown} can be read by everybody on this machine; chmod 600 {shown}",
+                    secret.file_key
+                ));
+            }
+            put(table, secret.key, text_value(&content, &format!("file {}", path.display())));
+        }
+        Err(message) => problems.add(given_in, secret.file_key, message),
+    }
+}
+
+fn from_credential(
+    table: &mut Map<String, Value>,
+    secret: &SecretKey,
+    variables: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) {
+    let Some(directory) = variables.get(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty())
+    else {
+        return;
+    };
+    let path = Path::new(directory).join(secret.credential);
+    if !path.exists() {
+        return;
+    }
+    let origin = format!("systemd credential {}", secret.credential);
+    match read(&path, secret) {
+        Ok((content, _)) => put(table, secret.key, text_value(&content, &origin)),
+        Err(message) => problems.add(origin, secret.key, message),
+    }
+}
+
+/// The file's text without its last line break, and its permissions. Errors hold nothing of its content.
+fn read(path: &Path, secret: &SecretKey) -> Result<(String, u32), String> {
+    let shown = path.display().to_string();
+    let unreadable = |error: io::Error| format!("cannot read {shown:?}: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+    let mut content = String::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > SECRET_BYTES_MAX {
+        return Err(format!("{shown:?} is longer than {SECRET_BYTES_MAX} bytes; expected the secret alone"));
+    }
+    let line = content.strip_suffix('\n').unwrap_or(&content);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(format!("{shown:?} is empty; expected the secret"));
+    }
+    if line.contains('\0') {
+        return Err(format!("{shown:?} contains a NUL character; expected text"));
+    }
+    if secret.key == "store.url"
+        && let Err(reason) = DatabaseUrl::parse(line)
+    {
+        return Err(format!("{shown:?} holds no database url: {reason}"));
+    }
+    Ok((line.to_owned(), mode))
+}
+
+/// Hides every secret in `table`.
+pub(super) fn redact(table: &mut Map<String, Value>) {
+    for secret in &SECRETS {
+        let Some(value) = lookup(table, secret.key) else {
+            continue;
+        };
+        let shown = match (secret.key, text(value).map(DatabaseUrl::parse)) {
+            ("store.url", Some(Ok(url))) => url.to_string(),
+            _ => super::secret::REDACTED.to_owned(),
+        };
+        let origin = value.origin().map(str::to_owned);
+        put(table, secret.key, Value::new(origin.as_ref(), ValueKind::String(shown)));
+    }
+}

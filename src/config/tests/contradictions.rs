@@ -1,0 +1,170 @@
+//! Values that are right each by itself and wrong together; and those that only deserve a warning.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::Scene;
+
+/// The complaints about several `--set`.
+fn complaints(set: &[&str]) -> Vec<String> {
+    set.iter().fold(Scene::new(), |scene, argument| scene.set(argument)).complaints()
+}
+
+/// A file that can be read.
+const FILE: &str = "Cargo.toml";
+
+#[test]
+fn each_contradiction_is_told_once_with_its_key() {
+    let cert = &format!("mqtt.tls.cert_file={FILE}");
+    let key = &format!("mqtt.tls.key_file={FILE}");
+    let ca = &format!("mqtt.tls.ca_file={FILE}");
+    let tls = "mqtt.transport=tls";
+    let table: Vec<(Vec<&str>, &str)> = vec![
+        (
+            vec![tls, cert],
+            "--set: mqtt.tls.cert_file: a certificate needs its private key; set mqtt.tls.key_file",
+        ),
+        (
+            vec![tls, key],
+            "--set: mqtt.tls.key_file: a private key needs its certificate; set mqtt.tls.cert_file",
+        ),
+        (
+            vec![tls, "mqtt.tls.key_password=x"],
+            "--set: mqtt.tls.key_password: there is no private key to open; set mqtt.tls.key_file",
+        ),
+        (
+            vec![ca],
+            "--set: mqtt.tls.ca_file: has no effect with mqtt.transport = \"tcp\"; allowed with \"tls\" and \"wss\"",
+        ),
+        (
+            vec!["mqtt.transport=ws", "mqtt.tls.verify=false"],
+            "--set: mqtt.tls.verify: has no effect with mqtt.transport = \"ws\"; allowed with \"tls\" and \"wss\"",
+        ),
+        (
+            vec![tls, "mqtt.tls.ca_file=no/such.pem"],
+            "--set: mqtt.tls.ca_file: cannot read \"no/such.pem\": No such file or directory (os error 2); expected the path of a readable file",
+        ),
+        (
+            vec![tls, "mqtt.tls.ca_file=src"],
+            "--set: mqtt.tls.ca_file: \"src\" is a directory; expected the path of a readable file",
+        ),
+        (
+            vec!["mqtt.password=x"],
+            "--set: mqtt.password: needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"",
+        ),
+        (
+            vec!["mqtt.subscriptions=a/+/b,c/+/d,a/+/b"],
+            "--set: mqtt.subscriptions: \"a/+/b\" is subscribed to twice; each filter is allowed once",
+        ),
+        (
+            vec!["mqtt.backoff_min=1m"],
+            "--set: mqtt.backoff_min: mqtt.backoff_min (1m) is above mqtt.backoff_max (30s); allowed is at most equal",
+        ),
+        (
+            vec!["supervisor.backoff_max=1ms"],
+            "--set: supervisor.backoff_max: supervisor.backoff_min (100ms) is above supervisor.backoff_max (1ms); allowed is at most equal",
+        ),
+        (
+            vec!["store.backoff_min=2s", "store.backoff_max=1s"],
+            "--set: store.backoff_min: store.backoff_min (2s) is above store.backoff_max (1s); allowed is at most equal",
+        ),
+        (
+            vec!["journal.segment_bytes=2MiB", "journal.max_bytes=1MiB"],
+            "--set: journal.segment_bytes: is above journal.max_bytes; allowed is at most equal",
+        ),
+        (
+            vec!["payload.fields.temperature=/humidity"],
+            "--set: payload.fields.temperature: temperature and humidity would be read from the same place; map one elsewhere",
+        ),
+        (
+            vec!["payload.fields.temperature=/s", "payload.fields.vibration=/s/v"],
+            "--set: payload.fields.temperature: temperature and vibration would be read from the same place; map one elsewhere",
+        ),
+        (
+            vec!["http.bind=0.0.0.0:8080"],
+            "--set: http.bind: is reachable from other machines; allowed only with http.token, or with http.anonymous = true",
+        ),
+        (
+            vec!["http.anonymous=true", "http.token=x"],
+            "--set: http.anonymous: contradicts http.token; keep one of them",
+        ),
+        (
+            vec!["http.token=two words"],
+            "--set: http.token: does not fit into an HTTP header; expected ASCII letters, digits and signs, no spaces",
+        ),
+        (
+            vec![
+                "liveness.machines_max=1",
+                "liveness.machines.a.expected=true",
+                "liveness.machines.b.expected=true",
+            ],
+            "--set: liveness.machines_max: is below the 2 machines in [liveness.machines]",
+        ),
+    ];
+    for (set, expected) in table {
+        assert_eq!(complaints(&set), [expected], "{set:?}");
+    }
+}
+
+#[test]
+fn what_fits_together_is_taken() {
+    let cert = &format!("mqtt.tls.cert_file={FILE}");
+    let key = &format!("mqtt.tls.key_file={FILE}");
+    let table: [&[&str]; 9] = [
+        &["mqtt.transport=wss", cert, key, "mqtt.tls.key_password=x"],
+        &["mqtt.password=x", "mqtt.protocol=5"],
+        &["mqtt.password=x", "mqtt.username=ann"],
+        &["mqtt.backoff_min=30s"],
+        &["journal.max_bytes=2MiB"],
+        &["journal.max_bytes=2MiB", "journal.segment_bytes=2MiB"],
+        &["http.bind=0.0.0.0:8080", "http.token=x"],
+        &["http.bind=[::]:8080", "http.anonymous=true"],
+        &["payload.fields.temperature=/humidity", "payload.fields.humidity=/temperature"],
+    ];
+    for set in table {
+        set.iter().fold(Scene::new(), |scene, argument| scene.set(argument)).loaded();
+    }
+}
+
+#[test]
+fn a_value_that_is_wrong_by_itself_makes_no_contradiction_on_top() {
+    let found = complaints(&["mqtt.transport=tsl", &format!("mqtt.tls.ca_file={FILE}")]);
+    assert_eq!(
+        found,
+        ["--set: mqtt.transport: expected one of \"tcp\", \"tls\", \"ws\", \"wss\", found the text \"tsl\""]
+    );
+    let found = complaints(&["http.bind=0.0.0.0:8080", "http.token_file=no/such/file"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("--set: http.token_file: cannot read"), "{found:?}");
+    // Also when what is wrong lies inside a table.
+    let machines = ["a.expected=maybe", "b.expected=true", "c.expected=true"]
+        .map(|rule| format!("liveness.machines.{rule}"));
+    let found = complaints(&["liveness.machines_max=1", &machines[0], &machines[1], &machines[2]]);
+    assert_eq!(
+        found,
+        ["--set: liveness.machines.a.expected: expected true or false, found the text \"maybe\""]
+    );
+}
+
+#[test]
+fn doubtful_settings_are_warned_about() {
+    let scene = Scene::new();
+    let secret = scene.file("password", "x\n");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).expect("it can be set");
+    let shown = secret.display();
+    let scene =
+        scene.set(&format!("mqtt.password_file={shown}")).set("mqtt.username=ann").set("mqtt.host=broker");
+    assert_eq!(
+        scene.loaded().warnings,
+        [
+            format!("--set: mqtt.password_file: {shown} can be read by everybody on this machine; chmod 600 {shown}"),
+            "mqtt.password goes over the network readable for everybody (mqtt.transport = \"tcp\"); use \"tls\"".to_owned(),
+        ]
+    );
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("it can be set");
+    let scene = scene.set("mqtt.host=127.0.0.1");
+    assert_eq!(scene.loaded().warnings, Vec::<String>::new());
+
+    let warnings = Scene::new().set("mqtt.transport=tls").set("mqtt.tls.verify=false").loaded().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("mqtt.tls.verify = false: "), "{warnings:?}");
+}

@@ -1,0 +1,194 @@
+//! Secrets come from their key, a file or systemd, and never out again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::Scene;
+use crate::config::{Secret, load};
+
+const HIDDEN: &str = "hunter2-s3cret";
+
+fn private(scene: &Scene, name: &str, text: &str) -> String {
+    let path = scene.file(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it can be set");
+    path.display().to_string()
+}
+
+fn password(scene: &Scene) -> Option<String> {
+    scene.loaded().settings.mqtt.password.as_ref().map(Secret::expose).map(str::to_owned)
+}
+
+fn with_user() -> Scene {
+    Scene::new().set("mqtt.username=ann")
+}
+
+#[test]
+fn a_secret_is_read_from_its_file_without_the_last_line_break() {
+    for (text, expected) in
+        [("a b\n", "a b"), ("a b\r\n", "a b"), ("a b", "a b"), ("a\n\n", "a\n"), (" a ", " a ")]
+    {
+        let scene = with_user();
+        let path = private(&scene, "password", text);
+        let scene = scene.env("ANDON__MQTT__PASSWORD_FILE", &path);
+        assert_eq!(password(&scene).as_deref(), Some(expected), "{text:?}");
+        let shown = scene.shown("mqtt", "password");
+        assert_eq!(shown, "password = \"***\"  # file DIR/password");
+    }
+}
+
+#[test]
+fn of_key_and_file_the_later_layer_counts() {
+    let scene = with_user();
+    let path = private(&scene, "password", "of-file");
+    let scene = scene.local(&format!("mqtt.password_file = {path:?}")).env("MQTT_PASSWORD", "of-environment");
+    assert_eq!(password(&scene).as_deref(), Some("of-environment"));
+    let scene = scene.set(&format!("mqtt.password_file={path}"));
+    assert_eq!(password(&scene).as_deref(), Some("of-file"));
+    let scene = scene.env("ANDON__MQTT__PASSWORD", "unused").set("mqtt.username=ann");
+    assert_eq!(password(&scene).as_deref(), Some("of-file"));
+}
+
+#[test]
+fn key_and_file_in_one_layer_contradict_each_other() {
+    let scene = with_user();
+    let path = private(&scene, "secret", "postgres://u:p@h/d");
+    let text = format!(
+        "mqtt.password = {HIDDEN:?}\nmqtt.password_file = {path:?}\nstore.url = \"sqlite://x\"\nstore.url_file = {path:?}"
+    );
+    assert_eq!(
+        scene.local(&text).complaints(),
+        [
+            "DIR/local.toml: mqtt.password: mqtt.password_file is set in the same place; keep one",
+            "DIR/local.toml: store.url: store.url_file is set in the same place; keep one",
+        ]
+    );
+}
+
+#[test]
+fn systemd_credentials_are_used_when_nothing_else_gives_the_secret() {
+    let scene = with_user();
+    private(&scene, "credentials/mqtt_password", "of-systemd\n");
+    private(&scene, "credentials/store_url", "postgres://u:p@h/d\n");
+    private(&scene, "credentials/http_token", "token\n");
+    let directory = scene.path().join("credentials").display().to_string();
+    let scene = scene.env("CREDENTIALS_DIRECTORY", &directory);
+    let settings = scene.loaded().settings;
+    assert_eq!(settings.mqtt.password.as_ref().map(Secret::expose), Some("of-systemd"));
+    assert_eq!(settings.store.url.expose(), "postgres://u:p@h/d");
+    assert_eq!(settings.http.token.as_ref().map(Secret::expose), Some("token"));
+    assert_eq!(settings.mqtt.tls.key_password, None);
+    assert_eq!(scene.shown("store", "url"), "url = \"postgres://u:***@h/d\"  # systemd credential store_url");
+
+    let scene = scene.env("MQTT_PASSWORD", "of-environment").set("store.url=sqlite://x.db");
+    assert_eq!(password(&scene).as_deref(), Some("of-environment"));
+    assert_eq!(scene.loaded().settings.store.url.sqlite_path(), Some(Path::new("x.db")));
+}
+
+#[test]
+fn a_secret_file_that_cannot_be_used_is_told_without_its_content() {
+    let scene = with_user();
+    let empty = private(&scene, "empty", "\n");
+    let url = private(&scene, "url", &format!("mysql://u:{HIDDEN}@h/d"));
+    let long = private(&scene, "long", &HIDDEN.repeat(10_000));
+    let scene = scene
+        .set(&format!("mqtt.password_file={empty}"))
+        .set(&format!("store.url_file={url}"))
+        .set(&format!("http.token_file={long}"))
+        .set("mqtt.transport=tls")
+        .set("mqtt.tls.key_password_file=no/such/file");
+    assert_eq!(
+        scene.complaints(),
+        [
+            "--set: mqtt.password_file: \"DIR/empty\" is empty; expected the secret",
+            "--set: mqtt.tls.key_password_file: cannot read \"no/such/file\": No such file or directory (os error 2)",
+            "--set: store.url_file: \"DIR/url\" holds no database url: databases of the kind \"mysql\" are not supported",
+            "--set: http.token_file: \"DIR/long\" is longer than 65536 bytes; expected the secret alone",
+        ]
+    );
+}
+
+#[test]
+fn no_secret_is_printed_wherever_it_comes_from() {
+    let url = format!("postgres://andon:{HIDDEN}@db/andon?password={HIDDEN}");
+    let in_file = |scene: Scene| {
+        let file = private(&scene, "secret", HIDDEN);
+        let url_file = private(&scene, "url", &url);
+        scene.local(&format!(
+            "[mqtt]\ntransport = \"tls\"\nusername = \"ann\"\npassword_file = {file:?}\n[mqtt.tls]\ncert_file = \"Cargo.toml\"\n\
+             key_file = \"Cargo.toml\"\nkey_password_file = {file:?}\n[store]\nurl_file = {url_file:?}\n[http]\ntoken_file = {file:?}"
+        ))
+    };
+    let in_keys = |scene: Scene| {
+        scene.local(&format!(
+            "[mqtt]\ntransport = \"tls\"\nusername = \"ann\"\npassword = {HIDDEN:?}\n[mqtt.tls]\ncert_file = \"Cargo.toml\"\n\
+             key_file = \"Cargo.toml\"\nkey_password = {HIDDEN:?}\n[store]\nurl = {url:?}\n[http]\ntoken = {HIDDEN:?}"
+        ))
+    };
+    let in_set = |scene: Scene| {
+        [
+            "mqtt.username=ann",
+            "mqtt.transport=tls",
+            "mqtt.tls.cert_file=Cargo.toml",
+            "mqtt.tls.key_file=Cargo.toml",
+        ]
+        .iter()
+        .fold(scene, |scene, argument| scene.set(argument))
+        .env("MQTT_PASSWORD", HIDDEN)
+        .env("DATABASE_URL", &url)
+        .env("ANDON__HTTP__TOKEN", HIDDEN)
+        .set(&format!("mqtt.tls.key_password={HIDDEN}"))
+    };
+    for scene in [in_file(Scene::new()), in_keys(Scene::new()), in_set(Scene::new())] {
+        let loaded = scene.loaded();
+        let settings = &loaded.settings;
+        // They are there …
+        let secrets = [&settings.mqtt.password, &settings.mqtt.tls.key_password, &settings.http.token];
+        for secret in secrets {
+            assert_eq!(secret.as_ref().map(Secret::expose), Some(HIDDEN));
+        }
+        assert_eq!(settings.store.url.expose(), url);
+        // … but nothing shows them.
+        let printed = [
+            format!("{loaded:?} {loaded:#?} {settings:?} {:?}", scene.sources),
+            format!("{} {}", settings.store.url, settings.mqtt.password.as_ref().expect("set")),
+            loaded.show(true),
+            loaded.show(false),
+            loaded.warnings.join("\n"),
+        ];
+        for text in printed {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert_eq!(loaded.show(true).matches("\"***\"").count(), 3);
+    }
+}
+
+#[test]
+fn no_complaint_holds_a_secret() {
+    let broken = [
+        format!("[mqtt]\npassword = \"{HIDDEN}\nhost = 5"),
+        format!("[mqtt]\npassword = [\"{HIDDEN}\"]"),
+        format!("[mqtt]\npassword = {{ {HIDDEN} = 1 }}"),
+        format!("[mqtt]\npasword = \"{HIDDEN}\""),
+        format!("[store]\nurl = \"{HIDDEN}\""),
+        format!("[store]\nurl = \"mysql://u:{HIDDEN}@h/d\""),
+        format!("[http]\ntoken = \"{HIDDEN} \\u0000\""),
+        format!("[http]\ntoken = \"{HIDDEN} two words\""),
+    ];
+    for text in &broken {
+        let scene = Scene::new().local(text);
+        let error = load(&scene.sources).expect_err("it is broken");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+    }
+    let scenes = [
+        Scene::new().set(&format!("mqtt.pasword={HIDDEN}")),
+        Scene::new().set(&format!("store.url={HIDDEN}")),
+        Scene::new().env("DATABASE_URL", HIDDEN),
+        Scene::new().env("ANDON__MQTT__PASWORD", HIDDEN),
+        Scene::new().env("ANDON__HTTP__TOKEN", &format!("{HIDDEN} x")),
+    ];
+    for scene in &scenes {
+        let error = load(&scene.sources).expect_err("it is broken");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Durations (`"15s"`, `"1h30m"`) and sizes (`"64MiB"`, `"10MB"`) as people write them.
+
+use std::time::Duration;
+
+/// Unit names of sizes with their bytes; decimal and binary ones are different things.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("b", 1),
+    ("kb", 1000),
+    ("mb", 1000 * 1000),
+    ("gb", 1000 * 1000 * 1000),
+    ("tb", 1000 * 1000 * 1000 * 1000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
+
+/// Reads a duration; a bare number has no unit and is refused, 0 excepted.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text.trim()).ok()
+}
+
+/// Reads a size in bytes: a whole number, with an optional unit (in any case, space allowed).
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let number: u64 = digits.parse().ok()?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let bytes = match unit.as_str() {
+        "" => 1,
+        unit => SIZE_UNITS.iter().find(|(name, _)| *name == unit)?.1,
+    };
+    number.checked_mul(bytes)
+}
+
+/// Writes a duration as it would be typed, in days and less.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(duration.subsec_millis()), "ms"),
+    ];
+    let shown: String = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if shown.is_empty() { "0s".to_owned() } else { shown }
+}
+
+/// Writes a size in the largest binary unit that divides it.
+pub(super) fn show_size(bytes: u64) -> String {
+    let binary = SIZE_UNITS.iter().rev().filter(|(name, _)| name.ends_with("ib"));
+    for ((_, unit), name) in binary.zip(["TiB", "GiB", "MiB", "KiB"]) {
+        if bytes >= *unit && bytes.is_multiple_of(*unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_may_be_composed() {
+        let table = [
+            ("15s", Some(15_000)),
+            ("500ms", Some(500)),
+            ("1h30m", Some(5_400_000)),
+            (" 2 min ", Some(120_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("15", None),
+            ("-1s", None),
+            ("1.5s", Some(1_500)),
+            ("", None),
+            ("s", None),
+            ("99999999999999999999s", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn decimal_and_binary_sizes_are_told_apart_and_nothing_overflows() {
+        let table = [
+            ("0", Some(0)),
+            ("4096", Some(4096)),
+            ("64MiB", Some(64 << 20)),
+            ("10MB", Some(10_000_000)),
+            ("1 gib", Some(1 << 30)),
+            ("7b", Some(7)),
+            ("1TB", Some(1_000_000_000_000)),
+            ("64M", None),
+            ("1.5GiB", None),
+            ("-1", None),
+            ("", None),
+            ("MiB", None),
+            ("99999999999TiB", None),
+            ("18446744073709551616", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_size(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same() {
+        for bytes in [0, 1, 1023, 1024, 1 << 20, 3 << 30, 5 << 40, 10_000_000] {
+            assert_eq!(parse_size(&show_size(bytes)), Some(bytes), "{bytes}");
+        }
+        assert_eq!(show_size(16 << 20), "16MiB");
+        for millis in [0, 1, 250, 1000, 90_000, 86_400_000, 864_000_000] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(parse_duration(&show_duration(duration)), Some(duration), "{millis}");
+        }
+        assert_eq!(show_duration(Duration::from_secs(36_500 * 86_400)), "36500d");
+        assert_eq!(show_duration(Duration::from_secs(65_535)), "18h12m15s");
+    }
+}

@@ -1,0 +1,236 @@
+//! What no single value shows: settings that contradict each other, and settings that are probably not meant.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::IpAddr;
+
+use super::keys::{FIELDS, KEYS, Kind};
+use super::layers::DEFAULT_ORIGIN;
+use super::problem::Problems;
+use super::sections::{Protocol, Settings};
+use super::settings::Values;
+use super::values::text;
+use crate::domain::TopicFilter;
+
+/// Reports every contradiction; those that involve a value already found wrong are left out, as the value in
+/// its place is not the user's.
+pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mut Problems) {
+    let mut check = Check { values, problems };
+    check.backoffs(settings);
+    check.tls(settings);
+    check.files();
+    check.login(settings);
+    check.subscriptions(settings);
+    check.journal(settings);
+    check.fields(&settings.payload.fields);
+    check.http(settings);
+    check.machines(settings);
+}
+
+/// Adds a line for each setting that is allowed but probably not meant.
+pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
+    let mqtt = &settings.mqtt;
+    if mqtt.transport.is_encrypted() && !mqtt.tls.verify {
+        warnings.push(
+            "mqtt.tls.verify = false: anybody on the network can pose as the broker; set mqtt.tls.ca_file instead"
+                .to_owned(),
+        );
+    }
+    if mqtt.password.is_some() && !mqtt.transport.is_encrypted() && !is_this_machine(&mqtt.host) {
+        warnings.push(format!(
+            "mqtt.password goes over the network readable for everybody (mqtt.transport = {:?}); use \"tls\"",
+            mqtt.transport.as_str()
+        ));
+    }
+    if settings.http.anonymous && !settings.http.bind.ip().is_loopback() {
+        warnings.push(format!(
+            "http.anonymous = true: everybody who reaches {} sees all data",
+            settings.http.bind
+        ));
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+struct Check<'a> {
+    values: &'a Values,
+    problems: &'a mut Problems,
+}
+
+impl Check<'_> {
+    /// Reports a contradiction at the first of `keys`, unless one of them is wrong already.
+    fn report(&mut self, keys: &[&str], message: impl Into<String>) {
+        if keys.iter().any(|key| self.problems.concern(key)) {
+            return;
+        }
+        if let Some(key) = keys.first() {
+            self.problems.add(self.values.origin(key), *key, message);
+        }
+    }
+
+    /// Whether somebody set the key, above the defaults.
+    fn is_set(&self, key: &str) -> bool {
+        self.values.get(key).is_some() && self.values.origin(key) != DEFAULT_ORIGIN
+    }
+
+    fn backoffs(&mut self, settings: &Settings) {
+        let sections = [
+            ("mqtt", settings.mqtt.backoff_min, settings.mqtt.backoff_max),
+            ("store", settings.store.backoff_min, settings.store.backoff_max),
+            ("supervisor", settings.supervisor.backoff_min, settings.supervisor.backoff_max),
+        ];
+        for (section, min, max) in sections {
+            let (min_key, max_key) = (format!("{section}.backoff_min"), format!("{section}.backoff_max"));
+            if min > max {
+                // The one that was set is at fault, the lower bound if both were.
+                let mut keys = [min_key.as_str(), max_key.as_str()];
+                if !self.is_set(keys[0]) {
+                    keys.reverse();
+                }
+                let shown = |key: &str| self.values.get(key).map(ToString::to_string).unwrap_or_default();
+                let (min, max) = (shown(&min_key), shown(&max_key));
+                self.report(
+                    &keys,
+                    format!("{min_key} ({min}) is above {max_key} ({max}); allowed is at most equal"),
+                );
+            }
+        }
+    }
+
+    fn tls(&mut self, settings: &Settings) {
+        const CERT: &str = "mqtt.tls.cert_file";
+        const KEY: &str = "mqtt.tls.key_file";
+        const KEY_PASSWORD: &str = "mqtt.tls.key_password";
+        let tls = &settings.mqtt.tls;
+        if tls.cert_file.is_some() && tls.key_file.is_none() {
+            self.report(&[CERT, KEY], format!("a certificate needs its private key; set {KEY}"));
+        }
+        if tls.key_file.is_some() && tls.cert_file.is_none() {
+            self.report(&[KEY, CERT], format!("a private key needs its certificate; set {CERT}"));
+        }
+        if tls.key_password.is_some() && tls.key_file.is_none() {
+            self.report(&[KEY_PASSWORD, KEY], format!("there is no private key to open; set {KEY}"));
+        }
+        if settings.mqtt.transport.is_encrypted() {
+            return;
+        }
+        let asks_for_tls = |key: &&str| match *key {
+            "mqtt.tls.alpn" => !tls.alpn.is_empty(),
+            "mqtt.tls.verify" => !tls.verify,
+            _ => self.is_set(key),
+        };
+        let keys = KEYS.iter().map(|key| key.path).filter(|path| path.starts_with("mqtt.tls."));
+        for key in keys.filter(asks_for_tls).collect::<Vec<_>>() {
+            let transport = settings.mqtt.transport.as_str();
+            let message = format!(
+                "has no effect with mqtt.transport = {transport:?}; allowed with \"tls\" and \"wss\""
+            );
+            self.report(&[key, "mqtt.transport"], message);
+        }
+    }
+
+    fn files(&mut self) {
+        for key in KEYS.iter().filter(|key| key.kind == Kind::ReadableFile) {
+            let Some(path) = self.values.get(key.path).and_then(text) else {
+                continue;
+            };
+            let opened = File::open(path).and_then(|file| file.metadata());
+            match opened {
+                Ok(metadata) if metadata.is_dir() => {
+                    self.report(
+                        &[key.path],
+                        format!("{path:?} is a directory; expected {}", key.kind.allowed()),
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let expected = key.kind.allowed();
+                    self.report(&[key.path], format!("cannot read {path:?}: {error}; expected {expected}"));
+                }
+            }
+        }
+    }
+
+    fn login(&mut self, settings: &Settings) {
+        let mqtt = &settings.mqtt;
+        if mqtt.password.is_some() && mqtt.username.is_none() && mqtt.protocol != Protocol::V5 {
+            let message = "needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"";
+            self.report(&["mqtt.password", "mqtt.username", "mqtt.protocol"], message);
+        }
+        let token = settings.http.token.as_ref().map(super::Secret::expose);
+        if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            self.report(
+                &["http.token"],
+                "does not fit into an HTTP header; expected ASCII letters, digits and signs, no spaces",
+            );
+        }
+    }
+
+    fn subscriptions(&mut self, settings: &Settings) {
+        const KEY: &str = "mqtt.subscriptions";
+        let filters: Vec<&TopicFilter> =
+            settings.mqtt.subscriptions.iter().map(|entry| &entry.filter).collect();
+        for (index, filter) in filters.iter().enumerate() {
+            if filters[..index].contains(filter) {
+                self.report(
+                    &[KEY],
+                    format!("{:?} is subscribed to twice; each filter is allowed once", filter.as_str()),
+                );
+            }
+        }
+    }
+
+    fn journal(&mut self, settings: &Settings) {
+        const SEGMENT: &str = "journal.segment_bytes";
+        let too_large = settings.journal.segment_bytes > settings.journal.max_bytes;
+        // A default above a small bound is no contradiction: the journal uses at most a quarter of it.
+        if too_large && self.is_set(SEGMENT) {
+            self.report(
+                &[SEGMENT, "journal.max_bytes"],
+                "is above journal.max_bytes; allowed is at most equal",
+            );
+        }
+    }
+
+    fn fields(&mut self, pointers: &BTreeMap<String, String>) {
+        let place = |field: &str| pointers.get(field).cloned().unwrap_or_else(|| format!("/{field}"));
+        let tokens = |pointer: &str| pointer.split('/').map(str::to_owned).collect::<Vec<_>>();
+        for (index, field) in FIELDS.iter().enumerate() {
+            for other in &FIELDS[index + 1..] {
+                let (a, b) = (tokens(&place(field)), tokens(&place(other)));
+                if a.starts_with(&b) || b.starts_with(&a) {
+                    let mapped = if pointers.contains_key(*field) { field } else { other };
+                    let key = format!("payload.fields.{mapped}");
+                    self.report(
+                        &[&key],
+                        format!("{field} and {other} would be read from the same place; map one elsewhere"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn http(&mut self, settings: &Settings) {
+        let http = &settings.http;
+        if http.anonymous && http.token.is_some() {
+            self.report(&["http.anonymous", "http.token"], "contradicts http.token; keep one of them");
+        }
+        if !http.bind.ip().is_loopback() && http.token.is_none() && !http.anonymous {
+            let message = "is reachable from other machines; allowed only with http.token, or with http.anonymous = true";
+            self.report(&["http.bind", "http.token", "http.token_file", "http.anonymous"], message);
+        }
+    }
+
+    fn machines(&mut self, settings: &Settings) {
+        const KEY: &str = "liveness.machines_max";
+        let named = settings.liveness.machines.len();
+        if named > settings.liveness.machines_max {
+            self.report(
+                &[KEY, "liveness.machines"],
+                format!("is below the {named} machines in [liveness.machines]"),
+            );
+        }
+    }
+}

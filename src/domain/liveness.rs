@@ -1,0 +1,81 @@
+//! A machine's status and its changes.
+
+use super::{MachineId, Seq, Timestamp};
+
+/// Status of a machine as the database knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MachineStatus {
+    /// Its newest message is younger than its `offline_after`.
+    Online,
+    /// Silent, gone by its last will, or expected and never seen.
+    Offline,
+}
+
+impl MachineStatus {
+    /// The word stored in the database and published.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// From the stored word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "online" => Some(Self::Online),
+            "offline" => Some(Self::Offline),
+            _ => None,
+        }
+    }
+}
+
+/// What caused a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransitionReason {
+    /// The machine's first message ever.
+    FirstSeen,
+    /// A message after a time offline.
+    Message,
+    /// No message for `offline_after`.
+    Silence,
+    /// The device's own last will.
+    LastWill,
+    /// Expected by the configuration and silent since the start.
+    NeverSeen,
+}
+
+impl TransitionReason {
+    /// The word stored in the database and published.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstSeen => "first_seen",
+            Self::Message => "message",
+            Self::Silence => "silence",
+            Self::LastWill => "last_will",
+            Self::NeverSeen => "never_seen",
+        }
+    }
+}
+
+/// One change of one machine's status: a row of `machine_event`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// Whose.
+    pub machine_id: MachineId,
+    /// The status from `occurred_at` on.
+    pub status: MachineStatus,
+    /// The status before; `None` if the machine was not known.
+    pub previous_status: Option<MachineStatus>,
+    /// Why.
+    pub reason: TransitionReason,
+    /// When it holds from: the message's time of receipt, or the deadline that passed.
+    pub occurred_at: Timestamp,
+    /// The machine's last message before or at the change; `None` if it never spoke.
+    pub last_seen_at: Option<Timestamp>,
+    /// The journal record that caused it, or for a deadline the newest record looked at before.
+    pub seq: Seq,
+}

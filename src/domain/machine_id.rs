@@ -1,0 +1,119 @@
+//! The name of a machine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Longest machine id, in characters (not bytes).
+pub const MACHINE_ID_CHARS_MAX: usize = 100;
+
+/// A machine's name within its site: trimmed, lower-cased, 1 to [`MACHINE_ID_CHARS_MAX`] characters,
+/// none of them a control character. Cloning is cheap.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MachineId(Arc<str>);
+
+/// Why a text is not a machine id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum MachineIdError {
+    /// Nothing is left after trimming.
+    #[error("machine id is empty")]
+    Empty,
+    /// Longer than [`MACHINE_ID_CHARS_MAX`] after trimming and lower-casing.
+    #[error("machine id has {chars} characters, at most {MACHINE_ID_CHARS_MAX} are allowed")]
+    TooLong {
+        /// How many it has.
+        chars: usize,
+    },
+    /// Contains a control character (Unicode category Cc, NUL included).
+    #[error("machine id contains the control character U+{code:04X}")]
+    ControlCharacter {
+        /// The character's code point.
+        code: u32,
+    },
+}
+
+impl MachineId {
+    /// Normalises (trim, lower-case) and checks `text`.
+    ///
+    /// # Errors
+    /// [`MachineIdError`] says which rule it breaks.
+    pub fn parse(text: &str) -> Result<Self, MachineIdError> {
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Err(MachineIdError::Empty);
+        }
+        if let Some(control) = trimmed.chars().find(|c| c.is_control()) {
+            return Err(MachineIdError::ControlCharacter { code: u32::from(control) });
+        }
+        let already_normal = trimmed
+            .bytes()
+            .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        let id: Arc<str> = if already_normal {
+            Arc::from(trimmed)
+        } else {
+            Arc::from(trimmed.to_lowercase())
+        };
+        let chars = id.chars().count();
+        if chars > MACHINE_ID_CHARS_MAX {
+            return Err(MachineIdError::TooLong { chars });
+        }
+        Ok(Self(id))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for MachineId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_trimmed_and_lower_cased() {
+        let id = MachineId::parse("  Press-Ä7\t").expect("a valid id");
+        assert_eq!(id.as_str(), "press-ä7");
+    }
+
+    #[test]
+    fn the_length_is_counted_in_characters_after_lower_casing() {
+        assert!(MachineId::parse(&"ß".repeat(100)).is_ok());
+        assert_eq!(
+            MachineId::parse(&"x".repeat(101)),
+            Err(MachineIdError::TooLong { chars: 101 })
+        );
+        // U+0130 lower-cases to two characters.
+        assert_eq!(
+            MachineId::parse(&"\u{130}".repeat(51)),
+            Err(MachineIdError::TooLong { chars: 102 })
+        );
+    }
+
+    #[test]
+    fn control_characters_and_emptiness_are_refused() {
+        assert_eq!(MachineId::parse(" \t "), Err(MachineIdError::Empty));
+        assert_eq!(
+            MachineId::parse("a\0b"),
+            Err(MachineIdError::ControlCharacter { code: 0 })
+        );
+        assert_eq!(
+            MachineId::parse("a\u{85}b"),
+            Err(MachineIdError::ControlCharacter { code: 0x85 })
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! The values Andon talks about: pure data with its rules, no I/O, no clock, no other module of ours.
+//!
+//! A [`Message`] is what the broker handed over; it becomes [`Reading`]s or [`Rejection`]s; a machine's
+//! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
+
+mod liveness;
+mod machine_id;
+mod message;
+mod reading;
+mod rejection;
+mod seq;
+mod timestamp;
+mod topic;
+
+pub use liveness::{MachineStatus, Transition, TransitionReason};
+pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
+pub use message::{Message, Qos};
+pub use reading::{Reading, TimeSource};
+pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection};
+pub use seq::{JournalId, Seq};
+pub use timestamp::Timestamp;
+pub use topic::{TopicFilter, TopicFilterError, topic_segment};

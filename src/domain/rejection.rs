@@ -1,0 +1,69 @@
+//! A message, or an element of one, that could not become a reading.
+
+use std::fmt;
+
+/// How much of a rejected payload is kept: 64 KiB.
+pub const REJECTED_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Why; the word is stored in `rejected_message.reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// The payload is not UTF-8.
+    InvalidUtf8,
+    /// The payload is not JSON, or nested beyond the parser's limit.
+    InvalidJson,
+    /// Neither an object nor an array of objects; an empty array too.
+    NotAnObject,
+    /// Neither payload nor topic name the machine.
+    MissingMachineId,
+    /// The machine's name is too long or holds control characters.
+    InvalidMachineId,
+    /// The payload is larger than `mqtt.max_payload`.
+    TooLarge,
+    /// The database refuses the row.
+    StoreRejected,
+}
+
+impl RejectReason {
+    /// Every reason, for metrics and tests.
+    pub const ALL: [RejectReason; 7] = [
+        Self::InvalidUtf8,
+        Self::InvalidJson,
+        Self::NotAnObject,
+        Self::MissingMachineId,
+        Self::InvalidMachineId,
+        Self::TooLarge,
+        Self::StoreRejected,
+    ];
+
+    /// The word stored in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnObject => "not_an_object",
+            Self::MissingMachineId => "missing_machine_id",
+            Self::InvalidMachineId => "invalid_machine_id",
+            Self::TooLarge => "too_large",
+            Self::StoreRejected => "store_rejected",
+        }
+    }
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One rejected element with what is needed to look into it later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Why.
+    pub reason: RejectReason,
+    /// The same in words for a person: position, limit, the parser's message. Never holds U+0000.
+    pub detail: String,
+    /// The first [`REJECTED_PAYLOAD_BYTES_MAX`] bytes of the message, or of the element in an array.
+    pub payload: Vec<u8>,
+}

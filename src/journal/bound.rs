@@ -1,0 +1,143 @@
+//! How much the journal may hold: commit and trim, `max_bytes`, and what is said about space.
+
+use std::sync::atomic::Ordering;
+
+use super::shared::{Shared, lock};
+use super::{FullReason, JournalError, Space, WhenFull};
+use crate::domain::Seq;
+
+/// The two independent reasons for being full.
+#[derive(Debug, Default)]
+pub(super) struct SpaceState {
+    bound: bool,
+    disk: bool,
+}
+
+impl SpaceState {
+    pub(super) fn now(&self) -> Space {
+        match self {
+            Self { bound: true, .. } => Space::Full(FullReason::Bound),
+            Self { disk: true, .. } => Space::Full(FullReason::DiskFull),
+            _ => Space::Free,
+        }
+    }
+}
+
+impl Shared {
+    /// Everything up to here is in the database. Segments that are wholly committed leave the table at once
+    /// and the disk soon.
+    pub(super) fn commit(&self, upto: Seq) -> Result<(), JournalError> {
+        let newest = self.synced();
+        if upto > newest {
+            return Err(JournalError::Ahead { position: upto, newest });
+        }
+        if self.committed.fetch_max(upto.0, Ordering::AcqRel) >= upto.0 {
+            return Ok(());
+        }
+        lock(&self.ages).forget(upto);
+        self.trim();
+        Ok(())
+    }
+
+    /// Takes wholly committed segments out of the table.
+    pub(super) fn trim(&self) {
+        let committed = self.committed();
+        let mut table = lock(&self.table);
+        let doomed_before = table.doomed.len();
+        while let Some(last) = table.segments.front().and_then(|segment| segment.last())
+            && last <= committed
+        {
+            self.doom_oldest(&mut table);
+            table.trimmed = last;
+        }
+        let trimmed = table.doomed.len() > doomed_before;
+        drop(table);
+        if trimmed {
+            self.wake_upkeep();
+        }
+        self.note_bound();
+        if self.is_full_and_drained() {
+            self.wake_upkeep();
+        }
+    }
+
+    /// After an append: the bound, and what is to happen at it.
+    pub(super) fn note_growth(&self) {
+        if self.bytes() < self.options.max_bytes {
+            return;
+        }
+        match self.options.when_full {
+            WhenFull::Hold => self.note_bound(),
+            WhenFull::DropOldest => self.drop_oldest(),
+        }
+    }
+
+    /// Says `Full` from the bound on and `Free` below 90 % of it.
+    pub(super) fn note_bound(&self) {
+        if self.options.when_full == WhenFull::DropOldest {
+            return;
+        }
+        let max = self.options.max_bytes;
+        // Looked at under the lock, so that the last one to say something says what is true.
+        self.update_space(|space, bytes| {
+            if bytes >= max {
+                space.bound = true;
+            } else if bytes < max / 10 * 9 {
+                space.bound = false;
+            }
+        });
+    }
+
+    pub(super) fn note_disk_full(&self, full: bool) {
+        self.update_space(|space, _| space.disk = full);
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        lock(&self.space).disk
+    }
+
+    /// The bound is reached though all is committed: what keeps it full is the active segment alone.
+    pub(super) fn is_full_and_drained(&self) -> bool {
+        self.committed() == self.appended() && lock(&self.space).bound
+    }
+
+    fn update_space(&self, update: impl FnOnce(&mut SpaceState, u64)) {
+        let mut space = lock(&self.space);
+        let before = space.now();
+        update(&mut space, self.bytes());
+        let now = space.now();
+        if now != before {
+            // Under the lock: changes are told in their order.
+            self.listener.space(now);
+        }
+    }
+
+    /// Drops the oldest segments until the journal is below its bound. Only durable ones: a gap that a
+    /// reader has seen must not come back as fewer records after a power cut (J2).
+    fn drop_oldest(&self) {
+        let (committed, synced) = (self.committed(), self.synced());
+        let mut table = lock(&self.table);
+        let doomed_before = table.doomed.len();
+        while self.bytes() >= self.options.max_bytes
+            && let Some(segment) = table.segments.front().cloned()
+            && let Some(last) = segment.last()
+            && last <= synced
+        {
+            let unread = last.since(committed).min(last.since(segment.first) + 1);
+            self.dropped_records.fetch_add(unread, Ordering::Relaxed);
+            self.doom_oldest(&mut table);
+        }
+        let dropped = table.doomed.len() > doomed_before;
+        drop(table);
+        if dropped {
+            self.wake_upkeep();
+        }
+    }
+
+    fn doom_oldest(&self, table: &mut super::shared::Table) {
+        if let Some(segment) = table.segments.pop_front() {
+            self.bytes.fetch_sub(segment.end(), Ordering::AcqRel);
+            table.doomed.push(segment.first);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Walks over the records of one segment file in chunks, with bounded memory.
+
+use std::io;
+use std::sync::Arc;
+
+use super::fs::{FsFile, read_full_at};
+use super::record::{self, BadRecord, Stored};
+
+/// How much is read at once. A larger record gets a larger chunk for itself.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A position between two records of a segment.
+pub(super) struct Cursor {
+    file: Arc<dyn FsFile>,
+    seed: u32,
+    chunk: Vec<u8>,
+    /// File offset of the chunk's first byte.
+    chunk_offset: u64,
+    /// The next record within the chunk; may lie at its end.
+    at: usize,
+    /// No byte from here on is read.
+    limit: u64,
+}
+
+/// What stands at the cursor.
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    /// A whole record; the cursor now stands behind it.
+    Record(Stored<'a>),
+    /// Not a record; the cursor does not move.
+    Bad(BadRecord),
+    /// The limit is reached exactly.
+    End,
+}
+
+impl Cursor {
+    pub(super) fn new(file: Arc<dyn FsFile>, seed: u32, offset: u64, limit: u64) -> Self {
+        Self { file, seed, chunk: Vec::new(), chunk_offset: offset, at: 0, limit }
+    }
+
+    /// File offset of the next record.
+    pub(super) fn offset(&self) -> u64 {
+        self.chunk_offset + self.at as u64
+    }
+
+    /// Lets the cursor go on to a later limit. What it holds stays valid: it never read beyond the old one.
+    pub(super) fn raise_limit(&mut self, limit: u64) {
+        debug_assert!(limit >= self.limit, "a segment only grows");
+        self.limit = limit;
+    }
+
+    /// Undoes the last step, which gave a record of this length.
+    pub(super) fn step_back(&mut self, record_len: usize) {
+        self.at -= record_len;
+    }
+
+    pub(super) fn step(&mut self) -> io::Result<Step<'_>> {
+        if self.offset() >= self.limit {
+            return Ok(Step::End);
+        }
+        if self.fill(record::PREFIX_BYTES)? < record::PREFIX_BYTES {
+            let blank = self.chunk[self.at..].iter().all(|byte| *byte == 0);
+            return Ok(Step::Bad(if blank { BadRecord::Blank } else { BadRecord::Truncated }));
+        }
+        let prefix = *self.chunk[self.at..].first_chunk().expect("filled above");
+        let len = match record::record_len(prefix) {
+            Ok(len) => len,
+            Err(bad) => return Ok(Step::Bad(bad)),
+        };
+        // Checked before memory is taken for it.
+        if len as u64 > self.limit - self.offset() || self.fill(len)? < len {
+            return Ok(Step::Bad(BadRecord::Truncated));
+        }
+        match record::decode(&self.chunk[self.at..self.at + len], self.seed) {
+            Ok(stored) => {
+                self.at += len;
+                Ok(Step::Record(stored))
+            }
+            Err(bad) => Ok(Step::Bad(bad)),
+        }
+    }
+
+    /// Makes at least `wanted` bytes from the cursor on available if the file and the limit have them;
+    /// returns how many are.
+    fn fill(&mut self, wanted: usize) -> io::Result<usize> {
+        let held = self.chunk.len() - self.at;
+        if held >= wanted {
+            return Ok(held);
+        }
+        let below_limit = usize::try_from(self.limit - self.offset()).unwrap_or(usize::MAX);
+        let target = wanted.max(CHUNK_BYTES).min(below_limit);
+        self.chunk_offset = self.offset();
+        self.chunk.drain(..self.at);
+        self.at = 0;
+        if self.chunk.capacity() > CHUNK_BYTES && target <= CHUNK_BYTES {
+            self.chunk.shrink_to(CHUNK_BYTES);
+        }
+        self.chunk.resize(target.max(held), 0);
+        let read = read_full_at(&*self.file, &mut self.chunk[held..], self.chunk_offset + held as u64);
+        self.chunk.truncate(held + *read.as_ref().unwrap_or(&0));
+        read?;
+        Ok(self.chunk.len())
+    }
+}

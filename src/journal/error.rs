@@ -1,0 +1,155 @@
+//! What can go wrong with the journal. A variant says which operation failed, where; the texts fit after "failed to".
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::domain::Seq;
+
+/// The command that looks at a damaged journal and saves what is readable.
+pub(super) const REPAIR_HINT: &str =
+    "stop the service, copy the journal directory, then run `andon journal repair`";
+
+/// Errors of the journal.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// An operating system call failed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried, e.g. `write segment`.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk or the quota is full: the record is not in the journal.
+    #[error("{action} {}: the disk or its quota is full", path.display())]
+    DiskFull {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has this journal open.
+    #[error(
+        "lock the journal {}: another process{} has it open",
+        dir.display(),
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Locked {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Its process id, if it could be read.
+        pid: Option<u32>,
+    },
+    /// Something that no crash explains. Nothing was changed.
+    #[error("read the journal: {} at byte {offset}: {what}; {hint}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Written by a newer Andon.
+    #[error("read the journal: {} has format version {found}, this program reads version {supported}", path.display())]
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        supported: u32,
+    },
+    /// `max_bytes` and the overrun for messages in flight are used up: the record is not in the journal.
+    #[error("append to the journal: it holds {bytes} bytes, {limit} are allowed with the overrun")]
+    Full {
+        /// Bytes written.
+        bytes: u64,
+        /// `max_bytes` and the overrun.
+        limit: u64,
+    },
+    /// Topic or payload are longer than the format allows.
+    #[error(
+        "append to the journal: topic of {topic} bytes (at most 65535) with payload of {payload} bytes (at most {})",
+        super::PAYLOAD_BYTES_MAX
+    )]
+    TooLarge {
+        /// Length of the topic.
+        topic: usize,
+        /// Length of the payload.
+        payload: usize,
+    },
+    /// The journal failed earlier (the cause says how) and accepts nothing until it is opened again.
+    #[error("use the journal: it has failed")]
+    Failed {
+        /// The first failure.
+        #[source]
+        cause: Arc<JournalError>,
+    },
+    /// A thread of the journal panicked: a bug.
+    #[error("run the journal: its thread {thread} panicked")]
+    Panicked {
+        /// The thread's name.
+        thread: &'static str,
+    },
+    /// The journal has been closed.
+    #[error("use the journal: it is closed")]
+    Closed,
+    /// A position beyond what this journal holds: the database is ahead, the journal is an old copy
+    /// (see [`super::Journal::new_identity`]).
+    #[error("use position {position} in the journal: its newest durable record is {newest}")]
+    Ahead {
+        /// The position asked for.
+        position: Seq,
+        /// The newest seq there is.
+        newest: Seq,
+    },
+}
+
+impl JournalError {
+    /// Whether it is damage, for which the process exits with code 3.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// Whether disk or quota are full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+
+    /// For `map_err`: names the operation, and tells a full disk from other failures.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let path = path.to_owned();
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Self::DiskFull { action, path, source }
+                }
+                _ => Self::Io { action, path, source },
+            }
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), offset, what: what.into(), hint: REPAIR_HINT }
+    }
+}
+
+/// What a failpoint returns in place of the real result.
+#[cfg_attr(not(feature = "failpoints"), allow(dead_code))]
+pub(super) fn injected(action: &'static str) -> JournalError {
+    JournalError::Io { action, path: PathBuf::new(), source: io::Error::other("failpoint") }
+}

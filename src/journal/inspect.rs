@@ -1,0 +1,318 @@
+//! Looking at a journal without changing it: while a service appends to it, and when it is damaged.
+//!
+//! Nothing is locked. Segments may be trimmed and appended to meanwhile; what vanishes is left out, and at the tail
+//! of the newest segment a record that is being written just now is not damage.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::JournalError;
+use super::cursor::{Cursor, Step};
+use super::evidence::{self, FoundRecord};
+use super::fs::{Access, Fs, FsFile, read_full_at};
+use super::meta::{META_NAME, Meta};
+use super::record::BadRecord;
+use super::segment::{self, BadHeader, HEADER_BYTES, Header};
+use crate::domain::{JournalId, Seq, Timestamp};
+
+/// A journal as it lies on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its name, as far as it can be read.
+    pub journal_id: Option<JournalId>,
+    /// Newest seq that `journal.meta` notes as committed: a hint, usually behind the database.
+    pub committed_hint: Option<Seq>,
+    /// Segments in order, without those that are about to be deleted.
+    pub segments: Vec<SegmentSummary>,
+    /// Whole records.
+    pub records: u64,
+    /// Bytes of headers and whole records.
+    pub bytes: u64,
+    /// Bytes behind the last whole record that are no record: of an append under way, or torn by a crash
+    /// (then cut at the next start).
+    pub torn_tail_bytes: u64,
+    /// Files with bytes that earlier recoveries cut.
+    pub kept_aside: Vec<PathBuf>,
+    /// What no crash explains. Empty: the journal is whole.
+    pub damage: Vec<Damage>,
+}
+
+/// One segment file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// The file.
+    pub path: PathBuf,
+    /// Seq of its first record by its name.
+    pub first: Seq,
+    /// Seq of its last whole record.
+    pub last: Option<Seq>,
+    /// Whole records.
+    pub records: u64,
+    /// Bytes of the header and whole records.
+    pub bytes: u64,
+    /// Length of the file, preallocated part included.
+    pub file_bytes: u64,
+    /// Earliest and latest `received_at`.
+    pub received: Option<(Timestamp, Timestamp)>,
+}
+
+/// A place that cannot be read as what should be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Reads the whole journal and sums it up.
+///
+/// # Errors
+/// I/O errors. Damage is not an error here but part of the answer.
+pub fn inspect(dir: &Path, fs: &dyn Fs) -> Result<Inspection, JournalError> {
+    let mut inspector = Inspector::start(dir, fs)?;
+    let names = inspector.names.clone();
+    for (index, first) in names.iter().enumerate() {
+        inspector.segment(*first, names.get(index + 1).copied())?;
+    }
+    Ok(inspector.found)
+}
+
+/// Reads the whole journal and returns what is damaged: nothing, if all is well.
+///
+/// # Errors
+/// I/O errors.
+pub fn verify(dir: &Path, fs: &dyn Fs) -> Result<Vec<Damage>, JournalError> {
+    Ok(inspect(dir, fs)?.damage)
+}
+
+/// The segment that should be the first one is not there, and has not been trimmed since `meta` was read.
+fn missing_front(
+    fs: &dyn Fs,
+    dir: &Path,
+    meta: &Meta,
+    first: Option<Seq>,
+) -> Result<Option<Damage>, JournalError> {
+    if first == Some(meta.first_kept) || Meta::load(fs, dir)?.as_ref() != Some(meta) {
+        return Ok(None);
+    }
+    let path = segment::segment_path(dir, meta.first_kept);
+    Ok(Some(Damage { path, offset: 0, what: "the segment is missing".to_owned() }))
+}
+
+struct Inspector<'a> {
+    fs: &'a dyn Fs,
+    dir: &'a Path,
+    meta: Option<Meta>,
+    names: Vec<Seq>,
+    /// The seq that the next record should have, once one is known.
+    next: Option<Seq>,
+    found: Inspection,
+}
+
+impl<'a> Inspector<'a> {
+    fn start(dir: &'a Path, fs: &'a dyn Fs) -> Result<Self, JournalError> {
+        let mut damage = Vec::new();
+        let meta_path = dir.join(META_NAME);
+        // Before the listing: what it calls the first kept segment is then still listed, or trimmed since.
+        let meta = match Meta::load(fs, dir) {
+            Err(JournalError::Damaged { path, offset, what, .. }) => {
+                damage.push(Damage { path, offset, what });
+                None
+            }
+            loaded => loaded?,
+        };
+        let listing = fs.list(dir).map_err(JournalError::io("list", dir))?;
+        let mut names: Vec<Seq> =
+            listing.iter().filter_map(|name| segment::parse_segment_name(name)).collect();
+        names.sort_unstable();
+        if meta.is_none() && damage.is_empty() && !names.is_empty() {
+            let what = "the file is missing, though there are segments".to_owned();
+            damage.push(Damage { path: meta_path, offset: 0, what });
+        }
+        if let Some(meta) = &meta {
+            names.retain(|first| *first >= meta.first_kept);
+            damage.extend(missing_front(fs, dir, meta, names.first().copied())?);
+        }
+        let torn = listing.iter().filter(|name| name.starts_with("torn-") && name.ends_with(".bin"));
+        let mut kept_aside: Vec<PathBuf> = torn.map(|name| dir.join(name)).collect();
+        kept_aside.sort();
+        let found = Inspection {
+            journal_id: meta.as_ref().map(|meta| meta.journal_id),
+            committed_hint: meta.as_ref().map(|meta| meta.committed),
+            segments: Vec::new(),
+            records: 0,
+            bytes: 0,
+            torn_tail_bytes: 0,
+            kept_aside,
+            damage,
+        };
+        Ok(Self { fs, dir, meta, names, next: None, found })
+    }
+
+    fn damage(&mut self, path: &Path, offset: u64, what: impl Into<String>) {
+        self.found.damage.push(Damage { path: path.to_owned(), offset, what: what.into() });
+    }
+
+    fn segment(&mut self, first: Seq, next_first: Option<Seq>) -> Result<(), JournalError> {
+        let path = segment::segment_path(self.dir, first);
+        let file = match self.fs.open(&path, Access::Read) {
+            // Trimmed meanwhile, and so is everything before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.next = None;
+                return Ok(());
+            }
+            opened => opened.map_err(JournalError::io("open", &path))?,
+        };
+        if let Some(next) = self.next
+            && next != first
+        {
+            self.damage(
+                &path,
+                0,
+                format!("the records from {next} to {} are missing", first.0.saturating_sub(1)),
+            );
+        }
+        let header = self.header(&path, &*file, first)?;
+        let read = |error| JournalError::io("read", &path)(error);
+        let summary = Summary::scan(&file, &path, first, header.seed(), next_first).map_err(read)?;
+        self.found.records += summary.segment.records;
+        self.found.bytes += summary.segment.bytes;
+        let end = summary.segment.last.map_or(first, Seq::next);
+        match (next_first, &summary.bad) {
+            (Some(next_first), Some(bad)) => {
+                let what = format!("record {end} of {} is expected, but {bad}", next_first.0 - 1);
+                self.damage(&path, summary.segment.bytes, what);
+            }
+            (None, Some(bad)) => match summary.later {
+                Some(FoundRecord { seq, .. }) => {
+                    let what = format!("record {end} is expected, but {bad}; record {seq} follows it, whole");
+                    self.damage(&path, summary.segment.bytes, what);
+                }
+                None => self.found.torn_tail_bytes = summary.torn_bytes,
+            },
+            (_, None) => {}
+        }
+        let newest_known = self.meta.as_ref().map_or(Seq::ZERO, |meta| meta.synced);
+        if next_first.is_none() && end <= newest_known {
+            self.damage(&path, summary.segment.bytes, format!("records up to {newest_known} should be here"));
+        }
+        // A damaged segment's end is told once; the next one is compared with its own name.
+        self.next = Some(next_first.unwrap_or(end));
+        self.found.segments.push(summary.segment);
+        Ok(())
+    }
+
+    /// The header that is there, or if it is damaged the one that should be.
+    fn header(&mut self, path: &Path, file: &dyn FsFile, first: Seq) -> Result<Header, JournalError> {
+        let mut bytes = [0; HEADER_BYTES];
+        read_full_at(file, &mut bytes, 0).map_err(JournalError::io("read", path))?;
+        let expected_id = self.meta.as_ref().map(|meta| meta.id_of_segment(first)).or(self.found.journal_id);
+        let what = match Header::decode(&bytes) {
+            Ok(header) => {
+                let expected = Header { first, journal_id: expected_id.unwrap_or(header.journal_id) };
+                self.found.journal_id.get_or_insert(header.journal_id);
+                if header != expected {
+                    let what = format!(
+                        "the header says record {} of journal {}, expected is record {first} of journal {}",
+                        header.first, header.journal_id, expected.journal_id
+                    );
+                    self.damage(path, 0, what);
+                }
+                return Ok(header);
+            }
+            Err(BadHeader::Version(found)) => format!("the segment has format version {found}"),
+            Err(BadHeader::Unreadable) => "the segment's header is not readable".to_owned(),
+        };
+        self.damage(path, 0, what);
+        Ok(Header { first, journal_id: expected_id.unwrap_or(JournalId(uuid::Uuid::nil())) })
+    }
+}
+
+/// What a walk along one segment finds.
+struct Summary {
+    segment: SegmentSummary,
+    /// Why it ended, if not with its last record.
+    bad: Option<BadRecord>,
+    later: Option<FoundRecord>,
+    torn_bytes: u64,
+}
+
+impl Summary {
+    fn scan(
+        file: &Arc<dyn FsFile>,
+        path: &Path,
+        first: Seq,
+        seed: u32,
+        next_first: Option<Seq>,
+    ) -> io::Result<Self> {
+        let header = HEADER_BYTES as u64;
+        let segment = SegmentSummary {
+            path: path.to_owned(),
+            first,
+            last: None,
+            records: 0,
+            bytes: header,
+            file_bytes: file.size()?,
+            received: None,
+        };
+        let mut summary = Self { segment, bad: None, later: None, torn_bytes: 0 };
+        // A service may append to the newest segment meanwhile: what was no record at the first look may be one
+        // at the second, so a place is called bad when it was looked at twice.
+        let mut looked_at = None;
+        loop {
+            summary.walk(file, seed, next_first)?;
+            if summary.bad.is_none() || next_first.is_some() {
+                return Ok(summary);
+            }
+            let (end, next) = (summary.segment.bytes, summary.segment.last.map_or(first, Seq::next));
+            summary.later = None;
+            evidence::find_records(file, seed, end, next, &mut |found| {
+                summary.later.get_or_insert(found);
+            })?;
+            if summary.later.is_none() {
+                summary.torn_bytes = evidence::written_end(&**file, end)? - end;
+                return Ok(summary);
+            }
+            if looked_at.replace(end) == Some(end) {
+                return Ok(summary);
+            }
+        }
+    }
+
+    /// Goes on to the next thing that is not the next record.
+    fn walk(&mut self, file: &Arc<dyn FsFile>, seed: u32, next_first: Option<Seq>) -> io::Result<()> {
+        let mut cursor = Cursor::new(file.clone(), seed, self.segment.bytes, file.size()?);
+        let mut next = self.segment.last.map_or(self.segment.first, Seq::next);
+        self.bad = None;
+        while next_first != Some(next) {
+            match cursor.step()? {
+                Step::Record(stored) if stored.seq == next => {
+                    let at = stored.message.received_at;
+                    let (from, to) = self.segment.received.unwrap_or((at, at));
+                    self.segment.received = Some((from.min(at), to.max(at)));
+                    self.segment.records += 1;
+                    self.segment.last = Some(next);
+                    next = next.next();
+                }
+                Step::Record(stored) => {
+                    self.bad = Some(BadRecord::OutOfOrder { expected: next, found: stored.seq });
+                    break;
+                }
+                Step::Bad(bad) => {
+                    self.bad = Some(bad);
+                    break;
+                }
+                Step::End => {
+                    self.bad = Some(BadRecord::Blank);
+                    break;
+                }
+            }
+            self.segment.bytes = cursor.offset();
+        }
+        Ok(())
+    }
+}

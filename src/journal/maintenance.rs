@@ -1,0 +1,168 @@
+//! Upkeep, on a thread of its own so that neither appends nor syncs wait for it: the next segment is
+//! preallocated before it is needed, and files of trimmed segments are deleted.
+//!
+//! Deleting: `journal.meta` first says which segment is the first kept, then the files go, then the directory is
+//! synced. A crash between leaves files that the next open knows to be stale (J5).
+//!
+//! A full disk is not an error here but a state, looked at again every second.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use super::JournalError;
+use super::fs::{Fs, FsFile, write_all_at};
+use super::segment::HEADER_BYTES;
+use super::shared::{Shared, lock};
+
+pub(super) const AHEAD_NAME: &str = "ahead.tmp";
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// On a file system that cannot preallocate, this much is written to see whether there is room at all.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// Whether something is left to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upkeep {
+    Done,
+    Retry,
+}
+
+impl Shared {
+    /// Does what there is to do.
+    pub(super) fn upkeep(&self) -> Result<Upkeep, JournalError> {
+        if self.failure.get().is_some() {
+            return Ok(Upkeep::Done);
+        }
+        if self.is_full_and_drained() {
+            self.seal_drained()?;
+        }
+        self.delete_doomed()?;
+        match self.keep_ahead() {
+            Err(error) if error.is_disk_full() => {
+                self.note_disk_full(true);
+                Ok(Upkeep::Retry)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.note_disk_full(false);
+                Ok(Upkeep::Done)
+            }
+        }
+    }
+
+    /// Preallocates the next segment. With the disk known to be full, one that is there is made again, to
+    /// learn whether there is room now.
+    fn keep_ahead(&self) -> Result<(), JournalError> {
+        let mut ahead = lock(&self.ahead);
+        if ahead.is_some() && !self.is_disk_full() {
+            return Ok(());
+        }
+        *ahead = None;
+        let path = self.dir().join(AHEAD_NAME);
+        let created = create_segment_file(&*self.fs, &path, self.segment_bytes);
+        if created.is_err() {
+            // Gives back what the attempt took; at worst the next one empties it.
+            let _ = self.fs.remove(&path);
+        }
+        *ahead = Some(created?);
+        Ok(())
+    }
+
+    pub(super) fn delete_doomed(&self) -> Result<(), JournalError> {
+        let mut meta = lock(&self.meta);
+        let (doomed, first_kept) = {
+            let table = lock(&self.table);
+            (table.doomed.clone(), table.first())
+        };
+        if doomed.is_empty() {
+            return Ok(());
+        }
+        fail::fail_point!("journal::trim", |_| Err(super::error::injected("trim the journal")));
+        // Positions before a claim about them: `synced` is read first.
+        let synced = self.synced();
+        let mut next = meta.clone();
+        next.first_kept = first_kept;
+        next.synced = synced;
+        next.committed = self.committed().min(synced);
+        next.prune();
+        next.store(&*self.fs, self.dir())?;
+        *meta = next;
+        for first in &doomed {
+            let path = self.segment_path(*first);
+            match self.fs.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(JournalError::io("delete", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        self.fs.sync_dir(self.dir()).map_err(JournalError::io("sync directory", self.dir()))?;
+        lock(&self.table).doomed.retain(|first| !doomed.contains(first));
+        Ok(())
+    }
+
+    /// Everything is committed, yet the active segment alone holds the journal at its bound: it is sealed, so
+    /// that it can go. Otherwise a journal on hold would wait for ever.
+    fn seal_drained(&self) -> Result<(), JournalError> {
+        let mut writer = lock(&self.writer);
+        let drained = self.committed() == self.appended();
+        if drained && writer.active.segment.first < writer.next {
+            self.rotate(&mut writer, HEADER_BYTES as u64)?;
+        }
+        drop(writer);
+        self.trim();
+        Ok(())
+    }
+}
+
+/// Creates a file with room for a segment; the room is durable, so that a later fdatasync has only data to write.
+pub(super) fn create_segment_file(
+    fs: &dyn Fs,
+    path: &std::path::Path,
+    bytes: u64,
+) -> Result<Arc<dyn FsFile>, JournalError> {
+    let file = fs.create(path).map_err(JournalError::io("create", path))?;
+    match file.allocate(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+            let probe = write_all_at(&*file, &[0; PROBE_BYTES], 0);
+            probe.map_err(JournalError::io("preallocate", path))?;
+        }
+        allocated => allocated.map_err(JournalError::io("preallocate", path))?,
+    }
+    file.sync_all().map_err(JournalError::io("sync", path))?;
+    Ok(file)
+}
+
+/// Works whenever it is woken, and every second while something failed.
+pub(super) fn run(shared: &Shared) {
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        let mut failing = false;
+        while !shared.stopping.load(Ordering::Acquire) {
+            let retry = match shared.upkeep() {
+                Ok(upkeep) => {
+                    failing = false;
+                    upkeep == Upkeep::Retry
+                }
+                Err(error) => {
+                    if !failing {
+                        shared.listener.upkeep_failed(&error);
+                    }
+                    failing = true;
+                    true
+                }
+            };
+            if retry {
+                thread::park_timeout(RETRY_AFTER);
+            } else {
+                thread::park();
+            }
+        }
+    }));
+    if run.is_err() {
+        let _ = shared.fail(JournalError::Panicked { thread: "journal-upkeep" });
+    }
+}

@@ -1,0 +1,179 @@
+//! Reads records in order, beside the appender and the deletion of segments.
+//!
+//! A reader has its own file handle and one chunk of memory. It looks only at what is durable (X2), and
+//! within a segment only at bytes before the end that the appender has published, so it never sees a half-written
+//! record. A segment that is deleted while its handle is open is read to its end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Step};
+use super::fs::Access;
+use super::record::BadRecord;
+use super::segment::{HEADER_BYTES, Header, Segment};
+use super::shared::{Shared, Table, lock};
+use super::{Gap, GapReason, JournalError, ReadOutcome, Record, SyncMode};
+use crate::domain::Seq;
+
+/// Reads on from a position. Independent of other readers.
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// Seq of the last record read, or of the last one known to be missing.
+    position: Seq,
+    open: Option<OpenSegment>,
+    /// It was to start beyond the newest record, which then had this seq.
+    ahead_of: Option<Seq>,
+}
+
+struct OpenSegment {
+    segment: Arc<Segment>,
+    cursor: Cursor,
+    /// Seq of the record at the cursor.
+    next: Seq,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, after: Seq) -> Self {
+        let appended = shared.appended();
+        let ahead_of = (after > appended).then_some(appended);
+        Self { shared, position: after, open: None, ahead_of }
+    }
+
+    /// Everything up to here has been visited, or reported as a gap.
+    #[must_use]
+    pub fn position(&self) -> Seq {
+        self.position
+    }
+
+    /// Visits the next records in order: at most `records_max` (at least 1) with topics and payloads of
+    /// together at most `bytes_max` (but one record, if there is one). Nothing new costs no system call; in
+    /// mode `os` what is to be returned is synced first.
+    ///
+    /// # Errors
+    /// [`JournalError::Ahead`] if the reader was to start beyond the newest record; [`JournalError::Damaged`] if a
+    /// record cannot be read (the records before it have been visited); [`JournalError::Failed`] from the sync; I/O
+    /// errors. `position` says how far it came.
+    pub fn read(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        visit: &mut dyn FnMut(Record<'_>),
+    ) -> Result<ReadOutcome, JournalError> {
+        if let Some(newest) = self.ahead_of {
+            return Err(JournalError::Ahead { position: self.position, newest });
+        }
+        let durable = self.durable()?;
+        let mut outcome = ReadOutcome::default();
+        while self.position < durable && outcome.records < records_max.max(1) {
+            if !self.is_open_for(self.position.next()) {
+                self.open = None;
+                if let Some(gap) = self.next_gap() {
+                    if outcome == ReadOutcome::default() {
+                        outcome.gap = Some(gap);
+                        self.position = gap.to;
+                        continue;
+                    }
+                    break;
+                }
+                self.open_segment()?;
+            } else if !self.read_record(bytes_max, &mut outcome, visit)? {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// How far may be read.
+    fn durable(&self) -> Result<Seq, JournalError> {
+        let synced = self.shared.synced();
+        if self.shared.options.sync == SyncMode::Os && self.position >= synced {
+            return self.shared.sync_upto(self.shared.appended());
+        }
+        Ok(synced)
+    }
+
+    fn is_open_for(&self, next: Seq) -> bool {
+        let Some(open) = &self.open else { return false };
+        open.segment.last().is_none_or(|last| next <= last)
+    }
+
+    /// The missing seqs directly after the position.
+    fn next_gap(&self) -> Option<Gap> {
+        let from = self.position.next();
+        let Table { segments, trimmed, identity_base, .. } = &*lock(&self.shared.table);
+        let missing_to = Seq(segments.front()?.first.0 - 1);
+        let (to, reason) = if from <= *identity_base {
+            (*identity_base, GapReason::EarlierIdentity)
+        } else if from <= *trimmed {
+            (*trimmed, GapReason::Trimmed)
+        } else {
+            (missing_to, GapReason::Dropped)
+        };
+        (from <= missing_to).then_some(Gap { from, to: to.min(missing_to), reason })
+    }
+
+    /// Opens the segment of the next record. It may have been deleted a moment ago: then none is open
+    /// afterwards, and the table tells of the gap.
+    fn open_segment(&mut self) -> Result<(), JournalError> {
+        let next = self.position.next();
+        let Some(segment) = lock(&self.shared.table).find(next) else { return Ok(()) };
+        let path = self.shared.segment_path(segment.first);
+        let file = match self.shared.fs.open(&path, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let gone = lock(&self.shared.table).first() > segment.first;
+                return if gone { Ok(()) } else { Err(JournalError::io("open", &path)(error)) };
+            }
+            opened => opened.map_err(JournalError::io("open", &path))?,
+        };
+        let mut header = [0; HEADER_BYTES];
+        super::fs::read_full_at(&*file, &mut header, 0).map_err(JournalError::io("read", &path))?;
+        let header = Header::decode(&header)
+            .map_err(|_| JournalError::damaged(&path, 0, "the segment's header is not readable"))?;
+        let cursor = Cursor::new(file, header.seed(), HEADER_BYTES as u64, segment.end());
+        self.open = Some(OpenSegment { next: segment.first, segment, cursor });
+        Ok(())
+    }
+
+    /// Reads one record and visits it if it is the next one (and not one before the position). False if it does not fit.
+    fn read_record(
+        &mut self,
+        bytes_max: usize,
+        outcome: &mut ReadOutcome,
+        visit: &mut dyn FnMut(Record<'_>),
+    ) -> Result<bool, JournalError> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        let path = || self.shared.segment_path(open.segment.first);
+        open.cursor.raise_limit(open.segment.end());
+        let offset = open.cursor.offset();
+        let expected = open.next;
+        let stored = match open.cursor.step() {
+            Ok(Step::Record(stored)) if stored.seq == expected => stored,
+            Ok(Step::Record(stored)) => {
+                let bad = BadRecord::OutOfOrder { expected, found: stored.seq };
+                return Err(damaged(&path(), offset, expected, bad));
+            }
+            Ok(Step::Bad(bad)) => return Err(damaged(&path(), offset, expected, bad)),
+            Ok(Step::End) => return Err(damaged(&path(), offset, expected, BadRecord::Truncated)),
+            Err(error) => return Err(JournalError::io("read", &path())(error)),
+        };
+        if expected > self.position {
+            let len = stored.content_len();
+            if outcome.records > 0 && outcome.bytes + len > bytes_max {
+                let record_len = stored.record_len();
+                open.cursor.step_back(record_len);
+                return Ok(false);
+            }
+            outcome.records += 1;
+            outcome.bytes += len;
+            visit(Record { seq: stored.seq, message: stored.message });
+            self.position = expected;
+        }
+        open.next = expected.next();
+        Ok(true)
+    }
+}
+
+fn damaged(path: &Path, offset: u64, seq: Seq, bad: BadRecord) -> JournalError {
+    JournalError::damaged(path, offset, format!("record {seq} is expected, but {bad}"))
+}

@@ -1,0 +1,212 @@
+//! A record's bytes: encoding, and decoding that trusts nothing. Format: see the module's head.
+
+use std::fmt;
+
+use super::JournalError;
+use crate::domain::{Message, Qos, Seq, Timestamp};
+
+/// Longest payload: 256 MiB, the most that MQTT can carry.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Length and CRC.
+pub(super) const PREFIX_BYTES: usize = 8;
+/// Everything before the topic.
+pub(super) const RECORD_HEADER_BYTES: usize = 36;
+/// The fixed part of what the length field counts.
+const BODY_FIXED_BYTES: usize = RECORD_HEADER_BYTES - PREFIX_BYTES;
+const BODY_BYTES_MAX: usize = BODY_FIXED_BYTES + u16::MAX as usize + PAYLOAD_BYTES_MAX;
+
+const QOS_MASK: u8 = 0b011;
+const RETAINED_BIT: u8 = 0b100;
+
+/// A decoded record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored<'a> {
+    pub seq: Seq,
+    /// Newest seq known to be durable when this one was appended.
+    pub watermark: Seq,
+    pub message: Message<'a>,
+}
+
+impl Stored<'_> {
+    /// Length of the whole record.
+    pub(super) fn record_len(&self) -> usize {
+        RECORD_HEADER_BYTES + self.content_len()
+    }
+
+    /// Length of topic and payload.
+    pub(super) fn content_len(&self) -> usize {
+        self.message.topic.len() + self.message.payload.len()
+    }
+}
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadRecord {
+    /// Length 0: nothing has been written here.
+    Blank,
+    /// A length that no record has.
+    Length { found: u32 },
+    /// The file ends before the record does.
+    Truncated,
+    /// The checksum does not match.
+    Checksum,
+    /// The checksum matches, but a field has a value that is never written.
+    Content,
+    /// A whole record, but not the one that belongs here.
+    OutOfOrder { expected: Seq, found: Seq },
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank => f.write_str("there is no record"),
+            Self::Length { found } => write!(f, "the record's length {found} is impossible"),
+            Self::Truncated => f.write_str("the file ends inside the record"),
+            Self::Checksum => f.write_str("the record's checksum is wrong"),
+            Self::Content => f.write_str("the record's fields are impossible"),
+            Self::OutOfOrder { expected, found } => {
+                write!(f, "record {found} stands where {expected} belongs")
+            }
+        }
+    }
+}
+
+/// Length of a message as a record.
+pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> {
+    let (topic, payload) = (message.topic.len(), message.payload.len());
+    if topic > usize::from(u16::MAX) || payload > PAYLOAD_BYTES_MAX {
+        return Err(JournalError::TooLarge { topic, payload });
+    }
+    Ok(RECORD_HEADER_BYTES + topic + payload)
+}
+
+/// Replaces the contents of `buffer` by the record. The message's lengths have been checked by [`encoded_len`].
+pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, message: &Message<'_>) {
+    let topic_len = u16::try_from(message.topic.len()).expect("encoded_len checked the topic");
+    let body_len = BODY_FIXED_BYTES + message.topic.len() + message.payload.len();
+    let body_len = u32::try_from(body_len).expect("encoded_len checked topic and payload");
+    let flags = message.qos.as_u8() | if message.retained { RETAINED_BIT } else { 0 };
+
+    let mut header = [0u8; RECORD_HEADER_BYTES];
+    header[0..4].copy_from_slice(&body_len.to_le_bytes());
+    header[8..16].copy_from_slice(&seq.0.to_le_bytes());
+    header[16..24].copy_from_slice(&message.received_at.as_micros().to_le_bytes());
+    header[24..32].copy_from_slice(&watermark.0.to_le_bytes());
+    header[32..34].copy_from_slice(&topic_len.to_le_bytes());
+    header[34] = flags;
+    buffer.clear();
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(message.topic.as_bytes());
+    buffer.extend_from_slice(message.payload);
+    let crc = checksum(seed, buffer);
+    buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The length of the whole record that begins with these four bytes, within the format's bounds.
+pub(super) fn record_len(prefix: [u8; 4]) -> Result<usize, BadRecord> {
+    let found = u32::from_le_bytes(prefix);
+    let body_len = found as usize;
+    match body_len {
+        0 => Err(BadRecord::Blank),
+        BODY_FIXED_BYTES..=BODY_BYTES_MAX => Ok(PREFIX_BYTES + body_len),
+        _ => Err(BadRecord::Length { found }),
+    }
+}
+
+/// Decodes exactly one record, whose length [`record_len`] has told.
+pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> {
+    if checksum(seed, record) != u32::from_le_bytes(field(record, 4)) {
+        return Err(BadRecord::Checksum);
+    }
+    let topic_len = usize::from(u16::from_le_bytes(field(record, 32)));
+    let flags = record[34];
+    let qos = Qos::from_u8(flags & QOS_MASK).ok_or(BadRecord::Content)?;
+    let rest = &record[RECORD_HEADER_BYTES..];
+    if flags & !(QOS_MASK | RETAINED_BIT) != 0 || record[35] != 0 || topic_len > rest.len() {
+        return Err(BadRecord::Content);
+    }
+    let (topic, payload) = rest.split_at(topic_len);
+    let topic = std::str::from_utf8(topic).map_err(|_| BadRecord::Content)?;
+    Ok(Stored {
+        seq: stored_seq(record),
+        watermark: Seq(u64::from_le_bytes(field(record, 24))),
+        message: Message {
+            received_at: Timestamp::from_micros(i64::from_le_bytes(field(record, 16))),
+            qos,
+            retained: flags & RETAINED_BIT != 0,
+            topic,
+            payload,
+        },
+    })
+}
+
+/// The seq field, unchecked; `record` holds at least the record's header.
+pub(super) fn stored_seq(record: &[u8]) -> Seq {
+    Seq(u64::from_le_bytes(field(record, 8)))
+}
+
+fn checksum(seed: u32, record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(seed, &record[..4]);
+    crc32c::crc32c_append(crc, &record[PREFIX_BYTES..])
+}
+
+fn field<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
+    *record[offset..].first_chunk().expect("a record is at least as long as its header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message<'static> {
+        Message {
+            received_at: Timestamp::from_micros(-7),
+            qos: Qos::ExactlyOnce,
+            retained: true,
+            topic: "a/ü",
+            payload: &[0, 255, 3],
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let mut buffer = vec![9; 1000];
+        encode(&mut buffer, 77, Seq(5), Seq(3), &message());
+        assert_eq!(buffer.len(), encoded_len(&message()).expect("within bounds"));
+        assert_eq!(record_len(field(&buffer, 0)), Ok(buffer.len()));
+        let stored = decode(&buffer, 77).expect("a whole record");
+        assert_eq!(stored, Stored { seq: Seq(5), watermark: Seq(3), message: message() });
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let mut buffer = Vec::new();
+        encode(&mut buffer, 77, Seq(5), Seq(3), &message());
+        for bit in 0..buffer.len() * 8 {
+            let mut changed = buffer.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&changed, 77).is_err(), "bit {bit}");
+        }
+        assert_eq!(decode(&buffer, 78), Err(BadRecord::Checksum), "a record of another segment");
+    }
+
+    #[test]
+    fn lengths_out_of_bounds_are_refused_before_anything_is_read() {
+        assert_eq!(record_len([0; 4]), Err(BadRecord::Blank));
+        assert_eq!(record_len(27u32.to_le_bytes()), Err(BadRecord::Length { found: 27 }));
+        assert_eq!(record_len(28u32.to_le_bytes()), Ok(36));
+        let max = u32::try_from(BODY_BYTES_MAX).expect("fits");
+        assert!(record_len(max.to_le_bytes()).is_ok());
+        assert_eq!(record_len((max + 1).to_le_bytes()), Err(BadRecord::Length { found: max + 1 }));
+    }
+
+    #[test]
+    fn a_topic_or_payload_too_long_is_refused() {
+        let topic = "t".repeat(65_536);
+        assert!(matches!(
+            encoded_len(&Message { topic: &topic, ..message() }),
+            Err(JournalError::TooLarge { topic: 65_536, .. })
+        ));
+    }
+}

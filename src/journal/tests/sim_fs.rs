@@ -1,0 +1,423 @@
+//! A file system in memory that dies in every way a real one can: it loses what was not synced, page by page and in
+//! any order; its Nth call fails; a failed sync leaves pages that look clean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::journal::fs::{Access, Fs, FsFile, LockOutcome};
+
+/// A disk's sector: what is written whole or not at all.
+const PAGE: usize = 512;
+
+#[derive(Clone, Default)]
+pub(super) struct SimFs(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    inodes: Vec<Inode>,
+    live: BTreeMap<PathBuf, usize>,
+    durable: BTreeMap<PathBuf, usize>,
+    /// Since the last sync of the directory, in order.
+    dir_ops: Vec<DirOp>,
+    boots: u64,
+    /// The last thing that happened to the machine was a power cut.
+    lost: bool,
+    locked: Arc<AtomicBool>,
+    calls: u64,
+    fault: Option<Fault>,
+    /// The next write fails: the second half of a short write.
+    fail_next_write: bool,
+    no_fallocate: bool,
+    /// Allocating fails with ENOSPC.
+    disk_full: bool,
+    syncs_fail: bool,
+}
+
+#[derive(Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+enum DirOp {
+    Set(PathBuf, usize),
+    Rename(PathBuf, PathBuf, usize),
+    Remove(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Eio,
+    Enospc,
+    /// A write does half its work, then fails; other calls fail.
+    Short,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault {
+    /// The call that fails, counted from now; 0 is the next one.
+    pub at: u64,
+    pub kind: Kind,
+}
+
+/// A small deterministic source of coin tosses.
+pub(super) struct Coins(u64);
+
+impl Coins {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    fn toss(&mut self) -> bool {
+        self.next().is_multiple_of(2)
+    }
+}
+
+impl SimFs {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics while holding it")
+    }
+
+    pub(super) fn fail(&self, fault: Fault) {
+        let mut state = self.state();
+        let at = state.calls + fault.at;
+        state.fault = Some(Fault { at, ..fault });
+    }
+
+    /// True if the planned fault has not happened yet; it is forgotten.
+    pub(super) fn forget_fault(&self) -> bool {
+        let mut state = self.state();
+        state.fail_next_write = false;
+        state.fault.take().is_some()
+    }
+
+    pub(super) fn set_no_fallocate(&self) {
+        self.state().no_fallocate = true;
+    }
+
+    pub(super) fn set_disk_full(&self, full: bool) {
+        self.state().disk_full = full;
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    pub(super) fn set_syncs_fail(&self) {
+        self.state().syncs_fail = true;
+    }
+
+    /// Whether the last event was a power cut; asked once per event.
+    pub(super) fn unsynced_is_lost(&self) -> bool {
+        std::mem::take(&mut self.state().lost)
+    }
+
+    /// The machine boots without having lost anything.
+    pub(super) fn reboot(&self) {
+        self.state().boots += 1;
+    }
+
+    /// The power fails: what was not synced is there or not, page by page, entry by entry.
+    pub(super) fn power_cut(&self, seed: u64) {
+        let mut coins = Coins::new(seed);
+        let mut state = self.state();
+        for inode in &mut state.inodes {
+            let len = if coins.toss() { inode.live.len() } else { inode.durable.len() };
+            inode.durable.resize(len, 0);
+            for page in std::mem::take(&mut inode.dirty) {
+                if coins.toss() {
+                    let from = page * PAGE;
+                    let to = (from + PAGE).min(inode.live.len()).min(len);
+                    if from < to {
+                        inode.durable[from..to].copy_from_slice(&inode.live[from..to]);
+                    }
+                }
+            }
+            inode.live = inode.durable.clone();
+        }
+        for op in std::mem::take(&mut state.dir_ops) {
+            if coins.toss() {
+                op.apply(&mut state.durable);
+            }
+        }
+        state.live = state.durable.clone();
+        state.boots += 1;
+        state.lost = true;
+    }
+
+    pub(super) fn contents(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.inodes[state.live[path]].live.clone()
+    }
+
+    /// Changes a file from outside, durably.
+    pub(super) fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let index = state.live[path];
+        change(&mut state.inodes[index].live);
+        state.inodes[index].durable = state.inodes[index].live.clone();
+        state.inodes[index].dirty.clear();
+    }
+
+    pub(super) fn names(&self, dir: &Path) -> Vec<String> {
+        let state = self.state();
+        let names = state.live.keys().filter_map(|path| {
+            let name = path.strip_prefix(dir).ok()?;
+            Some(name.to_str().expect("names are UTF-8").to_owned())
+        });
+        names.collect()
+    }
+
+    /// A copy of the whole disk as it is, nothing unsynced.
+    pub(super) fn fork(&self) -> Self {
+        let state = self.state();
+        let inodes = state.inodes.iter().map(|inode| Inode {
+            live: inode.live.clone(),
+            durable: inode.live.clone(),
+            dirty: BTreeSet::new(),
+        });
+        let copy = State {
+            inodes: inodes.collect(),
+            live: state.live.clone(),
+            durable: state.live.clone(),
+            boots: state.boots,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(copy)))
+    }
+}
+
+impl DirOp {
+    fn apply(self, entries: &mut BTreeMap<PathBuf, usize>) {
+        match self {
+            Self::Set(path, inode) => {
+                entries.insert(path, inode);
+            }
+            Self::Rename(from, to, inode) => {
+                entries.remove(&from);
+                entries.insert(to, inode);
+            }
+            Self::Remove(path) => {
+                entries.remove(&path);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Counts a call and fails it if it is the one to fail.
+    fn call(&mut self) -> io::Result<()> {
+        match self.planned() {
+            Some(kind) => Err(error(kind)),
+            None => Ok(()),
+        }
+    }
+
+    fn planned(&mut self) -> Option<Kind> {
+        let call = self.calls;
+        self.calls += 1;
+        let fault = self.fault.filter(|fault| fault.at == call)?;
+        self.fault = None;
+        Some(fault.kind)
+    }
+
+    fn inode(&self, path: &Path) -> io::Result<usize> {
+        self.live.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn error(kind: Kind) -> io::Error {
+    match kind {
+        Kind::Eio | Kind::Short => io::Error::from_raw_os_error(libc::EIO),
+        Kind::Enospc => io::Error::from_raw_os_error(libc::ENOSPC),
+    }
+}
+
+struct SimFile {
+    fs: SimFs,
+    inode: usize,
+}
+
+impl Fs for SimFs {
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        self.state().call()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.state().call()?;
+        Ok(self.names(dir))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
+        let mut state = self.state();
+        state.call()?;
+        // A new inode even for an existing name: emptying the old one would be seen by its open handles, which the
+        // journal must not rely on.
+        let inode = state.inodes.len();
+        state.inodes.push(Inode::default());
+        state.live.insert(path.to_owned(), inode);
+        state.dir_ops.push(DirOp::Set(path.to_owned(), inode));
+        Ok(Arc::new(SimFile { fs: self.clone(), inode }))
+    }
+
+    fn open(&self, path: &Path, _access: Access) -> io::Result<Arc<dyn FsFile>> {
+        let mut state = self.state();
+        state.call()?;
+        let inode = state.inode(path)?;
+        Ok(Arc::new(SimFile { fs: self.clone(), inode }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        let inode = state.inode(from)?;
+        state.live.remove(from);
+        state.live.insert(to.to_owned(), inode);
+        state.dir_ops.push(DirOp::Rename(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        state.inode(path)?;
+        state.live.remove(path);
+        state.dir_ops.push(DirOp::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        state.durable = state.live.clone();
+        state.dir_ops.clear();
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<LockOutcome> {
+        struct Guard(Arc<AtomicBool>);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::SeqCst);
+            }
+        }
+        let mut state = self.state();
+        state.call()?;
+        if state.locked.swap(true, Ordering::SeqCst) {
+            return Ok(LockOutcome::Taken { pid: Some(7) });
+        }
+        Ok(LockOutcome::Held(Box::new(Guard(state.locked.clone()))))
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        Some(format!("boot-{}", self.state().boots))
+    }
+}
+
+impl SimFile {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.fs.state();
+        let failed = state.call().and(if state.syncs_fail { Err(error(Kind::Eio)) } else { Ok(()) });
+        let inode = &mut state.inodes[self.inode];
+        let dirty = std::mem::take(&mut inode.dirty);
+        // After a failure the pages look clean, and are not on the disk.
+        failed?;
+        let len = inode.live.len();
+        inode.durable.resize(len, 0);
+        for page in dirty {
+            let from = page * PAGE;
+            let to = (from + PAGE).min(len);
+            if from < to {
+                inode.durable[from..to].copy_from_slice(&inode.live[from..to]);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FsFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.fs.state();
+        state.call()?;
+        let live = &state.inodes[self.inode].live;
+        let from = usize::try_from(offset).expect("small files").min(live.len());
+        let len = buffer.len().min(live.len() - from);
+        buffer[..len].copy_from_slice(&live[from..from + len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.fs.state();
+        if std::mem::take(&mut state.fail_next_write) {
+            return Err(error(Kind::Eio));
+        }
+        let written = match state.planned() {
+            Some(Kind::Short) => {
+                state.fail_next_write = true;
+                &bytes[..bytes.len() / 2]
+            }
+            Some(kind) => return Err(error(kind)),
+            None => bytes,
+        };
+        let inode = &mut state.inodes[self.inode];
+        let from = usize::try_from(offset).expect("small files");
+        let to = from + written.len();
+        if inode.live.len() < to {
+            inode.live.resize(to, 0);
+        }
+        inode.live[from..to].copy_from_slice(written);
+        inode.dirty.extend(from / PAGE..to.div_ceil(PAGE));
+        Ok(written.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.call()?;
+        if state.no_fallocate {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if state.disk_full {
+            return Err(error(Kind::Enospc));
+        }
+        let live = &mut state.inodes[self.inode].live;
+        let len = usize::try_from(len).expect("small files").max(live.len());
+        live.resize(len, 0);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.call()?;
+        let inode = &mut state.inodes[self.inode];
+        let old = inode.live.len();
+        let len = usize::try_from(len).expect("small files");
+        inode.live.resize(len, 0);
+        inode.dirty.extend(len / PAGE..old.div_ceil(PAGE));
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.fs.state();
+        state.call()?;
+        Ok(state.inodes[self.inode].live.len() as u64)
+    }
+}

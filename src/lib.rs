@@ -1,0 +1,46 @@
+//! Andon: machine telemetry from an MQTT broker into SQL, with nothing lost, nothing twice, nothing silent.
+//!
+//! ```text
+//! MQTT broker ──▶ mqtt actor ──▶ JOURNAL (disk) ──▶ parser actor ──▶ writer actor ──▶ SQL (diesel)
+//!                   ▲   (append, then ack)             │                  │ commits rows + journal position
+//!                   │                                  ▼                  │ in ONE transaction
+//!                   └──── status messages ◀──── liveness actor            ▼
+//!                                 supervisor actor watches all of them
+//! ```
+//!
+//! Invariants that cross modules
+//! - X1 A message is acknowledged only after [`journal::Journal::append`] has returned.
+//! - X2 A reader of the journal is only shown durable records, so committed ≤ synced ≤ appended: a power cut never
+//!   leaves the database ahead of the journal, and no seq is used twice.
+//! - X3 The position in the database moves by compare-and-set, in the transaction of the rows it counts. A hung thread
+//!   that wakes up, or a commit whose outcome is unknown, can neither store a range twice nor skip one.
+//! - X4 Every element of every message ends as stored, duplicate, rejected or control, and every outcome moves the position.
+//! - X5 Everything goes from journal to database in order of seq, in one stream: rows, rejections, gaps and transitions.
+//!
+//! The modules, in the order the data flows. Each imports only what stands above it or in [`domain`]; [`app`] alone sees all.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod domain;
+
+pub mod clock;
+pub mod error_text;
+pub mod journal;
+pub mod payload;
+pub mod store;
+
+pub mod metrics;
+pub mod status;
+
+pub mod logging;
+pub mod shutdown;
+
+pub mod actors;
+
+pub mod config;
+pub mod simulate;
+
+mod ledger_line;
+
+pub mod app;
+pub mod cli;

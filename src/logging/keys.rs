@@ -1,0 +1,66 @@
+//! Names of keys, the same everywhere.
+
+/// Which part of Andon speaks.
+pub const COMPONENT: &str = "component";
+/// The whole chain of causes, on one line.
+pub const ERROR: &str = "error";
+/// Why something happened.
+pub const REASON: &str = "reason";
+/// The site.
+pub const SITE: &str = "site";
+/// A path of the file system.
+pub const PATH: &str = "path";
+/// Place in the journal.
+pub const SEQ: &str = "seq";
+/// First place of a range in the journal.
+pub const FROM_SEQ: &str = "from_seq";
+/// Last place of a range in the journal.
+pub const TO_SEQ: &str = "to_seq";
+/// The journal's name.
+pub const JOURNAL_ID: &str = "journal_id";
+/// An MQTT topic.
+pub const TOPIC: &str = "topic";
+/// An MQTT topic filter.
+pub const FILTER: &str = "filter";
+/// MQTT quality of service.
+pub const QOS: &str = "qos";
+/// The broker's address.
+pub const BROKER: &str = "broker";
+/// The MQTT client id.
+pub const CLIENT_ID: &str = "client_id";
+/// A machine.
+pub const MACHINE_ID: &str = "machine_id";
+/// A machine's or a part's state.
+pub const STATUS: &str = "status";
+/// A supervised part.
+pub const CHILD: &str = "child";
+/// How often a part was restarted.
+pub const RESTARTS: &str = "restarts";
+/// Which incarnation of a part.
+pub const GENERATION: &str = "generation";
+/// Which try this is.
+pub const ATTEMPT: &str = "attempt";
+/// The wait before the next try, in milliseconds.
+pub const RETRY_IN_MS: &str = "retry_in_ms";
+/// How long something took, in milliseconds.
+pub const ELAPSED_MS: &str = "elapsed_ms";
+/// A number of messages.
+pub const MESSAGES: &str = "messages";
+/// Readings stored.
+pub const STORED: &str = "stored";
+/// Readings that were there already.
+pub const DUPLICATE: &str = "duplicate";
+/// Messages or elements rejected.
+pub const REJECTED: &str = "rejected";
+/// Messages in the journal but not yet in the database.
+pub const PENDING: &str = "pending";
+/// A number of bytes.
+pub const BYTES: &str = "bytes";
+/// A bound that was met.
+pub const LIMIT: &str = "limit";
+/// A thread's name.
+pub const THREAD: &str = "thread";
+/// File, line and column in the source.
+pub const LOCATION: &str = "location";
+/// A process exit code.
+pub const EXIT_CODE: &str = "exit_code";

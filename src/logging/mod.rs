@@ -1,0 +1,194 @@
+//! Logging: one `slog` logger for everything, as text or JSON on standard error.
+//!
+//! Drains from the outside in: level filter → bounded channel → format → standard error. The filter comes
+//! first, so that a record nobody wants costs next to nothing.
+//!
+//! # Invariants
+//! - L1 Logging never blocks the pipeline: a full channel drops the record, and the number dropped is logged.
+//! - L2 What was logged before [`LogGuard`] is dropped has been written after it (unless standard error hangs).
+//! - L3 Failure to write never panics and never ends logging.
+//!
+//! Records of crates that use `log` come in at warning and above, with their target as the `component`.
+
+use std::error::Error;
+use std::fmt;
+use std::io::Write;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use slog::{Drain, FnValue, KV, Key, Level, Logger, Never, OwnedKVList, PushFnValue, Record, Serializer, o};
+
+pub mod keys;
+mod panics;
+#[cfg(test)]
+mod tests;
+
+pub use self::panics::{install_panic_hook, last_panic_message, remember_panics, take_panic_message};
+use crate::config::{LogFormat, LogLevels};
+
+/// Records that wait to be written; above it they are dropped and counted (L1). A record takes some 300 bytes.
+const CHANNEL_RECORDS_MAX: usize = 4096;
+/// How long the end of the process waits for the last records, if standard error hangs.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Keeps logging alive; dropping it writes out what is left (L2). Keep it until just before the exit.
+#[must_use = "dropping the guard ends logging"]
+pub struct LogGuard {
+    channel: Option<slog_async::AsyncGuard>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let Some(channel) = self.channel.take() else {
+            return;
+        };
+        // Joining the writing thread may take for ever when nobody reads our standard error: not here.
+        let (done, finished) = mpsc::channel();
+        let flush = move || {
+            drop(channel);
+            done.send(()).ok()
+        };
+        if thread::Builder::new().name("log-flush".to_owned()).spawn(flush).is_ok() {
+            finished.recv_timeout(FLUSH_MAX).ok();
+        }
+    }
+}
+
+/// Starts logging to standard error. Also takes over records of the `log` crate (at the first call in a process).
+pub fn init(format: LogFormat, levels: &LogLevels) -> (Logger, LogGuard) {
+    let (logger, guard) = match format {
+        LogFormat::Text => {
+            // Colours only on a terminal: the decorator looks.
+            let decorator = slog_term::TermDecorator::new().stderr().build();
+            start(text_drain(decorator), levels)
+        }
+        LogFormat::Json => start(json_drain(std::io::stderr()), levels),
+    };
+    bridge_log_crate(&logger);
+    (logger, guard)
+}
+
+fn start<D>(writer: D, levels: &LogLevels) -> (Logger, LogGuard)
+where
+    D: Drain<Ok = (), Err = Never> + Send + 'static,
+{
+    let (channel, guard) = slog_async::Async::new(writer)
+        .chan_size(CHANNEL_RECORDS_MAX)
+        .overflow_strategy(slog_async::OverflowStrategy::DropAndReport)
+        .thread_name("log".to_owned())
+        .build_with_guard();
+    let filter = ComponentFilter { levels: levels.clone(), drain: channel.ignore_res() };
+    (Logger::root(filter, o!()), LogGuard { channel: Some(guard) })
+}
+
+/// `ts LEVEL message, key: value`, colours if the decorator has any.
+fn text_drain<D>(decorator: D) -> impl Drain<Ok = (), Err = Never> + Send + 'static
+where
+    D: slog_term::Decorator + Send + 'static,
+{
+    let format = slog_term::FullFormat::new(decorator)
+        .use_custom_timestamp(|io: &mut dyn Write| write!(io, "{}", now()))
+        .use_original_order()
+        .build();
+    format.ignore_res()
+}
+
+/// One object a line: `ts`, `level`, `msg`, then the logger's and the record's values.
+fn json_drain<W: Write + Send + 'static>(io: W) -> impl Drain<Ok = (), Err = Never> + Send + 'static {
+    let format = slog_json::Json::new(io)
+        .set_flush(true)
+        .add_key_value(o!("ts" => FnValue(|_: &Record<'_>| now())))
+        .add_key_value(o!("level" => FnValue(|record: &Record<'_>| level_word(record.level()))))
+        .add_key_value(
+            o!("msg" => PushFnValue(|record: &Record<'_>, serializer| serializer.emit(record.msg()))),
+        )
+        .build();
+    format.ignore_res()
+}
+
+/// RFC 3339, UTC, microseconds.
+fn now() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+const fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::Critical | Level::Error => "error",
+        Level::Warning => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn causes(error: &dyn Error) -> String {
+    let mut texts = Vec::new();
+    let mut next: Option<&dyn Error> = Some(error);
+    while let Some(error) = next {
+        texts.push(error.to_string().trim().replace(['\r', '\n'], " "));
+        next = error.source();
+    }
+    texts.join(": ")
+}
+
+/// Lets through what the levels ask for, by component.
+struct ComponentFilter<D> {
+    levels: LogLevels,
+    drain: D,
+}
+
+impl<D: Drain<Ok = (), Err = Never>> Drain for ComponentFilter<D> {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        let level = if self.levels.components.is_empty() {
+            self.levels.default
+        } else if record.level().is_at_least(self.levels.most_verbose()) {
+            self.levels.of(component(record, values).as_deref())
+        } else {
+            return Ok(());
+        };
+        if record.level().is_at_least(level) { self.drain.log(record, values) } else { Ok(()) }
+    }
+
+    fn is_enabled(&self, level: Level) -> bool {
+        level.is_at_least(self.levels.most_verbose())
+    }
+}
+
+/// The record's own component, or else that of the logger.
+fn component(record: &Record<'_>, values: &OwnedKVList) -> Option<String> {
+    let mut search = ComponentSearch { found: None };
+    record.kv().serialize(record, &mut search).ok()?;
+    values.serialize(record, &mut search).ok()?;
+    search.found
+}
+
+/// Remembers the first value of the key `component`: child loggers come before their parents.
+struct ComponentSearch {
+    found: Option<String>,
+}
+
+impl Serializer for ComponentSearch {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        if self.found.is_none() && AsRef::<str>::as_ref(&key) == keys::COMPONENT {
+            self.found = Some(value.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Sends records of the `log` crate to `logger`; of later calls in a process only the logger counts.
+fn bridge_log_crate(logger: &Logger) {
+    let target = FnValue(|record: &Record<'_>| record.tag().to_owned());
+    let bridge = logger.new(o!(keys::COMPONENT => target));
+    // The global logger stays: resetting it would make later records of other crates panic.
+    slog_scope::set_global_logger(bridge).cancel_reset();
+    // Fails if there is a backend already, which then is ours, from an earlier call.
+    slog_stdlog::init_with_level(log::Level::Warn).ok();
+}

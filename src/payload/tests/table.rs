@@ -1,0 +1,424 @@
+//! One table a rule.
+
+use super::*;
+
+#[test]
+fn a_whole_reading_is_read() {
+    let payload = br#"{"machine_id":" Press-07 ","temperature":71.25,"humidity":"40.5","vibration":true,
+        "timestamp":"2025-11-22T10:11:10.5+00:00","mode":"auto","n":[1,{"x":null}]}"#;
+    assert_eq!(
+        interpret(payload),
+        vec![Outcome {
+            element: 0,
+            raw: 0..payload.len(),
+            result: Ok(Reading {
+                machine_id: crate::domain::MachineId::parse("press-07").unwrap(),
+                temperature: Some(71.25),
+                humidity: Some(40.5),
+                vibration: Some(1.0),
+                extra: Some(r#"{"mode":"auto","n":[1,{"x":null}]}"#.to_owned()),
+                recorded_at: Timestamp::from_micros(RECEIVED_AT.as_micros() - 1_500_000),
+                time_source: TimeSource::Device,
+                digest: xxhash_rust::xxh3::xxh3_64(payload),
+            }),
+        }]
+    );
+}
+
+#[test]
+fn the_machine_id_comes_from_the_payload_first() {
+    let table = [
+        (r#"{"machine_id":"M1"}"#, "m1"),
+        (r#"{"machine_id":"\u2003 Ä \t"}"#, "ä"),
+        (r#"{"machine_id":17}"#, "17"),
+        (r#"{"machine_id":1E5}"#, "1e5"),
+        (r#"{"machine_id":-0.50}"#, "-0.50"),
+        (r#"{"machine_id":1e400}"#, "1e400"),
+        (r#"{"machine_id":"null"}"#, "null"),
+        (r#"{"machine_id":"a","machine_id":"b"}"#, "b"),
+        (r#"{"machine_id":"a","machine_id":null}"#, "m-topic"),
+        (r#"{"machine\u005fid":"escaped key"}"#, "escaped key"),
+        (r#"{}"#, "m-topic"),
+        (r#"{"machine_id":null}"#, "m-topic"),
+        (r#"{"machine_id":""}"#, "m-topic"),
+        (r#"{"machine_id":" \n"}"#, "m-topic"),
+        (r#"{"machine_id":true}"#, "m-topic"),
+        (r#"{"machine_id":{"id":"x"}}"#, "m-topic"),
+        (r#"{"machine_id":["x"]}"#, "m-topic"),
+        (r#"{"machine_id":NaN}"#, "m-topic"),
+        (r#"{"Machine_Id":"other field"}"#, "m-topic"),
+    ];
+    for (payload, expected) in table {
+        assert_eq!(reading(payload).machine_id.as_str(), expected, "{payload}");
+    }
+    assert_eq!(extra_of(r#"{"machine_id":true}"#), None);
+}
+
+#[test]
+fn an_impossible_machine_id_in_the_payload_is_not_replaced_by_the_topic() {
+    let table = [
+        format!(r#"{{"machine_id":"{}"}}"#, "x".repeat(101)),
+        format!(r#"{{"machine_id":{}}}"#, "1".repeat(101)),
+        r#"{"machine_id":"a\u0000b"}"#.to_owned(),
+        r#"{"machine_id":"a\u0085b"}"#.to_owned(),
+        r#"{"machine_id":"\u0000"}"#.to_owned(),
+    ];
+    for payload in table {
+        let rejection = rejection(&payload);
+        assert_eq!(rejection.reason, RejectReason::InvalidMachineId, "{payload}");
+        assert_eq!(rejection.payload, payload.as_bytes());
+    }
+    assert_eq!(reading(format!(r#"{{"machine_id":"{}"}}"#, "ß".repeat(100))).machine_id.as_str().len(), 200);
+}
+
+#[test]
+fn the_topic_names_the_machine_by_the_first_matching_subscription() {
+    let filter = |text| TopicFilter::parse(text).unwrap();
+    let segments = vec![
+        (filter("plant/#"), 2),
+        (filter("plant/+/last"), -1),
+        (filter("$share/g/anonymous/#"), 0),
+        (filter("far/#"), 9),
+    ];
+    let long = format!("x/{}/telemetry", "y".repeat(101));
+    let table = [
+        ("plant/Press-1/last", Ok("press-1")),
+        ("plant/ P 1 /a/b", Ok("p 1")),
+        ("factory/machine/M9/telemetry", Ok("m9")),
+        ("//factory//M9//telemetry//", Ok("m9")),
+        ("plant/M9", Err(RejectReason::MissingMachineId)),
+        ("anonymous/a/b/c", Err(RejectReason::MissingMachineId)),
+        ("far/a/b/c", Err(RejectReason::MissingMachineId)),
+        ("a/ /b", Err(RejectReason::MissingMachineId)),
+        ("a/b\u{7}c/d", Err(RejectReason::InvalidMachineId)),
+        (long.as_str(), Err(RejectReason::InvalidMachineId)),
+        ("", Err(RejectReason::MissingMachineId)),
+    ];
+    for (topic, expected) in table {
+        let outcomes =
+            interpret_with(PayloadOptions { segments: segments.clone(), ..options() }, topic, b"{}");
+        let found = outcomes[0].result.as_ref().map(|reading| reading.machine_id.as_str());
+        assert_eq!(found.map_err(|rejection| rejection.reason), expected, "{topic}");
+    }
+}
+
+#[test]
+fn a_measurement_is_a_number_or_a_text_or_a_boolean_and_what_it_cannot_be_is_kept() {
+    let digits_400 = "9".repeat(400);
+    let table = [
+        ("21.5", Some(21.5), None),
+        ("-0.5e-3", Some(-0.0005), None),
+        ("1e308", Some(1e308), None),
+        ("1e-999", Some(0.0), None),
+        ("true", Some(1.0), None),
+        ("false", Some(0.0), None),
+        (r#"" 21.5 ""#, Some(21.5), None),
+        (r#""+1e2""#, Some(100.0), None),
+        (r#"".5""#, Some(0.5), None),
+        (r#""5.""#, Some(5.0), None),
+        (r#""\u0032""#, Some(2.0), None),
+        ("null", None, None),
+        (r#""""#, None, None),
+        (r#""  ""#, None, None),
+        ("NaN", None, None),
+        ("-Infinity", None, None),
+        ("1e999", None, Some("1e999")),
+        ("-1E+999", None, Some("-1E+999")),
+        (digits_400.as_str(), None, Some(digits_400.as_str())),
+        ("1e999999", None, Some(r#""1e999999""#)),
+        (r#""1e999""#, None, Some(r#""1e999""#)),
+        (r#""nan""#, None, Some(r#""nan""#)),
+        (r#""inf""#, None, Some(r#""inf""#)),
+        (r#""-Infinity""#, None, Some(r#""-Infinity""#)),
+        (r#""21,5""#, None, Some(r#""21,5""#)),
+        (r#""21.5 °C""#, None, Some(r#""21.5 °C""#)),
+        (r#""0x10""#, None, Some(r#""0x10""#)),
+        (r#""1_000""#, None, Some(r#""1_000""#)),
+        (r#""1\u0000""#, None, Some("\"1\u{FFFD}\"")),
+        ("[21.5]", None, Some("[21.5]")),
+        (r#"{"v":21.5}"#, None, Some(r#"{"v":21.5}"#)),
+        ("[]", None, Some("[]")),
+        ("{}", None, Some("{}")),
+    ];
+    for field in ["temperature", "humidity", "vibration"] {
+        for (value, expected, kept) in table {
+            let reading = reading(format!(r#"{{"{field}":{value}}}"#));
+            let found = match field {
+                "temperature" => reading.temperature,
+                "humidity" => reading.humidity,
+                _ => reading.vibration,
+            };
+            assert_eq!(found, expected, "{field} {value}");
+            assert_eq!(reading.extra, kept.map(|kept| format!(r#"{{"{field}":{kept}}}"#)), "{field} {value}");
+        }
+    }
+}
+
+#[test]
+fn a_timestamp_is_used_or_kept() {
+    let seconds = RECEIVED_AT.as_micros() / 1_000_000;
+    let used = |text: &str, micros: i64| (text.to_owned(), Some(micros));
+    let kept = |text: &str| (text.to_owned(), None);
+    let table = [
+        used(r#""2025-11-22T10:11:12Z""#, RECEIVED_AT.as_micros()),
+        used(r#"" 2025-11-22T10:11:12Z ""#, RECEIVED_AT.as_micros()),
+        used(&format!("{seconds}"), RECEIVED_AT.as_micros()),
+        used(&format!("{seconds}.000001"), RECEIVED_AT.as_micros() + 1),
+        used(&format!(r#""{seconds}123""#), RECEIVED_AT.as_micros() + 123_000),
+        used(&format!("{seconds}123456"), RECEIVED_AT.as_micros() + 123_456),
+        used(&format!("{seconds}123456789"), RECEIVED_AT.as_micros() + 123_456),
+        // The borders of what is used.
+        used(r#""2025-01-01T00:00:00Z""#, 1_735_689_600_000_000),
+        kept(r#""2024-12-31T23:59:59.999999Z""#),
+        used(r#""2025-01-01T02:00:00+02:00""#, 1_735_689_600_000_000),
+        used(r#""2025-11-23T10:11:12Z""#, RECEIVED_AT.as_micros() + 86_400_000_000),
+        kept(r#""2025-11-23T10:11:12.000001Z""#),
+        kept("0"),
+        kept("12345"),
+        kept("-1"),
+        kept("1e400"),
+        kept(r#""1970-01-01T00:00:00Z""#),
+        kept(r#""yesterday""#),
+        kept("true"),
+        kept("[1763806272]"),
+        kept(r#"{"s":1763806272}"#),
+    ];
+    for (value, device_time) in table {
+        let reading = reading(format!(r#"{{"timestamp":{value}}}"#));
+        match device_time {
+            Some(micros) => {
+                assert_eq!(reading.time_source, TimeSource::Device, "{value}");
+                assert_eq!(reading.recorded_at.as_micros(), micros, "{value}");
+                assert_eq!(reading.extra, None, "{value}");
+            }
+            None => {
+                assert_eq!(reading.time_source, TimeSource::Server, "{value}");
+                assert_eq!(reading.recorded_at, RECEIVED_AT, "{value}");
+                assert_eq!(reading.extra, Some(format!(r#"{{"timestamp":{value}}}"#)), "{value}");
+            }
+        }
+    }
+    for value in ["null", r#""""#, r#""  ""#, "nan"] {
+        let reading = reading(format!(r#"{{"timestamp":{value}}}"#));
+        assert_eq!((reading.time_source, reading.extra), (TimeSource::Server, None), "{value}");
+    }
+}
+
+#[test]
+fn other_fields_are_kept_as_they_were_written() {
+    let long_fraction = format!("0.{}", "1".repeat(17_000));
+    let table = [
+        (r#"{}"#.to_owned(), None),
+        (r#"{"a":1E5,"b":1.10,"c":-0,"d":123456789012345678901234567890}"#.to_owned(), None),
+        (r#"{ "a" : [ 1 , { } , [ ] , null ] }"#.to_owned(), Some(r#"{"a":[1,{},[],null]}"#.to_owned())),
+        (r#"{"a":null,"b":""}"#.to_owned(), None),
+        (r#"{"é":"日本\/\"\\\n\u0001\u00e9"}"#.to_owned(), Some(r#"{"é":"日本/\"\\\n\u0001é"}"#.to_owned())),
+        (
+            r#"{"a":"\u0000x","k\u0000":1}"#.to_owned(),
+            Some("{\"a\":\"\u{FFFD}x\",\"k\u{FFFD}\":1}".to_owned()),
+        ),
+        (r#"{"a":{"\u0000":1,"\uFFFD":2}}"#.to_owned(), Some("{\"a\":{\"\u{FFFD}\":2}}".to_owned())),
+        (r#"{"a":1,"b":2,"a":3}"#.to_owned(), Some(r#"{"b":2,"a":3}"#.to_owned())),
+        (r#"{"n":[{"a":1,"\u0061":2}]}"#.to_owned(), Some(r#"{"n":[{"a":2}]}"#.to_owned())),
+        (r#"{"a":"\ud83d\ude00"}"#.to_owned(), Some(r#"{"a":"😀"}"#.to_owned())),
+        (
+            r#"{"a":NaN,"b":[inf,-inf,"NaN"]}"#.to_owned(),
+            Some(r#"{"a":null,"b":[null,null,"NaN"]}"#.to_owned()),
+        ),
+        (
+            r#"{"a":[1e1023,1e1024,1e-20000]}"#.to_owned(),
+            Some(r#"{"a":[1e1023,"1e1024","1e-20000"]}"#.to_owned()),
+        ),
+        (format!(r#"{{"a":{long_fraction}}}"#), Some(format!(r#"{{"a":"{long_fraction}"}}"#))),
+        (r#"{"$serde_json::private::Number":"x"}"#.to_owned(), None),
+        (r#"{"a":{"$serde_json::private::RawValue":"[1"}}"#.to_owned(), None),
+    ];
+    for (payload, expected) in table {
+        let expected = if payload == "{}" { None } else { Some(expected.unwrap_or_else(|| payload.clone())) };
+        assert_eq!(extra_of(&payload), expected, "{payload}");
+    }
+}
+
+#[test]
+fn of_many_duplicate_keys_the_last_wins_too() {
+    let members: Vec<String> = (0..20_000).map(|n| format!(r#""k{}":{n}"#, n % 50)).collect();
+    let extra = extra_of(format!("{{{}}}", members.join(","))).unwrap();
+    let expected: Vec<String> = (19_950..20_000).map(|n| format!(r#""k{}":{n}"#, n % 50)).collect();
+    assert_eq!(extra, format!("{{{}}}", expected.join(",")));
+}
+
+#[test]
+fn what_is_no_json_is_rejected_with_its_place() {
+    let table: [(&[u8], &str); 17] = [
+        (b"", "EOF while parsing a value at line 1 column 1"),
+        (b"   ", "EOF while parsing a value at line 1 column 3"),
+        (b"{", "EOF while parsing an object at line 1 column 1"),
+        (br#"{"temperature":12 "x":1}"#, "expected `,` or `}` at line 1 column 19"),
+        (b"{\"a\":1,\n \"b\":}", "expected value at line 2 column 6"),
+        (br#"{"a":1}}"#, "trailing characters at line 1 column 8"),
+        (br#"{"a":1,}"#, "key must be a string at line 1 column 8"),
+        (br#"[{"a":1},]"#, "trailing comma at line 1 column 10"),
+        (br#"[{"a":1},{"b":]"#, "expected value at line 1 column 15"),
+        (br#"{'a':1}"#, "key must be a string at line 1 column 2"),
+        (br#"{"a":01}"#, "invalid number at line 1 column 7"),
+        (
+            b"{\"a\":\"\0\"}",
+            "control character (\\u0000-\\u001F) found while parsing a string at line 1 column 6",
+        ),
+        (b"\0{}", "expected value at line 1 column 1"),
+        // Behind replaced tokens and a byte order mark the place is still that in the payload.
+        (br#"{"a":-Infinity,"b":inf,"c":}"#, "expected value at line 1 column 28"),
+        (b"\xEF\xBB\xBF{\"a\":}", "expected value at line 1 column 6"),
+        (br#"{"a":INF}"#, "expected value at line 1 column 6"),
+        (br#"{"a":"\x"}"#, "invalid escape at line 1 column 8"),
+    ];
+    for (payload, detail) in table {
+        let rejection = rejection(payload);
+        assert_eq!(rejection.reason, RejectReason::InvalidJson, "{}", payload.escape_ascii());
+        assert_eq!(rejection.detail, detail, "{}", payload.escape_ascii());
+        assert_eq!(rejection.payload, payload);
+    }
+}
+
+#[test]
+fn a_lone_surrogate_anywhere_is_invalid_json() {
+    for payload in [
+        r#"{"a":"\ud800"}"#,
+        r#"{"a":"\udc00 x"}"#,
+        r#"{"a":"\ud83dx"}"#,
+        r#"{"\ud800":1}"#,
+        r#"{"a":[[{"b":"\ud800\ud800"}]]}"#,
+        r#"{"machine_id":"\ud800"}"#,
+        r#"{"a":"\ud800","a":1}"#,
+        r#"{"machine_id":["\udfff"]}"#,
+    ] {
+        let rejection = rejection(payload);
+        assert_eq!(rejection.reason, RejectReason::InvalidJson, "{payload}");
+        assert!(rejection.detail.contains(" at line 1 column "), "{}", rejection.detail);
+    }
+}
+
+#[test]
+fn nesting_is_kept_up_to_the_limit_and_rejected_beyond_it() {
+    let nested = |levels: usize, open: &str, close: &str| {
+        format!(r#"{{"a":{}1{}}}"#, open.repeat(levels - 1), close.repeat(levels - 1))
+    };
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let deepest = nested(NESTING_MAX, open, close);
+        assert_eq!(extra_of(&deepest).as_deref(), Some(deepest.as_str()));
+        assert!(serde_json::from_str::<serde_json::Value>(&deepest).is_ok(), "others can read it too");
+        let too_deep = rejection(nested(NESTING_MAX + 1, open, close));
+        assert_eq!(too_deep.reason, RejectReason::InvalidJson);
+        assert!(
+            too_deep.detail.starts_with("nested deeper than 127 levels at line 1 column "),
+            "{}",
+            too_deep.detail
+        );
+    }
+    const { assert!(NESTING_MAX >= 100) };
+    assert_eq!(rejection("[".repeat(MAX_PAYLOAD)).reason, RejectReason::InvalidJson);
+    let whole = "[".repeat(MAX_PAYLOAD / 2) + &"]".repeat(MAX_PAYLOAD / 2);
+    assert_eq!(rejection(whole).reason, RejectReason::NotAnObject);
+    let whole = format!(r#"{{"temperature":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(rejection(whole).reason, RejectReason::InvalidJson);
+}
+
+#[test]
+fn what_is_neither_object_nor_array_of_objects_is_rejected() {
+    let table = [
+        ("1", "expected an object, found a number"),
+        ("-1", "expected an object, found a number"),
+        (" \"x\" ", "expected an object, found a string"),
+        ("true", "expected an object, found a boolean"),
+        ("null", "expected an object, found null"),
+        ("NaN", "expected an object, found null"),
+        ("[]", "expected an object, found an empty array"),
+        (" [ \n] ", "expected an object, found an empty array"),
+        ("[[{}]]", "expected an object, found an array"),
+    ];
+    for (payload, detail) in table {
+        let rejection = rejection(payload);
+        assert_eq!(
+            (rejection.reason, rejection.detail.as_str()),
+            (RejectReason::NotAnObject, detail),
+            "{payload}"
+        );
+    }
+}
+
+#[test]
+fn one_bad_element_rejects_that_element_only() {
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    let long = format!(r#"{{"machine_id":"{}"}}"#, "x".repeat(101));
+    let elements = [
+        r#"{"machine_id":"a"}"#,
+        "5",
+        r#"{"x":"\ud800"}"#,
+        &deep,
+        &long,
+        "NaN",
+        r#"{"machine_id":"b","t":-inf}"#,
+        "[]",
+    ];
+    let payload = format!("\u{FEFF} [ {} ]\n", elements.join(" ,\n "));
+    let outcomes = interpret(&payload);
+    let found: Vec<_> =
+        outcomes.iter().map(|outcome| outcome.result.as_ref().map(|_| ()).map_err(|r| r.reason)).collect();
+    let expected = [
+        Ok(()),
+        Err(RejectReason::NotAnObject),
+        Err(RejectReason::InvalidJson),
+        Err(RejectReason::InvalidJson),
+        Err(RejectReason::InvalidMachineId),
+        Err(RejectReason::NotAnObject),
+        Ok(()),
+        Err(RejectReason::NotAnObject),
+    ];
+    assert_eq!(found, expected);
+    for ((at, element), outcome) in elements.iter().enumerate().zip(&outcomes) {
+        assert_eq!(outcome.element as usize, at);
+        assert_eq!(&payload[outcome.raw.clone()], *element, "the element's own bytes, as received");
+        match &outcome.result {
+            Ok(reading) => assert_eq!(reading.digest, digest(element.as_bytes())),
+            Err(rejection) => assert_eq!(rejection.payload, element.as_bytes()),
+        }
+    }
+    let surrogate = outcomes[2].result.as_ref().unwrap_err();
+    assert!(surrogate.detail.ends_with(" at line 3 column 14"), "{}", surrogate.detail);
+}
+
+#[test]
+fn the_digest_is_of_all_bytes_of_a_single_object_and_of_the_elements_own_in_an_array() {
+    for payload in ["{}", " {}", "\u{FEFF}{}", "{\"a\":NaN}", "{ }\n"] {
+        assert_eq!(reading(payload).digest, digest(payload.as_bytes()), "{payload:?}");
+    }
+    let in_array = interpret("[ {\"a\":NaN} , {} ]");
+    assert_eq!(in_array[0].result.as_ref().unwrap().digest, digest(b"{\"a\":NaN}"));
+    assert_eq!(in_array[1].result.as_ref().unwrap().digest, digest(b"{}"));
+    // Fixed for ever: the rows in the databases hold it.
+    assert_eq!(digest(b""), 0x2D06_8005_38D3_94C2);
+    assert_eq!(digest(br#"{"machine_id":"m1"}"#), reading(r#"{"machine_id":"m1"}"#).digest);
+}
+
+#[test]
+fn too_large_comes_before_everything_else_and_keeps_the_first_64_kib() {
+    let exactly = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PAYLOAD - 8));
+    assert_eq!(exactly.len(), MAX_PAYLOAD);
+    assert!(reading(&exactly).extra.is_some());
+    let mut over = exactly.into_bytes();
+    over.push(0xFF);
+    let rejection = rejection(&over);
+    assert_eq!(rejection.reason, RejectReason::TooLarge);
+    assert_eq!(rejection.detail, "262145 bytes, at most 262144 are allowed");
+    assert_eq!(rejection.payload, over[..REJECTED_PAYLOAD_BYTES_MAX]);
+}
+
+#[test]
+fn what_is_not_utf_8_is_rejected_with_its_place() {
+    for payload in [b"{\"a\":\"\xFF\"}".as_slice(), b"{\"a\":\"\xED\xA0\x80\"}", b"{\"a\":\"\xC0\x80\"}"] {
+        let rejection = rejection(payload);
+        assert_eq!(rejection.reason, RejectReason::InvalidUtf8);
+        assert_eq!(rejection.detail, "not UTF-8 at byte 6");
+    }
+    assert_eq!(rejection(b"\xFF\xFE{\0}\0").reason, RejectReason::InvalidUtf8);
+}

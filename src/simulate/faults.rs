@@ -1,0 +1,132 @@
+//! What can be wrong with a machine.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::machine::Members;
+
+/// A fault; a machine has at most one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Falls silent for 30 to 60 s now and then.
+    Silence,
+    /// Sends the seconds since it was switched on as its timestamp.
+    UptimeClock,
+    /// Prints a bare `NaN`, `nan` or `inf` where its vibration sensor has no value.
+    BareTokens,
+    /// Every fourth message or so is cut off in the middle.
+    Malformed,
+    /// Every third message or so is sent twice, byte for byte.
+    Duplicates,
+    /// Sends 10 to 30 readings of the last second or so at once now and then.
+    Burst,
+    /// Sends its numbers as strings.
+    TextNumbers,
+    /// Does not say who it is; only the topic does.
+    NoMachineId,
+}
+
+impl Fault {
+    /// Every fault, in the order in which machines get them, from the last machine on.
+    pub const ALL: [Fault; 8] = [
+        Self::Silence,
+        Self::UptimeClock,
+        Self::BareTokens,
+        Self::Malformed,
+        Self::Duplicates,
+        Self::Burst,
+        Self::TextNumbers,
+        Self::NoMachineId,
+    ];
+
+    /// The fault in words, for a report.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::UptimeClock => "uptime timestamp",
+            Self::BareTokens => "bare NaN",
+            Self::Malformed => "malformed JSON",
+            Self::Duplicates => "duplicate",
+            Self::Burst => "burst",
+            Self::TextNumbers => "numbers as text",
+            Self::NoMachineId => "no machine_id",
+        }
+    }
+
+    /// The fault of machine `index` (from 0) of `machines`.
+    pub(super) fn of(index: u32, machines: u32) -> Option<Fault> {
+        let from_last = machines.checked_sub(index + 1)?;
+        if index == 0 {
+            return None;
+        }
+        Self::ALL.get(usize::try_from(from_last).ok()?).copied()
+    }
+}
+
+/// How often each fault showed: messages that have it; for [`Fault::Silence`], times a machine fell silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FaultCounts([u64; Fault::ALL.len()]);
+
+impl FaultCounts {
+    /// How often `fault` showed.
+    #[must_use]
+    pub fn get(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
+    /// Each fault with how often it showed.
+    pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
+        Fault::ALL.into_iter().map(|fault| (fault, self.get(fault)))
+    }
+
+    pub(super) fn add(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+}
+
+/// Falls silent about every two minutes; `None` if not now.
+pub(super) fn silence(rng: &mut StdRng, interval: Duration) -> Option<Duration> {
+    happens(rng, interval, Duration::from_secs(120))
+        .then(|| Duration::from_millis(rng.random_range(30_000..=60_000)))
+}
+
+/// Bursts about every 20 s; how many readings come at once, `None` if not now.
+pub(super) fn burst(rng: &mut StdRng, interval: Duration) -> Option<u32> {
+    happens(rng, interval, Duration::from_secs(20)).then(|| rng.random_range(10..=30))
+}
+
+/// Whether something that happens about every `period` happens in this `interval`.
+fn happens(rng: &mut StdRng, interval: Duration, period: Duration) -> bool {
+    rng.random_bool((interval.as_secs_f64() / period.as_secs_f64()).clamp(0.0, 1.0))
+}
+
+/// Does to the members of a payload what the fault does; true if it did.
+pub(super) fn spoil(fault: Fault, members: &mut Members, uptime: Duration, rng: &mut StdRng) -> bool {
+    match fault {
+        Fault::UptimeClock => members.set("timestamp", uptime.as_secs().to_string()),
+        Fault::BareTokens => {
+            if !rng.random_bool(0.3) {
+                return false;
+            }
+            let token = ["NaN", "nan", "inf"][rng.random_range(0..3)];
+            members.set("vibration", token.to_owned());
+        }
+        Fault::TextNumbers => members.quote(&["temperature", "humidity", "vibration"]),
+        Fault::NoMachineId => members.remove("machine_id"),
+        Fault::Silence | Fault::Malformed | Fault::Duplicates | Fault::Burst => return false,
+    }
+    true
+}
+
+/// Cuts every fourth payload or so; true if it did.
+pub(super) fn cut(payload: &mut String, rng: &mut StdRng) -> bool {
+    let cuts = rng.random_bool(0.25);
+    if cuts {
+        // Everything here is ASCII, and a cut before the last brace never leaves valid JSON.
+        payload.truncate(rng.random_range(1..payload.len()));
+    }
+    cuts
+}

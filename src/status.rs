@@ -1,0 +1,56 @@
+//! Snapshots of how Andon itself is, for the status line, the board and the API.
+//!
+//! Written by the actors, read by anybody at any time; nobody asks a busy actor.
+
+use std::sync::{Mutex, PoisonError};
+
+/// What a supervised actor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorPhase {
+    /// Alive.
+    Running,
+    /// Waits for its (re)start.
+    Waiting,
+    /// Was asked to stop.
+    Stopping,
+    /// Gone.
+    Stopped,
+}
+
+/// One actor as its supervisor sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub phase: ActorPhase,
+    /// Which incarnation; survives restarts.
+    pub generation: u64,
+    /// Restarts since the process started.
+    pub restarts: u64,
+    /// Why the incarnation before ended.
+    pub last_exit: Option<String>,
+}
+
+/// The actors' states, in start order.
+#[derive(Debug, Default)]
+pub struct ActorsBoard {
+    actors: Mutex<Vec<ActorStatus>>,
+}
+
+impl ActorsBoard {
+    /// Replaces (or adds) the state of the actor of that name.
+    pub fn set(&self, status: ActorStatus) {
+        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        match actors.iter_mut().find(|actor| actor.name == status.name) {
+            Some(actor) => *actor = status,
+            None => actors.push(status),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<ActorStatus> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,221 @@
+//! What is committed at once, and what became of it.
+
+use std::sync::Arc;
+
+use crate::domain::{
+    JournalId, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq, Timestamp,
+    Transition,
+};
+
+/// Everything that a range of the journal became: `after` (exclusive) to `upto` (inclusive).
+///
+/// A batch with `upto == after` carries transitions (deadlines that passed) or gaps only. Building it on a
+/// position that is no longer the database's is harmless: the commit refuses it as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Whose range.
+    pub journal_id: JournalId,
+    /// The position it is built on.
+    pub after: Seq,
+    /// The position it moves to; not before `after`.
+    pub upto: Seq,
+    /// Messages in the range (not counting records lost in gaps).
+    pub messages: u64,
+    /// Elements that are neither readings nor rejections: last wills and the like.
+    pub control: u64,
+    /// Elements that are readings, duplicates among them allowed.
+    pub readings: Vec<ReadingRow>,
+    /// Elements that are not.
+    pub rejections: Vec<RejectionRow>,
+    /// Records that the journal dropped.
+    pub gaps: Vec<GapRow>,
+    /// Status changes, oldest first for each machine.
+    pub transitions: Vec<Transition>,
+    /// When machines were last seen; of a machine that no transition ever created, it is not recorded.
+    pub sightings: Vec<(MachineId, Timestamp)>,
+}
+
+impl Batch {
+    /// A batch with nothing in it, at `after`.
+    #[must_use]
+    pub fn new(journal_id: JournalId, after: Seq) -> Self {
+        Self {
+            journal_id,
+            after,
+            upto: after,
+            messages: 0,
+            control: 0,
+            readings: Vec::new(),
+            rejections: Vec::new(),
+            gaps: Vec::new(),
+            transitions: Vec::new(),
+            sightings: Vec::new(),
+        }
+    }
+}
+
+/// One reading and the message it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadingRow {
+    /// The message's place in the journal.
+    pub seq: Seq,
+    /// Which element of the message, from 0.
+    pub element: u32,
+    /// When the message was received.
+    pub received_at: Timestamp,
+    /// The message's topic.
+    pub topic: Arc<str>,
+    /// The message's quality of service.
+    pub qos: Qos,
+    /// The message was a retained one.
+    pub retained: bool,
+    /// What it says.
+    pub reading: Reading,
+    /// The element's bytes, used only if the database refuses the row; the first
+    /// [`REJECTED_PAYLOAD_BYTES_MAX`] are kept.
+    pub payload: Vec<u8>,
+}
+
+impl ReadingRow {
+    /// The row as it is stored when the database refuses it in the words `refusal`.
+    pub(super) fn refused(&self, refusal: &str) -> RejectionRow {
+        let kept = self.payload.len().min(REJECTED_PAYLOAD_BYTES_MAX);
+        RejectionRow {
+            seq: self.seq,
+            element: self.element,
+            received_at: self.received_at,
+            topic: Arc::clone(&self.topic),
+            qos: self.qos,
+            retained: self.retained,
+            rejection: Rejection {
+                reason: RejectReason::StoreRejected,
+                detail: refusal.to_owned(),
+                payload: self.payload[..kept].to_vec(),
+            },
+        }
+    }
+
+    /// Bytes of text this row sends to the database, roughly.
+    pub(super) fn size(&self) -> usize {
+        self.topic.len()
+            + self.reading.machine_id.as_str().len()
+            + self.reading.extra.as_ref().map_or(0, String::len)
+    }
+}
+
+/// One rejected element and the message it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectionRow {
+    /// The message's place in the journal.
+    pub seq: Seq,
+    /// Which element of the message, from 0.
+    pub element: u32,
+    /// When the message was received.
+    pub received_at: Timestamp,
+    /// The message's topic.
+    pub topic: Arc<str>,
+    /// The message's quality of service.
+    pub qos: Qos,
+    /// The message was a retained one.
+    pub retained: bool,
+    /// Why, and what is kept of it.
+    pub rejection: Rejection,
+}
+
+impl RejectionRow {
+    /// Bytes this row sends to the database, roughly.
+    pub(super) fn size(&self) -> usize {
+        self.topic.len() + self.rejection.detail.len() + self.rejection.payload.len()
+    }
+}
+
+/// Records that the journal dropped before they were stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GapRow {
+    /// The first one missing.
+    pub from: Seq,
+    /// The last one missing.
+    pub to: Seq,
+    /// Why, in the journal's word for it.
+    pub reason: String,
+    /// When it was noticed.
+    pub at: Timestamp,
+}
+
+/// A reading that the database refused for what it holds; it is in `rejected_message` as `store_rejected`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoisonedRow {
+    /// The message's place in the journal.
+    pub seq: Seq,
+    /// Which element of the message, from 0.
+    pub element: u32,
+    /// The database's words.
+    pub detail: String,
+}
+
+/// What a commit did with the elements of its batch: `stored + duplicate + rejected` is all of them but
+/// `control`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommitOutcome {
+    /// Readings that are new in the database.
+    pub stored: u64,
+    /// Readings that were there already, from this batch or an earlier one.
+    pub duplicate: u64,
+    /// The batch's rejections plus the poisoned rows.
+    pub rejected: u64,
+    /// Rows that the database refused.
+    pub poisoned: Vec<PoisonedRow>,
+}
+
+/// Longest detail of a refusal that is kept, in bytes.
+const REFUSAL_BYTES_MAX: usize = 2_000;
+
+impl CommitOutcome {
+    /// Notes that the database refused `row` in the words `refusal`.
+    pub(super) fn poison(&mut self, row: &ReadingRow, mut refusal: String) -> RejectionRow {
+        let cut = (0..=REFUSAL_BYTES_MAX.min(refusal.len())).rev().find(|&at| refusal.is_char_boundary(at));
+        refusal.truncate(cut.unwrap_or(0));
+        let rejection = row.refused(&refusal);
+        self.poisoned.push(PoisonedRow { seq: row.seq, element: row.element, detail: refusal });
+        self.rejected += 1;
+        rejection
+    }
+}
+
+/// Cuts `rows` into runs of at most `rows_max` rows and about `bytes_max` bytes; a single larger row is a run
+/// of its own.
+pub(super) fn runs<T>(
+    rows: &[T],
+    rows_max: usize,
+    bytes_max: usize,
+    size: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let mut end = 0;
+        while end < rest.len() && end < rows_max {
+            bytes += size(&rest[end]);
+            if bytes > bytes_max && end > 0 {
+                break;
+            }
+            end += 1;
+        }
+        let (run, after) = rest.split_at(end);
+        rest = after;
+        (!run.is_empty()).then_some(run)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_keep_every_row_in_order_within_both_bounds() {
+        let rows = [3, 3, 3, 50, 1, 1, 1, 1, 1];
+        let cut: Vec<&[usize]> = runs(&rows, 4, 7, |&size| size).collect();
+        assert_eq!(cut, [&[3, 3][..], &[3], &[50], &[1, 1, 1, 1], &[1]]);
+        assert_eq!(runs(&[] as &[usize], 4, 7, |&size| size).count(), 0);
+    }
+}

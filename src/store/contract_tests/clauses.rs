@@ -1,0 +1,479 @@
+//! What both databases have to do, each clause on an empty database.
+
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::fixture::{
+    Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, reading, rejection,
+    transition,
+};
+use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
+use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
+
+pub fn a_new_journal_begins_at_zero_and_keeps_its_position(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let checkpoint = store.checkpoint(journal).unwrap();
+    assert_eq!((checkpoint.committed_seq, checkpoint.messages), (Seq::ZERO, 0));
+    assert_eq!((checkpoint.journal_id, checkpoint.site), (journal.to_string(), SITE.to_owned()));
+
+    store.commit(&batch_of(journal, 0, 3)).unwrap();
+    drop(store);
+    let mut reopened = fixture.migrated();
+    let checkpoint = reopened.checkpoint(journal).unwrap();
+    assert_eq!((checkpoint.committed_seq, checkpoint.messages, checkpoint.stored), (Seq(3), 3, 3));
+    let age = Timestamp::from(chrono::Utc::now()).since(checkpoint.updated_at);
+    assert!(age < Duration::from_secs(60), "{age:?}");
+    assert_eq!(reopened.checkpoint(JournalId(Uuid::new_v4())).unwrap().committed_seq, Seq::ZERO);
+}
+
+pub fn readings_are_stored_to_the_last_bit_and_microsecond(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut full = reading(1);
+    full.topic = Arc::from("werk/ä/maschine");
+    full.received_at = Timestamp::from_micros(1_767_595_200_999_999);
+    full.reading.machine_id = machine("presse ß 1");
+    full.reading.temperature = Some(-0.1 + 0.7);
+    full.reading.humidity = Some(f64::MAX);
+    full.reading.vibration = Some(5e-324);
+    full.reading.extra = Some(r#"{"fw": "1.2"}"#.to_owned());
+    full.reading.recorded_at = Timestamp::from_micros(1_735_689_600_000_001);
+    full.reading.digest = u64::MAX - 1;
+    let mut bare = reading(2);
+    bare.reading.temperature = None;
+    bare.reading.vibration = None;
+    bare.reading.time_source = TimeSource::Server;
+    assert_eq!(store.commit(&batch(journal, 0, vec![full, bare])).unwrap().stored, 2);
+
+    let mut raw = fixture.raw();
+    let columns = [
+        "site",
+        "machine_id",
+        "extra",
+        "source_topic",
+        "recorded_at",
+        "time_source",
+        "received_at",
+        "digest",
+    ];
+    assert_eq!(
+        raw.rows(&columns, "machine_telemetry ORDER BY id"),
+        [
+            "halle-7|presse ß 1|{\"fw\": \"1.2\"}|werk/ä/maschine|2025-01-01 00:00:00.000001+00:00|device|\
+             2026-01-05 06:40:00.999999+00:00|-2",
+            "halle-7|press-1|-|factory/machine/press-1/telemetry|2026-01-05 06:39:59.002001+00:00|server|\
+             2026-01-05 06:39:59.002001+00:00|2",
+        ]
+    );
+    let exact = "temperature = 0.6 AND humidity = 1.7976931348623157e308 AND vibration = 5e-324";
+    assert_eq!(raw.count(&format!("machine_telemetry WHERE {exact}")), 1);
+    assert_eq!(
+        raw.count("machine_telemetry WHERE temperature IS NULL AND humidity IS NULL AND vibration IS NULL"),
+        1
+    );
+    let created = &raw.rows(&["created_at"], "machine_telemetry")[0];
+    assert_eq!((created.len(), &created[26..]), (32, "+00:00"), "{created}");
+}
+
+pub fn duplicates_in_one_batch_and_across_batches_are_counted_and_not_stored(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let again = |seq: u64, of: u64| {
+        let mut row = reading(of);
+        row.seq = Seq(seq);
+        row
+    };
+    let first = store.commit(&batch(journal, 0, vec![reading(1), again(2, 1), reading(3)])).unwrap();
+    assert_eq!((first.stored, first.duplicate, first.rejected), (2, 1, 0));
+    let second = store.commit(&batch(journal, 3, vec![again(4, 3), reading(5), again(6, 1)])).unwrap();
+    assert_eq!((second.stored, second.duplicate, second.rejected), (1, 2, 0));
+    assert_eq!(fixture.raw().count("machine_telemetry"), 3);
+    let checkpoint = store.checkpoint(journal).unwrap();
+    assert_eq!((checkpoint.stored, checkpoint.duplicate, checkpoint.rejected), (3, 3, 0));
+
+    // Each part of the identity counts.
+    let mut other_machine = again(7, 1);
+    other_machine.reading.machine_id = machine("press-2");
+    let mut other_time = again(8, 1);
+    other_time.reading.recorded_at = other_time.reading.recorded_at.plus(Duration::from_micros(1));
+    let mut other_digest = again(9, 1);
+    other_digest.reading.digest = 77;
+    assert_eq!(
+        store.commit(&batch(journal, 6, vec![other_machine, other_time, other_digest])).unwrap().stored,
+        3
+    );
+}
+
+pub fn a_batch_on_another_position_is_refused_as_a_whole(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 5)).unwrap();
+    for after in [0, 4, 6] {
+        let mut stale = batch_of(journal, after, 2);
+        stale.rejections.push(rejection(after + 2));
+        stale.transitions.push(transition("press-1", TransitionReason::FirstSeen, 1, None));
+        assert_stale(store.commit(&stale), after, Some(5));
+    }
+    let unknown = JournalId(Uuid::new_v4());
+    assert_stale(store.commit(&batch_of(unknown, 0, 1)), 0, None);
+
+    let mut raw = fixture.raw();
+    let counts =
+        ["machine_telemetry", "rejected_message", "machine_event", "machine"].map(|table| raw.count(table));
+    assert_eq!(counts, [5, 0, 0, 0]);
+    assert_eq!(store.checkpoint(journal).unwrap().messages, 5);
+    assert_eq!(
+        store.commit(&batch_of(journal, 5, 1)).unwrap().stored,
+        1,
+        "the store goes on after a stale batch"
+    );
+}
+
+pub fn a_batch_sent_again_after_an_unknown_outcome_is_refused(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let sent = batch_of(journal, 0, 4);
+    store.commit(&sent).unwrap();
+    // The writer never heard of it, and reopens.
+    let mut reopened = fixture.open();
+    assert_stale(reopened.commit(&sent), 0, Some(4));
+    // The old connection, a zombie, sends it too.
+    assert_stale(store.commit(&sent), 0, Some(4));
+    let checkpoint = reopened.checkpoint(journal).unwrap();
+    assert_eq!((checkpoint.messages, checkpoint.stored, checkpoint.duplicate), (4, 4, 0));
+}
+
+fn refused_among(fixture: &Fixture, count: u64, is_refused: impl Fn(u64) -> bool) -> CommitOutcome {
+    let (mut store, journal) = fixture.with_journal();
+    fixture.refuse_666();
+    let mut sent = batch_of(journal, 0, count);
+    sent.readings[0].payload = vec![b'p'; 70_000];
+    for row in sent.readings.iter_mut().filter(|row| is_refused(row.seq.0)) {
+        row.reading.temperature = Some(666.0);
+    }
+    let began = Instant::now();
+    let outcome = store.commit(&sent).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+
+    let refused: Vec<u64> = (1..=count).filter(|&seq| is_refused(seq)).collect();
+    let poisoned: Vec<u64> = outcome.poisoned.iter().map(|row| row.seq.0).collect();
+    assert_eq!(poisoned, refused);
+    assert!(
+        outcome.poisoned.iter().all(|row| row.detail.contains("der Teufel misst nicht")),
+        "{:?}",
+        outcome.poisoned
+    );
+    assert_eq!((outcome.stored, outcome.rejected), (count - refused.len() as u64, refused.len() as u64));
+    let checkpoint = store.checkpoint(journal).unwrap();
+    assert_eq!(checkpoint.committed_seq, Seq(count));
+    assert_eq!(
+        (checkpoint.stored, checkpoint.duplicate, checkpoint.rejected),
+        (outcome.stored, 0, outcome.rejected)
+    );
+    assert_eq!(fixture.raw().count("machine_telemetry"), outcome.stored);
+
+    assert_eq!(store.commit(&batch_of(journal, count, 1)).unwrap().stored, 1, "the store goes on");
+    outcome
+}
+
+pub fn one_refused_row_is_set_aside_and_the_rest_is_stored(fixture: &Fixture) {
+    refused_among(fixture, 4_096, |seq| seq == 1);
+    let mut raw = fixture.raw();
+    let columns = ["seq", "element", "topic", "qos", "reason", "length(payload)", "received_at"];
+    assert_eq!(
+        raw.rows(&columns, "rejected_message"),
+        ["1|0|factory/machine/press-1/telemetry|1|store_rejected|65536|2026-01-05 06:39:59.001001+00:00"]
+    );
+    assert_eq!(raw.count("rejected_message WHERE detail LIKE '%der Teufel misst nicht%'"), 1);
+}
+
+pub fn fifty_refused_rows_of_thousands_are_set_aside(fixture: &Fixture) {
+    refused_among(fixture, 4_096, |seq| seq % 81 == 5 && seq < 4_055);
+    assert_eq!(fixture.raw().count("rejected_message"), 50);
+}
+
+pub fn a_batch_of_refused_rows_only_still_moves_the_position(fixture: &Fixture) {
+    refused_among(fixture, 3, |_| true);
+    assert_eq!(fixture.raw().count("rejected_message"), 3);
+}
+
+pub fn rejections_and_gaps_are_recorded_with_what_is_needed_to_look_into_them(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = Batch { upto: Seq(20), messages: 9, ..Batch::new(journal, Seq::ZERO) };
+    sent.rejections = vec![rejection(1), rejection(2), rejection(2)];
+    sent.gaps = vec![GapRow { from: Seq(3), to: Seq(13), reason: "drop_oldest".to_owned(), at: at(0) }];
+    let outcome = store.commit(&sent).unwrap();
+    assert_eq!((outcome.stored, outcome.rejected), (0, 3));
+
+    let mut raw = fixture.raw();
+    let columns =
+        ["site", "seq", "element", "received_at", "topic", "qos", "reason", "detail", "length(payload)"];
+    assert_eq!(
+        raw.rows(&columns, "rejected_message ORDER BY seq"),
+        [1, 2].map(|seq| format!(
+            "halle-7|{seq}|3|2026-01-05 06:39:59.000006+00:00|factory/machine/press-1/telemetry|2|invalid_json|\
+             expected value at line 1|3"
+        ))
+    );
+    let bytes = fixture.either("payload = x'009fff' AND retained = 1", "payload = '\\x009fff' AND retained");
+    assert_eq!(raw.count(&format!("rejected_message WHERE journal_id = '{journal}' AND {bytes}")), 2);
+    assert_eq!(
+        raw.rows(&["journal_id", "from_seq", "to_seq", "reason", "at"], "journal_gap"),
+        [format!("{journal}|3|13|drop_oldest|2026-01-05 06:39:59.000001+00:00")]
+    );
+    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq(20));
+}
+
+pub fn nul_characters_never_reach_the_database_nor_fail_a_batch(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = batch_of(journal, 0, 2);
+    sent.readings[0].topic = Arc::from("a/b\0/c");
+    let mut rejected = rejection(3);
+    rejected.topic = Arc::from("\0");
+    rejected.rejection.detail = "found \0 here".to_owned();
+    sent.rejections.push(rejected);
+    let outcome = store.commit(&sent).unwrap();
+    assert_eq!((outcome.stored, outcome.rejected), (2, 1));
+    let mut raw = fixture.raw();
+    assert_eq!(raw.count("machine_telemetry WHERE source_topic = 'a/b\u{FFFD}/c'"), 1);
+    assert_eq!(raw.rows(&["topic", "detail"], "rejected_message"), ["\u{FFFD}|found \u{FFFD} here"]);
+}
+
+pub fn the_ledger_holds_over_batches_of_every_kind(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    fixture.refuse_666();
+    let (mut at_seq, mut elements, mut control) = (0, 0, 0);
+    for round in 0..12u64 {
+        let mut sent = batch_of(journal, at_seq, round);
+        if round % 3 == 0 {
+            sent.readings.extend((0..round).map(|_| reading(at_seq + 1)));
+        }
+        if round % 4 == 3 {
+            sent.readings[0].reading.temperature = Some(666.0);
+        }
+        sent.rejections = (0..round % 2).map(|n| rejection(at_seq + n)).collect();
+        sent.control = round % 5;
+        elements += (sent.readings.len() + sent.rejections.len()) as u64;
+        control += sent.control;
+        at_seq += round;
+        let outcome = store.commit(&sent).unwrap();
+        let settled = outcome.stored + outcome.duplicate + outcome.rejected;
+        assert_eq!(settled, (sent.readings.len() + sent.rejections.len()) as u64, "{outcome:?}");
+    }
+    let ledger = store.checkpoint(journal).unwrap();
+    assert_eq!((ledger.committed_seq, ledger.messages, ledger.control), (Seq(at_seq), at_seq, control));
+    assert_eq!(ledger.stored + ledger.duplicate + ledger.rejected, elements);
+    assert_eq!(ledger.stored, fixture.raw().count("machine_telemetry"));
+    assert!(ledger.duplicate > 0 && ledger.rejected > 6, "{ledger:?}");
+}
+
+const EVENT: [&str; 6] = ["machine_id", "status", "previous_status", "reason", "occurred_at", "last_seen_at"];
+
+pub fn transitions_make_events_and_machines_and_again_change_nothing(fixture: &Fixture) {
+    use MachineStatus::{Offline, Online};
+    let (mut store, journal) = fixture.with_journal();
+    let sent = changes(
+        journal,
+        0,
+        vec![
+            transition("press-1", TransitionReason::FirstSeen, 0, None),
+            transition("ghost", TransitionReason::NeverSeen, 7, None),
+            transition("press-1", TransitionReason::Silence, 15_000_000, Some(Online)),
+            transition("press-1", TransitionReason::Message, 60_000_000, Some(Offline)),
+        ],
+    );
+    for _ in 0..2 {
+        store.commit(&sent).unwrap();
+        let mut raw = fixture.raw();
+        assert_eq!(
+            raw.rows(&EVENT, "machine_event ORDER BY id"),
+            [
+                "press-1|online|-|first_seen|2026-01-05 06:39:59.000001+00:00|2026-01-05 06:39:59.000001+00:00",
+                "ghost|offline|-|never_seen|2026-01-05 06:39:59.000008+00:00|-",
+                "press-1|offline|online|silence|2026-01-05 06:40:14.000001+00:00|2026-01-05 06:39:59.000001+00:00",
+                "press-1|online|offline|message|2026-01-05 06:40:59.000001+00:00|2026-01-05 06:40:59.000001+00:00",
+            ]
+        );
+        let ghost = MachineRow {
+            machine_id: machine("ghost"),
+            status: Offline,
+            status_since: Some(at(7)),
+            first_seen_at: None,
+            last_seen_at: None,
+        };
+        let press = MachineRow {
+            machine_id: machine("press-1"),
+            status: Online,
+            status_since: Some(at(60_000_000)),
+            first_seen_at: Some(at(0)),
+            last_seen_at: Some(at(60_000_000)),
+        };
+        assert_eq!(store.machines().unwrap(), [ghost, press]);
+    }
+    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq::ZERO);
+
+    // A ghost that speaks at last.
+    store
+        .commit(&changes(
+            journal,
+            0,
+            vec![transition("ghost", TransitionReason::FirstSeen, 99, Some(Offline))],
+        ))
+        .unwrap();
+    let ghost = &store.machines().unwrap()[0];
+    assert_eq!((ghost.status, ghost.first_seen_at, ghost.last_seen_at), (Online, Some(at(99)), Some(at(99))));
+}
+
+pub fn the_newest_status_wins_whatever_the_order(fixture: &Fixture) {
+    use MachineStatus::{Offline, Online};
+    let (mut store, journal) = fixture.with_journal();
+    let history = [
+        transition("m", TransitionReason::FirstSeen, 0, None),
+        transition("m", TransitionReason::Silence, 20_000_000, Some(Online)),
+        transition("m", TransitionReason::Message, 30_000_000, Some(Offline)),
+        transition("m", TransitionReason::Silence, 50_000_000, Some(Online)),
+    ];
+    // All orders of four, each in one batch and each in four batches.
+    for order in 0..24usize {
+        for batch_size in [1, 4] {
+            let id = format!("m{order:02}-{batch_size}");
+            let mut left: Vec<usize> = (0..4).collect();
+            let mut picks = order;
+            let mut shuffled = Vec::new();
+            for choices in (1..=4).rev() {
+                let mut one = history[left.remove(picks % choices)].clone();
+                one.machine_id = machine(&id);
+                shuffled.push(one);
+                picks /= choices;
+            }
+            for run in shuffled.chunks(batch_size) {
+                store.commit(&changes(journal, 0, run.to_vec())).unwrap();
+            }
+        }
+    }
+    let machines = store.machines().unwrap();
+    assert_eq!(machines.len(), 48);
+    for row in machines {
+        assert_eq!((row.status, row.status_since), (Offline, Some(at(50_000_000))), "{row:?}");
+        assert_eq!((row.first_seen_at, row.last_seen_at), (Some(at(0)), Some(at(35_000_000))), "{row:?}");
+    }
+    assert_eq!(fixture.raw().count("machine_event"), 4 * 48);
+}
+
+pub fn sightings_only_move_known_machines_forward(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut first = changes(
+        journal,
+        0,
+        vec![
+            transition("a", TransitionReason::FirstSeen, 10, None),
+            transition("ghost", TransitionReason::NeverSeen, 10, None),
+        ],
+    );
+    // Created in the same batch, seen twice, and seen again in the past.
+    first.sightings = vec![
+        (machine("a"), at(500)),
+        (machine("a"), at(900)),
+        (machine("a"), at(700)),
+        (machine("nobody"), at(1)),
+    ];
+    store.commit(&first).unwrap();
+    let last_seen = |rows: Vec<MachineRow>| rows.into_iter().map(|row| row.last_seen_at).collect::<Vec<_>>();
+    assert_eq!(last_seen(store.machines().unwrap()), [Some(at(900)), None]);
+
+    let mut second = Batch::new(journal, Seq::ZERO);
+    second.sightings = vec![(machine("a"), at(899)), (machine("ghost"), at(5))];
+    store.commit(&second).unwrap();
+    assert_eq!(last_seen(store.machines().unwrap()), [Some(at(900)), Some(at(5))]);
+}
+
+pub fn trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = batch_of(journal, 0, 10);
+    sent.rejections.push(rejection(1));
+    for table in ["machine_telemetry", "rejected_message", "ingest_checkpoint"] {
+        fixture.raw().execute(&format!("ALTER TABLE {table} RENAME TO away"));
+        let error = assert_transient(store.commit(&sent));
+        assert!(matches!(error, StoreError::Commit { .. }), "{error:?}");
+        fixture.raw().execute(&format!("ALTER TABLE away RENAME TO {table}"));
+        store = fixture.open();
+    }
+    assert_eq!(fixture.raw().count("machine_telemetry"), 0);
+    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.commit(&sent).unwrap().stored, 10);
+}
+
+pub fn machines_and_readings_of_another_site_are_left_alone(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut other =
+        store::open(&store::StoreOptions { site: "halle-8".to_owned(), ..fixture.options() }).unwrap();
+    let elsewhere = JournalId(Uuid::new_v4());
+    other.checkpoint(elsewhere).unwrap();
+    for (store, journal) in [(&mut store, journal), (&mut other, elsewhere)] {
+        let mut sent = batch_of(journal, 0, 3);
+        sent.transitions.push(transition("press-1", TransitionReason::FirstSeen, 0, None));
+        assert_eq!(store.commit(&sent).unwrap().stored, 3);
+    }
+    let mut seen = Batch::new(journal, Seq(3));
+    seen.sightings.push((machine("press-1"), at(77)));
+    store.commit(&seen).unwrap();
+    assert_eq!(store.machines().unwrap()[0].last_seen_at, Some(at(77)));
+    assert_eq!(other.machines().unwrap()[0].last_seen_at, Some(at(0)));
+
+    assert_eq!(store.prune(at(1_000_000_000), 100).unwrap(), 3);
+    assert_eq!(fixture.raw().rows(&["site"], "machine_telemetry"), ["halle-8"; 3]);
+    let status = store.status().unwrap();
+    assert_eq!(status.checkpoints.len(), 2);
+    let rows: Vec<_> = status.tables.iter().map(|count| (count.table, count.rows, count.exact)).collect();
+    assert_eq!(rows[..3], [("machine_telemetry", 3, true), ("machine", 2, true), ("machine_event", 2, true)]);
+}
+
+pub fn two_migrators_at_once_apply_each_migration_once(fixture: &Fixture) {
+    // As it is between two versions: migrations were recorded before, and some are pending.
+    fixture.raw().execute(
+        "CREATE TABLE __diesel_schema_migrations (
+             version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)",
+    );
+    let before = fixture.open().migration_status().unwrap();
+    assert!(before.applied.is_empty() && !before.pending.is_empty(), "{before:?}");
+    let start = Barrier::new(4);
+    let reports: Vec<_> = std::thread::scope(|scope| {
+        let migrate = || {
+            let mut store = fixture.open();
+            start.wait();
+            store.migrate().unwrap().applied
+        };
+        let migrators: Vec<_> = (0..4).map(|_| scope.spawn(migrate)).collect();
+        migrators.into_iter().map(|migrator| migrator.join().unwrap()).collect()
+    });
+    assert_eq!(reports.concat(), before.pending, "{reports:?}");
+    let after = fixture.open().migration_status().unwrap();
+    assert_eq!((after.applied, after.pending, after.unknown), (before.pending, vec![], vec![]));
+}
+
+pub fn a_database_of_a_newer_binary_is_not_touched(fixture: &Fixture) {
+    let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231235959')";
+    let mut store = fixture.migrated();
+    fixture.raw().execute(newer);
+    assert_eq!(store.migration_status().unwrap().unknown, ["20991231235959"]);
+    // As if one of ours were pending, too.
+    fixture.raw().execute("DELETE FROM __diesel_schema_migrations WHERE version < '2099'");
+    let error = store.migrate().unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Configuration, "{error:?}");
+    assert!(error.to_string().contains("20991231235959"), "{error}");
+    assert_eq!(fixture.raw().count("__diesel_schema_migrations"), 1);
+}
+
+pub fn pruning_deletes_the_oldest_of_the_site_in_bounded_steps(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = batch_of(journal, 0, 90);
+    for (n, row) in sent.readings.iter_mut().enumerate() {
+        row.reading.machine_id = machine(["a", "b", "c"][n % 3]);
+        row.qos = Qos::AtMostOnce;
+    }
+    store.commit(&sent).unwrap();
+    // Records 1 to 59 are older than record 60.
+    let before = reading(60).reading.recorded_at;
+    assert_eq!([25, 25, 25, 25].map(|rows_max| store.prune(before, rows_max).unwrap()), [25, 25, 9, 0]);
+    let mut raw = fixture.raw();
+    assert_eq!(raw.count("machine_telemetry"), 31);
+    assert_eq!(raw.count("machine_telemetry WHERE digest < 60"), 0);
+}

@@ -1,0 +1,63 @@
+//! One contract, kept by both databases: every clause runs against an SQLite file and against a real
+//! PostgreSQL.
+//!
+//! Each clause is a test of its own on SQLite. On PostgreSQL they share one server, each in a database of its
+//! own.
+
+#![allow(clippy::unwrap_used)]
+
+mod clauses;
+mod fixture;
+mod only_postgres;
+mod only_sqlite;
+
+#[path = "../../../tests/support/postgres.rs"]
+#[allow(dead_code, unused)]
+mod postgres_server;
+
+/// Makes each clause a test on SQLite, and all of them one on PostgreSQL.
+macro_rules! contract {
+    ($($clause:ident,)+) => {
+        mod sqlite {
+            $(
+                #[test]
+                fn $clause() {
+                    super::clauses::$clause(&super::fixture::Fixture::sqlite());
+                }
+            )+
+        }
+
+        #[test]
+        fn postgres_keeps_every_clause() {
+            let server = postgres_server::Postgres::start();
+            $(
+                eprintln!("clause: {}", stringify!($clause));
+                // A name of PostgreSQL has at most 63 bytes.
+                let name: String = stringify!($clause).chars().take(60).collect();
+                clauses::$clause(&fixture::Fixture::postgres(server.create_database(&name)));
+            )+
+        }
+    };
+}
+
+contract! {
+    a_new_journal_begins_at_zero_and_keeps_its_position,
+    readings_are_stored_to_the_last_bit_and_microsecond,
+    duplicates_in_one_batch_and_across_batches_are_counted_and_not_stored,
+    a_batch_on_another_position_is_refused_as_a_whole,
+    a_batch_sent_again_after_an_unknown_outcome_is_refused,
+    one_refused_row_is_set_aside_and_the_rest_is_stored,
+    fifty_refused_rows_of_thousands_are_set_aside,
+    a_batch_of_refused_rows_only_still_moves_the_position,
+    rejections_and_gaps_are_recorded_with_what_is_needed_to_look_into_them,
+    nul_characters_never_reach_the_database_nor_fail_a_batch,
+    the_ledger_holds_over_batches_of_every_kind,
+    transitions_make_events_and_machines_and_again_change_nothing,
+    the_newest_status_wins_whatever_the_order,
+    sightings_only_move_known_machines_forward,
+    trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing,
+    machines_and_readings_of_another_site_are_left_alone,
+    two_migrators_at_once_apply_each_migration_once,
+    a_database_of_a_newer_binary_is_not_touched,
+    pruning_deletes_the_oldest_of_the_site_in_bounded_steps,
+}

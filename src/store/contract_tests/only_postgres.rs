@@ -1,0 +1,165 @@
+//! What only a server can do.
+
+use std::time::{Duration, Instant};
+
+use super::fixture::{Fixture, assert_stale, assert_transient, batch_of};
+use super::postgres_server::Postgres;
+use crate::domain::Seq;
+use crate::store::{self, CommitStep, StoreError, StoreOptions};
+
+#[test]
+fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
+    let mut server = Postgres::start();
+    let fixture = Fixture::postgres(server.create_database("plant"));
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 10)).unwrap();
+
+    server.stop();
+    assert_transient(store.commit(&batch_of(journal, 10, 10)));
+    assert_transient(store.commit(&batch_of(journal, 10, 10)));
+    let error = assert_transient(store::open(&fixture.options()).map(|_| ()));
+    assert!(matches!(error, StoreError::Connect { .. }), "{error:?}");
+
+    server.restart();
+    let mut store = fixture.open();
+    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq(10));
+    assert_eq!(store.commit(&batch_of(journal, 10, 10)).unwrap().stored, 10);
+
+    server.kill();
+    assert_transient(store.commit(&batch_of(journal, 20, 1)));
+    server.restart();
+    assert_eq!(fixture.open().checkpoint(journal).unwrap().committed_seq, Seq(20));
+}
+
+#[test]
+fn one_server_keeps_what_only_a_server_can_break() {
+    let server = Postgres::start();
+    let new = |name: &str| Fixture::postgres(server.create_database(name));
+    a_zombie_in_its_commit_is_waited_for_and_wins(&new("zombie"));
+    a_lock_that_is_never_released_is_transient(&new("locked"));
+    a_constraint_checked_at_the_end_costs_its_row_only(&new("deferred"));
+    values_that_a_column_cannot_hold_cost_their_rows_only(&new("values"));
+    a_sequence_that_is_behind_is_nobodys_row(&new("sequence"));
+    a_statement_that_takes_too_long_is_transient(&new("slow"));
+    a_database_with_another_encoding_is_refused(&server);
+    weak_durability_is_said(&server);
+    wrong_credentials_are_transient_and_keep_the_password_secret(&server);
+}
+
+fn a_zombie_in_its_commit_is_waited_for_and_wins(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut zombie = fixture.raw();
+    zombie.execute("BEGIN; UPDATE ingest_checkpoint SET committed_seq = 7");
+    let waiting = std::thread::spawn(move || store.commit(&batch_of(journal, 0, 7)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let waits = "pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'andon'";
+    while fixture.raw().count(waits) == 0 {
+        assert!(
+            Instant::now() < deadline && !waiting.is_finished(),
+            "the commit does not wait for the zombie"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    zombie.execute("COMMIT");
+    assert_stale(waiting.join().unwrap(), 0, Some(7));
+    assert_eq!(fixture.raw().count("machine_telemetry"), 0);
+}
+
+fn a_lock_that_is_never_released_is_transient(fixture: &Fixture) {
+    let (_, journal) = fixture.with_journal();
+    let options = StoreOptions { lock_timeout: Duration::from_millis(50), ..fixture.options() };
+    let mut store = store::open(&options).unwrap();
+    let mut other = fixture.raw();
+    other.execute("BEGIN; LOCK TABLE machine_telemetry");
+    let error = assert_transient(store.commit(&batch_of(journal, 0, 1)));
+    assert!(matches!(error, StoreError::Commit { step: CommitStep::Readings, .. }), "{error:?}");
+    other.execute("COMMIT");
+    assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
+}
+
+fn a_constraint_checked_at_the_end_costs_its_row_only(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    fixture.raw().execute(
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.digest = 2 THEN RAISE EXCEPTION 'too late'; END IF; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON machine_telemetry DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION late()",
+    );
+    let outcome = store.commit(&batch_of(journal, 0, 3)).unwrap();
+    assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
+}
+
+fn values_that_a_column_cannot_hold_cost_their_rows_only(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    fixture.raw().execute(
+        "ALTER TABLE machine_telemetry ALTER vibration TYPE real, ADD CHECK (temperature < 100),
+             ADD code text UNIQUE, ALTER humidity SET NOT NULL;
+         CREATE FUNCTION code() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             NEW.code := nullif(NEW.extra ->> 'code', ''); RETURN NEW; END $$;
+         CREATE TRIGGER code BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION code()",
+    );
+    let mut sent = batch_of(journal, 0, 8);
+    for row in &mut sent.readings {
+        row.reading.humidity = Some(40.0);
+    }
+    sent.readings[0].reading.vibration = Some(1e300);
+    sent.readings[1].reading.temperature = Some(101.0);
+    sent.readings[2].reading.extra = Some(r#"{"code": "one"}"#.to_owned());
+    sent.readings[3].reading.extra = Some(r#"{"code": "one"}"#.to_owned());
+    sent.readings[4].reading.humidity = None;
+    sent.readings[5].reading.extra = Some(r#"{"x": 1e999999}"#.to_owned());
+    let outcome = store.commit(&sent).unwrap();
+    let states: Vec<_> = outcome.poisoned.iter().map(|row| (row.seq.0, &row.detail[..5])).collect();
+    assert_eq!(states, [(1, "22003"), (2, "23514"), (4, "23505"), (5, "23502"), (6, "22003")]);
+    assert_eq!((outcome.stored, outcome.duplicate), (3, 0));
+}
+
+fn a_sequence_that_is_behind_is_nobodys_row(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 5)).unwrap();
+    fixture.raw().execute("ALTER TABLE machine_telemetry ALTER id RESTART WITH 1");
+    assert_transient(store.commit(&batch_of(journal, 5, 5)));
+    assert_eq!(fixture.raw().count("rejected_message"), 0);
+    fixture.raw().execute("ALTER TABLE machine_telemetry ALTER id RESTART WITH 100");
+    assert_eq!(store.commit(&batch_of(journal, 5, 5)).unwrap().stored, 5);
+}
+
+fn a_statement_that_takes_too_long_is_transient(fixture: &Fixture) {
+    let (_, journal) = fixture.with_journal();
+    fixture.raw().execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION slow()",
+    );
+    let options = StoreOptions { statement_timeout: Duration::from_millis(200), ..fixture.options() };
+    let mut store = store::open(&options).unwrap();
+    assert_transient(store.commit(&batch_of(journal, 0, 1)));
+    assert_eq!(fixture.raw().count("rejected_message"), 0);
+}
+
+fn a_database_with_another_encoding_is_refused(server: &Postgres) {
+    server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let fixture = Fixture::postgres(server.database_url("latin"));
+    let error = store::open(&fixture.options()).err().expect("it cannot be used");
+    assert!(matches!(error, StoreError::Unsupported { .. }) && !error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("LATIN1"), "{error}");
+}
+
+fn weak_durability_is_said(server: &Postgres) {
+    let fixture = Fixture::postgres(server.create_database("weak"));
+    server.psql("postgres", "ALTER DATABASE weak SET synchronous_commit = off");
+    let warnings = fixture.open().facts().warnings.join("\n");
+    assert!(
+        warnings.contains("synchronous_commit is off") && warnings.contains("fsync is off"),
+        "{warnings}"
+    );
+}
+
+fn wrong_credentials_are_transient_and_keep_the_password_secret(server: &Postgres) {
+    let fixture =
+        Fixture::postgres(format!("postgres://nobody:s3cret-word@127.0.0.1:{}/postgres", server.port()));
+    let error = assert_transient(store::open(&fixture.options()).map(|_| ()));
+    let cause = std::error::Error::source(&error).expect("the server's words").to_string();
+    assert!(cause.contains("nobody"), "{cause}");
+    let shown = format!("{error} {error:?} {cause} {:?}", fixture.options());
+    assert!(shown.contains("127.0.0.1") && !shown.contains("s3cret"), "{shown}");
+}

@@ -1,0 +1,76 @@
+//! What only a file can do.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, assert_transient, batch_of};
+use crate::domain::Seq;
+use crate::store::{self, StoreError, StoreOptions};
+
+#[test]
+fn a_file_locked_by_another_process_is_waited_for_and_then_transient() {
+    let fixture = Fixture::sqlite();
+    let (_, journal) = fixture.with_journal();
+    let options = StoreOptions { lock_timeout: Duration::from_millis(50), ..fixture.options() };
+    let mut store = store::open(&options).unwrap();
+    let mut other = fixture.raw();
+    other.execute("BEGIN IMMEDIATE");
+    assert_transient(store.commit(&batch_of(journal, 0, 1)));
+    other.execute("COMMIT");
+    assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
+}
+
+#[test]
+fn a_trigger_that_ends_the_transaction_costs_its_row_only() {
+    let fixture = Fixture::sqlite();
+    let (mut store, journal) = fixture.with_journal();
+    fixture.raw().execute(
+        "CREATE TRIGGER t BEFORE INSERT ON machine_telemetry WHEN NEW.digest IN (3, 5)
+         BEGIN SELECT RAISE(ROLLBACK, 'out'); END",
+    );
+    let outcome = store.commit(&batch_of(journal, 0, 8)).unwrap();
+    assert_eq!((outcome.stored, outcome.duplicate, outcome.rejected), (6, 0, 2));
+    assert_eq!(outcome.poisoned.iter().map(|row| row.seq.0).collect::<Vec<_>>(), [3, 5]);
+    let checkpoint = store.checkpoint(journal).unwrap();
+    assert_eq!((checkpoint.committed_seq, checkpoint.stored, checkpoint.rejected), (Seq(8), 6, 2));
+}
+
+#[test]
+fn a_full_file_fails_the_batch_and_stores_nothing() {
+    let fixture = Fixture::sqlite();
+    let (mut store, journal) = fixture.with_journal();
+    let pages = fixture.raw().rows(&["page_count"], "pragma_page_count")[0].clone();
+    drop(store);
+    let path = fixture.url.strip_prefix("sqlite://").unwrap();
+    let mut limited = store::sqlite::SqliteStore::open(path.as_ref(), &fixture.options()).unwrap();
+    limited.limit_pages(pages.parse().unwrap());
+    assert_transient(store::Store::commit(&mut limited, &batch_of(journal, 0, 4_096)));
+    drop(limited);
+    store = fixture.open();
+    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(fixture.raw().count("machine_telemetry"), 0);
+    assert_eq!(fixture.raw().count("rejected_message"), 0);
+}
+
+#[test]
+fn commits_are_synced_and_readers_do_not_block_them() {
+    let fixture = Fixture::sqlite();
+    let (mut store, journal) = fixture.with_journal();
+    assert_eq!(fixture.raw().rows(&["journal_mode"], "pragma_journal_mode"), ["wal"]);
+    let mut reader = fixture.raw();
+    reader.execute("BEGIN");
+    assert_eq!(reader.count("machine_telemetry"), 0);
+    store.commit(&batch_of(journal, 0, 1)).unwrap();
+    assert_eq!(reader.count("machine_telemetry"), 0, "a reader sees the state it began with");
+    assert!(store.facts().warnings.is_empty(), "{:?}", store.facts());
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let url = format!("sqlite://{}/file/data/andon.db", directory.path().display());
+    let error =
+        store::open(&StoreOptions { url, ..Fixture::sqlite().options() }).err().expect("it cannot be opened");
+    assert!(matches!(error, StoreError::CreateDirectory { .. }), "{error:?}");
+    assert!(error.is_transient());
+}

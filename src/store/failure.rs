@@ -1,0 +1,46 @@
+//! A commit that failed half-way, before it becomes a [`StoreError`].
+
+use diesel::result::Error;
+
+use super::{Batch, CommitStep, StoreError};
+use crate::domain::Seq;
+
+/// Why the transaction of a commit is rolled back.
+#[derive(Debug)]
+pub enum CommitFailure {
+    /// The position is another one; `None` if the journal is not known.
+    Stale(Option<Seq>),
+    /// A statement failed.
+    Step(CommitStep, Error),
+}
+
+/// What the transaction itself (begin, commit, roll back) reports.
+impl From<Error> for CommitFailure {
+    fn from(error: Error) -> Self {
+        Self::Step(CommitStep::Transaction, error)
+    }
+}
+
+impl CommitFailure {
+    /// The error as the caller of a commit sees it.
+    pub fn into_store_error(self, batch: &Batch) -> StoreError {
+        match self {
+            Self::Stale(found) => {
+                StoreError::StalePosition { journal_id: batch.journal_id, expected: batch.after, found }
+            }
+            Self::Step(step, error) => StoreError::Commit { step, source: error.into() },
+        }
+    }
+}
+
+/// Names the step at which a statement failed.
+pub trait AtStep<T> {
+    /// The failure at `step`.
+    fn at(self, step: CommitStep) -> Result<T, CommitFailure>;
+}
+
+impl<T> AtStep<T> for Result<T, Error> {
+    fn at(self, step: CommitStep) -> Result<T, CommitFailure> {
+        self.map_err(|error| CommitFailure::Step(step, error))
+    }
+}

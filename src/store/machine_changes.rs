@@ -1,0 +1,98 @@
+//! Transitions folded to what they do to `machine`: one row a machine, whatever their number and order.
+
+use std::collections::HashMap;
+
+use crate::domain::{MachineStatus, Timestamp, Transition, TransitionReason};
+
+/// The net effect of a batch's transitions on one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineChange<'a> {
+    /// Which machine.
+    pub machine_id: &'a str,
+    /// The status of the newest transition; of two at the same instant, of the later in the batch.
+    pub status: MachineStatus,
+    /// When that one occurred.
+    pub status_since: Timestamp,
+    /// When a `first_seen` transition occurred; the earliest, should there be several.
+    pub first_seen_at: Option<Timestamp>,
+    /// The latest sighting that the transitions know of.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// One change a machine, in the order in which the machines first appear.
+pub fn machine_changes(transitions: &[Transition]) -> Vec<MachineChange<'_>> {
+    let mut changes: Vec<MachineChange<'_>> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for transition in transitions {
+        let first_seen_at =
+            (transition.reason == TransitionReason::FirstSeen).then_some(transition.occurred_at);
+        let machine_id = transition.machine_id.as_str();
+        let place = *places.entry(machine_id).or_insert(changes.len());
+        if place == changes.len() {
+            changes.push(MachineChange {
+                machine_id,
+                status: transition.status,
+                status_since: transition.occurred_at,
+                first_seen_at,
+                last_seen_at: transition.last_seen_at,
+            });
+            continue;
+        }
+        let change = &mut changes[place];
+        if change.status_since <= transition.occurred_at {
+            change.status = transition.status;
+            change.status_since = transition.occurred_at;
+        }
+        change.first_seen_at = match (change.first_seen_at, first_seen_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        change.last_seen_at = change.last_seen_at.max(transition.last_seen_at);
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::{MachineId, Seq};
+
+    fn transition(machine: &str, status: MachineStatus, reason: TransitionReason, at: i64) -> Transition {
+        Transition {
+            machine_id: MachineId::parse(machine).unwrap(),
+            status,
+            previous_status: None,
+            reason,
+            occurred_at: Timestamp::from_micros(at),
+            last_seen_at: (reason != TransitionReason::NeverSeen).then(|| Timestamp::from_micros(at - 1)),
+            seq: Seq(1),
+        }
+    }
+
+    #[test]
+    fn the_newest_transition_of_a_machine_wins_in_any_order() {
+        use MachineStatus::{Offline, Online};
+        let mut transitions = vec![
+            transition("a", Online, TransitionReason::FirstSeen, 10),
+            transition("a", Offline, TransitionReason::Silence, 20),
+            transition("b", Offline, TransitionReason::NeverSeen, 15),
+            transition("a", Online, TransitionReason::Message, 30),
+        ];
+        let expected = MachineChange {
+            machine_id: "a",
+            status: Online,
+            status_since: Timestamp::from_micros(30),
+            first_seen_at: Some(Timestamp::from_micros(10)),
+            last_seen_at: Some(Timestamp::from_micros(29)),
+        };
+        for _ in 0..transitions.len() {
+            transitions.rotate_left(1);
+            let changes = machine_changes(&transitions);
+            assert_eq!(changes.len(), 2);
+            assert!(changes.contains(&expected), "{changes:?}");
+        }
+        let never_seen = machine_changes(&transitions[2..3])[0].clone();
+        assert_eq!((never_seen.first_seen_at, never_seen.last_seen_at), (None, None));
+    }
+}

@@ -1,0 +1,126 @@
+//! Embedded migrations: forward only, all pending ones in one transaction, by one process at a time.
+
+use diesel::Connection;
+use diesel::backend::Backend;
+use diesel::migration::{MigrationSource, MigrationVersion};
+use diesel_migrations::MigrationHarness;
+
+use super::{Cause, StoreError};
+
+/// What [`Store::migrate`](super::Store::migrate) did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// The migrations applied just now, in order.
+    pub applied: Vec<String>,
+}
+
+/// What is applied to a database and what this binary knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MigrationStatus {
+    /// Applied and known, oldest first.
+    pub applied: Vec<String>,
+    /// Known and not applied, oldest first.
+    pub pending: Vec<String>,
+    /// Applied by a newer binary.
+    pub unknown: Vec<String>,
+}
+
+impl MigrationStatus {
+    /// Compares the versions applied with the migrations of `source`.
+    fn new<DB: Backend>(
+        source: &impl MigrationSource<DB>,
+        applied: &[MigrationVersion<'_>],
+    ) -> Result<Self, Cause> {
+        let mut status = Self::default();
+        let mut known = source.migrations()?;
+        known.sort_by(|one, other| one.name().version().cmp(&other.name().version()));
+        for migration in &known {
+            let names = if applied.contains(&migration.name().version()) {
+                &mut status.applied
+            } else {
+                &mut status.pending
+            };
+            names.push(migration.name().to_string());
+        }
+        let unknown = applied.iter().filter(|&version| !known.iter().any(|m| m.name().version() == *version));
+        status.unknown = unknown.map(ToString::to_string).collect();
+        status.unknown.sort();
+        Ok(status)
+    }
+}
+
+/// The state of the migrations, without creating the table that records them.
+pub fn migration_status<C, DB>(
+    connection: &mut C,
+    source: &impl MigrationSource<DB>,
+    is_recorded: impl FnOnce(&mut C) -> diesel::QueryResult<bool>,
+) -> Result<MigrationStatus, StoreError>
+where
+    DB: Backend,
+    C: Connection<Backend = DB> + MigrationHarness<DB>,
+{
+    let status = is_recorded(connection).map_err(Cause::from).and_then(|is_recorded| {
+        let applied = if is_recorded { connection.applied_migrations()? } else { Vec::new() };
+        MigrationStatus::new(source, &applied)
+    });
+    status.map_err(|source| StoreError::Migrate { source })
+}
+
+/// Applies what is pending. To be called in a transaction that keeps every other migrator out.
+pub fn run_pending<C, DB>(
+    connection: &mut C,
+    source: &impl MigrationSource<DB>,
+) -> Result<MigrationReport, MigrateFailure>
+where
+    DB: Backend,
+    C: Connection<Backend = DB> + MigrationHarness<DB>,
+{
+    let applied = connection.applied_migrations()?;
+    let status = MigrationStatus::new(source, &applied)?;
+    if !status.unknown.is_empty() {
+        return Err(MigrateFailure::Newer(status.unknown));
+    }
+    for migration in connection.pending_migrations(Borrowed(source))? {
+        connection.run_migration(&migration)?;
+    }
+    Ok(MigrationReport { applied: status.pending })
+}
+
+/// `pending_migrations` takes its source by value.
+struct Borrowed<'a, S>(&'a S);
+
+impl<DB: Backend, S: MigrationSource<DB>> MigrationSource<DB> for Borrowed<'_, S> {
+    fn migrations(&self) -> diesel::migration::Result<Vec<Box<dyn diesel::migration::Migration<DB>>>> {
+        self.0.migrations()
+    }
+}
+
+/// Why the transaction of the migrations is rolled back.
+#[derive(Debug)]
+pub enum MigrateFailure {
+    /// A newer binary was here.
+    Newer(Vec<String>),
+    /// A statement failed.
+    Failed(Cause),
+}
+
+impl From<diesel::result::Error> for MigrateFailure {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Cause> for MigrateFailure {
+    fn from(cause: Cause) -> Self {
+        Self::Failed(cause)
+    }
+}
+
+impl From<MigrateFailure> for StoreError {
+    fn from(failure: MigrateFailure) -> Self {
+        match failure {
+            MigrateFailure::Newer(versions) => Self::NewerSchema { versions },
+            MigrateFailure::Failed(source) => Self::Migrate { source },
+        }
+    }
+}

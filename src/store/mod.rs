@@ -1,0 +1,251 @@
+//! The SQL database: readings, rejections, machines and the journal's position, on SQLite and on PostgreSQL.
+//!
+//! Owns the connection and the tables of `migrations/`. Receives a [`Batch`], which is what a range of the
+//! journal became, and commits it as one transaction. Knows neither the journal nor actors; logs nothing, but
+//! returns facts.
+//!
+//! ```text
+//! mod              the trait, its plain types, open()
+//! target           store.url → where to connect, and what may be said about it aloud
+//! batch            what is committed, and the outcome
+//! machine_changes  transitions folded to one row per machine
+//! schema           the tables, and instants in both databases (instant_text)
+//! statement        fixed SQL that is prepared once a connection
+//! sqlite/          one file, row by row
+//! postgres/        few large statements: arrays through unnest
+//! reads            what is read back, alike on both
+//! migrate          embedded migrations, one runner at a time
+//! error, failure   why an operation failed, and whether trying again can help
+//! ```
+//!
+//! Invariants
+//! - **S1** A commit is one transaction: rows, rejections, gaps, transitions, counters and position, or
+//!   nothing.
+//! - **S2** The position moves by compare-and-set from exactly [`Batch::after`], as the first statement, so
+//!   that the row's lock puts every other writer of this journal in line behind. A writer that was given up
+//!   for dead, or a batch sent again after an unknown outcome, gets [`StoreError::StalePosition`] and stores
+//!   nothing.
+//! - **S3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
+//!   transaction.
+//! - **S4** A row that the database refuses for what it holds never fails its batch; everything else that
+//!   goes wrong does.
+//! - **S5** A database with migrations that this binary does not know is not touched.
+//!
+//! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
+//! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
+//! again, read the [`Store::checkpoint`], and build the next batch on that.
+
+mod batch;
+mod error;
+mod failure;
+mod instant_text;
+mod machine_changes;
+mod migrate;
+mod postgres;
+mod reads;
+mod schema;
+mod sqlite;
+mod statement;
+mod target;
+
+#[cfg(test)]
+mod contract_tests;
+
+use std::time::Duration;
+
+use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp};
+
+pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
+pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use migrate::{MigrationReport, MigrationStatus};
+use target::Target;
+
+/// How to reach the database and how long to wait for it.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// `sqlite://relative/path`, `sqlite:///absolute/path`, `postgres://…` or `postgresql://…` as libpq reads it.
+    pub url: String,
+    /// The site whose rows these are.
+    pub site: String,
+    /// Bound on connecting to one PostgreSQL host; whole seconds, at least 2 (libpq's rule). Not used by
+    /// SQLite.
+    pub connect_timeout: Duration,
+    /// Bound on one statement of PostgreSQL, kept by the server; zero is none. Not used by SQLite.
+    pub statement_timeout: Duration,
+    /// How long to wait for somebody else's lock; zero is for ever on PostgreSQL and not at all on SQLite.
+    pub lock_timeout: Duration,
+}
+
+/// Shows everything but the credentials in the URL.
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let target =
+            Target::parse(&self.url).map_or_else(|_| "invalid".to_owned(), |target| target.to_string());
+        f.debug_struct("StoreOptions")
+            .field("target", &target)
+            .field("site", &self.site)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .finish()
+    }
+}
+
+/// What the database is, learnt when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// `sqlite` or `postgresql`.
+    pub backend: &'static str,
+    /// Its version.
+    pub version: String,
+    /// Where it is, without credentials.
+    pub target: String,
+    /// Settings of the database that weaken what Andon promises, in words for a person.
+    pub warnings: Vec<String>,
+}
+
+/// A journal's row of `ingest_checkpoint`: its position and the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The journal's id as text.
+    pub journal_id: String,
+    /// The site that the journal was first used for.
+    pub site: String,
+    /// Everything up to here is in the database.
+    pub committed_seq: Seq,
+    /// Messages committed.
+    pub messages: u64,
+    /// Elements that became new rows.
+    pub stored: u64,
+    /// Elements that were there already.
+    pub duplicate: u64,
+    /// Elements rejected, by our rules or by the database.
+    pub rejected: u64,
+    /// Elements that are neither readings nor rejections.
+    pub control: u64,
+    /// When the row was last written, by the database's clock.
+    pub updated_at: Timestamp,
+}
+
+/// A row of `machine`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineRow {
+    /// Which machine of the site.
+    pub machine_id: MachineId,
+    /// Its status.
+    pub status: MachineStatus,
+    /// Since when.
+    pub status_since: Option<Timestamp>,
+    /// Its first message; `None` if it never spoke.
+    pub first_seen_at: Option<Timestamp>,
+    /// Its newest message; `None` if it never spoke.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// How many rows a table has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCount {
+    /// The table.
+    pub table: &'static str,
+    /// Rows in it, of all sites.
+    pub rows: u64,
+    /// Counted, not estimated; large tables are estimated.
+    pub exact: bool,
+}
+
+/// The state of a migrated database, for `db status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Each table of the contract.
+    pub tables: Vec<TableCount>,
+    /// Each journal that ever committed here.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// A connection to the database of one site. Every call blocks; use it on a thread of its own.
+pub trait Store: Send {
+    /// What the database is.
+    fn facts(&self) -> &StoreFacts;
+
+    /// Applies the migrations that are pending, all or none; two processes may call it at once.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] if a newer binary migrated it; [`StoreError::Migrate`].
+    fn migrate(&mut self) -> Result<MigrationReport, StoreError>;
+
+    /// Which migrations are applied, pending and unknown. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Migrate`].
+    fn migration_status(&mut self) -> Result<MigrationStatus, StoreError>;
+
+    /// The position and ledger of a journal; a journal that is not known yet begins at [`Seq::ZERO`].
+    ///
+    /// # Errors
+    /// [`StoreError::ReadCheckpoint`].
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError>;
+
+    /// Every machine of the site, in order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
+
+    /// Stores a batch and moves the position, in one transaction (S1 to S4).
+    ///
+    /// # Errors
+    /// [`StoreError::StalePosition`]: nothing was stored. [`StoreError::Commit`]: it is unknown whether the
+    /// batch was stored; reopen and read the checkpoint.
+    fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError>;
+
+    /// Deletes readings of the site that were recorded before `before`, at most `rows_max`, and says how
+    /// many. Fewer than `rows_max` means that none are left.
+    ///
+    /// # Errors
+    /// [`StoreError::Prune`].
+    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError>;
+
+    /// Rows per table and all checkpoints; of a database that is migrated.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadStatus`].
+    fn status(&mut self) -> Result<StoreStatus, StoreError>;
+}
+
+/// Connects. Does not migrate: tables may be missing until [`Store::migrate`].
+///
+/// An SQLite file and its directories are created if they are missing.
+///
+/// # Errors
+/// [`StoreError::Url`], [`StoreError::Unsupported`], [`StoreError::CreateDirectory`],
+/// [`StoreError::Connect`].
+pub fn open(options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
+    match Target::parse(&options.url)? {
+        Target::Sqlite(path) => Ok(Box::new(sqlite::SqliteStore::open(&path, options)?)),
+        Target::Postgres(url) => Ok(Box::new(postgres::PostgresStore::open(&url, options)?)),
+    }
+}
+
+/// Checks that `url` names a database that [`open`] knows how to reach, without reaching for it.
+///
+/// # Errors
+/// [`StoreError::Url`] says what is allowed.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    Target::parse(url).map(drop)
+}
+
+/// `text` as a database can hold it: U+0000 becomes U+FFFD, on both alike, although SQLite could keep it.
+fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.as_bytes().contains(&0) { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
+}
+
+/// A count or a sequence number as the databases keep it. They have no unsigned type; beyond 2^63 − 1 it
+/// saturates.
+fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count or a sequence number as it comes back.
+fn from_bigint(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,250 @@
+//! PostgreSQL 13 and later: a batch is a few large statements, its columns bound as binary arrays.
+//!
+//! A link that dies is noticed by TCP (keep-alives, `tcp_user_timeout`), a statement or a lock that takes too
+//! long by the server. A server that is frozen while its kernel still answers blocks the caller: libpq has no
+//! timeout for that. Such a thread can be given up; whatever it does when it wakes is caught by S2.
+
+mod commit;
+mod refusal;
+mod statements;
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+use super::migrate::{MigrateFailure, migration_status, run_pending};
+use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
+use super::schema::{Instant, Moment};
+use super::target::PostgresUrl;
+use super::{
+    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, MigrationStatus, Store, StoreError,
+    StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+};
+use crate::domain::{JournalId, Timestamp};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// Oldest server that is tested, as `server_version_num`.
+const SERVER_VERSION_MIN: i32 = 130_000;
+/// Key of the advisory lock that migrators take: "andon" in ASCII.
+const MIGRATION_LOCK: i64 = 0x61_6e_64_6f_6e;
+
+/// The PostgreSQL database of one site.
+pub struct PostgresStore {
+    connection: PgConnection,
+    site: String,
+    statement_timeout: Duration,
+    facts: StoreFacts,
+}
+
+/// Settings of the server that matter to us.
+#[derive(QueryableByName)]
+struct Settings {
+    #[diesel(sql_type = Text)]
+    version: String,
+    #[diesel(sql_type = Integer)]
+    version_num: i32,
+    #[diesel(sql_type = Text)]
+    encoding: String,
+    #[diesel(sql_type = Text)]
+    synchronous_commit: String,
+    #[diesel(sql_type = Text)]
+    fsync: String,
+}
+
+#[derive(QueryableByName)]
+struct FlagRow {
+    #[diesel(sql_type = Bool)]
+    value: bool,
+}
+
+#[derive(QueryableByName)]
+struct NumberRow {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+impl PostgresStore {
+    /// Connects and sets the session up.
+    pub fn open(url: &PostgresUrl, options: &StoreOptions) -> Result<Self, StoreError> {
+        let target = url.to_string();
+        let failed = |message: String| StoreError::Connect { target: target.clone(), source: message.into() };
+        let mut connection = PgConnection::establish(&url.with_defaults(&connection_parameters(options)))
+            .map_err(|error| failed(url.redact(&error.to_string())))?;
+        configure(&mut connection, options).map_err(|error| failed(error.to_string()))?;
+        let settings = read_settings(&mut connection).map_err(|error| failed(error.to_string()))?;
+
+        let unsupported = |reason| Err(StoreError::Unsupported { target: target.clone(), reason });
+        if settings.version_num < SERVER_VERSION_MIN {
+            return unsupported(format!("PostgreSQL 13 or later is needed, this is {}", settings.version));
+        }
+        if settings.encoding != "UTF8" {
+            return unsupported(format!(
+                "the encoding of the database must be UTF8, it is {}; create it with ENCODING 'UTF8' TEMPLATE template0",
+                settings.encoding
+            ));
+        }
+        let warnings = durability_warnings(&settings);
+        let facts = StoreFacts { backend: "postgresql", version: settings.version, target, warnings };
+        let site = options.site.clone();
+        Ok(Self { connection, site, statement_timeout: options.statement_timeout, facts })
+    }
+}
+
+/// What the URL gets unless it says otherwise. A dead peer is noticed within half a minute.
+fn connection_parameters(options: &StoreOptions) -> [(&'static str, String); 7] {
+    let connect_seconds = options.connect_timeout.as_millis().div_ceil(1_000).max(2);
+    [
+        ("application_name", "andon".to_owned()),
+        ("connect_timeout", connect_seconds.to_string()),
+        ("keepalives", "1".to_owned()),
+        ("keepalives_idle", "10".to_owned()),
+        ("keepalives_interval", "5".to_owned()),
+        ("keepalives_count", "4".to_owned()),
+        ("tcp_user_timeout", "30000".to_owned()),
+    ]
+}
+
+fn configure(connection: &mut PgConnection, options: &StoreOptions) -> QueryResult<()> {
+    let statement_timeout = options.statement_timeout.as_millis();
+    let lock_timeout = options.lock_timeout.as_millis();
+    connection.batch_execute(&format!(
+        "SET statement_timeout = {statement_timeout};
+         SET lock_timeout = {lock_timeout};
+         SET idle_in_transaction_session_timeout = {statement_timeout};
+         SET default_transaction_isolation = 'read committed';
+         SET TIME ZONE 'UTC';
+         SET client_min_messages = warning;"
+    ))
+}
+
+fn read_settings(connection: &mut PgConnection) -> QueryResult<Settings> {
+    sql_query(
+        "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS version_num, \
+         current_setting('server_encoding') AS encoding, current_setting('synchronous_commit') AS synchronous_commit, \
+         current_setting('fsync') AS fsync",
+    )
+    .get_result(connection)
+}
+
+fn durability_warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if settings.synchronous_commit == "off" {
+        warnings.push(
+            "synchronous_commit is off in PostgreSQL: a crash of the server can lose readings that Andon has already \
+             deleted from its journal"
+                .to_owned(),
+        );
+    }
+    if settings.fsync == "off" {
+        warnings.push("fsync is off in PostgreSQL: a power cut can destroy the database".to_owned());
+    }
+    warnings
+}
+
+fn migrations_are_recorded(connection: &mut PgConnection) -> QueryResult<bool> {
+    let query = sql_query("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS value");
+    Ok(query.get_result::<FlagRow>(connection)?.value)
+}
+
+fn count_rows(connection: &mut PgConnection, table: &'static str) -> QueryResult<TableCount> {
+    let counted =
+        sql_query(format!("SELECT count(*) AS value FROM (SELECT 1 FROM {table} LIMIT $1) AS counted"))
+            .bind::<BigInt, _>(COUNTED_ROWS_MAX)
+            .get_result::<NumberRow>(connection)?
+            .value;
+    if counted < COUNTED_ROWS_MAX {
+        return Ok(TableCount { table, rows: from_bigint(counted), exact: true });
+    }
+    let estimate = sql_query("SELECT reltuples::bigint AS value FROM pg_class WHERE oid = $1::regclass")
+        .bind::<Text, _>(table)
+        .get_result::<NumberRow>(connection)?
+        .value;
+    Ok(TableCount { table, rows: from_bigint(estimate.max(counted)), exact: false })
+}
+
+impl Store for PostgresStore {
+    fn facts(&self) -> &StoreFacts {
+        &self.facts
+    }
+
+    fn migrate(&mut self) -> Result<MigrationReport, StoreError> {
+        let status = self.migration_status()?;
+        if status.pending.is_empty() && status.unknown.is_empty() {
+            return Ok(MigrationReport { applied: Vec::new() });
+        }
+        let report = self.connection.transaction::<_, MigrateFailure, _>(|connection| {
+            sql_query("SELECT pg_advisory_xact_lock($1)")
+                .bind::<BigInt, _>(MIGRATION_LOCK)
+                .execute(connection)?;
+            // A migration of a large table may well take longer than any statement of the service may.
+            connection.batch_execute("SET LOCAL statement_timeout = 0")?;
+            run_pending(connection, &MIGRATIONS)
+        });
+        Ok(report?)
+    }
+
+    fn migration_status(&mut self) -> Result<MigrationStatus, StoreError> {
+        migration_status(&mut self.connection, &MIGRATIONS, migrations_are_recorded)
+    }
+
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError> {
+        let id = journal.to_string();
+        let row = sql_query(
+            "INSERT INTO ingest_checkpoint (journal_id, site, updated_at) VALUES ($1, $2, now()) ON CONFLICT DO NOTHING",
+        )
+        .bind::<Text, _>(&id)
+        .bind::<Text, _>(&self.site)
+        .execute(&mut self.connection)
+        .and_then(|_| reads::postgres::load_checkpoint(&mut self.connection, &id))
+        .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
+        row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+    }
+
+    fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
+        reads::postgres::load_machines(&mut self.connection, &self.site)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
+        commit::commit(&mut self.connection, &self.site, batch, self.statement_timeout)
+            .map_err(|failure| failure.into_store_error(batch))
+    }
+
+    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
+        // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
+        let deleted = sql_query(
+            "WITH RECURSIVE machines (machine_id) AS (
+                 SELECT min(machine_id) FROM machine_telemetry WHERE site = $1
+                 UNION ALL
+                 SELECT (SELECT min(t.machine_id) FROM machine_telemetry t
+                         WHERE t.site = $1 AND t.machine_id > machines.machine_id)
+                 FROM machines WHERE machines.machine_id IS NOT NULL)
+             DELETE FROM machine_telemetry WHERE id IN (
+                 SELECT old.id FROM machines CROSS JOIN LATERAL (
+                     SELECT t.id FROM machine_telemetry t
+                     WHERE t.site = $1 AND t.machine_id = machines.machine_id AND t.recorded_at < $2
+                     ORDER BY t.recorded_at LIMIT $3) AS old
+                 LIMIT $3)",
+        )
+        .bind::<Text, _>(&self.site)
+        .bind::<Instant, _>(Moment(before))
+        .bind::<BigInt, _>(i64::from(rows_max))
+        .execute(&mut self.connection);
+        deleted.map(|rows| rows as u64).map_err(|source| StoreError::Prune { source: source.into() })
+    }
+
+    fn status(&mut self) -> Result<StoreStatus, StoreError> {
+        let connection = &mut self.connection;
+        let status = connection.transaction(|connection| {
+            let tables = COUNTED_TABLES.iter().map(|&(table, _)| count_rows(connection, table));
+            let tables = tables.collect::<QueryResult<Vec<_>>>()?;
+            Ok(StoreStatus { tables, checkpoints: reads::postgres::load_checkpoints(connection)? })
+        });
+        status.map_err(|source: diesel::result::Error| StoreError::ReadStatus { source: source.into() })
+    }
+}

@@ -1,0 +1,126 @@
+//! The statements of nearly every commit, each prepared once a connection, and the columns they bind.
+
+use std::borrow::Cow;
+
+use diesel::pg::{Pg, PgConnection};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
+
+use crate::domain::{MachineId, Timestamp};
+use crate::store::batch::ReadingRow;
+use crate::store::schema::{Instant, Moment};
+use crate::store::statement::cached_statement;
+use crate::store::without_nul;
+
+cached_statement! {
+    /// Moves the position from `after` to `upto` (S2), taking every reading for stored.
+    MovePosition on Pg, PgConnection:
+    "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
+    ", messages = messages + " [messages: BigInt = i64]
+    ", stored = stored + " [readings: BigInt = i64]
+    ", rejected = rejected + " [rejections: BigInt = i64]
+    ", control = control + " [control: BigInt = i64]
+    ", updated_at = now() WHERE journal_id = " [journal_id: Text = &'a str]
+    " AND committed_seq = " [after: BigInt = i64]
+}
+
+cached_statement! {
+    /// Corrects the counters for readings that were not stored after all.
+    CorrectCounters on Pg, PgConnection:
+    "UPDATE ingest_checkpoint SET stored = stored - " [not_stored: BigInt = i64]
+    ", duplicate = duplicate + " [duplicate: BigInt = i64]
+    ", rejected = rejected + " [poisoned: BigInt = i64]
+    " WHERE journal_id = " [journal_id: Text = &'a str]
+}
+
+cached_statement! {
+    /// All readings of a run; the rows affected are those that are new.
+    InsertReadings on Pg, PgConnection:
+    "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic, \
+     recorded_at, time_source, received_at, digest) SELECT " [site: Text = &'a str]
+    ", m, t, h, v, e::jsonb, topic, recorded, src, received, digest FROM unnest("
+    [
+        machine_ids: Array<Text> = &'a [&'a str],
+        temperatures: Array<Nullable<Double>> = &'a [Option<f64>],
+        humidities: Array<Nullable<Double>> = &'a [Option<f64>],
+        vibrations: Array<Nullable<Double>> = &'a [Option<f64>],
+        extras: Array<Nullable<Text>> = &'a [Option<&'a str>],
+        topics: Array<Text> = &'a [Cow<'a, str>],
+        recorded: Array<Instant> = &'a [Moment],
+        time_sources: Array<Text> = &'a [&'static str],
+        received: Array<Instant> = &'a [Moment],
+        digests: Array<BigInt> = &'a [i64],
+    ]
+    ") AS u (m, t, h, v, e, topic, recorded, src, received, digest) \
+     ON CONFLICT (site, machine_id, recorded_at, digest) DO NOTHING"
+}
+
+cached_statement! {
+    /// When machines were last seen: of those that are known, and where it is news.
+    UpdateSightings on Pg, PgConnection:
+    "UPDATE machine SET last_seen_at = seen.at FROM (SELECT id, max(at) AS at FROM unnest("
+    [machine_ids: Array<Text> = Vec<&'a str>, seen: Array<Instant> = Vec<Moment>]
+    ") AS u (id, at) GROUP BY id) AS seen WHERE machine.site = " [site: Text = &'a str]
+    " AND machine.machine_id = seen.id AND (machine.last_seen_at IS NULL OR machine.last_seen_at < seen.at)"
+}
+
+/// Readings turned from rows to columns.
+#[derive(Default)]
+pub struct ReadingColumns<'a> {
+    pub machine_ids: Vec<&'a str>,
+    pub temperatures: Vec<Option<f64>>,
+    pub humidities: Vec<Option<f64>>,
+    pub vibrations: Vec<Option<f64>>,
+    pub extras: Vec<Option<&'a str>>,
+    pub topics: Vec<Cow<'a, str>>,
+    pub recorded: Vec<Moment>,
+    pub time_sources: Vec<&'static str>,
+    pub received: Vec<Moment>,
+    pub digests: Vec<i64>,
+}
+
+impl<'a> ReadingColumns<'a> {
+    /// The columns of `rows`.
+    pub fn new(rows: &'a [ReadingRow]) -> Self {
+        let readings = || rows.iter().map(|row| &row.reading);
+        Self {
+            machine_ids: readings().map(|reading| reading.machine_id.as_str()).collect(),
+            temperatures: readings().map(|reading| reading.temperature).collect(),
+            humidities: readings().map(|reading| reading.humidity).collect(),
+            vibrations: readings().map(|reading| reading.vibration).collect(),
+            extras: readings().map(|reading| reading.extra.as_deref()).collect(),
+            topics: rows.iter().map(|row| without_nul(&row.topic)).collect(),
+            recorded: readings().map(|reading| Moment(reading.recorded_at)).collect(),
+            time_sources: readings().map(|reading| reading.time_source.as_str()).collect(),
+            received: rows.iter().map(|row| Moment(row.received_at)).collect(),
+            digests: readings().map(|reading| reading.digest.cast_signed()).collect(),
+        }
+    }
+
+    /// The statement that inserts them.
+    pub fn insert(&'a self, site: &'a str) -> InsertReadings<'a> {
+        InsertReadings {
+            site,
+            machine_ids: &self.machine_ids,
+            temperatures: &self.temperatures,
+            humidities: &self.humidities,
+            vibrations: &self.vibrations,
+            extras: &self.extras,
+            topics: &self.topics,
+            recorded: &self.recorded,
+            time_sources: &self.time_sources,
+            received: &self.received,
+            digests: &self.digests,
+        }
+    }
+}
+
+impl<'a> UpdateSightings<'a> {
+    /// The statement for a run of sightings.
+    pub fn new(site: &'a str, sightings: &'a [(MachineId, Timestamp)]) -> Self {
+        Self {
+            machine_ids: sightings.iter().map(|(machine_id, _)| machine_id.as_str()).collect(),
+            seen: sightings.iter().map(|(_, seen)| Moment(*seen)).collect(),
+            site,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading back what both databases hold alike. Queries for the board and the API belong here too.
+
+use diesel::prelude::*;
+
+use super::schema::Moment;
+use super::{Cause, Checkpoint, MachineRow, from_bigint};
+use crate::domain::{MachineId, MachineStatus, Seq};
+
+/// The columns of a [`Checkpoint`], in the order of the table.
+pub type CheckpointColumns = (String, String, i64, i64, i64, i64, i64, i64, Moment);
+
+/// A row of `ingest_checkpoint`.
+pub fn checkpoint(columns: CheckpointColumns) -> Checkpoint {
+    let (journal_id, site, committed_seq, messages, stored, duplicate, rejected, control, updated_at) =
+        columns;
+    Checkpoint {
+        journal_id,
+        site,
+        committed_seq: Seq(from_bigint(committed_seq)),
+        messages: from_bigint(messages),
+        stored: from_bigint(stored),
+        duplicate: from_bigint(duplicate),
+        rejected: from_bigint(rejected),
+        control: from_bigint(control),
+        updated_at: updated_at.0,
+    }
+}
+
+/// The columns of a [`MachineRow`].
+pub type MachineColumns = (String, String, Option<Moment>, Option<Moment>, Option<Moment>);
+
+/// A row of `machine`; fails on an id or a status that Andon never writes.
+pub fn machine_row(columns: MachineColumns) -> Result<MachineRow, Cause> {
+    let (id, word, status_since, first_seen_at, last_seen_at) = columns;
+    let machine_id = MachineId::parse(&id)?;
+    let status = MachineStatus::from_word(&word)
+        .ok_or_else(|| format!("machine {id} has the unknown status {word:?}"))?;
+    let [status_since, first_seen_at, last_seen_at] =
+        [status_since, first_seen_at, last_seen_at].map(|moment| moment.map(|moment| moment.0));
+    Ok(MachineRow { machine_id, status, status_since, first_seen_at, last_seen_at })
+}
+
+/// Queries in diesel's own language, which needs the connection's concrete type.
+macro_rules! queries_for {
+    ($name:ident, $connection:ty) => {
+        /// The shared queries on this connection.
+        pub mod $name {
+            use super::super::schema::{ingest_checkpoint, machine};
+            use super::*;
+
+            /// One journal's checkpoint.
+            pub fn load_checkpoint(
+                connection: &mut $connection,
+                journal: &str,
+            ) -> QueryResult<Option<Checkpoint>> {
+                let row = ingest_checkpoint::table
+                    .find(journal)
+                    .first::<CheckpointColumns>(connection)
+                    .optional()?;
+                Ok(row.map(checkpoint))
+            }
+
+            /// Every journal's checkpoint.
+            pub fn load_checkpoints(connection: &mut $connection) -> QueryResult<Vec<Checkpoint>> {
+                let query = ingest_checkpoint::table.order(ingest_checkpoint::journal_id);
+                Ok(query.load::<CheckpointColumns>(connection)?.into_iter().map(checkpoint).collect())
+            }
+
+            /// Only the position of one journal.
+            pub fn load_position(connection: &mut $connection, journal: &str) -> QueryResult<Option<Seq>> {
+                let query = ingest_checkpoint::table.find(journal).select(ingest_checkpoint::committed_seq);
+                Ok(query.first::<i64>(connection).optional()?.map(|seq| Seq(from_bigint(seq))))
+            }
+
+            /// Every machine of a site.
+            pub fn load_machines(connection: &mut $connection, site: &str) -> Result<Vec<MachineRow>, Cause> {
+                let query =
+                    machine::table.filter(machine::site.eq(site)).order(machine::machine_id).select((
+                        machine::machine_id,
+                        machine::status,
+                        machine::status_since,
+                        machine::first_seen_at,
+                        machine::last_seen_at,
+                    ));
+                query.load::<MachineColumns>(connection)?.into_iter().map(machine_row).collect()
+            }
+        }
+    };
+}
+
+queries_for!(sqlite, SqliteConnection);
+queries_for!(postgres, PgConnection);
+
+/// Tables whose rows are counted, each with whether its rows are numbered by `id`.
+pub const COUNTED_TABLES: [(&str, bool); 6] = [
+    ("machine_telemetry", true),
+    ("machine", false),
+    ("machine_event", true),
+    ("rejected_message", true),
+    ("ingest_checkpoint", false),
+    ("journal_gap", true),
+];
+
+/// Up to this many rows are counted exactly; beyond, a table with ids is estimated.
+pub const COUNTED_ROWS_MAX: i64 = 100_000;

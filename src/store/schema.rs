@@ -1,0 +1,109 @@
+//! The tables of both databases as diesel sees them, and the two SQL types that differ between them.
+//!
+//! One schema serves both, because the tables and columns are the same (`migrations/`). What differs is
+//! hidden here: an [`Instant`] is `timestamptz` on PostgreSQL and fixed-width UTC text on SQLite.
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::query_builder::QueryId;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{BigInt, SqlType, Text};
+use diesel::sqlite::Sqlite;
+
+use super::instant_text::{InstantText, parse_instant};
+use crate::domain::Timestamp;
+
+/// `timestamptz` on PostgreSQL; on SQLite text `YYYY-MM-DD HH:MM:SS.ffffff+00:00`.
+#[derive(Debug, Clone, Copy, Default, SqlType, QueryId)]
+#[diesel(postgres_type(oid = 1184, array_oid = 1185))]
+#[diesel(sqlite_type(name = "Text"))]
+pub struct Instant;
+
+/// A [`Timestamp`] on its way into a database or out of one. What lies outside the years 0001 to 9999 is
+/// stored as the nearest instant inside, because neither of the two formats holds all of the range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Instant)]
+pub struct Moment(pub Timestamp);
+
+/// 0001-01-01T00:00:00Z in microseconds since 1970.
+pub const INSTANT_MICROS_MIN: i64 = -62_135_596_800_000_000;
+/// 9999-12-31T23:59:59.999999Z in microseconds since 1970.
+pub const INSTANT_MICROS_MAX: i64 = 253_402_300_799_999_999;
+/// PostgreSQL counts from 2000-01-01; that instant in microseconds since 1970.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl Moment {
+    /// Microseconds since 1970, within the years that can be stored.
+    pub fn stored_micros(self) -> i64 {
+        self.0.as_micros().clamp(INSTANT_MICROS_MIN, INSTANT_MICROS_MAX)
+    }
+}
+
+impl ToSql<Instant, Pg> for Moment {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        let micros = self.stored_micros() - POSTGRES_EPOCH_MICROS;
+        ToSql::<BigInt, Pg>::to_sql(&micros, &mut out.reborrow())
+    }
+}
+
+impl FromSql<Instant, Pg> for Moment {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let micros = <i64 as FromSql<BigInt, Pg>>::from_sql(value)?;
+        Ok(Self(Timestamp::from_micros(micros.saturating_add(POSTGRES_EPOCH_MICROS))))
+    }
+}
+
+impl ToSql<Instant, Sqlite> for Moment {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(InstantText::new(*self).as_str().to_owned());
+        Ok(IsNull::No)
+    }
+}
+
+impl ToSql<Instant, Sqlite> for InstantText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(self.as_str());
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Instant, Sqlite> for Moment {
+    fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        let text = <String as FromSql<Text, Sqlite>>::from_sql(value)?;
+        let instant = parse_instant(&text).ok_or_else(|| format!("{text:?} is not an instant in UTC"))?;
+        Ok(Self(instant))
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    machine (site, machine_id) {
+        site -> Text,
+        machine_id -> Text,
+        status -> Text,
+        status_since -> Nullable<Instant>,
+        first_seen_at -> Nullable<Instant>,
+        last_seen_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    ingest_checkpoint (journal_id) {
+        journal_id -> Text,
+        site -> Text,
+        committed_seq -> BigInt,
+        messages -> BigInt,
+        stored -> BigInt,
+        duplicate -> BigInt,
+        rejected -> BigInt,
+        control -> BigInt,
+        updated_at -> Instant,
+    }
+}

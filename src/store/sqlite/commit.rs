@@ -1,0 +1,272 @@
+//! One batch, one transaction, row by row.
+//!
+//! A statement of one row that fails leaves the transaction as it was before, so that a refused row needs no
+//! savepoint and no halving: it is put aside and the next one follows. Two kinds of trouble end the
+//! transaction with the statement, though (a full disk, a trigger with `RAISE(ROLLBACK)`); going on then
+//! would store rows outside of any transaction.
+
+use std::collections::BTreeMap;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+
+use super::now;
+use super::refusal::refusal;
+use super::statements::{
+    CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MovePosition, UpdateSighting,
+    UpsertMachine,
+};
+use crate::domain::{Timestamp, Transition};
+use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
+use crate::store::error::CommitStep;
+use crate::store::failure::{AtStep, CommitFailure};
+use crate::store::instant_text::InstantText;
+use crate::store::machine_changes::machine_changes;
+use crate::store::schema::Moment;
+use crate::store::{bigint, reads, without_nul};
+
+/// Readings by index, with the words in which the database refused them and ended the transaction.
+type Fatal = BTreeMap<usize, String>;
+
+enum Failure {
+    Commit(CommitFailure),
+    /// This reading ended the transaction.
+    Fatal(usize, String),
+}
+
+impl From<CommitFailure> for Failure {
+    fn from(failure: CommitFailure) -> Self {
+        Self::Commit(failure)
+    }
+}
+
+impl From<diesel::result::Error> for Failure {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Commit(error.into())
+    }
+}
+
+/// Stores `batch` (S1 to S4).
+pub fn commit(
+    connection: &mut SqliteConnection,
+    site: &str,
+    batch: &Batch,
+) -> Result<CommitOutcome, CommitFailure> {
+    let mut fatal = Fatal::new();
+    // At most one round a reading, for each round adds one to those that are not tried again.
+    loop {
+        match try_commit(connection, site, batch, &fatal) {
+            Ok(outcome) => return Ok(outcome),
+            Err(Failure::Commit(failure)) => return Err(failure),
+            Err(Failure::Fatal(index, refusal)) => fatal.insert(index, refusal),
+        };
+    }
+}
+
+fn try_commit(
+    connection: &mut SqliteConnection,
+    site: &str,
+    batch: &Batch,
+    fatal: &Fatal,
+) -> Result<CommitOutcome, Failure> {
+    let journal_id = batch.journal_id.to_string();
+    let writer = Writer { site, journal_id: &journal_id, now: now() };
+    connection.immediate_transaction(|connection| {
+        writer.move_position(connection, batch)?;
+        let mut outcome =
+            CommitOutcome { rejected: batch.rejections.len() as u64, ..CommitOutcome::default() };
+        let refused = writer.insert_readings(connection, &batch.readings, fatal, &mut outcome)?;
+        outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
+
+        writer.insert_rejections(connection, &batch.rejections).at(CommitStep::Rejections)?;
+        writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
+        writer.insert_gaps(connection, &batch.gaps).at(CommitStep::Gaps)?;
+        writer.record_transitions(connection, &batch.transitions).at(CommitStep::Transitions)?;
+        for (machine_id, seen_at) in &batch.sightings {
+            writer.record_sighting(connection, machine_id.as_str(), *seen_at).at(CommitStep::Sightings)?;
+        }
+        writer.correct_counters(connection, &outcome).at(CommitStep::Counters)?;
+        Ok(outcome)
+    })
+}
+
+fn text(instant: Timestamp) -> InstantText {
+    InstantText::new(Moment(instant))
+}
+
+/// What all rows of a batch have in common.
+struct Writer<'a> {
+    site: &'a str,
+    journal_id: &'a str,
+    now: InstantText,
+}
+
+impl Writer<'_> {
+    fn move_position(&self, connection: &mut SqliteConnection, batch: &Batch) -> Result<(), CommitFailure> {
+        let moved = MovePosition {
+            upto: bigint(batch.upto.0),
+            messages: bigint(batch.messages),
+            readings: bigint(batch.readings.len() as u64),
+            rejections: bigint(batch.rejections.len() as u64),
+            control: bigint(batch.control),
+            now: self.now,
+            journal_id: self.journal_id,
+            after: bigint(batch.after.0),
+        };
+        if moved.execute(connection).at(CommitStep::Position)? == 1 {
+            return Ok(());
+        }
+        let found = reads::sqlite::load_position(connection, self.journal_id).at(CommitStep::Position)?;
+        Err(CommitFailure::Stale(found))
+    }
+
+    /// Counts the stored ones, and returns those that were refused as rejections.
+    fn insert_readings(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[ReadingRow],
+        fatal: &Fatal,
+        outcome: &mut CommitOutcome,
+    ) -> Result<Vec<RejectionRow>, Failure> {
+        let mut refused = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            if let Some(refusal) = fatal.get(&index) {
+                refused.push(outcome.poison(row, refusal.clone()));
+                continue;
+            }
+            let error = match self.insert_reading(connection, row) {
+                Ok(stored) => {
+                    outcome.stored += stored as u64;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let Some(refusal) = refusal(&error) else {
+                return Err(CommitFailure::Step(CommitStep::Readings, error).into());
+            };
+            if !in_transaction(connection) {
+                return Err(Failure::Fatal(index, refusal));
+            }
+            refused.push(outcome.poison(row, refusal));
+        }
+        Ok(refused)
+    }
+
+    fn insert_reading(&self, connection: &mut SqliteConnection, row: &ReadingRow) -> QueryResult<usize> {
+        let reading = &row.reading;
+        let insert = InsertReading {
+            site: self.site,
+            machine_id: reading.machine_id.as_str(),
+            temperature: reading.temperature,
+            humidity: reading.humidity,
+            vibration: reading.vibration,
+            extra: reading.extra.as_deref(),
+            source_topic: &without_nul(&row.topic),
+            recorded_at: text(reading.recorded_at),
+            time_source: reading.time_source.as_str(),
+            received_at: text(row.received_at),
+            created_at: self.now,
+            digest: reading.digest.cast_signed(),
+        };
+        connection.execute_returning_count(&insert)
+    }
+
+    fn insert_rejections(&self, connection: &mut SqliteConnection, rows: &[RejectionRow]) -> QueryResult<()> {
+        rows.iter().try_for_each(|row| {
+            let insert = InsertRejection {
+                site: self.site,
+                journal_id: self.journal_id,
+                seq: bigint(row.seq.0),
+                element: i32::try_from(row.element).unwrap_or(i32::MAX),
+                received_at: text(row.received_at),
+                topic: &without_nul(&row.topic),
+                qos: i16::from(row.qos.as_u8()),
+                retained: row.retained,
+                payload: &row.rejection.payload,
+                reason: row.rejection.reason.as_str(),
+                detail: &without_nul(&row.rejection.detail),
+            };
+            connection.execute_returning_count(&insert).map(drop)
+        })
+    }
+
+    fn insert_gaps(&self, connection: &mut SqliteConnection, gaps: &[GapRow]) -> QueryResult<()> {
+        gaps.iter().try_for_each(|gap| {
+            let insert = InsertGap {
+                journal_id: self.journal_id,
+                from_seq: bigint(gap.from.0),
+                to_seq: bigint(gap.to.0),
+                reason: &gap.reason,
+                at: text(gap.at),
+            };
+            connection.execute_returning_count(&insert).map(drop)
+        })
+    }
+
+    fn record_transitions(
+        &self,
+        connection: &mut SqliteConnection,
+        transitions: &[Transition],
+    ) -> QueryResult<()> {
+        for transition in transitions {
+            let insert = InsertEvent {
+                site: self.site,
+                machine_id: transition.machine_id.as_str(),
+                status: transition.status.as_str(),
+                previous_status: transition.previous_status.map(|status| status.as_str()),
+                reason: transition.reason.as_str(),
+                occurred_at: text(transition.occurred_at),
+                last_seen_at: transition.last_seen_at.map(text),
+            };
+            connection.execute_returning_count(&insert)?;
+        }
+        for change in machine_changes(transitions) {
+            let upsert = UpsertMachine {
+                site: self.site,
+                machine_id: change.machine_id,
+                status: change.status.as_str(),
+                status_since: text(change.status_since),
+                first_seen_at: change.first_seen_at.map(text),
+                last_seen_at: change.last_seen_at.map(text),
+            };
+            connection.execute_returning_count(&upsert)?;
+        }
+        Ok(())
+    }
+
+    fn record_sighting(
+        &self,
+        connection: &mut SqliteConnection,
+        machine_id: &str,
+        seen: Timestamp,
+    ) -> QueryResult<()> {
+        let seen_at = text(seen);
+        let update = UpdateSighting { seen_at, site: self.site, machine_id, newer_than: seen_at };
+        connection.execute_returning_count(&update).map(drop)
+    }
+
+    fn correct_counters(
+        &self,
+        connection: &mut SqliteConnection,
+        outcome: &CommitOutcome,
+    ) -> QueryResult<()> {
+        let poisoned = outcome.poisoned.len() as u64;
+        if outcome.duplicate + poisoned == 0 {
+            return Ok(());
+        }
+        let correct = CorrectCounters {
+            not_stored: bigint(outcome.duplicate + poisoned),
+            duplicate: bigint(outcome.duplicate),
+            poisoned: bigint(poisoned),
+            journal_id: self.journal_id,
+        };
+        connection.execute_returning_count(&correct).map(drop)
+    }
+}
+
+/// Whether the transaction outlived the error: another one cannot begin inside it. Should it begin after all,
+/// it is rolled back together with the attempt.
+fn in_transaction(connection: &mut SqliteConnection) -> bool {
+    connection.batch_execute("BEGIN").is_err()
+}

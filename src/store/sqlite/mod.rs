@@ -1,0 +1,239 @@
+//! SQLite: one file in WAL mode, written row by row through statements that are prepared once.
+//!
+//! A transaction costs one sync of the write-ahead log (`synchronous = FULL`: segments of the journal are
+//! deleted once their rows are committed, so a commit must survive a power cut). `BEGIN IMMEDIATE` takes the
+//! one write lock first, so that waiting for another process happens at one place only, bounded by
+//! `lock_timeout`.
+
+mod commit;
+mod refusal;
+mod statements;
+
+use std::fs::File;
+use std::path::Path;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+use super::instant_text::InstantText;
+use super::migrate::{MigrateFailure, migration_status, run_pending};
+use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
+use super::schema::{Instant, Moment};
+use super::{
+    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, MigrationStatus, Store, StoreError,
+    StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+};
+use crate::domain::{JournalId, Timestamp};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// Page cache; the hot part is the right edge of each machine's run in the unique index.
+const CACHE_KIB: u32 = 8 * 1024;
+/// The log is copied into the file whenever a commit leaves it longer than this, in pages of 4 KiB.
+const WAL_CHECKPOINT_PAGES: u32 = 4_000;
+/// A log that grew beyond this (a reader held it) is cut back after the next checkpoint.
+const WAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// The SQLite database of one site.
+pub struct SqliteStore {
+    connection: SqliteConnection,
+    site: String,
+    facts: StoreFacts,
+}
+
+#[derive(QueryableByName)]
+struct TextRow {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+#[derive(QueryableByName)]
+struct NumberRow {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+impl SqliteStore {
+    /// Opens the file, creating it and its directories if they are missing.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        create_directory(path)?;
+        let target = format!("SQLite file {}", path.display());
+        let failed = |source| StoreError::Connect { target: target.clone(), source };
+
+        // "./" keeps SQLite from reading a relative path as a URI or as a name of its own.
+        let file = if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) };
+        let mut connection =
+            SqliteConnection::establish(&file.to_string_lossy()).map_err(|error| failed(error.into()))?;
+        configure(&mut connection, options).map_err(|error| failed(error.into()))?;
+        let (version, journal_mode) = describe(&mut connection).map_err(|error| failed(error.into()))?;
+
+        let mut warnings = Vec::new();
+        if journal_mode != "wal" {
+            warnings.push(format!(
+                "SQLite cannot use its write-ahead log here (journal mode is {journal_mode}): commits are slower, and \
+                 readers block the writer"
+            ));
+        }
+        let facts = StoreFacts { backend: "sqlite", version, target, warnings };
+        Ok(Self { connection, site: options.site.clone(), facts })
+    }
+}
+
+#[cfg(test)]
+impl SqliteStore {
+    /// Lets the file grow to `pages` at most, as if the disk were full then.
+    pub fn limit_pages(&mut self, pages: u32) {
+        self.connection.batch_execute(&format!("PRAGMA max_page_count = {pages}")).expect("the limit is set");
+    }
+}
+
+/// Creates the directory of `path` with its parents, durably.
+fn create_directory(path: &Path) -> Result<(), StoreError> {
+    let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let missing: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    let created = std::fs::create_dir_all(directory).and_then(|()| {
+        missing.iter().try_for_each(|created| {
+            let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        })
+    });
+    created
+        .map_err(|source| StoreError::CreateDirectory { directory: directory.display().to_string(), source })
+}
+
+fn configure(connection: &mut SqliteConnection, options: &StoreOptions) -> QueryResult<()> {
+    let lock_timeout = options.lock_timeout.as_millis();
+    connection.batch_execute(&format!(
+        "PRAGMA busy_timeout = {lock_timeout};
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA cache_size = -{CACHE_KIB};
+         PRAGMA wal_autocheckpoint = {WAL_CHECKPOINT_PAGES};
+         PRAGMA journal_size_limit = {WAL_BYTES_MAX};"
+    ))
+}
+
+/// The library's version and the journal mode in effect.
+fn describe(connection: &mut SqliteConnection) -> QueryResult<(String, String)> {
+    let version = sql_query("SELECT sqlite_version() AS value").get_result::<TextRow>(connection)?;
+    let mode = sql_query("SELECT journal_mode AS value FROM pragma_journal_mode")
+        .get_result::<TextRow>(connection)?;
+    Ok((version.value, mode.value))
+}
+
+fn migrations_are_recorded(connection: &mut SqliteConnection) -> QueryResult<bool> {
+    let count =
+        sql_query("SELECT count(*) AS value FROM sqlite_master WHERE name = '__diesel_schema_migrations'");
+    Ok(count.get_result::<NumberRow>(connection)?.value > 0)
+}
+
+fn count_rows(
+    connection: &mut SqliteConnection,
+    table: &'static str,
+    has_id: bool,
+) -> QueryResult<TableCount> {
+    let counted = sql_query(format!("SELECT count(*) AS value FROM (SELECT 1 FROM {table} LIMIT ?)"))
+        .bind::<BigInt, _>(COUNTED_ROWS_MAX)
+        .get_result::<NumberRow>(connection)?
+        .value;
+    let exact = counted < COUNTED_ROWS_MAX;
+    let query = match (exact, has_id) {
+        (true, _) => return Ok(TableCount { table, rows: from_bigint(counted), exact }),
+        (false, true) => format!("SELECT max(id) - min(id) + 1 AS value FROM {table}"),
+        (false, false) => format!("SELECT count(*) AS value FROM {table}"),
+    };
+    let rows = sql_query(query).get_result::<NumberRow>(connection)?.value;
+    Ok(TableCount { table, rows: from_bigint(rows), exact: !has_id })
+}
+
+/// The database's clock, for `created_at` and `updated_at`.
+fn now() -> InstantText {
+    InstantText::new(Moment(Timestamp::from(chrono::Utc::now())))
+}
+
+impl Store for SqliteStore {
+    fn facts(&self) -> &StoreFacts {
+        &self.facts
+    }
+
+    fn migrate(&mut self) -> Result<MigrationReport, StoreError> {
+        let status = self.migration_status()?;
+        if status.pending.is_empty() && status.unknown.is_empty() {
+            return Ok(MigrationReport { applied: Vec::new() });
+        }
+        let report = self
+            .connection
+            .immediate_transaction::<_, MigrateFailure, _>(|connection| run_pending(connection, &MIGRATIONS));
+        Ok(report?)
+    }
+
+    fn migration_status(&mut self) -> Result<MigrationStatus, StoreError> {
+        migration_status(&mut self.connection, &MIGRATIONS, migrations_are_recorded)
+    }
+
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError> {
+        let id = journal.to_string();
+        let site = self.site.as_str();
+        let row = self.connection.immediate_transaction(|connection| {
+            sql_query(
+                "INSERT INTO ingest_checkpoint (journal_id, site, updated_at) VALUES (?, ?, ?) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind::<Text, _>(&id)
+            .bind::<Text, _>(site)
+            .bind::<Instant, _>(now())
+            .execute(connection)?;
+            reads::sqlite::load_checkpoint(connection, &id)?.ok_or(diesel::result::Error::NotFound)
+        });
+        row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+    }
+
+    fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
+        reads::sqlite::load_machines(&mut self.connection, &self.site)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
+        commit::commit(&mut self.connection, &self.site, batch)
+            .map_err(|failure| failure.into_store_error(batch))
+    }
+
+    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
+        // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
+        let deleted = sql_query(
+            "WITH RECURSIVE machines (machine_id) AS (
+                 SELECT min(machine_id) FROM machine_telemetry WHERE site = ?1
+                 UNION ALL
+                 SELECT (SELECT min(t.machine_id) FROM machine_telemetry t
+                         WHERE t.site = ?1 AND t.machine_id > machines.machine_id)
+                 FROM machines WHERE machines.machine_id IS NOT NULL)
+             DELETE FROM machine_telemetry WHERE id IN (
+                 SELECT t.id FROM machines CROSS JOIN machine_telemetry t
+                 ON t.site = ?1 AND t.machine_id = machines.machine_id AND t.recorded_at < ?2
+                 LIMIT ?3)",
+        )
+        .bind::<Text, _>(&self.site)
+        .bind::<Instant, _>(Moment(before))
+        .bind::<Integer, _>(i32::try_from(rows_max).unwrap_or(i32::MAX))
+        .execute(&mut self.connection);
+        deleted.map(|rows| rows as u64).map_err(|source| StoreError::Prune { source: source.into() })
+    }
+
+    fn status(&mut self) -> Result<StoreStatus, StoreError> {
+        let connection = &mut self.connection;
+        let status = connection.transaction(|connection| {
+            let tables = COUNTED_TABLES.iter().map(|&(table, has_id)| count_rows(connection, table, has_id));
+            let tables = tables.collect::<QueryResult<Vec<_>>>()?;
+            Ok(StoreStatus { tables, checkpoints: reads::sqlite::load_checkpoints(connection)? })
+        });
+        status.map_err(|source: diesel::result::Error| StoreError::ReadStatus { source: source.into() })
+    }
+}

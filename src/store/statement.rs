@@ -1,0 +1,50 @@
+//! Statements whose text is fixed, so that each is prepared once a connection.
+//!
+//! diesel caches a prepared statement under the type of its query, but never one of `sql_query`, nor an
+//! `UPDATE`. A type made by [`cached_statement`] is a query of its own: fixed SQL with bind parameters
+//! between.
+
+/// Makes a query type: pieces of SQL, each but the last followed by the fields that are bound
+/// after it, separated by commas.
+macro_rules! cached_statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident on $backend:ty, $connection:ty:
+        $($sql:literal $([$($field:ident: $sql_type:ty = $type:ty),+ $(,)?])?)+
+    ) => {
+        $(#[$doc])*
+        pub struct $name<'a> {
+            $($($(pub $field: $type,)+)?)+
+        }
+
+        impl diesel::query_builder::QueryId for $name<'_> {
+            type QueryId = $name<'static>;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl diesel::query_builder::QueryFragment<$backend> for $name<'_> {
+            #[allow(unused_assignments)]
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, $backend>,
+            ) -> diesel::QueryResult<()> {
+                $(
+                    out.push_sql($sql);
+                    $(
+                        let mut separator = "";
+                        $(
+                            out.push_sql(separator);
+                            out.push_bind_param::<$sql_type, _>(&self.$field)?;
+                            separator = ", ";
+                        )+
+                    )?
+                )+
+                Ok(())
+            }
+        }
+
+        impl diesel::RunQueryDsl<$connection> for $name<'_> {}
+    };
+}
+
+pub(super) use cached_statement;

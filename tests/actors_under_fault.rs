@@ -1,0 +1,125 @@
+//! Every actor made to panic, to fail and to hang, in the real process with real data: it heals, and nothing is lost.
+
+use crate::support::andon::Site;
+use crate::support::database::{Database, rows_stored};
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher;
+
+const TOPIC: &str = "factory/machine/{machine}/telemetry";
+/// Longer than `hang_after` and than the test's patience.
+const HANG: &str = "sleep(120000)";
+
+/// Runs with a failpoint armed, publishes, and wants every row and a restart of `child`.
+fn the_pipeline_heals(failpoint: &str, child: &str, reason: &str) {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("supervisor.hang_after=2s").set("supervisor.backoff_min=20ms");
+    let mut andon = site.run_with(failpoint);
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..400, 1);
+    andon.wait_for_log("child ended and will be restarted");
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 400..800, 1);
+    wait_until("every row", || rows_stored(&site.sqlite_url()) == 800);
+    let log = andon.log();
+    let ended = log.lines().find(|line| line.contains("child ended and will be restarted")).unwrap();
+    assert!(ended.contains(&format!("child: {child}")) && ended.contains(reason), "{ended}");
+    assert!(andon.stop().success());
+    let mut database = Database::open(&site.sqlite_url()).unwrap();
+    assert_eq!(database.number("SELECT messages - stored - duplicate AS value FROM ingest_checkpoint"), 0);
+    let first_seen = "SELECT count(*) AS value FROM machine_event WHERE reason = 'first_seen'";
+    assert_eq!(database.number(first_seen), 5, "one event a change, whatever restarted");
+}
+
+macro_rules! fault_matrix {
+    ($($name:ident: $point:literal, $child:literal;)*) => {$(
+        mod $name {
+            #[test]
+            fn a_panic_heals() {
+                super::the_pipeline_heals(concat!($point, "=3*off->1*panic->off"), $child, "panicked");
+            }
+
+            #[test]
+            fn an_error_heals() {
+                super::the_pipeline_heals(concat!($point, "=3*off->1*return(on purpose)->off"), $child, "failed");
+            }
+
+            #[test]
+            fn a_hang_heals() {
+                let armed = format!(concat!($point, "=3*off->1*{}->off"), super::HANG);
+                super::the_pipeline_heals(&armed, $child, "hung");
+            }
+        }
+    )*};
+}
+
+fault_matrix! {
+    mqtt: "mqtt::handle", "mqtt";
+    parser: "parser::parse", "parser";
+    writer: "writer::handle", "writer";
+    liveness: "liveness::observe", "liveness";
+}
+
+#[test]
+fn a_panic_in_the_message_callback_loses_no_message() {
+    the_pipeline_heals("mqtt::callback=50*off->1*panic->off", "mqtt", "panicked");
+}
+
+/// Failures around the commit are the database's, not the actor's: the batch is tried again, or found to be done.
+fn a_failed_commit_is_settled(failpoint: &str) {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run_with(failpoint);
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..500, 1);
+    wait_until("every row", || rows_stored(&site.sqlite_url()) == 500);
+    andon.wait_for_log("the database works again");
+    assert!(andon.stop().success());
+    let mut database = Database::open(&site.sqlite_url()).unwrap();
+    assert_eq!(database.number("SELECT stored AS value FROM ingest_checkpoint"), 500);
+    assert_eq!(database.number("SELECT duplicate AS value FROM ingest_checkpoint"), 0);
+}
+
+#[test]
+fn an_error_before_the_commit_is_retried() {
+    a_failed_commit_is_settled("writer::before_commit=1*off->2*return(away)->off");
+}
+
+#[test]
+fn an_error_after_the_commit_is_settled_by_the_position() {
+    a_failed_commit_is_settled("writer::after_commit=1*off->2*return(connection cut)->off");
+}
+
+#[test]
+fn a_panic_in_the_database_thread_is_settled() {
+    a_failed_commit_is_settled("writer::after_commit=1*off->1*panic->off");
+}
+
+#[test]
+fn restarts_that_do_not_help_end_with_exit_code_4_and_everything_durable() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("supervisor.restarts_max=3").set("supervisor.backoff_min=20ms");
+    let mut andon = site.run_with("parser::parse=5*off->panic");
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..300, 1);
+    assert_eq!(andon.wait().code(), Some(4), "{}", andon.log());
+    assert!(andon.log().contains("restarting does not help"));
+
+    let andon = site.run();
+    wait_until("every row after a clean start", || rows_stored(&site.sqlite_url()) == 300);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_journal_that_cannot_append_stops_the_process_and_loses_nothing() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run_with("journal::append=100*off->1*return->off");
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..300, 1);
+    assert_eq!(andon.wait().code(), Some(1), "{}", andon.log());
+    assert!(andon.log().contains("will not be acknowledged"), "{}", andon.log());
+
+    let andon = site.run();
+    wait_until("every row after the next start", || rows_stored(&site.sqlite_url()) == 300);
+    assert!(andon.stop().success());
+}

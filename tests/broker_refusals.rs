@@ -1,0 +1,92 @@
+//! A broker that refuses is said in one line that names the reason, and tried again until it relents.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::andon::Site;
+use crate::support::database::rows_stored;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher;
+
+const TOPIC: &str = "factory/machine/{machine}/telemetry";
+
+/// A password file for user `andon`, readable by the broker whichever user it runs as.
+fn password_file(directory: &std::path::Path, password: &str) -> std::path::PathBuf {
+    let file = directory.join("passwords");
+    std::fs::write(&file, "").unwrap();
+    let status = Command::new("mosquitto_passwd").arg("-b").arg(&file).args(["andon", password]).status().unwrap();
+    assert!(status.success());
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    file
+}
+
+#[test]
+fn a_bad_password_is_named_and_never_printed() {
+    for protocol in ["5", "3.1.1"] {
+        let directory = tempfile::tempdir().unwrap();
+        let passwords = password_file(directory.path(), "right");
+        let broker = Mosquitto::start(&format!("password_file {}\n", passwords.display()));
+        let site = Site::new(broker.port())
+            .set(&format!("mqtt.protocol={protocol}"))
+            .set("mqtt.username=andon")
+            .set("mqtt.password=wrong-secret-77");
+        let mut andon = site.run();
+        andon.wait_for_log("no connection to the broker");
+        andon.wait_for_log("mqtt.password");
+        let log = andon.log();
+        let complaints = log.lines().filter(|line| line.contains("no connection to the broker")).count();
+        assert_eq!(complaints, 1, "one line for one reason:\n{log}");
+        assert!(!log.contains("wrong-secret-77"), "a secret in the log:\n{log}");
+        assert!(andon.is_running());
+        assert!(andon.stop().success());
+
+        let site = site.set("mqtt.password=right");
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        assert!(andon.stop().success());
+    }
+}
+
+#[test]
+fn a_refused_subscription_is_named_and_asked_for_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let passwords = password_file(directory.path(), "right");
+    let acl = directory.path().join("acl");
+    std::fs::write(&acl, "user andon\ntopic write andon/#\n").unwrap();
+    std::fs::set_permissions(&acl, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let broker = Mosquitto::start(&format!("password_file {}\nacl_file {}\n", passwords.display(), acl.display()));
+    let site = Site::new(broker.port()).set("mqtt.username=andon").set("mqtt.password=right");
+    let mut andon = site.run();
+    andon.wait_for_log("a subscription was refused");
+    assert!(andon.log().contains("factory/machine/+/telemetry"), "{}", andon.log());
+
+    let mut file = std::fs::OpenOptions::new().append(true).open(&acl).unwrap();
+    writeln!(file, "topic read factory/#").unwrap();
+    let reloaded = Command::new("kill").args(["-HUP", &broker.pid().to_string()]).status().unwrap();
+    assert!(reloaded.success());
+    andon.wait_until_connected();
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for() {
+    let mut broker = Mosquitto::start("");
+    broker.stop();
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_for_log("no connection to the broker");
+    broker.restart();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 2, 0..20, 1);
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 20);
+
+    broker.kill();
+    andon.wait_for_log("the link to the broker is down");
+    broker.restart();
+    publisher::publish_numbered(broker.port(), TOPIC, 2, 20..40, 1);
+    wait_until("the rows after the broker's crash", || rows_stored(&site.sqlite_url()) == 40);
+    assert!(andon.stop().success());
+}

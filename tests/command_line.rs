@@ -1,0 +1,108 @@
+//! The commands, their exit codes, and what they say when something is wrong.
+
+use crate::support::andon::Site;
+use crate::support::database::rows_stored;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher;
+
+fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = site.command(arguments).output().unwrap();
+    let mut text = String::from_utf8(output.stdout).unwrap();
+    text.push_str(&String::from_utf8(output.stderr).unwrap());
+    (output.status.code(), text)
+}
+
+#[test]
+fn every_mistake_of_the_configuration_is_reported_at_once() {
+    let site = Site::new(1883).configure("[mqtt]\nkeepalive = \"30s\"\nqos = 7\n[journal]\nsync = \"sometimes\"");
+    for command in [&["config", "check"][..], &["run"][..]] {
+        let (code, text) = run(&site, command);
+        assert_eq!(code, Some(2), "{text}");
+        for hint in ["mqtt.keepalive", "keep_alive", "mqtt.qos", "journal.sync", "before_ack", "test.toml"] {
+            assert!(text.contains(hint), "no {hint:?} in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let site = Site::new(1883)
+        .set("mqtt.username=u")
+        .set("mqtt.password=hush-hush-1")
+        .set("store.url=postgres://user:hush-hush-2@127.0.0.1/db");
+    for command in [&["config", "show", "--origin"][..], &["config", "check"][..], &["db", "status"][..]] {
+        let (_, text) = run(&site, command);
+        assert!(!text.contains("hush-hush"), "a secret in {command:?}:\n{text}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_switched_off_says_so_and_exits_clean() {
+    let site = Site::new(1883);
+    let output = site.command(&["run"]).env("RUN_MQTT_WORKER", "false").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("RUN_MQTT_WORKER"), "{text}");
+}
+
+#[test]
+fn database_and_journal_can_be_looked_at_while_the_service_runs() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let (code, text) = run(&site, &["db", "status"]);
+    assert!(matches!(code, Some(0 | 1)), "{text}");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), "factory/machine/{machine}/telemetry", 3, 0..100, 1);
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 100);
+    for command in [&["db", "status"][..], &["journal", "inspect"][..], &["journal", "verify"][..]] {
+        let (code, text) = run(&site, command);
+        assert_eq!(code, Some(0), "{command:?}: {text}");
+    }
+    let (code, text) = run(&site, &["run"]);
+    assert_eq!(code, Some(1), "two services on one journal: {text}");
+    assert!(text.contains("journal"), "{text}");
+    assert!(andon.stop().success());
+    let (code, text) = run(&site, &["db", "migrate"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_exit_code_3_and_the_command_that_repairs() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), "factory/machine/{machine}/telemetry", 3, 0..100, 1);
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 100);
+    andon.kill();
+    let segment = std::fs::read_dir(site.journal_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .min()
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[300] ^= 0x10;
+    std::fs::write(&segment, bytes).unwrap();
+    for command in [&["run"][..], &["journal", "verify"][..]] {
+        let (code, text) = run(&site, command);
+        assert_eq!(code, Some(3), "{command:?}: {text}");
+        assert!(text.contains("andon journal repair"), "{text}");
+    }
+}
+
+#[test]
+fn the_simulator_feeds_the_service() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let port = broker.port().to_string();
+    let (code, text) =
+        run(&site, &["simulate", "--host", "127.0.0.1", "--port", &port, "--machines", "6", "--count", "120"]);
+    assert_eq!(code, Some(0), "{text}");
+    wait_until("simulated rows", || rows_stored(&site.sqlite_url()) > 60);
+    assert!(andon.stop().success());
+}

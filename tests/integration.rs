@@ -1,0 +1,15 @@
+//! Andon as its users meet it: the real process, a real broker, real databases, started and stopped by the tests.
+//!
+//! Everything listens on free ports of loopback and lives in temporary directories, so tests run in parallel.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+mod actors_under_fault;
+mod architecture;
+mod broker_refusals;
+mod command_line;
+mod exactly_once;
+mod machines;
+mod pipeline;

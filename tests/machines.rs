@@ -1,0 +1,153 @@
+//! Who is online: silence, return, restart, and a broker that is away.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::andon::Site;
+use crate::support::database::Database;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher::Single;
+
+fn speak(single: &mut Single, machine: &str) {
+    let topic = format!("factory/machine/{machine}/telemetry");
+    single.publish(&topic, format!(r#"{{"machine_id":"{machine}","temperature":20}}"#).as_bytes(), 1);
+}
+
+/// `status previous reason` of a machine's events, oldest first.
+fn events(url: &str, machine: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT status || ' ' || coalesce(previous_status, '-') || ' ' || reason AS value \
+         FROM machine_event WHERE machine_id = '{machine}' ORDER BY occurred_at"
+    );
+    let words = Database::open(url).map(|mut database| database.words(&sql)).unwrap_or_default();
+    words.into_iter().flatten().collect()
+}
+
+fn wait_for_events(url: &str, machine: &str, expected: &[&str]) {
+    wait_until(&format!("{machine}: {expected:?}"), || events(url, machine) == expected);
+}
+
+#[test]
+fn silence_and_return_are_one_event_each_and_exact() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=1s");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    andon.wait_for_log("attached to the database");
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
+    speak(&mut single, "press-1");
+    let all = [
+        "online - first_seen",
+        "offline online silence",
+        "online offline message",
+        "offline online silence",
+    ];
+    wait_for_events(&url, "press-1", &all);
+    assert!(andon.stop().success());
+
+    let mut database = Database::open(&url).unwrap();
+    let exact = "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence' AND \
+                 abs((julianday(substr(occurred_at, 1, 23)) - julianday(substr(last_seen_at, 1, 23))) * 86400 - 1.0) < 0.002";
+    assert_eq!(database.number(exact), 2, "offline exactly at last_seen + offline_after");
+    assert_eq!(database.words("SELECT status AS value FROM machine"), [Some("offline".to_owned())]);
+}
+
+#[test]
+fn a_restart_makes_no_event_and_an_expected_machine_that_never_spoke_makes_one() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port())
+        .set("liveness.offline_after=1s")
+        .configure("[liveness.machines.\"press-0\"]\nexpected = true\n[liveness.machines.\"press-1\"]\noffline_after = \"1h\"");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    wait_for_events(&url, "press-0", &["offline - never_seen"]);
+    andon.kill();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    speak(&mut single, "press-2");
+    wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
+    assert_eq!(events(&url, "press-1"), ["online - first_seen"], "still online, and said once");
+    assert_eq!(events(&url, "press-0"), ["offline - never_seen"], "not again after a restart");
+    speak(&mut single, "press-0");
+    wait_for_events(&url, "press-0", &["offline - never_seen", "online offline first_seen", "offline online silence"]);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_broker_that_is_away_makes_no_machine_offline() {
+    let mut broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=2s");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    speak(&mut Single::connect(broker.port()), "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    broker.kill();
+    andon.wait_for_log("the link to the broker is down");
+    // Longer than offline_after: whoever counted silence while blind would say offline now.
+    std::thread::sleep(Duration::from_secs(3));
+    broker.restart();
+    wait_until("the link", || andon.log().matches("connected to the broker").count() == 2);
+    speak(&mut Single::connect(broker.port()), "press-1");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(events(&url, "press-1"), ["online - first_seen"], "no event for our own blindness");
+    wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_last_will_makes_a_machine_offline_at_once() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port())
+        .set("liveness.offline_after=1h")
+        .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"\nmachine_segment = -2");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    single.publish("factory/machine/press-1/lwt", b"gone", 1);
+    wait_for_events(&url, "press-1", &["online - first_seen", "offline online last_will"]);
+    speak(&mut single, "press-1");
+    wait_for_events(
+        &url,
+        "press-1",
+        &["online - first_seen", "offline online last_will", "online offline message"],
+    );
+    let mut database = Database::open(&url).unwrap();
+    assert_eq!(database.number("SELECT control AS value FROM ingest_checkpoint"), 1);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn the_status_is_published_retained_and_our_own_availability_too() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=1s");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    single.publish("factory/machine/x/telemetry", br#"{"machine_id":"a/b+c%","temperature":1}"#, 1);
+    let port = broker.port().to_string();
+    let retained = |topic: &str| {
+        let output = Command::new("mosquitto_sub")
+            .args(["-p", &port, "-t", topic, "-C", "1", "-W", "1", "--retained-only"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = "andon/test/machine/a%2Fb%2Bc%25/status";
+    wait_until("offline on MQTT", || retained(status).contains(r#""status":"offline""#));
+    assert!(retained(status).contains(r#""reason":"silence""#));
+    assert_eq!(retained("andon/test/status").trim(), "online");
+    assert!(andon.stop().success());
+    assert_eq!(retained("andon/test/status").trim(), "offline");
+}

@@ -1,0 +1,178 @@
+//! From the broker into both databases, with the real process between.
+
+use crate::support::andon::Site;
+use crate::support::database::{Database, rows_stored};
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
+use crate::support::publisher::{self, Single};
+
+const TOPIC: &str = "factory/machine/{machine}/telemetry";
+
+fn messages_become_rows_rejections_and_a_ledger(site: Site, url: &str, port: u16) {
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(port, TOPIC, 7, 0..500, 1);
+    let mut single = Single::connect(port);
+    single.publish("factory/machine/press-9/telemetry", b"not json at all", 1);
+    single.publish("factory/machine/press-9/telemetry", br#"[{"temperature":NaN},{"temperature":"21.5"},7]"#, 1);
+    single.publish("factory/machine/press-9/telemetry", &[0xff, 0xfe], 1);
+    wait_until("all rows", || rows_stored(url) == 502);
+    wait_until("all machines online", || {
+        Database::open(url).unwrap().number("SELECT count(*) AS value FROM machine WHERE status = 'online'") == 8
+    });
+    assert!(andon.stop().success());
+
+    let mut database = Database::open(url).unwrap();
+    let reasons = database.words("SELECT reason AS value FROM rejected_message ORDER BY seq, element");
+    assert_eq!(reasons, ["invalid_json", "not_an_object", "invalid_utf8"].map(|word| Some(word.to_owned())));
+    let ledger = |column: &str, database: &mut Database| {
+        database.number(&format!("SELECT {column} AS value FROM ingest_checkpoint"))
+    };
+    assert_eq!(ledger("committed_seq", &mut database), 503);
+    assert_eq!(ledger("messages", &mut database), 503);
+    assert_eq!(ledger("stored", &mut database), 502);
+    assert_eq!(ledger("rejected", &mut database), 3);
+    assert_eq!(ledger("duplicate + control", &mut database), 0);
+    let first_seen = "SELECT count(*) AS value FROM machine_event WHERE reason = 'first_seen'";
+    assert_eq!(database.number(first_seen), 8);
+}
+
+#[test]
+fn messages_become_rows_in_sqlite() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let url = site.sqlite_url();
+    messages_become_rows_rejections_and_a_ledger(site, &url, broker.port());
+}
+
+#[test]
+fn messages_become_rows_in_postgres() {
+    let broker = Mosquitto::start("");
+    let postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    messages_become_rows_rejections_and_a_ledger(site, &url, broker.port());
+}
+
+#[test]
+fn mqtt_3_1_1_works_like_5() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("mqtt.protocol=3.1.1");
+    let url = site.sqlite_url();
+    messages_become_rows_rejections_and_a_ledger(site, &url, broker.port());
+}
+
+#[test]
+fn every_sync_mode_stores_every_message() {
+    for sync in ["before_ack", "background", "os"] {
+        let broker = Mosquitto::start("");
+        let site = Site::new(broker.port()).set(&format!("journal.sync={sync}"));
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        publisher::publish_numbered(broker.port(), TOPIC, 3, 0..200, 1);
+        wait_until("all rows", || rows_stored(&site.sqlite_url()) == 200);
+        assert!(andon.stop().success());
+    }
+}
+
+#[test]
+fn what_is_published_while_andon_is_down_is_stored_when_it_is_back() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    assert!(andon.stop().success());
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..1000, 1);
+    let mut andon = site.run();
+    andon.wait_for_log("session_present: true");
+    wait_until("the backlog", || rows_stored(&site.sqlite_url()) == 1000);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_redelivered_message_makes_no_second_row() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 2, 0..50, 1);
+    publisher::publish_numbered(broker.port(), TOPIC, 2, 0..50, 1);
+    let url = site.sqlite_url();
+    let elements = "SELECT stored + duplicate AS value FROM ingest_checkpoint";
+    wait_until("both rounds", || {
+        Database::open(&url).and_then(|mut database| database.try_number(elements)) == Some(100)
+    });
+    assert_eq!(rows_stored(&url), 50);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn the_service_starts_without_its_database_and_catches_up() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    postgres.stop();
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..300, 1);
+    andon.wait_for_log("the database does not take the data");
+    postgres.restart();
+    wait_until("the rows", || rows_stored(&url) == 300);
+
+    // And in the middle: what arrives while it is away waits in the journal.
+    postgres.kill();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 300..600, 1);
+    postgres.restart();
+    wait_until("the rows of the outage", || rows_stored(&url) == 600);
+    andon.wait_for_log("the database works again");
+    assert!(andon.stop().success());
+    let mut database = Database::open(&url).unwrap();
+    assert_eq!(database.number("SELECT messages AS value FROM ingest_checkpoint"), 600);
+}
+
+#[test]
+fn a_full_journal_holds_and_goes_on_when_the_database_is_back() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port())
+        .set(&format!("store.url={url}"))
+        .set("journal.max_bytes=1MiB")
+        .set("journal.segment_bytes=128KiB");
+    let mut andon = site.run();
+    andon.wait_for_log("database open");
+    andon.wait_until_connected();
+    postgres.stop();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..12_000, 1);
+    andon.wait_for_log("the journal is full: leaving the broker");
+    postgres.restart();
+    andon.wait_for_log("the journal has room again");
+    wait_until("every row", || rows_stored(&url) == 12_000);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_poison_row_is_isolated_and_the_rest_is_stored() {
+    let broker = Mosquitto::start("");
+    let postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    let mut andon = site.run();
+    andon.wait_for_log("database open");
+    andon.wait_until_connected();
+    let mut database = Database::open(&url).unwrap();
+    database.execute("ALTER TABLE machine_telemetry ADD CONSTRAINT plausible CHECK (temperature < 1000)");
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..100, 1);
+    Single::connect(broker.port()).publish(
+        "factory/machine/oven/telemetry",
+        br#"{"machine_id":"oven","temperature":99999}"#,
+        1,
+    );
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 100..200, 1);
+    wait_until("the good rows", || rows_stored(&url) == 200);
+    let rejected = "SELECT count(*) AS value FROM rejected_message WHERE reason = 'store_rejected'";
+    wait_until("the poison row", || database.number(rejected) == 1);
+    assert!(andon.stop().success());
+}

@@ -1,0 +1,166 @@
+//! The program under test, as a process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::poll::{PATIENCE, wait_until};
+
+/// Where one site lives: configuration directory, journal, SQLite file and the log of every run.
+pub struct Site {
+    dir: TempDir,
+    settings: Vec<String>,
+    runs: std::cell::Cell<u32>,
+}
+
+impl Site {
+    /// A site that talks to the broker on `port` and stores into an SQLite file of its own.
+    pub fn new(port: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("config/sites")).unwrap();
+        std::fs::write(dir.path().join("config/sites/test.toml"), "[site]\nid = \"test\"\n").unwrap();
+        let url = format!("sqlite://{}", dir.path().join("andon.db").display());
+        let journal = dir.path().join("journal");
+        let settings = vec![
+            format!("mqtt.port={port}"),
+            "mqtt.host=127.0.0.1".to_owned(),
+            "mqtt.backoff_min=50ms".to_owned(),
+            "mqtt.backoff_max=500ms".to_owned(),
+            "store.backoff_min=50ms".to_owned(),
+            "store.backoff_max=500ms".to_owned(),
+            format!("store.url={url}"),
+            format!("journal.dir={}", journal.display()),
+            "log.status_interval=1s".to_owned(),
+            "log.level=debug".to_owned(),
+        ];
+        Self { dir, settings, runs: std::cell::Cell::new(0) }
+    }
+
+    /// Adds (or overrides) `key=value`.
+    pub fn set(mut self, setting: &str) -> Self {
+        self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Appends to the site's configuration file.
+    pub fn configure(self, toml: &str) -> Self {
+        let file = self.dir.path().join("config/sites/test.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{text}\n{toml}\n")).unwrap();
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn journal_dir(&self) -> PathBuf {
+        self.dir.path().join("journal")
+    }
+
+    pub fn sqlite_url(&self) -> String {
+        format!("sqlite://{}", self.dir.path().join("andon.db").display())
+    }
+
+    /// The program with the site's options, for any command.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_andon"));
+        command.arg("--site").arg("test").arg("--config-dir").arg(self.dir.path().join("config"));
+        for setting in &self.settings {
+            command.arg("--set").arg(setting);
+        }
+        command.args(arguments).stdin(Stdio::null()).env_clear().current_dir(self.dir.path());
+        command
+    }
+
+    /// Starts `andon run`.
+    pub fn run(&self) -> Andon {
+        self.run_with("")
+    }
+
+    /// Starts `andon run` with failpoints armed (`name=action;…`).
+    pub fn run_with(&self, failpoints: &str) -> Andon {
+        self.runs.set(self.runs.get() + 1);
+        let log = self.dir.path().join(format!("run-{}.log", self.runs.get()));
+        let file = File::create(&log).unwrap();
+        let mut command = self.command(&["run"]);
+        if !failpoints.is_empty() {
+            command.env("FAILPOINTS", failpoints);
+        }
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Andon { child, log }
+    }
+}
+
+/// A running `andon run`; killed when dropped.
+pub struct Andon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Andon {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn wait_for_log(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(self.log().contains(text), "andon ended with {status} before {text:?}:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn wait_until_connected(&mut self) {
+        self.wait_for_log("connected to the broker");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGKILL: what a power cut does to a process.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_until("andon to end", || self.child.try_wait().unwrap().is_some());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Andon {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // It may end between the two lines; then there is nothing left to do.
+            let _ended = self.child.kill();
+            let _reaped = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.log.display(), self.log());
+        }
+    }
+}

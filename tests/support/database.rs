@@ -1,0 +1,75 @@
+//! Looking into the tables from outside, as any other tool would.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{PgConnection, SqliteConnection, sql_query};
+
+/// A connection of the test's own.
+pub enum Database {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+#[derive(QueryableByName)]
+struct Word {
+    #[diesel(sql_type = Nullable<Text>)]
+    value: Option<String>,
+}
+
+impl Database {
+    /// `None` while the database (or its file) is not there.
+    pub fn open(url: &str) -> Option<Self> {
+        match url.strip_prefix("sqlite://") {
+            Some(path) if !std::path::Path::new(path).exists() => None,
+            Some(path) => {
+                let mut connection = SqliteConnection::establish(path).ok()?;
+                sql_query("PRAGMA busy_timeout = 10000").execute(&mut connection).ok()?;
+                Some(Self::Sqlite(connection))
+            }
+            None => PgConnection::establish(url).ok().map(Self::Postgres),
+        }
+    }
+
+    /// The single number of `SELECT … AS value`; `None` if the query fails (a table is not there yet).
+    pub fn try_number(&mut self, sql: &str) -> Option<i64> {
+        let row: QueryResult<Number> = match self {
+            Self::Sqlite(connection) => sql_query(sql).get_result(connection),
+            Self::Postgres(connection) => sql_query(sql).get_result(connection),
+        };
+        row.ok().map(|number| number.value)
+    }
+
+    pub fn number(&mut self, sql: &str) -> i64 {
+        self.try_number(sql).unwrap_or_else(|| panic!("no number from {sql}"))
+    }
+
+    /// The texts of `SELECT … AS value`.
+    pub fn words(&mut self, sql: &str) -> Vec<Option<String>> {
+        let rows: QueryResult<Vec<Word>> = match self {
+            Self::Sqlite(connection) => sql_query(sql).load(connection),
+            Self::Postgres(connection) => sql_query(sql).load(connection),
+        };
+        rows.unwrap_or_else(|error| panic!("{sql}: {error}")).into_iter().map(|word| word.value).collect()
+    }
+
+    pub fn execute(&mut self, sql: &str) {
+        let result = match self {
+            Self::Sqlite(connection) => sql_query(sql).execute(connection),
+            Self::Postgres(connection) => sql_query(sql).execute(connection),
+        };
+        result.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+/// Rows of telemetry in the database at `url`; 0 while it is not there.
+pub fn rows_stored(url: &str) -> i64 {
+    let mut database = Database::open(url);
+    let count = |database: &mut Database| database.try_number("SELECT count(*) AS value FROM machine_telemetry");
+    database.as_mut().and_then(count).unwrap_or(0)
+}

@@ -1,0 +1,154 @@
+//! A private Mosquitto on a free port of loopback.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a broker may take to start.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A broker; killed and removed when dropped. Sessions and retained messages survive [`Mosquitto::restart`].
+pub struct Mosquitto {
+    directory: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Mosquitto {
+    /// Starts a broker that queues without limit and, unless `config_extra` names a password file, lets everybody in.
+    pub fn start(config_extra: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("andon-mosquitto-").tempdir().unwrap();
+        let mut broker = Self { directory, port: 0, child: None };
+        for _ in 0..20 {
+            broker.port = free_port();
+            broker.configure(config_extra);
+            if broker.launch() {
+                return broker;
+            }
+        }
+        panic!("mosquitto does not start:\n{}", broker.log());
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the broker runs").id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// SIGTERM, and waits: sessions are saved.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        self.reap();
+    }
+
+    /// SIGKILL: what was not saved is lost.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.reap();
+    }
+
+    /// Starts again on the same port, after [`Self::stop`] or [`Self::kill`] (or stops first).
+    pub fn restart(&mut self) {
+        if self.child.is_some() {
+            self.stop();
+        }
+        assert!(self.launch(), "mosquitto does not start again:\n{}", self.log());
+    }
+
+    /// SIGSTOP: connections stay open and nobody answers.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn configure(&self, config_extra: &str) {
+        let home = self.directory.path();
+        let anonymous = if config_extra.contains("password_file") { "false" } else { "true" };
+        // As root it would become the user mosquitto, who may not write here.
+        let config = format!(
+            "listener {} 127.0.0.1\nallow_anonymous {anonymous}\nuser root\npersistence true\n\
+             persistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n\
+             max_queued_messages 0\nlog_type all\nconnection_messages true\n{config_extra}\n",
+            self.port,
+            home.display()
+        );
+        fs::write(home.join("mosquitto.conf"), config).unwrap();
+    }
+
+    /// `false` if the process ends at once (the port was taken in between).
+    fn launch(&mut self) -> bool {
+        let home = self.directory.path();
+        let log = File::create(home.join("log")).unwrap();
+        let child = Command::new(program())
+            .arg("-c")
+            .arg(home.join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + START_MAX;
+        while Instant::now() < deadline {
+            if child.try_wait().unwrap().is_some() {
+                self.child = None;
+                return false;
+            }
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    fn signal(&self, signal: &str) {
+        if let Some(child) = &self.child {
+            let status = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+            assert!(status.unwrap().success());
+        }
+    }
+
+    fn reap(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; then there is nothing left to do.
+            let _ended = child.kill();
+            let _reaped = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(4000);
+            eprintln!("--- mosquitto ---\n{}", log.get(tail..).unwrap_or(&log));
+        }
+    }
+}
+
+fn program() -> PathBuf {
+    let usual = Path::new("/usr/sbin/mosquitto");
+    if usual.exists() { usual.to_path_buf() } else { PathBuf::from("mosquitto") }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}

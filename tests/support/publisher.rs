@@ -1,0 +1,111 @@
+//! Publishing that is not believed done before the broker has acknowledged it.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use paho_mqtt as mqtt;
+
+/// Messages under way at once.
+const IN_FLIGHT_MAX: usize = 200;
+/// How long a broker may be away.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// 2026-01-01T00:00:00Z in microseconds.
+const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
+
+/// Topic and payload of message `number`: about 120 bytes, each with an instant of its own, a millisecond after the other.
+pub fn numbered(topic_template: &str, machines: u32, number: u64) -> (String, String) {
+    let machine = format!("press-{:03}", number % u64::from(machines));
+    let topic = topic_template.replace("{machine}", &machine);
+    let micros = EPOCH_MICROS + number * 1000;
+    let timestamp = chrono::DateTime::from_timestamp_micros(i64::try_from(micros).unwrap()).unwrap();
+    let timestamp = timestamp.format("%Y-%m-%dT%H:%M:%S%.6fZ");
+    let temperature = 20.0 + (number % 100) as f64 / 10.0;
+    let payload = format!(
+        r#"{{"machine_id":"{machine}","n":{number},"temperature":{temperature:.1},"humidity":41.5,"vibration":0.42,"timestamp":"{timestamp}"}}"#
+    );
+    (topic, payload)
+}
+
+/// Publishes the messages of `range` and returns when the broker has acknowledged each of them. A message whose
+/// acknowledgement was lost with the connection is published again.
+pub fn publish_numbered(port: u16, topic_template: &str, machines: u32, range: Range<u64>, qos: i32) {
+    let mut single = Single::connect(port);
+    let numbers: Vec<u64> = range.collect();
+    for window in numbers.chunks(IN_FLIGHT_MAX) {
+        let mut open: Vec<u64> = window.to_vec();
+        let deadline = Instant::now() + PATIENCE;
+        while !open.is_empty() {
+            assert!(Instant::now() < deadline, "the broker does not acknowledge");
+            let tokens: Vec<_> = open
+                .iter()
+                .map(|number| {
+                    let (topic, payload) = numbered(topic_template, machines, *number);
+                    (*number, single.client.try_publish(mqtt::Message::new(topic, payload, qos)))
+                })
+                .collect();
+            open.clear();
+            for (number, token) in tokens {
+                let acknowledged = token.is_ok_and(|token| token.wait_for(Duration::from_secs(10)).is_ok());
+                if !acknowledged {
+                    open.push(number);
+                }
+            }
+            if !open.is_empty() {
+                single.connect_again();
+            }
+        }
+    }
+}
+
+/// A client that publishes one message at a time.
+pub struct Single {
+    client: mqtt::AsyncClient,
+}
+
+impl Single {
+    pub fn connect(port: u16) -> Self {
+        let options = mqtt::CreateOptionsBuilder::new()
+            .server_uri(format!("tcp://127.0.0.1:{port}"))
+            .persistence(mqtt::PersistenceType::None)
+            .max_buffered_messages(10_000)
+            .finalize();
+        let mut single = Self { client: mqtt::AsyncClient::new(options).unwrap() };
+        single.connect_again();
+        single
+    }
+
+    fn connect_again(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.client.is_connected() {
+            let options =
+                mqtt::ConnectOptionsBuilder::new_v5().connect_timeout(Duration::from_secs(5)).max_inflight(1000).finalize();
+            if let Err(error) = self.client.connect(options).wait() {
+                assert!(Instant::now() < deadline, "no connection to the test's broker: {error}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Publishes and waits for the acknowledgement.
+    pub fn publish(&mut self, topic: &str, payload: &[u8], qos: i32) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let message = mqtt::Message::new(topic, payload, qos);
+            let sent = self.client.try_publish(message);
+            if sent.is_ok_and(|token| token.wait_for(Duration::from_secs(10)).is_ok()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the broker does not acknowledge");
+            self.connect_again();
+        }
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        if self.client.is_connected() {
+            let _ended = self.client.disconnect(None).wait_for(Duration::from_secs(2));
+        }
+    }
+}
