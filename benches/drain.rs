@@ -63,7 +63,7 @@ fn main() {
         ratios[0].push(rate(&sqlite) / rate(&plain));
         ratios[1].push(rate(&pg) / rate(&plain));
     }
-    for (name, goal, ratios) in [("SQLite", 0.5, &mut ratios[0]), ("PostgreSQL", 0.35, &mut ratios[1])] {
+    for ((name, goal), ratios) in [("SQLite", 0.5), ("PostgreSQL", 0.35)].into_iter().zip(&mut ratios) {
         ratios.sort_by(f64::total_cmp);
         println!("median ratio into {name}: {:.2} (goal {goal})", ratios[ratios.len() / 2]);
     }
@@ -87,7 +87,13 @@ fn run_round(round: u64, messages: u64, postgres: &Postgres) -> [Drained; 3] {
         andon.wait_until_connected();
         assert!(andon.stop().success());
     }
-    publisher::publish_numbered(broker.port(), "factory/machine/{machine}/telemetry", MACHINES, 0..messages, 1);
+    publisher::publish_numbered(
+        broker.port(),
+        "factory/machine/{machine}/telemetry",
+        MACHINES,
+        0..messages,
+        1,
+    );
 
     // The order changes from round to round, so that none is always the first.
     let mut results: [Option<Drained>; 3] = [None, None, None];
@@ -120,7 +126,13 @@ fn drain_plain(subscribe: &[&str], messages: u64) -> Drained {
         peak_rss_mib = peak_rss(child.id()).max(peak_rss_mib);
         std::thread::sleep(Duration::from_millis(5));
     }
-    Drained { seconds: before.elapsed().as_secs_f64(), own_cpu, database_cpu: 0.0, broker_cpu: 0.0, peak_rss_mib }
+    Drained {
+        seconds: before.elapsed().as_secs_f64(),
+        own_cpu,
+        database_cpu: 0.0,
+        broker_cpu: 0.0,
+        peak_rss_mib,
+    }
 }
 
 fn drain_andon(site: &Site, url: &str, messages: u64, postgres: Option<&Postgres>) -> Drained {
@@ -128,7 +140,8 @@ fn drain_andon(site: &Site, url: &str, messages: u64, postgres: Option<&Postgres
     let before = Instant::now();
     let andon = site.run();
     let mut database = support::poll::wait_for("the database", || Database::open(url));
-    let committed = "SELECT CAST(coalesce(sum(stored + duplicate), 0) AS bigint) AS value FROM ingest_checkpoint";
+    let committed =
+        "SELECT CAST(coalesce(sum(stored + duplicate), 0) AS bigint) AS value FROM ingest_checkpoint";
     while database.try_number(committed).unwrap_or(0) < i64::try_from(messages).unwrap() {
         assert!(before.elapsed() < Duration::from_secs(300), "the backlog is not drained:\n{}", andon.log());
         std::thread::sleep(Duration::from_millis(10));
@@ -168,7 +181,11 @@ fn latency(name: &str, postgres: Option<&Postgres>) {
         let published = Instant::now();
         publisher.publish("factory/machine/latency/telemetry", payload.as_bytes(), 1);
         while database.number(newest) == before_id {
-            assert!(published.elapsed() < Duration::from_secs(30), "row {number} does not appear:\n{}", andon.log());
+            assert!(
+                published.elapsed() < Duration::from_secs(30),
+                "row {number} does not appear:\n{}",
+                andon.log()
+            );
         }
         if number >= 50 {
             micros.push(published.elapsed().as_micros());
@@ -177,7 +194,12 @@ fn latency(name: &str, postgres: Option<&Postgres>) {
     }
     micros.sort_unstable();
     let at = |share: usize| micros[micros.len() * share / 100] as f64 / 1000.0;
-    println!("publish to visible row, {name}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms (goal p50 < 5 ms)", at(50), at(90), at(99));
+    println!(
+        "publish to visible row, {name}: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms (goal p50 < 5 ms)",
+        at(50),
+        at(90),
+        at(99)
+    );
     assert!(andon.stop().success());
 }
 
@@ -185,7 +207,8 @@ fn latency(name: &str, postgres: Option<&Postgres>) {
 fn cpu_of(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let Some((_, fields)) = stat.rsplit_once(')') else { return 0.0 };
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     ticks as f64 / 100.0
 }
 
@@ -194,7 +217,8 @@ fn cpu_of_children(pid: u32) -> f64 {
     let mut seconds = cpu_of(pid);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     if let Some((_, fields)) = stat.rsplit_once(')') {
-        let ended: u64 = fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let ended: u64 =
+            fields.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         seconds += ended as f64 / 100.0;
     }
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -26,7 +26,7 @@ use crate::config::{self, Settings};
 use crate::domain::{Qos, Seq, TopicFilter};
 use crate::journal::{Journal, JournalError, JournalListener, JournalOptions, RealFs, Space};
 use crate::ledger_line::LedgerLine;
-use crate::error_text::causes;
+use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::{PayloadOptions, PayloadRules};
 use crate::status::ActorsBoard;
@@ -43,7 +43,8 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
-    let listener = Arc::new(JournalNews { wires: wires.clone(), logger: logger.new(o!("component" => "journal")) });
+    let listener =
+        Arc::new(JournalNews { wires: wires.clone(), logger: logger.new(o!("component" => "journal")) });
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
         Ok(opened) => opened,
         Err(error) => {
@@ -226,7 +227,8 @@ impl Plan {
         system.block_on(async {
             let specs = vec![self.writer_spec(), self.liveness_spec(), self.parser_spec(), self.mqtt_spec()];
             let supervisor =
-                Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger).start();
+                Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger)
+                    .start();
             let line = LedgerLine::new(self.journal.clone(), Arc::clone(&self.metrics), &self.logger);
             actix_rt::spawn(line.repeat(self.status_interval));
             actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
@@ -235,12 +237,13 @@ impl Plan {
     }
 
     fn writer_spec(&self) -> ChildSpec {
-        let (options, metrics, logger) = (self.writer.clone(), Arc::clone(&self.metrics), self.logger.clone());
+        let (options, metrics, logger) =
+            (self.writer.clone(), Arc::clone(&self.metrics), self.logger.clone());
         let wires = self.wires.writer.clone();
         spec("writer", STORAGE_GROUP, 1_000, move |seat| {
             let (options, metrics, logger) = (options.clone(), Arc::clone(&metrics), logger.clone());
-            let (child, address) =
-                seat.spawn(MAILBOX_CAPACITY, move |lifeline| Writer::new(options, metrics, lifeline, &logger));
+            let (child, address) = seat
+                .spawn(MAILBOX_CAPACITY, move |lifeline| Writer::new(options, metrics, lifeline, &logger));
             wires.attach.connect(address.clone().recipient());
             wires.commit.connect(address.recipient());
             child
@@ -248,7 +251,8 @@ impl Plan {
     }
 
     fn liveness_spec(&self) -> ChildSpec {
-        let (options, metrics, logger) = (self.liveness.clone(), Arc::clone(&self.metrics), self.logger.clone());
+        let (options, metrics, logger) =
+            (self.liveness.clone(), Arc::clone(&self.metrics), self.logger.clone());
         let (edges, own) = (self.wires.liveness.clone(), self.liveness_wires());
         spec("liveness", Strategy::OneForOne, 500, move |seat| {
             let (options, metrics) = (options.clone(), Arc::clone(&metrics));
@@ -304,7 +308,8 @@ impl Plan {
 
     fn mqtt_spec(&self) -> ChildSpec {
         let (options, inlet, logger) = (self.mqtt.clone(), Arc::clone(&self.inlet), self.logger.clone());
-        let own = MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
+        let own =
+            MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
         spec("mqtt", Strategy::OneForOne, 3_000, move |seat| {
@@ -343,7 +348,10 @@ async fn stop_on_signal(supervisor: Addr<Supervisor>, logger: Logger) {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        error!(logger, "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost");
+        error!(
+            logger,
+            "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost"
+        );
         return;
     };
     let mut asked = false;
@@ -359,7 +367,10 @@ async fn stop_on_signal(supervisor: Addr<Supervisor>, logger: Logger) {
             crate::shutdown::halt(1);
         }
         asked = true;
-        info!(logger, "stopping: leaving the broker, then storing what is pending; a second signal ends at once");
+        info!(
+            logger,
+            "stopping: leaving the broker, then storing what is pending; a second signal ends at once"
+        );
         supervisor.do_send(Shutdown { exit_code: 0 });
     }
 }

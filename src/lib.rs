@@ -24,7 +24,6 @@
 pub mod domain;
 
 pub mod clock;
-pub mod error_text;
 pub mod journal;
 pub mod payload;
 pub mod store;

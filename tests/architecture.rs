@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 const RULES: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &[]),
-    ("error_text", &[]),
     ("journal", &["journal"]),
     ("payload", &["payload"]),
     ("store", &["store"]),
@@ -20,9 +19,9 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/supervisor", &["actors", "logging", "status"]),
     ("actors/wire", &[]),
     ("actors/backoff", &[]),
-    ("actors/mqtt", &["actors", "clock", "journal", "metrics", "shutdown"]),
+    ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
     ("actors/parser", &["actors", "clock", "journal", "payload", "store", "metrics"]),
-    ("actors/writer", &["actors", "clock", "store", "metrics", "error_text"]),
+    ("actors/writer", &["actors", "clock", "logging", "metrics", "store"]),
     ("actors/liveness", &["actors", "clock", "store", "metrics"]),
 ];
 

@@ -1,6 +1,5 @@
 //! A broker that refuses is said in one line that names the reason, and tried again until it relents.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -8,7 +7,7 @@ use crate::support::andon::Site;
 use crate::support::database::rows_stored;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
-use crate::support::publisher;
+use crate::support::publisher::{self, Single};
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
@@ -16,7 +15,8 @@ const TOPIC: &str = "factory/machine/{machine}/telemetry";
 fn password_file(directory: &std::path::Path, password: &str) -> std::path::PathBuf {
     let file = directory.join("passwords");
     std::fs::write(&file, "").unwrap();
-    let status = Command::new("mosquitto_passwd").arg("-b").arg(&file).args(["andon", password]).status().unwrap();
+    let status =
+        Command::new("mosquitto_passwd").arg("-b").arg(&file).args(["andon", password]).status().unwrap();
     assert!(status.success());
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -50,23 +50,39 @@ fn a_bad_password_is_named_and_never_printed() {
     }
 }
 
+/// Mosquitto's access control files never refuse a SUBSCRIBE; its dynamic security plugin does.
+fn dynamic_security(directory: &std::path::Path) -> String {
+    let library = std::fs::read_dir("/usr/lib").unwrap().flatten().find_map(|entry| {
+        let file = entry.path().join("mosquitto_dynamic_security.so");
+        file.exists().then_some(file)
+    });
+    let library = library.expect("the dynamic security plugin, which comes with mosquitto");
+    let file = directory.join("dynamic-security.json");
+    let rules = r#"{"defaultACLAccess":{"publishClientSend":true,"publishClientReceive":true,"subscribe":false,"unsubscribe":true},
+        "anonymousGroup":"all","groups":[{"groupname":"all","roles":[{"rolename":"all"}]}],"clients":[],
+        "roles":[{"rolename":"all","acls":[{"acltype":"publishClientSend","topic":"$CONTROL/dynamic-security/#","allow":true}]}]}"#;
+    std::fs::write(&file, rules).unwrap();
+    format!("plugin {}\nplugin_opt_config_file {}\n", library.display(), file.display())
+}
+
 #[test]
 fn a_refused_subscription_is_named_and_asked_for_again() {
     let directory = tempfile::tempdir().unwrap();
-    let passwords = password_file(directory.path(), "right");
-    let acl = directory.path().join("acl");
-    std::fs::write(&acl, "user andon\ntopic write andon/#\n").unwrap();
-    std::fs::set_permissions(&acl, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let broker = Mosquitto::start(&format!("password_file {}\nacl_file {}\n", passwords.display(), acl.display()));
-    let site = Site::new(broker.port()).set("mqtt.username=andon").set("mqtt.password=right");
+    let broker = Mosquitto::start(&dynamic_security(directory.path()));
+    let site = Site::new(broker.port());
     let mut andon = site.run();
     andon.wait_for_log("a subscription was refused");
-    assert!(andon.log().contains("factory/machine/+/telemetry"), "{}", andon.log());
+    let log = andon.log();
+    let complaint = log.lines().find(|line| line.contains("a subscription was refused")).unwrap();
+    assert!(
+        complaint.contains("factory/machine/+/telemetry") && complaint.contains("not authorised"),
+        "{complaint}"
+    );
+    assert!(!log.contains("connected to the broker"), "not before every filter is granted:\n{log}");
 
-    let mut file = std::fs::OpenOptions::new().append(true).open(&acl).unwrap();
-    writeln!(file, "topic read factory/#").unwrap();
-    let reloaded = Command::new("kill").args(["-HUP", &broker.pid().to_string()]).status().unwrap();
-    assert!(reloaded.success());
+    let allow =
+        br#"{"commands":[{"command":"setDefaultACLAccess","acls":[{"acltype":"subscribe","allow":true}]}]}"#;
+    Single::connect(broker.port()).publish("$CONTROL/dynamic-security/v1", allow, 1);
     andon.wait_until_connected();
     assert!(andon.stop().success());
 }
@@ -86,6 +102,9 @@ fn a_broker_that_is_away_is_waited_for() {
     broker.kill();
     andon.wait_for_log("the link to the broker is down");
     broker.restart();
+    wait_until("the subscription is there again", || {
+        andon.log().matches("connected to the broker").count() == 2
+    });
     publisher::publish_numbered(broker.port(), TOPIC, 2, 20..40, 1);
     wait_until("the rows after the broker's crash", || rows_stored(&site.sqlite_url()) == 40);
     assert!(andon.stop().success());

@@ -15,7 +15,8 @@ fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn every_mistake_of_the_configuration_is_reported_at_once() {
-    let site = Site::new(1883).configure("[mqtt]\nkeepalive = \"30s\"\nqos = 7\n[journal]\nsync = \"sometimes\"");
+    let site =
+        Site::new(1883).configure("[mqtt]\nkeepalive = \"30s\"\nqos = 7\n[journal]\nsync = \"sometimes\"");
     for command in [&["config", "check"][..], &["run"][..]] {
         let (code, text) = run(&site, command);
         assert_eq!(code, Some(2), "{text}");
@@ -100,8 +101,10 @@ fn the_simulator_feeds_the_service() {
     let mut andon = site.run();
     andon.wait_until_connected();
     let port = broker.port().to_string();
-    let (code, text) =
-        run(&site, &["simulate", "--host", "127.0.0.1", "--port", &port, "--machines", "6", "--count", "120"]);
+    let (code, text) = run(
+        &site,
+        &["simulate", "--host", "127.0.0.1", "--port", &port, "--machines", "6", "--count", "120"],
+    );
     assert_eq!(code, Some(0), "{text}");
     wait_until("simulated rows", || rows_stored(&site.sqlite_url()) > 60);
     assert!(andon.stop().success());

@@ -40,12 +40,8 @@ fn silence_and_return_are_one_event_each_and_exact() {
     speak(&mut single, "press-1");
     wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
     speak(&mut single, "press-1");
-    let all = [
-        "online - first_seen",
-        "offline online silence",
-        "online offline message",
-        "offline online silence",
-    ];
+    let all =
+        ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
     wait_for_events(&url, "press-1", &all);
     assert!(andon.stop().success());
 
@@ -77,7 +73,11 @@ fn a_restart_makes_no_event_and_an_expected_machine_that_never_spoke_makes_one()
     assert_eq!(events(&url, "press-1"), ["online - first_seen"], "still online, and said once");
     assert_eq!(events(&url, "press-0"), ["offline - never_seen"], "not again after a restart");
     speak(&mut single, "press-0");
-    wait_for_events(&url, "press-0", &["offline - never_seen", "online offline first_seen", "offline online silence"]);
+    wait_for_events(
+        &url,
+        "press-0",
+        &["offline - never_seen", "online offline first_seen", "offline online silence"],
+    );
     assert!(andon.stop().success());
 }
 

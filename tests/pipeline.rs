@@ -15,11 +15,16 @@ fn messages_become_rows_rejections_and_a_ledger(site: Site, url: &str, port: u16
     publisher::publish_numbered(port, TOPIC, 7, 0..500, 1);
     let mut single = Single::connect(port);
     single.publish("factory/machine/press-9/telemetry", b"not json at all", 1);
-    single.publish("factory/machine/press-9/telemetry", br#"[{"temperature":NaN},{"temperature":"21.5"},7]"#, 1);
+    single.publish(
+        "factory/machine/press-9/telemetry",
+        br#"[{"temperature":NaN},{"temperature":"21.5"},7]"#,
+        1,
+    );
     single.publish("factory/machine/press-9/telemetry", &[0xff, 0xfe], 1);
     wait_until("all rows", || rows_stored(url) == 502);
     wait_until("all machines online", || {
-        Database::open(url).unwrap().number("SELECT count(*) AS value FROM machine WHERE status = 'online'") == 8
+        Database::open(url).unwrap().number("SELECT count(*) AS value FROM machine WHERE status = 'online'")
+            == 8
     });
     assert!(andon.stop().success());
 

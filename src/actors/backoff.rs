@@ -56,7 +56,10 @@ mod tests {
         for _ in 0..80 {
             let ceiling = backoff.ceiling();
             let delay = backoff.next_delay();
-            assert!(delay <= ceiling && delay >= ceiling / 2, "{delay:?} outside [{ceiling:?}/2, {ceiling:?}]");
+            assert!(
+                delay <= ceiling && delay >= ceiling / 2,
+                "{delay:?} outside [{ceiling:?}/2, {ceiling:?}]"
+            );
             ceilings.push(ceiling.as_millis());
         }
         assert_eq!(ceilings[..6], [100, 200, 400, 800, 1000, 1000]);

@@ -4,7 +4,10 @@
 /// `pause` act here. Compiled to nothing without the feature.
 pub fn failpoint(name: &'static str) -> Result<(), String> {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!(name, |text: Option<String>| Err(format!("failpoint {name}: {}", text.unwrap_or_default())));
+    fail::fail_point!(name, |text: Option<String>| Err(format!(
+        "failpoint {name}: {}",
+        text.unwrap_or_default()
+    )));
     let _ = name;
     Ok(())
 }

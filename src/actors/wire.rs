@@ -4,13 +4,17 @@
 //! factory and one to the receiver's. A respawned receiver connects itself anew, so the sender needs
 //! no news of it. While the receiver is away a send fails and says so; nothing is buffered here.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::Recipient;
 use actix::dev::SendError;
 use actix::prelude::Message;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 /// One edge of the actor graph, for messages of type `M`. Clones share the edge.
 pub struct Wire<M>
@@ -19,6 +23,7 @@ where
     M::Result: Send,
 {
     receiver: Arc<Mutex<Option<Recipient<M>>>>,
+    replaced: Arc<Notify>,
 }
 
 /// Why a message was not taken, or not answered.
@@ -43,12 +48,13 @@ where
     /// A wire without a receiver.
     #[must_use]
     pub fn new() -> Self {
-        Self { receiver: Arc::new(Mutex::new(None)) }
+        Self { receiver: Arc::new(Mutex::new(None)), replaced: Arc::new(Notify::new()) }
     }
 
-    /// Connects the receiver; replaces an earlier one.
+    /// Connects the receiver; replaces an earlier one, whose answers nobody waits for any more.
     pub fn connect(&self, receiver: Recipient<M>) {
         *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver);
+        self.replaced.notify_waiters();
     }
 
     fn receiver(&self) -> Option<Recipient<M>> {
@@ -73,18 +79,23 @@ where
     /// Sends a message and waits for the answer, at most `within`.
     ///
     /// # Errors
-    /// [`WireError::Disconnected`] if there is no receiver or it dies before it answers,
+    /// [`WireError::Disconnected`] if there is no receiver, or it dies or is replaced before it answers,
     /// [`WireError::NoAnswer`] if it does not answer in time (it may still act on the message).
     pub async fn call(&self, message: M, within: Duration) -> Result<M::Result, WireError>
     where
         M: 'static,
     {
+        let mut replaced = pin!(self.replaced.notified());
+        // Listens from here on, so that no replacement is missed.
+        replaced.as_mut().enable();
         let receiver = self.receiver().ok_or(WireError::Disconnected)?;
-        match actix_rt::time::timeout(within, receiver.send(message)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_closed_or_dropped)) => Err(WireError::Disconnected),
-            Err(_elapsed) => Err(WireError::NoAnswer),
-        }
+        let mut answer = pin!(receiver.send(message));
+        let answer_or_replaced = poll_fn(|waker| match answer.as_mut().poll(waker) {
+            // The receiver's mailbox is closed, or it dropped the message.
+            Poll::Ready(answer) => Poll::Ready(answer.map_err(|_mailbox| WireError::Disconnected)),
+            Poll::Pending => replaced.as_mut().poll(waker).map(|()| Err(WireError::Disconnected)),
+        });
+        actix_rt::time::timeout(within, answer_or_replaced).await.unwrap_or(Err(WireError::NoAnswer))
     }
 }
 
@@ -104,7 +115,6 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
-        Self { receiver: Arc::clone(&self.receiver) }
+        Self { receiver: Arc::clone(&self.receiver), replaced: Arc::clone(&self.replaced) }
     }
 }
-

@@ -46,14 +46,9 @@ impl MachineId {
         if let Some(control) = trimmed.chars().find(|c| c.is_control()) {
             return Err(MachineIdError::ControlCharacter { code: u32::from(control) });
         }
-        let already_normal = trimmed
-            .bytes()
-            .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-        let id: Arc<str> = if already_normal {
-            Arc::from(trimmed)
-        } else {
-            Arc::from(trimmed.to_lowercase())
-        };
+        let already_normal = trimmed.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        let id: Arc<str> =
+            if already_normal { Arc::from(trimmed) } else { Arc::from(trimmed.to_lowercase()) };
         let chars = id.chars().count();
         if chars > MACHINE_ID_CHARS_MAX {
             return Err(MachineIdError::TooLong { chars });
@@ -93,27 +88,15 @@ mod tests {
     #[test]
     fn the_length_is_counted_in_characters_after_lower_casing() {
         assert!(MachineId::parse(&"ß".repeat(100)).is_ok());
-        assert_eq!(
-            MachineId::parse(&"x".repeat(101)),
-            Err(MachineIdError::TooLong { chars: 101 })
-        );
+        assert_eq!(MachineId::parse(&"x".repeat(101)), Err(MachineIdError::TooLong { chars: 101 }));
         // U+0130 lower-cases to two characters.
-        assert_eq!(
-            MachineId::parse(&"\u{130}".repeat(51)),
-            Err(MachineIdError::TooLong { chars: 102 })
-        );
+        assert_eq!(MachineId::parse(&"\u{130}".repeat(51)), Err(MachineIdError::TooLong { chars: 102 }));
     }
 
     #[test]
     fn control_characters_and_emptiness_are_refused() {
         assert_eq!(MachineId::parse(" \t "), Err(MachineIdError::Empty));
-        assert_eq!(
-            MachineId::parse("a\0b"),
-            Err(MachineIdError::ControlCharacter { code: 0 })
-        );
-        assert_eq!(
-            MachineId::parse("a\u{85}b"),
-            Err(MachineIdError::ControlCharacter { code: 0x85 })
-        );
+        assert_eq!(MachineId::parse("a\0b"), Err(MachineIdError::ControlCharacter { code: 0 }));
+        assert_eq!(MachineId::parse("a\u{85}b"), Err(MachineIdError::ControlCharacter { code: 0x85 }));
     }
 }

@@ -117,11 +117,7 @@ pub fn topic_segment(topic: &str, position: i32) -> Option<&str> {
         return None;
     }
     let offset = usize::try_from(position.unsigned_abs()).ok()?.checked_sub(1)?;
-    if position > 0 {
-        segments().nth(offset)
-    } else {
-        segments().rev().nth(offset)
-    }
+    if position > 0 { segments().nth(offset) } else { segments().rev().nth(offset) }
 }
 
 #[cfg(test)]

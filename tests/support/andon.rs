@@ -115,7 +115,11 @@ impl Andon {
         while !self.log().contains(text) {
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
             if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(self.log().contains(text), "andon ended with {status} before {text:?}:\n{}", self.log());
+                assert!(
+                    self.log().contains(text),
+                    "andon ended with {status} before {text:?}:\n{}",
+                    self.log()
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -70,6 +70,7 @@ impl Database {
 /// Rows of telemetry in the database at `url`; 0 while it is not there.
 pub fn rows_stored(url: &str) -> i64 {
     let mut database = Database::open(url);
-    let count = |database: &mut Database| database.try_number("SELECT count(*) AS value FROM machine_telemetry");
+    let count =
+        |database: &mut Database| database.try_number("SELECT count(*) AS value FROM machine_telemetry");
     database.as_mut().and_then(count).unwrap_or(0)
 }

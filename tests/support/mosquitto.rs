@@ -1,6 +1,8 @@
 //! A private Mosquitto on a free port of loopback.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +13,8 @@ use tempfile::TempDir;
 /// How long a broker may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// A broker; killed and removed when dropped. Sessions and retained messages survive [`Mosquitto::restart`].
+/// A broker; killed and removed when dropped. Sessions and retained messages survive [`Mosquitto::stop`]
+/// and [`Mosquitto::restart`], not [`Mosquitto::kill`].
 pub struct Mosquitto {
     directory: TempDir,
     port: u16,
@@ -80,8 +83,7 @@ impl Mosquitto {
         // As root it would become the user mosquitto, who may not write here.
         let config = format!(
             "listener {} 127.0.0.1\nallow_anonymous {anonymous}\nuser root\npersistence true\n\
-             persistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n\
-             max_queued_messages 0\nlog_type all\nconnection_messages true\n{config_extra}\n",
+             persistence_location {}/\nmax_queued_messages 0\n{config_extra}\n",
             self.port,
             home.display()
         );
@@ -100,14 +102,16 @@ impl Mosquitto {
             .stderr(log)
             .spawn()
             .unwrap();
-        let child = self.child.insert(child);
+        self.child = Some(child);
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
-            if child.try_wait().unwrap().is_some() {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+            if ended {
                 self.child = None;
                 return false;
             }
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            // The port alone could be somebody else's broker.
+            if self.log().contains(" running") && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -149,6 +153,13 @@ fn program() -> PathBuf {
     if usual.exists() { usual.to_path_buf() } else { PathBuf::from("mosquitto") }
 }
 
+/// A free port below the range that the system takes for outgoing connections: it stays free while the broker is stopped.
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    loop {
+        let seed = RandomState::new().build_hasher().finish();
+        let port = 20_000 + u16::try_from(seed % 12_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

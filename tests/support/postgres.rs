@@ -41,6 +41,7 @@ pub struct Postgres {
     programs: PathBuf,
     owner: Option<(u32, u32)>,
     port: u16,
+    fsync: bool,
     running: Option<Running>,
 }
 
@@ -57,6 +58,15 @@ impl Postgres {
     /// # Panics
     /// If PostgreSQL is not installed or does not start, with its log.
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// The same with the server's own durability: for measurements.
+    pub fn start_durable() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(fsync: bool) -> Self {
         let programs = find_programs();
         let owner = unprivileged_user();
         let directory = tempfile::Builder::new()
@@ -68,7 +78,7 @@ impl Postgres {
             .expect("a copy of the template cluster");
         give(&directory, owner).expect("to own the directory");
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("a readable directory");
-        let mut server = Self { directory, programs, owner, port: 0, running: None };
+        let mut server = Self { directory, programs, owner, port: 0, fsync, running: None };
         server.launch();
         server
     }
@@ -199,10 +209,11 @@ impl Postgres {
         let mut watcher = Command::new("/bin/sh");
         watcher.args(["-c", WATCHER, "watcher"]).arg(&self.directory).arg(self.programs.join("postgres"));
         watcher.arg("-D").arg(&data).arg("-k").arg(&self.directory).arg("-p").arg(self.port.to_string());
+        let durable = if self.fsync { "on" } else { "off" };
         for setting in [
             "listen_addresses=127.0.0.1",
-            "fsync=off",
-            "full_page_writes=off",
+            &format!("fsync={durable}"),
+            &format!("full_page_writes={durable}"),
             "shared_buffers=32MB",
             "max_connections=40",
             "max_wal_size=512MB",

@@ -28,9 +28,9 @@ pub use self::tracker::{MachineRule, Moment, Sighting, SightingKind, TrackerOpti
 
 use self::outbox::{StatusOutbox, TransitionOutbox};
 use self::tracker::{KnownMachine, Tracker};
+use super::failpoint::failpoint;
 use super::mqtt::{ProveLink, PublishStatuses, TellLink};
 use super::parser::TransitionsPending;
-use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{Mono, mono_now, wall_now};

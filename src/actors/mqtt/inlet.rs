@@ -11,10 +11,10 @@ use fail::fail_point;
 use slog::{Logger, error};
 
 use super::pulse::{Beat, LinkPulse};
-use crate::actors::supervisor::panic_message_of_this_thread;
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Message, Qos};
 use crate::journal::{Journal, JournalError};
+use crate::logging::last_panic_message;
 use crate::metrics::Metrics;
 use crate::shutdown::halt;
 
@@ -37,7 +37,7 @@ impl Inlet {
     pub fn receive(&self, message: &paho_mqtt::Message) -> Result<(), String> {
         let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
             Ok(()) => Ok(()),
-            Err(_) => Err(panic_message_of_this_thread()),
+            Err(_) => Err(last_panic_message()),
         };
         match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
             Ok(Ok(())) => survived,
@@ -48,7 +48,7 @@ impl Inlet {
             }
             Err(_) => {
                 error!(self.logger, "the journal panicked and the message will not be acknowledged: stopping, the broker \
-                    keeps it"; "error" => panic_message_of_this_thread());
+                    keeps it"; "error" => last_panic_message());
                 halt(1)
             }
         }

@@ -132,8 +132,7 @@ impl Link {
             .mqtt_version(version)
             .max_buffered_messages(PUBLISH_BUFFERED_MAX)
             .finalize();
-        let client =
-            paho::AsyncClient::new(create).map_err(|error| LinkError::Create(explain(&error)))?;
+        let client = paho::AsyncClient::new(create).map_err(|error| LinkError::Create(explain(&error)))?;
         Ok(Self { client: ManuallyDrop::new(client), options, v5, may_destroy: Cell::new(true) })
     }
 
@@ -162,7 +161,9 @@ impl Link {
             Err(_elapsed) => Err(LinkError::NoAnswer { what: "connect", within }),
             Ok(Err(error)) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
             Ok(Err(error)) => Err(LinkError::Connect(explain(&error))),
-            Ok(Ok(response)) => Ok(response.connect_response().is_some_and(|connect| connect.session_present)),
+            Ok(Ok(response)) => {
+                Ok(response.connect_response().is_some_and(|connect| connect.session_present))
+            }
         }
     }
 
@@ -220,12 +221,17 @@ impl Link {
         let qos = i32::from(self.granted_at_most(qos).as_u8());
         let token = if self.v5 {
             // Retained messages only for a subscription that is new, not again at each reconnect.
-            let options = paho::SubscribeOptions::with_retain_handling(paho::RetainHandling::SendRetainedOnNew);
+            let options =
+                paho::SubscribeOptions::with_retain_handling(paho::RetainHandling::SendRetainedOnNew);
             self.client.subscribe_with_options(filter.as_str(), qos, options, None)
         } else {
             self.client.subscribe(filter.as_str(), qos)
         };
-        let response = self.answer("subscribe", token).await?.map_err(|error| refused(explain(&error)))?;
+        let response = match self.answer("subscribe", token).await? {
+            Ok(response) => response,
+            Err(paho::Error::ReasonCode(code, _)) => return Err(refused(subscribe_reason(code as i32))),
+            Err(error) => return Err(refused(explain(&error))),
+        };
         match response.subscribe_response() {
             Some(granted) if (0..=2).contains(&granted) => Ok(()),
             Some(code) => Err(refused(subscribe_reason(code))),
@@ -243,10 +249,11 @@ impl Link {
         } else {
             paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
         };
-        let token =
-            self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
+        let token = self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
         match actix_rt::time::timeout(self.options.connect_timeout, token).await {
-            Err(_elapsed) => Err(LinkError::NoAnswer { what: "publish", within: self.options.connect_timeout }),
+            Err(_elapsed) => {
+                Err(LinkError::NoAnswer { what: "publish", within: self.options.connect_timeout })
+            }
             Ok(Err(error)) => Err(LinkError::Publish(explain(&error))),
             Ok(Ok(())) => Ok(()),
         }
@@ -360,7 +367,8 @@ fn explain(error: &paho::Error) -> String {
             "connection refused or reset; is the broker running, is the port right?".to_owned()
         }
         Error::TcpTlsConnectFailure => {
-            "no connection; is the broker running, are host, port and (for TLS) certificates right?".to_owned()
+            "no connection; is the broker running, are host, port and (for TLS) certificates right?"
+                .to_owned()
         }
         Error::ReceivedDisconnect(code) => format!("the broker ended the connection (code {code})"),
         other => other.to_string(),

@@ -116,7 +116,10 @@ enum State {
     Connecting,
     /// Connected, but a filter was refused and is asked for again later.
     Restricted,
-    Up { since: Instant, since_mono: Mono },
+    Up {
+        since: Instant,
+        since_mono: Mono,
+    },
     Stopping,
 }
 
@@ -231,12 +234,7 @@ impl Mqtt {
         Ok(link)
     }
 
-    fn on_connected(
-        &mut self,
-        session_present: bool,
-        refused: Vec<LinkError>,
-        context: &mut Context<Self>,
-    ) {
+    fn on_connected(&mut self, session_present: bool, refused: Vec<LinkError>, context: &mut Context<Self>) {
         if !matches!(self.state, State::Connecting | State::Restricted) {
             return;
         }
@@ -257,8 +255,11 @@ impl Mqtt {
             self.options.subscriptions.iter().any(|(_, qos)| link.granted_at_most(*qos) < *qos)
         };
         if self.link.as_ref().is_some_and(lowered) {
-            warn!(self.logger, "QoS 2 is asked for as QoS 1, which loses nothing: with MQTT 3.1.1 the client library would lose a \
-                QoS 2 message if the process were killed between PUBREC and PUBREL");
+            warn!(
+                self.logger,
+                "QoS 2 is asked for as QoS 1, which loses nothing: with MQTT 3.1.1 the client library would lose a \
+                QoS 2 message if the process were killed between PUBREC and PUBREL"
+            );
         }
         self.last_reason = None;
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
@@ -272,7 +273,9 @@ impl Mqtt {
         let filters = self.options.subscriptions.clone();
         let attempt = async move { subscribe_all(&link, &filters).await };
         context.spawn(
-            attempt.into_actor(self).map(|refused, actor, context| actor.on_connected(true, refused, context)),
+            attempt
+                .into_actor(self)
+                .map(|refused, actor, context| actor.on_connected(true, refused, context)),
         );
     }
 
@@ -449,7 +452,10 @@ impl Mqtt {
             self.backoff.reset();
             self.connect(context);
         } else {
-            warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room");
+            warn!(
+                self.logger,
+                "the journal is full: leaving the broker, which keeps the messages until there is room"
+            );
             self.leave(context);
         }
     }

@@ -33,11 +33,11 @@ use slog::{Logger, debug, error, info, o, warn};
 
 use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
+use super::failpoint::failpoint;
 use super::liveness::{
     Observe, Observed, Recover, Recovered, Sighting, TakeTransitions, TransitionsRecorded,
 };
 use super::mqtt::pulse::{Beat, LinkPulse};
-use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
 use super::writer::{Attach, Attached, CommitBatch, Committed, NotCommitted};
@@ -380,7 +380,10 @@ impl Parser {
         if self.liveness_ready || since.elapsed() < RECOVERY_PATIENCE {
             return;
         }
-        info!(self.logger, "the database is away: watching the machines without their recorded past until it is back");
+        info!(
+            self.logger,
+            "the database is away: watching the machines without their recorded past until it is back"
+        );
         let after = self.journal.positions().committed;
         self.recover(Recover { machines: Vec::new(), after, provisional: true }, context);
     }
@@ -388,7 +391,9 @@ impl Parser {
     fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
         if self.step == Step::WithLiveness {
             // One question at a time; the answer of liveness comes soon.
-            context.run_later(Duration::from_millis(10), |parser, context| parser.on_attached(attached, context));
+            context.run_later(Duration::from_millis(10), |parser, context| {
+                parser.on_attached(attached, context)
+            });
             return;
         }
         let committed = attached.committed_seq;
@@ -412,9 +417,11 @@ impl Parser {
     fn journal_is_behind(&mut self, committed: Seq, context: &mut Context<Self>) {
         let appended = self.journal.positions().appended;
         match self.journal.new_identity() {
-            Ok(journal_id) => warn!(self.logger, "the journal is older than the database's position in it (restored from a copy?): \
+            Ok(journal_id) => {
+                warn!(self.logger, "the journal is older than the database's position in it (restored from a copy?): \
                 going on under a new journal id"; "committed" => committed.0, "appended" => appended.0,
-                "journal_id" => %journal_id),
+                "journal_id" => %journal_id)
+            }
             Err(error) => {
                 error!(self.logger, "the journal cannot take a new id"; "error" => %error);
                 self.lifeline.fail(error);

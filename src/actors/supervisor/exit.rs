@@ -7,7 +7,7 @@ use actix::Recipient;
 use actix::prelude::Message;
 
 use super::Generation;
-use crate::logging::take_panic_message;
+use crate::logging::last_panic_message;
 
 /// Why a child ended; the supervisor decides by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +31,6 @@ impl fmt::Display for ExitReason {
             Self::Hung(silent_for) => write!(f, "hung: no heartbeat for {} ms", silent_for.as_millis()),
         }
     }
-}
-
-/// What the last panic of this thread said, and where.
-#[must_use]
-pub fn panic_message_of_this_thread() -> String {
-    take_panic_message(std::thread::current().id()).unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 /// Fact for the supervisor: a child's lifeline was cut.
@@ -87,7 +81,7 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() {
-            ExitReason::Panicked(panic_message_of_this_thread())
+            ExitReason::Panicked(last_panic_message())
         } else {
             let unexplained = || ExitReason::Failed("stopped without a reason".to_owned());
             self.reason.take().unwrap_or_else(unexplained)

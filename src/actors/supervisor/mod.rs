@@ -29,7 +29,7 @@ use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
 pub use child::{ChildSeat, ChildSpec, Generation, Heartbeat, RunningChild, StopChild};
-pub use exit::{ChildExited, ExitReason, Lifeline, panic_message_of_this_thread};
+pub use exit::{ChildExited, ExitReason, Lifeline};
 pub use intensity::RestartIntensity;
 pub use strategy::{Strategy, affected};
 
@@ -67,9 +67,16 @@ enum Phase {
     Waiting,
     /// `beats_unanswered` counts our own beats, not time: after the whole process was suspended (or the machine
     /// asleep) nobody is hung.
-    Running { child: RunningChild, since: Instant, beats_unanswered: u32 },
+    Running {
+        child: RunningChild,
+        since: Instant,
+        beats_unanswered: u32,
+    },
     /// Asked to stop; abandoned at `deadline`.
-    Stopping { child: RunningChild, deadline: Instant },
+    Stopping {
+        child: RunningChild,
+        deadline: Instant,
+    },
     Stopped,
 }
 
@@ -278,7 +285,9 @@ impl Supervisor {
                             }
                         }));
                     }
-                    let Phase::Running { beats_unanswered, .. } = &self.children[index].phase else { continue };
+                    let Phase::Running { beats_unanswered, .. } = &self.children[index].phase else {
+                        continue;
+                    };
                     let silent_for = interval * (*beats_unanswered - 1);
                     (silent_for > self.options.hang_after).then_some(silent_for)
                 }

@@ -90,7 +90,12 @@ impl ProbePlan {
         Self { name, strategy, fault: None, faulty_generations: 0 }
     }
 
-    fn faulty(name: &'static str, strategy: Strategy, fault: (Fault, Place), faulty_generations: u64) -> Self {
+    fn faulty(
+        name: &'static str,
+        strategy: Strategy,
+        fault: (Fault, Place),
+        faulty_generations: u64,
+    ) -> Self {
         Self { name, strategy, fault: Some(fault), faulty_generations }
     }
 }
@@ -201,7 +206,7 @@ fn expected_words(fault: Fault) -> &'static str {
 }
 
 fn a_fault_while_running_restarts_the_child(fault: Fault, place: Place) {
-    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    crate::logging::remember_panics();
     let plan = ProbePlan::faulty("probe", Strategy::OneForOne, (fault, place), 2);
     let other = ProbePlan::sound("other", Strategy::OneForOne);
     let running = Running::new(&[plan, other], 5);
@@ -244,7 +249,7 @@ fn a_hang_in_a_handler_restarts_the_child() {
 }
 
 fn a_fault_while_stopping_does_not_keep_the_process(fault: Fault) {
-    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    crate::logging::remember_panics();
     let plans = [
         ProbePlan::sound("downstream", Strategy::OneForOne),
         ProbePlan::faulty("probe", Strategy::OneForOne, (fault, Place::Stop), 9),
@@ -274,7 +279,7 @@ fn a_hang_while_stopping_does_not_keep_the_process() {
 #[test]
 fn rest_for_one_restarts_the_later_children_of_the_group() {
     for fault in [Fault::Panic, Fault::Error, Fault::Hang] {
-        crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+        crate::logging::remember_panics();
         let group = Strategy::RestForOne { group: 1 };
         let plans = [
             ProbePlan::faulty("writer", group, (fault, Place::Handle), 1),
@@ -293,7 +298,7 @@ fn rest_for_one_restarts_the_later_children_of_the_group() {
 
 #[test]
 fn a_later_child_of_the_group_does_not_restart_the_earlier_one() {
-    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    crate::logging::remember_panics();
     let group = Strategy::RestForOne { group: 1 };
     let plans = [
         ProbePlan::sound("writer", group),
@@ -307,7 +312,7 @@ fn a_later_child_of_the_group_does_not_restart_the_earlier_one() {
 
 #[test]
 fn a_child_that_hangs_when_its_group_restarts_is_replaced() {
-    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    crate::logging::remember_panics();
     let group = Strategy::RestForOne { group: 1 };
     let plans = [
         ProbePlan::faulty("writer", group, (Fault::Panic, Place::Handle), 1),
@@ -321,10 +326,10 @@ fn a_child_that_hangs_when_its_group_restarts_is_replaced() {
 
 #[test]
 fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
-    crate::logging::install_panic_hook(Logger::root(slog::Discard, o!()));
+    crate::logging::remember_panics();
     for fault in [Fault::Panic, Fault::Error, Fault::Hang] {
         let healing = ProbePlan::faulty("probe", Strategy::OneForOne, (fault, Place::Handle), 3);
-        let running = Running::new(&[healing.clone()], 3);
+        let running = Running::new(std::slice::from_ref(&healing), 3);
         running.wait_for("probe", 4);
         assert_eq!(running.shut_down(), 0);
 

@@ -28,7 +28,7 @@ use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::wall_now;
 use crate::domain::{JournalId, Seq, Timestamp};
-use crate::error_text::causes;
+use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::store::{Batch, CommitOutcome, ErrorClass, MachineRow, StoreOptions};
 
@@ -180,7 +180,9 @@ impl Writer {
                     writer.on_success();
                     Ok(value)
                 }
-                Ok(Err(JobError::Store(error))) if error.class() == ErrorClass::StalePosition => Err(Failure::Stale),
+                Ok(Err(JobError::Store(error))) if error.class() == ErrorClass::StalePosition => {
+                    Err(Failure::Stale)
+                }
                 Ok(Err(error)) => {
                     if matches!(error, JobError::ThreadEnded) {
                         writer.worker = None;
@@ -237,7 +239,8 @@ impl Writer {
             Ok(knowledge) => {
                 writer.report_opened(&knowledge);
                 let Knowledge { checkpoint, machines, .. } = knowledge;
-                let _parser_gone = reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
+                let _parser_gone =
+                    reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));

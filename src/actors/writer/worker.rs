@@ -13,7 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
 use crate::domain::{JournalId, Timestamp};
-use crate::store::{Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts, StoreOptions};
+use crate::store::{
+    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts,
+    StoreOptions,
+};
 
 /// What the database knows of a journal and of the machines, read at one moment.
 pub struct Knowledge {
