@@ -462,6 +462,8 @@ fn link_options(settings: &Settings, availability_topic: Option<String>) -> Link
     let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
     LinkOptions {
         uri: format!("{scheme}://{host}:{}", mqtt.port),
+        host: mqtt.host.clone(),
+        port: mqtt.port,
         client_id: mqtt.client_id.clone(),
         username: mqtt.username.clone(),
         password: mqtt.password.as_ref().map(|secret| secret.expose().to_owned()),

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use slog::{Logger, debug, o, warn};
+use slog::{Logger, debug, info, o, warn};
 
 pub use self::tracker::{MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
@@ -42,6 +42,8 @@ use crate::store::MachineRow;
 const TICK: Duration = Duration::from_millis(200);
 /// Status messages handed to the mqtt actor at once.
 const PUBLISH_MAX: usize = 500;
+/// More transitions at once than this are one line in the log.
+const LOGGED_SINGLY_MAX: usize = 20;
 /// Longest wait for these to be acknowledged.
 const PUBLISH_ANSWER_MAX: Duration = Duration::from_secs(60);
 
@@ -163,6 +165,7 @@ pub struct Liveness {
     link_up_since: Option<Moment>,
     /// Links that ended, with the newest record of each, as long as records of before may still come.
     ended_links: VecDeque<(Seq, Mono)>,
+    newest_received: Option<Mono>,
     proven_until: Mono,
     transitions: TransitionOutbox,
     statuses: StatusOutbox,
@@ -191,6 +194,7 @@ impl Liveness {
             provisional: false,
             link_up_since: None,
             ended_links: VecDeque::new(),
+            newest_received: None,
             proven_until: Mono::default(),
             transitions: TransitionOutbox::default(),
             statuses: StatusOutbox::default(),
@@ -225,10 +229,16 @@ impl Liveness {
     fn observe(&mut self, observe: &Observe) -> Observed {
         let now = mono_now();
         let mut transitions = Vec::new();
-        for sighting in &observe.sightings {
-            let received = self.received_at(sighting.seq, now);
+        let mut sightings = &observe.sightings[..];
+        while let Some(first) = sightings.first() {
+            let received = self.received_at(first.seq, now);
+            let same = sightings.partition_point(|sighting| self.received_at(sighting.seq, now) == received);
             let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
-            transitions.extend(tracker.observe(sighting, received));
+            // News of a link's end may come after records were taken for later than it; evidence never goes back.
+            self.newest_received = self.newest_received.max(received);
+            let received = received.and(self.newest_received);
+            tracker.observe_all(&sightings[..same], received, &mut transitions);
+            sightings = &sightings[same..];
         }
         let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
         tracker.looked_at(observe.upto);
@@ -253,9 +263,16 @@ impl Liveness {
     }
 
     fn on_transitions(&mut self, transitions: Vec<Transition>) {
+        if transitions.len() > LOGGED_SINGLY_MAX {
+            info!(self.logger, "many machines changed their status"; "machines" => transitions.len());
+        }
+        let singly = transitions.len() <= LOGGED_SINGLY_MAX;
         for transition in transitions {
-            debug!(self.logger, "machine status changed"; "machine_id" => transition.machine_id.as_str(),
-                "status" => transition.status.as_str(), "reason" => transition.reason.as_str());
+            if singly {
+                info!(self.logger, "machine changed its status"; "machine_id" => transition.machine_id.as_str(),
+                    "status" => transition.status.as_str(), "reason" => transition.reason.as_str(),
+                    "since" => %transition.occurred_at);
+            }
             self.statuses.push(transition.machine_id.clone());
             if !self.provisional {
                 self.transitions.push(transition);

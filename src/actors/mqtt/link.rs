@@ -8,6 +8,7 @@ use std::time::Duration;
 use paho_mqtt as paho;
 use thiserror::Error;
 
+use super::tls_diagnosis::handshake_failure;
 use crate::domain::{Qos, TopicFilter};
 
 /// MQTT protocol to speak.
@@ -43,6 +44,10 @@ pub struct TlsOptions {
 pub struct LinkOptions {
     /// `tcp://host:port`, `ssl://…`, `ws://…` or `wss://…`.
     pub uri: String,
+    /// Its host, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
     /// Names the persistent session; must be stable and unique at the broker.
     pub client_id: String,
     /// User name, if the broker wants one.
@@ -160,11 +165,28 @@ impl Link {
         match answer {
             Err(_elapsed) => Err(LinkError::NoAnswer { what: "connect", within }),
             Ok(Err(error)) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
-            Ok(Err(error)) => Err(LinkError::Connect(explain(&error))),
+            Ok(Err(error)) => Err(LinkError::Connect(self.reason_of(&error).await)),
             Ok(Ok(response)) => {
                 Ok(response.connect_response().is_some_and(|connect| connect.session_present))
             }
         }
+    }
+
+    /// For TLS the library knows no reason; we look ourselves, on a thread that may block.
+    async fn reason_of(&self, error: &paho::Error) -> String {
+        let plain = explain(error);
+        let Some(tls) = self.options.tls.clone() else { return plain };
+        let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
+        if refused_by_mqtt {
+            return plain;
+        }
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let (host, port) = (self.options.host.clone(), self.options.port);
+        let within = self.options.connect_timeout;
+        std::thread::spawn(move || {
+            let _nobody_waits = reply.send(handshake_failure(&host, port, &tls, within));
+        });
+        answer.await.ok().flatten().unwrap_or(plain)
     }
 
     fn connect_options(&self) -> Result<paho::ConnectOptions, LinkError> {

@@ -18,6 +18,7 @@
 pub mod inlet;
 pub mod link;
 pub mod pulse;
+mod tls_diagnosis;
 
 use std::rc::Rc;
 use std::sync::Arc;
