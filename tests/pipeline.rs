@@ -181,3 +181,71 @@ fn a_poison_row_is_isolated_and_the_rest_is_stored() {
     wait_until("the poison row", || database.number(rejected) == 1);
     assert!(andon.stop().success());
 }
+
+#[test]
+fn a_frozen_database_is_abandoned_and_nothing_is_stored_twice() {
+    let broker = Mosquitto::start("");
+    let postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port())
+        .set(&format!("store.url={url}"))
+        .set("store.connect_timeout=2s")
+        .set("store.statement_timeout=1s");
+    let mut andon = site.run();
+    andon.wait_for_log("database open");
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..100, 1);
+    postgres.freeze();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 100..400, 1);
+    andon.wait_for_log("no answer from the database within");
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 400..500, 1);
+    postgres.thaw();
+    wait_until("the rows", || rows_stored(&url) == 500);
+    andon.wait_for_log("the database works again");
+    let mut database = Database::open(&url).unwrap();
+    assert_eq!(database.number("SELECT messages AS value FROM ingest_checkpoint"), 500);
+    assert_eq!(database.number("SELECT stored AS value FROM ingest_checkpoint"), 500);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_stop_while_the_database_is_away_is_clean_and_in_time() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    let mut andon = site.run();
+    andon.wait_for_log("database open");
+    andon.wait_until_connected();
+    postgres.stop();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..500, 1);
+    andon.wait_for_log("the database does not take the data");
+    assert!(andon.stop().success());
+    postgres.restart();
+    let andon = site.run();
+    wait_until("what waited in the journal", || rows_stored(&url) == 500);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn an_oversized_or_hopeless_payload_stalls_nothing() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port())
+        .set("mqtt.max_payload=1KiB")
+        .set("mqtt.subscriptions=factory/machine/+/telemetry,short/+");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    single.publish("factory/machine/m/telemetry", &vec![b'7'; 200_000], 1);
+    single.publish("factory/machine/m/telemetry", b"", 1);
+    single.publish("short/topic", b"{}", 1);
+    single.publish("factory/machine/m/telemetry", "[".repeat(1000).as_bytes(), 1);
+    single.publish("factory/machine/m/telemetry", br#"{"temperature":1}"#, 1);
+    wait_until("the good one", || rows_stored(&url) == 1);
+    let mut database = Database::open(&url).unwrap();
+    let reasons = database.words("SELECT reason AS value FROM rejected_message ORDER BY seq");
+    let expected = ["too_large", "invalid_json", "missing_machine_id", "invalid_json"];
+    assert_eq!(reasons, expected.map(|word| Some(word.to_owned())));
+    assert!(andon.stop().success());
+}
