@@ -3,7 +3,7 @@
 //! Opens the journal, makes the wires, describes the children to the supervisor (downstream first), and runs the
 //! system until a signal or the supervisor ends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -43,8 +43,11 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
-    let listener =
-        Arc::new(JournalNews { wires: wires.clone(), logger: logger.new(o!("component" => "journal")) });
+    let listener = Arc::new(JournalNews {
+        wires: wires.clone(),
+        logger: logger.new(o!("component" => "journal")),
+        last_upkeep_failure: Mutex::default(),
+    });
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
         Ok(opened) => opened,
         Err(error) => {
@@ -119,6 +122,7 @@ struct EdgesToWriter {
 struct JournalNews {
     wires: Wires,
     logger: Logger,
+    last_upkeep_failure: Mutex<String>,
 }
 
 impl JournalListener for JournalNews {
@@ -128,10 +132,16 @@ impl JournalListener for JournalNews {
     }
 
     fn space(&self, space: Space) {
-        let room = matches!(space, Space::Free);
-        if self.wires.space.try_send(SpaceChanged { room }).is_err() {
-            // The mqtt actor is restarting; it is told at its start.
-            warn!(self.logger, "the journal's space changed while no mqtt actor was there"; "room" => room);
+        // An actor that is restarting, or has a full mailbox, looks for itself every second.
+        let _looked_for = self.wires.space.try_send(SpaceChanged(space));
+    }
+
+    fn upkeep_failed(&self, error: &JournalError) {
+        let text = causes(error);
+        let mut last = self.last_upkeep_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != text {
+            warn!(self.logger, "the journal cannot tidy up its files, trying again"; "error" => &text);
+            *last = text;
         }
     }
 
@@ -195,9 +205,13 @@ impl Plan {
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
                 topic_prefix: topic_prefix.clone(),
-                received_before: journal.positions().appended,
             },
-            parser: ParserOptions { batch_rows_max: settings.store.batch_max, sight },
+            parser: ParserOptions {
+                batch_rows_max: settings.store.batch_max,
+                sight,
+                appended_at_open: journal.positions().appended,
+                position_checked: Arc::default(),
+            },
             mqtt: MqttOptions {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
                 subscriptions: subscriptions(settings),
@@ -283,7 +297,7 @@ impl Plan {
         let (metrics, logger) = (Arc::clone(&self.metrics), self.logger.clone());
         let (own, grew) = (self.parser_wires(), self.wires.journal_grew.clone());
         let pending = self.wires.transitions_pending.clone();
-        spec("parser", STORAGE_GROUP, 4_000, move |seat| {
+        spec("parser", STORAGE_GROUP, 3_500, move |seat| {
             let (options, own, journal) = (options.clone(), own.clone(), journal.clone());
             let (pulse, metrics, logger) = (Arc::clone(&pulse), Arc::clone(&metrics), logger.clone());
             let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
@@ -312,7 +326,7 @@ impl Plan {
             MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
-        spec("mqtt", Strategy::OneForOne, 3_000, move |seat| {
+        spec("mqtt", Strategy::OneForOne, 3_500, move |seat| {
             let (options, own) = (options.clone(), own.clone());
             let (inlet, logger) = (Arc::clone(&inlet), logger.clone());
             let (child, address) = seat.spawn(MAILBOX_CAPACITY, {

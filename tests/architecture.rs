@@ -20,7 +20,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/wire", &[]),
     ("actors/backoff", &[]),
     ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
-    ("actors/parser", &["actors", "clock", "journal", "payload", "store", "metrics"]),
+    ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "store"]),
     ("actors/liveness", &["actors", "clock", "store", "metrics"]),
 ];

@@ -20,7 +20,7 @@ fn events(url: &str, machine: &str) -> Vec<String> {
         "SELECT status || ' ' || coalesce(previous_status, '-') || ' ' || reason AS value \
          FROM machine_event WHERE machine_id = '{machine}' ORDER BY occurred_at"
     );
-    let words = Database::open(url).map(|mut database| database.words(&sql)).unwrap_or_default();
+    let words = Database::open(url).and_then(|mut database| database.try_words(&sql)).unwrap_or_default();
     words.into_iter().flatten().collect()
 }
 

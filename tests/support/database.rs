@@ -49,13 +49,17 @@ impl Database {
         self.try_number(sql).unwrap_or_else(|| panic!("no number from {sql}"))
     }
 
-    /// The texts of `SELECT … AS value`.
-    pub fn words(&mut self, sql: &str) -> Vec<Option<String>> {
+    /// The texts of `SELECT … AS value`; `None` if the query fails (a table is not there yet).
+    pub fn try_words(&mut self, sql: &str) -> Option<Vec<Option<String>>> {
         let rows: QueryResult<Vec<Word>> = match self {
             Self::Sqlite(connection) => sql_query(sql).load(connection),
             Self::Postgres(connection) => sql_query(sql).load(connection),
         };
-        rows.unwrap_or_else(|error| panic!("{sql}: {error}")).into_iter().map(|word| word.value).collect()
+        rows.ok().map(|words| words.into_iter().map(|word| word.value).collect())
+    }
+
+    pub fn words(&mut self, sql: &str) -> Vec<Option<String>> {
+        self.try_words(sql).unwrap_or_else(|| panic!("no texts from {sql}"))
     }
 
     pub fn execute(&mut self, sql: &str) {

@@ -1,4 +1,4 @@
--- The contract of DESIGN section 4. The same tables and columns as on PostgreSQL.
+-- The tables of Andon: the same names and columns as on PostgreSQL; other tools rely on them.
 -- Instants are text 'YYYY-MM-DD HH:MM:SS.ffffff+00:00', always UTC: they sort as text.
 
 CREATE TABLE machine_telemetry (

@@ -31,7 +31,7 @@ use self::tracker::{KnownMachine, Tracker};
 use super::failpoint::failpoint;
 use super::mqtt::{ProveLink, PublishStatuses, TellLink};
 use super::parser::TransitionsPending;
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{Mono, mono_now, wall_now};
 use crate::domain::{Seq, Transition};
@@ -55,6 +55,8 @@ pub struct Recover {
     pub machines: Vec<MachineRow>,
     /// The committed position.
     pub after: Seq,
+    /// Records up to here were received before now: how long ago is not known, they may be from before a link outage.
+    pub received_before: Seq,
     /// The database is away and the past unknown: watch and publish, record nothing.
     pub provisional: bool,
 }
@@ -96,6 +98,8 @@ pub enum Observed {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "TakenTransitions")]
 pub struct TakeTransitions {
+    /// Only those that records up to here caused, or that came after them.
+    pub upto: Seq,
     /// At most so many.
     pub count_max: usize,
 }
@@ -107,6 +111,8 @@ pub struct TakenTransitions {
     pub transitions: Vec<Transition>,
     /// For [`TransitionsRecorded`]; 0 if there are none.
     pub upto: u64,
+    /// There are more than could be taken at once.
+    pub more: bool,
 }
 
 /// Fact: transitions are in the database.
@@ -127,6 +133,8 @@ pub struct LinkChanged {
     pub at: Moment,
     /// The newest record in the journal at that moment.
     pub appended: Seq,
+    /// The incarnation of the mqtt actor: an abandoned one that wakes up has no say any more.
+    pub generation: Generation,
 }
 
 /// What the actor needs beside its lifeline.
@@ -136,8 +144,6 @@ pub struct LivenessOptions {
     pub tracker: TrackerOptions,
     /// `<publish_prefix>/<site>`; `None`: publish nothing.
     pub topic_prefix: Option<String>,
-    /// Records up to here were received before this process began.
-    pub received_before: Seq,
 }
 
 /// The actor's way to the others.
@@ -162,6 +168,10 @@ pub struct Liveness {
     logger: Logger,
     tracker: Option<Tracker>,
     provisional: bool,
+    /// See [`Recover`].
+    received_before: Seq,
+    /// Of the mqtt actor's news.
+    link_generation: Generation,
     link_up_since: Option<Moment>,
     /// Links that ended, with the newest record of each, as long as records of before may still come.
     ended_links: VecDeque<(Seq, Mono)>,
@@ -192,6 +202,8 @@ impl Liveness {
             logger: logger.new(o!("component" => "liveness")),
             tracker: None,
             provisional: false,
+            received_before: Seq::ZERO,
+            link_generation: 0,
             link_up_since: None,
             ended_links: VecDeque::new(),
             newest_received: None,
@@ -205,10 +217,16 @@ impl Liveness {
     }
 
     fn recover(&mut self, recover: Recover) -> Recovered {
-        let begin_again = self.tracker.is_none() || self.provisional;
+        let begin_again = self.tracker.is_none() || (self.provisional && !recover.provisional);
         if begin_again {
             let known = recover.machines.into_iter().filter_map(known_machine).collect();
-            let mut tracker = Tracker::new(self.options.tracker.clone(), known, recover.after);
+            let mut options = self.options.tracker.clone();
+            if recover.provisional {
+                // Whether a machine was ever seen, only the database knows.
+                options.machines.values_mut().for_each(|rule| rule.expected = false);
+            }
+            let mut tracker = Tracker::new(options, known, recover.after);
+            self.received_before = recover.received_before;
             if self.link_up_since.is_some() {
                 // Sight begins when the past is known, not when the link came up.
                 tracker.link_up(moment_now());
@@ -221,6 +239,7 @@ impl Liveness {
             debug!(self.logger, "recovered"; "provisional" => recover.provisional, "after" => recover.after.0);
             self.tracker = Some(tracker);
             self.transitions = TransitionOutbox::default();
+            self.given_up_told = 0;
         }
         let observed_upto = self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto);
         Recovered { observed_upto, transitions_pending: self.transitions.len() }
@@ -255,7 +274,7 @@ impl Liveness {
 
     /// An instant at which, or after which, a record was received, but not after its link ended.
     fn received_at(&self, seq: Seq, now: Mono) -> Option<Mono> {
-        if seq <= self.options.received_before {
+        if seq <= self.received_before {
             return None;
         }
         let link_of_it = self.ended_links.iter().find(|(newest, _)| seq <= *newest);
@@ -368,6 +387,11 @@ impl Actor for Liveness {
         }
         // If the mqtt actor is away it tells by itself when it is back.
         let _told_later = self.wires.link.try_send(TellLink);
+        for gauge in
+            [&self.metrics.machines_online, &self.metrics.machines_offline, &self.metrics.machines_unknown]
+        {
+            gauge.set(0);
+        }
         context.run_interval(TICK, Self::tick);
     }
 }
@@ -399,8 +423,9 @@ impl Handler<TakeTransitions> for Liveness {
     type Result = TakenTransitions;
 
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
-        let (transitions, upto) = self.transitions.oldest(take.count_max);
-        TakenTransitions { transitions, upto }
+        let (transitions, upto) = self.transitions.oldest(take.upto, take.count_max);
+        let more = self.transitions.has_after(upto, take.upto);
+        TakenTransitions { transitions, upto, more }
     }
 }
 
@@ -416,6 +441,10 @@ impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
+        if changed.generation < self.link_generation {
+            return;
+        }
+        self.link_generation = changed.generation;
         if let Some(tracker) = &mut self.tracker {
             if changed.up {
                 tracker.link_up(changed.at);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::domain::{MachineId, Transition};
+use crate::domain::{MachineId, Seq, Transition};
 
 /// Transitions kept while the database is away; beyond it the oldest are given up (and counted).
 pub const TRANSITIONS_MAX: usize = 200_000;
@@ -26,13 +26,21 @@ impl TransitionOutbox {
         self.pending.push_back((self.newest_order, transition));
     }
 
-    /// The oldest `count_max` transitions, and the order of the last of them (0 if there are none). They stay until
-    /// [`Self::recorded`].
+    /// The oldest transitions of records up to `seq_max`, at most `count_max`, and the order of the last of them (0 if
+    /// there are none). They stay until [`Self::recorded`].
     #[must_use]
-    pub fn oldest(&self, count_max: usize) -> (Vec<Transition>, u64) {
-        let taken = self.pending.iter().take(count_max);
-        let upto = taken.clone().next_back().map_or(0, |(order, _)| *order);
-        (taken.map(|(_, transition)| transition.clone()).collect(), upto)
+    pub fn oldest(&self, seq_max: Seq, count_max: usize) -> (Vec<Transition>, u64) {
+        let eligible = self.pending.iter().take_while(|(_, transition)| transition.seq <= seq_max);
+        let taken: Vec<_> = eligible.take(count_max).cloned().collect();
+        let upto = taken.last().map_or(0, |(order, _)| *order);
+        (taken.into_iter().map(|(_, transition)| transition).collect(), upto)
+    }
+
+    /// Whether there are transitions of records up to `seq_max` past the one of order `upto`.
+    #[must_use]
+    pub fn has_after(&self, upto: u64, seq_max: Seq) -> bool {
+        let first_after = self.pending.iter().find(|(order, _)| *order > upto);
+        first_after.is_some_and(|(_, transition)| transition.seq <= seq_max)
     }
 
     /// Everything up to `upto` is in the database.
@@ -98,13 +106,17 @@ impl StatusOutbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MachineStatus, Seq, Timestamp, TransitionReason};
+    use crate::domain::{MachineStatus, Timestamp, TransitionReason};
 
     fn machine(name: &str) -> MachineId {
         MachineId::parse(name).expect("a valid id")
     }
 
     fn transition(name: &str) -> Transition {
+        transition_at(name, 1)
+    }
+
+    fn transition_at(name: &str, seq: u64) -> Transition {
         Transition {
             machine_id: machine(name),
             status: MachineStatus::Online,
@@ -112,7 +124,7 @@ mod tests {
             reason: TransitionReason::FirstSeen,
             occurred_at: Timestamp::from_micros(1),
             last_seen_at: None,
-            seq: Seq(1),
+            seq: Seq(seq),
         }
     }
 
@@ -122,12 +134,24 @@ mod tests {
         for name in ["a", "b", "c"] {
             outbox.push(transition(name));
         }
-        let (taken, upto) = outbox.oldest(2);
+        let (taken, upto) = outbox.oldest(Seq(1), 2);
+        assert!(outbox.has_after(upto, Seq(1)));
         assert_eq!(taken.len(), 2);
         assert_eq!(outbox.len(), 3, "taking is not recording");
         outbox.recorded(upto);
-        assert_eq!(outbox.oldest(9).0, [transition("c")]);
-        assert_eq!(TransitionOutbox::default().oldest(9), (Vec::new(), 0));
+        assert_eq!(outbox.oldest(Seq(1), 9).0, [transition("c")]);
+        assert_eq!(TransitionOutbox::default().oldest(Seq(1), 9), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_transition_waits_for_the_position_of_its_record() {
+        let mut outbox = TransitionOutbox::default();
+        outbox.push(transition_at("a", 5));
+        outbox.push(transition_at("b", 9));
+        let (taken, upto) = outbox.oldest(Seq(5), 9);
+        assert_eq!(taken, [transition_at("a", 5)]);
+        assert!(!outbox.has_after(upto, Seq(8)) && outbox.has_after(upto, Seq(9)));
+        assert_eq!(outbox.oldest(Seq(4), 9), (Vec::new(), 0));
     }
 
     #[test]

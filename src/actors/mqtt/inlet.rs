@@ -14,7 +14,7 @@ use super::pulse::{Beat, LinkPulse};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Message, Qos};
 use crate::journal::{Journal, JournalError};
-use crate::logging::last_panic_message;
+use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
 use crate::shutdown::halt;
 
@@ -41,9 +41,13 @@ impl Inlet {
         };
         match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
             Ok(Ok(())) => survived,
+            // We are ending in order; a client that connected late must neither acknowledge nor disturb that.
+            Ok(Err(JournalError::Closed)) => loop {
+                std::thread::park();
+            },
             Ok(Err(error)) => {
                 error!(self.logger, "a message could not be journaled and will not be acknowledged: stopping, the broker \
-                    keeps it; free the disk or repair it, then start again"; "error" => %error);
+                    keeps it; mend what is named here, then start again"; "error" => causes(&error));
                 halt(1)
             }
             Err(_) => {

@@ -22,8 +22,8 @@ pub enum ProtocolChoice {
     V311,
 }
 
-/// TLS towards the broker.
-#[derive(Debug, Clone)]
+/// TLS towards the broker. Not `Debug`: it holds a passphrase.
+#[derive(Clone)]
 pub struct TlsOptions {
     /// Certificates of the accepted authorities; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
@@ -99,6 +99,15 @@ pub enum LinkError {
         /// The time allowed.
         within: Duration,
     },
+}
+
+/// What the broker answered to a message of ours; either proves that it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// It took it.
+    Accepted,
+    /// It refused it, with this reason.
+    Refused(String),
 }
 
 /// A paho client for one protocol version; connects and reconnects under the same session.
@@ -186,7 +195,8 @@ impl Link {
         std::thread::spawn(move || {
             let _nobody_waits = reply.send(handshake_failure(&host, port, &tls, within));
         });
-        answer.await.ok().flatten().unwrap_or(plain)
+        let answer = actix_rt::time::timeout(within * 3, answer).await;
+        answer.ok().and_then(Result::ok).flatten().unwrap_or(plain)
     }
 
     fn connect_options(&self) -> Result<paho::ConnectOptions, LinkError> {
@@ -234,11 +244,11 @@ impl Link {
         if self.v5 { qos } else { qos.min(Qos::AtLeastOnce) }
     }
 
-    /// Subscribes to one filter and checks what the broker granted.
+    /// Subscribes to one filter and returns the QoS the broker granted, which may be lower.
     ///
     /// # Errors
     /// [`LinkError::Subscribe`] with the broker's reason if it refused.
-    pub async fn subscribe(&self, filter: &TopicFilter, qos: Qos) -> Result<(), LinkError> {
+    pub async fn subscribe(&self, filter: &TopicFilter, qos: Qos) -> Result<Qos, LinkError> {
         let refused = |reason: String| LinkError::Subscribe { filter: filter.clone(), reason };
         let qos = i32::from(self.granted_at_most(qos).as_u8());
         let token = if self.v5 {
@@ -254,18 +264,24 @@ impl Link {
             Err(paho::Error::ReasonCode(code, _)) => return Err(refused(subscribe_reason(code as i32))),
             Err(error) => return Err(refused(explain(&error))),
         };
-        match response.subscribe_response() {
-            Some(granted) if (0..=2).contains(&granted) => Ok(()),
-            Some(code) => Err(refused(subscribe_reason(code))),
-            None => Err(refused("the broker's answer cannot be read".to_owned())),
+        let code = response.subscribe_response();
+        match (code, code.and_then(|code| u8::try_from(code).ok()).and_then(Qos::from_u8)) {
+            (_, Some(granted)) => Ok(granted),
+            (Some(code), None) => Err(refused(subscribe_reason(code))),
+            (None, None) => Err(refused("the broker's answer cannot be read".to_owned())),
         }
     }
 
-    /// Publishes with QoS 1 and waits until the broker has acknowledged it.
+    /// Publishes with QoS 1 and waits for the broker's answer.
     ///
     /// # Errors
-    /// [`LinkError::Publish`] or [`LinkError::NoAnswer`].
-    pub async fn publish(&self, topic: &str, payload: Vec<u8>, retained: bool) -> Result<(), LinkError> {
+    /// [`LinkError::Publish`] or [`LinkError::NoAnswer`] if there is none.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        retained: bool,
+    ) -> Result<Published, LinkError> {
         let message = if retained {
             paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
         } else {
@@ -276,8 +292,9 @@ impl Link {
             Err(_elapsed) => {
                 Err(LinkError::NoAnswer { what: "publish", within: self.options.connect_timeout })
             }
+            Ok(Err(paho::Error::ReasonCode(code, _))) => Ok(Published::Refused(code.to_string())),
             Ok(Err(error)) => Err(LinkError::Publish(explain(&error))),
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(Published::Accepted),
         }
     }
 

@@ -20,6 +20,7 @@ pub mod link;
 pub mod pulse;
 mod tls_diagnosis;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
 use self::inlet::Inlet;
-use self::link::{Link, LinkError, LinkOptions, ProtocolChoice};
+use self::link::{Link, LinkError, LinkOptions, ProtocolChoice, Published};
 use self::pulse::{Beat, LinkPulse};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
@@ -63,13 +64,10 @@ pub struct MqttWires {
     pub parser: Wire<JournalGrew>,
 }
 
-/// Fact from the journal: there is room again, or there is none.
+/// Fact from the journal: there is room again, or there is none and Andon may not be connected.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct SpaceChanged {
-    /// Whether Andon may be connected.
-    pub room: bool,
-}
+pub struct SpaceChanged(pub Space);
 
 /// Fact from paho's callbacks: the link is gone.
 #[derive(Debug, Clone, Message)]
@@ -95,8 +93,8 @@ pub struct StatusMessage {
     pub payload: Vec<u8>,
 }
 
-/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has acknowledged,
-/// counted from the first; fewer than all if the link is down.
+/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
+/// an answer), counted from the first; fewer than all if the link is down.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
 pub struct PublishStatuses(pub Vec<StatusMessage>);
@@ -110,6 +108,9 @@ pub struct ProveLink;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct TellLink;
+
+/// How late the library may look at its keep-alive.
+const KEEP_ALIVE_SLACK: Duration = Duration::from_secs(5);
 
 enum State {
     /// Waits for a retry, or for room in the journal.
@@ -136,10 +137,17 @@ pub struct Mqtt {
     link: Option<Rc<Link>>,
     v5: bool,
     state: State,
+    /// Numbers the attempts to connect; an answer to another than the newest is stale.
+    attempt: u64,
+    /// An attempt has not been answered yet. The library answers each, and must not be asked twice at a time.
+    attempt_pending: bool,
+    /// The broker had a session of ours in this run.
+    had_session: bool,
     room: bool,
     backoff: Backoff,
     retry: Option<SpawnHandle>,
     last_reason: Option<String>,
+    refusal_told: Rc<Cell<bool>>,
     proving: bool,
 }
 
@@ -169,17 +177,21 @@ impl Mqtt {
             link: None,
             v5,
             state: State::Down,
+            attempt: 0,
+            attempt_pending: false,
+            had_session: false,
             room,
             backoff,
             retry: None,
             last_reason: None,
+            refusal_told: Rc::default(),
             proving: false,
         }
     }
 
     fn connect(&mut self, context: &mut Context<Self>) {
         self.retry = None;
-        if !matches!(self.state, State::Down) || !self.room {
+        if !matches!(self.state, State::Down) || !self.room || self.attempt_pending {
             return;
         }
         let link = match self.link(context) {
@@ -191,15 +203,33 @@ impl Mqtt {
             }
         };
         self.state = State::Connecting;
+        self.attempt += 1;
+        self.attempt_pending = true;
+        let attempt = self.attempt;
         let filters = self.options.subscriptions.clone();
-        let attempt = async move {
+        let connecting = async move {
             let session_present = link.connect().await?;
             Ok((session_present, subscribe_all(&link, &filters).await))
         };
-        context.spawn(attempt.into_actor(self).map(|outcome, actor, context| match outcome {
-            Ok((session_present, refused)) => actor.on_connected(session_present, refused, context),
-            Err(error) => actor.on_refused(error, context),
+        context.spawn(connecting.into_actor(self).map(move |outcome, actor, context| {
+            actor.attempt_pending = false;
+            match outcome {
+                _ if actor.attempt != attempt => actor.discard(context),
+                Ok((session_present, subscribed)) => actor.on_connected(session_present, subscribed, context),
+                Err(error) => actor.on_refused(error, context),
+            }
         }));
+    }
+
+    /// An attempt was answered after it was given up (the journal filled meanwhile, say): not connected is what is wanted.
+    fn discard(&mut self, context: &mut Context<Self>) {
+        let link = self.link.clone();
+        let leaving = async move {
+            if let Some(link) = link {
+                link.disconnect().await;
+            }
+        };
+        context.wait(leaving.into_actor(self).map(|(), actor, context| actor.connect(context)));
     }
 
     /// The client of this incarnation; made anew when the protocol changes.
@@ -235,14 +265,11 @@ impl Mqtt {
         Ok(link)
     }
 
-    fn on_connected(&mut self, session_present: bool, refused: Vec<LinkError>, context: &mut Context<Self>) {
-        if !matches!(self.state, State::Connecting | State::Restricted) {
-            return;
-        }
+    fn on_connected(&mut self, session_present: bool, subscribed: Subscribed, context: &mut Context<Self>) {
         if !self.link.as_ref().is_some_and(|link| link.is_connected()) {
             return self.on_link_ended("connection lost while subscribing", context);
         }
-        if let Some(first) = refused.first() {
+        if let Some(first) = subscribed.refused.first() {
             self.state = State::Restricted;
             self.complain(&first.to_string(), "a subscription was refused");
             let delay = self.backoff.next_delay();
@@ -252,16 +279,20 @@ impl Mqtt {
         info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
             "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
             "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
-        let lowered = |link: &Rc<Link>| {
-            self.options.subscriptions.iter().any(|(_, qos)| link.granted_at_most(*qos) < *qos)
-        };
-        if self.link.as_ref().is_some_and(lowered) {
+        for (filter, asked, granted) in subscribed.lowered {
+            // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
+            // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
+            warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
+                "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
+        }
+        if self.had_session && !session_present {
             warn!(
                 self.logger,
-                "QoS 2 is asked for as QoS 1, which loses nothing: with MQTT 3.1.1 the client library would lose a \
-                QoS 2 message if the process were killed between PUBREC and PUBREL"
+                "the broker has forgotten our session: messages it kept for us are lost; look at its persistence \
+                and session expiry"
             );
         }
+        self.had_session = true;
         self.last_reason = None;
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
         self.metrics.broker_connected.set(true);
@@ -270,20 +301,20 @@ impl Mqtt {
     }
 
     fn subscribe_again(&mut self, context: &mut Context<Self>) {
-        let Some(link) = self.link.clone() else { return };
-        let filters = self.options.subscriptions.clone();
-        let attempt = async move { subscribe_all(&link, &filters).await };
-        context.spawn(
-            attempt
-                .into_actor(self)
-                .map(|refused, actor, context| actor.on_connected(true, refused, context)),
-        );
+        self.retry = None;
+        let Some(link) = self.link.clone().filter(|_| matches!(self.state, State::Restricted)) else {
+            return;
+        };
+        let (attempt, filters) = (self.attempt, self.options.subscriptions.clone());
+        let asking = async move { subscribe_all(&link, &filters).await };
+        context.spawn(asking.into_actor(self).map(move |subscribed, actor, context| {
+            if actor.attempt == attempt && matches!(actor.state, State::Restricted) {
+                actor.on_connected(true, subscribed, context);
+            }
+        }));
     }
 
     fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
-        if !matches!(self.state, State::Connecting) {
-            return;
-        }
         self.metrics.broker_failures.add(1);
         self.state = State::Down;
         if error == LinkError::ProtocolRefused && self.options.link.protocol == ProtocolChoice::Auto {
@@ -341,7 +372,8 @@ impl Mqtt {
     fn tell_liveness(&mut self, up: bool, context: &mut Context<Self>) {
         let at = Moment { mono: mono_now(), wall: wall_now() };
         let appended = self.inlet.journal.positions().appended;
-        if self.wires.liveness.try_send(LinkChanged { up, at, appended }).is_err() {
+        let generation = self.lifeline.generation();
+        if self.wires.liveness.try_send(LinkChanged { up, at, appended, generation }).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {
                     actor.tell_liveness(up, context);
@@ -364,6 +396,7 @@ impl Mqtt {
     fn leave(&mut self, context: &mut Context<Self>) {
         let was_up = matches!(self.state, State::Up { .. });
         self.state = State::Down;
+        self.attempt += 1;
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
@@ -377,14 +410,24 @@ impl Mqtt {
     }
 }
 
-async fn subscribe_all(link: &Link, filters: &[(TopicFilter, Qos)]) -> Vec<LinkError> {
-    let mut refused = Vec::new();
+/// What became of all subscriptions.
+#[derive(Default)]
+struct Subscribed {
+    refused: Vec<LinkError>,
+    /// Filter, QoS configured, QoS granted.
+    lowered: Vec<(TopicFilter, Qos, Qos)>,
+}
+
+async fn subscribe_all(link: &Link, filters: &[(TopicFilter, Qos)]) -> Subscribed {
+    let mut subscribed = Subscribed::default();
     for (filter, qos) in filters {
-        if let Err(error) = link.subscribe(filter, *qos).await {
-            refused.push(error);
+        match link.subscribe(filter, *qos).await {
+            Ok(granted) if granted < *qos => subscribed.lowered.push((filter.clone(), *qos, granted)),
+            Ok(_) => {}
+            Err(error) => subscribed.refused.push(error),
         }
     }
-    refused
+    subscribed
 }
 
 impl Actor for Mqtt {
@@ -401,8 +444,12 @@ impl Actor for Mqtt {
         self.tell_liveness(false, context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
-            let room = matches!(actor.inlet.journal.stats().space, Space::Free);
-            actor.on_space(room, context);
+            let space = actor.inlet.journal.stats().space;
+            actor.on_space(space, context);
+            let connected = actor.link.as_ref().is_some_and(|link| link.is_connected());
+            if matches!(actor.state, State::Up { .. } | State::Restricted) && !connected {
+                actor.on_link_ended("connection lost", context);
+            }
         });
         if self.room {
             self.connect(context);
@@ -437,12 +484,13 @@ impl Handler<SpaceChanged> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, changed: SpaceChanged, context: &mut Context<Self>) {
-        self.on_space(changed.room, context);
+        self.on_space(changed.0, context);
     }
 }
 
 impl Mqtt {
-    fn on_space(&mut self, room: bool, context: &mut Context<Self>) {
+    fn on_space(&mut self, space: Space, context: &mut Context<Self>) {
+        let room = matches!(space, Space::Free);
         if self.room == room || matches!(self.state, State::Stopping) {
             return;
         }
@@ -453,10 +501,9 @@ impl Mqtt {
             self.backoff.reset();
             self.connect(context);
         } else {
-            warn!(
-                self.logger,
-                "the journal is full: leaving the broker, which keeps the messages until there is room"
-            );
+            let why = if let Space::Full(why) = space { why.to_string() } else { String::new() };
+            warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room";
+                "reason" => why);
             self.leave(context);
         }
     }
@@ -467,6 +514,7 @@ impl Handler<PublishStatuses> for Mqtt {
 
     fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseFuture<usize> {
         let link = self.link.clone().filter(|_| matches!(self.state, State::Up { .. }));
+        let (refusal_told, logger) = (Rc::clone(&self.refusal_told), self.logger.clone());
         Box::pin(async move {
             let Some(link) = link else { return 0 };
             // All are handed over at once; the library keeps their order.
@@ -477,14 +525,21 @@ impl Handler<PublishStatuses> for Mqtt {
                     link.publish(&message.topic, message.payload, true).await
                 }));
             }
-            let mut acknowledged = 0;
+            let mut answered = 0;
             for delivery in deliveries {
                 match delivery.await {
-                    Ok(Ok(())) => acknowledged += 1,
+                    Ok(Ok(Published::Accepted)) => {}
+                    Ok(Ok(Published::Refused(reason))) => {
+                        if !refusal_told.replace(true) {
+                            warn!(logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access \
+                                control list, or set it to \"\""; "reason" => reason);
+                        }
+                    }
                     _ => break,
                 }
+                answered += 1;
             }
-            acknowledged
+            answered
         })
     }
 }
@@ -497,9 +552,9 @@ impl Handler<ProveLink> for Mqtt {
         let Some(link) = self.link.clone() else { return };
         let now = mono_now();
         let Some(topic) = self.options.link.availability_topic.clone() else {
-            // Without a topic of our own the library's keep-alive is the only witness; it notices a dead link
-            // within one and a half intervals.
-            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(1.5));
+            // Without a topic of our own the library's keep-alive is the only witness: it pings after one interval of
+            // silence and gives up one and a half intervals after that (paho C 1.3.16, `MQTTProtocol_keepalive`).
+            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(2.5) + KEEP_ALIVE_SLACK);
             let at = Mono(now.0.saturating_sub(noticed_within.0));
             if at >= since_mono && link.is_connected() {
                 self.prove(at);
@@ -511,10 +566,22 @@ impl Handler<ProveLink> for Mqtt {
         }
         self.proving = true;
         let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
-        context.spawn(round_trip.into_actor(self).map(move |outcome, actor, _| {
+        context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
             actor.proving = false;
-            if outcome.is_ok() {
-                actor.prove(now);
+            match outcome {
+                Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),
+                // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
+                Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
+                    let link = actor.link.clone();
+                    actor.on_link_ended("no answer to a message of our own; is the broker frozen?", context);
+                    let leaving = async move {
+                        if let Some(link) = link {
+                            link.disconnect().await;
+                        }
+                    };
+                    context.wait(leaving.into_actor(actor));
+                }
+                Err(_) => {}
             }
         }));
     }
@@ -558,6 +625,7 @@ impl Handler<StopChild> for Mqtt {
         }
         let up = matches!(self.state, State::Up { .. });
         self.state = State::Stopping;
+        self.attempt += 1;
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
         let farewell = async move {
             let Some(link) = link else { return };

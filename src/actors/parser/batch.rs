@@ -45,6 +45,11 @@ impl BatchBuilder {
         }
     }
 
+    /// The position it begins after.
+    pub fn after(&self) -> Seq {
+        self.after
+    }
+
     /// The last seq it covers.
     pub fn upto(&self) -> Seq {
         self.upto
@@ -69,6 +74,10 @@ impl BatchBuilder {
 
     /// Adds one record with what it means; drains `outcomes`.
     pub fn add(&mut self, record: &Record<'_>, is_control: bool, outcomes: &mut Vec<Outcome>) {
+        if record.seq > self.upto.next() {
+            // The journal says why after the records; see `name_gap`.
+            self.skip(self.upto.next(), Seq(record.seq.0 - 1));
+        }
         debug_assert_eq!(record.seq, self.upto.next(), "P1: a batch is contiguous");
         let message = &record.message;
         self.upto = record.seq;
@@ -109,11 +118,22 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds a range that is missing from the journal.
-    pub fn add_gap(&mut self, gap: Gap, noticed_at: Timestamp) {
-        self.upto = self.upto.max(gap.to);
-        let reason = gap.reason.as_str().to_owned();
-        self.gaps.push(GapRow { from: gap.from, to: gap.to, reason, at: noticed_at });
+    /// Covers a range that is missing from the journal.
+    fn skip(&mut self, from: Seq, to: Seq) {
+        let unexplained = GapRow { from, to, reason: "missing".to_owned(), at: Timestamp::from_micros(0) };
+        self.gaps.push(unexplained);
+        self.upto = to;
+    }
+
+    /// What the journal says of a range that is missing: it may lie before records that are here already, or after them.
+    pub fn name_gap(&mut self, gap: &Gap, noticed_at: Timestamp) {
+        if gap.to > self.upto {
+            self.skip(self.upto.next().max(gap.from), gap.to);
+        }
+        for row in self.gaps.iter_mut().filter(|row| row.from <= gap.to && row.to >= gap.from) {
+            gap.reason.as_str().clone_into(&mut row.reason);
+            row.at = noticed_at;
+        }
     }
 
     fn sighted(&mut self, machine_id: &MachineId, received_at: Timestamp) {
@@ -153,5 +173,50 @@ impl BatchBuilder {
             transitions,
             sightings,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Message, Qos};
+    use crate::journal::GapReason;
+
+    fn record(seq: u64) -> Record<'static> {
+        let received_at = Timestamp::from_micros(1);
+        let message =
+            Message { received_at, qos: Qos::AtLeastOnce, retained: false, topic: "a/b/c", payload: b"x" };
+        Record { seq: Seq(seq), message }
+    }
+
+    fn gap(from: u64, to: u64) -> Gap {
+        Gap { from: Seq(from), to: Seq(to), reason: GapReason::Dropped }
+    }
+
+    #[test]
+    fn a_gap_before_records_is_covered_and_named() {
+        let mut builder = BatchBuilder::new(Seq(10), 100, 1000);
+        builder.add(&record(15), true, &mut Vec::new());
+        builder.add(&record(16), true, &mut Vec::new());
+        builder.name_gap(&gap(11, 14), Timestamp::from_micros(7));
+        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new());
+        assert_eq!((batch.after, batch.upto, batch.messages, batch.control), (Seq(10), Seq(16), 2, 2));
+        let named = GapRow {
+            from: Seq(11),
+            to: Seq(14),
+            reason: GapReason::Dropped.as_str().to_owned(),
+            at: Timestamp::from_micros(7),
+        };
+        assert_eq!(batch.gaps, [named]);
+    }
+
+    #[test]
+    fn a_gap_with_nothing_after_it_moves_the_batch_on() {
+        let mut builder = BatchBuilder::new(Seq(10), 100, 1000);
+        builder.name_gap(&gap(5, 20), Timestamp::from_micros(7));
+        assert_eq!(builder.upto(), Seq(20));
+        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new());
+        assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "what is committed is no gap");
+        assert_eq!(batch.messages, 0);
     }
 }

@@ -26,6 +26,7 @@ mod batch;
 mod sight;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -35,22 +36,23 @@ use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
 use super::liveness::{
-    Observe, Observed, Recover, Recovered, Sighting, TakeTransitions, TransitionsRecorded,
+    Observe, Observed, Recover, Recovered, Sighting, TakeTransitions, TakenTransitions, TransitionsRecorded,
 };
 use super::mqtt::pulse::{Beat, LinkPulse};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
 use super::writer::{Attach, Attached, CommitBatch, Committed, NotCommitted};
 use crate::clock::{Mono, wall_now};
-use crate::domain::{JournalId, Seq};
+use crate::domain::{Seq, Transition};
 use crate::journal::{Journal, JournalError, Reader};
+use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::Outcome;
 
 /// Records read at once; bounds how long a handler runs.
 const READ_RECORDS_MAX: usize = 1024;
-/// Bytes read at once.
-const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes read at once; as an array makes an element of two bytes, this bounds the rows of one read.
+const READ_BYTES_MAX: usize = 256 * 1024;
 /// A batch is full at this many payload bytes, whatever its rows.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Transitions in one batch.
@@ -81,6 +83,10 @@ pub struct ParserOptions {
     pub batch_rows_max: usize,
     /// What a message means.
     pub sight: Arc<Sight>,
+    /// The newest record when the journal was opened: the database cannot know more of it than that.
+    pub appended_at_open: Seq,
+    /// That has been checked; survives restarts of the actor.
+    pub position_checked: Arc<AtomicBool>,
 }
 
 /// The actor's way to the others.
@@ -105,7 +111,7 @@ enum Store {
     /// Nobody has been asked yet.
     Unknown,
     /// The writer answers as soon as the database does.
-    Attaching { since: Instant },
+    Attaching,
     /// Batches can be committed.
     Ready,
 }
@@ -135,7 +141,13 @@ pub struct Parser {
     lifeline: Lifeline,
     logger: Logger,
     store: Store,
+    /// Since when `store` is not ready.
+    detached_since: Instant,
+    /// Tells the answer to the newest question from those to older ones.
+    attach_number: u64,
     step: Step,
+    /// While the lookout is ahead, it and storage take turns.
+    lookout_is_next: bool,
     /// Liveness knows where it stands (from the database, or provisionally without it).
     liveness_ready: bool,
     liveness_provisional: bool,
@@ -178,7 +190,10 @@ impl Parser {
             lifeline,
             logger: logger.new(o!("component" => "parser")),
             store: Store::Unknown,
+            detached_since: Instant::now(),
+            attach_number: 0,
             step: Step::Idle,
+            lookout_is_next: true,
             liveness_ready: false,
             liveness_provisional: false,
             building,
@@ -196,10 +211,11 @@ impl Parser {
         if self.step != Step::Idle {
             return;
         }
-        match self.store {
-            Store::Unknown => self.attach(context),
-            Store::Attaching { since } => self.begin_without_database(since, context),
-            Store::Ready => {}
+        if matches!(self.store, Store::Unknown) {
+            self.attach(context);
+        }
+        if !matches!(self.store, Store::Ready) {
+            self.begin_without_database(context);
         }
         if self.step != Step::Idle || !self.liveness_ready {
             return;
@@ -209,25 +225,32 @@ impl Parser {
             return context.stop();
         }
         if let Err(error) = self.advance(context) {
-            error!(self.logger, "the journal cannot be read"; "error" => %error);
-            self.lifeline.fail(error);
+            error!(self.logger, "the journal cannot be read"; "error" => causes(&error));
+            self.lifeline.fail(causes(&error));
             context.stop();
         }
     }
 
     fn advance(&mut self, context: &mut Context<Self>) -> Result<(), JournalError> {
+        if self.hand_over(context) {
+            return Ok(());
+        }
         let behind = self.lookout > self.storage.position();
         let ahead_alone = behind || (!self.may_build() && self.writer_is_slow());
+        if ahead_alone && self.lookout_is_next {
+            self.lookout_is_next = false;
+            if self.look_out(context)? {
+                return Ok(());
+            }
+        }
+        if self.may_build() && self.build(context)? {
+            self.lookout_is_next = true;
+            return Ok(());
+        }
         if ahead_alone && self.look_out(context)? {
             return Ok(());
         }
-        if self.may_build() && self.build(context)? {
-            return Ok(());
-        }
-        if self.tell_proof(context) {
-            return Ok(());
-        }
-        self.hand_over(context);
+        self.tell_proof(context);
         Ok(())
     }
 
@@ -273,10 +296,13 @@ impl Parser {
             let is_control = options.sight.interpret(&record, outcomes, &mut sightings);
             building.add(&record, is_control, outcomes);
         })?;
+        if self.outcomes.capacity() > READ_RECORDS_MAX {
+            self.outcomes = Vec::new();
+        }
         if let Some(gap) = read.gap {
             warn!(self.logger, "records are missing from the journal and go into the database as a gap";
                 "from" => gap.from.0, "to" => gap.to.0, "reason" => gap.reason.as_str());
-            self.building.add_gap(gap, wall_now());
+            self.building.name_gap(&gap, wall_now());
         }
         if read.records == 0 && read.gap.is_none() {
             return Ok(false);
@@ -288,15 +314,13 @@ impl Parser {
     }
 
     /// Tells liveness of a newer proof of the link once every record before it has been looked at.
-    fn tell_proof(&mut self, context: &mut Context<Self>) -> bool {
+    fn tell_proof(&mut self, context: &mut Context<Self>) {
         if self.proof.is_none() {
             self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
         }
-        let due = self.proof.is_some_and(|beat| beat.upto <= self.lookout);
-        if due {
+        if self.proof.is_some_and(|beat| beat.upto <= self.lookout) {
             self.observe(Vec::new(), context);
         }
-        due
     }
 
     fn observe(&mut self, sightings: Vec<Sighting>, context: &mut Context<Self>) {
@@ -335,8 +359,7 @@ impl Parser {
         self.proof_told = Mono::default();
         self.proof = None;
         self.transitions_pending = 0;
-        self.store = Store::Unknown;
-        self.pause(context);
+        self.detach(context);
     }
 
     fn liveness_away(&mut self, error: WireError, context: &mut Context<Self>) {
@@ -355,61 +378,80 @@ impl Parser {
         });
     }
 
+    /// The position has to be learned again.
+    fn detach(&mut self, context: &mut Context<Self>) {
+        self.store = Store::Unknown;
+        self.detached_since = Instant::now();
+        self.pause(context);
+    }
+
     /// Asks the writer for the position in the database; it answers when the database does.
     fn attach(&mut self, context: &mut Context<Self>) {
         if self.in_flight.is_some() {
             return; // Its answer comes first; it may move the position.
         }
-        self.store = Store::Attaching { since: Instant::now() };
+        self.store = Store::Attaching;
+        self.attach_number += 1;
+        let number = self.attach_number;
         let wire = self.wires.attach.clone();
         let journal_id = self.journal.id();
         let call = async move { wire.call(Attach { journal_id }, Duration::MAX).await };
-        context.spawn(call.into_actor(self).map(|answer, parser, context| match answer {
-            Ok(Ok(attached)) => parser.on_attached(attached, context),
-            // The writer is restarting, and this parser after it.
-            Ok(Err(_)) | Err(_) => {
-                parser.store = Store::Unknown;
-                parser.pause(context);
+        context.spawn(call.into_actor(self).map(move |answer, parser, context| {
+            if parser.attach_number != number || !matches!(parser.store, Store::Attaching) {
+                return;
+            }
+            match answer {
+                Ok(Ok(attached)) => parser.on_attached(attached, context),
+                // The writer is restarting, and this parser after it.
+                Ok(Err(_)) | Err(_) => {
+                    parser.store = Store::Unknown;
+                    parser.pause(context);
+                }
             }
         }));
-        context.run_later(RECOVERY_PATIENCE, |parser, context| parser.pump(context));
     }
 
-    /// The database is away since the start: liveness begins without its past, so that no sighting waits for it.
-    fn begin_without_database(&mut self, since: Instant, context: &mut Context<Self>) {
-        if self.liveness_ready || since.elapsed() < RECOVERY_PATIENCE {
+    /// The database is away: liveness begins without its past, so that no sighting waits for it.
+    fn begin_without_database(&mut self, context: &mut Context<Self>) {
+        if self.liveness_ready || self.detached_since.elapsed() < RECOVERY_PATIENCE {
             return;
         }
         info!(
             self.logger,
             "the database is away: watching the machines without their recorded past until it is back"
         );
-        let after = self.journal.positions().committed;
-        self.recover(Recover { machines: Vec::new(), after, provisional: true }, context);
+        let positions = self.journal.positions();
+        let (after, received_before) = (positions.committed, positions.appended);
+        self.recover(Recover { machines: Vec::new(), after, received_before, provisional: true }, context);
     }
 
     fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
         if self.step == Step::WithLiveness {
             // One question at a time; the answer of liveness comes soon.
             context.run_later(Duration::from_millis(10), |parser, context| {
-                parser.on_attached(attached, context)
+                if matches!(parser.store, Store::Attaching) {
+                    parser.on_attached(attached, context);
+                }
             });
             return;
         }
         let committed = attached.committed_seq;
         let positions = self.journal.positions();
-        if committed > positions.appended {
+        let unchecked = !self.options.position_checked.load(Ordering::Relaxed);
+        if committed > positions.appended || (unchecked && committed > self.options.appended_at_open) {
             return self.journal_is_behind(committed, context);
         }
+        self.options.position_checked.store(true, Ordering::Relaxed);
         debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => positions.appended.0);
         if let Err(error) = self.journal.commit(committed) {
-            warn!(self.logger, "the journal could not be trimmed"; "error" => %error);
+            warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
         }
         self.storage = self.journal.reader(committed);
         self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
         self.store = Store::Ready;
-        let recover = Recover { machines: attached.machines, after: committed, provisional: false };
-        self.recover(recover, context);
+        let received_before = positions.appended;
+        let machines = attached.machines;
+        self.recover(Recover { machines, after: committed, received_before, provisional: false }, context);
     }
 
     /// The database knows more of this journal than the journal itself: it was restored from a copy. Its
@@ -423,13 +465,13 @@ impl Parser {
                 "journal_id" => %journal_id)
             }
             Err(error) => {
-                error!(self.logger, "the journal cannot take a new id"; "error" => %error);
-                self.lifeline.fail(error);
+                error!(self.logger, "the journal cannot take a new id"; "error" => causes(&error));
+                self.lifeline.fail(causes(&error));
                 return context.stop();
             }
         }
-        self.store = Store::Unknown;
-        self.pause(context);
+        self.options.position_checked.store(true, Ordering::Relaxed);
+        self.detach(context);
     }
 
     fn recover(&mut self, recover: Recover, context: &mut Context<Self>) {
@@ -452,55 +494,75 @@ impl Parser {
         }));
     }
 
-    /// Hands the batch to the writer if the writer is free and there is something to commit.
-    fn hand_over(&mut self, context: &mut Context<Self>) {
+    /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
+    /// commit before it ran. `true` if the answer of liveness has to come first.
+    fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
         let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
         let something = !self.building.is_empty() || self.transitions_pending > 0;
         // P2: liveness may have begun again behind the batch.
         let seen = self.lookout >= self.building.upto();
         if !ready || self.in_flight.is_some() || !something || !seen {
-            return;
+            return false;
         }
         if self.transitions_pending == 0 {
-            return self.commit(Vec::new(), 0, context);
+            self.commit_built(Vec::new(), 0, context);
+            return false;
         }
         self.step = Step::WithLiveness;
         let wire = self.wires.take_transitions.clone();
-        let take = TakeTransitions { count_max: BATCH_TRANSITIONS_MAX };
+        let take = TakeTransitions { upto: self.building.upto(), count_max: BATCH_TRANSITIONS_MAX };
         let call = async move { wire.call(take, LIVENESS_ANSWER_MAX).await };
         context.spawn(call.into_actor(self).map(|answer, parser, context| {
             parser.step = Step::Idle;
             match answer {
                 Ok(taken) => {
-                    parser.transitions_pending = taken.transitions.len();
-                    if !taken.transitions.is_empty() || !parser.building.is_empty() {
-                        parser.commit(taken.transitions, taken.upto, context);
-                    }
+                    parser.on_taken(taken, context);
                     parser.pump(context);
                 }
                 Err(error) => parser.liveness_away(error, context),
             }
         }));
+        true
+    }
+
+    fn on_taken(&mut self, taken: TakenTransitions, context: &mut Context<Self>) {
+        self.transitions_pending = 0;
+        if taken.more {
+            // P2: the position does not move before every transition up to it is recorded.
+            let only_transitions =
+                BatchBuilder::new(self.building.after(), self.options.batch_rows_max, BATCH_BYTES_MAX);
+            self.transitions_pending = 1;
+            self.commit(only_transitions, taken.transitions, taken.upto, context);
+        } else if !taken.transitions.is_empty() || !self.building.is_empty() {
+            self.commit_built(taken.transitions, taken.upto, context);
+        }
+    }
+
+    fn commit_built(
+        &mut self,
+        transitions: Vec<Transition>,
+        transitions_upto: u64,
+        context: &mut Context<Self>,
+    ) {
+        let next = BatchBuilder::new(self.building.upto(), self.options.batch_rows_max, BATCH_BYTES_MAX);
+        let built = std::mem::replace(&mut self.building, next);
+        self.commit(built, transitions, transitions_upto, context);
     }
 
     fn commit(
         &mut self,
-        transitions: Vec<crate::domain::Transition>,
+        built: BatchBuilder,
+        transitions: Vec<Transition>,
         transitions_upto: u64,
         context: &mut Context<Self>,
     ) {
-        let upto = self.building.upto();
-        let next = BatchBuilder::new(upto, self.options.batch_rows_max, BATCH_BYTES_MAX);
-        let journal_id: JournalId = self.journal.id();
-        let batch = std::mem::replace(&mut self.building, next).finish(journal_id, transitions);
-        self.in_flight = Some(InFlight { since: Instant::now(), upto, transitions_upto });
+        self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), transitions_upto });
+        let batch = built.finish(self.journal.id(), transitions);
         let wire = self.wires.commit.clone();
         let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
         context.spawn(call.into_actor(self).map(|answer, parser, context| {
             parser.on_answer(answer, context);
         }));
-        // To look out again if the writer stays away.
-        context.run_later(WRITER_PATIENCE, |parser, context| parser.pump(context));
     }
 
     fn on_answer(
@@ -512,19 +574,16 @@ impl Parser {
         match answer {
             Ok(Ok(Committed)) => {
                 if let Err(error) = self.journal.commit(in_flight.upto) {
-                    warn!(self.logger, "the journal could not be trimmed"; "error" => %error);
+                    warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
                 }
                 self.on_transitions_recorded(in_flight.transitions_upto);
             }
             Ok(Err(NotCommitted::Stale)) => {
                 warn!(self.logger, "the position in the database moved otherwise: reading it again");
-                self.store = Store::Unknown;
+                return self.detach(context);
             }
             // The writer died, and takes this parser with it.
-            Ok(Err(NotCommitted::Stopped)) | Err(_) => {
-                self.store = Store::Unknown;
-                return self.pause(context);
-            }
+            Ok(Err(NotCommitted::Stopped)) | Err(_) => return self.detach(context),
         }
         self.pump(context);
         self.finish_if_drained(context);
@@ -534,7 +593,6 @@ impl Parser {
         if upto > 0 {
             // If liveness is away the transitions stay pending there and are recorded again, which changes nothing.
             let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded { upto });
-            self.transitions_pending = 0;
         }
     }
 
@@ -545,6 +603,7 @@ impl Parser {
         }
         let nothing_left = self.building.is_empty()
             && self.in_flight.is_none()
+            && self.transitions_pending == 0
             && self.storage.position() >= self.journal.positions().appended;
         let database_away = !matches!(self.store, Store::Ready) || !self.metrics.store_available.get();
         if nothing_left || database_away {

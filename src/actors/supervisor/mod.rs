@@ -189,7 +189,8 @@ impl Supervisor {
             Phase::Stopping { child: running, .. } => {
                 running.arbiter.stop();
                 match self.mode {
-                    Mode::Supervising => self.schedule(index, context),
+                    // It was stopped for another's sake; the backoff is that one's.
+                    Mode::Supervising => self.start_after(index, self.options.backoff_min, context),
                     Mode::ShuttingDown { .. } => self.stop_next(),
                 }
             }
@@ -225,9 +226,12 @@ impl Supervisor {
 
     /// Starts a child again after its backoff.
     fn schedule(&mut self, index: usize, context: &mut Context<Self>) {
-        let child = &mut self.children[index];
-        child.phase = Phase::Waiting;
-        let delay = child.backoff.next_delay();
+        let delay = self.children[index].backoff.next_delay();
+        self.start_after(index, delay, context);
+    }
+
+    fn start_after(&mut self, index: usize, delay: Duration, context: &mut Context<Self>) {
+        self.children[index].phase = Phase::Waiting;
         self.publish(index);
         context.run_later(delay, move |supervisor, context| supervisor.start_child(index, context));
     }

@@ -293,10 +293,9 @@ impl Writer {
         context: &mut Context<Self>,
     ) {
         let journal_id = batch.journal_id;
-        let job = async move { worker.learn(journal_id).await };
+        let job = async move { worker.position(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
-            Ok(knowledge) => {
-                let found = knowledge.checkpoint.committed_seq;
+            Ok(found) => {
                 if found == batch.after {
                     writer.queue.push_front(Work::Commit { batch, reply, doubtful: false });
                 } else if found == batch.upto {
@@ -323,9 +322,10 @@ impl Writer {
         metrics.readings_duplicate.add(outcome.duplicate);
         metrics.elements_rejected.add(outcome.rejected);
         metrics.transitions_recorded.add(batch.transitions.len() as u64);
-        for poisoned in &outcome.poisoned {
-            warn!(self.logger, "the database refuses a row; it is kept in rejected_message as store_rejected";
-                "seq" => poisoned.seq.0, "element" => poisoned.element, "reason" => &poisoned.detail);
+        if let Some(first) = outcome.poisoned.first() {
+            warn!(self.logger, "the database refuses rows; they are kept in rejected_message as store_rejected";
+                "rows" => outcome.poisoned.len(), "first_seq" => first.seq.0, "first_element" => first.element,
+                "first_reason" => &first.detail);
         }
         debug!(self.logger, "batch committed"; "upto" => batch.upto.0, "messages" => batch.messages,
             "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
-use crate::domain::{JournalId, Timestamp};
+use crate::domain::{JournalId, Seq, Timestamp};
 use crate::store::{
     Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts,
     StoreOptions,
@@ -44,6 +44,7 @@ pub enum JobError {
 
 enum Job {
     Learn { journal_id: JournalId, reply: oneshot::Sender<Result<Knowledge, JobError>> },
+    Position { journal_id: JournalId, reply: oneshot::Sender<Result<Seq, JobError>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
     Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
 }
@@ -69,6 +70,11 @@ impl StoreWorker {
     /// Position, ledger and machines.
     pub async fn learn(&self, journal_id: JournalId) -> Result<Knowledge, JobError> {
         self.ask(|reply| Job::Learn { journal_id, reply }).await
+    }
+
+    /// The position alone.
+    pub async fn position(&self, journal_id: JournalId) -> Result<Seq, JobError> {
+        self.ask(|reply| Job::Position { journal_id, reply }).await
     }
 
     /// Commits a batch in one transaction.
@@ -105,6 +111,10 @@ impl Connection {
         match job {
             Job::Learn { journal_id, reply } => {
                 let _abandoned = reply.send(self.learn(journal_id));
+            }
+            Job::Position { journal_id, reply } => {
+                let position = self.with_store(|store| Ok(store.checkpoint(journal_id)?.committed_seq));
+                let _abandoned = reply.send(position);
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));

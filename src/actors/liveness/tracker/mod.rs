@@ -17,7 +17,7 @@
 //!   decides, the wall clock only labels. `advance` emits in the order of the deadlines.
 //! - **T4** The board shows a status only while sight is open and the status was learned in the present stretch
 //!   of sight, or, for a machine recorded as offline, once sight is proven to have lasted `offline_after` without
-//!   a word from it. Otherwise it shows `unknown`. (DESIGN §5 says it of all machines, and it is true of all:
+//!   a word from it. Otherwise it shows `unknown`. (It is true of all machines:
 //!   a machine that was offline may have come back where we could not see it. The recorded status does not
 //!   change by blindness, and makes no event.)
 //! - **T5** `occurred_at` grows strictly per machine: after a backward jump of the wall clock it is one microsecond
