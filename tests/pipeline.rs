@@ -249,3 +249,71 @@ fn an_oversized_or_hopeless_payload_stalls_nothing() {
     assert_eq!(reasons, expected.map(|word| Some(word.to_owned())));
     assert!(andon.stop().success());
 }
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn a_journal_restored_from_an_old_copy_loses_and_doubles_nothing() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let url = site.sqlite_url();
+    let (journal, copy) = (site.journal_dir(), site.path().join("copy"));
+    let store = |range: std::ops::Range<u64>| {
+        let upto = i64::try_from(range.end).unwrap();
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        publisher::publish_numbered(broker.port(), TOPIC, 5, range, 1);
+        wait_until("the rows", || rows_stored(&url) == upto);
+        assert!(andon.stop().success());
+    };
+    store(0..100);
+    copy_directory(&journal, &copy);
+    store(100..150);
+    std::fs::remove_dir_all(&journal).unwrap();
+    copy_directory(&copy, &journal);
+    // These take the seqs that the database believes to have: 101 and so on.
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 150..220, 1);
+    let mut andon = site.run();
+    andon.wait_for_log("the journal is older than the database's position");
+    wait_until("every row", || rows_stored(&url) == 220);
+    assert!(andon.stop().success());
+    let mut database = Database::open(&url).unwrap();
+    assert_eq!(database.number("SELECT count(*) AS value FROM ingest_checkpoint"), 2, "a new journal id");
+}
+
+#[test]
+fn drop_oldest_gives_up_the_oldest_and_says_so_in_the_ledger() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port())
+        .set(&format!("store.url={url}"))
+        .set("journal.max_bytes=512KiB")
+        .set("journal.segment_bytes=64KiB")
+        // Batches in memory are not given up; with small ones the journal has to be.
+        .set("store.batch_max=100")
+        .set("journal.when_full=drop_oldest");
+    let mut andon = site.run();
+    andon.wait_for_log("database open");
+    andon.wait_until_connected();
+    postgres.stop();
+    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..6000, 1);
+    postgres.restart();
+    let newest = "SELECT committed_seq AS value FROM ingest_checkpoint";
+    wait_until("the newest message", || {
+        Database::open(&url).and_then(|mut database| database.try_number(newest)) == Some(6000)
+    });
+    assert!(andon.stop().success());
+    let mut database = Database::open(&url).unwrap();
+    let given_up = "SELECT CAST(coalesce(sum(to_seq - from_seq + 1), 0) AS bigint) AS value FROM journal_gap WHERE reason = 'drop_oldest'";
+    let given_up = database.number(given_up);
+    assert!(given_up > 0);
+    assert_eq!(database.number("SELECT messages AS value FROM ingest_checkpoint") + given_up, 6000);
+    assert_eq!(rows_stored(&url) + given_up, 6000);
+}
