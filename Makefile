@@ -28,7 +28,7 @@ check:
 	@scripts/setup.sh build
 	cargo fmt --check
 	cargo clippy --locked --all-features --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --all-features --document-private-items
 
 bench:
 	@scripts/setup.sh test

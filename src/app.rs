@@ -3,6 +3,8 @@
 //! Opens the journal, makes the wires, describes the children to the supervisor (downstream first), and runs the
 //! system until a signal or the supervisor ends it.
 
+mod options;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -10,27 +12,30 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
-use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, MachineRule, TrackerOptions};
+use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
 use crate::actors::mqtt::inlet::Inlet;
-use crate::actors::mqtt::link::{LinkOptions, ProtocolChoice, TlsOptions};
 use crate::actors::mqtt::pulse::LinkPulse;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
-use crate::actors::parser::{JournalGrew, LastWillRule, Parser, ParserOptions, ParserWires, Sight};
+use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
     ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
 use crate::actors::wire::Wire;
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
-use crate::config::{self, Settings};
-use crate::domain::{Qos, Seq, TopicFilter};
-use crate::journal::{Journal, JournalError, JournalListener, JournalOptions, RealFs, Space};
+use crate::config::Settings;
+use crate::domain::Seq;
+use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
-use crate::payload::{PayloadOptions, PayloadRules};
+use crate::payload::PayloadRules;
 use crate::status::ActorsBoard;
-use crate::store::StoreOptions;
+
+pub use self::options::store_options;
+use self::options::{
+    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
+};
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -386,121 +391,5 @@ async fn stop_on_signal(supervisor: Addr<Supervisor>, logger: Logger) {
             "stopping: leaving the broker, then storing what is pending; a second signal ends at once"
         );
         supervisor.do_send(Shutdown { exit_code: 0 });
-    }
-}
-
-fn journal_options(settings: &Settings) -> JournalOptions {
-    use crate::journal::{SyncMode, WhenFull};
-    let journal = &settings.journal;
-    JournalOptions {
-        dir: journal.dir.clone(),
-        max_bytes: journal.max_bytes,
-        segment_bytes: journal.segment_bytes,
-        sync: match journal.sync {
-            config::SyncMode::BeforeAck => SyncMode::BeforeAck,
-            config::SyncMode::Background => SyncMode::Background,
-            config::SyncMode::Os => SyncMode::Os,
-        },
-        when_full: match journal.when_full {
-            config::WhenFull::Hold => WhenFull::Hold,
-            config::WhenFull::DropOldest => WhenFull::DropOldest,
-        },
-    }
-}
-
-/// How to reach the database; also for the commands that use it without the service.
-#[must_use]
-pub fn store_options(settings: &Settings) -> StoreOptions {
-    let store = &settings.store;
-    StoreOptions {
-        url: store.url.expose().to_owned(),
-        site: settings.site.id.clone(),
-        connect_timeout: store.connect_timeout,
-        statement_timeout: store.statement_timeout,
-        lock_timeout: store.lock_timeout,
-    }
-}
-
-fn payload_options(settings: &Settings) -> PayloadOptions {
-    let subscriptions = settings.mqtt.subscriptions.iter();
-    PayloadOptions {
-        max_ahead: settings.payload.max_ahead,
-        max_payload: settings.mqtt.max_payload,
-        segments: subscriptions.map(|each| (each.filter.clone(), each.machine_segment)).collect(),
-        fields: settings.payload.fields.clone(),
-    }
-}
-
-fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
-    let rules = settings.liveness.last_will.iter();
-    rules
-        .map(|rule| LastWillRule {
-            filter: rule.filter.clone(),
-            payload: rule.payload.clone().into_bytes(),
-            machine_segment: rule.machine_segment,
-        })
-        .collect()
-}
-
-fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
-    let telemetry = settings.mqtt.subscriptions.iter().map(|each| (each.filter.clone(), each.qos));
-    let last_wills = settings.liveness.last_will.iter().map(|rule| (rule.filter.clone(), Qos::AtLeastOnce));
-    let mut wanted: Vec<(TopicFilter, Qos)> = Vec::new();
-    for (filter, qos) in telemetry.chain(last_wills) {
-        if !wanted.iter().any(|(known, _)| *known == filter) {
-            wanted.push((filter, qos));
-        }
-    }
-    wanted
-}
-
-fn tracker_options(settings: &Settings) -> TrackerOptions {
-    let rules = settings.liveness.machines.iter().map(|(machine_id, rule)| {
-        (machine_id.clone(), MachineRule { offline_after: rule.offline_after, expected: rule.expected })
-    });
-    TrackerOptions {
-        offline_after: settings.liveness.offline_after,
-        machines: rules.collect(),
-        machines_max: settings.liveness.machines_max,
-    }
-}
-
-fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
-    let mqtt = &settings.mqtt;
-    let scheme = match mqtt.transport {
-        config::Transport::Tcp => "tcp",
-        config::Transport::Tls => "ssl",
-        config::Transport::Ws => "ws",
-        config::Transport::Wss => "wss",
-    };
-    let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
-    LinkOptions {
-        uri: format!("{scheme}://{host}:{}", mqtt.port),
-        host: mqtt.host.clone(),
-        port: mqtt.port,
-        client_id: mqtt.client_id.clone(),
-        username: mqtt.username.clone(),
-        password: mqtt.password.as_ref().map(|secret| secret.expose().to_owned()),
-        keep_alive: mqtt.keep_alive,
-        session_expiry: mqtt.session_expiry,
-        connect_timeout: mqtt.connect_timeout,
-        protocol: match mqtt.protocol {
-            config::Protocol::Auto => ProtocolChoice::Auto,
-            config::Protocol::V5 => ProtocolChoice::V5,
-            config::Protocol::V311 => ProtocolChoice::V311,
-        },
-        tls: mqtt.transport.is_encrypted().then(|| tls_options(&mqtt.tls)),
-        availability_topic,
-    }
-}
-
-fn tls_options(tls: &config::Tls) -> TlsOptions {
-    TlsOptions {
-        ca_file: tls.ca_file.clone(),
-        cert_file: tls.cert_file.clone(),
-        key_file: tls.key_file.clone(),
-        key_password: tls.key_password.as_ref().map(|secret| secret.expose().to_owned()),
-        alpn: tls.alpn.clone(),
-        verify: tls.verify,
     }
 }

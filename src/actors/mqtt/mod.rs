@@ -1,7 +1,7 @@
 //! The mqtt actor: owns the broker link and lets messages into the journal.
 //!
 //! Receives [`SpaceChanged`] from the journal, [`LinkEnded`] from paho's callbacks, [`PublishStatuses`] and [`ProveLink`] from
-//! liveness. Sends [`LinkChanged`] to liveness and [`JournalGrew`](super::parser::JournalGrew) to the parser. A message never
+//! liveness. Sends [`LinkChanged`] to liveness and [`JournalGrew`] to the parser. A message never
 //! passes through this actor: the callback ([`inlet`]) appends it to the journal on paho's thread.
 //!
 //! Invariants
@@ -18,6 +18,7 @@
 pub mod inlet;
 pub mod link;
 pub mod pulse;
+mod session;
 mod tls_diagnosis;
 
 use std::cell::Cell;
@@ -26,18 +27,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{Logger, error, info, o, warn};
+use slog::{Logger, info, o, warn};
 
 use self::inlet::Inlet;
 use self::link::{Link, LinkError, LinkOptions, ProtocolChoice, Published};
 use self::pulse::{Beat, LinkPulse};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
-use super::liveness::{LinkChanged, Moment};
+use super::liveness::LinkChanged;
 use super::parser::JournalGrew;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
-use crate::clock::{Mono, mono_now, wall_now};
+use crate::clock::{Mono, mono_now};
 use crate::domain::{Qos, Seq, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
@@ -188,246 +189,6 @@ impl Mqtt {
             proving: false,
         }
     }
-
-    fn connect(&mut self, context: &mut Context<Self>) {
-        self.retry = None;
-        if !matches!(self.state, State::Down) || !self.room || self.attempt_pending {
-            return;
-        }
-        let link = match self.link(context) {
-            Ok(link) => link,
-            Err(error) => {
-                error!(self.logger, "giving up this incarnation"; "error" => %error);
-                self.lifeline.fail(error);
-                return context.stop();
-            }
-        };
-        self.state = State::Connecting;
-        self.attempt += 1;
-        self.attempt_pending = true;
-        let attempt = self.attempt;
-        let filters = self.options.subscriptions.clone();
-        let connecting = async move {
-            let session_present = link.connect().await?;
-            Ok((session_present, subscribe_all(&link, &filters).await))
-        };
-        context.spawn(connecting.into_actor(self).map(move |outcome, actor, context| {
-            actor.attempt_pending = false;
-            match outcome {
-                _ if actor.attempt != attempt => actor.discard(context),
-                Ok((session_present, subscribed)) => actor.on_connected(session_present, subscribed, context),
-                Err(error) => actor.on_refused(error, context),
-            }
-        }));
-    }
-
-    /// An attempt was answered after it was given up (the journal filled meanwhile, say): not connected is what is wanted.
-    fn discard(&mut self, context: &mut Context<Self>) {
-        let link = self.link.clone();
-        let leaving = async move {
-            if let Some(link) = link {
-                link.disconnect().await;
-            }
-        };
-        context.wait(leaving.into_actor(self).map(|(), actor, context| actor.connect(context)));
-    }
-
-    /// The client of this incarnation; made anew when the protocol changes.
-    fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
-        if let Some(link) = &self.link {
-            return Ok(Rc::clone(link));
-        }
-        let link = Link::create(self.options.link.clone(), self.v5)?;
-        let inlet = Arc::clone(&self.inlet);
-        let actor = context.address();
-        link.client().set_message_callback(move |_, message| {
-            if let Some(message) = message
-                && let Err(message) = inlet.receive(&message)
-            {
-                actor.do_send(CallbackPanicked { message });
-            }
-        });
-        let actor = context.address();
-        link.client().set_connection_lost_callback(move |_| {
-            actor.do_send(LinkEnded { reason: "connection lost".to_owned() });
-        });
-        let actor = context.address();
-        link.client().set_disconnected_callback(move |_, properties, code| {
-            let detail = properties.get_string(paho_mqtt::PropertyCode::ReasonString);
-            let reason = match detail {
-                Some(detail) => format!("the broker ended the connection: {code} ({detail})"),
-                None => format!("the broker ended the connection: {code}"),
-            };
-            actor.do_send(LinkEnded { reason });
-        });
-        let link = Rc::new(link);
-        self.link = Some(Rc::clone(&link));
-        Ok(link)
-    }
-
-    fn on_connected(&mut self, session_present: bool, subscribed: Subscribed, context: &mut Context<Self>) {
-        if !self.link.as_ref().is_some_and(|link| link.is_connected()) {
-            return self.on_link_ended("connection lost while subscribing", context);
-        }
-        if let Some(first) = subscribed.refused.first() {
-            self.state = State::Restricted;
-            self.complain(&first.to_string(), "a subscription was refused");
-            let delay = self.backoff.next_delay();
-            self.retry = Some(context.run_later(delay, Self::subscribe_again));
-            return;
-        }
-        info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
-            "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
-            "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
-        for (filter, asked, granted) in subscribed.lowered {
-            // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
-            // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
-            warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
-                "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
-        }
-        if self.had_session && !session_present {
-            warn!(
-                self.logger,
-                "the broker has forgotten our session: messages it kept for us are lost; look at its persistence \
-                and session expiry"
-            );
-        }
-        self.had_session = true;
-        self.last_reason = None;
-        self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
-        self.metrics.broker_connected.set(true);
-        self.tell_liveness(true, context);
-        self.announce(context);
-    }
-
-    fn subscribe_again(&mut self, context: &mut Context<Self>) {
-        self.retry = None;
-        let Some(link) = self.link.clone().filter(|_| matches!(self.state, State::Restricted)) else {
-            return;
-        };
-        let (attempt, filters) = (self.attempt, self.options.subscriptions.clone());
-        let asking = async move { subscribe_all(&link, &filters).await };
-        context.spawn(asking.into_actor(self).map(move |subscribed, actor, context| {
-            if actor.attempt == attempt && matches!(actor.state, State::Restricted) {
-                actor.on_connected(true, subscribed, context);
-            }
-        }));
-    }
-
-    fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
-        self.metrics.broker_failures.add(1);
-        self.state = State::Down;
-        if error == LinkError::ProtocolRefused && self.options.link.protocol == ProtocolChoice::Auto {
-            info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1");
-            self.v5 = false;
-            self.link = None;
-            return self.connect(context);
-        }
-        if matches!(error, LinkError::NoAnswer { .. }) {
-            // The library may still be at it; a fresh client is not.
-            self.link = None;
-        }
-        self.complain(&error.to_string(), "no connection to the broker");
-        self.retry_later(context);
-    }
-
-    /// One line for a reason that is new, none for its repetition.
-    fn complain(&mut self, reason: &str, what: &'static str) {
-        if self.last_reason.as_deref() != Some(reason) {
-            warn!(self.logger, "{}, trying again until it works", what; "uri" => &self.options.link.uri,
-                "client_id" => &self.options.link.client_id, "reason" => reason,
-                "backoff_max_s" => self.options.backoff_max.as_secs());
-            self.last_reason = Some(reason.to_owned());
-        }
-    }
-
-    fn on_link_ended(&mut self, reason: &str, context: &mut Context<Self>) {
-        if let State::Up { since, .. } = self.state
-            && since.elapsed() > self.options.backoff_max
-        {
-            self.backoff.reset();
-        }
-        let was_up = matches!(self.state, State::Up { .. });
-        self.state = State::Down;
-        if let Some(retry) = self.retry.take() {
-            context.cancel_future(retry);
-        }
-        if was_up {
-            self.metrics.broker_connected.set(false);
-            self.tell_liveness(false, context);
-        }
-        self.metrics.broker_failures.add(1);
-        self.complain(reason, "the link to the broker is down");
-        self.retry_later(context);
-    }
-
-    fn retry_later(&mut self, context: &mut Context<Self>) {
-        if self.room && self.retry.is_none() {
-            let delay = self.backoff.next_delay();
-            self.retry = Some(context.run_later(delay, Self::connect));
-        }
-    }
-
-    /// A change of the link must reach liveness, or it would judge on a false belief: tried until it is taken.
-    fn tell_liveness(&mut self, up: bool, context: &mut Context<Self>) {
-        let at = Moment { mono: mono_now(), wall: wall_now() };
-        let appended = self.inlet.journal.positions().appended;
-        let generation = self.lifeline.generation();
-        if self.wires.liveness.try_send(LinkChanged { up, at, appended, generation }).is_err() {
-            context.run_later(Duration::from_millis(50), move |actor, context| {
-                if matches!(actor.state, State::Up { .. }) == up {
-                    actor.tell_liveness(up, context);
-                }
-            });
-        }
-    }
-
-    fn announce(&mut self, context: &mut Context<Self>) {
-        if let (Some(link), Some(topic)) = (self.link.clone(), self.options.link.availability_topic.clone()) {
-            let attempt = async move { link.publish(&topic, b"online".to_vec(), true).await };
-            context.spawn(attempt.into_actor(self).map(|outcome, actor, _| {
-                if let Err(error) = outcome {
-                    warn!(actor.logger, "own availability not published"; "reason" => %error);
-                }
-            }));
-        }
-    }
-
-    fn leave(&mut self, context: &mut Context<Self>) {
-        let was_up = matches!(self.state, State::Up { .. });
-        self.state = State::Down;
-        self.attempt += 1;
-        if let Some(retry) = self.retry.take() {
-            context.cancel_future(retry);
-        }
-        if was_up {
-            self.metrics.broker_connected.set(false);
-            self.tell_liveness(false, context);
-        }
-        if let Some(link) = self.link.clone() {
-            context.wait(async move { link.disconnect().await }.into_actor(self));
-        }
-    }
-}
-
-/// What became of all subscriptions.
-#[derive(Default)]
-struct Subscribed {
-    refused: Vec<LinkError>,
-    /// Filter, QoS configured, QoS granted.
-    lowered: Vec<(TopicFilter, Qos, Qos)>,
-}
-
-async fn subscribe_all(link: &Link, filters: &[(TopicFilter, Qos)]) -> Subscribed {
-    let mut subscribed = Subscribed::default();
-    for (filter, qos) in filters {
-        match link.subscribe(filter, *qos).await {
-            Ok(granted) if granted < *qos => subscribed.lowered.push((filter.clone(), *qos, granted)),
-            Ok(_) => {}
-            Err(error) => subscribed.refused.push(error),
-        }
-    }
-    subscribed
 }
 
 impl Actor for Mqtt {

@@ -22,28 +22,28 @@
 //! When the writer answers that its position is not the one expected, everything built is dropped and
 //! the parser attaches again: the journal still has it all.
 
+mod attach;
 mod batch;
+mod hand_over;
 mod sight;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{Logger, debug, error, info, o, warn};
+use slog::{Logger, debug, error, o, warn};
 
 use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
-use super::liveness::{
-    Observe, Observed, Recover, Recovered, Sighting, TakeTransitions, TakenTransitions, TransitionsRecorded,
-};
+use super::liveness::{Observe, Observed, Recover, Sighting, TakeTransitions, TransitionsRecorded};
 use super::mqtt::pulse::{Beat, LinkPulse};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
-use super::writer::{Attach, Attached, CommitBatch, Committed, NotCommitted};
+use super::writer::{Attach, CommitBatch};
 use crate::clock::{Mono, wall_now};
-use crate::domain::{Seq, Transition};
+use crate::domain::Seq;
 use crate::journal::{Journal, JournalError, Reader};
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -376,224 +376,6 @@ impl Parser {
                 parser.pump(context);
             }
         });
-    }
-
-    /// The position has to be learned again.
-    fn detach(&mut self, context: &mut Context<Self>) {
-        self.store = Store::Unknown;
-        self.detached_since = Instant::now();
-        self.pause(context);
-    }
-
-    /// Asks the writer for the position in the database; it answers when the database does.
-    fn attach(&mut self, context: &mut Context<Self>) {
-        if self.in_flight.is_some() {
-            return; // Its answer comes first; it may move the position.
-        }
-        self.store = Store::Attaching;
-        self.attach_number += 1;
-        let number = self.attach_number;
-        let wire = self.wires.attach.clone();
-        let journal_id = self.journal.id();
-        let call = async move { wire.call(Attach { journal_id }, Duration::MAX).await };
-        context.spawn(call.into_actor(self).map(move |answer, parser, context| {
-            if parser.attach_number != number || !matches!(parser.store, Store::Attaching) {
-                return;
-            }
-            match answer {
-                Ok(Ok(attached)) => parser.on_attached(attached, context),
-                // The writer is restarting, and this parser after it.
-                Ok(Err(_)) | Err(_) => {
-                    parser.store = Store::Unknown;
-                    parser.pause(context);
-                }
-            }
-        }));
-    }
-
-    /// The database is away: liveness begins without its past, so that no sighting waits for it.
-    fn begin_without_database(&mut self, context: &mut Context<Self>) {
-        if self.liveness_ready || self.detached_since.elapsed() < RECOVERY_PATIENCE {
-            return;
-        }
-        info!(
-            self.logger,
-            "the database is away: watching the machines without their recorded past until it is back"
-        );
-        let positions = self.journal.positions();
-        let (after, received_before) = (positions.committed, positions.appended);
-        self.recover(Recover { machines: Vec::new(), after, received_before, provisional: true }, context);
-    }
-
-    fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
-        if self.step == Step::WithLiveness {
-            // One question at a time; the answer of liveness comes soon.
-            context.run_later(Duration::from_millis(10), |parser, context| {
-                if matches!(parser.store, Store::Attaching) {
-                    parser.on_attached(attached, context);
-                }
-            });
-            return;
-        }
-        let committed = attached.committed_seq;
-        let positions = self.journal.positions();
-        let unchecked = !self.options.position_checked.load(Ordering::Relaxed);
-        if committed > positions.appended || (unchecked && committed > self.options.appended_at_open) {
-            return self.journal_is_behind(committed, context);
-        }
-        self.options.position_checked.store(true, Ordering::Relaxed);
-        debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => positions.appended.0);
-        if let Err(error) = self.journal.commit(committed) {
-            warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
-        }
-        self.storage = self.journal.reader(committed);
-        self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
-        self.store = Store::Ready;
-        let received_before = positions.appended;
-        let machines = attached.machines;
-        self.recover(Recover { machines, after: committed, received_before, provisional: false }, context);
-    }
-
-    /// The database knows more of this journal than the journal itself: it was restored from a copy. Its
-    /// seqs must not be used twice, so it goes on under a new name.
-    fn journal_is_behind(&mut self, committed: Seq, context: &mut Context<Self>) {
-        let appended = self.journal.positions().appended;
-        match self.journal.new_identity() {
-            Ok(journal_id) => {
-                warn!(self.logger, "the journal is older than the database's position in it (restored from a copy?): \
-                going on under a new journal id"; "committed" => committed.0, "appended" => appended.0,
-                "journal_id" => %journal_id)
-            }
-            Err(error) => {
-                error!(self.logger, "the journal cannot take a new id"; "error" => causes(&error));
-                self.lifeline.fail(causes(&error));
-                return context.stop();
-            }
-        }
-        self.options.position_checked.store(true, Ordering::Relaxed);
-        self.detach(context);
-    }
-
-    fn recover(&mut self, recover: Recover, context: &mut Context<Self>) {
-        self.step = Step::WithLiveness;
-        let provisional = recover.provisional;
-        let wire = self.wires.recover.clone();
-        let call = async move { wire.call(recover, LIVENESS_ANSWER_MAX).await };
-        context.spawn(call.into_actor(self).map(move |answer, parser, context| {
-            parser.step = Step::Idle;
-            match answer {
-                Ok(Recovered { observed_upto, transitions_pending }) => {
-                    parser.lookout = observed_upto;
-                    parser.liveness_ready = true;
-                    parser.liveness_provisional = provisional;
-                    parser.transitions_pending = transitions_pending;
-                    parser.pump(context);
-                }
-                Err(error) => parser.liveness_away(error, context),
-            }
-        }));
-    }
-
-    /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
-    /// commit before it ran. `true` if the answer of liveness has to come first.
-    fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
-        let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
-        let something = !self.building.is_empty() || self.transitions_pending > 0;
-        // P2: liveness may have begun again behind the batch.
-        let seen = self.lookout >= self.building.upto();
-        if !ready || self.in_flight.is_some() || !something || !seen {
-            return false;
-        }
-        if self.transitions_pending == 0 {
-            self.commit_built(Vec::new(), 0, context);
-            return false;
-        }
-        self.step = Step::WithLiveness;
-        let wire = self.wires.take_transitions.clone();
-        let take = TakeTransitions { upto: self.building.upto(), count_max: BATCH_TRANSITIONS_MAX };
-        let call = async move { wire.call(take, LIVENESS_ANSWER_MAX).await };
-        context.spawn(call.into_actor(self).map(|answer, parser, context| {
-            parser.step = Step::Idle;
-            match answer {
-                Ok(taken) => {
-                    parser.on_taken(taken, context);
-                    parser.pump(context);
-                }
-                Err(error) => parser.liveness_away(error, context),
-            }
-        }));
-        true
-    }
-
-    fn on_taken(&mut self, taken: TakenTransitions, context: &mut Context<Self>) {
-        self.transitions_pending = 0;
-        if taken.more {
-            // P2: the position does not move before every transition up to it is recorded.
-            let only_transitions =
-                BatchBuilder::new(self.building.after(), self.options.batch_rows_max, BATCH_BYTES_MAX);
-            self.transitions_pending = 1;
-            self.commit(only_transitions, taken.transitions, taken.upto, context);
-        } else if !taken.transitions.is_empty() || !self.building.is_empty() {
-            self.commit_built(taken.transitions, taken.upto, context);
-        }
-    }
-
-    fn commit_built(
-        &mut self,
-        transitions: Vec<Transition>,
-        transitions_upto: u64,
-        context: &mut Context<Self>,
-    ) {
-        let next = BatchBuilder::new(self.building.upto(), self.options.batch_rows_max, BATCH_BYTES_MAX);
-        let built = std::mem::replace(&mut self.building, next);
-        self.commit(built, transitions, transitions_upto, context);
-    }
-
-    fn commit(
-        &mut self,
-        built: BatchBuilder,
-        transitions: Vec<Transition>,
-        transitions_upto: u64,
-        context: &mut Context<Self>,
-    ) {
-        self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), transitions_upto });
-        let batch = built.finish(self.journal.id(), transitions);
-        let wire = self.wires.commit.clone();
-        let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
-        context.spawn(call.into_actor(self).map(|answer, parser, context| {
-            parser.on_answer(answer, context);
-        }));
-    }
-
-    fn on_answer(
-        &mut self,
-        answer: Result<Result<Committed, NotCommitted>, WireError>,
-        context: &mut Context<Self>,
-    ) {
-        let Some(in_flight) = self.in_flight.take() else { return };
-        match answer {
-            Ok(Ok(Committed)) => {
-                if let Err(error) = self.journal.commit(in_flight.upto) {
-                    warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
-                }
-                self.on_transitions_recorded(in_flight.transitions_upto);
-            }
-            Ok(Err(NotCommitted::Stale)) => {
-                warn!(self.logger, "the position in the database moved otherwise: reading it again");
-                return self.detach(context);
-            }
-            // The writer died, and takes this parser with it.
-            Ok(Err(NotCommitted::Stopped)) | Err(_) => return self.detach(context),
-        }
-        self.pump(context);
-        self.finish_if_drained(context);
-    }
-
-    fn on_transitions_recorded(&mut self, upto: u64) {
-        if upto > 0 {
-            // If liveness is away the transitions stay pending there and are recorded again, which changes nothing.
-            let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded { upto });
-        }
     }
 
     /// An orderly stop ends when nothing is left to commit, or nothing can be committed.

@@ -1,0 +1,119 @@
+//! Handing batches over to the writer (invariants P1 to P3 of [`super`]).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::warn;
+
+use super::batch::BatchBuilder;
+use super::{BATCH_BYTES_MAX, BATCH_TRANSITIONS_MAX, InFlight, LIVENESS_ANSWER_MAX, Parser, Step, Store};
+use crate::actors::liveness::{TakeTransitions, TakenTransitions, TransitionsRecorded};
+use crate::actors::wire::WireError;
+use crate::actors::writer::{CommitBatch, Committed, NotCommitted};
+use crate::domain::Transition;
+use crate::logging::causes;
+
+impl Parser {
+    /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
+    /// commit before it ran. `true` if the answer of liveness has to come first.
+    pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
+        let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
+        let something = !self.building.is_empty() || self.transitions_pending > 0;
+        // P2: liveness may have begun again behind the batch.
+        let seen = self.lookout >= self.building.upto();
+        if !ready || self.in_flight.is_some() || !something || !seen {
+            return false;
+        }
+        if self.transitions_pending == 0 {
+            self.commit_built(Vec::new(), 0, context);
+            return false;
+        }
+        self.step = Step::WithLiveness;
+        let wire = self.wires.take_transitions.clone();
+        let take = TakeTransitions { upto: self.building.upto(), count_max: BATCH_TRANSITIONS_MAX };
+        let call = async move { wire.call(take, LIVENESS_ANSWER_MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| {
+            parser.step = Step::Idle;
+            match answer {
+                Ok(taken) => {
+                    parser.on_taken(taken, context);
+                    parser.pump(context);
+                }
+                Err(error) => parser.liveness_away(error, context),
+            }
+        }));
+        true
+    }
+
+    fn on_taken(&mut self, taken: TakenTransitions, context: &mut Context<Self>) {
+        self.transitions_pending = 0;
+        if taken.more {
+            // P2: the position does not move before every transition up to it is recorded.
+            let only_transitions =
+                BatchBuilder::new(self.building.after(), self.options.batch_rows_max, BATCH_BYTES_MAX);
+            self.transitions_pending = 1;
+            self.commit(only_transitions, taken.transitions, taken.upto, context);
+        } else if !taken.transitions.is_empty() || !self.building.is_empty() {
+            self.commit_built(taken.transitions, taken.upto, context);
+        }
+    }
+
+    fn commit_built(
+        &mut self,
+        transitions: Vec<Transition>,
+        transitions_upto: u64,
+        context: &mut Context<Self>,
+    ) {
+        let next = BatchBuilder::new(self.building.upto(), self.options.batch_rows_max, BATCH_BYTES_MAX);
+        let built = std::mem::replace(&mut self.building, next);
+        self.commit(built, transitions, transitions_upto, context);
+    }
+
+    fn commit(
+        &mut self,
+        built: BatchBuilder,
+        transitions: Vec<Transition>,
+        transitions_upto: u64,
+        context: &mut Context<Self>,
+    ) {
+        self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), transitions_upto });
+        let batch = built.finish(self.journal.id(), transitions);
+        let wire = self.wires.commit.clone();
+        let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
+        context.spawn(call.into_actor(self).map(|answer, parser, context| {
+            parser.on_answer(answer, context);
+        }));
+    }
+
+    fn on_answer(
+        &mut self,
+        answer: Result<Result<Committed, NotCommitted>, WireError>,
+        context: &mut Context<Self>,
+    ) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        match answer {
+            Ok(Ok(Committed)) => {
+                if let Err(error) = self.journal.commit(in_flight.upto) {
+                    warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
+                }
+                self.on_transitions_recorded(in_flight.transitions_upto);
+            }
+            Ok(Err(NotCommitted::Stale)) => {
+                warn!(self.logger, "the position in the database moved otherwise: reading it again");
+                return self.detach(context);
+            }
+            // The writer died, and takes this parser with it.
+            Ok(Err(NotCommitted::Stopped)) | Err(_) => return self.detach(context),
+        }
+        self.pump(context);
+        self.finish_if_drained(context);
+    }
+
+    fn on_transitions_recorded(&mut self, upto: u64) {
+        if upto > 0 {
+            // If liveness is away the transitions stay pending there and are recorded again, which changes nothing.
+            let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded { upto });
+        }
+    }
+}
