@@ -11,5 +11,6 @@ mod architecture;
 mod broker_refusals;
 mod command_line;
 mod exactly_once;
+mod journal_repair;
 mod machines;
 mod pipeline;

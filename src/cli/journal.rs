@@ -1,7 +1,9 @@
-//! `andon journal inspect` and `andon journal verify`. Both only read, and may run beside the service.
+//! `andon journal inspect`, `verify` and `export`, which only read and may run beside the service, and `repair`, which
+//! may not.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use clap::Subcommand;
@@ -10,7 +12,9 @@ use serde_json::json;
 use super::{Exit, Output, counted, table};
 use crate::config::Settings;
 use crate::domain::{Seq, Timestamp};
-use crate::journal::{self, Damage, Inspection, RealFs, SegmentSummary};
+use crate::journal::{
+    self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair, SegmentSummary,
+};
 use crate::logging::causes;
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +27,18 @@ pub(super) enum Command {
     },
     /// Read every record and check it; exit code 3 if the journal is damaged
     Verify,
+    /// Make a damaged journal usable: keep every readable record, keep aside what is cut, note what is lost. Not while
+    /// the service runs
+    Repair,
+    /// Write the readable records as JSON, one a line; exit code 3 if some cannot be read
+    Export {
+        /// The first one
+        #[arg(long, value_name = "SEQ", default_value_t = 1)]
+        from: u64,
+        /// The last one, the newest if not given
+        #[arg(long, value_name = "SEQ")]
+        to: Option<u64>,
+    },
 }
 
 pub(super) fn run(command: &Command, settings: &Settings) -> Output {
@@ -30,20 +46,106 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
     if let Err(complaint) = check_directory(dir) {
         return Output::failed(Exit::Failure, complaint);
     }
-    let inspection = match journal::inspect(dir, &RealFs) {
-        Ok(inspection) => inspection,
-        Err(error) => {
-            let exit = if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
-            return Output::failed(exit, format!("failed to {}", causes(&error)));
+    let done = match command {
+        Command::Inspect { json: true } => inspect(dir, |dir, found| format!("{:#}\n", as_json(dir, found))),
+        Command::Inspect { json: false } => inspect(dir, as_text),
+        Command::Verify => inspect(dir, verdict),
+        Command::Repair => {
+            journal::repair(dir, &RealFs).map(|repair| Output::clean(repair_text(dir, &repair)))
         }
+        Command::Export { from, to } => export(dir, Seq(*from), to.map_or(Seq(u64::MAX), Seq)),
     };
-    let text = match command {
-        Command::Inspect { json: true } => format!("{:#}\n", as_json(dir, &inspection)),
-        Command::Inspect { json: false } => as_text(dir, &inspection),
-        Command::Verify => verdict(dir, &inspection),
-    };
-    let exit = if inspection.damage.is_empty() { Exit::Clean } else { Exit::JournalDamaged };
-    Output { text, complaints: inspection.damage.iter().map(damage_line).collect(), exit }
+    done.unwrap_or_else(|error| {
+        let exit = if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
+        Output::failed(exit, format!("failed to {}", causes(&error)))
+    })
+}
+
+fn inspect(dir: &Path, show: impl Fn(&Path, &Inspection) -> String) -> Result<Output, JournalError> {
+    let found = journal::inspect(dir, &RealFs)?;
+    let (complaints, exit) = complaints(&found.damage);
+    Ok(Output { text: show(dir, &found), complaints, exit })
+}
+
+/// Each damage, and what to do.
+fn complaints(damage: &[Damage]) -> (Vec<String>, Exit) {
+    if damage.is_empty() {
+        return (Vec::new(), Exit::Clean);
+    }
+    let lines = damage.iter().map(damage_line).chain([REPAIR_HINT.to_owned()]);
+    (lines.collect(), Exit::JournalDamaged)
+}
+
+/// Writes as it reads: a journal may be larger than memory.
+fn export(dir: &Path, from: Seq, to: Seq) -> Result<Output, JournalError> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let exported = journal::export(dir, &RealFs, from, to, &mut |record| {
+        written = writeln!(out, "{}", record_json(record));
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Ok(Output::failed(Exit::Failure, format!("cannot write to standard output: {error}")));
+        }
+        _ => {}
+    }
+    let (complaints, exit) = complaints(&exported.skipped);
+    Ok(Output { text: String::new(), complaints, exit })
+}
+
+fn record_json(record: Record<'_>) -> serde_json::Value {
+    let message = record.message;
+    let mut object = json!({
+        "seq": record.seq.0,
+        "received_at": message.received_at.to_string(),
+        "qos": message.qos.as_u8(),
+        "retained": message.retained,
+        "topic": message.topic,
+    });
+    match std::str::from_utf8(message.payload) {
+        Ok(text) => object["payload"] = text.into(),
+        Err(_) => object["payload_hex"] = hex(message.payload).into(),
+    }
+    object
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn repair_text(dir: &Path, repair: &Repair) -> String {
+    let shown = dir.display();
+    if repair.cuts.is_empty() {
+        return format!("{shown} is whole: nothing to repair, nothing is changed\n");
+    }
+    let mut text: String = repair.cuts.iter().map(cut_line).collect();
+    if let Some(id) = repair.new_identity {
+        text.push_str(&format!(
+            "the journal goes on under the new id {id}: all its records count as pending\n"
+        ));
+    }
+    let missing = repair.cuts.iter().filter_map(|cut| cut.missing).map(|hole| hole.seqs()).sum();
+    text.push_str(&format!(
+        "{shown} is repaired: {} kept, {} lost\n",
+        counted(repair.records, "record"),
+        counted(missing, "record")
+    ));
+    text
+}
+
+fn cut_line(cut: &Cut) -> String {
+    let mut line = format!("{} at byte {}: {}", cut.path.display(), cut.offset, cut.what);
+    if cut.bytes > 0 {
+        line.push_str(&format!("; cut {}", counted(cut.bytes, "byte")));
+    }
+    if let Some(kept) = &cut.kept {
+        line.push_str(&format!(", kept in {}", kept.display()));
+    }
+    if let Some(missing) = cut.missing {
+        line.push_str(&format!("; missing seq {missing}"));
+    }
+    line + "\n"
 }
 
 /// A journal that is not there is a likely slip in the configuration, not an empty journal.
@@ -70,11 +172,26 @@ fn verdict(dir: &Path, found: &Inspection) -> String {
     let (records, segments) =
         (counted(found.records, "record"), counted(found.segments.len() as u64, "segment"));
     match found.damage.len() {
-        0 => format!("{shown} is whole: {records} in {segments}\n"),
+        0 => format!("{shown} is whole: {records} in {segments}\n") + &remarks(found),
         places => {
             format!("{shown} is damaged in {}; {records} can be read\n", counted(places as u64, "place"))
         }
     }
+}
+
+/// What is no damage, but no wonder either.
+fn remarks(found: &Inspection) -> String {
+    let mut text = String::new();
+    for Damage { path, offset, what } in &found.torn {
+        let path = path.display();
+        text.push_str(&format!(
+            "torn, as by a crash: {path} at byte {offset}: {what}; cut at the next start\n"
+        ));
+    }
+    for hole in &found.holes {
+        text.push_str(&format!("missing seq {hole}: lost to damage, found by an earlier repair\n"));
+    }
+    text
 }
 
 /// First and last seq of whole records.
@@ -114,6 +231,7 @@ fn as_text(dir: &Path, found: &Inspection) -> String {
             found.torn_tail_bytes
         ));
     }
+    lines.extend(remarks(found).lines().map(str::to_owned));
     lines.extend(found.kept_aside.iter().map(|path| format!("kept aside {}", path.display())));
     lines.push(String::new());
     let rows: Vec<Vec<String>> = found.segments.iter().map(segment_row).collect();
@@ -138,11 +256,6 @@ fn segment_row(segment: &SegmentSummary) -> Vec<String> {
 
 fn as_json(dir: &Path, found: &Inspection) -> serde_json::Value {
     let segments: Vec<_> = found.segments.iter().map(segment_json).collect();
-    let damage: Vec<_> = found
-        .damage
-        .iter()
-        .map(|damage| json!({"path": damage.path.display().to_string(), "offset": damage.offset, "what": damage.what}))
-        .collect();
     json!({
         "dir": dir.display().to_string(),
         "journal_id": found.journal_id.map(|id| id.to_string()),
@@ -153,10 +266,17 @@ fn as_json(dir: &Path, found: &Inspection) -> serde_json::Value {
         "committed_hint": found.committed_hint.map(|seq| seq.0),
         "pending_max": pending_max(found),
         "torn_tail_bytes": found.torn_tail_bytes,
+        "torn": damage_json(&found.torn),
+        "holes": found.holes.iter().map(|hole| json!({"from": hole.from.0, "to": hole.to.0})).collect::<Vec<_>>(),
         "kept_aside": found.kept_aside.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
-        "damage": damage,
+        "damage": damage_json(&found.damage),
         "segments": segments,
     })
+}
+
+fn damage_json(damage: &[Damage]) -> serde_json::Value {
+    let place = |place: &Damage| json!({"path": place.path.display().to_string(), "offset": place.offset, "what": place.what});
+    damage.iter().map(place).collect()
 }
 
 fn segment_json(segment: &SegmentSummary) -> serde_json::Value {
@@ -187,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_shown_as_text_or_if_it_is_none_as_hex() {
+        let message = |payload| crate::domain::Message {
+            received_at: Timestamp::from_micros(1_700_000_000_000_000),
+            qos: crate::domain::Qos::AtLeastOnce,
+            retained: false,
+            topic: "a/b",
+            payload,
+        };
+        let shown = |payload| record_json(Record { seq: Seq(7), message: message(payload) });
+        let text = shown(b"{\"t\":1}");
+        assert_eq!((&text["payload"], &text["seq"]), (&json!("{\"t\":1}"), &json!(7)));
+        assert!(text.get("payload_hex").is_none());
+        let binary = shown(&[0, 255, 16]);
+        assert_eq!(binary["payload_hex"], "00ff10");
+        assert!(binary.get("payload").is_none());
+    }
+
+    #[test]
     fn pending_is_what_the_hint_leaves() {
         let segment = |first: u64, last: Option<u64>| SegmentSummary {
             path: format!("{first}.seg").into(),
@@ -204,6 +342,8 @@ mod tests {
             records: 16,
             bytes: 300,
             torn_tail_bytes: 0,
+            torn: Vec::new(),
+            holes: Vec::new(),
             kept_aside: Vec::new(),
             damage: Vec::new(),
         };

@@ -8,9 +8,8 @@ use thiserror::Error;
 
 use crate::domain::Seq;
 
-/// The command that looks at a damaged journal and saves what is readable.
-pub(super) const REPAIR_HINT: &str =
-    "stop the service, copy the journal directory, then run `andon journal repair`";
+/// What to do about damage: the command that saves what is readable.
+pub const REPAIR_HINT: &str = "stop the service, copy the journal directory, then run `andon journal repair`";
 
 /// Errors of the journal.
 #[derive(Debug, Error)]
@@ -118,10 +117,11 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether it is damage, for which the process exits with code 3.
+    /// Whether the journal cannot be read as it is (damage, or the format of a newer Andon), for which the process
+    /// exits with code 3.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
+        matches!(self, Self::Damaged { .. } | Self::Version { .. })
     }
 
     /// Whether disk or quota are full.

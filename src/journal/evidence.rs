@@ -19,6 +19,8 @@ const ZERO_RUN_BYTES: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundRecord {
     pub offset: u64,
+    /// Of the whole record, in bytes.
+    pub len: u64,
     pub seq: Seq,
     pub watermark: Seq,
 }
@@ -83,8 +85,10 @@ fn whole_records(
     loop {
         let offset_of_record = cursor.offset();
         match cursor.step()? {
-            Step::Record(Stored { seq, watermark, .. }) => {
-                visit(FoundRecord { offset: offset_of_record, seq, watermark });
+            Step::Record(stored) => {
+                let Stored { seq, watermark, .. } = stored;
+                let len = stored.record_len() as u64;
+                visit(FoundRecord { offset: offset_of_record, len, seq, watermark });
             }
             Step::Bad(_) | Step::End => return Ok(cursor.offset() - offset),
         }

@@ -11,8 +11,9 @@ use super::JournalError;
 use super::cursor::{Cursor, Step};
 use super::evidence::{self, FoundRecord};
 use super::fs::{Access, Fs, FsFile, read_full_at};
-use super::meta::{META_NAME, Meta};
+use super::meta::{Hole, META_NAME, Meta};
 use super::record::BadRecord;
+use super::recovery;
 use super::segment::{self, BadHeader, HEADER_BYTES, Header};
 use crate::domain::{JournalId, Seq, Timestamp};
 
@@ -32,7 +33,11 @@ pub struct Inspection {
     /// Bytes behind the last whole record that are no record: of an append under way, or torn by a crash
     /// (then cut at the next start).
     pub torn_tail_bytes: u64,
-    /// Files with bytes that earlier recoveries cut.
+    /// Places that a crash explains, such as a header that was never durable: cut at the next start.
+    pub torn: Vec<Damage>,
+    /// Seqs that a repair has found lost.
+    pub holes: Vec<Hole>,
+    /// Files with bytes that earlier recoveries and repairs cut.
     pub kept_aside: Vec<PathBuf>,
     /// What no crash explains. Empty: the journal is whole.
     pub damage: Vec<Damage>,
@@ -78,7 +83,11 @@ pub fn inspect(dir: &Path, fs: &dyn Fs) -> Result<Inspection, JournalError> {
     for (index, first) in names.iter().enumerate() {
         inspector.segment(*first, names.get(index + 1).copied())?;
     }
-    Ok(inspector.found)
+    let mut found = inspector.found;
+    if !found.damage.is_empty() && recovery::check(fs, dir).is_ok() {
+        found.torn = std::mem::take(&mut found.damage);
+    }
+    Ok(found)
 }
 
 /// Reads the whole journal and returns what is damaged: nothing, if all is well.
@@ -96,7 +105,10 @@ fn missing_front(
     meta: &Meta,
     first: Option<Seq>,
 ) -> Result<Option<Damage>, JournalError> {
-    if first == Some(meta.first_kept) || Meta::load(fs, dir)?.as_ref() != Some(meta) {
+    if first == Some(meta.first_kept)
+        || first == Some(meta.behind_hole(meta.first_kept))
+        || Meta::load(fs, dir)?.as_ref() != Some(meta)
+    {
         return Ok(None);
     }
     let path = segment::segment_path(dir, meta.first_kept);
@@ -137,8 +149,11 @@ impl<'a> Inspector<'a> {
             names.retain(|first| *first >= meta.first_kept);
             damage.extend(missing_front(fs, dir, meta, names.first().copied())?);
         }
-        let torn = listing.iter().filter(|name| name.starts_with("torn-") && name.ends_with(".bin"));
-        let mut kept_aside: Vec<PathBuf> = torn.map(|name| dir.join(name)).collect();
+        let is_kept = |name: &&String| {
+            (name.starts_with("torn-") || name.starts_with("damaged-")) && name.ends_with(".bin")
+        };
+        let mut kept_aside: Vec<PathBuf> =
+            listing.iter().filter(is_kept).map(|name| dir.join(name)).collect();
         kept_aside.sort();
         let found = Inspection {
             journal_id: meta.as_ref().map(|meta| meta.journal_id),
@@ -147,6 +162,8 @@ impl<'a> Inspector<'a> {
             records: 0,
             bytes: 0,
             torn_tail_bytes: 0,
+            torn: Vec::new(),
+            holes: meta.as_ref().map(|meta| meta.holes.clone()).unwrap_or_default(),
             kept_aside,
             damage,
         };
@@ -169,6 +186,7 @@ impl<'a> Inspector<'a> {
         };
         if let Some(next) = self.next
             && next != first
+            && self.meta.as_ref().is_none_or(|meta| meta.behind_hole(next) != first)
         {
             self.damage(
                 &path,
@@ -178,13 +196,17 @@ impl<'a> Inspector<'a> {
         }
         let header = self.header(&path, &*file, first)?;
         let read = |error| JournalError::io("read", &path)(error);
-        let summary = Summary::scan(&file, &path, first, header.seed(), next_first).map_err(read)?;
+        let until = match (&self.meta, next_first) {
+            (Some(meta), Some(next_first)) => Some(meta.end_of_segment(first, next_first)),
+            _ => next_first,
+        };
+        let summary = Summary::scan(&file, &path, first, header.seed(), until).map_err(read)?;
         self.found.records += summary.segment.records;
         self.found.bytes += summary.segment.bytes;
         let end = summary.segment.last.map_or(first, Seq::next);
-        match (next_first, &summary.bad) {
-            (Some(next_first), Some(bad)) => {
-                let what = format!("record {end} of {} is expected, but {bad}", next_first.0 - 1);
+        match (until, &summary.bad) {
+            (Some(until), Some(bad)) => {
+                let what = format!("record {end} of {} is expected, but {bad}", until.0 - 1);
                 self.damage(&path, summary.segment.bytes, what);
             }
             (None, Some(bad)) => match summary.later {

@@ -9,13 +9,14 @@
 //! committed 0                  a hint; the database is the truth
 //! identity_base 0              seqs up to here belong to an earlier identity
 //! earlier 1 <uuid>             segments with a first seq up to this one carry that older id (any number of lines)
+//! hole 5 9                     these seqs are lost to damage and a repair has said so (any number of lines, ascending)
 //! crc 0a1b2c3d                 CRC-32C of everything above
 //! ```
 //!
 //! It is replaced as a whole: written beside, fsynced, renamed, directory fsynced. The old or the new one
 //! is there after a crash, never a mixture.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use super::JournalError;
@@ -25,7 +26,36 @@ use crate::domain::{JournalId, Seq};
 pub(super) const META_NAME: &str = "journal.meta";
 pub(super) const META_TMP_NAME: &str = "journal.meta.tmp";
 const MAGIC_LINE: &str = "andon journal 1";
-const META_BYTES_MAX: usize = 64 * 1024;
+/// Room for more holes than a directory can have segments.
+const META_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Seqs whose records are lost to damage. After a hole a new segment begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The first one.
+    pub from: Seq,
+    /// The last one; at least `from`.
+    pub to: Seq,
+}
+
+impl Hole {
+    /// The seqs from `from` on before `end`; `None` if there are none.
+    pub(super) fn before(from: Seq, end: Seq) -> Option<Self> {
+        (from < end).then(|| Self { from, to: Seq(end.0 - 1) })
+    }
+
+    /// How many seqs it has.
+    #[must_use]
+    pub fn seqs(&self) -> u64 {
+        self.to.since(self.from) + 1
+    }
+}
+
+impl fmt::Display for Hole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.from == self.to { self.from.fmt(f) } else { write!(f, "{} to {}", self.from, self.to) }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meta {
@@ -37,6 +67,8 @@ pub(super) struct Meta {
     pub identity_base: Seq,
     /// Ascending: segments with a first seq up to and including this one carry that id.
     pub earlier: Vec<(Seq, JournalId)>,
+    /// Ascending, apart from each other. All of them lie at or below `synced`.
+    pub holes: Vec<Hole>,
 }
 
 impl Meta {
@@ -49,6 +81,7 @@ impl Meta {
             committed: Seq::ZERO,
             identity_base: Seq::ZERO,
             earlier: Vec::new(),
+            holes: Vec::new(),
         }
     }
 
@@ -58,10 +91,29 @@ impl Meta {
         earlier.map_or(self.journal_id, |(_, id)| *id)
     }
 
-    /// Forgets what only concerned segments that are gone.
+    /// Forgets what only concerned segments that are gone. A hole is remembered until the database is past it.
     pub(super) fn prune(&mut self) {
-        let first_kept = self.first_kept;
+        let (first_kept, committed) = (self.first_kept, self.committed);
         self.earlier.retain(|(upto, _)| *upto >= first_kept);
+        self.holes.retain(|hole| hole.to >= first_kept || hole.to > committed);
+    }
+
+    /// The seq behind the hole that begins with `seq`; `seq` itself if none does.
+    pub(super) fn behind_hole(&self, seq: Seq) -> Seq {
+        self.holes.iter().find(|hole| hole.from == seq).map_or(seq, |hole| hole.to.next())
+    }
+
+    /// The seq that ends a segment: the first of the next one, or of the hole before that. A segment that a hole
+    /// should have taken whole has no such end.
+    pub(super) fn end_of_segment(&self, first: Seq, next_first: Seq) -> Seq {
+        let hole = self.holes.iter().find(|hole| hole.to.next() == next_first && hole.from > first);
+        hole.map_or(next_first, |hole| hole.from)
+    }
+
+    /// The last seq that neither a segment from `first_kept` on nor a hole right before it tells of.
+    pub(super) fn base_of(&self, first_kept: Seq) -> Seq {
+        let hole = self.holes.iter().find(|hole| hole.to.next() == first_kept);
+        Seq(hole.map_or(first_kept, |hole| hole.from).0 - 1)
     }
 
     /// `None` if the file is not there.
@@ -72,7 +124,8 @@ impl Meta {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(JournalError::io("open", &path)(error)),
         };
-        let mut bytes = vec![0; META_BYTES_MAX];
+        let size = file.size().map_err(JournalError::io("read", &path))?.min(META_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(size).expect("bounded above")];
         let len = read_full_at(&*file, &mut bytes, 0).map_err(JournalError::io("read", &path))?;
         let meta = std::str::from_utf8(&bytes[..len]).ok().and_then(Self::parse);
         meta.map(Some)
@@ -105,6 +158,9 @@ impl Meta {
         for (upto, id) in &self.earlier {
             line(format_args!("earlier {upto} {id}"));
         }
+        for Hole { from, to } in &self.holes {
+            line(format_args!("hole {from} {to}"));
+        }
         let crc = crc32c::crc32c(text.as_bytes());
         text + &format!("crc {crc:08x}\n")
     }
@@ -134,6 +190,10 @@ impl Meta {
                     let (upto, id) = value.split_once(' ')?;
                     meta.earlier.push((Seq(upto.parse().ok()?), parse_id(id)?));
                 }
+                "hole" => {
+                    let (from, to) = value.split_once(' ')?;
+                    meta.holes.push(Hole { from: Seq(from.parse().ok()?), to: Seq(to.parse().ok()?) });
+                }
                 _ => return None,
             }
         }
@@ -155,6 +215,7 @@ mod tests {
         meta.boot_id = Some("b-1".to_owned());
         meta.first_kept = Seq(7);
         meta.earlier = vec![(Seq(9), Meta::new().journal_id)];
+        meta.holes = vec![Hole { from: Seq(11), to: Seq(12) }];
         let text = meta.to_text();
         assert_eq!(Meta::parse(&text), Some(meta));
         for index in 0..text.len() {

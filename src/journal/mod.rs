@@ -10,10 +10,11 @@
 //! | file | what |
 //! |---|---|
 //! | `<first seq, 20 digits>.seg` | a segment: header, then records, then preallocated zeros |
-//! | `ahead.tmp`, `own.tmp` | a segment that has no name yet; removed at open |
-//! | `journal.meta` | text: identity, boot id of the last opener, first kept, known durable and committed seq (see `meta.rs`) |
+//! | `ahead.tmp`, `own.tmp`, `repair.tmp` | a segment that has no name yet; removed at open |
+//! | `journal.meta` | text: identity, boot id of the last opener, first kept, known durable and committed seq, holes (see `meta.rs`) |
 //! | `journal.lock` | held with `flock` by the process that appends; holds its pid |
 //! | `torn-<seq>-<µs>.bin` | bytes that recovery cut off; never read again, for people only |
+//! | `damaged-…-<µs>.bin` | bytes that a repair cut out (see `repair.rs`); the same |
 //!
 //! # Format version 1
 //!
@@ -79,6 +80,7 @@ mod bound;
 mod cursor;
 mod error;
 mod evidence;
+mod export;
 mod fs;
 mod inspect;
 mod lock;
@@ -87,6 +89,8 @@ mod meta;
 mod reader;
 mod record;
 mod recovery;
+mod repair;
+mod salvage;
 mod segment;
 mod shared;
 mod sync;
@@ -102,12 +106,15 @@ use std::time::Duration;
 
 use crate::domain::{Message, Seq, Timestamp};
 
-pub use error::JournalError;
+pub use error::{JournalError, REPAIR_HINT};
+pub use export::{Exported, export};
 pub use fs::{Access, Fs, FsFile, LockOutcome, RealFs};
 pub use inspect::{Damage, Inspection, SegmentSummary, inspect, verify};
+pub use meta::Hole;
 pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::Recovery;
+pub use repair::{Cut, Repair, repair};
 pub use torn::TornTail;
 pub use writer::Journal;
 
@@ -239,6 +246,8 @@ pub enum GapReason {
     Dropped,
     /// Deleted after they were committed. A database that asks for them is older than the journal, e.g. restored.
     Trimmed,
+    /// Lost to damage; a repair has found out which ones they are.
+    Damaged,
     /// These seqs belong to an earlier identity of this journal (see [`Journal::new_identity`]); under the
     /// present one they never held a message, and nothing is lost.
     EarlierIdentity,
@@ -251,6 +260,7 @@ impl GapReason {
         match self {
             Self::Dropped => "drop_oldest",
             Self::Trimmed => "trimmed",
+            Self::Damaged => "damaged",
             Self::EarlierIdentity => "earlier_identity",
         }
     }

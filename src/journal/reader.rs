@@ -101,16 +101,22 @@ impl Reader {
     /// The missing seqs directly after the position.
     fn next_gap(&self) -> Option<Gap> {
         let from = self.position.next();
-        let Table { segments, trimmed, identity_base, .. } = &*lock(&self.shared.table);
+        let Table { segments, trimmed, identity_base, holes, .. } = &*lock(&self.shared.table);
         let missing_to = Seq(segments.front()?.first.0 - 1);
+        // The first hole that does not end before it.
+        let hole = holes.get(holes.partition_point(|hole| hole.to < from));
         let (to, reason) = if from <= *identity_base {
             (*identity_base, GapReason::EarlierIdentity)
+        } else if let Some(hole) = hole.filter(|hole| hole.from <= from) {
+            return Some(Gap { from, to: hole.to, reason: GapReason::Damaged });
         } else if from <= *trimmed {
             (*trimmed, GapReason::Trimmed)
         } else {
             (missing_to, GapReason::Dropped)
         };
-        (from <= missing_to).then_some(Gap { from, to: to.min(missing_to), reason })
+        let hole_from = hole.map(|hole| hole.from).filter(|hole_from| *hole_from > from);
+        let to = to.min(missing_to).min(hole_from.map_or(missing_to, |hole_from| Seq(hole_from.0 - 1)));
+        (from <= missing_to).then_some(Gap { from, to, reason })
     }
 
     /// Opens the segment of the next record. It may have been deleted a moment ago: then none is open

@@ -13,8 +13,9 @@
 //! | whole records after the break, in this or in later segments, machine booted since, none of them with a watermark ≥ `b` | power cut: unsynced pages reach the disk in any order | **torn**: cut, kept aside; later segments too |
 //! | the same in the same boot | a process cannot leave this, only a prefix | **damage** |
 //! | a watermark ≥ `b`, or `journal.meta` says `synced ≥ b` | `b` was durable once | **damage** |
+//! | the seqs of a hole that `journal.meta` names, between two segments | a repair | the row goes on behind it |
 //! | segments before `first_kept` | died while deleting | deleted |
-//! | `ahead.tmp`, `own.tmp`, `journal.meta.tmp` | died while creating | deleted |
+//! | `ahead.tmp`, `own.tmp`, `repair.tmp`, `journal.meta.tmp` | died while creating | deleted |
 //! | a header of another journal, another version, another seq than the name; no `journal.meta` beside segments | not a crash | **damage** |
 //!
 //! In an older segment, what stands after the record before the next segment's first is not looked at: it can only be
@@ -38,6 +39,7 @@ use super::fs::{Access, Fs, FsFile, read_full_at, write_all_at};
 use super::maintenance::{AHEAD_NAME, create_segment_file};
 use super::meta::{META_NAME, META_TMP_NAME, Meta};
 use super::record::BadRecord;
+use super::repair::REPAIR_TMP_NAME;
 use super::segment::{self, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Segment};
 use super::shared::Active;
 use super::torn::{TornTail, copy};
@@ -102,6 +104,8 @@ pub(super) struct Row {
 
 pub(super) struct ScannedSegment {
     pub first: Seq,
+    /// Its last record; the seq before `first` if it has none.
+    pub last: Seq,
     pub end: u64,
 }
 
@@ -142,7 +146,7 @@ pub(super) fn recover(
         journal_id: meta.journal_id,
         created,
         rebooted,
-        first: meta.first_kept,
+        first: row.segments.first().map_or(row.next, |segment| segment.first),
         last,
         records: row.records,
         segments: row.segments.len(),
@@ -154,10 +158,23 @@ pub(super) fn recover(
 }
 
 fn shared_segments(row: &Row, active: &Active) -> VecDeque<Arc<Segment>> {
-    let nexts = row.segments.iter().skip(1).map(|next| Seq(next.first.0 - 1));
-    let sealed = row.segments.iter().zip(nexts);
-    let sealed = sealed.map(|(segment, last)| Arc::new(Segment::sealed(segment.first, segment.end, last)));
+    let sealed = row.segments.iter().filter(|segment| segment.first < active.segment.first);
+    let sealed = sealed.map(|segment| Arc::new(Segment::sealed(segment.first, segment.end, segment.last)));
     sealed.chain([active.segment.clone()]).collect()
+}
+
+/// Whether the journal would open: the error that `recover` would end with, and nothing is changed. An empty
+/// directory would become a journal.
+pub(super) fn check(fs: &dyn Fs, dir: &Path) -> Result<(), JournalError> {
+    let listing = fs.list(dir).map_err(JournalError::io("list", dir))?;
+    let is_empty = !listing.iter().any(|name| segment::parse_segment_name(name).is_some());
+    if is_empty && Meta::load(fs, dir)?.is_none() {
+        return Ok(());
+    }
+    let boot_id = fs.boot_id();
+    let (directory, _) = Directory::load(fs, dir)?;
+    let rebooted = boot_id.is_none() || directory.meta.boot_id != boot_id;
+    directory.judge(&directory.scan()?, rebooted).map(drop)
 }
 
 impl<'a> Directory<'a> {
@@ -166,7 +183,7 @@ impl<'a> Directory<'a> {
         let mut names: Vec<Seq> =
             listing.iter().filter_map(|name| segment::parse_segment_name(name)).collect();
         names.sort_unstable();
-        let unfinished = [AHEAD_NAME, OWN_NAME, META_TMP_NAME];
+        let unfinished = [AHEAD_NAME, OWN_NAME, META_TMP_NAME, REPAIR_TMP_NAME];
         let leftovers = listing.into_iter().filter(|name| unfinished.contains(&name.as_str())).collect();
         let (meta, created) = match Meta::load(fs, dir)? {
             Some(meta) => (meta, false),
@@ -234,6 +251,9 @@ impl<'a> Directory<'a> {
             end: Break { index: 0, whole_to: None, seq: Seq::ZERO, what: "there is no segment".to_owned() },
         };
         for (index, first) in self.names.iter().copied().enumerate() {
+            if self.meta.behind_hole(row.next) == first {
+                row.next = first;
+            }
             row.end = if first != row.next {
                 let what =
                     format!("the segments with the records from {} to {} are missing", row.next, first.0 - 1);
@@ -243,7 +263,8 @@ impl<'a> Directory<'a> {
                 Break { index, whole_to: None, seq: row.next, what }
             } else {
                 let next_first = self.names.get(index + 1).copied();
-                let bad = self.scan_segment(&mut row, first, next_first)?;
+                let end = next_first.map(|next_first| self.meta.end_of_segment(first, next_first));
+                let bad = self.scan_segment(&mut row, first, end)?;
                 let whole_to = row.segments.last().map(|segment| segment.end);
                 let Some(bad) = bad else { continue };
                 Break { index, whole_to, seq: row.next, what: bad.to_string() }
@@ -254,19 +275,19 @@ impl<'a> Directory<'a> {
         Ok(row)
     }
 
-    /// Adds a segment to the row; `None` if it goes on in the next segment.
+    /// Adds a segment to the row, up to the seq that ends it; `None` if it goes on in the next segment.
     fn scan_segment(
         &self,
         row: &mut Row,
         first: Seq,
-        next_first: Option<Seq>,
+        end: Option<Seq>,
     ) -> Result<Option<BadRecord>, JournalError> {
         let path = self.path(first);
         let file = self.open(first, Access::Read)?;
         let len = file.size().map_err(JournalError::io("read", &path))?;
         let mut cursor = Cursor::new(file, self.header(first).seed(), HEADER_BYTES as u64, len);
         let bad = loop {
-            if next_first == Some(row.next) {
+            if end == Some(row.next) {
                 break None;
             }
             let step = cursor.step().map_err(JournalError::io("read", &path))?;
@@ -286,7 +307,8 @@ impl<'a> Directory<'a> {
                 Step::End => break Some(BadRecord::Blank),
             }
         };
-        row.segments.push(ScannedSegment { first, end: cursor.offset() });
+        let last = Seq(row.next.0 - 1);
+        row.segments.push(ScannedSegment { first, last, end: cursor.offset() });
         Ok(bad)
     }
 
@@ -342,10 +364,9 @@ impl<'a> Directory<'a> {
     /// Writes again and syncs what is not proven durable.
     fn make_durable(&self, row: &Row) -> Result<(), JournalError> {
         let proven = self.meta.synced.max(row.watermark);
-        let nexts = row.segments.iter().skip(1).map(|next| next.first).chain([row.next]);
-        for (segment, next) in row.segments.iter().zip(nexts) {
+        for segment in &row.segments {
             // An empty segment, too: its header may not be durable.
-            if Seq(next.0 - 1).max(segment.first) <= proven {
+            if segment.last.max(segment.first) <= proven {
                 continue;
             }
             let path = self.path(segment.first);
@@ -392,8 +413,9 @@ impl<'a> Directory<'a> {
 
     /// Opens the newest segment for appending, or makes one.
     fn open_active(&self, row: &mut Row, segment_bytes: u64) -> Result<Active, JournalError> {
-        let Some(newest) = row.segments.last() else {
-            return self.create_first(row, segment_bytes);
+        // Behind a hole the row goes on in a segment of its own.
+        let Some(newest) = row.segments.last().filter(|newest| newest.last.next() == row.next) else {
+            return self.create_next(row, segment_bytes);
         };
         let path = self.path(newest.first);
         let file = self.open(newest.first, Access::ReadWrite)?;
@@ -414,7 +436,7 @@ impl<'a> Directory<'a> {
         Ok(Active { segment, file, seed: self.header(newest.first).seed(), capacity })
     }
 
-    fn create_first(&self, row: &mut Row, segment_bytes: u64) -> Result<Active, JournalError> {
+    fn create_next(&self, row: &mut Row, segment_bytes: u64) -> Result<Active, JournalError> {
         let (tmp, path) = (self.dir.join(OWN_NAME), self.path(row.next));
         let file = create_segment_file(self.fs, &tmp, segment_bytes)?;
         let header = self.header(row.next);
@@ -422,7 +444,7 @@ impl<'a> Directory<'a> {
         file.sync_all().map_err(JournalError::io("sync", &tmp))?;
         self.fs.rename(&tmp, &path).map_err(JournalError::io("create", &path))?;
         let end = HEADER_BYTES as u64;
-        row.segments.push(ScannedSegment { first: row.next, end });
+        row.segments.push(ScannedSegment { first: row.next, last: Seq(row.next.0 - 1), end });
         let segment = Arc::new(Segment::active(row.next, end));
         Ok(Active { segment, file, seed: header.seed(), capacity: segment_bytes })
     }

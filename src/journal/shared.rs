@@ -11,7 +11,7 @@ use super::ages::Ages;
 use super::bound::SpaceState;
 use super::fs::{Fs, FsFile};
 use super::lock::DirLock;
-use super::meta::Meta;
+use super::meta::{Hole, Meta};
 use super::segment::{self, Segment};
 use super::{JournalError, JournalListener, JournalOptions, JournalStats, Positions};
 use crate::domain::{JournalId, Seq};
@@ -81,6 +81,8 @@ pub(super) struct Table {
     pub trimmed: Seq,
     /// Up to here, seqs belong to an earlier identity.
     pub identity_base: Seq,
+    /// Lost to damage and known to be; ascending. None of them lies behind the active segment's first record.
+    pub holes: Vec<Hole>,
     /// The present identity, which new segments carry.
     pub journal_id: JournalId,
 }

@@ -148,7 +148,7 @@ impl Journal {
         let writer = lock(&shared.writer);
         let mut meta = lock(&shared.meta);
         let first_kept = lock(&shared.table).first();
-        let base = Seq(first_kept.0 - 1);
+        let base = meta.base_of(first_kept);
         let mut next = meta.clone();
         next.earlier.push((writer.active.segment.first, meta.journal_id));
         next.journal_id = JournalId(uuid::Uuid::new_v4());
@@ -232,6 +232,7 @@ fn assemble(
             doomed: Vec::new(),
             trimmed: meta.committed.min(Seq(first.0 - 1)),
             identity_base: meta.identity_base,
+            holes: meta.holes.clone(),
             journal_id: meta.journal_id,
         }),
         meta: Mutex::new(meta),

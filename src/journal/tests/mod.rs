@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod inspection;
 mod model;
+mod repairs;
 mod sim_fs;
 
 use std::path::{Path, PathBuf};

@@ -170,6 +170,13 @@ impl SimFs {
         state.inodes[index].dirty.clear();
     }
 
+    /// Changes a byte as the running machine sees it; what is on the disk stays.
+    pub(super) fn damage_pages(&self, path: &Path, at: usize) {
+        let mut state = self.state();
+        let index = state.live[path];
+        state.inodes[index].live[at] ^= 1;
+    }
+
     pub(super) fn names(&self, dir: &Path) -> Vec<String> {
         let state = self.state();
         let names = state.live.keys().filter_map(|path| {

@@ -1,0 +1,106 @@
+//! Every readable record of a journal, for people: beside a running service, and of a damaged journal.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::cursor::{Cursor, Step};
+use super::fs::{Access, Fs};
+use super::meta::Meta;
+use super::salvage::{Bad, Source, Survey};
+use super::{Damage, JournalError, Record};
+use crate::domain::Seq;
+
+/// What an export has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exported {
+    /// Records that were given out.
+    pub records: u64,
+    /// What was left out because it cannot be read. Seqs that a repair has already told of are not in it.
+    pub skipped: Vec<Damage>,
+}
+
+/// Gives the readable records with seqs from `from` to `to`, in order, to `sink`, until that breaks off. Locks and changes
+/// nothing; records that are trimmed meanwhile are left out.
+///
+/// # Errors
+/// I/O errors; [`JournalError::Version`]. Damage is not an error here but part of the answer.
+pub fn export(
+    dir: &Path,
+    fs: &dyn Fs,
+    from: Seq,
+    to: Seq,
+    sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
+) -> Result<Exported, JournalError> {
+    let survey = Survey::load(fs, dir)?;
+    let mut exported = Exported { records: 0, skipped: lost_files(&survey, fs)? };
+    let is_wanted = |bad: &Bad| bad.missing.is_none_or(|missing| missing.from <= to && missing.to >= from);
+    for (index, source) in survey.sources.iter().enumerate() {
+        let file = match fs.open(&source.path, Access::Read) {
+            // Trimmed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(JournalError::io("open", &source.path))?,
+        };
+        let bad = survey.bad_places(index, &*file).map_err(JournalError::io("read", &source.path))?;
+        exported.skipped.extend(bad.into_iter().filter(is_wanted).map(as_damage));
+        for run in source.runs.iter().filter(|run| run.first <= to && run.last >= from) {
+            let mut cursor = Cursor::new(file.clone(), source.header.seed(), run.start, run.end);
+            if give_out(&mut cursor, source, from, to, sink, &mut exported)?.is_break() {
+                return Ok(exported);
+            }
+        }
+    }
+    Ok(exported)
+}
+
+/// `journal.meta`, files that are not ours, and missing segments in front.
+fn lost_files(survey: &Survey, fs: &dyn Fs) -> Result<Vec<Damage>, JournalError> {
+    let meta_path = survey.dir.join(super::meta::META_NAME);
+    let mut lost: Vec<Damage> = Vec::new();
+    if let (Some(what), false) = (&survey.meta_lost, survey.sources.is_empty()) {
+        lost.push(Damage { path: meta_path, offset: 0, what: what.clone() });
+    }
+    let foreign = survey.foreign.iter();
+    lost.extend(foreign.map(|file| Damage { path: file.path.clone(), offset: 0, what: file.what.clone() }));
+    if let Some(bad) = survey.missing_front()
+        && survey.meta_lost.is_none()
+        && Meta::load(fs, &survey.dir)?.as_ref() == Some(&survey.meta)
+    {
+        lost.push(as_damage(bad));
+    }
+    Ok(lost)
+}
+
+fn as_damage(bad: Bad) -> Damage {
+    Damage { path: bad.path, offset: bad.bytes.start, what: bad.what }
+}
+
+fn give_out(
+    cursor: &mut Cursor,
+    source: &Source,
+    from: Seq,
+    to: Seq,
+    sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
+    exported: &mut Exported,
+) -> Result<ControlFlow<()>, JournalError> {
+    loop {
+        let offset = cursor.offset();
+        let what = match cursor.step().map_err(JournalError::io("read", &source.path))? {
+            Step::Record(stored) if stored.seq > to => return Ok(ControlFlow::Continue(())),
+            Step::Record(stored) => {
+                if stored.seq >= from {
+                    exported.records += 1;
+                    if sink(Record { seq: stored.seq, message: stored.message }).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                continue;
+            }
+            Step::End => return Ok(ControlFlow::Continue(())),
+            // It was whole a moment ago: a disk that fails right now.
+            Step::Bad(bad) => bad.to_string(),
+        };
+        exported.skipped.push(Damage { path: source.path.clone(), offset, what });
+        return Ok(ControlFlow::Continue(()));
+    }
+}
