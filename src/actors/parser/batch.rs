@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::domain::{JournalId, MachineId, Seq, Timestamp, Transition};
 use crate::journal::{Gap, Record};
@@ -13,6 +14,7 @@ use crate::store::{Batch, GapRow, ReadingRow, RejectionRow};
 pub struct BatchBuilder {
     after: Seq,
     upto: Seq,
+    begun: Option<Instant>,
     rows_max: usize,
     bytes_max: usize,
     bytes: usize,
@@ -32,6 +34,7 @@ impl BatchBuilder {
         Self {
             after,
             upto: after,
+            begun: None,
             rows_max,
             bytes_max,
             bytes: 0,
@@ -65,6 +68,11 @@ impl BatchBuilder {
         self.rows_free() == 0 || self.bytes >= self.bytes_max
     }
 
+    /// How long ago its first record was added.
+    pub fn age(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
     /// Rows until the bound.
     pub fn rows_free(&self) -> usize {
         // Control messages make no rows, but a batch of nothing else must end, too.
@@ -80,6 +88,7 @@ impl BatchBuilder {
         }
         debug_assert_eq!(record.seq, self.upto.next(), "P1: a batch is contiguous");
         let message = &record.message;
+        self.begun.get_or_insert_with(Instant::now);
         self.upto = record.seq;
         self.messages += 1;
         self.bytes += message.payload.len() + message.topic.len();

@@ -55,6 +55,8 @@ const READ_RECORDS_MAX: usize = 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// A batch is full at this many payload bytes, whatever its rows.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a batch is built while there is always more to read. Nothing ever waits for a batch to fill.
+const BUILD_MAX: Duration = Duration::from_millis(50);
 /// Transitions in one batch.
 const BATCH_TRANSITIONS_MAX: usize = 4096;
 /// How long a busy writer is waited for before the lookout runs ahead of it.
@@ -232,7 +234,7 @@ impl Parser {
     }
 
     fn advance(&mut self, context: &mut Context<Self>) -> Result<(), JournalError> {
-        if self.hand_over(context) {
+        if self.is_ripe() && self.hand_over(context) {
             return Ok(());
         }
         let behind = self.lookout > self.storage.position();
@@ -250,8 +252,17 @@ impl Parser {
         if ahead_alone && self.look_out(context)? {
             return Ok(());
         }
-        self.tell_proof(context);
+        if !self.hand_over(context) {
+            self.tell_proof(context);
+        }
         Ok(())
+    }
+
+    /// Reads on while there is more to read, for large batches cost least a row; but not for long, and not when sightings
+    /// are read in turns.
+    fn is_ripe(&self) -> bool {
+        let behind = self.lookout > self.storage.position();
+        behind || self.building.is_full() || self.building.age() >= BUILD_MAX
     }
 
     fn may_build(&self) -> bool {
