@@ -11,7 +11,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("payload", &["payload"]),
     ("store", &["store"]),
     ("metrics", &[]),
-    ("status", &[]),
+    ("status", &["clock"]),
     ("shutdown", &[]),
     ("logging", &["logging", "config"]),
     ("config", &["config"]),

@@ -32,6 +32,32 @@ impl MachineStatus {
     }
 }
 
+/// A machine's status as the board and the API show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BoardStatus {
+    /// It speaks, as far as we can see without a break.
+    Online,
+    /// It is silent, or gone by its last will, and we would have heard it.
+    Offline,
+    /// We cannot know: blind, or sight is back for less than its `offline_after`.
+    Unknown,
+    /// Expected, silent since the start, and never heard of before.
+    NeverSeen,
+}
+
+impl BoardStatus {
+    /// The word of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Unknown => "unknown",
+            Self::NeverSeen => "never_seen",
+        }
+    }
+}
+
 /// What caused a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransitionReason {

@@ -12,7 +12,7 @@ mod seq;
 mod timestamp;
 mod topic;
 
-pub use liveness::{MachineStatus, Transition, TransitionReason};
+pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos};
 pub use reading::{Reading, TimeSource};

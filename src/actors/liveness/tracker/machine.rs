@@ -1,10 +1,9 @@
 //! One machine's state and the rules by which evidence changes it.
 
 use crate::clock::Mono;
-use crate::domain::{MachineStatus, Timestamp, TransitionReason};
+use crate::domain::{BoardStatus, MachineStatus, Timestamp, TransitionReason};
 
 use super::PatienceId;
-use super::board::BoardStatus;
 use super::packed::{PackedMono, PackedTimestamp};
 
 /// What the tracker knows about one machine. 40 bytes.

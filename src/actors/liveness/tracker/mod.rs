@@ -55,7 +55,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::domain::{MachineId, Seq, Timestamp, Transition};
 
-pub use self::board::{BoardStatus, StatusCounts, View};
+pub use self::board::{StatusCounts, View};
 pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, TrackerOptions};
 pub use self::sight::Moment;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{MachineStatus, TransitionReason};
+use crate::domain::{BoardStatus, MachineStatus, TransitionReason};
 
 use super::*;
 

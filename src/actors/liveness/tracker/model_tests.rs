@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::model::{MACHINES, Model, SECOND, options};
 use super::*;
-use crate::domain::TransitionReason;
+use crate::domain::{BoardStatus, TransitionReason};
 
 /// The wall clock's lead over the monotonic one at the start.
 const EPOCH: i64 = 1_800_000_000_000_000;

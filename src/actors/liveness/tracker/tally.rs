@@ -1,8 +1,9 @@
 //! How many machines are in which status, without looking at any of them.
 
-use super::board::{BoardStatus, StatusCounts};
+use super::board::StatusCounts;
 use super::sight::Sight;
 use super::{PatienceId, machine::Machine};
+use crate::domain::BoardStatus;
 
 /// Machines that share one `offline_after`, counted by recorded standing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

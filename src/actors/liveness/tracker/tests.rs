@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::domain::BoardStatus;
 use crate::domain::MachineStatus::{self, Offline, Online};
 use crate::domain::TransitionReason::{self, FirstSeen, LastWill, Message, NeverSeen, Silence};
 

@@ -1,6 +1,4 @@
-//! Snapshots of how Andon itself is, for the status line, the board and the API.
-//!
-//! Written by the actors, read by anybody at any time; nobody asks a busy actor.
+//! The supervised actors as their supervisor sees them.
 
 use std::sync::{Mutex, PoisonError};
 

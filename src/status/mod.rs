@@ -1,0 +1,9 @@
+//! Snapshots of how Andon itself is, for the status line, the board and the API.
+//!
+//! Each board is written by the one actor that knows, and read by anybody at any time; nobody asks a busy actor.
+
+mod actors;
+mod machines;
+
+pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
+pub use self::machines::{MachineView, MachinesBoard, MachinesSnapshot};
