@@ -30,7 +30,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::status::ActorsBoard;
+use crate::status::{ActorsBoard, MachinesBoard};
 
 pub use self::options::store_options;
 use self::options::{
@@ -165,6 +165,8 @@ struct Plan {
     metrics: Arc<Metrics>,
     pulse: Arc<LinkPulse>,
     board: Arc<ActorsBoard>,
+    /// Written by liveness; for whoever shows the machines.
+    machines: Arc<MachinesBoard>,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
     liveness: LivenessOptions,
@@ -232,6 +234,7 @@ impl Plan {
             },
             status_interval: settings.log.status_interval,
             board: Arc::new(ActorsBoard::default()),
+            machines: Arc::new(MachinesBoard::default()),
             logger: logger.clone(),
             inlet,
             pulse,
@@ -294,6 +297,7 @@ impl Plan {
             publish: self.wires.mqtt.publish.clone(),
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
+            board: Arc::clone(&self.machines),
         }
     }
 

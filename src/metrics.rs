@@ -86,6 +86,8 @@ pub struct Metrics {
     pub machines_unknown: Gauge,
     /// Expected machines that never spoke.
     pub machines_never_seen: Gauge,
+    /// Sightings of machines beyond `liveness.machines_max`, which are not watched.
+    pub sightings_untracked: Gauge,
     /// Status changes recorded in the database.
     pub transitions_recorded: Counter,
 }

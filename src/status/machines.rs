@@ -81,6 +81,14 @@ impl MachinesBoard {
         let _old = std::mem::replace(&mut self.lock().snapshot, snapshot);
     }
 
+    /// Nothing that the snapshot shows is certain any more, as of `at`: every machine is `unknown`. Who wrote it has
+    /// ended, and its successor does not know the machines yet.
+    pub fn lose_sight(&self, at: Mono) {
+        let mut machines = Arc::clone(&self.lock().snapshot).machines.clone();
+        machines.iter_mut().for_each(|machine| machine.status = BoardStatus::Unknown);
+        self.write(MachinesSnapshot { at, sighted: false, machines });
+    }
+
     /// Adds a transition as it happens, whether or not the database is there.
     pub fn write_transition(&self, transition: Transition) {
         let mut inner = self.lock();
@@ -117,6 +125,26 @@ mod tests {
         assert!(!board.is_wanted());
         assert!(board.snapshot().machines.is_empty());
         assert!(board.is_wanted());
+    }
+
+    #[test]
+    fn without_sight_the_machines_stay_and_none_is_certain() {
+        let board = MachinesBoard::default();
+        let press = MachineView {
+            machine_id: MachineId::parse("press-1").unwrap(),
+            status: BoardStatus::Online,
+            status_since: None,
+            reason: None,
+            first_seen_at: None,
+            last_seen_at: Some(Timestamp::from_micros(7)),
+            offline_after: Duration::from_secs(15),
+            flapping: false,
+        };
+        board.write(MachinesSnapshot { at: Mono(1), sighted: true, machines: vec![press.clone()] });
+        board.lose_sight(Mono(2));
+        let snapshot = board.snapshot();
+        assert_eq!((snapshot.at, snapshot.sighted), (Mono(2), false));
+        assert_eq!(snapshot.machines, [MachineView { status: BoardStatus::Unknown, ..press }]);
     }
 
     #[test]

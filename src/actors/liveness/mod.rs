@@ -1,6 +1,7 @@
 //! The liveness actor: who is on the floor.
 //!
-//! Owns the [`tracker`] (a pure state machine) and what it still has to tell ([`outbox`]). Receives [`Recover`], [`Observe`],
+//! Owns the [`tracker`] (a pure state machine), what it still has to tell ([`outbox`]), and what the machines board shows
+//! ([`display`]). Receives [`Recover`], [`Observe`],
 //! [`TakeTransitions`] and [`TransitionsRecorded`] from the parser and [`LinkChanged`] from the mqtt actor. Sends
 //! `TransitionsPending` to the parser, `PublishStatuses` and `ProveLink` to the mqtt actor.
 //!
@@ -14,6 +15,7 @@
 //!   stays queued.
 
 pub mod announce;
+mod display;
 mod outbox;
 pub mod tracker;
 
@@ -26,6 +28,7 @@ use slog::{Logger, debug, info, o, warn};
 
 pub use self::tracker::{MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
+use self::display::Display;
 use self::outbox::{StatusOutbox, TransitionOutbox};
 use self::tracker::{KnownMachine, Tracker};
 use super::failpoint::failpoint;
@@ -36,6 +39,7 @@ use super::wire::Wire;
 use crate::clock::{Mono, mono_now, wall_now};
 use crate::domain::{Seq, Transition};
 use crate::metrics::Metrics;
+use crate::status::MachinesBoard;
 use crate::store::MachineRow;
 
 /// How often deadlines are looked at; a transition by silence is noticed within this and a round trip to the broker.
@@ -157,6 +161,8 @@ pub struct LivenessWires {
     pub prove: Wire<ProveLink>,
     /// Tells whether the link is up.
     pub link: Wire<TellLink>,
+    /// Shows the machines to whoever reads it.
+    pub board: Arc<MachinesBoard>,
 }
 
 /// The actor.
@@ -166,6 +172,7 @@ pub struct Liveness {
     metrics: Arc<Metrics>,
     lifeline: Lifeline,
     logger: Logger,
+    display: Display,
     tracker: Option<Tracker>,
     provisional: bool,
     /// See [`Recover`].
@@ -194,10 +201,12 @@ impl Liveness {
         lifeline: Lifeline,
         logger: &Logger,
     ) -> Self {
+        let display = Display::new(Arc::clone(&wires.board));
         Self {
             options,
             wires,
             metrics,
+            display,
             lifeline,
             logger: logger.new(o!("component" => "liveness")),
             tracker: None,
@@ -293,6 +302,7 @@ impl Liveness {
                     "since" => %transition.occurred_at);
             }
             self.statuses.push(transition.machine_id.clone());
+            self.display.tell(transition.clone());
             if !self.provisional {
                 self.transitions.push(transition);
             }
@@ -315,6 +325,8 @@ impl Liveness {
             self.metrics.machines_offline.set(counts.offline);
             self.metrics.machines_unknown.set(counts.unknown);
             self.metrics.machines_never_seen.set(counts.never_seen);
+            self.metrics.sightings_untracked.set(tracker.untracked_sightings());
+            self.display.refresh(tracker, !self.provisional);
             if tracker.overflowed() && !self.overflow_told {
                 self.overflow_told = true;
                 warn!(self.logger, "more machines than liveness.machines_max: the readings of the others are stored, their status is \
@@ -392,6 +404,7 @@ impl Actor for Liveness {
         {
             gauge.set(0);
         }
+        self.display.lose_sight();
         context.run_interval(TICK, Self::tick);
     }
 }

@@ -42,8 +42,27 @@ pub struct StatusCounts {
     pub never_seen: u64,
 }
 
+pub(super) fn view<'a>(
+    machine_id: &'a MachineId,
+    machine: &Machine,
+    sight: &Sight,
+    patiences_micros: &[u64],
+) -> View<'a> {
+    let patience_micros = patiences_micros[machine.patience().0 as usize];
+    View {
+        machine_id,
+        status: status_of(machine, sight, patience_micros),
+        recorded: machine.recorded(),
+        status_since: machine.status_since(),
+        reason: machine.reason(),
+        first_seen: machine.first_seen(),
+        last_seen: machine.last_seen(),
+        offline_after: Duration::from_micros(patience_micros),
+    }
+}
+
 /// Rule T4.
-pub(super) fn status_of(machine: &Machine, sight: &Sight, patience_micros: u64) -> BoardStatus {
+fn status_of(machine: &Machine, sight: &Sight, patience_micros: u64) -> BoardStatus {
     let Some(standing) = machine.standing() else { return BoardStatus::Unknown };
     let seen = sight.covers(machine.evidence());
     let silence_is_certain = standing != BoardStatus::Online && sight.grace_is_over(patience_micros);

@@ -237,6 +237,12 @@ impl Tracker {
         self.roster.iter().map(|(machine_id, machine)| self.view(machine_id, machine))
     }
 
+    /// All tracked machines, in order of their ids. Cheap if none was added since the last call.
+    pub fn views_in_order(&mut self) -> impl Iterator<Item = View<'_>> {
+        let Self { roster, sight, patiences, .. } = self;
+        roster.iter_in_order().map(|(machine_id, machine)| board::view(machine_id, machine, sight, patiences))
+    }
+
     /// How many machines the board shows in which status; costs the same for any number of machines.
     #[must_use]
     pub fn counts(&self) -> StatusCounts {
@@ -366,17 +372,7 @@ impl Tracker {
     }
 
     fn view<'a>(&self, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
-        let patience_micros = self.patiences[machine.patience().0 as usize];
-        View {
-            machine_id,
-            status: board::status_of(machine, &self.sight, patience_micros),
-            recorded: machine.recorded(),
-            status_since: machine.status_since(),
-            reason: machine.reason(),
-            first_seen: machine.first_seen(),
-            last_seen: machine.last_seen(),
-            offline_after: Duration::from_micros(patience_micros),
-        }
+        board::view(machine_id, machine, &self.sight, &self.patiences)
     }
 }
 

@@ -240,6 +240,8 @@ impl World {
     fn compare(&mut self) {
         let mut counts = StatusCounts::default();
         assert_eq!(self.tracker.views().count(), self.model.machines.len());
+        let in_order: Vec<_> = self.tracker.views_in_order().map(|view| view.machine_id.clone()).collect();
+        assert!(in_order.is_sorted() && in_order.len() == self.model.machines.len(), "{in_order:?}");
         for machine in &self.model.machines {
             let view = self.tracker.status_of(machine.name.as_str()).expect("the model tracks it");
             assert_eq!(view.status, self.model.shown(machine), "{machine:?}");

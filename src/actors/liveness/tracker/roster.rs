@@ -59,6 +59,8 @@ pub(super) struct Roster {
     entries: Vec<Entry>,
     ids: Vec<MachineId>,
     index: HashTable<Slot>,
+    /// Slots in order of their ids, as far as somebody asked.
+    sorted: Vec<Slot>,
     /// Seeded at random, so that nobody can choose ids that collide.
     hasher: RandomState,
 }
@@ -69,6 +71,7 @@ impl Roster {
             entries: Vec::with_capacity(machines),
             ids: Vec::with_capacity(machines),
             index: HashTable::with_capacity(machines),
+            sorted: Vec::new(),
             hasher: RandomState::default(),
         }
     }
@@ -133,6 +136,19 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Machine {
         &mut self.entries[slot.0 as usize].machine
+    }
+
+    /// All machines in order of their ids. Cheap if none was added since the last time.
+    pub(super) fn iter_in_order(&mut self) -> impl Iterator<Item = (&MachineId, &Machine)> {
+        let Self { sorted, ids, entries, .. } = self;
+        if sorted.len() < ids.len() {
+            let (old, new) = (sorted.len(), ids.len());
+            sorted
+                .extend((old..new).map(|index| Slot(u32::try_from(index).expect("a slot has this number"))));
+            // Stable sort: it makes use of the part that is in order.
+            sorted.sort_by(|one, other| ids[one.0 as usize].cmp(&ids[other.0 as usize]));
+        }
+        sorted.iter().map(|slot| (&ids[slot.0 as usize], &entries[slot.0 as usize].machine))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&MachineId, &Machine)> {
