@@ -85,6 +85,14 @@ impl TransitionReason {
             Self::NeverSeen => "never_seen",
         }
     }
+
+    /// From the stored word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::FirstSeen, Self::Message, Self::Silence, Self::LastWill, Self::NeverSeen]
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+    }
 }
 
 /// One change of one machine's status: a row of `machine_event`.

@@ -6,6 +6,7 @@
 mod liveness;
 mod machine_id;
 mod message;
+mod outage;
 mod reading;
 mod rejection;
 mod seq;
@@ -15,6 +16,7 @@ mod topic;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos};
+pub use outage::{LinkOutage, OutageReason};
 pub use reading::{Reading, TimeSource};
 pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection};
 pub use seq::{JournalId, Seq};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::liveness_rows::LivenessRows;
 use crate::domain::{
     JournalId, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq, Timestamp,
     Transition,
@@ -33,6 +34,8 @@ pub struct Batch {
     pub transitions: Vec<Transition>,
     /// When machines were last seen; of a machine that no transition ever created, it is not recorded.
     pub sightings: Vec<(MachineId, Timestamp)>,
+    /// What else liveness has to say.
+    pub liveness: LivenessRows,
 }
 
 impl Batch {
@@ -50,6 +53,7 @@ impl Batch {
             gaps: Vec::new(),
             transitions: Vec::new(),
             sightings: Vec::new(),
+            liveness: LivenessRows::default(),
         }
     }
 }

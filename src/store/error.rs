@@ -32,6 +32,8 @@ pub enum CommitStep {
     Gaps,
     /// Inserting events and machines.
     Transitions,
+    /// Writing our own outages.
+    Outages,
     /// Updating when machines were last seen.
     Sightings,
     /// Correcting the counters for duplicates and refused rows.
@@ -49,6 +51,7 @@ impl CommitStep {
             Self::Rejections => "insert rejected messages",
             Self::Gaps => "insert journal gaps",
             Self::Transitions => "record status changes",
+            Self::Outages => "record outages of the broker link",
             Self::Sightings => "record when machines were seen",
             Self::Counters => "correct the counters",
         }

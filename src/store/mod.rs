@@ -9,6 +9,7 @@
 //! target           store.url → where to connect, and what may be said about it aloud
 //! batch            what is committed, and the outcome
 //! machine_changes  transitions folded to one row per machine
+//! liveness_rows    our own outages and the events' outbox
 //! schema           the tables, and instants in both databases (instant_text)
 //! statement        fixed SQL that is prepared once a connection
 //! sqlite/          one file, row by row
@@ -39,6 +40,7 @@ mod batch;
 mod error;
 mod failure;
 mod instant_text;
+mod liveness_rows;
 mod machine_changes;
 mod migrate;
 mod postgres;
@@ -53,10 +55,11 @@ mod contract_tests;
 
 use std::time::Duration;
 
-use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp};
+use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 use target::Target;
 
@@ -136,6 +139,8 @@ pub struct MachineRow {
     pub status: MachineStatus,
     /// Since when.
     pub status_since: Option<Timestamp>,
+    /// Why, if the event of that change is there.
+    pub reason: Option<TransitionReason>,
     /// Its first message; `None` if it never spoke.
     pub first_seen_at: Option<Timestamp>,
     /// Its newest message; `None` if it never spoke.
@@ -190,6 +195,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::ReadMachines`].
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
+
+    /// What liveness begins from, beside the machines.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError>;
 
     /// Stores a batch and moves the position, in one transaction (S1 to S4).
     ///

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::schema::Moment;
 use super::{Cause, Checkpoint, MachineRow, from_bigint};
-use crate::domain::{MachineId, MachineStatus, Seq};
+use crate::domain::{MachineId, MachineStatus, Seq, TransitionReason};
 
 /// The columns of a [`Checkpoint`], in the order of the table.
 pub type CheckpointColumns = (String, String, i64, i64, i64, i64, i64, i64, Moment);
@@ -27,17 +27,18 @@ pub fn checkpoint(columns: CheckpointColumns) -> Checkpoint {
 }
 
 /// The columns of a [`MachineRow`].
-pub type MachineColumns = (String, String, Option<Moment>, Option<Moment>, Option<Moment>);
+pub type MachineColumns = (String, String, Option<Moment>, Option<Moment>, Option<Moment>, Option<String>);
 
 /// A row of `machine`; fails on an id or a status that Andon never writes.
 pub fn machine_row(columns: MachineColumns) -> Result<MachineRow, Cause> {
-    let (id, word, status_since, first_seen_at, last_seen_at) = columns;
+    let (id, word, status_since, first_seen_at, last_seen_at, reason) = columns;
     let machine_id = MachineId::parse(&id)?;
     let status = MachineStatus::from_word(&word)
         .ok_or_else(|| format!("machine {id} has the unknown status {word:?}"))?;
     let [status_since, first_seen_at, last_seen_at] =
         [status_since, first_seen_at, last_seen_at].map(|moment| moment.map(|moment| moment.0));
-    Ok(MachineRow { machine_id, status, status_since, first_seen_at, last_seen_at })
+    let reason = reason.as_deref().and_then(TransitionReason::from_word);
+    Ok(MachineRow { machine_id, status, status_since, reason, first_seen_at, last_seen_at })
 }
 
 /// Queries in diesel's own language, which needs the connection's concrete type.
@@ -45,7 +46,7 @@ macro_rules! queries_for {
     ($name:ident, $connection:ty) => {
         /// The shared queries on this connection.
         pub mod $name {
-            use super::super::schema::{ingest_checkpoint, machine};
+            use super::super::schema::{ingest_checkpoint, machine, machine_event};
             use super::*;
 
             /// One journal's checkpoint.
@@ -74,13 +75,22 @@ macro_rules! queries_for {
 
             /// Every machine of a site.
             pub fn load_machines(connection: &mut $connection, site: &str) -> Result<Vec<MachineRow>, Cause> {
-                let query =
-                    machine::table.filter(machine::site.eq(site)).order(machine::machine_id).select((
+                let its_event = machine_event::site
+                    .eq(machine::site)
+                    .and(machine_event::machine_id.eq(machine::machine_id))
+                    .and(machine_event::occurred_at.nullable().eq(machine::status_since))
+                    .and(machine_event::status.eq(machine::status));
+                let query = machine::table
+                    .left_join(machine_event::table.on(its_event))
+                    .filter(machine::site.eq(site))
+                    .order(machine::machine_id)
+                    .select((
                         machine::machine_id,
                         machine::status,
                         machine::status_since,
                         machine::first_seen_at,
                         machine::last_seen_at,
+                        machine_event::reason.nullable(),
                     ));
                 query.load::<MachineColumns>(connection)?.into_iter().map(machine_row).collect()
             }
@@ -92,13 +102,14 @@ queries_for!(sqlite, SqliteConnection);
 queries_for!(postgres, PgConnection);
 
 /// Tables whose rows are counted, each with whether its rows are numbered by `id`.
-pub const COUNTED_TABLES: [(&str, bool); 6] = [
+pub const COUNTED_TABLES: [(&str, bool); 7] = [
     ("machine_telemetry", true),
     ("machine", false),
     ("machine_event", true),
     ("rejected_message", true),
     ("ingest_checkpoint", false),
     ("journal_gap", true),
+    ("link_outage", true),
 ];
 
 /// Up to this many rows are counted exactly; beyond, a table with ids is estimated.

@@ -107,3 +107,19 @@ diesel::table! {
         updated_at -> Instant,
     }
 }
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    machine_event (id) {
+        id -> BigInt,
+        site -> Text,
+        machine_id -> Text,
+        status -> Text,
+        reason -> Text,
+        occurred_at -> Instant,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(machine, machine_event);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::domain::{JournalId, MachineId, Seq, Timestamp, Transition};
 use crate::journal::{Gap, Record};
 use crate::payload::Outcome;
-use crate::store::{Batch, GapRow, ReadingRow, RejectionRow};
+use crate::store::{Batch, GapRow, LivenessRows, ReadingRow, RejectionRow};
 
 /// Collects the rows of a contiguous range of records (invariant P1 of [`super`]).
 #[derive(Debug)]
@@ -181,6 +181,7 @@ impl BatchBuilder {
             gaps: self.gaps,
             transitions,
             sightings,
+            liveness: LivenessRows::default(),
         }
     }
 }

@@ -9,6 +9,10 @@ use super::fixture::{
     Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, reading, rejection,
     transition,
 };
+pub use super::liveness_clauses::{
+    events_are_pending_until_they_are_marked_and_come_back_in_order,
+    outages_are_recorded_once_and_stay_closed,
+};
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
 
@@ -296,6 +300,7 @@ pub fn transitions_make_events_and_machines_and_again_change_nothing(fixture: &F
             machine_id: machine("ghost"),
             status: Offline,
             status_since: Some(at(7)),
+            reason: Some(TransitionReason::NeverSeen),
             first_seen_at: None,
             last_seen_at: None,
         };
@@ -303,6 +308,7 @@ pub fn transitions_make_events_and_machines_and_again_change_nothing(fixture: &F
             machine_id: machine("press-1"),
             status: Online,
             status_since: Some(at(60_000_000)),
+            reason: Some(TransitionReason::Message),
             first_seen_at: Some(at(0)),
             last_seen_at: Some(at(60_000_000)),
         };

@@ -8,6 +8,7 @@
 
 mod clauses;
 mod fixture;
+mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
 
@@ -55,6 +56,8 @@ contract! {
     transitions_make_events_and_machines_and_again_change_nothing,
     the_newest_status_wins_whatever_the_order,
     sightings_only_move_known_machines_forward,
+    events_are_pending_until_they_are_marked_and_come_back_in_order,
+    outages_are_recorded_once_and_stay_closed,
     trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing,
     machines_and_readings_of_another_site_are_left_alone,
     two_migrators_at_once_apply_each_migration_once,

@@ -17,6 +17,7 @@ use crate::domain::Transition;
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow, runs};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
+use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
 use crate::store::schema::{Instant, Moment};
 use crate::store::{bigint, reads, without_nul};
@@ -82,7 +83,9 @@ fn try_commit(
         insert_rejections(connection, site, &journal_id, &batch.rejections).at(CommitStep::Rejections)?;
         insert_rejections(connection, site, &journal_id, &refused).at(CommitStep::Rejections)?;
         insert_gaps(connection, &journal_id, &batch.gaps).at(CommitStep::Gaps)?;
-        record_transitions(connection, site, &batch.transitions).at(CommitStep::Transitions)?;
+        record_transitions(connection, site, batch).at(CommitStep::Transitions)?;
+        mark_published(connection, site, &batch.liveness.published).at(CommitStep::Transitions)?;
+        liveness_rows::postgres::write(connection, site, &batch.liveness).at(CommitStep::Outages)?;
         for run in runs(&batch.sightings, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
             let update = UpdateSightings::new(site, run);
             connection.execute_returning_count(&update).at(CommitStep::Sightings)?;
@@ -206,23 +209,27 @@ fn insert_gaps(connection: &mut PgConnection, journal_id: &str, gaps: &[GapRow])
     })
 }
 
-fn record_transitions(
-    connection: &mut PgConnection,
-    site: &str,
-    transitions: &[Transition],
-) -> QueryResult<()> {
-    for run in runs(transitions, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
-        insert_events(connection, site, run)?;
+fn record_transitions(connection: &mut PgConnection, site: &str, batch: &Batch) -> QueryResult<()> {
+    let mut published = batch.liveness.transitions_published;
+    for run in runs(&batch.transitions, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
+        insert_events(connection, site, run, published)?;
         upsert_machines(connection, site, run)?;
+        published = published.saturating_sub(run.len());
     }
     Ok(())
 }
 
-fn insert_events(connection: &mut PgConnection, site: &str, run: &[Transition]) -> QueryResult<usize> {
+/// The first `published` of them are not pending.
+fn insert_events(
+    connection: &mut PgConnection,
+    site: &str,
+    run: &[Transition],
+    published: usize,
+) -> QueryResult<usize> {
     let each = || run.iter();
     sql_query(
-        "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at) \
-         SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7) AS u \
+        "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
+         publish_pending) SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS u \
          ON CONFLICT (site, machine_id, occurred_at, status) DO NOTHING",
     )
     .bind::<Text, _>(site)
@@ -236,7 +243,25 @@ fn insert_events(connection: &mut PgConnection, site: &str, run: &[Transition]) 
     .bind::<Array<Nullable<Instant>>, _>(
         each().map(|transition| transition.last_seen_at.map(Moment)).collect::<Vec<_>>(),
     )
+    .bind::<Array<Bool>, _>((0..run.len()).map(|index| index >= published).collect::<Vec<_>>())
     .execute(connection)
+}
+
+fn mark_published(connection: &mut PgConnection, site: &str, events: &[EventKey]) -> QueryResult<()> {
+    runs(events, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0).try_for_each(|run| {
+        let each = || run.iter();
+        sql_query(
+            "UPDATE machine_event SET publish_pending = false FROM unnest($2, $3, $4) AS u (id, at, became) \
+             WHERE machine_event.site = $1 AND machine_event.machine_id = u.id AND machine_event.occurred_at = u.at \
+             AND machine_event.status = u.became AND machine_event.publish_pending",
+        )
+        .bind::<Text, _>(site)
+        .bind::<Array<Text>, _>(each().map(|event| event.machine_id.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Instant>, _>(each().map(|event| Moment(event.occurred_at)).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(each().map(|event| event.status.as_str()).collect::<Vec<_>>())
+        .execute(connection)
+        .map(drop)
+    })
 }
 
 fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[Transition]) -> QueryResult<usize> {

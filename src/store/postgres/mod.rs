@@ -16,13 +16,14 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
 use super::{
-    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, MigrationStatus, Store, StoreError,
-    StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
+    Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
 };
 use crate::domain::{JournalId, Timestamp};
 
@@ -207,6 +208,11 @@ impl Store for PostgresStore {
 
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
         reads::postgres::load_machines(&mut self.connection, &self.site)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
+        liveness_rows::postgres::load_past(&mut self.connection, &self.site, wanted)
             .map_err(|source| StoreError::ReadMachines { source })
     }
 

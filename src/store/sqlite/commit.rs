@@ -14,14 +14,15 @@ use diesel::sqlite::SqliteConnection;
 use super::now;
 use super::refusal::refusal;
 use super::statements::{
-    CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MovePosition, UpdateSighting,
-    UpsertMachine,
+    CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MarkPublished, MovePosition,
+    UpdateSighting, UpsertMachine,
 };
-use crate::domain::{Timestamp, Transition};
+use crate::domain::Timestamp;
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
+use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
 use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
@@ -82,7 +83,9 @@ fn try_commit(
         writer.insert_rejections(connection, &batch.rejections).at(CommitStep::Rejections)?;
         writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
         writer.insert_gaps(connection, &batch.gaps).at(CommitStep::Gaps)?;
-        writer.record_transitions(connection, &batch.transitions).at(CommitStep::Transitions)?;
+        writer.record_transitions(connection, batch).at(CommitStep::Transitions)?;
+        writer.mark_published(connection, &batch.liveness.published).at(CommitStep::Transitions)?;
+        liveness_rows::sqlite::write(connection, site, &batch.liveness).at(CommitStep::Outages)?;
         for (machine_id, seen_at) in &batch.sightings {
             writer.record_sighting(connection, machine_id.as_str(), *seen_at).at(CommitStep::Sightings)?;
         }
@@ -204,12 +207,8 @@ impl Writer<'_> {
         })
     }
 
-    fn record_transitions(
-        &self,
-        connection: &mut SqliteConnection,
-        transitions: &[Transition],
-    ) -> QueryResult<()> {
-        for transition in transitions {
+    fn record_transitions(&self, connection: &mut SqliteConnection, batch: &Batch) -> QueryResult<()> {
+        for (index, transition) in batch.transitions.iter().enumerate() {
             let insert = InsertEvent {
                 site: self.site,
                 machine_id: transition.machine_id.as_str(),
@@ -218,10 +217,11 @@ impl Writer<'_> {
                 reason: transition.reason.as_str(),
                 occurred_at: text(transition.occurred_at),
                 last_seen_at: transition.last_seen_at.map(text),
+                publish_pending: index >= batch.liveness.transitions_published,
             };
             connection.execute_returning_count(&insert)?;
         }
-        for change in machine_changes(transitions) {
+        for change in machine_changes(&batch.transitions) {
             let upsert = UpsertMachine {
                 site: self.site,
                 machine_id: change.machine_id,
@@ -233,6 +233,18 @@ impl Writer<'_> {
             connection.execute_returning_count(&upsert)?;
         }
         Ok(())
+    }
+
+    fn mark_published(&self, connection: &mut SqliteConnection, events: &[EventKey]) -> QueryResult<()> {
+        events.iter().try_for_each(|event| {
+            let mark = MarkPublished {
+                site: self.site,
+                machine_id: event.machine_id.as_str(),
+                occurred_at: text(event.occurred_at),
+                status: event.status.as_str(),
+            };
+            connection.execute_returning_count(&mark).map(drop)
+        })
     }
 
     fn record_sighting(

@@ -19,12 +19,13 @@ use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::instant_text::InstantText;
+use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::schema::{Instant, Moment};
 use super::{
-    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, MigrationStatus, Store, StoreError,
-    StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
+    Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
 };
 use crate::domain::{JournalId, Timestamp};
 
@@ -198,6 +199,11 @@ impl Store for SqliteStore {
 
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
         reads::sqlite::load_machines(&mut self.connection, &self.site)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
+        liveness_rows::sqlite::load_past(&mut self.connection, &self.site, wanted)
             .map_err(|source| StoreError::ReadMachines { source })
     }
 

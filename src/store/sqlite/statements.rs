@@ -89,7 +89,8 @@ cached_statement! {
 cached_statement! {
     /// One status change.
     InsertEvent on Sqlite, SqliteConnection:
-    "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at) VALUES ("
+    "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
+     publish_pending) VALUES ("
     [
         site: Text = &'a str,
         machine_id: Text = &'a str,
@@ -98,8 +99,19 @@ cached_statement! {
         reason: Text = &'static str,
         occurred_at: Instant = InstantText,
         last_seen_at: Nullable<Instant> = Option<InstantText>,
+        publish_pending: Bool = bool,
     ]
     ") ON CONFLICT (site, machine_id, occurred_at, status) DO NOTHING"
+}
+
+cached_statement! {
+    /// One event that has reached the broker.
+    MarkPublished on Sqlite, SqliteConnection:
+    "UPDATE machine_event SET publish_pending = 0 WHERE site = " [site: Text = &'a str]
+    " AND machine_id = " [machine_id: Text = &'a str]
+    " AND occurred_at = " [occurred_at: Instant = InstantText]
+    " AND status = " [status: Text = &'static str]
+    " AND publish_pending"
 }
 
 cached_statement! {

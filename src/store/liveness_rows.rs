@@ -1,0 +1,228 @@
+//! What liveness keeps in the database beside the events: our own outages, how far sight is proven, and which events
+//! still have to reach the broker. Written alike on both databases, and read back when liveness begins.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::schema::{Instant, Moment};
+use super::{Cause, bigint};
+use crate::domain::{
+    LinkOutage, MachineId, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason,
+};
+
+/// Names one event of the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventKey {
+    /// Whose.
+    pub machine_id: MachineId,
+    /// When.
+    pub occurred_at: Timestamp,
+    /// What it became.
+    pub status: MachineStatus,
+}
+
+/// The part of a batch that only liveness knows, beside the transitions. Idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LivenessRows {
+    /// So many of the batch's transitions, from the first, need no publishing any more; the others are marked as pending.
+    pub transitions_published: usize,
+    /// Events, recorded earlier or with this batch, that are pending no more.
+    pub published: Vec<EventKey>,
+    /// Our own outages, oldest first: begun, ended, or both.
+    pub outages: Vec<LinkOutage>,
+    /// The link is proven to have been up at this moment, or in an outage that is recorded.
+    pub seen_until: Option<Timestamp>,
+}
+
+impl LivenessRows {
+    /// Whether there is anything to write but the mark of transitions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.published.is_empty() && self.outages.is_empty() && self.seen_until.is_none()
+    }
+}
+
+/// What the database knows of liveness's past, beside the machines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LivenessPast {
+    /// When machines changed their status lately, in order of time.
+    pub recent_changes: Vec<(MachineId, Timestamp)>,
+    /// Events that may not have reached the broker, in the order in which they were recorded. Their `seq` is 0.
+    pub unpublished: Vec<Transition>,
+    /// The newest outage of ours.
+    pub newest_outage: Option<LinkOutage>,
+    /// The newest moment at which the link was known to be up.
+    pub seen_until: Option<Timestamp>,
+}
+
+/// What [`LivenessPast`] is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastWanted {
+    /// Changes from here on.
+    pub changes_since: Timestamp,
+    /// At most so many changes, and so many unpublished events; of more, the newest.
+    pub rows_max: usize,
+}
+
+#[derive(QueryableByName)]
+struct ChangeRow {
+    #[diesel(sql_type = Text)]
+    machine_id: String,
+    #[diesel(sql_type = Instant)]
+    occurred_at: Moment,
+}
+
+#[derive(QueryableByName)]
+pub(super) struct EventRow {
+    #[diesel(sql_type = Text)]
+    machine_id: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    previous_status: Option<String>,
+    #[diesel(sql_type = Text)]
+    reason: String,
+    #[diesel(sql_type = Instant)]
+    occurred_at: Moment,
+    #[diesel(sql_type = Nullable<Instant>)]
+    last_seen_at: Option<Moment>,
+}
+
+/// The columns of [`EventRow`].
+pub(super) const EVENT_COLUMNS: &str =
+    "machine_id, status, previous_status, reason, occurred_at, last_seen_at";
+
+#[derive(QueryableByName)]
+pub(super) struct OutageRow {
+    #[diesel(sql_type = Instant)]
+    began_at: Moment,
+    #[diesel(sql_type = Nullable<Instant>)]
+    ended_at: Option<Moment>,
+    #[diesel(sql_type = Text)]
+    reason: String,
+}
+
+#[derive(QueryableByName)]
+struct SightRow {
+    #[diesel(sql_type = Instant)]
+    seen_until: Moment,
+}
+
+impl EventRow {
+    /// Fails on words that Andon never writes.
+    pub(super) fn transition(self) -> Result<Transition, Cause> {
+        let unknown = |word: &str| format!("machine_event has the unknown word {word:?}");
+        let status = |word: &str| MachineStatus::from_word(word).ok_or_else(|| unknown(word));
+        Ok(Transition {
+            machine_id: MachineId::parse(&self.machine_id)?,
+            status: status(&self.status)?,
+            previous_status: self.previous_status.as_deref().map(status).transpose()?,
+            reason: TransitionReason::from_word(&self.reason).ok_or_else(|| unknown(&self.reason))?,
+            occurred_at: self.occurred_at.0,
+            last_seen_at: self.last_seen_at.map(|moment| moment.0),
+            seq: Seq::ZERO,
+        })
+    }
+}
+
+impl OutageRow {
+    /// Fails on a reason that Andon never writes.
+    pub(super) fn outage(self) -> Result<LinkOutage, Cause> {
+        let reason = OutageReason::from_word(&self.reason)
+            .ok_or_else(|| format!("link_outage has the unknown reason {:?}", self.reason))?;
+        Ok(LinkOutage { began_at: self.began_at.0, ended_at: self.ended_at.map(|moment| moment.0), reason })
+    }
+}
+
+/// The same statements on both: each parameter is bound once and in order, so that SQLite takes `$1` as PostgreSQL does.
+macro_rules! statements_for {
+    ($name:ident, $connection:ty) => {
+        pub(super) mod $name {
+            use super::*;
+
+            /// Outages and the proof of sight.
+            pub fn write(connection: &mut $connection, site: &str, rows: &LivenessRows) -> QueryResult<()> {
+                for outage in &rows.outages {
+                    sql_query(
+                        "INSERT INTO link_outage (site, began_at, ended_at, reason) VALUES ($1, $2, $3, $4) \
+                         ON CONFLICT (site, began_at) DO UPDATE SET \
+                         ended_at = coalesce(link_outage.ended_at, excluded.ended_at)",
+                    )
+                    .bind::<Text, _>(site)
+                    .bind::<Instant, _>(Moment(outage.began_at))
+                    .bind::<Nullable<Instant>, _>(outage.ended_at.map(Moment))
+                    .bind::<Text, _>(outage.reason.as_str())
+                    .execute(connection)?;
+                }
+                if let Some(seen_until) = rows.seen_until {
+                    sql_query(
+                        "INSERT INTO link_sight (site, seen_until) VALUES ($1, $2) \
+                         ON CONFLICT (site) DO UPDATE SET seen_until = excluded.seen_until",
+                    )
+                    .bind::<Text, _>(site)
+                    .bind::<Instant, _>(Moment(seen_until))
+                    .execute(connection)?;
+                }
+                Ok(())
+            }
+
+            /// What liveness begins from.
+            pub fn load_past(
+                connection: &mut $connection,
+                site: &str,
+                wanted: PastWanted,
+            ) -> Result<LivenessPast, Cause> {
+                let rows_max = bigint(wanted.rows_max as u64);
+                let changes: Vec<ChangeRow> = sql_query(
+                    "SELECT machine_id, occurred_at FROM machine_event WHERE site = $1 AND occurred_at >= $2 \
+                     ORDER BY occurred_at DESC LIMIT $3",
+                )
+                .bind::<Text, _>(site)
+                .bind::<Instant, _>(Moment(wanted.changes_since))
+                .bind::<BigInt, _>(rows_max)
+                .load(connection)?;
+                let unpublished: Vec<EventRow> = sql_query(format!(
+                    "SELECT {EVENT_COLUMNS} FROM machine_event WHERE site = $1 AND publish_pending \
+                     ORDER BY id DESC LIMIT $2"
+                ))
+                .bind::<Text, _>(site)
+                .bind::<BigInt, _>(rows_max)
+                .load(connection)?;
+                let newest_outage: Option<OutageRow> = sql_query(
+                    "SELECT began_at, ended_at, reason FROM link_outage WHERE site = $1 \
+                     ORDER BY began_at DESC LIMIT 1",
+                )
+                .bind::<Text, _>(site)
+                .get_result(connection)
+                .optional()?;
+                Ok(LivenessPast {
+                    recent_changes: changes
+                        .into_iter()
+                        .rev()
+                        .map(|row| Ok((MachineId::parse(&row.machine_id)?, row.occurred_at.0)))
+                        .collect::<Result<_, Cause>>()?,
+                    unpublished: unpublished
+                        .into_iter()
+                        .rev()
+                        .map(EventRow::transition)
+                        .collect::<Result<_, Cause>>()?,
+                    newest_outage: newest_outage.map(OutageRow::outage).transpose()?,
+                    seen_until: load_sight(connection, site)?,
+                })
+            }
+
+            /// How far sight is proven.
+            pub fn load_sight(connection: &mut $connection, site: &str) -> QueryResult<Option<Timestamp>> {
+                let row: Option<SightRow> = sql_query("SELECT seen_until FROM link_sight WHERE site = $1")
+                    .bind::<Text, _>(site)
+                    .get_result(connection)
+                    .optional()?;
+                Ok(row.map(|row| row.seen_until.0))
+            }
+        }
+    };
+}
+
+statements_for!(sqlite, SqliteConnection);
+statements_for!(postgres, PgConnection);
