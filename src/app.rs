@@ -30,7 +30,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::status::ActorsBoard;
+use crate::status::{ActorsBoard, LedgerBoard};
 
 pub use self::options::store_options;
 use self::options::{
@@ -165,6 +165,7 @@ struct Plan {
     metrics: Arc<Metrics>,
     pulse: Arc<LinkPulse>,
     board: Arc<ActorsBoard>,
+    ledger: Arc<LedgerBoard>,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
     liveness: LivenessOptions,
@@ -182,6 +183,7 @@ impl Plan {
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
+        let ledger = Arc::new(LedgerBoard::default());
         let pulse = Arc::new(LinkPulse::default());
         let inlet = Arc::new(Inlet {
             journal: journal.clone(),
@@ -206,6 +208,7 @@ impl Plan {
                 backoff_min: settings.store.backoff_min,
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
+                ledger: Arc::clone(&ledger),
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -232,6 +235,7 @@ impl Plan {
             },
             status_interval: settings.log.status_interval,
             board: Arc::new(ActorsBoard::default()),
+            ledger,
             logger: logger.clone(),
             inlet,
             pulse,
@@ -248,7 +252,12 @@ impl Plan {
             let supervisor =
                 Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger)
                     .start();
-            let line = LedgerLine::new(self.journal.clone(), Arc::clone(&self.metrics), &self.logger);
+            let line = LedgerLine::new(
+                self.journal.clone(),
+                Arc::clone(&self.metrics),
+                Arc::clone(&self.ledger),
+                &self.logger,
+            );
             actix_rt::spawn(line.repeat(self.status_interval));
             actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
         });

@@ -21,7 +21,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/backoff", &[]),
     ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
-    ("actors/writer", &["actors", "clock", "logging", "metrics", "store"]),
+    ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
     ("actors/liveness", &["actors", "clock", "store", "metrics"]),
 ];
 

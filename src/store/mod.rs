@@ -53,7 +53,7 @@ mod contract_tests;
 
 use std::time::Duration;
 
-use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp};
+use crate::domain::{JournalId, Ledger, MachineId, MachineStatus, Seq, Timestamp};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
@@ -125,6 +125,21 @@ pub struct Checkpoint {
     pub control: u64,
     /// When the row was last written, by the database's clock.
     pub updated_at: Timestamp,
+}
+
+impl Checkpoint {
+    /// Its counts and its position.
+    #[must_use]
+    pub const fn ledger(&self) -> Ledger {
+        Ledger {
+            committed_seq: self.committed_seq,
+            messages: self.messages,
+            stored: self.stored,
+            duplicate: self.duplicate,
+            rejected: self.rejected,
+            control: self.control,
+        }
+    }
 }
 
 /// A row of `machine`.
