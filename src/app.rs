@@ -30,7 +30,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::status::{ActorsBoard, MachinesBoard};
+use crate::status::{ActorsBoard, LedgerBoard, MachinesBoard};
 
 pub use self::options::store_options;
 use self::options::{
@@ -167,6 +167,7 @@ struct Plan {
     board: Arc<ActorsBoard>,
     /// Written by liveness; for whoever shows the machines.
     machines: Arc<MachinesBoard>,
+    ledger: Arc<LedgerBoard>,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
     liveness: LivenessOptions,
@@ -184,6 +185,7 @@ impl Plan {
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
+        let ledger = Arc::new(LedgerBoard::default());
         let pulse = Arc::new(LinkPulse::default());
         let inlet = Arc::new(Inlet {
             journal: journal.clone(),
@@ -208,6 +210,7 @@ impl Plan {
                 backoff_min: settings.store.backoff_min,
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
+                ledger: Arc::clone(&ledger),
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -235,6 +238,7 @@ impl Plan {
             status_interval: settings.log.status_interval,
             board: Arc::new(ActorsBoard::default()),
             machines: Arc::new(MachinesBoard::default()),
+            ledger,
             logger: logger.clone(),
             inlet,
             pulse,
@@ -251,7 +255,12 @@ impl Plan {
             let supervisor =
                 Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger)
                     .start();
-            let line = LedgerLine::new(self.journal.clone(), Arc::clone(&self.metrics), &self.logger);
+            let line = LedgerLine::new(
+                self.journal.clone(),
+                Arc::clone(&self.metrics),
+                Arc::clone(&self.ledger),
+                &self.logger,
+            );
             actix_rt::spawn(line.repeat(self.status_interval));
             actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
         });

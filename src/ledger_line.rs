@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use slog::{Logger, info, o};
 
+use crate::domain::Ledger;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::status::LedgerBoard;
 
 /// Reads counters and positions, and logs them.
 pub struct LedgerLine {
     journal: Journal,
     metrics: Arc<Metrics>,
+    ledger: Arc<LedgerBoard>,
     logger: Logger,
     last: Instant,
     last_received: u64,
@@ -20,9 +23,9 @@ pub struct LedgerLine {
 impl LedgerLine {
     /// A line that begins counting now.
     #[must_use]
-    pub fn new(journal: Journal, metrics: Arc<Metrics>, logger: &Logger) -> Self {
+    pub fn new(journal: Journal, metrics: Arc<Metrics>, ledger: Arc<LedgerBoard>, logger: &Logger) -> Self {
         let logger = logger.new(o!("component" => "ledger"));
-        Self { journal, metrics, logger, last: Instant::now(), last_received: 0 }
+        Self { journal, metrics, ledger, logger, last: Instant::now(), last_received: 0 }
     }
 
     /// Logs for ever, each `interval`; never if there is none.
@@ -42,6 +45,11 @@ impl LedgerLine {
         let seconds = self.last.elapsed().as_secs_f64().max(0.001);
         let rate = (received - self.last_received) as f64 / seconds;
         (self.last, self.last_received) = (Instant::now(), received);
+        let ledger = self.ledger.snapshot();
+        // What the database was never asked for is not 0.
+        let shown = |pick: fn(Ledger) -> u64| {
+            ledger.map_or_else(|| "unknown".to_owned(), |ledger| pick(ledger).to_string())
+        };
         let broker = match (metrics.broker_connected.get(), metrics.holding.get()) {
             (true, _) => "connected",
             (false, true) => "on hold, the journal is full",
@@ -49,8 +57,8 @@ impl LedgerLine {
         };
         info!(self.logger, "status";
             "received" => received, "per_second" => format!("{rate:.1}"),
-            "stored" => metrics.readings_stored.get(), "duplicate" => metrics.readings_duplicate.get(),
-            "rejected" => metrics.elements_rejected.get(),
+            "stored" => shown(|ledger| ledger.stored), "duplicate" => shown(|ledger| ledger.duplicate),
+            "rejected" => shown(|ledger| ledger.rejected), "control" => shown(|ledger| ledger.control),
             "journaled" => positions.appended.0, "committed" => positions.committed.0,
             "pending" => positions.appended.since(positions.committed), "journal_bytes" => stats.bytes,
             "online" => metrics.machines_online.get(), "offline" => metrics.machines_offline.get(),

@@ -21,8 +21,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/backoff", &[]),
     ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
-    ("actors/writer", &["actors", "clock", "logging", "metrics", "store"]),
     ("actors/liveness", &["actors", "clock", "metrics", "status", "store"]),
+    ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
 ];
 
 fn source_files(directory: &Path, files: &mut Vec<PathBuf>) {

@@ -3,7 +3,9 @@
 //! Each board is written by the one actor that knows, and read by anybody at any time; nobody asks a busy actor.
 
 mod actors;
+mod ledger;
 mod machines;
 
 pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
+pub use self::ledger::LedgerBoard;
 pub use self::machines::{MachineView, MachinesBoard, MachinesSnapshot};

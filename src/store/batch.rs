@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::liveness_rows::LivenessRows;
 use crate::domain::{
-    JournalId, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq, Timestamp,
-    Transition,
+    JournalId, Ledger, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq,
+    Timestamp, Transition,
 };
 
 /// Everything that a range of the journal became: `after` (exclusive) to `upto` (inclusive).
@@ -169,6 +169,8 @@ pub struct CommitOutcome {
     pub rejected: u64,
     /// Rows that the database refused.
     pub poisoned: Vec<PoisonedRow>,
+    /// The journal's ledger as this commit left it.
+    pub ledger: Ledger,
 }
 
 /// Longest detail of a refusal that is kept, in bytes.

@@ -55,7 +55,7 @@ mod contract_tests;
 
 use std::time::Duration;
 
-use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
+use crate::domain::{JournalId, Ledger, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
@@ -128,6 +128,21 @@ pub struct Checkpoint {
     pub control: u64,
     /// When the row was last written, by the database's clock.
     pub updated_at: Timestamp,
+}
+
+impl Checkpoint {
+    /// Its counts and its position.
+    #[must_use]
+    pub const fn ledger(&self) -> Ledger {
+        Ledger {
+            committed_seq: self.committed_seq,
+            messages: self.messages,
+            stored: self.stored,
+            duplicate: self.duplicate,
+            rejected: self.rejected,
+            control: self.control,
+        }
+    }
 }
 
 /// A row of `machine`.

@@ -1,10 +1,11 @@
 //! Reading back what both databases hold alike. Queries for the board and the API belong here too.
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::schema::Moment;
 use super::{Cause, Checkpoint, MachineRow, from_bigint};
-use crate::domain::{MachineId, MachineStatus, Seq, TransitionReason};
+use crate::domain::{Ledger, MachineId, MachineStatus, Seq, TransitionReason};
 
 /// The columns of a [`Checkpoint`], in the order of the table.
 pub type CheckpointColumns = (String, String, i64, i64, i64, i64, i64, i64, Moment);
@@ -23,6 +24,24 @@ pub fn checkpoint(columns: CheckpointColumns) -> Checkpoint {
         rejected: from_bigint(rejected),
         control: from_bigint(control),
         updated_at: updated_at.0,
+    }
+}
+
+/// The types of a ledger's columns.
+pub type LedgerTypes = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
+/// The columns of a [`Ledger`], in the order of its fields.
+pub type LedgerColumns = (i64, i64, i64, i64, i64, i64);
+
+/// The counts of a row of `ingest_checkpoint`.
+pub fn ledger(columns: LedgerColumns) -> Ledger {
+    let (committed_seq, messages, stored, duplicate, rejected, control) = columns;
+    Ledger {
+        committed_seq: Seq(from_bigint(committed_seq)),
+        messages: from_bigint(messages),
+        stored: from_bigint(stored),
+        duplicate: from_bigint(duplicate),
+        rejected: from_bigint(rejected),
+        control: from_bigint(control),
     }
 }
 

@@ -5,11 +5,11 @@
 //! between.
 
 /// Makes a query type: pieces of SQL, each but the last followed by the fields that are bound
-/// after it, separated by commas.
+/// after it, separated by commas. One that gives rows says their columns behind `returning`.
 macro_rules! cached_statement {
     (
         $(#[$doc:meta])*
-        $name:ident on $backend:ty, $connection:ty:
+        $name:ident on $backend:ty, $connection:ty $(, returning $columns:ty)?:
         $($sql:literal $([$($field:ident: $sql_type:ty = $type:ty),+ $(,)?])?)+
     ) => {
         $(#[$doc])*
@@ -44,6 +44,12 @@ macro_rules! cached_statement {
         }
 
         impl diesel::RunQueryDsl<$connection> for $name<'_> {}
+
+        $(
+            impl diesel::query_builder::Query for $name<'_> {
+                type SqlType = $columns;
+            }
+        )?
     };
 }
 

@@ -27,9 +27,10 @@ use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::wall_now;
-use crate::domain::{JournalId, Seq, Timestamp};
+use crate::domain::{JournalId, Ledger, Seq, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
+use crate::status::LedgerBoard;
 use crate::store::{Batch, CommitOutcome, ErrorClass, MachineRow, StoreOptions};
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
@@ -87,6 +88,8 @@ pub struct WriterOptions {
     pub backoff_max: Duration,
     /// Telemetry older than this is deleted.
     pub retention: Option<Duration>,
+    /// Where the ledger is shown.
+    pub ledger: Arc<LedgerBoard>,
 }
 
 enum Work {
@@ -238,6 +241,7 @@ impl Writer {
         self.run(job, context, move |writer, result, context| match result {
             Ok(knowledge) => {
                 writer.report_opened(&knowledge);
+                writer.options.ledger.write(knowledge.checkpoint.ledger());
                 let Knowledge { checkpoint, machines, .. } = knowledge;
                 let _parser_gone =
                     reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
@@ -293,18 +297,20 @@ impl Writer {
         context: &mut Context<Self>,
     ) {
         let journal_id = batch.journal_id;
-        let job = async move { worker.position(journal_id).await };
+        let job = async move { worker.ledger(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
-            Ok(found) => {
+            Ok(ledger) => {
+                let found = ledger.committed_seq;
                 if found == batch.after {
                     writer.queue.push_front(Work::Commit { batch, reply, doubtful: false });
                 } else if found == batch.upto {
                     debug!(writer.logger, "the commit in doubt was done"; "upto" => found.0);
-                    writer.account_settled(&batch);
+                    writer.account_settled(&batch, ledger);
                     let _parser_gone = reply.send(Ok(Committed));
                 } else {
                     let _parser_gone = reply.send(Err(NotCommitted::Stale));
                 }
+                writer.options.ledger.write(ledger);
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
@@ -316,6 +322,7 @@ impl Writer {
     }
 
     fn account(&self, batch: &Batch, outcome: &CommitOutcome) {
+        self.options.ledger.write(outcome.ledger);
         let metrics = &self.metrics;
         metrics.batches_committed.add(1);
         metrics.readings_stored.add(outcome.stored);
@@ -331,11 +338,19 @@ impl Writer {
             "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);
     }
 
-    /// The exact split is in the database's ledger; here the rows count as stored.
-    fn account_settled(&self, batch: &Batch) {
+    /// The commit's own answer is lost; what it did is the difference between the ledgers before and after it.
+    fn account_settled(&self, batch: &Batch, after: Ledger) {
+        let before = self.options.ledger.snapshot().filter(|ledger| ledger.committed_seq == batch.after);
+        // Without the one before, which only another database under the same URL explains: as if all were new.
+        let before = before.unwrap_or(Ledger {
+            stored: after.stored.saturating_sub(batch.readings.len() as u64),
+            rejected: after.rejected.saturating_sub(batch.rejections.len() as u64),
+            ..after
+        });
         self.metrics.batches_committed.add(1);
-        self.metrics.readings_stored.add(batch.readings.len() as u64);
-        self.metrics.elements_rejected.add(batch.rejections.len() as u64);
+        self.metrics.readings_stored.add(after.stored.saturating_sub(before.stored));
+        self.metrics.readings_duplicate.add(after.duplicate.saturating_sub(before.duplicate));
+        self.metrics.elements_rejected.add(after.rejected.saturating_sub(before.rejected));
         self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
     }
 

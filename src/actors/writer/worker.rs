@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
-use crate::domain::{JournalId, Seq, Timestamp};
+use crate::domain::{JournalId, Ledger, Timestamp};
 use crate::store::{
     Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts,
     StoreOptions,
@@ -44,7 +44,7 @@ pub enum JobError {
 
 enum Job {
     Learn { journal_id: JournalId, reply: oneshot::Sender<Result<Knowledge, JobError>> },
-    Position { journal_id: JournalId, reply: oneshot::Sender<Result<Seq, JobError>> },
+    Ledger { journal_id: JournalId, reply: oneshot::Sender<Result<Ledger, JobError>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
     Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
 }
@@ -72,9 +72,9 @@ impl StoreWorker {
         self.ask(|reply| Job::Learn { journal_id, reply }).await
     }
 
-    /// The position alone.
-    pub async fn position(&self, journal_id: JournalId) -> Result<Seq, JobError> {
-        self.ask(|reply| Job::Position { journal_id, reply }).await
+    /// Position and ledger alone.
+    pub async fn ledger(&self, journal_id: JournalId) -> Result<Ledger, JobError> {
+        self.ask(|reply| Job::Ledger { journal_id, reply }).await
     }
 
     /// Commits a batch in one transaction.
@@ -112,9 +112,9 @@ impl Connection {
             Job::Learn { journal_id, reply } => {
                 let _abandoned = reply.send(self.learn(journal_id));
             }
-            Job::Position { journal_id, reply } => {
-                let position = self.with_store(|store| Ok(store.checkpoint(journal_id)?.committed_seq));
-                let _abandoned = reply.send(position);
+            Job::Ledger { journal_id, reply } => {
+                let ledger = self.with_store(|store| Ok(store.checkpoint(journal_id)?.ledger()));
+                let _abandoned = reply.send(ledger);
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));

@@ -261,6 +261,8 @@ pub fn the_ledger_holds_over_batches_of_every_kind(fixture: &Fixture) {
         let outcome = store.commit(&sent).unwrap();
         let settled = outcome.stored + outcome.duplicate + outcome.rejected;
         assert_eq!(settled, (sent.readings.len() + sent.rejections.len()) as u64, "{outcome:?}");
+        assert_eq!(outcome.ledger, store.checkpoint(journal).unwrap().ledger(), "what the commit says is so");
+        assert_eq!(outcome.ledger.elements(), elements + control);
     }
     let ledger = store.checkpoint(journal).unwrap();
     assert_eq!((ledger.committed_seq, ledger.messages, ledger.control), (Seq(at_seq), at_seq, control));

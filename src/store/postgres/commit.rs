@@ -13,12 +13,13 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, 
 
 use super::refusal::may_be_a_rows_fault;
 use super::statements::{CorrectCounters, MovePosition, ReadingColumns, UpdateSightings};
-use crate::domain::Transition;
+use crate::domain::{Ledger, Transition};
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow, runs};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
+use crate::store::reads::LedgerColumns;
 use crate::store::schema::{Instant, Moment};
 use crate::store::{bigint, reads, without_nul};
 
@@ -60,9 +61,9 @@ fn try_commit(
 ) -> Result<CommitOutcome, CommitFailure> {
     let journal_id = batch.journal_id.to_string();
     connection.transaction(|connection| {
-        move_position(connection, &journal_id, batch)?;
+        let ledger = move_position(connection, &journal_id, batch)?;
         let mut outcome =
-            CommitOutcome { rejected: batch.rejections.len() as u64, ..CommitOutcome::default() };
+            CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
         let mut refused = Vec::new();
         for run in runs(&batch.readings, RUN_ROWS_MAX, RUN_BYTES_MAX, ReadingRow::size) {
             let columns = ReadingColumns::new(run);
@@ -91,6 +92,7 @@ fn try_commit(
             connection.execute_returning_count(&update).at(CommitStep::Sightings)?;
         }
         correct_counters(connection, &journal_id, &outcome).at(CommitStep::Counters)?;
+        outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok(outcome)
     })
 }
@@ -99,7 +101,7 @@ fn move_position(
     connection: &mut PgConnection,
     journal_id: &str,
     batch: &Batch,
-) -> Result<(), CommitFailure> {
+) -> Result<Ledger, CommitFailure> {
     let moved = MovePosition {
         upto: bigint(batch.upto.0),
         messages: bigint(batch.messages),
@@ -109,8 +111,9 @@ fn move_position(
         journal_id,
         after: bigint(batch.after.0),
     };
-    if connection.execute_returning_count(&moved).at(CommitStep::Position)? == 1 {
-        return Ok(());
+    let row = moved.get_result::<LedgerColumns>(connection).optional();
+    if let Some(columns) = row.at(CommitStep::Position)? {
+        return Ok(reads::ledger(columns));
     }
     let found = reads::postgres::load_position(connection, journal_id).at(CommitStep::Position)?;
     Err(CommitFailure::Stale(found))

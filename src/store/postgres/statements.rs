@@ -7,13 +7,14 @@ use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
 
 use crate::domain::{MachineId, Timestamp};
 use crate::store::batch::ReadingRow;
+use crate::store::reads::LedgerTypes;
 use crate::store::schema::{Instant, Moment};
 use crate::store::statement::cached_statement;
 use crate::store::without_nul;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (S2), taking every reading for stored.
-    MovePosition on Pg, PgConnection:
+    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then.
+    MovePosition on Pg, PgConnection, returning LedgerTypes:
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]
     ", stored = stored + " [readings: BigInt = i64]
@@ -21,6 +22,7 @@ cached_statement! {
     ", control = control + " [control: BigInt = i64]
     ", updated_at = now() WHERE journal_id = " [journal_id: Text = &'a str]
     " AND committed_seq = " [after: BigInt = i64]
+    " RETURNING committed_seq, messages, stored, duplicate, rejected, control"
 }
 
 cached_statement! {

@@ -17,13 +17,14 @@ use super::statements::{
     CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MarkPublished, MovePosition,
     UpdateSighting, UpsertMachine,
 };
-use crate::domain::Timestamp;
+use crate::domain::{Ledger, Timestamp};
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
 use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
+use crate::store::reads::LedgerColumns;
 use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
 
@@ -74,9 +75,9 @@ fn try_commit(
     let journal_id = batch.journal_id.to_string();
     let writer = Writer { site, journal_id: &journal_id, now: now() };
     connection.immediate_transaction(|connection| {
-        writer.move_position(connection, batch)?;
+        let ledger = writer.move_position(connection, batch)?;
         let mut outcome =
-            CommitOutcome { rejected: batch.rejections.len() as u64, ..CommitOutcome::default() };
+            CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
         let refused = writer.insert_readings(connection, &batch.readings, fatal, &mut outcome)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
 
@@ -90,6 +91,7 @@ fn try_commit(
             writer.record_sighting(connection, machine_id.as_str(), *seen_at).at(CommitStep::Sightings)?;
         }
         writer.correct_counters(connection, &outcome).at(CommitStep::Counters)?;
+        outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok(outcome)
     })
 }
@@ -106,7 +108,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn move_position(&self, connection: &mut SqliteConnection, batch: &Batch) -> Result<(), CommitFailure> {
+    fn move_position(
+        &self,
+        connection: &mut SqliteConnection,
+        batch: &Batch,
+    ) -> Result<Ledger, CommitFailure> {
         let moved = MovePosition {
             upto: bigint(batch.upto.0),
             messages: bigint(batch.messages),
@@ -117,8 +123,9 @@ impl Writer<'_> {
             journal_id: self.journal_id,
             after: bigint(batch.after.0),
         };
-        if moved.execute(connection).at(CommitStep::Position)? == 1 {
-            return Ok(());
+        let row = moved.get_result::<LedgerColumns>(connection).optional();
+        if let Some(columns) = row.at(CommitStep::Position)? {
+            return Ok(reads::ledger(columns));
         }
         let found = reads::sqlite::load_position(connection, self.journal_id).at(CommitStep::Position)?;
         Err(CommitFailure::Stale(found))

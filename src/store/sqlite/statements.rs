@@ -4,12 +4,13 @@ use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, SmallIn
 use diesel::sqlite::{Sqlite, SqliteConnection};
 
 use crate::store::instant_text::InstantText;
+use crate::store::reads::LedgerTypes;
 use crate::store::schema::Instant;
 use crate::store::statement::cached_statement;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (S2), taking every reading for stored.
-    MovePosition on Sqlite, SqliteConnection:
+    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then.
+    MovePosition on Sqlite, SqliteConnection, returning LedgerTypes:
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]
     ", stored = stored + " [readings: BigInt = i64]
@@ -18,6 +19,7 @@ cached_statement! {
     ", updated_at = " [now: Instant = InstantText]
     " WHERE journal_id = " [journal_id: Text = &'a str]
     " AND committed_seq = " [after: BigInt = i64]
+    " RETURNING committed_seq, messages, stored, duplicate, rejected, control"
 }
 
 cached_statement! {
