@@ -22,6 +22,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "store"]),
+    ("http/server", &["actors", "http"]),
+    ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
     ("actors/liveness", &["actors", "clock", "store", "metrics"]),
 ];
 
