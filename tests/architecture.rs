@@ -23,6 +23,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
     ("actors/liveness", &["actors", "clock", "metrics", "status", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
+    ("http/server", &["actors", "http"]),
+    ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
 ];
 
 fn source_files(directory: &Path, files: &mut Vec<PathBuf>) {
