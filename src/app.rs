@@ -12,6 +12,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
+pub use self::options::store_options;
+use self::options::{
+    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
+};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
@@ -25,17 +29,12 @@ use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::domain::Seq;
+use crate::http::{Boards, Http, HttpOptions, HttpState};
 use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::status::{ActorsBoard, LedgerBoard, MachinesBoard};
-
-pub use self::options::store_options;
-use self::options::{
-    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
-};
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -164,15 +163,14 @@ struct Plan {
     logger: Logger,
     metrics: Arc<Metrics>,
     pulse: Arc<LinkPulse>,
-    board: Arc<ActorsBoard>,
-    /// Written by liveness; for whoever shows the machines.
-    machines: Arc<MachinesBoard>,
-    ledger: Arc<LedgerBoard>,
+    boards: Boards,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
     liveness: LivenessOptions,
     parser: ParserOptions,
     mqtt: MqttOptions,
+    http: HttpOptions,
+    http_state: Arc<HttpState>,
     supervisor: SupervisorOptions,
     status_interval: Option<Duration>,
 }
@@ -185,7 +183,7 @@ impl Plan {
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
-        let ledger = Arc::new(LedgerBoard::default());
+        let boards = Boards::default();
         let pulse = Arc::new(LinkPulse::default());
         let inlet = Arc::new(Inlet {
             journal: journal.clone(),
@@ -210,7 +208,7 @@ impl Plan {
                 backoff_min: settings.store.backoff_min,
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
-                ledger: Arc::clone(&ledger),
+                ledger: Arc::clone(&boards.ledger),
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -228,6 +226,20 @@ impl Plan {
                 backoff_min: settings.mqtt.backoff_min,
                 backoff_max: settings.mqtt.backoff_max,
             },
+            http: HttpOptions {
+                bind: settings.http.bind,
+                connections_max: settings.http.connections_max,
+                backoff_min: settings.supervisor.backoff_min,
+                backoff_max: settings.supervisor.backoff_max,
+            },
+            http_state: Arc::new(HttpState {
+                site: settings.site.id.clone(),
+                time_zone: settings.site.time_zone,
+                token: settings.http.token.as_ref().map(|token| token.expose().to_owned()),
+                boards: boards.clone(),
+                metrics: Arc::clone(&metrics),
+                journal: journal.clone(),
+            }),
             supervisor: SupervisorOptions {
                 restarts_max: settings.supervisor.restarts_max,
                 period: settings.supervisor.period,
@@ -236,9 +248,7 @@ impl Plan {
                 hang_after: settings.supervisor.hang_after,
             },
             status_interval: settings.log.status_interval,
-            board: Arc::new(ActorsBoard::default()),
-            machines: Arc::new(MachinesBoard::default()),
-            ledger,
+            boards,
             logger: logger.clone(),
             inlet,
             pulse,
@@ -251,20 +261,34 @@ impl Plan {
     fn run(self) -> i32 {
         let system = System::new();
         system.block_on(async {
-            let specs = vec![self.writer_spec(), self.liveness_spec(), self.parser_spec(), self.mqtt_spec()];
-            let supervisor =
-                Supervisor::new(specs, self.supervisor.clone(), Arc::clone(&self.board), &self.logger)
-                    .start();
+            // HTTP comes first and goes last: it tells how the others are.
+            let specs = vec![
+                self.http_spec(),
+                self.writer_spec(),
+                self.liveness_spec(),
+                self.parser_spec(),
+                self.mqtt_spec(),
+            ];
+            let actors = Arc::clone(&self.boards.actors);
+            let supervisor = Supervisor::new(specs, self.supervisor.clone(), actors, &self.logger).start();
             let line = LedgerLine::new(
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
-                Arc::clone(&self.ledger),
+                Arc::clone(&self.boards.ledger),
                 &self.logger,
             );
             actix_rt::spawn(line.repeat(self.status_interval));
             actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
         });
         system.run_with_code().unwrap_or(1)
+    }
+
+    fn http_spec(&self) -> ChildSpec {
+        let (options, state, logger) = (self.http.clone(), Arc::clone(&self.http_state), self.logger.clone());
+        spec("http", Strategy::OneForOne, 500, move |seat| {
+            let (options, state, logger) = (options.clone(), Arc::clone(&state), logger.clone());
+            seat.spawn(MAILBOX_CAPACITY, move |lifeline| Http::new(options, state, lifeline, &logger)).0
+        })
     }
 
     fn writer_spec(&self) -> ChildSpec {
@@ -306,7 +330,7 @@ impl Plan {
             publish: self.wires.mqtt.publish.clone(),
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
-            board: Arc::clone(&self.machines),
+            board: Arc::clone(&self.boards.machines),
         }
     }
 

@@ -36,6 +36,8 @@ pub mod shutdown;
 
 pub mod actors;
 
+pub mod http;
+
 pub mod config;
 pub mod simulate;
 

@@ -2,7 +2,7 @@
 //! them and the [`supervisor`] over them. Each runs on a thread of its own.
 
 pub mod backoff;
-mod failpoint;
+pub(crate) mod failpoint;
 pub mod liveness;
 pub mod mqtt;
 pub mod parser;

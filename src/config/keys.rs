@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Host,
     /// IP address with port.
     Address,
+    /// A time zone's name in the IANA database.
+    TimeZone,
     /// Where the database is: may hold a password.
     DatabaseUrl,
     /// `log.level`.
@@ -102,6 +104,7 @@ const fn optional(path: &'static str, kind: Kind) -> Key {
 /// All keys, section by section, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     required("site.id", Kind::SiteId),
+    required("site.time_zone", Kind::TimeZone),
     required("mqtt.host", Kind::Host),
     optional("mqtt.port", Kind::Integer { min: 1, max: 65_535 }),
     required("mqtt.transport", Kind::Choice(&["tcp", "tls", "ws", "wss"])),
@@ -152,6 +155,9 @@ pub(super) const KEYS: &[Key] = &[
     optional("http.token", Kind::Secret),
     optional("http.token_file", Kind::Path),
     required("http.anonymous", Kind::Flag),
+    required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
+    required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }),
+    required("metrics.per_machine", Kind::Flag),
     required("supervisor.restarts_max", Kind::Integer { min: 0, max: 1000 }),
     required("supervisor.period", between(SECOND, DAY)),
     required("supervisor.backoff_min", BACKOFF),
@@ -290,6 +296,7 @@ impl Kind {
             Self::SiteId => "1 to 64 characters of a-z, 0-9, \"_\", \"-\" and \".\"".to_owned(),
             Self::Host => "a host name or an IP address, without scheme and port".to_owned(),
             Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
+            Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
             Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
             Self::LogLevels => {
                 "error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"".to_owned()

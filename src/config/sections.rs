@@ -28,6 +28,8 @@ pub struct Settings {
     pub liveness: Liveness,
     /// `[http]`
     pub http: Http,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[supervisor]`
     pub supervisor: Supervisor,
     /// `[log]`
@@ -39,6 +41,8 @@ pub struct Settings {
 pub struct Site {
     /// In every row and every status topic; 1 to 64 of `a-z 0-9 _ . -`.
     pub id: String,
+    /// Whose midnight divides today from yesterday.
+    pub time_zone: chrono_tz::Tz,
 }
 
 /// `[mqtt]`: the broker and what is asked of it.
@@ -273,6 +277,17 @@ pub struct Http {
     pub token: Option<Secret>,
     /// Nothing is asked of clients, also not from other hosts.
     pub anonymous: bool,
+    /// Most connections at a time; further ones wait.
+    pub connections_max: usize,
+    /// Most event streams at a time, of all connections; further ones are refused.
+    pub streams_max: usize,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether there are metrics with a label for each machine.
+    pub per_machine: bool,
 }
 
 /// `[supervisor]`

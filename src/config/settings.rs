@@ -15,8 +15,8 @@ use super::log_levels::LogLevels;
 use super::problem::Problems;
 use super::secret::{DatabaseUrl, Secret};
 use super::sections::{
-    Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Mqtt, Payload, Protocol, Settings, Site,
-    Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
+    Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload, Protocol,
+    Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
 };
 use super::values::{duration, integer, size, text, text_value};
 use crate::domain::{MachineId, Qos, TopicFilter};
@@ -80,7 +80,10 @@ impl Values {
     /// All of it, typed.
     pub(super) fn settings(&self) -> Settings {
         Settings {
-            site: Site { id: self.required_text("site.id") },
+            site: Site {
+                id: self.required_text("site.id"),
+                time_zone: self.required_text("site.time_zone").parse().expect(CHECKED),
+            },
             mqtt: self.mqtt(),
             journal: self.journal(),
             store: self.store(),
@@ -90,7 +93,10 @@ impl Values {
                 bind: self.required_text("http.bind").parse().expect(CHECKED),
                 token: self.secret("http.token"),
                 anonymous: self.flag("http.anonymous"),
+                connections_max: self.number("http.connections_max"),
+                streams_max: self.number("http.streams_max"),
             },
+            metrics: Metrics { per_machine: self.flag("metrics.per_machine") },
             supervisor: Supervisor {
                 restarts_max: self.number("supervisor.restarts_max"),
                 period: self.duration("supervisor.period"),

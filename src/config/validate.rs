@@ -221,6 +221,12 @@ impl Check<'_> {
             let message = "is reachable from other machines; allowed only with http.token, or with http.anonymous = true";
             self.report(&["http.bind", "http.token", "http.token_file", "http.anonymous"], message);
         }
+        if http.streams_max >= http.connections_max {
+            self.report(
+                &["http.streams_max", "http.connections_max"],
+                "leaves no connection for anything but streams; allowed is less than http.connections_max",
+            );
+        }
     }
 
     fn machines(&mut self, settings: &Settings) {

@@ -307,6 +307,7 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
         Kind::SiteId => is_site_id(text),
         Kind::Host => is_host(text),
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
+        Kind::TimeZone => text.parse::<chrono_tz::Tz>().is_ok(),
         Kind::DatabaseUrl => return DatabaseUrl::parse(text).err().and_then(because),
         Kind::LogLevels => return LogLevels::parse(text).err().and_then(because),
         Kind::TopicFilter => {

@@ -34,6 +34,7 @@ impl Site {
             format!("store.url={url}"),
             format!("journal.dir={}", journal.display()),
             "log.status_interval=1s".to_owned(),
+            "http.bind=127.0.0.1:0".to_owned(),
             "log.level=debug".to_owned(),
         ];
         Self { dir, settings, runs: std::cell::Cell::new(0) }
@@ -123,6 +124,14 @@ impl Andon {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// `http://127.0.0.1:port`, as soon as it listens; of the newest start.
+    pub fn wait_for_http(&mut self) -> String {
+        self.wait_for_log("url: http://");
+        let log = self.log();
+        let address = log.rsplit("url: http://").next().and_then(|rest| rest.split('/').next());
+        format!("http://{}", address.unwrap())
     }
 
     pub fn wait_until_connected(&mut self) {

@@ -75,7 +75,7 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
     let day = Duration::from_secs(86_400);
     let seconds = Duration::from_secs;
     let expected = Settings {
-        site: Site { id: "default".to_owned() },
+        site: Site { id: "default".to_owned(), time_zone: chrono_tz::UTC },
         mqtt: Mqtt {
             host: "localhost".to_owned(),
             port: 1883,
@@ -132,7 +132,14 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
             machines: [].into(),
             last_will: Vec::new(),
         },
-        http: Http { bind: SocketAddr::from(([127, 0, 0, 1], 8080)), token: None, anonymous: false },
+        http: Http {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            token: None,
+            anonymous: false,
+            connections_max: 256,
+            streams_max: 64,
+        },
+        metrics: Metrics { per_machine: false },
         supervisor: Supervisor {
             restarts_max: 5,
             period: seconds(60),

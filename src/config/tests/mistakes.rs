@@ -249,8 +249,8 @@ fn what_is_like_no_key_is_told_with_the_keys_there_are() {
     assert_eq!(
         complaints_of_local("[http]\nxyzzy = 1\n[xyzzy]\na = 1"),
         [
-            "DIR/local.toml: http.xyzzy: unknown key; allowed in [http]: bind, token, token_file, anonymous",
-            "DIR/local.toml: xyzzy: unknown section; the sections are: site, mqtt, journal, store, payload, liveness, http, supervisor, log",
+            "DIR/local.toml: http.xyzzy: unknown key; allowed in [http]: bind, token, token_file, anonymous, connections_max, streams_max",
+            "DIR/local.toml: xyzzy: unknown section; the sections are: site, mqtt, journal, store, payload, liveness, http, metrics, supervisor, log",
         ]
     );
 }

@@ -1,0 +1,191 @@
+//! The supervised child that binds the address and serves.
+//!
+//! The server runs on a thread with a system of its own; this actor starts it, stops it, and notices its end. It
+//! receives nothing but heartbeats and the order to stop. An address that cannot be bound is an expected state: one line for
+//! each new reason, then patience; the pipeline does not notice.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use slog::{Logger, error, info, o, warn};
+
+use super::{HttpState, configure};
+use crate::actors::backoff::Backoff;
+use crate::actors::failpoint::failpoint;
+use crate::actors::supervisor::{Heartbeat, Lifeline, StopChild};
+
+/// Threads that serve; what they do is short, and the database is asked elsewhere.
+const WORKERS: usize = 2;
+/// How long a client may take to send its request's head.
+const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long the last bytes of a connection may take.
+const DISCONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// What the actor needs beside its lifeline.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// First delay between attempts to bind.
+    pub backoff_min: Duration,
+    /// Longest delay between attempts to bind.
+    pub backoff_max: Duration,
+}
+
+/// Fact from the server's thread: it has ended, and nobody had asked it to.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct ServerEnded {
+    reason: String,
+}
+
+/// The actor.
+pub struct Http {
+    options: HttpOptions,
+    state: Arc<HttpState>,
+    lifeline: Lifeline,
+    logger: Logger,
+    server: Option<ServerHandle>,
+    backoff: Backoff,
+    last_reason: Option<String>,
+}
+
+impl Http {
+    /// A new incarnation.
+    #[must_use]
+    pub fn new(options: HttpOptions, state: Arc<HttpState>, lifeline: Lifeline, logger: &Logger) -> Self {
+        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let logger = logger.new(o!("component" => "http"));
+        Self { options, state, lifeline, logger, server: None, backoff, last_reason: None }
+    }
+
+    fn bind(&mut self, context: &mut Context<Self>) {
+        match TcpListener::bind(self.options.bind) {
+            Ok(listener) => self.serve(listener, context),
+            Err(error) => {
+                let reason = error.to_string();
+                if self.last_reason.as_deref() != Some(&reason) {
+                    warn!(self.logger, "the board, the API and the metrics cannot be reached: the address cannot be used; trying \
+                        again until it can, the pipeline goes on. End what listens there, or set http.bind";
+                        "address" => %self.options.bind, "reason" => &reason,
+                        "backoff_max_s" => self.options.backoff_max.as_secs());
+                    self.last_reason = Some(reason);
+                }
+                context.run_later(self.backoff.next_delay(), Self::bind);
+            }
+        }
+    }
+
+    fn serve(&mut self, listener: TcpListener, context: &mut Context<Self>) {
+        let address = listener.local_addr().unwrap_or(self.options.bind);
+        let (started, server) = std::sync::mpsc::sync_channel(1);
+        let (state, options, actor) = (Arc::clone(&self.state), self.options.clone(), context.address());
+        let spawned = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let outcome = serve_here(listener, state, &options, |handle| {
+                let _actor_gone = started.send(handle);
+            });
+            let reason = outcome.map_or_else(|error| error.to_string(), |()| "it stopped".to_owned());
+            actor.do_send(ServerEnded { reason });
+        });
+        let started = spawned.and_then(|_thread| server.recv().map_err(std::io::Error::other));
+        match started {
+            Ok(server) => {
+                self.server = Some(server);
+                self.last_reason = None;
+                info!(self.logger, "listening"; "address" => %address, "url" => format!("http://{address}/"));
+            }
+            Err(error) => {
+                self.lifeline.fail(format!("the server did not start: {error}"));
+                context.stop();
+            }
+        }
+    }
+}
+
+/// Serves until the handle stops it.
+fn serve_here(
+    listener: TcpListener,
+    state: Arc<HttpState>,
+    options: &HttpOptions,
+    started: impl FnOnce(ServerHandle),
+) -> std::io::Result<()> {
+    let data = web::Data::from(state);
+    let system = actix_rt::System::new();
+    system.block_on(async move {
+        let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(configure))
+            .workers(WORKERS)
+            .max_connections(options.connections_max.div_ceil(WORKERS))
+            .client_request_timeout(REQUEST_HEAD_MAX)
+            .client_disconnect_timeout(DISCONNECT_MAX)
+            .keep_alive(KEEP_ALIVE)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+        started(server.handle());
+        server.await
+    })
+}
+
+impl Drop for Http {
+    /// However the actor ends, its server ends with it and frees the address for the next incarnation.
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            drop(server.stop(false));
+        }
+    }
+}
+
+impl Actor for Http {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("http::start") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.bind(context);
+    }
+}
+
+impl Handler<ServerEnded> for Http {
+    type Result = ();
+
+    fn handle(&mut self, ended: ServerEnded, context: &mut Context<Self>) {
+        error!(self.logger, "the server has ended"; "reason" => &ended.reason);
+        self.server = None;
+        self.lifeline.fail(format!("the server ended: {}", ended.reason));
+        context.stop();
+    }
+}
+
+impl Handler<Heartbeat> for Http {
+    type Result = ();
+
+    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("http::handle") {
+            self.lifeline.fail(error);
+            context.stop();
+        }
+    }
+}
+
+impl Handler<StopChild> for Http {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("http::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        self.lifeline.finish();
+        context.stop();
+    }
+}

@@ -1,0 +1,76 @@
+//! When each stage of the pipeline last moved on, and who has the batch: what health is judged by.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::clock::{Mono, mono_now};
+
+/// Moments on the monotonic clock, written by the stages, read by anybody. A stage that never moved has none.
+#[derive(Debug, Default)]
+pub struct Progress {
+    supervised_at: AtomicU64,
+    parsed_at: AtomicU64,
+    committed_at: AtomicU64,
+    with_writer: AtomicBool,
+}
+
+impl Progress {
+    /// The supervisor has looked at its children.
+    pub fn supervised(&self) {
+        stamp(&self.supervised_at);
+    }
+
+    /// The parser has read on.
+    pub fn parsed(&self) {
+        stamp(&self.parsed_at);
+    }
+
+    /// The parser has handed a batch to the writer.
+    pub fn handed_over(&self) {
+        stamp(&self.parsed_at);
+        self.with_writer.store(true, Ordering::Relaxed);
+    }
+
+    /// The writer has committed a batch.
+    pub fn committed(&self) {
+        stamp(&self.committed_at);
+        self.with_writer.store(false, Ordering::Relaxed);
+    }
+
+    /// The writer has given the batch back without committing it.
+    pub fn given_back(&self) {
+        self.with_writer.store(false, Ordering::Relaxed);
+    }
+
+    /// When the supervisor last looked at its children.
+    #[must_use]
+    pub fn supervised_at(&self) -> Option<Mono> {
+        moment(&self.supervised_at)
+    }
+
+    /// When the parser last read on.
+    #[must_use]
+    pub fn parsed_at(&self) -> Option<Mono> {
+        moment(&self.parsed_at)
+    }
+
+    /// When the writer last committed a batch.
+    #[must_use]
+    pub fn committed_at(&self) -> Option<Mono> {
+        moment(&self.committed_at)
+    }
+
+    /// The writer has a batch that is not committed yet.
+    #[must_use]
+    pub fn is_with_writer(&self) -> bool {
+        self.with_writer.load(Ordering::Relaxed)
+    }
+}
+
+fn stamp(at: &AtomicU64) {
+    // 0 is "never".
+    at.store(mono_now().0.max(1), Ordering::Relaxed);
+}
+
+fn moment(at: &AtomicU64) -> Option<Mono> {
+    Some(Mono(at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+}
