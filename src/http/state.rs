@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
+use super::HistoryPool;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{ActorsBoard, BrokerBoard, LedgerBoard, MachinesBoard, Progress, StoreBoard};
@@ -33,6 +34,8 @@ pub struct HttpState {
     pub time_zone: Tz,
     /// What must be presented; `None`: nothing.
     pub token: Option<String>,
+    /// Asks the database, read-only: `state.history.ask(|history| history.latest()).await`.
+    pub history: HistoryPool,
     /// The snapshots.
     pub boards: Boards,
     /// The counters.
