@@ -53,11 +53,6 @@ impl PostgresHistory {
         configured.map_err(|error| failed(error.to_string()))?;
         Ok(Self { connection, site: options.site.clone() })
     }
-
-    #[cfg(test)]
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
-    }
 }
 
 history_queries!(PostgresHistory, postgres, sql::latest_on_postgres, DIALECT);

@@ -48,11 +48,6 @@ impl SqliteHistory {
         configured.map_err(|error| failed(error.into()))?;
         Ok(Self { connection, site: options.site.clone() })
     }
-
-    #[cfg(test)]
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
-    }
 }
 
 /// The path as a URI; whatever has a meaning in one is escaped.
