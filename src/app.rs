@@ -29,7 +29,7 @@ use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::domain::Seq;
-use crate::http::{Boards, Http, HttpOptions, HttpState};
+use crate::http::{Boards, HistoryPool, Http, HttpOptions, HttpState};
 use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
@@ -236,6 +236,7 @@ impl Plan {
                 site: settings.site.id.clone(),
                 time_zone: settings.site.time_zone,
                 token: settings.http.token.as_ref().map(|token| token.expose().to_owned()),
+                history: HistoryPool::start(&store_options(settings))?,
                 boards: boards.clone(),
                 metrics: Arc::clone(&metrics),
                 journal: journal.clone(),

@@ -21,6 +21,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/backoff", &[]),
     ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
+    ("http/server", &["actors", "http"]),
+    ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
     ("actors/liveness", &["actors", "clock", "metrics", "status", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
     ("http/server", &["actors", "http"]),

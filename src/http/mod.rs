@@ -9,6 +9,7 @@
 //! state      what every request may see
 //! auth       who may ask
 //! problem    how an error looks (RFC 9457)
+//! history    the threads that read the database
 //! health     /livez and /readyz
 //! api/       /api/v1/…
 //! board/     the pages
@@ -23,11 +24,13 @@
 mod api;
 mod board;
 mod health;
+mod history;
 mod server;
 mod state;
 
 use actix_web::web;
 
+pub use self::history::{HistoryError, HistoryPool};
 pub use self::server::{Http, HttpOptions};
 pub use self::state::{Boards, HttpState};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
+use super::HistoryPool;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{ActorsBoard, BrokerBoard, LedgerBoard, MachinesBoard, Progress, StoreBoard};
@@ -15,12 +16,12 @@ pub struct Boards {
     pub actors: Arc<ActorsBoard>,
     /// The machines.
     pub machines: Arc<MachinesBoard>,
-    /// The database's own ledger of this journal.
-    pub ledger: Arc<LedgerBoard>,
     /// The link to the broker.
     pub broker: Arc<BrokerBoard>,
     /// The database.
     pub store: Arc<StoreBoard>,
+    /// The ledger as the database has it.
+    pub ledger: Arc<LedgerBoard>,
     /// When each stage last moved.
     pub progress: Arc<Progress>,
 }
@@ -33,6 +34,8 @@ pub struct HttpState {
     pub time_zone: Tz,
     /// What must be presented; `None`: nothing.
     pub token: Option<String>,
+    /// Asks the database, read-only: `state.history.ask(|history| history.latest()).await`.
+    pub history: HistoryPool,
     /// The snapshots.
     pub boards: Boards,
     /// The counters.

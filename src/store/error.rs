@@ -128,6 +128,15 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// History could not be read.
+    #[error("read {what}")]
+    ReadHistory {
+        /// Which part of it.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// State of the database could not be read.
     #[error("read the state of the database")]
     ReadStatus {

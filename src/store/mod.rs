@@ -14,6 +14,7 @@
 //! statement        fixed SQL that is prepared once a connection
 //! sqlite/          one file, row by row
 //! postgres/        few large statements: arrays through unnest
+//! history/         what the board and the API read, read-only
 //! reads            what is read back, alike on both
 //! migrate          embedded migrations, one runner at a time
 //! error, failure   why an operation failed, and whether trying again can help
@@ -39,6 +40,7 @@
 mod batch;
 mod error;
 mod failure;
+mod history;
 mod instant_text;
 mod liveness_rows;
 mod machine_changes;
@@ -59,6 +61,10 @@ use crate::domain::{JournalId, Ledger, MachineId, MachineStatus, Seq, Timestamp,
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use history::{
+    Aggregate, Bucket, BucketsQuery, EventCursor, EventsQuery, History, LatestReading, Order, ReadingCursor,
+    ReadingsQuery, StoredEvent, StoredReading, open_history,
+};
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 use target::Target;

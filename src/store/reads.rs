@@ -1,4 +1,4 @@
-//! Reading back what both databases hold alike. Queries for the board and the API belong here too.
+//! Reading back what both databases hold alike.
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;

@@ -97,7 +97,7 @@ impl PostgresStore {
 }
 
 /// What the URL gets unless it says otherwise. A dead peer is noticed within half a minute.
-fn connection_parameters(options: &StoreOptions) -> [(&'static str, String); 7] {
+pub(super) fn connection_parameters(options: &StoreOptions) -> [(&'static str, String); 7] {
     let connect_seconds = options.connect_timeout.as_millis().div_ceil(1_000).max(2);
     [
         ("application_name", "andon".to_owned()),

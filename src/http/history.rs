@@ -1,0 +1,153 @@
+//! A few threads that read the database for requests, so that no request ever blocks the server.
+//!
+//! Owns one read-only connection a thread, opened when it is first needed. A question waits in a bounded queue; it is
+//! answered, or refused at once when the queue is full, or given up after [`ANSWER_MAX`]. A database that is away
+//! is asked again once a second at most, whatever clients do. A thread that hangs (a frozen server answers no timeout)
+//! is waited for by nobody and comes back with the server.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::logging::causes;
+use crate::store::{self, StoreError, StoreOptions};
+
+/// Connections to the database.
+const THREADS: usize = 2;
+/// Questions that wait.
+const QUEUE_MAX: usize = 64;
+/// How long a question may take, waiting included.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Bound on one statement.
+const STATEMENT_MAX: Duration = Duration::from_secs(8);
+/// Bound on waiting for a lock; readers need hardly any.
+const LOCK_MAX: Duration = Duration::from_secs(2);
+/// Bound on connecting.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Pause between attempts to use a database that is away.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why there is no answer. The texts are for clients: they hold no credentials.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// The database does not answer as it should.
+    #[error("the database is away: {0}")]
+    Away(String),
+    /// Too many questions at a time.
+    #[error("too many questions to the database at a time; try again in a moment")]
+    Busy,
+    /// It took too long.
+    #[error("the database did not answer within {} s", ANSWER_MAX.as_secs())]
+    TooSlow,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The way to the threads.
+pub struct HistoryPool {
+    jobs: SyncSender<Job>,
+}
+
+impl HistoryPool {
+    /// Starts the threads; they end when the pool is dropped.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let options = StoreOptions {
+            connect_timeout: store.connect_timeout.min(CONNECT_MAX),
+            statement_timeout: STATEMENT_MAX,
+            lock_timeout: LOCK_MAX,
+            ..store.clone()
+        };
+        for _ in 0..THREADS {
+            let (queue, options) = (Arc::clone(&queue), options.clone());
+            std::thread::Builder::new().name("history".to_owned()).spawn(move || work(&queue, options))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Asks the database.
+    ///
+    /// # Errors
+    /// [`HistoryError`] says why there is no answer.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, HistoryError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            if !reply.is_closed() {
+                let _client_gone = reply.send(connection.ask(question));
+            }
+        });
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(HistoryError::Busy),
+            Err(TrySendError::Disconnected(_)) => {
+                return Err(HistoryError::Away("the reading threads have ended".to_owned()));
+            }
+        }
+        match actix_rt::time::timeout(ANSWER_MAX, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(HistoryError::Away("the reading thread has failed".to_owned())),
+            Err(_) => Err(HistoryError::TooSlow),
+        }
+    }
+}
+
+/// One thread's life.
+fn work(queue: &Mutex<Receiver<Job>>, options: StoreOptions) {
+    let mut connection = Connection { options, history: None, away: None };
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // A bug in one question must not take the thread from all others.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut connection)));
+        if outcome.is_err() {
+            connection.history = None;
+        }
+    }
+}
+
+struct Connection {
+    options: StoreOptions,
+    history: Option<Box<dyn store::History>>,
+    /// Until when it is not asked again, and why.
+    away: Option<(Instant, String)>,
+}
+
+impl Connection {
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut dyn store::History) -> Result<T, StoreError>,
+    ) -> Result<T, HistoryError> {
+        if let Some((until, reason)) = &self.away
+            && Instant::now() < *until
+        {
+            return Err(HistoryError::Away(reason.clone()));
+        }
+        self.away = None;
+        if self.history.is_none() {
+            match store::open_history(&self.options) {
+                Ok(history) => self.history = Some(history),
+                Err(error) => {
+                    let reason = causes(&error);
+                    self.away = Some((Instant::now() + RETRY_PAUSE, reason.clone()));
+                    return Err(HistoryError::Away(reason));
+                }
+            }
+        }
+        let history = self.history.as_deref_mut().expect("opened above");
+        question(history).map_err(|error| {
+            // Nobody knows what state the connection is in.
+            self.history = None;
+            HistoryError::Away(causes(&error))
+        })
+    }
+}

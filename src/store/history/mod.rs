@@ -1,0 +1,123 @@
+//! What the board and the API read: history, through a read-only connection of its own.
+//!
+//! The same SQL on both databases wherever they understand it alike (`$1` is a parameter to both, as long as each
+//! first appears in order). Every query is a walk along an index, bounded by a limit or by the range asked for;
+//! none scans a table (a test asks both databases for their plans).
+//!
+//! Invariants
+//! - **S6** Nothing is written: SQLite opens the file with `mode=ro`, PostgreSQL's session is read-only.
+//! - **S7** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
+//!   of the last row, never a count.
+
+mod postgres;
+mod queries;
+mod range;
+mod rows;
+mod sql;
+mod sqlite;
+
+use crate::domain::{MachineId, Timestamp};
+
+pub use range::{EventCursor, Order, ReadingCursor};
+pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
+
+use super::target::Target;
+use super::{Cause, MachineRow, StoreError, StoreOptions};
+
+/// Readings of one machine, from a first key on and up to before a last one.
+#[derive(Debug, Clone)]
+pub struct ReadingsQuery {
+    /// Whose.
+    pub machine_id: MachineId,
+    /// The first key that counts.
+    pub from: ReadingCursor,
+    /// The first key that counts no more.
+    pub to: ReadingCursor,
+    /// Oldest or newest first.
+    pub order: Order,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// Minimum, mean, maximum and count, for each of equal stretches of time or for one.
+#[derive(Debug, Clone)]
+pub struct BucketsQuery {
+    /// Whose.
+    pub machine_id: MachineId,
+    /// The first instant that counts.
+    pub from: Timestamp,
+    /// The first instant that counts no more.
+    pub to: Timestamp,
+    /// Length of a bucket in seconds; buckets begin at multiples of it since 1970. `None`: all is one bucket.
+    pub bucket_seconds: Option<u32>,
+    /// Also of this numeric field of `extra`.
+    pub extra: Option<String>,
+}
+
+/// Changes of status, newest first.
+#[derive(Debug, Clone)]
+pub struct EventsQuery {
+    /// Whose; `None`: of all machines of the site.
+    pub machine_id: Option<MachineId>,
+    /// The first instant that counts.
+    pub from: Timestamp,
+    /// The first key that counts no more: the last one of the page before.
+    pub before: EventCursor,
+    /// Rows at most.
+    pub limit: u32,
+}
+
+/// A read-only connection to the database of one site. Every call blocks.
+pub trait History: Send {
+    /// Every machine of the site as the database knows it, in order of their ids.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`], as of every call here.
+    fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
+
+    /// The newest reading of each machine that has a status; one index seek each.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn latest(&mut self) -> Result<Vec<(MachineId, LatestReading)>, StoreError>;
+
+    /// The newest reading of one machine, also of one without status.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError>;
+
+    /// A page of readings.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn readings(&mut self, query: &ReadingsQuery) -> Result<Vec<StoredReading>, StoreError>;
+
+    /// Buckets in order of time; empty ones are left out. Without a bucket's length there is always one.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError>;
+
+    /// A page of events.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError>;
+}
+
+/// Connects, for reading only. Creates nothing: an SQLite file that is not there is an error.
+///
+/// # Errors
+/// [`StoreError::Url`], [`StoreError::Connect`].
+pub fn open_history(options: &StoreOptions) -> Result<Box<dyn History>, StoreError> {
+    match Target::parse(&options.url)? {
+        Target::Sqlite(path) => Ok(Box::new(sqlite::SqliteHistory::open(&path, options)?)),
+        Target::Postgres(url) => Ok(Box::new(postgres::PostgresHistory::open(&url, options)?)),
+    }
+}
+
+/// Names what could not be read.
+fn unread(what: &'static str) -> impl FnOnce(Cause) -> StoreError {
+    move |source| StoreError::ReadHistory { what, source }
+}

@@ -1,0 +1,58 @@
+//! Reading a PostgreSQL database, in a session that cannot write.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+
+use super::queries::history_queries;
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns};
+use super::sql::{self, Dialect};
+use super::{
+    Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
+    unread,
+};
+use crate::domain::MachineId;
+use crate::store::postgres::connection_parameters;
+use crate::store::schema::{Instant, Moment};
+use crate::store::target::PostgresUrl;
+use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
+
+const DIALECT: Dialect = Dialect {
+    epoch_seconds: "CAST(floor(extract(epoch FROM t.recorded_at)) AS bigint)",
+    // A numeric may be too large or too small for a double; a cast of such a one would fail the query.
+    extra_number: "CASE WHEN jsonb_typeof(r.extra -> $5) <> 'number' THEN NULL \
+         WHEN abs(CAST(r.extra -> $5 AS numeric)) BETWEEN 1e-300 AND 1e150 \
+         THEN CAST(CAST(r.extra -> $5 AS numeric) AS double precision) \
+         WHEN abs(CAST(r.extra -> $5 AS numeric)) < 1e-300 THEN CAST(0 AS double precision) END",
+    no_number: "CAST(NULL AS double precision)",
+};
+
+/// A connection that cannot write.
+pub struct PostgresHistory {
+    connection: PgConnection,
+    site: String,
+}
+
+impl PostgresHistory {
+    /// Connects and makes the session read-only.
+    pub fn open(url: &PostgresUrl, options: &StoreOptions) -> Result<Self, StoreError> {
+        let target = url.to_string();
+        let failed = |message: String| StoreError::Connect { target: target.clone(), source: message.into() };
+        let mut connection = PgConnection::establish(&url.with_defaults(&connection_parameters(options)))
+            .map_err(|error| failed(url.redact(&error.to_string())))?;
+        let statement_timeout = options.statement_timeout.as_millis();
+        let lock_timeout = options.lock_timeout.as_millis();
+        let configured = connection.batch_execute(&format!(
+            "SET default_transaction_read_only = on;
+             SET statement_timeout = {statement_timeout};
+             SET lock_timeout = {lock_timeout};
+             SET TIME ZONE 'UTC';
+             SET client_min_messages = warning;"
+        ));
+        configured.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { connection, site: options.site.clone() })
+    }
+}
+
+history_queries!(PostgresHistory, postgres, sql::latest_on_postgres, DIALECT);

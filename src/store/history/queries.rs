@@ -1,0 +1,84 @@
+//! The queries on one connection type; diesel needs it by name.
+
+/// Implements [`super::History`] for `$history`, which has the fields `connection` and `site`.
+macro_rules! history_queries {
+    ($history:ty, $reads:ident, $latest:path, $dialect:expr) => {
+        impl History for $history {
+            fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
+                reads::$reads::load_machines(&mut self.connection, &self.site).map_err(unread("the machines"))
+            }
+
+            fn latest(&mut self) -> Result<Vec<(MachineId, LatestReading)>, StoreError> {
+                let rows = sql_query($latest())
+                    .bind::<Text, _>(&self.site)
+                    .load::<LatestColumns>(&mut self.connection)
+                    .map_err(Cause::from);
+                rows.and_then(|rows| rows.into_iter().map(LatestColumns::into_latest).collect())
+                    .map_err(unread("the newest readings"))
+            }
+
+            fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError> {
+                let row = sql_query(sql::latest_of())
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(machine_id.as_str())
+                    .get_result::<LatestColumns>(&mut self.connection)
+                    .optional()
+                    .map_err(Cause::from);
+                let latest = row.and_then(|row| row.map(LatestColumns::into_latest).transpose());
+                latest
+                    .map(|latest| latest.map(|(_, reading)| reading))
+                    .map_err(unread("the newest reading of a machine"))
+            }
+
+            fn readings(&mut self, query: &ReadingsQuery) -> Result<Vec<StoredReading>, StoreError> {
+                let rows = sql_query(sql::readings(query.order))
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(query.machine_id.as_str())
+                    .bind::<Instant, _>(Moment(query.from.at))
+                    .bind::<BigInt, _>(query.from.digest)
+                    .bind::<Instant, _>(Moment(query.to.at))
+                    .bind::<BigInt, _>(query.to.digest)
+                    .bind::<BigInt, _>(i64::from(query.limit))
+                    .load::<ReadingColumns>(&mut self.connection)
+                    .map_err(Cause::from);
+                rows.map(|rows| rows.into_iter().map(StoredReading::from).collect())
+                    .map_err(unread("readings"))
+            }
+
+            fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError> {
+                let with_extra = query.extra.is_some();
+                let statement = sql_query(sql::buckets(&$dialect, query.bucket_seconds, with_extra))
+                    .into_boxed()
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(query.machine_id.as_str())
+                    .bind::<Instant, _>(Moment(query.from))
+                    .bind::<Instant, _>(Moment(query.to));
+                let statement = match &query.extra {
+                    Some(field) => statement.bind::<Text, _>(without_nul(field).into_owned()),
+                    None => statement,
+                };
+                let rows = statement.load::<BucketColumns>(&mut self.connection).map_err(Cause::from);
+                rows.map(|rows| rows.into_iter().map(Bucket::from).collect())
+                    .map_err(unread("figures of readings"))
+            }
+
+            fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError> {
+                let statement = sql_query(sql::events(query.machine_id.is_some(), query.limit))
+                    .into_boxed()
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Instant, _>(Moment(query.from))
+                    .bind::<Instant, _>(Moment(query.before.at))
+                    .bind::<BigInt, _>(query.before.id);
+                let statement = match &query.machine_id {
+                    Some(machine_id) => statement.bind::<Text, _>(machine_id.as_str().to_owned()),
+                    None => statement,
+                };
+                let rows = statement.load::<EventColumns>(&mut self.connection).map_err(Cause::from);
+                rows.and_then(|rows| rows.into_iter().map(EventColumns::into_event).collect())
+                    .map_err(unread("events"))
+            }
+        }
+    };
+}
+
+pub(super) use history_queries;

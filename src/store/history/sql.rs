@@ -1,0 +1,102 @@
+//! The queries' text, as far as it is the same on both databases or differs in an expression only.
+
+use super::range::Order;
+
+/// What is selected of a reading `t`.
+const READING: &str = "t.recorded_at, t.digest, t.received_at, t.temperature, t.humidity, t.vibration, \
+     CAST(t.extra AS text) AS extra, t.time_source";
+
+/// `$1` site, `$2` machine, `$3` and `$4` the first key, `$5` and `$6` the key after the last, `$7` limit.
+pub fn readings(order: Order) -> String {
+    let direction = match order {
+        Order::Ascending => "ASC",
+        Order::Descending => "DESC",
+    };
+    format!(
+        "SELECT {READING} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+         AND (t.recorded_at, t.digest) >= ($3, $4) AND (t.recorded_at, t.digest) < ($5, $6) \
+         ORDER BY t.recorded_at {direction}, t.digest {direction} LIMIT $7"
+    )
+}
+
+/// `$1` site, `$2` machine.
+pub fn latest_of() -> String {
+    format!(
+        "SELECT t.machine_id, {READING} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+         ORDER BY t.recorded_at DESC, t.digest DESC LIMIT 1"
+    )
+}
+
+/// `$1` site. SQLite knows no LATERAL; CROSS JOIN keeps the order of the tables there.
+pub fn latest_on_sqlite() -> String {
+    format!(
+        "SELECT m.machine_id, {READING} FROM machine m CROSS JOIN machine_telemetry t ON t.id = ( \
+             SELECT n.id FROM machine_telemetry n WHERE n.site = m.site AND n.machine_id = m.machine_id \
+             ORDER BY n.recorded_at DESC, n.digest DESC LIMIT 1) \
+         WHERE m.site = $1"
+    )
+}
+
+/// `$1` site.
+pub fn latest_on_postgres() -> String {
+    format!(
+        "SELECT m.machine_id, t.* FROM machine m CROSS JOIN LATERAL ( \
+             SELECT {READING} FROM machine_telemetry t WHERE t.site = m.site AND t.machine_id = m.machine_id \
+             ORDER BY t.recorded_at DESC, t.digest DESC LIMIT 1) t \
+         WHERE m.site = $1"
+    )
+}
+
+/// `$1` site, `$2` first instant, `$3` and `$4` the key after the last, `$5` the machine if only its are wanted.
+pub fn events(of_machine: bool, limit: u32) -> String {
+    let of_machine = if of_machine { "AND e.machine_id = $5" } else { "" };
+    format!(
+        "SELECT e.id, e.machine_id, e.status, e.previous_status, e.reason, e.occurred_at, e.last_seen_at \
+         FROM machine_event e WHERE e.site = $1 AND e.occurred_at >= $2 AND (e.occurred_at, e.id) < ($3, $4) \
+         {of_machine} ORDER BY e.occurred_at DESC, e.id DESC LIMIT {limit}"
+    )
+}
+
+/// How a database says what the bucket query needs.
+pub struct Dialect {
+    /// Whole seconds since 1970 of `t.recorded_at`.
+    pub epoch_seconds: &'static str,
+    /// The number in the field `$5` of `r.extra`; NULL if it is none, or none that a double holds.
+    pub extra_number: &'static str,
+    /// NULL as a double.
+    pub no_number: &'static str,
+}
+
+/// What is beyond this is no measurement, and would overflow a sum.
+const MEASUREMENT_MAX: &str = "1e150";
+
+/// `$1` site, `$2` machine, `$3` first instant, `$4` first instant that counts no more, `$5` the field of extra if there
+/// is one. Parameters have to appear in this order.
+pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool) -> String {
+    let start = match bucket_seconds {
+        // Nothing that was recorded is older than 1970 (DESIGN, section 3), so that the division rounds down.
+        Some(seconds) => format!("({} / {seconds}) * {seconds}", dialect.epoch_seconds),
+        None => "0".to_owned(),
+    };
+    let (extra_column, extra) =
+        if with_extra { (", t.extra", dialect.extra_number) } else { ("", dialect.no_number) };
+    let figures = ["temperature", "humidity", "vibration", "extra"].map(|name| {
+        let value = format!("CASE WHEN abs({name}) <= {MEASUREMENT_MAX} THEN {name} END");
+        format!(
+            "min({value}) AS {name}_min, avg({value}) AS {name}_mean, max({value}) AS {name}_max, \
+             count({value}) AS {name}_count"
+        )
+    });
+    let (start_column, grouped) = match bucket_seconds {
+        Some(_) => ("start_seconds", "GROUP BY start_seconds ORDER BY start_seconds"),
+        None => ("CAST(0 AS bigint) AS start_seconds", ""),
+    };
+    format!(
+        "WITH r AS (SELECT CAST({start} AS bigint) AS start_seconds, t.temperature, t.humidity, t.vibration{extra_column} \
+             FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+             AND t.recorded_at >= $3 AND t.recorded_at < $4), \
+         n AS (SELECT r.start_seconds, r.temperature, r.humidity, r.vibration, {extra} AS extra FROM r) \
+         SELECT {start_column}, count(*) AS readings, {} FROM n {grouped}",
+        figures.join(", ")
+    )
+}

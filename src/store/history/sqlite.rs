@@ -1,0 +1,62 @@
+//! Reading an SQLite file that somebody else writes.
+
+use std::path::Path;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+
+use super::queries::history_queries;
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns};
+use super::sql::{self, Dialect};
+use super::{
+    Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
+    unread,
+};
+use crate::domain::MachineId;
+use crate::store::schema::{Instant, Moment};
+use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
+
+const DIALECT: Dialect = Dialect {
+    epoch_seconds: "unixepoch(t.recorded_at)",
+    extra_number: "(SELECT CASE WHEN j.type IN ('integer', 'real') THEN CAST(j.value AS REAL) END \
+         FROM json_each(CASE WHEN json_valid(r.extra) THEN r.extra END) j WHERE j.key = $5)",
+    no_number: "CAST(NULL AS REAL)",
+};
+
+/// Page cache of a reading connection.
+const CACHE_KIB: u32 = 4 * 1024;
+
+/// A connection that cannot write.
+pub struct SqliteHistory {
+    connection: SqliteConnection,
+    site: String,
+}
+
+impl SqliteHistory {
+    /// Opens the file, which must be there.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let target = format!("SQLite file {}", path.display());
+        let failed = |source| StoreError::Connect { target: target.clone(), source };
+        let mut connection =
+            SqliteConnection::establish(&read_only_uri(path)).map_err(|error| failed(error.into()))?;
+        let lock_timeout = options.lock_timeout.as_millis();
+        let configured = connection.batch_execute(&format!(
+            "PRAGMA busy_timeout = {lock_timeout}; PRAGMA query_only = true; PRAGMA cache_size = -{CACHE_KIB};"
+        ));
+        configured.map_err(|error| failed(error.into()))?;
+        Ok(Self { connection, site: options.site.clone() })
+    }
+}
+
+/// The path as a URI; whatever has a meaning in one is escaped.
+fn read_only_uri(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let escaped =
+        percent_encoding::percent_encode(absolute.as_os_str().as_bytes(), percent_encoding::NON_ALPHANUMERIC);
+    format!("file:{}?mode=ro", escaped.to_string().replace("%2F", "/"))
+}
+
+history_queries!(SqliteHistory, sqlite, sql::latest_on_sqlite, DIALECT);
