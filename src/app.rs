@@ -30,7 +30,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::status::{ActorsBoard, LedgerBoard, MachinesBoard};
+use crate::status::{ActorsBoard, BacklogWindow, LedgerBoard, MachinesBoard};
 
 pub use self::options::store_options;
 use self::options::{
@@ -168,6 +168,7 @@ struct Plan {
     /// Written by liveness; for whoever shows the machines.
     machines: Arc<MachinesBoard>,
     ledger: Arc<LedgerBoard>,
+    backlog: Arc<BacklogWindow>,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
     liveness: LivenessOptions,
@@ -239,6 +240,7 @@ impl Plan {
             board: Arc::new(ActorsBoard::default()),
             machines: Arc::new(MachinesBoard::default()),
             ledger,
+            backlog: Arc::default(),
             logger: logger.clone(),
             inlet,
             pulse,
@@ -259,6 +261,7 @@ impl Plan {
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
                 Arc::clone(&self.ledger),
+                Arc::clone(&self.backlog),
                 &self.logger,
             );
             actix_rt::spawn(line.repeat(self.status_interval));

@@ -3,9 +3,11 @@
 //! Each board is written by the one actor that knows, and read by anybody at any time; nobody asks a busy actor.
 
 mod actors;
+mod backlog;
 mod ledger;
 mod machines;
 
 pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
+pub use self::backlog::{BacklogWindow, Pace, Room, TimeToFull, rounded};
 pub use self::ledger::LedgerBoard;
 pub use self::machines::{MachineView, MachinesBoard, MachinesSnapshot};
