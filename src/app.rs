@@ -276,6 +276,7 @@ impl Plan {
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
                 Arc::clone(&self.boards.ledger),
+                Arc::clone(&self.boards.backlog),
                 &self.logger,
             );
             actix_rt::spawn(line.repeat(self.status_interval));

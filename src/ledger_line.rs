@@ -1,20 +1,26 @@
-//! The line that says, every now and then, what arrived, what is stored and who is online.
+//! The line that says, every now and then, what arrived, what is stored, what waits, and who is online.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slog::{Logger, info, o};
 
+use crate::clock::{mono_now, wall_now};
 use crate::domain::Ledger;
 use crate::journal::Journal;
+use crate::logging::keys;
 use crate::metrics::Metrics;
-use crate::status::LedgerBoard;
+use crate::status::{BacklogWindow, LedgerBoard, Room, TimeToFull};
+
+/// How often the backlog is looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads counters and positions, and logs them.
 pub struct LedgerLine {
     journal: Journal,
     metrics: Arc<Metrics>,
     ledger: Arc<LedgerBoard>,
+    backlog: Arc<BacklogWindow>,
     logger: Logger,
     last: Instant,
     last_received: u64,
@@ -23,44 +29,70 @@ pub struct LedgerLine {
 impl LedgerLine {
     /// A line that begins counting now.
     #[must_use]
-    pub fn new(journal: Journal, metrics: Arc<Metrics>, ledger: Arc<LedgerBoard>, logger: &Logger) -> Self {
-        let logger = logger.new(o!("component" => "ledger"));
-        Self { journal, metrics, ledger, logger, last: Instant::now(), last_received: 0 }
+    pub fn new(
+        journal: Journal,
+        metrics: Arc<Metrics>,
+        ledger: Arc<LedgerBoard>,
+        backlog: Arc<BacklogWindow>,
+        logger: &Logger,
+    ) -> Self {
+        let logger = logger.new(o!(keys::COMPONENT => "ledger"));
+        Self { journal, metrics, ledger, backlog, logger, last: Instant::now(), last_received: 0 }
     }
 
-    /// Logs for ever, each `interval`; never if there is none.
+    /// Samples the backlog for ever, and logs each `interval`; only samples if there is none.
     pub async fn repeat(mut self, interval: Option<Duration>) {
-        let Some(interval) = interval else { return };
+        let mut log_at = interval.map(|interval| Instant::now() + interval);
         loop {
-            actix_rt::time::sleep(interval).await;
-            self.log();
+            self.sample();
+            let until_log = log_at.map(|at| at.saturating_duration_since(Instant::now()));
+            actix_rt::time::sleep(until_log.map_or(SAMPLE_INTERVAL, |wait| wait.min(SAMPLE_INTERVAL))).await;
+            if let (Some(at), Some(interval)) = (log_at, interval)
+                && Instant::now() >= at
+            {
+                self.sample();
+                self.log();
+                log_at = Some(Instant::now() + interval);
+            }
         }
+    }
+
+    fn sample(&self) {
+        let positions = self.journal.positions();
+        self.backlog.note(mono_now(), positions.appended, positions.committed);
     }
 
     fn log(&mut self) {
         let metrics = &self.metrics;
-        let positions = self.journal.positions();
-        let stats = self.journal.stats();
         let received = metrics.messages_received.get();
         let seconds = self.last.elapsed().as_secs_f64().max(0.001);
         let rate = (received - self.last_received) as f64 / seconds;
         (self.last, self.last_received) = (Instant::now(), received);
-        let ledger = self.ledger.snapshot();
-        // What the database was never asked for is not 0.
-        let shown = |pick: fn(Ledger) -> u64| {
-            ledger.map_or_else(|| "unknown".to_owned(), |ledger| pick(ledger).to_string())
-        };
         let broker = match (metrics.broker_connected.get(), metrics.holding.get()) {
             (true, _) => "connected",
             (false, true) => "on hold, the journal is full",
             (false, false) => "away",
         };
+        let ledger = self.ledger.snapshot();
+        // What the database was never asked for is not 0.
+        let shown = |pick: fn(Ledger) -> u64| {
+            ledger.map_or_else(|| "unknown".to_owned(), |ledger| pick(ledger).to_string())
+        };
+        let stats = self.journal.stats();
+        let positions = stats.positions;
+        let records = positions.appended.next().since(positions.first);
+        let room = Room::new(stats.bytes, stats.bytes_max, records);
+        let oldest = stats.oldest_pending.map_or(Duration::ZERO, |oldest| wall_now().since(oldest));
         info!(self.logger, "status";
             "received" => received, "per_second" => format!("{rate:.1}"),
-            "stored" => shown(|ledger| ledger.stored), "duplicate" => shown(|ledger| ledger.duplicate),
-            "rejected" => shown(|ledger| ledger.rejected), "control" => shown(|ledger| ledger.control),
-            "journaled" => positions.appended.0, "committed" => positions.committed.0,
-            "pending" => positions.appended.since(positions.committed), "journal_bytes" => stats.bytes,
+            keys::STORED => shown(|ledger| ledger.stored), keys::DUPLICATE => shown(|ledger| ledger.duplicate),
+            keys::REJECTED => shown(|ledger| ledger.rejected), keys::CONTROL => shown(|ledger| ledger.control),
+            keys::JOURNALED => positions.appended.0, keys::COMMITTED => positions.committed.0,
+            keys::PENDING => positions.appended.since(positions.committed),
+            keys::OLDEST_PENDING_S => format!("{:.1}", oldest.as_secs_f64()),
+            "journal_bytes" => stats.bytes,
+            keys::JOURNAL_FULL_IN => TimeToFull::forecast(room, self.backlog.pace()).to_string(),
+            keys::UNSYNCED_MS => u64::try_from(stats.unsynced_age.as_millis()).unwrap_or(u64::MAX),
             "online" => metrics.machines_online.get(), "offline" => metrics.machines_offline.get(),
             "unknown" => metrics.machines_unknown.get(), "never_seen" => metrics.machines_never_seen.get(),
             "broker" => broker, "database" => if metrics.store_available.get() { "works" } else { "away" });

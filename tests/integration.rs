@@ -12,5 +12,6 @@ mod broker_refusals;
 mod command_line;
 mod exactly_once;
 mod journal_repair;
+mod ledger;
 mod machines;
 mod pipeline;

@@ -7,7 +7,9 @@ use chrono_tz::Tz;
 use super::HistoryPool;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::status::{ActorsBoard, BrokerBoard, LedgerBoard, MachinesBoard, Progress, StoreBoard};
+use crate::status::{
+    ActorsBoard, BacklogWindow, BrokerBoard, LedgerBoard, MachinesBoard, Progress, StoreBoard,
+};
 
 /// The snapshots that the pipeline writes.
 #[derive(Clone, Default)]
@@ -22,6 +24,8 @@ pub struct Boards {
     pub store: Arc<StoreBoard>,
     /// The ledger as the database has it.
     pub ledger: Arc<LedgerBoard>,
+    /// How fast the journal grows and is emptied.
+    pub backlog: Arc<BacklogWindow>,
     /// When each stage last moved.
     pub progress: Arc<Progress>,
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::JournalError;
 use super::cursor::{Cursor, Step};
 use super::evidence::{self, FoundRecord};
 use super::fs::{Access, Fs, FsFile, read_full_at};
@@ -15,6 +14,7 @@ use super::meta::{Hole, META_NAME, Meta};
 use super::record::BadRecord;
 use super::recovery;
 use super::segment::{self, BadHeader, HEADER_BYTES, Header};
+use super::{JournalError, Record};
 use crate::domain::{JournalId, Seq, Timestamp};
 
 /// A journal as it lies on disk.
@@ -41,6 +41,24 @@ pub struct Inspection {
     pub kept_aside: Vec<PathBuf>,
     /// What no crash explains. Empty: the journal is whole.
     pub damage: Vec<Damage>,
+}
+
+impl Inspection {
+    /// First and last seq of whole records; `None` if there are none.
+    #[must_use]
+    pub fn range(&self) -> Option<(Seq, Seq)> {
+        let mut with_records = self.segments.iter().filter(|segment| segment.last.is_some());
+        let first = with_records.next()?;
+        let last = with_records.next_back().unwrap_or(first).last?;
+        Some((first.first, last))
+    }
+
+    /// The newest seq ever given, also when its record has been trimmed: the newest segment's name holds it.
+    #[must_use]
+    pub fn newest(&self) -> Seq {
+        let Some(newest) = self.segments.last() else { return Seq::ZERO };
+        newest.last.unwrap_or(Seq(newest.first.0.saturating_sub(1)))
+    }
 }
 
 /// One segment file.
@@ -78,10 +96,22 @@ pub struct Damage {
 /// # Errors
 /// I/O errors. Damage is not an error here but part of the answer.
 pub fn inspect(dir: &Path, fs: &dyn Fs) -> Result<Inspection, JournalError> {
+    inspect_records(dir, fs, &mut |_| {})
+}
+
+/// The same, and shows each whole record to `visit` on the way, once and in order.
+///
+/// # Errors
+/// I/O errors.
+pub fn inspect_records(
+    dir: &Path,
+    fs: &dyn Fs,
+    visit: &mut dyn FnMut(Record<'_>),
+) -> Result<Inspection, JournalError> {
     let mut inspector = Inspector::start(dir, fs)?;
     let names = inspector.names.clone();
     for (index, first) in names.iter().enumerate() {
-        inspector.segment(*first, names.get(index + 1).copied())?;
+        inspector.segment(*first, names.get(index + 1).copied(), visit)?;
     }
     let mut found = inspector.found;
     if !found.damage.is_empty() && recovery::check(fs, dir).is_ok() {
@@ -113,6 +143,14 @@ fn missing_front(
     }
     let path = segment::segment_path(dir, meta.first_kept);
     Ok(Some(Damage { path, offset: 0, what: "the segment is missing".to_owned() }))
+}
+
+/// The journal's name, and the newest seq noted as committed, as `journal.meta` says; `None` if there is no such file.
+///
+/// # Errors
+/// I/O errors; damage of the file.
+pub fn identity(dir: &Path, fs: &dyn Fs) -> Result<Option<(JournalId, Seq)>, JournalError> {
+    Ok(Meta::load(fs, dir)?.map(|meta| (meta.journal_id, meta.committed)))
 }
 
 struct Inspector<'a> {
@@ -174,7 +212,12 @@ impl<'a> Inspector<'a> {
         self.found.damage.push(Damage { path: path.to_owned(), offset, what: what.into() });
     }
 
-    fn segment(&mut self, first: Seq, next_first: Option<Seq>) -> Result<(), JournalError> {
+    fn segment(
+        &mut self,
+        first: Seq,
+        next_first: Option<Seq>,
+        visit: &mut dyn FnMut(Record<'_>),
+    ) -> Result<(), JournalError> {
         let path = segment::segment_path(self.dir, first);
         let file = match self.fs.open(&path, Access::Read) {
             // Trimmed meanwhile, and so is everything before.
@@ -200,7 +243,7 @@ impl<'a> Inspector<'a> {
             (Some(meta), Some(next_first)) => Some(meta.end_of_segment(first, next_first)),
             _ => next_first,
         };
-        let summary = Summary::scan(&file, &path, first, header.seed(), until).map_err(read)?;
+        let summary = Summary::scan(&file, &path, first, header.seed(), until, visit).map_err(read)?;
         self.found.records += summary.segment.records;
         self.found.bytes += summary.segment.bytes;
         let end = summary.segment.last.map_or(first, Seq::next);
@@ -270,6 +313,7 @@ impl Summary {
         first: Seq,
         seed: u32,
         next_first: Option<Seq>,
+        visit: &mut dyn FnMut(Record<'_>),
     ) -> io::Result<Self> {
         let header = HEADER_BYTES as u64;
         let segment = SegmentSummary {
@@ -286,7 +330,7 @@ impl Summary {
         // at the second, so a place is called bad when it was looked at twice.
         let mut looked_at = None;
         loop {
-            summary.walk(file, seed, next_first)?;
+            summary.walk(file, seed, next_first, visit)?;
             if summary.bad.is_none() || next_first.is_some() {
                 return Ok(summary);
             }
@@ -306,7 +350,13 @@ impl Summary {
     }
 
     /// Goes on to the next thing that is not the next record.
-    fn walk(&mut self, file: &Arc<dyn FsFile>, seed: u32, next_first: Option<Seq>) -> io::Result<()> {
+    fn walk(
+        &mut self,
+        file: &Arc<dyn FsFile>,
+        seed: u32,
+        next_first: Option<Seq>,
+        visit: &mut dyn FnMut(Record<'_>),
+    ) -> io::Result<()> {
         let mut cursor = Cursor::new(file.clone(), seed, self.segment.bytes, file.size()?);
         let mut next = self.segment.last.map_or(self.segment.first, Seq::next);
         self.bad = None;
@@ -318,6 +368,7 @@ impl Summary {
                     self.segment.received = Some((from.min(at), to.max(at)));
                     self.segment.records += 1;
                     self.segment.last = Some(next);
+                    visit(Record { seq: next, message: stored.message });
                     next = next.next();
                 }
                 Step::Record(stored) => {

@@ -109,7 +109,7 @@ use crate::domain::{Message, Seq, Timestamp};
 pub use error::{JournalError, REPAIR_HINT};
 pub use export::{Exported, export};
 pub use fs::{Access, Fs, FsFile, LockOutcome, RealFs};
-pub use inspect::{Damage, Inspection, SegmentSummary, inspect, verify};
+pub use inspect::{Damage, Inspection, SegmentSummary, identity, inspect, inspect_records, verify};
 pub use meta::Hole;
 pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;

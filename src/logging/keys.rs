@@ -54,6 +54,18 @@ pub const DUPLICATE: &str = "duplicate";
 pub const REJECTED: &str = "rejected";
 /// Messages in the journal but not yet in the database.
 pub const PENDING: &str = "pending";
+/// Elements that are neither readings nor rejections.
+pub const CONTROL: &str = "control";
+/// Messages ever journaled: the newest seq.
+pub const JOURNALED: &str = "journaled";
+/// The newest seq that the database has.
+pub const COMMITTED: &str = "committed";
+/// How long the oldest pending message has been waiting, in seconds.
+pub const OLDEST_PENDING_S: &str = "oldest_pending_s";
+/// How long the oldest message has been waiting to be forced to the disk, in milliseconds.
+pub const UNSYNCED_MS: &str = "unsynced_ms";
+/// When the journal is full at the present rate, in words.
+pub const JOURNAL_FULL_IN: &str = "journal_full_in";
 /// A number of bytes.
 pub const BYTES: &str = "bytes";
 /// A bound that was met.

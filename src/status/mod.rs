@@ -3,6 +3,7 @@
 //! Each board is written by the one actor that knows, and read by anybody at any time; nobody asks a busy actor.
 
 mod actors;
+mod backlog;
 mod board;
 mod broker;
 mod ledger;
@@ -11,6 +12,7 @@ mod progress;
 mod store;
 
 pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
+pub use self::backlog::{BacklogWindow, Pace, Room, TimeToFull, rounded};
 pub use self::board::Board;
 pub use self::broker::{BrokerBoard, BrokerState, BrokerStatus};
 pub use self::ledger::LedgerBoard;

@@ -211,6 +211,12 @@ pub trait Store: Send {
     /// [`StoreError::ReadCheckpoint`].
     fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError>;
 
+    /// The position and ledger of every journal that ever committed here. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadStatus`].
+    fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError>;
+
     /// Every machine of the site, in order of their ids.
     ///
     /// # Errors

@@ -206,6 +206,11 @@ impl Store for PostgresStore {
         row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
     }
 
+    fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
+        reads::postgres::load_checkpoints(&mut self.connection)
+            .map_err(|source| StoreError::ReadStatus { source: source.into() })
+    }
+
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
         reads::postgres::load_machines(&mut self.connection, &self.site)
             .map_err(|source| StoreError::ReadMachines { source })

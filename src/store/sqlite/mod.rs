@@ -197,6 +197,11 @@ impl Store for SqliteStore {
         row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
     }
 
+    fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
+        reads::sqlite::load_checkpoints(&mut self.connection)
+            .map_err(|source| StoreError::ReadStatus { source: source.into() })
+    }
+
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
         reads::sqlite::load_machines(&mut self.connection, &self.site)
             .map_err(|source| StoreError::ReadMachines { source })

@@ -1,6 +1,8 @@
 //! `andon journal inspect`, `verify` and `export`, which only read and may run beside the service, and `repair`, which
 //! may not.
 
+mod inspect;
+
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -9,12 +11,10 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Exit, Output, counted, table};
+use super::{Exit, Output, counted};
 use crate::config::Settings;
-use crate::domain::{Seq, Timestamp};
-use crate::journal::{
-    self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair, SegmentSummary,
-};
+use crate::domain::Seq;
+use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
 use crate::logging::causes;
 
 #[derive(Debug, Subcommand)]
@@ -47,9 +47,8 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         return Output::failed(Exit::Failure, complaint);
     }
     let done = match command {
-        Command::Inspect { json: true } => inspect(dir, |dir, found| format!("{:#}\n", as_json(dir, found))),
-        Command::Inspect { json: false } => inspect(dir, as_text),
-        Command::Verify => inspect(dir, verdict),
+        Command::Inspect { json } => inspect::run(dir, settings, *json),
+        Command::Verify => verify(dir),
         Command::Repair => {
             journal::repair(dir, &RealFs).map(|repair| Output::clean(repair_text(dir, &repair)))
         }
@@ -61,10 +60,10 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
     })
 }
 
-fn inspect(dir: &Path, show: impl Fn(&Path, &Inspection) -> String) -> Result<Output, JournalError> {
+fn verify(dir: &Path) -> Result<Output, JournalError> {
     let found = journal::inspect(dir, &RealFs)?;
     let (complaints, exit) = complaints(&found.damage);
-    Ok(Output { text: show(dir, &found), complaints, exit })
+    Ok(Output { text: verdict(dir, &found), complaints, exit })
 }
 
 /// Each damage, and what to do.
@@ -194,107 +193,15 @@ fn remarks(found: &Inspection) -> String {
     text
 }
 
-/// First and last seq of whole records.
-fn range(found: &Inspection) -> Option<(Seq, Seq)> {
-    let mut with_records = found.segments.iter().filter(|segment| segment.last.is_some());
-    let first = with_records.next()?;
-    let last = with_records.next_back().unwrap_or(first).last?;
-    Some((first.first, last))
-}
-
-/// Records that the database did not have when `journal.meta` was last written: at most so many are pending.
-fn pending_max(found: &Inspection) -> u64 {
-    let newest = range(found).map_or(Seq::ZERO, |(_, last)| last);
-    newest.0.saturating_sub(found.committed_hint.map_or(0, |committed| committed.0))
-}
-
-fn as_text(dir: &Path, found: &Inspection) -> String {
-    let unknown = || "unknown".to_owned();
-    let records = match range(found) {
-        Some((first, last)) => format!("{} (seq {first} to {last})", found.records),
-        None => "0".to_owned(),
-    };
-    let mut lines = vec![
-        format!("journal    {}", dir.display()),
-        format!("id         {}", found.journal_id.map_or_else(unknown, |id| id.to_string())),
-        format!("records    {records}"),
-        format!("bytes      {}", found.bytes),
-        format!(
-            "committed  {} (last noted here; the database knows better)",
-            found.committed_hint.map_or_else(unknown, |seq| format!("up to seq {seq}"))
-        ),
-        format!("pending    at most {}", pending_max(found)),
-    ];
-    if found.torn_tail_bytes > 0 {
-        lines.push(format!(
-            "torn tail  {} bytes behind the last record: being written, or cut at the next start",
-            found.torn_tail_bytes
-        ));
-    }
-    lines.extend(remarks(found).lines().map(str::to_owned));
-    lines.extend(found.kept_aside.iter().map(|path| format!("kept aside {}", path.display())));
-    lines.push(String::new());
-    let rows: Vec<Vec<String>> = found.segments.iter().map(segment_row).collect();
-    let headings = ["segment", ">first seq", ">last seq", ">records", ">bytes", "received from", "to"];
-    format!("{}\n{}", lines.join("\n"), table(&headings, &rows))
-}
-
-fn segment_row(segment: &SegmentSummary) -> Vec<String> {
-    let instant = |pick: fn((Timestamp, Timestamp)) -> Timestamp| {
-        segment.received.map_or_else(|| "-".to_owned(), |received| pick(received).to_string())
-    };
-    vec![
-        segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        segment.first.to_string(),
-        segment.last.map_or_else(|| "-".to_owned(), |last| last.to_string()),
-        segment.records.to_string(),
-        segment.bytes.to_string(),
-        instant(|(from, _)| from),
-        instant(|(_, to)| to),
-    ]
-}
-
-fn as_json(dir: &Path, found: &Inspection) -> serde_json::Value {
-    let segments: Vec<_> = found.segments.iter().map(segment_json).collect();
-    json!({
-        "dir": dir.display().to_string(),
-        "journal_id": found.journal_id.map(|id| id.to_string()),
-        "first_seq": range(found).map(|(first, _)| first.0),
-        "last_seq": range(found).map(|(_, last)| last.0),
-        "records": found.records,
-        "bytes": found.bytes,
-        "committed_hint": found.committed_hint.map(|seq| seq.0),
-        "pending_max": pending_max(found),
-        "torn_tail_bytes": found.torn_tail_bytes,
-        "torn": damage_json(&found.torn),
-        "holes": found.holes.iter().map(|hole| json!({"from": hole.from.0, "to": hole.to.0})).collect::<Vec<_>>(),
-        "kept_aside": found.kept_aside.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
-        "damage": damage_json(&found.damage),
-        "segments": segments,
-    })
-}
-
 fn damage_json(damage: &[Damage]) -> serde_json::Value {
     let place = |place: &Damage| json!({"path": place.path.display().to_string(), "offset": place.offset, "what": place.what});
     damage.iter().map(place).collect()
 }
 
-fn segment_json(segment: &SegmentSummary) -> serde_json::Value {
-    json!({
-        "path": segment.path.display().to_string(),
-        "first_seq": segment.first.0,
-        "last_seq": segment.last.map(|seq| seq.0),
-        "records": segment.records,
-        "bytes": segment.bytes,
-        "file_bytes": segment.file_bytes,
-        "received_from": segment.received.map(|(from, _)| from.to_string()),
-        "received_to": segment.received.map(|(_, to)| to.to_string()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
 
     #[test]
     fn a_journal_that_is_not_there_is_said_so() {
@@ -322,35 +229,5 @@ mod tests {
         let binary = shown(&[0, 255, 16]);
         assert_eq!(binary["payload_hex"], "00ff10");
         assert!(binary.get("payload").is_none());
-    }
-
-    #[test]
-    fn pending_is_what_the_hint_leaves() {
-        let segment = |first: u64, last: Option<u64>| SegmentSummary {
-            path: format!("{first}.seg").into(),
-            first: Seq(first),
-            last: last.map(Seq),
-            records: last.map_or(0, |last| last - first + 1),
-            bytes: 100,
-            file_bytes: 200,
-            received: None,
-        };
-        let mut found = Inspection {
-            journal_id: None,
-            committed_hint: Some(Seq(12)),
-            segments: vec![segment(5, Some(9)), segment(10, Some(20)), segment(21, None)],
-            records: 16,
-            bytes: 300,
-            torn_tail_bytes: 0,
-            torn: Vec::new(),
-            holes: Vec::new(),
-            kept_aside: Vec::new(),
-            damage: Vec::new(),
-        };
-        assert_eq!((range(&found), pending_max(&found)), (Some((Seq(5), Seq(20))), 8));
-        found.segments.truncate(1);
-        assert_eq!((range(&found), pending_max(&found)), (Some((Seq(5), Seq(9))), 0));
-        found.segments.clear();
-        assert_eq!((range(&found), pending_max(&found)), (None, 0));
     }
 }

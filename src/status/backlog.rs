@@ -1,0 +1,223 @@
+//! How a journal's backlog develops: the one home of rates, ages and forecasts, for the status line, the API and
+//! `andon journal inspect`. Pure; the caller brings clocks and figures.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::domain::Seq;
+
+/// The present rate is the one over this time: long enough that a batch more or less does not turn the forecast round.
+const WINDOW: Duration = Duration::from_secs(300);
+/// Samples closer together than this replace each other; so their number is bounded, too.
+const SAMPLE_SPACING: Duration = Duration::from_secs(5);
+/// Over less than this nothing is said about a rate.
+const SPAN_MIN: Duration = Duration::from_secs(1);
+
+/// How fast messages come into the journal, and how fast the database takes them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Messages journaled per second.
+    pub arriving: f64,
+    /// Messages committed per second.
+    pub leaving: f64,
+}
+
+/// What is left of the journal's bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Room {
+    /// Bytes until `journal.max_bytes`.
+    pub bytes_free: u64,
+    /// What a message takes up in the journal, on average.
+    pub bytes_per_message: f64,
+}
+
+impl Room {
+    /// The room beside `bytes` that hold `records`, under a bound of `bytes_max`.
+    #[must_use]
+    pub fn new(bytes: u64, bytes_max: u64, records: u64) -> Self {
+        Self {
+            bytes_free: bytes_max.saturating_sub(bytes),
+            bytes_per_message: bytes as f64 / records.max(1) as f64,
+        }
+    }
+}
+
+/// When the journal is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeToFull {
+    /// It is.
+    Full,
+    /// So much later, if all goes on as it does; to the second.
+    After(Duration),
+    /// The backlog does not grow.
+    Never,
+    /// Nothing is known of the rate yet.
+    Unknown,
+}
+
+impl TimeToFull {
+    /// The forecast for a journal with that `room` and `pace`.
+    #[must_use]
+    pub fn forecast(room: Room, pace: Option<Pace>) -> Self {
+        if room.bytes_free == 0 {
+            return Self::Full;
+        }
+        let Some(pace) = pace else { return Self::Unknown };
+        let bytes_per_second = (pace.arriving - pace.leaving) * room.bytes_per_message;
+        let seconds = room.bytes_free as f64 / bytes_per_second;
+        // Above a hundred years the growth is noise.
+        if bytes_per_second <= 0.0 || !seconds.is_finite() || seconds > 3.2e9 {
+            return Self::Never;
+        }
+        Self::After(Duration::from_secs(seconds as u64))
+    }
+
+    /// Seconds, if there is a time.
+    #[must_use]
+    pub const fn seconds(self) -> Option<u64> {
+        match self {
+            Self::Full => Some(0),
+            Self::After(time) => Some(time.as_secs()),
+            Self::Never | Self::Unknown => None,
+        }
+    }
+}
+
+/// In words: `full`, `2h 13m`, `never at this rate`, `not known yet`.
+impl fmt::Display for TimeToFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("full"),
+            Self::After(time) => f.write_str(&rounded(*time)),
+            Self::Never => f.write_str("never at this rate"),
+            Self::Unknown => f.write_str("not known yet"),
+        }
+    }
+}
+
+/// A length of time with its two largest units, such as `2h 13m`: an age or a forecast is not known to the second.
+#[must_use]
+pub fn rounded(time: Duration) -> String {
+    const DAY: u64 = 86_400;
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..DAY => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / DAY, seconds % DAY / 3_600),
+    }
+}
+
+/// The journal's positions over the last minutes. Samples are taken by whoever looks at the journal anyway.
+#[derive(Debug, Default)]
+pub struct BacklogWindow {
+    samples: Mutex<VecDeque<Sample>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Mono,
+    appended: Seq,
+    committed: Seq,
+}
+
+impl BacklogWindow {
+    /// Notes where the journal stands.
+    pub fn note(&self, at: Mono, appended: Seq, committed: Seq) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = Sample { at, appended, committed };
+        // The newest one is always kept, and the one before it stays put until it is old enough.
+        match samples.len().checked_sub(2).map(|before| samples[before].at) {
+            Some(before) if span(before, at) < SAMPLE_SPACING => {
+                samples.pop_back();
+            }
+            _ => {}
+        }
+        samples.push_back(sample);
+        while samples.len() > 2 && span(samples[1].at, at) >= WINDOW {
+            samples.pop_front();
+        }
+    }
+
+    /// The rates over the last minutes; `None` before two samples are far enough apart.
+    #[must_use]
+    pub fn pace(&self) -> Option<Pace> {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let (oldest, newest) = (samples.front()?, samples.back()?);
+        let time = span(oldest.at, newest.at);
+        let seconds = time.as_secs_f64();
+        (time >= SPAN_MIN).then(|| Pace {
+            arriving: newest.appended.since(oldest.appended) as f64 / seconds,
+            leaving: newest.committed.since(oldest.committed) as f64 / seconds,
+        })
+    }
+}
+
+fn span(from: Mono, to: Mono) -> Duration {
+    Duration::from_micros(to.0.saturating_sub(from.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { bytes_free: 1_000_000, bytes_per_message: 100.0 };
+
+    fn pace(arriving: f64, leaving: f64) -> Option<Pace> {
+        Some(Pace { arriving, leaving })
+    }
+
+    fn second(second: u64) -> Mono {
+        Mono(second * 1_000_000)
+    }
+
+    #[test]
+    fn a_journal_fills_at_the_rate_its_backlog_grows() {
+        let hundred = Duration::from_secs(100);
+        assert_eq!(TimeToFull::forecast(ROOM, pace(100.0, 0.0)), TimeToFull::After(hundred));
+        assert_eq!(TimeToFull::forecast(ROOM, pace(1_000.0, 900.0)), TimeToFull::After(hundred));
+        assert_eq!(TimeToFull::forecast(ROOM, pace(100.0, 100.0)), TimeToFull::Never);
+        assert_eq!(TimeToFull::forecast(ROOM, pace(100.0, 900.0)), TimeToFull::Never, "it shrinks");
+        assert_eq!(TimeToFull::forecast(ROOM, pace(0.0, 0.0)), TimeToFull::Never);
+        assert_eq!(TimeToFull::forecast(ROOM, pace(1e-9, 0.0)), TimeToFull::Never);
+        assert_eq!(TimeToFull::forecast(ROOM, None), TimeToFull::Unknown);
+        let full = Room::new(70, 64, 3);
+        assert_eq!(TimeToFull::forecast(full, None), TimeToFull::Full);
+        assert_eq!(Room::new(0, 64, 0), Room { bytes_free: 64, bytes_per_message: 0.0 });
+        assert_eq!(TimeToFull::forecast(Room::new(0, 64, 0), pace(5.0, 0.0)), TimeToFull::Never);
+    }
+
+    #[test]
+    fn times_are_said_in_two_units() {
+        let said = [0, 59, 61, 7_999, 90_000].map(|seconds| rounded(Duration::from_secs(seconds)));
+        assert_eq!(said, ["0s", "59s", "1m 1s", "2h 13m", "1d 1h"]);
+        assert_eq!(TimeToFull::Never.to_string(), "never at this rate");
+    }
+
+    #[test]
+    fn the_rate_is_of_the_last_five_minutes() {
+        let window = BacklogWindow::default();
+        assert_eq!(window.pace(), None);
+        window.note(second(0), Seq(1_000), Seq(1_000));
+        assert_eq!(window.pace(), None, "one sample has no rate");
+        window.note(second(10), Seq(1_100), Seq(1_000));
+        assert_eq!(window.pace(), pace(10.0, 0.0));
+        // An hour of silence, then 20 messages a second, all stored.
+        (3_600..=4_000).for_each(|at| {
+            window.note(second(at), Seq(1_100 + (at - 3_600) * 20), Seq(1_000 + (at - 3_600) * 20));
+        });
+        assert_eq!(window.pace(), pace(20.0, 20.0));
+    }
+
+    #[test]
+    fn however_often_it_is_asked_the_window_stays_small() {
+        let window = BacklogWindow::default();
+        (0..100_000).for_each(|tenth| window.note(Mono(tenth * 100_000), Seq(tenth), Seq(0)));
+        assert!(window.samples.lock().unwrap().len() <= 64);
+        let rate = window.pace().unwrap().arriving;
+        assert!((9.9..10.1).contains(&rate), "{rate}");
+    }
+}
