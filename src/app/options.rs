@@ -1,6 +1,6 @@
 //! Settings as the options of each part.
 
-use crate::actors::liveness::{MachineRule, TrackerOptions};
+use crate::actors::liveness::{FlappingRule, MachineRule, TrackerOptions};
 use crate::actors::mqtt::link::{LinkOptions, ProtocolChoice, TlsOptions};
 use crate::actors::parser::LastWillRule;
 use crate::config::{self, Settings};
@@ -82,6 +82,10 @@ pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
         offline_after: settings.liveness.offline_after,
         machines: rules.collect(),
         machines_max: settings.liveness.machines_max,
+        flapping: FlappingRule {
+            changes: settings.liveness.flapping_changes as usize,
+            window: settings.liveness.flapping_window,
+        },
     }
 }
 

@@ -60,7 +60,7 @@ fn machine_view(view: &View<'_>) -> MachineView {
         first_seen_at: view.first_seen,
         last_seen_at: view.last_seen,
         offline_after: view.offline_after,
-        flapping: false,
+        flapping: view.flapping,
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::actors::liveness::tracker::{Moment, Sighting, SightingKind, TrackerOptions};
+    use crate::actors::liveness::tracker::{FlappingRule, Moment, Sighting, SightingKind, TrackerOptions};
     use crate::domain::{BoardStatus, MachineId, Seq, Timestamp};
 
     fn tracker_of(names: &[&str]) -> Tracker {
@@ -78,6 +78,7 @@ mod tests {
             offline_after: Duration::from_secs(15),
             machines: HashMap::new(),
             machines_max: 100,
+            flapping: FlappingRule { changes: 6, window: Duration::from_secs(600) },
         };
         let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
         tracker.link_up(Moment { mono: Mono(1), wall: Timestamp::from_micros(1) });

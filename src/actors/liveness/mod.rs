@@ -26,7 +26,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 
-pub use self::tracker::{MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
+pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
 use self::display::Display;
 use self::outbox::{StatusOutbox, TransitionOutbox};

@@ -27,6 +27,8 @@ pub struct View<'a> {
     pub last_seen: Option<Timestamp>,
     /// How long it may be silent.
     pub offline_after: Duration,
+    /// It changes its status too often (T10).
+    pub flapping: bool,
 }
 
 /// How many machines the board shows in which status.
@@ -47,6 +49,7 @@ pub(super) fn view<'a>(
     machine: &Machine,
     sight: &Sight,
     patiences_micros: &[u64],
+    flapping: bool,
 ) -> View<'a> {
     let patience_micros = patiences_micros[machine.patience().0 as usize];
     View {
@@ -58,6 +61,7 @@ pub(super) fn view<'a>(
         first_seen: machine.first_seen(),
         last_seen: machine.last_seen(),
         offline_after: Duration::from_micros(patience_micros),
+        flapping,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::flapping::FlappingRule;
 use crate::domain::{MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
 /// How machines are judged.
@@ -14,6 +15,8 @@ pub struct TrackerOptions {
     pub machines: HashMap<MachineId, MachineRule>,
     /// How many machines are tracked; those of the database and the expected ones are tracked in any case.
     pub machines_max: usize,
+    /// When a machine changes its status too often.
+    pub flapping: FlappingRule,
 }
 
 /// What the configuration says about one machine.

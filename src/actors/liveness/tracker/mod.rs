@@ -30,11 +30,14 @@
 //!   order of (seq, element); what is not past the newest one is ignored. A record from before this process that
 //!   is older than what the database knows of its machine (a journal restored from a copy) proves nothing.
 //! - **T9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
+//! - **T10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window`, by
+//!   the times at which they occurred: a function of the events alone, the same after a restart. It makes no event.
 //!
 //! Cost: a message of a known machine is one hash look-up and a few stores (see [`deadlines`]).
 
 mod board;
 mod deadlines;
+mod flapping;
 mod input;
 mod machine;
 mod packed;
@@ -56,10 +59,12 @@ use crate::clock::Mono;
 use crate::domain::{MachineId, Seq, Timestamp, Transition};
 
 pub use self::board::{StatusCounts, View};
+pub use self::flapping::FlappingRule;
 pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, TrackerOptions};
 pub use self::sight::Moment;
 
 use self::deadlines::Deadlines;
+use self::flapping::Flapping;
 use self::machine::{Change, Machine, Recorded};
 use self::roster::{Roster, Slot};
 use self::sight::Sight;
@@ -79,6 +84,7 @@ pub struct Tracker {
     deadlines: Deadlines,
     sight: Sight,
     tally: Tally,
+    flapping: Flapping,
     /// The distinct `offline_after`, in microseconds; the first is the general one.
     patiences: Vec<u64>,
     /// Machines whose `offline_after` is not the general one.
@@ -106,6 +112,7 @@ impl Tracker {
             deadlines: Deadlines::new(),
             sight: Sight::default(),
             tally: Tally::new(&patiences),
+            flapping: Flapping::new(options.flapping),
             patiences,
             own_patience,
             machines_max: options.machines_max,
@@ -127,6 +134,28 @@ impl Tracker {
             }
         }
         tracker
+    }
+
+    /// Changes of the past, of machines that are known, in order of time (T10). To be told before anything else.
+    pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)]) {
+        for (machine_id, at) in changes {
+            if let Some(slot) = self.roster.find(machine_id.as_str()) {
+                self.flapping.record(slot, *at);
+            }
+        }
+    }
+
+    /// Machines that began (`true`) or ceased to flap up to `now`, in order (T10).
+    pub fn take_flapping_news(&mut self, now: Timestamp) -> Vec<(MachineId, bool)> {
+        self.flapping.advance(now);
+        let news = self.flapping.take_news().into_iter();
+        news.map(|(slot, flaps)| (self.roster.id(slot).clone(), flaps)).collect()
+    }
+
+    /// How many machines flap.
+    #[must_use]
+    pub fn flapping_count(&self) -> u64 {
+        self.flapping.count()
     }
 
     /// Sight begins anew at `now`: the link came up, or catching up after a start has ended (T3). Called while
@@ -229,18 +258,20 @@ impl Tracker {
     /// What is known about one machine.
     #[must_use]
     pub fn status_of(&self, machine_id: &str) -> Option<View<'_>> {
-        self.roster.find(machine_id).map(|slot| self.view(self.roster.id(slot), self.roster.get(slot)))
+        self.roster.find(machine_id).map(|slot| self.view(slot, self.roster.id(slot), self.roster.get(slot)))
     }
 
     /// All tracked machines, in no meaningful order.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.roster.iter().map(|(machine_id, machine)| self.view(machine_id, machine))
+        self.roster.iter().map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
     }
 
     /// All tracked machines, in order of their ids. Cheap if none was added since the last call.
     pub fn views_in_order(&mut self) -> impl Iterator<Item = View<'_>> {
-        let Self { roster, sight, patiences, .. } = self;
-        roster.iter_in_order().map(|(machine_id, machine)| board::view(machine_id, machine, sight, patiences))
+        let Self { roster, sight, patiences, flapping, .. } = self;
+        roster.iter_in_order().map(|(slot, machine_id, machine)| {
+            board::view(machine_id, machine, sight, patiences, flapping.is_flapping(slot))
+        })
     }
 
     /// How many machines the board shows in which status; costs the same for any number of machines.
@@ -318,7 +349,8 @@ impl Tracker {
         self.transition(slot, change)
     }
 
-    fn transition(&self, slot: Slot, change: Change) -> Transition {
+    fn transition(&mut self, slot: Slot, change: Change) -> Transition {
+        self.flapping.record(slot, change.occurred_at);
         Transition {
             machine_id: self.roster.id(slot).clone(),
             status: change.status,
@@ -366,13 +398,13 @@ impl Tracker {
 
     fn recount(&mut self) {
         self.tally = Tally::new(&self.patiences);
-        for (_, machine) in self.roster.iter() {
+        for (_, _, machine) in self.roster.iter() {
             self.tally.add(machine, &self.sight);
         }
     }
 
-    fn view<'a>(&self, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
-        board::view(machine_id, machine, &self.sight, &self.patiences)
+    fn view<'a>(&self, slot: Slot, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
+        board::view(machine_id, machine, &self.sight, &self.patiences, self.flapping.is_flapping(slot))
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) const MACHINES: [(&str, Option<u64>, bool); 7] = [
     ("a machine with a rather long name, too long for an entry", Some(3), false),
 ];
 const MACHINES_MAX: usize = 6;
+/// Short, so that random traces get there.
+pub(super) const FLAPPING: FlappingRule = FlappingRule { changes: 2, window: Duration::from_secs(30) };
 
 /// The tracker's options and the model's.
 pub(super) fn options() -> TrackerOptions {
@@ -29,7 +31,12 @@ pub(super) fn options() -> TrackerOptions {
             (MachineId::parse(name).expect("a valid id"), rule)
         })
         .collect();
-    TrackerOptions { offline_after: Duration::from_secs(15), machines, machines_max: MACHINES_MAX }
+    TrackerOptions {
+        offline_after: Duration::from_secs(15),
+        machines,
+        machines_max: MACHINES_MAX,
+        flapping: FLAPPING,
+    }
 }
 
 /// One machine as the model sees it.
@@ -42,15 +49,30 @@ pub(super) struct Known {
     /// When this process received its newest message, or learned otherwise that `recorded` holds.
     learned: Option<u64>,
     untouched: bool,
+    /// When it changed lately.
+    changes: Vec<Timestamp>,
 }
 
 impl Known {
     pub(super) fn new(name: MachineId) -> Self {
-        Self { name, recorded: None, first_seen: None, last_seen: None, learned: None, untouched: false }
+        Self {
+            name,
+            recorded: None,
+            first_seen: None,
+            last_seen: None,
+            learned: None,
+            untouched: false,
+            changes: Vec::new(),
+        }
     }
 
     pub(super) fn status(&self) -> Option<MachineStatus> {
         self.recorded.map(|(status, _)| status)
+    }
+
+    pub(super) fn remember_change(&mut self, at: Timestamp) {
+        self.changes.retain(|before| before.plus(FLAPPING.window) > at);
+        self.changes.push(at);
     }
 
     fn offline_after(&self) -> u64 {
@@ -68,6 +90,7 @@ impl Known {
         let at = self.recorded.map_or(at, |(_, since)| at.max(Timestamp::from_micros(since.as_micros() + 1)));
         let previous_status = self.status();
         self.recorded = Some((status, at));
+        self.remember_change(at);
         Transition {
             machine_id: self.name.clone(),
             status,
@@ -100,6 +123,7 @@ impl Model {
                 last_seen: row.last_seen_at,
                 learned: None,
                 untouched: true,
+                changes: Vec::new(),
             })
             .collect();
         for (name, _, expected) in MACHINES {
@@ -200,6 +224,14 @@ impl Model {
             },
             _ => BoardStatus::Unknown,
         }
+    }
+
+    /// T10, at `now`, which is also told to the tracker.
+    pub(super) fn flaps(&mut self, name: &MachineId, now: Timestamp) -> bool {
+        let machine = self.machines.iter_mut().find(|machine| machine.name == *name);
+        let changes = &mut machine.expect("the model tracks it").changes;
+        changes.retain(|at| at.plus(FLAPPING.window) > now);
+        changes.len() > FLAPPING.changes
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {

@@ -2,7 +2,7 @@
 //! time that passes, a wall clock that jumps, a pipeline that lags, a database that has only part of it, crashes
 //! and replays.
 //!
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -89,6 +89,8 @@ struct World {
     committed: usize,
     tracker: Tracker,
     model: Model,
+    /// As the tracker's news say.
+    flapping: BTreeSet<MachineId>,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             committed: 0,
             tracker: Tracker::new(options(), Vec::new(), Seq::ZERO),
             model: Model::new(&[], Seq::ZERO),
+            flapping: BTreeSet::new(),
         }
     }
 
@@ -234,10 +237,21 @@ impl World {
         let position = Seq(self.committed as u64);
         self.tracker = Tracker::new(options(), known.clone(), position);
         self.model = Model::new(&known, position);
+        self.flapping.clear();
+        let since = self.wall_at(0).as_micros() - 30_000_000;
+        let recent: Vec<_> =
+            self.events.iter().filter(|event| event.occurred_at.as_micros() >= since).collect();
+        let changes = recent.iter().map(|event| (event.machine_id.clone(), event.occurred_at));
+        self.tracker.remember_changes(&changes.collect::<Vec<_>>());
+        for event in recent {
+            let machine = self.model.machines.iter_mut().find(|machine| machine.name == event.machine_id);
+            machine.expect("the model tracks it").remember_change(event.occurred_at);
+        }
     }
 
     /// Every view, the counts and the next deadline are the model's.
     fn compare(&mut self) {
+        self.compare_flapping();
         let mut counts = StatusCounts::default();
         assert_eq!(self.tracker.views().count(), self.model.machines.len());
         let in_order: Vec<_> = self.tracker.views_in_order().map(|view| view.machine_id.clone()).collect();
@@ -257,6 +271,29 @@ impl World {
         }
         assert_eq!(self.tracker.counts(), counts);
         assert_eq!(self.tracker.next_deadline(), self.model.next_deadline().map(Mono));
+    }
+
+    /// T10: what is shown is the model's, and each beginning and end is news once.
+    fn compare_flapping(&mut self) {
+        let now = self.wall_at(self.now);
+        for (machine_id, flaps) in self.tracker.take_flapping_news(now) {
+            let before = self.flapping.remove(&machine_id);
+            assert_ne!(before, flaps, "{machine_id} flaps: said once");
+            if flaps {
+                self.flapping.insert(machine_id);
+            }
+        }
+        let names: Vec<MachineId> = self.model.machines.iter().map(|machine| machine.name.clone()).collect();
+        for name in names {
+            let flaps = self.model.flaps(&name, now);
+            assert_eq!(
+                self.tracker.status_of(name.as_str()).map(|view| view.flapping),
+                Some(flaps),
+                "{name}"
+            );
+            assert_eq!(self.flapping.contains(&name), flaps, "{name}: the news say the same");
+        }
+        assert_eq!(self.tracker.flapping_count(), self.flapping.len() as u64);
     }
 
     /// What the database holds makes sense by itself, across all crashes (T1, T5).

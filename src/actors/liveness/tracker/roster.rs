@@ -13,7 +13,7 @@ use crate::domain::MachineId;
 use super::machine::Machine;
 
 /// A machine's place in the roster; machines are never removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u32);
 
 /// Longest id, in bytes, that fits into an entry.
@@ -139,7 +139,7 @@ impl Roster {
     }
 
     /// All machines in order of their ids. Cheap if none was added since the last time.
-    pub(super) fn iter_in_order(&mut self) -> impl Iterator<Item = (&MachineId, &Machine)> {
+    pub(super) fn iter_in_order(&mut self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
         let Self { sorted, ids, entries, .. } = self;
         if sorted.len() < ids.len() {
             let (old, new) = (sorted.len(), ids.len());
@@ -148,11 +148,12 @@ impl Roster {
             // Stable sort: it makes use of the part that is in order.
             sorted.sort_by(|one, other| ids[one.0 as usize].cmp(&ids[other.0 as usize]));
         }
-        sorted.iter().map(|slot| (&ids[slot.0 as usize], &entries[slot.0 as usize].machine))
+        sorted.iter().map(|slot| (*slot, &ids[slot.0 as usize], &entries[slot.0 as usize].machine))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&MachineId, &Machine)> {
-        self.ids.iter().zip(self.entries.iter().map(|entry| &entry.machine))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
+        let machines = self.entries.iter().map(|entry| &entry.machine);
+        (0..).map(Slot).zip(self.ids.iter().zip(machines)).map(|(slot, (id, machine))| (slot, id, machine))
     }
 }
 

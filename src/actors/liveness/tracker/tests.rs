@@ -24,7 +24,13 @@ fn moment(micros: u64) -> Moment {
 }
 
 fn options() -> TrackerOptions {
-    TrackerOptions { offline_after: Duration::from_secs(15), machines: HashMap::new(), machines_max: 1000 }
+    let flapping = FlappingRule { changes: 6, window: Duration::from_secs(600) };
+    TrackerOptions {
+        offline_after: Duration::from_secs(15),
+        machines: HashMap::new(),
+        machines_max: 1000,
+        flapping,
+    }
 }
 
 fn expecting(names: &[&str]) -> TrackerOptions {
