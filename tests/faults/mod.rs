@@ -15,9 +15,14 @@ mod load;
 mod memory;
 mod oracle;
 mod plant;
+mod proxy;
 mod seed;
+mod tmpfs;
 
+mod disk;
+mod postgres;
 mod process;
+mod sqlite;
 
 /// Peak RSS above idle, whatever the backlog.
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
@@ -105,4 +110,4 @@ macro_rules! faults {
 use faults;
 
 /// Every fault, in the order of `make soak`.
-pub const ALL: &[&[Fault]] = &[process::FAULTS];
+pub const ALL: &[&[Fault]] = &[process::FAULTS, postgres::FAULTS, sqlite::FAULTS, disk::FAULTS];
