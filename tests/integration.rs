@@ -10,7 +10,7 @@ mod actors_under_fault;
 mod architecture;
 mod broker_refusals;
 mod command_line;
-mod exactly_once;
+mod faults;
 mod journal_repair;
 mod ledger;
 mod machines;

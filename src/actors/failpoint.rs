@@ -1,13 +1,26 @@
-//! Places where a test can make an actor panic, fail or hang (Cargo feature `failpoints`, crate `fail`).
+//! Places where a test can make an actor panic, fail or hang, or break Andon on purpose (Cargo feature `failpoints`,
+//! crate `fail`).
 
-/// `Ok` unless a test has armed the point: `return(text)` makes it an error with that text; `panic`, `sleep` and
-/// `pause` act here. Compiled to nothing without the feature.
+/// `Ok` unless a test has armed the point: `return(text)` makes it an error with that text, `return(hold)` says so on
+/// standard error and holds the thread for good; `panic`, `sleep` and `pause` act here. Compiled to nothing without
+/// the feature.
 pub fn failpoint(name: &'static str) -> Result<(), String> {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!(name, |text: Option<String>| Err(format!(
-        "failpoint {name}: {}",
-        text.unwrap_or_default()
-    )));
+    fail::fail_point!(name, |text: Option<String>| {
+        if text.as_deref() == Some("hold") {
+            hold(name)
+        }
+        Err(format!("failpoint {name}: {}", text.unwrap_or_default()))
+    });
     let _ = name;
     Ok(())
+}
+
+/// The process is to be killed exactly here: the test waits for the line.
+#[cfg(feature = "failpoints")]
+fn hold(name: &str) -> ! {
+    eprintln!("held at {name}");
+    loop {
+        std::thread::park();
+    }
 }

@@ -109,6 +109,11 @@ impl Postgres {
         self.database_url(name)
     }
 
+    /// Lets the server's user own a directory.
+    pub fn own(&self, directory: &Path) {
+        give(directory, self.owner).expect("to give the directory away");
+    }
+
     /// Runs SQL as superuser; returns what it prints, unaligned and without headers.
     ///
     /// # Panics

@@ -32,12 +32,34 @@ pub fn numbered(topic_template: &str, machines: u32, number: u64) -> (String, St
     (topic, payload)
 }
 
-/// Publishes the messages of `range` and returns when the broker has acknowledged each of them. A message whose
-/// acknowledgement was lost with the connection is published again.
+/// Publishes the messages of `range` and returns when the broker has acknowledged each of them.
 pub fn publish_numbered(port: u16, topic_template: &str, machines: u32, range: Range<u64>, qos: i32) {
+    publish_each(port, range, qos, |number| numbered(topic_template, machines, number));
+}
+
+/// Publishes what `message` makes of each number and returns when the broker has acknowledged each of them. A message
+/// whose acknowledgement was lost with the connection is published again.
+pub fn publish_each<P: Into<Vec<u8>>>(
+    port: u16,
+    numbers: impl IntoIterator<Item = u64>,
+    qos: i32,
+    message: impl Fn(u64) -> (String, P),
+) {
+    publish_windows(port, numbers, qos, IN_FLIGHT_MAX, message, |_| {});
+}
+
+/// The same, `window_max` messages at a time; calls `after_each` when a window is acknowledged, with its last number.
+pub fn publish_windows<P: Into<Vec<u8>>>(
+    port: u16,
+    numbers: impl IntoIterator<Item = u64>,
+    qos: i32,
+    window_max: usize,
+    message: impl Fn(u64) -> (String, P),
+    mut after_each: impl FnMut(u64),
+) {
     let mut single = Single::connect(port);
-    let numbers: Vec<u64> = range.collect();
-    for window in numbers.chunks(IN_FLIGHT_MAX) {
+    let numbers: Vec<u64> = numbers.into_iter().collect();
+    for window in numbers.chunks(window_max) {
         let mut open: Vec<u64> = window.to_vec();
         let deadline = Instant::now() + PATIENCE;
         while !open.is_empty() {
@@ -45,7 +67,7 @@ pub fn publish_numbered(port: u16, topic_template: &str, machines: u32, range: R
             let tokens: Vec<_> = open
                 .iter()
                 .map(|number| {
-                    let (topic, payload) = numbered(topic_template, machines, *number);
+                    let (topic, payload) = message(*number);
                     (*number, single.client.try_publish(mqtt::Message::new(topic, payload, qos)))
                 })
                 .collect();
@@ -61,6 +83,7 @@ pub fn publish_numbered(port: u16, topic_template: &str, machines: u32, range: R
                 single.connect_again();
             }
         }
+        after_each(window[window.len() - 1]);
     }
 }
 

@@ -11,6 +11,7 @@ use fail::fail_point;
 use slog::{Logger, error};
 
 use super::pulse::{Beat, LinkPulse};
+use crate::actors::failpoint::failpoint;
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Message, Qos};
 use crate::journal::{Journal, JournalError};
@@ -75,6 +76,8 @@ impl Inlet {
         self.pulse.prove(Beat { at: mono_now(), upto: seq });
         self.metrics.messages_received.add(1);
         self.metrics.bytes_received.add(payload.len() as u64);
+        // Whatever a test wants here but to hold: the message is journaled and will be acknowledged.
+        let _acknowledged_all_the_same = failpoint("mqtt::before_ack");
         Ok(())
     }
 }

@@ -1,0 +1,134 @@
+//! The journal's disk full and freed, its I/O failing, and its bound reached.
+
+use std::time::Duration;
+
+use super::plant::Plant;
+use super::tmpfs::Disk;
+use super::{Lab, Report, faults};
+use crate::support::poll::wait_until;
+
+faults![
+    a_full_disk_under_the_journal_holds_and_loses_nothing,
+    an_append_that_fails_stops_the_process_and_loses_nothing,
+    a_sync_that_fails_stops_the_process_and_loses_nothing,
+    a_rotation_that_fails_stops_the_process_and_loses_nothing,
+    a_deletion_that_fails_is_tried_again_and_loses_nothing,
+    a_journal_at_its_bound_holds_and_loses_nothing,
+    a_journal_at_its_bound_gives_up_the_oldest_and_says_which,
+];
+
+const HOLDS: &str = "the journal is full: leaving the broker";
+const ROOM: &str = "the journal has room again";
+
+fn a_full_disk_under_the_journal_holds_and_loses_nothing(lab: &mut Lab) -> Report {
+    let disk = Disk::new(4 * 1024 * 1024);
+    let mut plant = Plant::postgres(lab)
+        .set(&["journal.segment_bytes=128KiB"])
+        .with_journal_in(disk.path().join("journal"));
+    plant.open();
+    for round in 1..=usize::try_from(lab.scale).unwrap() {
+        // What the database does not take has to stay on the disk.
+        plant.server().stop();
+        plant.publish(lab.chance.below(800));
+        disk.fill();
+        plant.publish(4_000);
+        plant.andon().wait_for_log("reason: disk_full");
+        disk.free();
+        plant.server().restart();
+        plant.fault_is_over();
+        wait_until("room", || {
+            plant.andon.as_ref().is_some_and(|andon| andon.log().matches(ROOM).count() >= round)
+        });
+    }
+    let report = plant.finish();
+    drop(disk);
+    report
+}
+
+/// The process ends rather than acknowledge what is not journaled; started again it has lost nothing.
+fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(settings);
+    plant.open();
+    plant.publish(100);
+    for _ in 0..lab.scale {
+        plant.stop();
+        plant.start_with(failpoint);
+        plant.andon().wait_until_connected();
+        let load = plant.load(1_500);
+        plant.expect_exit(1);
+        plant.start();
+        load.join();
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn an_append_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
+    let failpoint = format!("journal::append={}*off->1*return->off", lab.chance.below(800));
+    an_error_that_ends_the_process(&[], &failpoint, lab)
+}
+
+fn a_sync_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
+    let failpoint = format!("journal::sync={}*off->1*return->off", lab.chance.below(8));
+    let sync = *lab.chance.pick(&["journal.sync=background", "journal.sync=before_ack", "journal.sync=os"]);
+    an_error_that_ends_the_process(&[sync], &failpoint, lab)
+}
+
+fn a_rotation_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
+    an_error_that_ends_the_process(&["journal.segment_bytes=64KiB"], "journal::rotate=1*return->off", lab)
+}
+
+fn a_deletion_that_fails_is_tried_again_and_loses_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["journal.segment_bytes=64KiB"]);
+    plant.open_with("journal::trim=2*return->off");
+    plant.publish(1_500 * lab.scale);
+    plant.andon().wait_for_log("the journal cannot tidy up its files");
+    plant.fault_is_over();
+    let journal = plant.journal_dir.clone();
+    let segments = || {
+        let entries = std::fs::read_dir(&journal).unwrap().flatten();
+        entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "seg")).count()
+    };
+    wait_until("the files are gone", || segments() <= 2);
+    plant.finish()
+}
+
+fn at_its_bound(plant: Plant) -> Plant {
+    plant.set(&[
+        "journal.max_bytes=512KiB",
+        "journal.segment_bytes=64KiB",
+        // Batches in memory are not given up; with small ones the journal has to be.
+        "store.batch_max=100",
+    ])
+}
+
+fn a_journal_at_its_bound_holds_and_loses_nothing(lab: &mut Lab) -> Report {
+    let mut plant = at_its_bound(Plant::postgres(lab));
+    plant.open();
+    for _ in 0..lab.scale {
+        plant.server().stop();
+        plant.publish(6_000);
+        plant.andon().wait_for_log(HOLDS);
+        lab.chance.pause(Duration::from_millis(200));
+        plant.server().restart();
+        plant.fault_is_over();
+        plant.andon().wait_for_log(ROOM);
+    }
+    plant.finish()
+}
+
+/// What is lost here is what was configured to be, and it is exactly what `journal_gap` says.
+fn a_journal_at_its_bound_gives_up_the_oldest_and_says_which(lab: &mut Lab) -> Report {
+    let mut plant = at_its_bound(Plant::postgres(lab)).set(&["journal.when_full=drop_oldest"]);
+    plant.open();
+    plant.server().stop();
+    plant.publish(6_000 * lab.scale);
+    plant.server().restart();
+    plant.sent.may_give_up = true;
+    plant.fault_is_over();
+    let mut report = plant.finish();
+    let lost = std::mem::take(&mut report.verdict.lost);
+    assert!(!lost.is_empty(), "nothing was given up: the fault did not happen");
+    assert_eq!(i64::try_from(lost.len()).unwrap(), report.verdict.given_up);
+    report
+}

@@ -1,0 +1,113 @@
+//! Nothing lost, nothing twice: every fault that a plant knows, struck into the real process under load, and the proof.
+//!
+//! A fault is a function that builds a [`Plant`](plant::Plant), publishes numbered QoS 1 messages, breaks something while they
+//! flow, mends it, and returns what the [`oracle`] found. The faults of a file are listed once (`faults!`), which makes a
+//! test of each and a line of `make soak`.
+//!
+//! `ANDON_FAULT_SEED` chooses what chance decides; the seed is printed with every failure. `ANDON_FAULT_SCALE` (1) multiplies
+//! the messages and strikes.
+
+#![allow(dead_code)]
+
+use std::time::Duration;
+
+mod load;
+mod memory;
+mod oracle;
+mod plant;
+mod proxy;
+mod seed;
+mod tmpfs;
+
+mod disk;
+mod postgres;
+mod process;
+mod sqlite;
+
+/// Peak RSS above idle, whatever the backlog.
+const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
+
+/// Where a fault is tried: its share of chance, its size, and the switches of a broken build.
+pub struct Lab {
+    pub chance: seed::Chance,
+    /// Multiplies messages and strikes.
+    pub scale: u64,
+    /// Failpoints of every start, which break Andon on purpose.
+    pub sabotage: String,
+    /// How long everything may take to be stored at the end.
+    pub patience: Duration,
+}
+
+impl Lab {
+    fn new(name: &str, seed: u64, scale: u64) -> Self {
+        let patience = Duration::from_secs(60 + 60 * scale.ilog2() as u64);
+        Self { chance: seed::Chance::of(seed, name), scale, sabotage: String::new(), patience }
+    }
+}
+
+/// What a fault left behind.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub messages: u64,
+    pub verdict: oracle::Verdict,
+    /// RSS when connected, with the database open, before the first message.
+    pub idle_kib: u64,
+    pub peak_kib: u64,
+    /// From the end of the fault until everything was stored.
+    pub recovery: Option<Duration>,
+}
+
+impl Report {
+    fn above_idle_kib(&self) -> u64 {
+        self.peak_kib.saturating_sub(self.idle_kib)
+    }
+
+    fn assert_exact(&self) {
+        assert!(self.verdict.is_exact(), "{:#?}", self.verdict);
+        assert!(self.messages > 0 && self.idle_kib > 0 && self.peak_kib > 0, "{self:?}");
+        assert!(
+            self.above_idle_kib() <= ABOVE_IDLE_MAX_KIB,
+            "peak RSS {} KiB above {} KiB idle; {ABOVE_IDLE_MAX_KIB} are allowed",
+            self.above_idle_kib(),
+            self.idle_kib
+        );
+    }
+}
+
+/// A fault and its name.
+pub struct Fault {
+    pub name: &'static str,
+    pub strike: fn(&mut Lab) -> Report,
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn try_once(fault: &Fault) {
+    let seed = seed::chosen();
+    eprintln!("ANDON_FAULT_SEED={seed}");
+    let report = (fault.strike)(&mut Lab::new(fault.name, seed, setting("ANDON_FAULT_SCALE", 1)));
+    report.assert_exact();
+}
+
+/// Lists the faults of a file: a test of each, and `FAULTS` for `make soak`.
+macro_rules! faults {
+    ($($name:ident),* $(,)?) => {
+        pub const FAULTS: &[$crate::faults::Fault] =
+            &[$($crate::faults::Fault { name: stringify!($name), strike: $name }),*];
+
+        mod claims {
+            $(
+                #[test]
+                fn $name() {
+                    $crate::faults::try_once(&$crate::faults::Fault { name: stringify!($name), strike: super::$name });
+                }
+            )*
+        }
+    };
+}
+use faults;
+
+/// Every fault, in the order of `make soak`.
+pub const ALL: &[&[Fault]] = &[process::FAULTS, postgres::FAULTS, sqlite::FAULTS, disk::FAULTS];

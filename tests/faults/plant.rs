@@ -1,0 +1,244 @@
+//! A plant to break: broker, database, Andon and numbered messages, and the verdict at the end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::load::{self, Load};
+use super::memory::{PeakWatch, status_kib};
+use super::oracle::{self, Sent, Verdict};
+use super::{Lab, Report};
+use crate::support::andon::{Andon, Site};
+use crate::support::database::Database;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
+
+/// Liveness must not see silence in these tests: then every event but `first_seen` is a false one.
+const OFFLINE_AFTER: &str = "liveness.offline_after=1h";
+
+/// Everything that a fault can strike.
+pub struct Plant {
+    pub broker: Mosquitto,
+    pub postgres: Option<Postgres>,
+    pub site: Site,
+    /// Where the oracle looks.
+    pub url: String,
+    pub journal_dir: PathBuf,
+    pub sent: Sent,
+    pub andon: Option<Andon>,
+    watch: Option<PeakWatch>,
+    idle_kib: u64,
+    peak_kib: u64,
+    /// Failpoints of every start, which make the build a broken one.
+    sabotage: String,
+    patience: Duration,
+    over_since: Option<Instant>,
+    recovery: Option<Duration>,
+}
+
+impl Plant {
+    /// With an SQLite file.
+    pub fn sqlite(lab: &Lab) -> Self {
+        let broker = Mosquitto::start("");
+        let site = Site::new(broker.port());
+        let url = site.sqlite_url();
+        Self::new(lab, broker, None, site, url)
+    }
+
+    /// With a PostgreSQL server of its own.
+    pub fn postgres(lab: &Lab) -> Self {
+        let broker = Mosquitto::start("");
+        let postgres = Postgres::start();
+        let url = postgres.create_database("andon");
+        let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+        Self::new(lab, broker, Some(postgres), site, url)
+    }
+
+    pub fn new(lab: &Lab, broker: Mosquitto, postgres: Option<Postgres>, site: Site, url: String) -> Self {
+        let site =
+            site.set(OFFLINE_AFTER).set("supervisor.backoff_min=20ms").set("supervisor.backoff_max=200ms");
+        let journal_dir = site.journal_dir();
+        let sabotage = lab.sabotage.clone();
+        let sent = Sent::default();
+        let (patience, idle_kib, peak_kib) = (lab.patience, 0, 0);
+        Self {
+            broker,
+            postgres,
+            site,
+            url,
+            journal_dir,
+            sent,
+            andon: None,
+            watch: None,
+            idle_kib,
+            peak_kib,
+            sabotage,
+            patience,
+            over_since: None,
+            recovery: None,
+        }
+    }
+
+    /// Adds settings.
+    pub fn set(mut self, settings: &[&str]) -> Self {
+        for setting in settings {
+            self.site = self.site.set(setting);
+        }
+        self
+    }
+
+    /// The journal lives in `directory` instead.
+    pub fn with_journal_in(mut self, directory: PathBuf) -> Self {
+        self.site = self.site.set(&format!("journal.dir={}", directory.display()));
+        self.journal_dir = directory;
+        self
+    }
+
+    /// Starts Andon and waits until it works: connected, and the database open. The first time its memory is taken for idle.
+    pub fn open(&mut self) {
+        self.open_with("");
+    }
+
+    /// The same with failpoints armed.
+    pub fn open_with(&mut self, failpoints: &str) {
+        self.start_with(failpoints);
+        self.andon().wait_for_log("attached to the database");
+        self.andon().wait_until_connected();
+        self.note_idle();
+    }
+
+    /// Takes the present memory for idle, unless one was taken before.
+    pub fn note_idle(&mut self) {
+        if self.idle_kib == 0 {
+            let pid = self.andon().pid();
+            self.idle_kib = status_kib(pid, "VmRSS").expect("andon runs");
+        }
+    }
+
+    /// Starts Andon and waits for nothing.
+    pub fn start(&mut self) {
+        self.start_with("");
+    }
+
+    /// The same with failpoints armed.
+    pub fn start_with(&mut self, failpoints: &str) {
+        self.note_end();
+        let both = [failpoints, self.sabotage.as_str()];
+        let both: Vec<&str> = both.into_iter().filter(|points| !points.is_empty()).collect();
+        let andon = self.site.run_with(&both.join(";"));
+        self.watch = Some(PeakWatch::start(andon.pid()));
+        self.andon = Some(andon);
+    }
+
+    pub fn andon(&mut self) -> &mut Andon {
+        self.andon.as_mut().expect("andon was started")
+    }
+
+    pub fn server(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("this plant has a PostgreSQL")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.andon.take().expect("andon was started").kill();
+        self.note_end();
+    }
+
+    /// SIGTERM; wants exit code 0.
+    pub fn stop(&mut self) {
+        // A signal in the first milliseconds of a process finds no handler yet.
+        self.andon().wait_until_connected();
+        self.andon().signal("TERM");
+        self.expect_exit(0);
+    }
+
+    /// Waits for the process to end by itself with `code`.
+    pub fn expect_exit(&mut self, code: i32) {
+        let mut andon = self.andon.take().expect("andon was started");
+        let status = andon.wait();
+        assert_eq!(status.code(), Some(code), "{}", andon.log());
+        self.note_end();
+    }
+
+    fn note_end(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            self.peak_kib = self.peak_kib.max(watch.kib());
+        }
+    }
+
+    /// Publishes `count` further numbered messages and waits for the broker's acknowledgements.
+    pub fn publish(&mut self, count: u64) {
+        let numbers = self.promise(count);
+        load::publish(self.broker.port(), numbers);
+    }
+
+    /// Publishes `count` further numbered messages in the background.
+    pub fn load(&mut self, count: u64) -> Load {
+        let numbers = self.promise(count);
+        Load::start(self.broker.port(), numbers, Duration::from_millis(30))
+    }
+
+    fn promise(&mut self, count: u64) -> std::ops::Range<u64> {
+        let from = self.sent.numbered;
+        self.sent.numbered += count;
+        self.sent.machines = self.sent.machines.max(self.sent.numbered.min(load::MACHINES));
+        from..self.sent.numbered
+    }
+
+    pub fn stored(&self) -> u64 {
+        oracle::numbers_stored(&self.url)
+    }
+
+    /// Waits until at least `count` numbered messages are stored.
+    pub fn wait_until_stored(&self, count: u64) {
+        wait_until(&format!("{count} messages stored"), || self.stored() >= count);
+    }
+
+    /// The fault is over: from here the recovery is timed.
+    pub fn fault_is_over(&mut self) {
+        self.over_since = Some(Instant::now());
+    }
+
+    /// Waits until everything is stored (or patience ends: then the verdict tells what is missing), stops Andon in order,
+    /// and judges.
+    pub fn finish(mut self) -> Report {
+        let deadline = Instant::now() + self.patience;
+        let all = self.sent;
+        while !self.is_settled(all) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.recovery = self.over_since.map(|since| since.elapsed());
+        self.stop();
+        let verdict = oracle::judge(&self.url, &self.journal_dir, self.sent);
+        self.report(verdict)
+    }
+
+    fn is_settled(&self, all: Sent) -> bool {
+        let Some(mut database) = Database::open(&self.url) else { return false };
+        let mut number = |sql: &str| database.try_number(sql).and_then(|number| u64::try_from(number).ok());
+        let given_up = if all.may_give_up {
+            number("SELECT CAST(coalesce(sum(to_seq - from_seq + 1), 0) AS bigint) AS value FROM journal_gap")
+        } else {
+            Some(0)
+        };
+        number("SELECT count(*) AS value FROM machine_telemetry")
+            .zip(number("SELECT count(*) AS value FROM rejected_message"))
+            .zip(number("SELECT count(*) AS value FROM machine_event"))
+            .zip(given_up)
+            .is_some_and(|(((rows, rejections), events), given_up)| {
+                rows + given_up >= all.numbered + all.others
+                    && rejections >= all.hopeless
+                    && (events >= all.machines || all.may_give_up)
+            })
+    }
+
+    fn report(self, verdict: Verdict) -> Report {
+        Report {
+            messages: self.sent.numbered + self.sent.others + self.sent.hopeless,
+            verdict,
+            idle_kib: self.idle_kib,
+            peak_kib: self.peak_kib,
+            recovery: self.recovery,
+        }
+    }
+}

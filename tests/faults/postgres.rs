@@ -1,0 +1,221 @@
+//! PostgreSQL away, hung, cut off, full, locked, read-only, damaged by hand, and migrated by other versions.
+
+use std::time::Duration;
+
+use super::plant::Plant;
+use super::proxy::{Cut, Proxy};
+use super::tmpfs::Disk;
+use super::{Lab, Report, faults};
+use crate::support::andon::Site;
+use crate::support::database::Database;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
+
+faults![
+    a_postgres_that_is_stopped_and_started_loses_nothing,
+    a_postgres_that_is_killed_loses_nothing,
+    a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice,
+    a_commit_that_never_reached_the_server_is_repeated,
+    a_commit_whose_answer_was_cut_off_is_not_repeated,
+    a_postgres_without_disk_space_is_waited_for,
+    a_postgres_that_became_read_only_is_waited_for,
+    a_statement_timeout_is_waited_out,
+    a_deadlock_is_waited_out,
+    a_missing_table_is_waited_for,
+];
+
+const MESSAGES: u64 = 1_000;
+const REFUSED: &str = "the database does not take the data";
+
+/// Under load, `breaks` and `mends`; Andon has to say once why it waits.
+fn outage(
+    mut plant: Plant,
+    lab: &mut Lab,
+    breaks: impl Fn(&mut Plant),
+    mends: impl Fn(&mut Plant),
+    reason: &str,
+) -> Report {
+    plant.open();
+    for _ in 0..lab.scale {
+        let load = plant.load(MESSAGES);
+        lab.chance.pause(Duration::from_millis(200));
+        breaks(&mut plant);
+        plant.andon().wait_for_log(REFUSED);
+        lab.chance.pause(Duration::from_millis(300));
+        load.join();
+        mends(&mut plant);
+        plant.fault_is_over();
+        plant.publish(50);
+    }
+    let log = plant.andon().log();
+    assert!(log.lines().any(|line| line.contains(REFUSED) && line.contains(reason)), "{reason:?} in\n{log}");
+    plant.finish()
+}
+
+fn a_postgres_that_is_stopped_and_started_loses_nothing(lab: &mut Lab) -> Report {
+    outage(Plant::postgres(lab), lab, |plant| plant.server().stop(), |plant| plant.server().restart(), "")
+}
+
+fn a_postgres_that_is_killed_loses_nothing(lab: &mut Lab) -> Report {
+    outage(Plant::postgres(lab), lab, |plant| plant.server().kill(), |plant| plant.server().restart(), "")
+}
+
+fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(lab: &mut Lab) -> Report {
+    let plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=500ms"]);
+    outage(
+        plant,
+        lab,
+        |plant| plant.server().freeze(),
+        |plant| plant.server().thaw(),
+        "no answer from the database within",
+    )
+}
+
+/// Several commits in a row meet `cut`.
+fn cut_commits(cut: Cut, lab: &mut Lab) -> Report {
+    let broker = Mosquitto::start("");
+    let postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let cable = Proxy::start(postgres.port());
+    let over_cable = format!("store.url=postgres://postgres@127.0.0.1:{}/andon", cable.port());
+    let site = Site::new(broker.port()).set(&over_cable);
+    let mut plant = Plant::new(lab, broker, Some(postgres), site, url);
+    plant.open();
+    let load = plant.load(MESSAGES * lab.scale);
+    let wanted = 3 * u32::try_from(lab.scale).unwrap();
+    for done in 0..wanted {
+        lab.chance.pause(Duration::from_millis(60));
+        cable.cut_next(cut);
+        wait_until("the next commit", || cable.cuts() > done || load.is_over());
+    }
+    load.join();
+    plant.publish(50); // Whatever was still armed strikes here.
+    wait_until("every cut", || cable.cuts() >= wanted.min(2));
+    plant.fault_is_over();
+    let report = plant.finish();
+    drop(cable);
+    report
+}
+
+fn a_commit_that_never_reached_the_server_is_repeated(lab: &mut Lab) -> Report {
+    cut_commits(Cut::BeforeCommit, lab)
+}
+
+fn a_commit_whose_answer_was_cut_off_is_not_repeated(lab: &mut Lab) -> Report {
+    let report = cut_commits(Cut::AnswerOfCommit, lab);
+    assert_eq!(report.verdict.duplicate, 0, "the position says that it was done: nothing is sent twice");
+    report
+}
+
+fn a_postgres_without_disk_space_is_waited_for(lab: &mut Lab) -> Report {
+    let disk = Disk::shared(32 * 1024 * 1024);
+    let broker = Mosquitto::start("");
+    let postgres = Postgres::start();
+    postgres.own(disk.path());
+    postgres.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()));
+    postgres.psql("postgres", "CREATE DATABASE andon TABLESPACE small");
+    let url = postgres.database_url("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    let mut plant = Plant::new(lab, broker, Some(postgres), site, url);
+    plant.open();
+    disk.fill();
+    let load = plant.load(MESSAGES * lab.scale);
+    plant.andon().wait_for_log(REFUSED);
+    load.join();
+    disk.free();
+    plant.fault_is_over();
+    let log = plant.andon().log();
+    assert!(log.contains("No space left on device"), "{log}");
+    let report = plant.finish();
+    drop(disk);
+    report
+}
+
+fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
+    let set = |plant: &mut Plant, value: &str| {
+        let sql = format!("ALTER DATABASE andon SET default_transaction_read_only = {value}");
+        plant.server().psql("postgres", &sql);
+        // A setting of the database is one of new sessions.
+        plant.server().psql(
+            "postgres",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'andon'",
+        );
+    };
+    outage(
+        Plant::postgres(lab),
+        lab,
+        |plant| set(plant, "on"),
+        |plant| set(plant, "off"),
+        "read-only transaction",
+    )
+}
+
+/// Another session locks what Andon needs, for longer than it waits.
+fn locked(plant: Plant, lab: &mut Lab, lock: &'static str, reason: &str) -> Report {
+    let url = plant.url.clone();
+    let session = std::cell::RefCell::new(None);
+    outage(
+        plant,
+        lab,
+        |_| {
+            let mut other = Database::open(&url).unwrap();
+            other.execute("BEGIN");
+            other.execute(lock);
+            *session.borrow_mut() = Some(other);
+        },
+        |_| drop(session.borrow_mut().take()),
+        reason,
+    )
+}
+
+fn a_statement_timeout_is_waited_out(lab: &mut Lab) -> Report {
+    // The lock may be waited for longer than a statement may take.
+    let settings = ["store.statement_timeout=300ms", "store.lock_timeout=1m", "store.connect_timeout=2s"];
+    let plant = Plant::postgres(lab).set(&settings);
+    locked(plant, lab, "LOCK TABLE machine_telemetry IN EXCLUSIVE MODE", "statement timeout")
+}
+
+/// Andon locks its position, then inserts; the other locks the table, then wants the position. The victim is whoever looks
+/// last, and the other looks late.
+fn a_deadlock_is_waited_out(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab).set(&["store.lock_timeout=1m"]);
+    plant.server().psql("postgres", "ALTER SYSTEM SET deadlock_timeout = '600ms'");
+    plant.server().psql("postgres", "SELECT pg_reload_conf()");
+    plant.open();
+    for _ in 0..5 * lab.scale {
+        let load = plant.load(100);
+        let url = plant.url.clone();
+        let other = std::thread::spawn(move || {
+            let mut other = Database::open(&url).unwrap();
+            other.execute("SET deadlock_timeout = '1min'");
+            other.execute("BEGIN");
+            other.execute("LOCK TABLE machine_telemetry IN EXCLUSIVE MODE");
+            std::thread::sleep(Duration::from_millis(250));
+            other.try_number("SELECT committed_seq AS value FROM ingest_checkpoint FOR UPDATE")
+        });
+        let _position_or_victim = other.join().unwrap();
+        load.join();
+        if plant.andon().log().contains("deadlock detected") {
+            break;
+        }
+    }
+    let log = plant.andon().log();
+    assert!(log.contains("deadlock detected"), "{log}");
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_missing_table_is_waited_for(lab: &mut Lab) -> Report {
+    outage(
+        Plant::postgres(lab),
+        lab,
+        |plant| {
+            plant.server().psql("andon", "ALTER TABLE machine_telemetry RENAME TO put_aside");
+        },
+        |plant| {
+            plant.server().psql("andon", "ALTER TABLE put_aside RENAME TO machine_telemetry");
+        },
+        "machine_telemetry",
+    )
+}

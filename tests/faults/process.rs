@@ -1,0 +1,119 @@
+//! The process ends: at random instants, at the worst ones, and in order.
+
+use std::time::Duration;
+
+use super::plant::Plant;
+use super::{Lab, Report, faults};
+use crate::support::poll::wait_until;
+
+faults![
+    kill_9_at_random_instants_loses_and_doubles_nothing_in_sqlite,
+    kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres,
+    kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing,
+    kill_9_before_the_commit_loses_and_doubles_nothing,
+    kill_9_after_the_commit_loses_and_doubles_nothing,
+    kill_9_during_the_recovery_loses_and_doubles_nothing,
+    a_stop_under_load_is_clean_and_loses_nothing,
+];
+
+const MESSAGES: u64 = 2_000;
+
+fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {
+    plant.open();
+    let load = plant.load(MESSAGES * lab.scale);
+    let mut kills = 0;
+    while !load.is_over() && kills < 6 * lab.scale {
+        // Each run has to store something first, or the kills would not hit it at work.
+        let before = plant.stored();
+        wait_until("progress before the next kill", || plant.stored() > before || load.is_over());
+        lab.chance.pause(Duration::from_millis(150));
+        plant.kill();
+        plant.start();
+        kills += 1;
+    }
+    load.join();
+    assert!(kills >= 2, "killed {kills} times only");
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn kill_9_at_random_instants_loses_and_doubles_nothing_in_sqlite(lab: &mut Lab) -> Report {
+    kill_9_at_random_instants(Plant::sqlite(lab), lab)
+}
+
+fn kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres(lab: &mut Lab) -> Report {
+    kill_9_at_random_instants(Plant::postgres(lab), lab)
+}
+
+/// Andon stops at `failpoint` at an instant of the seed, is killed there, and starts again.
+fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    plant.publish(50);
+    plant.wait_until_stored(50);
+    for _ in 0..2 * lab.scale {
+        plant.kill();
+        let passes = 1 + lab.chance.below(passes_max);
+        plant.start_with(&format!("{failpoint}={passes}*off->return(hold)"));
+        plant.andon().wait_until_connected();
+        let load = plant.load(400);
+        plant.andon().wait_for_log("held at");
+        plant.kill();
+        plant.start();
+        load.join();
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+pub fn kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
+    kill_9_at("mqtt::before_ack", 300, lab)
+}
+
+pub fn kill_9_before_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
+    kill_9_at("writer::before_commit", 4, lab)
+}
+
+fn kill_9_after_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
+    kill_9_at("writer::after_commit", 4, lab)
+}
+
+/// Killed again and again while it reads the journal back, before it has caught up once.
+fn kill_9_during_the_recovery_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab);
+    plant.open();
+    plant.server().stop();
+    plant.publish(MESSAGES * lab.scale);
+    plant.kill();
+    for _ in 0..4 {
+        // The database is away: everything is still in the journal when the next start recovers it.
+        plant.start();
+        lab.chance.pause(Duration::from_millis(60));
+        plant.kill();
+    }
+    plant.server().restart();
+    for _ in 0..3 {
+        plant.start();
+        lab.chance.pause(Duration::from_millis(300));
+        plant.kill();
+    }
+    plant.start();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_stop_under_load_is_clean_and_loses_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    let load = plant.load(MESSAGES * lab.scale);
+    for _ in 0..3 {
+        let before = plant.stored();
+        wait_until("progress before the next stop", || plant.stored() > before || load.is_over());
+        lab.chance.pause(Duration::from_millis(100));
+        plant.stop();
+        plant.start();
+    }
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
