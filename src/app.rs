@@ -13,8 +13,10 @@ use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
+use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
+use crate::actors::mqtt::remembered::Remembered;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
 use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
@@ -32,10 +34,8 @@ use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
 use crate::status::ActorsBoard;
 
-pub use self::options::store_options;
-use self::options::{
-    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
-};
+pub use self::options::{endpoints, link_options, store_options, subscriptions};
+use self::options::{journal_options, last_will_rules, payload_options, protocol, tracker_options};
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -45,6 +45,8 @@ const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
 #[must_use]
 pub fn run(settings: &Settings, logger: &Logger) -> Exit {
+    // Before the MQTT client library does: so the process does not tear OpenSSL down at its end under threads that use it.
+    openssl_sys::init();
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
@@ -219,6 +221,9 @@ impl Plan {
             },
             mqtt: MqttOptions {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
+                hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
+                certificates: Arc::default(),
+                remembered: Remembered::in_directory(&settings.journal.dir),
                 subscriptions: subscriptions(settings),
                 backoff_min: settings.mqtt.backoff_min,
                 backoff_max: settings.mqtt.backoff_max,
