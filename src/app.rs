@@ -12,13 +12,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
-pub use self::options::store_options;
-use self::options::{
-    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
-};
+pub use self::options::{endpoints, link_options, store_options, subscriptions};
+use self::options::{journal_options, last_will_rules, payload_options, protocol, tracker_options};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
+use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
+use crate::actors::mqtt::remembered::Remembered;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
 use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
@@ -44,6 +44,8 @@ const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
 #[must_use]
 pub fn run(settings: &Settings, logger: &Logger) -> Exit {
+    // Before the MQTT client library does: so the process does not tear OpenSSL down at its end under threads that use it.
+    openssl_sys::init();
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
@@ -222,6 +224,9 @@ impl Plan {
             },
             mqtt: MqttOptions {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
+                hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
+                certificates: Arc::default(),
+                remembered: Remembered::in_directory(&settings.journal.dir),
                 subscriptions: subscriptions(settings),
                 backoff_min: settings.mqtt.backoff_min,
                 backoff_max: settings.mqtt.backoff_max,

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub broker_failures: Counter,
     /// The broker link is up and every subscription granted.
     pub broker_connected: Flag,
+    /// When the first certificate of the broker link expires (ours, an authority's, the broker's), in Unix seconds; 0: none.
+    pub certificate_expires_at: Gauge,
     /// The newest attempt to use the database succeeded.
     pub store_available: Flag,
     /// Andon has left the broker because the journal is full.

@@ -1,7 +1,10 @@
 //! Settings as the options of each part.
 
 use crate::actors::liveness::{FlappingRule, MachineRule, TrackerOptions};
-use crate::actors::mqtt::link::{LinkOptions, ProtocolChoice, TlsOptions};
+use crate::actors::mqtt::hosts::Endpoint;
+use crate::actors::mqtt::link_options::{
+    LinkOptions, ProtocolChoice, ProxyOptions, Session, TlsOptions, Transport,
+};
 use crate::actors::parser::LastWillRule;
 use crate::config::{self, Settings};
 use crate::domain::{Qos, TopicFilter};
@@ -62,7 +65,9 @@ pub(super) fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
         .collect()
 }
 
-pub(super) fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
+/// What the broker is asked for; also for the command that tries it.
+#[must_use]
+pub fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
     let telemetry = settings.mqtt.subscriptions.iter().map(|each| (each.filter.clone(), each.qos));
     let last_wills = settings.liveness.last_will.iter().map(|rule| (rule.filter.clone(), Qos::AtLeastOnce));
     let mut wanted: Vec<(TopicFilter, Qos)> = Vec::new();
@@ -89,32 +94,59 @@ pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
     }
 }
 
-pub(super) fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
+/// The brokers, in the order in which they are tried.
+#[must_use]
+pub fn endpoints(settings: &Settings) -> Vec<Endpoint> {
+    settings.mqtt.hosts.iter().map(endpoint).collect()
+}
+
+fn endpoint(at: &config::HostAndPort) -> Endpoint {
+    Endpoint { host: at.host.clone(), port: at.port }
+}
+
+pub(super) fn protocol(settings: &Settings) -> ProtocolChoice {
+    match settings.mqtt.protocol {
+        config::Protocol::Auto => ProtocolChoice::Auto,
+        config::Protocol::V5 => ProtocolChoice::V5,
+        config::Protocol::V311 => ProtocolChoice::V311,
+    }
+}
+
+/// How to speak to a broker; also for the command that tries it.
+#[must_use]
+pub fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
     let mqtt = &settings.mqtt;
-    let scheme = match mqtt.transport {
-        config::Transport::Tcp => "tcp",
-        config::Transport::Tls => "ssl",
-        config::Transport::Ws => "ws",
-        config::Transport::Wss => "wss",
-    };
-    let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
     LinkOptions {
-        uri: format!("{scheme}://{host}:{}", mqtt.port),
-        host: mqtt.host.clone(),
-        port: mqtt.port,
+        transport: match mqtt.transport {
+            config::Transport::Tcp => Transport::Tcp,
+            config::Transport::Tls => Transport::Tls,
+            config::Transport::Ws => Transport::Ws,
+            config::Transport::Wss => Transport::Wss,
+        },
         client_id: mqtt.client_id.clone(),
+        session: Session::Persistent,
         username: mqtt.username.clone(),
-        password: mqtt.password.as_ref().map(|secret| secret.expose().to_owned()),
+        password: mqtt.password.as_ref().map(exposed),
         keep_alive: mqtt.keep_alive,
         session_expiry: mqtt.session_expiry,
+        receive_maximum: mqtt.receive_maximum,
         connect_timeout: mqtt.connect_timeout,
-        protocol: match mqtt.protocol {
-            config::Protocol::Auto => ProtocolChoice::Auto,
-            config::Protocol::V5 => ProtocolChoice::V5,
-            config::Protocol::V311 => ProtocolChoice::V311,
-        },
+        protocol: protocol(settings),
         tls: mqtt.transport.is_encrypted().then(|| tls_options(&mqtt.tls)),
+        proxy: mqtt.proxy.as_ref().map(proxy_options),
         availability_topic,
+    }
+}
+
+fn exposed(secret: &config::Secret) -> String {
+    secret.expose().to_owned()
+}
+
+fn proxy_options(proxy: &config::Proxy) -> ProxyOptions {
+    ProxyOptions {
+        at: endpoint(&proxy.at),
+        username: proxy.username.clone(),
+        password: proxy.password.as_ref().map(exposed),
     }
 }
 
@@ -123,7 +155,7 @@ fn tls_options(tls: &config::Tls) -> TlsOptions {
         ca_file: tls.ca_file.clone(),
         cert_file: tls.cert_file.clone(),
         key_file: tls.key_file.clone(),
-        key_password: tls.key_password.as_ref().map(|secret| secret.expose().to_owned()),
+        key_password: tls.key_password.as_ref().map(exposed),
         alpn: tls.alpn.clone(),
         verify: tls.verify,
     }

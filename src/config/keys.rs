@@ -43,6 +43,10 @@ pub(super) enum Kind {
     SiteId,
     /// Host name or address, alone.
     Host,
+    /// Host name or address, perhaps with a port.
+    HostAndPort { port_required: bool },
+    /// A list of hosts, each perhaps with a port.
+    Hosts,
     /// IP address with port.
     Address,
     /// A time zone's name in the IANA database.
@@ -80,6 +84,8 @@ const TIB: u64 = 1 << 40;
 
 /// MQTT's bound on a text (its length is two bytes).
 const MQTT_TEXT: Kind = Kind::Text { bytes_max: u16::MAX as usize };
+/// A name for an HTTP proxy that no header is too long for.
+const PROXY_TEXT_BYTES_MAX: usize = 255;
 const QOS: Kind = Kind::Integer { min: 0, max: 2 };
 const OFFLINE_AFTER: Kind = between(Duration::from_millis(100), YEAR);
 const BACKOFF: Kind = between(MILLISECOND, HOUR);
@@ -106,8 +112,13 @@ pub(super) const KEYS: &[Key] = &[
     required("site.id", Kind::SiteId),
     required("site.time_zone", Kind::TimeZone),
     required("mqtt.host", Kind::Host),
+    required("mqtt.hosts", Kind::Hosts),
     optional("mqtt.port", Kind::Integer { min: 1, max: 65_535 }),
     required("mqtt.transport", Kind::Choice(&["tcp", "tls", "ws", "wss"])),
+    optional("mqtt.proxy", Kind::HostAndPort { port_required: true }),
+    optional("mqtt.proxy_username", Kind::Text { bytes_max: PROXY_TEXT_BYTES_MAX }),
+    optional("mqtt.proxy_password", Kind::Secret),
+    optional("mqtt.proxy_password_file", Kind::Path),
     required("mqtt.protocol", Kind::Choice(&["auto", "5", "3.1.1"])),
     optional("mqtt.client_id", MQTT_TEXT),
     optional("mqtt.username", MQTT_TEXT),
@@ -116,6 +127,7 @@ pub(super) const KEYS: &[Key] = &[
     required("mqtt.keep_alive", seconds_between(SECOND, Duration::from_secs(u16::MAX as u64))),
     required("mqtt.qos", QOS),
     required("mqtt.session_expiry", seconds_between(SECOND, Duration::from_secs(49_710 * 86_400))),
+    required("mqtt.receive_maximum", Kind::Integer { min: 1, max: 65_535 }),
     required("mqtt.max_payload", Kind::Size { min: 1, max: 64 * MIB }),
     required("mqtt.connect_timeout", between(SECOND, HOUR)),
     required("mqtt.backoff_min", BACKOFF),
@@ -201,8 +213,13 @@ pub(super) struct SecretKey {
 }
 
 /// All secrets.
-pub(super) const SECRETS: [SecretKey; 4] = [
+pub(super) const SECRETS: [SecretKey; 5] = [
     SecretKey { key: "mqtt.password", file_key: "mqtt.password_file", credential: "mqtt_password" },
+    SecretKey {
+        key: "mqtt.proxy_password",
+        file_key: "mqtt.proxy_password_file",
+        credential: "mqtt_proxy_password",
+    },
     SecretKey {
         key: "mqtt.tls.key_password",
         file_key: "mqtt.tls.key_password_file",
@@ -295,6 +312,17 @@ impl Kind {
             Self::ReadableFile => "the path of a readable file".to_owned(),
             Self::SiteId => "1 to 64 characters of a-z, 0-9, \"_\", \"-\" and \".\"".to_owned(),
             Self::Host => "a host name or an IP address, without scheme and port".to_owned(),
+            Self::HostAndPort { port_required: true } => {
+                "a host name or an IP address with port, such as \"proxy:3128\" or \"[::1]:3128\"".to_owned()
+            }
+            Self::HostAndPort { port_required: false } => {
+                "a host name or an IP address, perhaps with port, such as \"broker:1883\" or \"[::1]:1883\""
+                    .to_owned()
+            }
+            Self::Hosts => {
+                "a list of at most 16 hosts, each perhaps with port, such as [\"broker-a\", \"broker-b:1883\"]"
+                    .to_owned()
+            }
             Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
             Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
             Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
@@ -330,7 +358,8 @@ mod tests {
     #[test]
     fn the_key_that_was_meant_is_found() {
         let table = [
-            ("mqtt.hots", Some("mqtt.host")),
+            ("mqtt.hst", Some("mqtt.host")),
+            ("mqtt.hots", Some("mqtt.hosts")),
             ("mqtt.keepalive", Some("mqtt.keep_alive")),
             ("mqtt.ca_file", Some("mqtt.tls.ca_file")),
             ("mqtt.bind", Some("http.bind")),

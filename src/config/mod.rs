@@ -43,8 +43,8 @@ pub use log_levels::LogLevels;
 pub use problem::{ConfigError, Problem};
 pub use secret::{DatabaseUrl, Secret};
 pub use sections::{
-    Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload, Protocol,
-    Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
+    HostAndPort, Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload,
+    Protocol, Proxy, Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
 };
 
 use origin::Effective;

@@ -48,10 +48,14 @@ pub struct Site {
 /// `[mqtt]`: the broker and what is asked of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mqtt {
-    /// Host name or IP address (IPv6 without brackets).
+    /// Host name or IP address (IPv6 without brackets) of the first broker.
     pub host: String,
-    /// Port; the transport's usual one unless set.
+    /// Its port; the transport's usual one unless set.
     pub port: u16,
+    /// All brokers, the first included, in the order in which they are tried; one to 16, none twice.
+    pub hosts: Vec<HostAndPort>,
+    /// Leads the transports `ws` and `wss` through an HTTP proxy.
+    pub proxy: Option<Proxy>,
     /// What carries MQTT.
     pub transport: Transport,
     /// Which version is spoken.
@@ -68,6 +72,8 @@ pub struct Mqtt {
     pub qos: Qos,
     /// How long the broker keeps the session while we are away, whole seconds.
     pub session_expiry: Duration,
+    /// Messages of QoS 1 and 2 that the broker may have under way to us at once (MQTT 5); 1 to 65535.
+    pub receive_maximum: u16,
     /// Bytes of a payload above which a message is rejected as `too_large`.
     pub max_payload: usize,
     /// Bound on one attempt to connect.
@@ -80,6 +86,26 @@ pub struct Mqtt {
     pub subscriptions: Vec<Subscription>,
     /// TLS, used by the transports `tls` and `wss`.
     pub tls: Tls,
+}
+
+/// Where something listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAndPort {
+    /// Host name or IP address (IPv6 without brackets).
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// `mqtt.proxy`, `mqtt.proxy_username`, `mqtt.proxy_password`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proxy {
+    /// Where it listens.
+    pub at: HostAndPort,
+    /// User name, if it wants one.
+    pub username: Option<String>,
+    /// Password, if it wants one.
+    pub password: Option<Secret>,
 }
 
 /// One entry of `mqtt.subscriptions`.

@@ -15,10 +15,10 @@ use super::log_levels::LogLevels;
 use super::problem::Problems;
 use super::secret::{DatabaseUrl, Secret};
 use super::sections::{
-    Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload, Protocol,
-    Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
+    HostAndPort, Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload,
+    Protocol, Proxy, Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
 };
-use super::values::{duration, integer, size, text, text_value};
+use super::values::{duration, host_and_port, integer, size, text, text_value};
 use crate::domain::{MachineId, Qos, TopicFilter};
 
 /// Position of the machine id in a topic unless told otherwise: the second to last segment.
@@ -115,9 +115,13 @@ impl Values {
     fn mqtt(&self) -> Mqtt {
         let protocols = [("auto", Protocol::Auto), ("5", Protocol::V5), ("3.1.1", Protocol::V311)];
         let qos = qos(self.get("mqtt.qos")).expect(CHECKED);
+        let hosts = self.hosts();
+        let first = hosts.first().cloned().expect("mqtt.host is there if mqtt.hosts is empty");
         Mqtt {
-            host: self.required_text("mqtt.host"),
-            port: self.number("mqtt.port"),
+            host: first.host,
+            port: first.port,
+            hosts,
+            proxy: self.proxy(),
             transport: self.transport(),
             protocol: self.choice("mqtt.protocol", &protocols),
             client_id: self.required_text("mqtt.client_id"),
@@ -126,6 +130,7 @@ impl Values {
             keep_alive: self.duration("mqtt.keep_alive"),
             qos,
             session_expiry: self.duration("mqtt.session_expiry"),
+            receive_maximum: self.number("mqtt.receive_maximum"),
             max_payload: usize::try_from(self.size("mqtt.max_payload")).expect("at most 64 MiB"),
             connect_timeout: self.duration("mqtt.connect_timeout"),
             backoff_min: self.duration("mqtt.backoff_min"),
@@ -144,6 +149,29 @@ impl Values {
                 verify: self.flag("mqtt.tls.verify"),
             },
         }
+    }
+
+    /// Those of `mqtt.hosts`, or else the one of `mqtt.host`.
+    fn hosts(&self) -> Vec<HostAndPort> {
+        let usual: u16 = self.number("mqtt.port");
+        let several = self.list("mqtt.hosts").iter().filter_map(text).filter_map(host_and_port);
+        let mut hosts: Vec<HostAndPort> = several
+            .map(|(host, port)| HostAndPort { host: host.to_owned(), port: port.unwrap_or(usual) })
+            .collect();
+        if hosts.is_empty() {
+            hosts.push(HostAndPort { host: self.required_text("mqtt.host"), port: usual });
+        }
+        hosts
+    }
+
+    fn proxy(&self) -> Option<Proxy> {
+        let at = self.text("mqtt.proxy")?;
+        let (host, port) = host_and_port(&at).expect(CHECKED);
+        Some(Proxy {
+            at: HostAndPort { host: host.to_owned(), port: port.expect(CHECKED) },
+            username: self.text("mqtt.proxy_username"),
+            password: self.secret("mqtt.proxy_password"),
+        })
     }
 
     fn journal(&self) -> Journal {

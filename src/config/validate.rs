@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 
+use config::{Value, ValueKind};
+
 use super::keys::{FIELDS, KEYS, Kind};
 use super::layers::DEFAULT_ORIGIN;
 use super::problem::Problems;
-use super::sections::{Protocol, Settings};
+use super::sections::{Protocol, Settings, Transport};
 use super::settings::Values;
 use super::values::text;
 use crate::domain::TopicFilter;
@@ -17,6 +19,8 @@ use crate::domain::TopicFilter;
 pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mut Problems) {
     let mut check = Check { values, problems };
     check.backoffs(settings);
+    check.hosts(settings);
+    check.proxy(settings);
     check.tls(settings);
     check.files();
     check.login(settings);
@@ -36,10 +40,20 @@ pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
                 .to_owned(),
         );
     }
-    if mqtt.password.is_some() && !mqtt.transport.is_encrypted() && !is_this_machine(&mqtt.host) {
+    if mqtt.password.is_some()
+        && !mqtt.transport.is_encrypted()
+        && !mqtt.hosts.iter().all(|broker| is_this_machine(&broker.host))
+    {
         warnings.push(format!(
             "mqtt.password goes over the network readable for everybody (mqtt.transport = {:?}); use \"tls\"",
             mqtt.transport.as_str()
+        ));
+    }
+    for subscription in mqtt.subscriptions.iter().filter(|each| each.filter.is_shared()) {
+        warnings.push(format!(
+            "mqtt.subscriptions: {:?} is shared: what the broker gives to other members of the group is not seen here, \
+             and their machines count as silent",
+            subscription.filter.as_str()
         ));
     }
     if settings.http.anonymous && !settings.http.bind.ip().is_loopback() {
@@ -52,6 +66,10 @@ pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
 
 fn is_this_machine(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::Array(items) if items.is_empty())
 }
 
 struct Check<'a> {
@@ -96,6 +114,50 @@ impl Check<'_> {
                     format!("{min_key} ({min}) is above {max_key} ({max}); allowed is at most equal"),
                 );
             }
+        }
+    }
+
+    fn hosts(&mut self, settings: &Settings) {
+        const HOSTS: &str = "mqtt.hosts";
+        let mqtt = &settings.mqtt;
+        let several = self.values.get(HOSTS).is_some_and(|value| !is_empty_list(value));
+        if several && self.is_set("mqtt.host") {
+            self.report(&[HOSTS, "mqtt.host"], "contradicts mqtt.host; keep one of them");
+        }
+        for (index, broker) in mqtt.hosts.iter().enumerate() {
+            if mqtt.hosts[..index].contains(broker) {
+                let message = format!("{:?} with port {} is there twice", broker.host, broker.port);
+                self.report(&[HOSTS, "mqtt.port"], message);
+            }
+        }
+    }
+
+    fn proxy(&mut self, settings: &Settings) {
+        const PROXY: &str = "mqtt.proxy";
+        let transport = settings.mqtt.transport;
+        if !matches!(transport, Transport::Ws | Transport::Wss) && self.is_set(PROXY) {
+            let message = format!(
+                "has no effect with mqtt.transport = {:?}; allowed with \"ws\" and \"wss\"",
+                transport.as_str()
+            );
+            self.report(&[PROXY, "mqtt.transport"], message);
+        }
+        for key in ["mqtt.proxy_username", "mqtt.proxy_password"] {
+            if self.is_set(key) && !self.is_set(PROXY) {
+                self.report(&[key, PROXY], format!("there is no proxy to log in at; set {PROXY}"));
+            }
+        }
+        if self.is_set("mqtt.proxy_password") && !self.is_set("mqtt.proxy_username") {
+            self.report(&["mqtt.proxy_password", "mqtt.proxy_username", PROXY], "needs mqtt.proxy_username");
+        }
+        if settings
+            .mqtt
+            .proxy
+            .as_ref()
+            .and_then(|proxy| proxy.username.as_ref())
+            .is_some_and(|name| name.contains(':'))
+        {
+            self.report(&["mqtt.proxy_username"], "holds a \":\", which HTTP does not allow in a user name");
         }
     }
 

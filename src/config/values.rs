@@ -13,6 +13,8 @@ use crate::domain::{MachineId, TopicFilter};
 
 /// Most entries of a list.
 const LIST_MAX: usize = 1000;
+/// Most entries of `mqtt.hosts`.
+const HOSTS_MAX: usize = 16;
 /// Longest text of a list, in bytes (ALPN's bound).
 const LISTED_TEXT_BYTES_MAX: usize = 255;
 /// Longest `liveness.publish_prefix`, in bytes.
@@ -30,15 +32,23 @@ pub(super) fn from_text(kind: Kind, text: &str, origin: &str) -> Value {
         Kind::Flag => flag_from_text(trimmed).map(ValueKind::Boolean),
         Kind::Integer { .. } | Kind::Segment => trimmed.parse().ok().map(ValueKind::I64),
         Kind::Subscriptions | Kind::Texts if !trimmed.starts_with('[') && !trimmed.is_empty() => {
-            let parts = trimmed.split(',').map(|part| text_value(part.trim(), origin));
-            Some(ValueKind::Array(parts.collect()))
+            Some(comma_separated(trimmed, origin))
         }
-        Kind::Subscriptions | Kind::Texts | Kind::LastWills | Kind::Fields | Kind::Machines => {
+        // An IPv6 address begins like a list.
+        Kind::Hosts if !trimmed.is_empty() => Some(
+            toml_value(trimmed)
+                .map_or_else(|| comma_separated(trimmed, origin), |value| from_toml(value, origin).kind),
+        ),
+        Kind::Subscriptions | Kind::Hosts | Kind::Texts | Kind::LastWills | Kind::Fields | Kind::Machines => {
             toml_value(trimmed).map(|value| from_toml(value, origin).kind)
         }
         _ => None,
     };
     Value::new(Some(&origin.to_owned()), typed.unwrap_or_else(|| ValueKind::String(text.to_owned())))
+}
+
+fn comma_separated(text: &str, origin: &str) -> ValueKind {
+    ValueKind::Array(text.split(',').map(|part| text_value(part.trim(), origin)).collect())
 }
 
 /// Reads the words that environments use for yes and no.
@@ -99,6 +109,9 @@ pub(super) fn check(
             ValueKind::Table(_) => check_table(path, SUBSCRIPTION, item, report),
             _ => check(path, Kind::TopicFilter, false, item, report),
         }),
+        Kind::Hosts => check_list(path, kind, value, report, |path, item, report| {
+            check(path, Kind::HostAndPort { port_required: false }, false, item, report)
+        }),
         Kind::LastWills => check_list(path, kind, value, report, |path, item, report| {
             check_table(path, LAST_WILL, item, report)
         }),
@@ -130,7 +143,8 @@ fn check_list(
         return None;
     };
     let empty_is_wrong = kind == Kind::Subscriptions;
-    if items.len() > LIST_MAX || (items.is_empty() && empty_is_wrong) {
+    let count_max = if kind == Kind::Hosts { HOSTS_MAX } else { LIST_MAX };
+    if items.len() > count_max || (items.is_empty() && empty_is_wrong) {
         report(path.to_owned(), format!("expected {}, found {} of them", kind.allowed(), items.len()));
         return None;
     }
@@ -306,6 +320,8 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
         Kind::Secret | Kind::Path | Kind::ReadableFile => !text.is_empty() && !text.contains('\0'),
         Kind::SiteId => is_site_id(text),
         Kind::Host => is_host(text),
+        Kind::HostAndPort { port_required } => host_and_port(text)
+            .is_some_and(|(host, port)| is_host(host) && (port.is_some() || !port_required)),
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
         Kind::TimeZone => text.parse::<chrono_tz::Tz>().is_ok(),
         Kind::DatabaseUrl => return DatabaseUrl::parse(text).err().and_then(because),
@@ -332,6 +348,21 @@ fn is_host(text: &str) -> bool {
     let is_ipv6 = text.parse::<std::net::Ipv6Addr>().is_ok();
     let allowed = |c: char| c.is_alphanumeric() || "-._".contains(c);
     is_ipv6 || ((1..=253).contains(&text.len()) && text.chars().all(allowed))
+}
+
+/// A host without brackets, and its port if there is one: `a`, `a:1`, `::1`, `[::1]`, `[::1]:1`. The host is not checked.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let port = |digits: &str| digits.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some((host, behind)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return match behind.strip_prefix(':') {
+            Some(digits) => Some((host, Some(port(digits)?))),
+            None => behind.is_empty().then_some((host, None)),
+        };
+    }
+    match text.split_once(':') {
+        Some((host, digits)) if !digits.contains(':') => Some((host, Some(port(digits)?))),
+        _ => Some((text, None)),
+    }
 }
 
 fn is_topic_prefix(text: &str) -> bool {

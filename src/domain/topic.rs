@@ -79,6 +79,18 @@ impl TopicFilter {
         &self.text
     }
 
+    /// Whether the broker divides the messages among the members of a group (`$share/group/filter`).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.filter_start > 0
+    }
+
+    /// The filter proper, without `$share/group/`.
+    #[must_use]
+    pub fn unshared(&self) -> &str {
+        &self.text[self.filter_start..]
+    }
+
     /// Whether a message published to `topic` comes through this filter.
     /// A wildcard in the first level does not match topics that begin with `$` (§4.7.2).
     #[must_use]

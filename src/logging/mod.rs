@@ -189,6 +189,7 @@ fn bridge_log_crate(logger: &Logger) {
     let bridge = logger.new(o!(keys::COMPONENT => target));
     // The global logger stays: resetting it would make later records of other crates panic.
     slog_scope::set_global_logger(bridge).cancel_reset();
+    // Never below warning: at debug the MQTT client library prints its connect options, passwords included.
     // Fails if there is a backend already, which then is ours, from an earlier call.
     slog_stdlog::init_with_level(log::Level::Warn).ok();
 }

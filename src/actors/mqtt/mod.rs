@@ -10,18 +10,29 @@
 //! - M2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
 //! - M3 "Link up" is said only when every filter is granted; otherwise silence would be mistaken for machines offline.
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
-//! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while.
+//! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
+//!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
 
+pub mod certificates;
+mod expiry_watch;
+pub mod hosts;
 pub mod inlet;
 pub mod link;
+pub mod link_options;
+pub mod probe;
 pub mod pulse;
+pub mod reasons;
+pub mod remembered;
 mod session;
-mod tls_diagnosis;
+mod subscribing;
+pub mod tls_diagnosis;
+mod unreserved;
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +40,14 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, info, o, warn};
 
+use self::certificates::CertificateWatch;
+use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
-use self::link::{Link, LinkError, LinkOptions, ProtocolChoice, Published};
+use self::link::{Link, Published};
+use self::link_options::LinkOptions;
 use self::pulse::{Beat, LinkPulse};
+use self::reasons::LinkError;
+use self::remembered::Remembered;
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::LinkChanged;
@@ -46,8 +62,14 @@ use crate::metrics::Metrics;
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
 pub struct MqttOptions {
-    /// The broker.
+    /// How to speak to a broker.
     pub link: LinkOptions,
+    /// The brokers, and what was learnt about them in this run.
+    pub hosts: Arc<Hosts>,
+    /// What was learnt about certificates in this run.
+    pub certificates: Arc<CertificateWatch>,
+    /// What the broker's session holds.
+    pub remembered: Remembered,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
     /// First delay between attempts.
@@ -135,8 +157,11 @@ pub struct Mqtt {
     metrics: Arc<Metrics>,
     lifeline: Lifeline,
     logger: Logger,
+    /// The current one.
     link: Option<Rc<Link>>,
-    v5: bool,
+    /// All there are, by broker and protocol: one that has failed is asked again, as it must not be destroyed.
+    links: HashMap<(usize, bool), Rc<Link>>,
+    turn: Turn,
     state: State,
     /// Numbers the attempts to connect; an answer to another than the newest is stale.
     attempt: u64,
@@ -148,6 +173,7 @@ pub struct Mqtt {
     backoff: Backoff,
     retry: Option<SpawnHandle>,
     last_reason: Option<String>,
+    last_memory_failure: Option<String>,
     refusal_told: Rc<Cell<bool>>,
     proving: bool,
 }
@@ -163,7 +189,7 @@ impl Mqtt {
         lifeline: Lifeline,
         logger: &Logger,
     ) -> Self {
-        let v5 = options.link.protocol != ProtocolChoice::V311;
+        let turn = Turn::new(Arc::clone(&options.hosts));
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let (pulse, metrics) = (Arc::clone(&inlet.pulse), Arc::clone(&inlet.metrics));
         let logger = logger.new(o!("component" => "mqtt"));
@@ -176,7 +202,8 @@ impl Mqtt {
             lifeline,
             logger,
             link: None,
-            v5,
+            links: HashMap::new(),
+            turn,
             state: State::Down,
             attempt: 0,
             attempt_pending: false,
@@ -185,6 +212,7 @@ impl Mqtt {
             backoff,
             retry: None,
             last_reason: None,
+            last_memory_failure: None,
             refusal_told: Rc::default(),
             proving: false,
         }
@@ -207,11 +235,13 @@ impl Actor for Mqtt {
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
-            let connected = actor.link.as_ref().is_some_and(|link| link.is_connected());
-            if matches!(actor.state, State::Up { .. } | State::Restricted) && !connected {
+            // Asked only then: while a connect is under way (to a proxy that does not answer, say) the library may be busy.
+            if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {
                 actor.on_link_ended("connection lost", context);
             }
         });
+        context.run_interval(expiry_watch::LOOK_EVERY, Self::look_at_certificates);
+        self.look_at_certificates(context);
         if self.room {
             self.connect(context);
         } else {
@@ -225,8 +255,7 @@ impl Handler<LinkEnded> for Mqtt {
 
     fn handle(&mut self, ended: LinkEnded, context: &mut Context<Self>) {
         // News of an older connection may come late; the library knows the truth.
-        let connected = self.link.as_ref().is_some_and(|link| link.is_connected());
-        if matches!(self.state, State::Up { .. } | State::Restricted) && !connected {
+        if matches!(self.state, State::Up { .. } | State::Restricted) && !self.is_connected() {
             self.on_link_ended(&ended.reason, context);
         }
     }
@@ -250,6 +279,10 @@ impl Handler<SpaceChanged> for Mqtt {
 }
 
 impl Mqtt {
+    fn is_connected(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_connected())
+    }
+
     fn on_space(&mut self, space: Space, context: &mut Context<Self>) {
         let room = matches!(space, Space::Free);
         if self.room == room || matches!(self.state, State::Stopping) {

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
-use super::link::{Link, LinkError, ProtocolChoice};
+use super::hosts::Next;
+use super::link::Link;
+use super::reasons::{LinkError, with_brokers_words};
+use super::subscribing::{Subscribed, Subscribing};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
-use crate::domain::{Qos, TopicFilter};
 
 impl Mqtt {
     pub(super) fn connect(&mut self, context: &mut Context<Self>) {
@@ -31,10 +33,10 @@ impl Mqtt {
         self.attempt += 1;
         self.attempt_pending = true;
         let attempt = self.attempt;
-        let filters = self.options.subscriptions.clone();
+        let subscribing = self.subscribing();
         let connecting = async move {
             let session_present = link.connect().await?;
-            Ok((session_present, subscribe_all(&link, &filters).await))
+            Ok((session_present, subscribing.run(&link, session_present).await))
         };
         context.spawn(connecting.into_actor(self).map(move |outcome, actor, context| {
             actor.attempt_pending = false;
@@ -44,6 +46,15 @@ impl Mqtt {
                 Err(error) => actor.on_refused(error, context),
             }
         }));
+    }
+
+    fn subscribing(&self) -> Subscribing {
+        Subscribing {
+            wanted: self.options.subscriptions.clone(),
+            client_id: self.options.link.client_id.clone(),
+            endpoint: self.turn.endpoint().clone(),
+            remembered: self.options.remembered.clone(),
+        }
     }
 
     /// An attempt was answered after it was given up (the journal filled meanwhile, say): not connected is what is wanted.
@@ -57,12 +68,14 @@ impl Mqtt {
         context.wait(leaving.into_actor(self).map(|(), actor, context| actor.connect(context)));
     }
 
-    /// The client of this incarnation; made anew when the protocol changes.
+    /// The client of this incarnation for the current broker and protocol.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
-        if let Some(link) = &self.link {
+        let key = (self.turn.index(), self.turn.speaks_v5());
+        if let Some(link) = self.links.get(&key) {
+            self.link = Some(Rc::clone(link));
             return Ok(Rc::clone(link));
         }
-        let link = Link::create(self.options.link.clone(), self.v5)?;
+        let link = Link::create(self.options.link.clone(), self.turn.endpoint().clone(), key.1)?;
         let inlet = Arc::clone(&self.inlet);
         let actor = context.address();
         link.client().set_message_callback(move |_, message| {
@@ -78,14 +91,11 @@ impl Mqtt {
         });
         let actor = context.address();
         link.client().set_disconnected_callback(move |_, properties, code| {
-            let detail = properties.get_string(paho_mqtt::PropertyCode::ReasonString);
-            let reason = match detail {
-                Some(detail) => format!("the broker ended the connection: {code} ({detail})"),
-                None => format!("the broker ended the connection: {code}"),
-            };
-            actor.do_send(LinkEnded { reason });
+            let reason = format!("the broker ended the connection: {code}");
+            actor.do_send(LinkEnded { reason: with_brokers_words(reason, &properties) });
         });
         let link = Rc::new(link);
+        self.links.insert(key, Rc::clone(&link));
         self.link = Some(Rc::clone(&link));
         Ok(link)
     }
@@ -94,6 +104,7 @@ impl Mqtt {
         if !self.link.as_ref().is_some_and(|link| link.is_connected()) {
             return self.on_link_ended("connection lost while subscribing", context);
         }
+        self.tell_of_ended(&subscribed);
         if let Some(first) = subscribed.refused.first() {
             self.state = State::Restricted;
             self.complain(&first.to_string(), "a subscription was refused");
@@ -101,9 +112,11 @@ impl Mqtt {
             self.retry = Some(context.run_later(delay, Self::subscribe_again));
             return;
         }
-        info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
-            "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
-            "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
+        self.turn.accepted();
+        info!(self.logger, "connected to the broker"; "uri" => self.uri(),
+            "protocol" => if self.turn.speaks_v5() { "5" } else { "3.1.1" },
+            "client_id" => &self.options.link.client_id, "session_present" => session_present,
+            "subscriptions" => self.options.subscriptions.len());
         for (filter, asked, granted) in subscribed.lowered {
             // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
             // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
@@ -123,6 +136,29 @@ impl Mqtt {
         self.metrics.broker_connected.set(true);
         self.tell_liveness(true, context);
         self.announce(context);
+        self.look_at_certificates(context);
+    }
+
+    fn tell_of_ended(&mut self, subscribed: &Subscribed) {
+        for filter in &subscribed.ended {
+            info!(self.logger, "unsubscribed from a filter that is not configured any more"; "filter" => filter.as_str());
+        }
+        for error in &subscribed.not_ended {
+            warn!(self.logger, "the session keeps a filter that is not configured any more: its messages still come; trying \
+                again at the next connect"; "reason" => %error);
+        }
+        let failure = subscribed.memory_failures.first();
+        if let Some(failure) = failure.filter(|failure| self.last_memory_failure.as_ref() != Some(failure)) {
+            warn!(self.logger, "what the broker's session holds cannot be noted: filters that are removed from the \
+                configuration will not be unsubscribed from";
+                "path" => %self.options.remembered.path().display(), "reason" => failure);
+        }
+        self.last_memory_failure = failure.cloned();
+    }
+
+    /// The current broker, for the operator.
+    fn uri(&self) -> String {
+        format!("{}://{}", self.options.link.transport.as_str(), self.turn.endpoint().address())
     }
 
     pub(super) fn subscribe_again(&mut self, context: &mut Context<Self>) {
@@ -130,8 +166,8 @@ impl Mqtt {
         let Some(link) = self.link.clone().filter(|_| matches!(self.state, State::Restricted)) else {
             return;
         };
-        let (attempt, filters) = (self.attempt, self.options.subscriptions.clone());
-        let asking = async move { subscribe_all(&link, &filters).await };
+        let (attempt, subscribing) = (self.attempt, self.subscribing());
+        let asking = async move { subscribing.run(&link, true).await };
         context.spawn(asking.into_actor(self).map(move |subscribed, actor, context| {
             if actor.attempt == attempt && matches!(actor.state, State::Restricted) {
                 actor.on_connected(true, subscribed, context);
@@ -142,24 +178,26 @@ impl Mqtt {
     pub(super) fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
         self.metrics.broker_failures.add(1);
         self.state = State::Down;
-        if error == LinkError::ProtocolRefused && self.options.link.protocol == ProtocolChoice::Auto {
-            info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1");
-            self.v5 = false;
-            self.link = None;
+        if error == LinkError::ProtocolRefused && self.turn.refused_v5().is_some() {
+            info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri());
             return self.connect(context);
         }
         if matches!(error, LinkError::NoAnswer { .. }) {
             // The library may still be at it; a fresh client is not.
+            self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
             self.link = None;
         }
         self.complain(&error.to_string(), "no connection to the broker");
-        self.retry_later(context);
+        match self.turn.failed() {
+            Next::AskNow => self.connect(context),
+            Next::Wait => self.retry_later(context),
+        }
     }
 
     /// One line for a reason that is new, none for its repetition.
     fn complain(&mut self, reason: &str, what: &'static str) {
         if self.last_reason.as_deref() != Some(reason) {
-            warn!(self.logger, "{}, trying again until it works", what; "uri" => &self.options.link.uri,
+            warn!(self.logger, "{}, trying again until it works", what; "uri" => self.uri(),
                 "client_id" => &self.options.link.client_id, "reason" => reason,
                 "backoff_max_s" => self.options.backoff_max.as_secs());
             self.last_reason = Some(reason.to_owned());
@@ -174,6 +212,10 @@ impl Mqtt {
         }
         let was_up = matches!(self.state, State::Up { .. });
         self.state = State::Down;
+        if self.turn.has_others() {
+            // What it has not sent must not come after what another broker of the cluster gets meanwhile.
+            self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
+        }
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
@@ -233,24 +275,4 @@ impl Mqtt {
             context.wait(async move { link.disconnect().await }.into_actor(self));
         }
     }
-}
-
-/// What became of all subscriptions.
-#[derive(Default)]
-struct Subscribed {
-    refused: Vec<LinkError>,
-    /// Filter, QoS configured, QoS granted.
-    lowered: Vec<(TopicFilter, Qos, Qos)>,
-}
-
-async fn subscribe_all(link: &Link, filters: &[(TopicFilter, Qos)]) -> Subscribed {
-    let mut subscribed = Subscribed::default();
-    for (filter, qos) in filters {
-        match link.subscribe(filter, *qos).await {
-            Ok(granted) if granted < *qos => subscribed.lowered.push((filter.clone(), *qos, granted)),
-            Ok(_) => {}
-            Err(error) => subscribed.refused.push(error),
-        }
-    }
-    subscribed
 }

@@ -47,6 +47,24 @@ fn each_contradiction_is_told_once_with_its_key() {
             vec![tls, "mqtt.tls.ca_file=src"],
             "--set: mqtt.tls.ca_file: \"src\" is a directory; expected the path of a readable file",
         ),
+        (vec!["mqtt.hosts=a,b", "mqtt.host=c"], "--set: mqtt.hosts: contradicts mqtt.host; keep one of them"),
+        (vec!["mqtt.hosts=a,b:1883,a:1883"], "--set: mqtt.hosts: \"a\" with port 1883 is there twice"),
+        (
+            vec!["mqtt.proxy=proxy:3128"],
+            "--set: mqtt.proxy: has no effect with mqtt.transport = \"tcp\"; allowed with \"ws\" and \"wss\"",
+        ),
+        (
+            vec!["mqtt.transport=ws", "mqtt.proxy_username=u"],
+            "--set: mqtt.proxy_username: there is no proxy to log in at; set mqtt.proxy",
+        ),
+        (
+            vec!["mqtt.transport=ws", "mqtt.proxy=p:1", "mqtt.proxy_password=x"],
+            "--set: mqtt.proxy_password: needs mqtt.proxy_username",
+        ),
+        (
+            vec!["mqtt.transport=ws", "mqtt.proxy=p:1", "mqtt.proxy_username=a:b"],
+            "--set: mqtt.proxy_username: holds a \":\", which HTTP does not allow in a user name",
+        ),
         (
             vec!["mqtt.password=x"],
             "--set: mqtt.password: needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"",
@@ -126,6 +144,29 @@ fn what_fits_together_is_taken() {
 }
 
 #[test]
+fn hosts_are_read_with_and_without_port() {
+    let hosts = |set: &str| {
+        let settings = Scene::new().set(set).set("mqtt.port=7").loaded().settings.mqtt;
+        assert_eq!(
+            (settings.host.as_str(), settings.port),
+            (settings.hosts[0].host.as_str(), settings.hosts[0].port)
+        );
+        settings.hosts.into_iter().map(|broker| (broker.host, broker.port)).collect::<Vec<_>>()
+    };
+    let expected = [("a", 7), ("b.c", 8), ("::1", 7), ("::1", 9), ("10.0.0.1", 7)];
+    let expected = expected.map(|(host, port)| (host.to_owned(), port));
+    assert_eq!(hosts("mqtt.hosts=a,b.c:8,::1,[::1]:9,10.0.0.1"), expected);
+    assert_eq!(hosts("mqtt.hosts=[\"a\", \"b.c:8\", \"::1\", \"[::1]:9\", \"10.0.0.1\"]"), expected);
+    assert_eq!(hosts("mqtt.host=a"), expected[..1]);
+    for wrong in ["a:0", "a:65536", "a:b", "[::1", "[::1]x", "mqtt://a", "a b", ":1"] {
+        let found = complaints(&[&format!("mqtt.hosts={wrong}")]);
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].contains("mqtt.hosts[0]: expected a host name"), "{found:?}");
+    }
+    assert_eq!(complaints(&["mqtt.transport=ws", "mqtt.proxy=p"]).len(), 1, "a proxy has a port");
+}
+
+#[test]
 fn a_value_that_is_wrong_by_itself_makes_no_contradiction_on_top() {
     let found = complaints(&["mqtt.transport=tsl", &format!("mqtt.tls.ca_file={FILE}")]);
     assert_eq!(
@@ -163,6 +204,10 @@ fn doubtful_settings_are_warned_about() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("it can be set");
     let scene = scene.set("mqtt.host=127.0.0.1");
     assert_eq!(scene.loaded().warnings, Vec::<String>::new());
+
+    let warnings = Scene::new().set("mqtt.subscriptions=$share/group/a/+/b").loaded().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("\"$share/group/a/+/b\" is shared"), "{warnings:?}");
 
     let warnings = Scene::new().set("mqtt.transport=tls").set("mqtt.tls.verify=false").loaded().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");

@@ -79,6 +79,8 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
         mqtt: Mqtt {
             host: "localhost".to_owned(),
             port: 1883,
+            hosts: vec![HostAndPort { host: "localhost".to_owned(), port: 1883 }],
+            proxy: None,
             transport: Transport::Tcp,
             protocol: Protocol::Auto,
             client_id: "andon-default".to_owned(),
@@ -87,6 +89,7 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
             keep_alive: seconds(30),
             qos: Qos::AtLeastOnce,
             session_expiry: 7 * day,
+            receive_maximum: 1000,
             max_payload: 256 * 1024,
             connect_timeout: seconds(10),
             backoff_min: Duration::from_millis(250),

@@ -5,16 +5,16 @@ use super::{Scene, complaints_of_env, complaints_of_local, complaints_of_set};
 #[test]
 fn a_typo_in_a_key_is_told_with_the_key_that_was_meant() {
     assert_eq!(
-        complaints_of_local("[mqtt]\nhots = \"broker\""),
-        ["DIR/local.toml: mqtt.hots: unknown key; did you mean mqtt.host?"]
+        complaints_of_local("[mqtt]\nhst = \"broker\""),
+        ["DIR/local.toml: mqtt.hst: unknown key; did you mean mqtt.host?"]
     );
     assert_eq!(
-        complaints_of_set("mqtt.hots=broker"),
-        ["--set: mqtt.hots: unknown key; did you mean mqtt.host?"]
+        complaints_of_set("mqtt.hst=broker"),
+        ["--set: mqtt.hst: unknown key; did you mean mqtt.host?"]
     );
     assert_eq!(
-        complaints_of_env("ANDON__MQTT__HOTS", "broker"),
-        ["environment variable ANDON__MQTT__HOTS: fills no known key; did you mean ANDON__MQTT__HOST?"]
+        complaints_of_env("ANDON__MQTT__HST", "broker"),
+        ["environment variable ANDON__MQTT__HST: fills no known key; did you mean ANDON__MQTT__HOST?"]
     );
 }
 
@@ -42,7 +42,7 @@ fn a_wrong_type_is_told_with_what_is_allowed() {
 fn all_mistakes_of_all_layers_are_told_at_once() {
     let scene = Scene::new()
         .site("north", "[mqtt]\nqos = 3\n[stroe]\nurl = \"sqlite://x.db\"")
-        .local("[mqtt]\nqos = 1\nhots = \"h\"\n[mqtt.tls]\ncert_file = \"Cargo.toml\"")
+        .local("[mqtt]\nqos = 1\nhst = \"h\"\n[mqtt.tls]\ncert_file = \"Cargo.toml\"")
         .env("MQTT_KEEPALIVE_SECONDS", "soon")
         .env("ANDON__LOG__LEVEL", "loud")
         .set("http.bind=localhost")
@@ -52,7 +52,7 @@ fn all_mistakes_of_all_layers_are_told_at_once() {
         [
             "DIR/sites/north.toml: mqtt.qos: expected a whole number from 0 to 2, found the number 3",
             "DIR/sites/north.toml: stroe: unknown section; did you mean [store]?",
-            "DIR/local.toml: mqtt.hots: unknown key; did you mean mqtt.host?",
+            "DIR/local.toml: mqtt.hst: unknown key; did you mean mqtt.host?",
             "environment variable MQTT_KEEPALIVE_SECONDS: mqtt.keep_alive: expected a number of seconds, found the text \"soon\"",
             "environment variable ANDON__LOG__LEVEL: log.level: \"loud\" is not a level; expected error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"",
             "--set: nonsense: expected key=value, such as mqtt.host=broker",

@@ -1,0 +1,194 @@
+//! Which broker to turn to: pure bookkeeping, no I/O.
+//!
+//! Brokers are tried in turn. The one that took us last is the first to be asked again. Whoever refused MQTT 5 is not asked
+//! for it again in this run. What was learnt outlives an incarnation of the actor.
+//!
+//! - H1 Between two waits of the backoff each broker is asked at most once (twice if it refuses MQTT 5, the first time).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::link_options::ProtocolChoice;
+
+/// Where something listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Host name or IP address, IPv6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `host:port`, an IPv6 address in brackets.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let Self { host, port } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+/// The brokers and what was learnt about them; shared by all incarnations.
+#[derive(Debug)]
+pub struct Hosts {
+    endpoints: Vec<Endpoint>,
+    protocol: ProtocolChoice,
+    /// The one that took us last.
+    preferred: AtomicUsize,
+    refuses_v5: Vec<AtomicBool>,
+}
+
+impl Hosts {
+    /// Nothing learnt yet. `endpoints` holds at least one.
+    #[must_use]
+    pub fn new(endpoints: Vec<Endpoint>, protocol: ProtocolChoice) -> Self {
+        assert!(!endpoints.is_empty(), "the configuration names a broker");
+        let refuses_v5 = endpoints.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { endpoints, protocol, preferred: AtomicUsize::new(0), refuses_v5 }
+    }
+}
+
+/// What to do after a broker has failed us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Ask the current broker, which is another one, or the same with another protocol, at once.
+    AskNow,
+    /// All have been asked: wait, then ask the current one.
+    Wait,
+}
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub struct Turn {
+    hosts: Arc<Hosts>,
+    at: usize,
+    /// How many have failed since the last wait.
+    failed: usize,
+}
+
+impl Turn {
+    /// Begins with the one that took us last, or else with the first.
+    #[must_use]
+    pub fn new(hosts: Arc<Hosts>) -> Self {
+        let at = hosts.preferred.load(Ordering::Relaxed);
+        Self { hosts, at, failed: 0 }
+    }
+
+    /// Number of the current one.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.at
+    }
+
+    /// Whether there are others.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.hosts.endpoints.len() > 1
+    }
+
+    /// Where the current one is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.hosts.endpoints[self.at]
+    }
+
+    /// Whether to speak MQTT 5 with the current one.
+    #[must_use]
+    pub fn speaks_v5(&self) -> bool {
+        let refused = self.hosts.refuses_v5[self.at].load(Ordering::Relaxed);
+        self.hosts.protocol != ProtocolChoice::V311 && !refused
+    }
+
+    /// The current one took us: it will be the first to be asked again.
+    pub fn accepted(&mut self) {
+        self.hosts.preferred.store(self.at, Ordering::Relaxed);
+        self.failed = 0;
+    }
+
+    /// The current one refuses MQTT 5. `None` if it was not asked for it, or if nothing else is allowed.
+    pub fn refused_v5(&mut self) -> Option<Next> {
+        let may_speak_older = self.hosts.protocol == ProtocolChoice::Auto && self.speaks_v5();
+        may_speak_older.then(|| {
+            self.hosts.refuses_v5[self.at].store(true, Ordering::Relaxed);
+            Next::AskNow
+        })
+    }
+
+    /// The current one cannot be reached or refuses us: on to the next.
+    pub fn failed(&mut self) -> Next {
+        let count = self.hosts.endpoints.len();
+        self.at = (self.at + 1) % count;
+        self.failed += 1;
+        if self.failed < count {
+            return Next::AskNow;
+        }
+        self.failed = 0;
+        Next::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(count: u16, protocol: ProtocolChoice) -> Arc<Hosts> {
+        let endpoints = (1..=count).map(|port| Endpoint { host: "broker".to_owned(), port }).collect();
+        Arc::new(Hosts::new(endpoints, protocol))
+    }
+
+    #[test]
+    fn each_is_asked_once_between_two_waits() {
+        for count in 1..=4 {
+            let mut turn = Turn::new(hosts(count, ProtocolChoice::Auto));
+            for _round in 0..3 {
+                let mut asked = Vec::new();
+                loop {
+                    asked.push(turn.endpoint().port);
+                    if turn.failed() == Next::Wait {
+                        break;
+                    }
+                }
+                asked.sort_unstable();
+                assert_eq!(asked, (1..=count).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn the_one_that_took_us_is_asked_first_also_by_the_next_incarnation() {
+        let hosts = hosts(3, ProtocolChoice::Auto);
+        let mut turn = Turn::new(Arc::clone(&hosts));
+        assert_eq!(turn.failed(), Next::AskNow);
+        turn.accepted();
+        assert_eq!(turn.endpoint().port, 2);
+        assert_eq!(Turn::new(Arc::clone(&hosts)).endpoint().port, 2);
+        // A full round again before the next wait.
+        assert_eq!([turn.failed(), turn.failed(), turn.failed()], [Next::AskNow, Next::AskNow, Next::Wait]);
+        assert_eq!(turn.endpoint().port, 2);
+    }
+
+    #[test]
+    fn a_refusal_of_version_5_is_remembered_for_that_broker_only() {
+        let hosts = hosts(2, ProtocolChoice::Auto);
+        let mut turn = Turn::new(Arc::clone(&hosts));
+        assert!(turn.speaks_v5());
+        assert_eq!(turn.refused_v5(), Some(Next::AskNow));
+        assert_eq!((turn.endpoint().port, turn.speaks_v5()), (1, false));
+        assert_eq!(turn.refused_v5(), None, "3.1.1 is the oldest there is");
+        turn.failed();
+        assert!(turn.speaks_v5());
+        assert!(!Turn::new(hosts).speaks_v5(), "the next incarnation knows it");
+    }
+
+    #[test]
+    fn a_fixed_protocol_is_not_left() {
+        assert_eq!(Turn::new(hosts(1, ProtocolChoice::V5)).refused_v5(), None);
+        assert!(!Turn::new(hosts(1, ProtocolChoice::V311)).speaks_v5());
+    }
+
+    #[test]
+    fn an_ipv6_address_is_written_in_brackets() {
+        let endpoint = |host: &str| Endpoint { host: host.to_owned(), port: 1 }.address();
+        assert_eq!((endpoint("a.b"), endpoint("::1")), ("a.b:1".to_owned(), "[::1]:1".to_owned()));
+    }
+}

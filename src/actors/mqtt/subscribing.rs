@@ -1,0 +1,77 @@
+//! Asking the broker for what is configured, and ending what is not configured any more.
+
+use std::collections::BTreeSet;
+
+use super::hosts::Endpoint;
+use super::link::Link;
+use super::reasons::LinkError;
+use super::remembered::{Remembered, obsolete};
+use crate::domain::{Qos, TopicFilter};
+
+/// What became of all subscriptions.
+#[derive(Default)]
+pub(super) struct Subscribed {
+    pub(super) refused: Vec<LinkError>,
+    /// Filter, QoS configured, QoS granted.
+    pub(super) lowered: Vec<(TopicFilter, Qos, Qos)>,
+    /// No longer configured, and ended.
+    pub(super) ended: Vec<TopicFilter>,
+    /// No longer configured, and the broker does not end them.
+    pub(super) not_ended: Vec<LinkError>,
+    /// Why what the session holds could not be read or noted (rule R2 of [`super::remembered`]).
+    pub(super) memory_failures: Vec<String>,
+}
+
+/// The session that is subscribed for.
+#[derive(Clone)]
+pub(super) struct Subscribing {
+    /// What is configured.
+    pub(super) wanted: Vec<(TopicFilter, Qos)>,
+    pub(super) client_id: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) remembered: Remembered,
+}
+
+impl Subscribing {
+    /// Subscribes to everything wanted, then ends what the session holds beyond it. A fresh session holds nothing.
+    pub(super) async fn run(&self, link: &Link, session_present: bool) -> Subscribed {
+        let mut subscribed = Subscribed::default();
+        let known = if session_present { self.known(&mut subscribed) } else { BTreeSet::new() };
+        let wanted = self.wanted.iter().map(|(filter, _)| filter);
+        let mut held: BTreeSet<String> = wanted.clone().map(|filter| filter.as_str().to_owned()).collect();
+        held.extend(known.iter().cloned());
+        self.note(&held, &mut subscribed);
+        for (filter, qos) in &self.wanted {
+            match link.subscribe(filter, *qos).await {
+                Ok(granted) if granted < *qos => subscribed.lowered.push((filter.clone(), *qos, granted)),
+                Ok(_) => {}
+                Err(error) => subscribed.refused.push(error),
+            }
+        }
+        for filter in obsolete(&known, wanted) {
+            match link.unsubscribe(&filter).await {
+                Ok(()) => {
+                    held.remove(filter.as_str());
+                    subscribed.ended.push(filter);
+                }
+                Err(error) => subscribed.not_ended.push(error),
+            }
+        }
+        self.note(&held, &mut subscribed);
+        subscribed
+    }
+
+    fn known(&self, subscribed: &mut Subscribed) -> BTreeSet<String> {
+        self.remembered.filters(&self.client_id, &self.endpoint).unwrap_or_else(|error| {
+            subscribed.memory_failures.push(error.to_string());
+            BTreeSet::new()
+        })
+    }
+
+    /// A few bytes, and only after a change of the configuration: this thread, which is the actor's own, may wait for them.
+    fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
+        if let Err(error) = self.remembered.replace(&self.client_id, &self.endpoint, held.clone()) {
+            subscribed.memory_failures.push(error.to_string());
+        }
+    }
+}
