@@ -12,10 +12,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
-use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
+use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
-use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
+use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, PublishFence, SpaceChanged};
 use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
     ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
@@ -106,6 +106,7 @@ struct EdgesToMqtt {
     publish: Wire<crate::actors::mqtt::PublishStatuses>,
     prove: Wire<crate::actors::mqtt::ProveLink>,
     tell_link: Wire<crate::actors::mqtt::TellLink>,
+    fence: Arc<PublishFence>,
 }
 
 #[derive(Clone, Default)]
@@ -208,6 +209,8 @@ impl Plan {
                 backoff_min: settings.store.backoff_min,
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
+                past_window: settings.liveness.flapping_window,
+                past_rows_max: TRANSITIONS_MAX,
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -297,6 +300,7 @@ impl Plan {
             publish: self.wires.mqtt.publish.clone(),
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
+            fence: Arc::clone(&self.wires.mqtt.fence),
             board: Arc::clone(&self.machines),
         }
     }
@@ -331,8 +335,11 @@ impl Plan {
 
     fn mqtt_spec(&self) -> ChildSpec {
         let (options, inlet, logger) = (self.mqtt.clone(), Arc::clone(&self.inlet), self.logger.clone());
-        let own =
-            MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
+        let own = MqttWires {
+            liveness: self.wires.liveness.link.clone(),
+            parser: self.wires.journal_grew.clone(),
+            fence: Arc::clone(&self.wires.mqtt.fence),
+        };
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
         spec("mqtt", Strategy::OneForOne, 3_500, move |seat| {

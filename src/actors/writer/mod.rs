@@ -30,7 +30,7 @@ use crate::clock::wall_now;
 use crate::domain::{JournalId, Seq, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
-use crate::store::{Batch, CommitOutcome, ErrorClass, MachineRow, StoreOptions};
+use crate::store::{Batch, CommitOutcome, ErrorClass, LivenessPast, MachineRow, PastWanted, StoreOptions};
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
 const PRUNE_ROWS_MAX: u32 = 5_000;
@@ -52,6 +52,8 @@ pub struct Attached {
     pub committed_seq: Seq,
     /// The machines of the site as recorded.
     pub machines: Vec<MachineRow>,
+    /// What else liveness begins from.
+    pub past: LivenessPast,
 }
 
 /// Commit this batch; answered when it is in the database.
@@ -87,6 +89,10 @@ pub struct WriterOptions {
     pub backoff_max: Duration,
     /// Telemetry older than this is deleted.
     pub retention: Option<Duration>,
+    /// How far back liveness wants to know changes of status.
+    pub past_window: Duration,
+    /// At most so many changes and unpublished events of the past.
+    pub past_rows_max: usize,
 }
 
 enum Work {
@@ -234,13 +240,16 @@ impl Writer {
         reply: oneshot::Sender<Result<Attached, NotCommitted>>,
         context: &mut Context<Self>,
     ) {
-        let job = async move { worker.learn(journal_id).await };
+        let window = i64::try_from(self.options.past_window.as_micros()).unwrap_or(i64::MAX);
+        let changes_since = Timestamp::from_micros(wall_now().as_micros().saturating_sub(window));
+        let wanted = PastWanted { changes_since, rows_max: self.options.past_rows_max };
+        let job = async move { worker.learn(journal_id, wanted).await };
         self.run(job, context, move |writer, result, context| match result {
             Ok(knowledge) => {
                 writer.report_opened(&knowledge);
-                let Knowledge { checkpoint, machines, .. } = knowledge;
-                let _parser_gone =
-                    reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
+                let Knowledge { checkpoint, machines, past, .. } = knowledge;
+                let committed_seq = checkpoint.committed_seq;
+                let _parser_gone = reply.send(Ok(Attached { committed_seq, machines, past }));
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
