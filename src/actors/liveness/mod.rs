@@ -25,6 +25,8 @@ mod publish;
 mod sight_log;
 pub mod tracker;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
