@@ -14,12 +14,12 @@ use slog::{Logger, error, info, o, warn};
 
 pub use self::options::{endpoints, link_options, store_options, subscriptions};
 use self::options::{journal_options, last_will_rules, payload_options, protocol, tracker_options};
-use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
+use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
 use crate::actors::mqtt::remembered::Remembered;
-use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, SpaceChanged};
+use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, PublishFence, SpaceChanged};
 use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
     ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
@@ -107,6 +107,7 @@ struct EdgesToMqtt {
     publish: Wire<crate::actors::mqtt::PublishStatuses>,
     prove: Wire<crate::actors::mqtt::ProveLink>,
     tell_link: Wire<crate::actors::mqtt::TellLink>,
+    fence: Arc<PublishFence>,
 }
 
 #[derive(Clone, Default)]
@@ -211,6 +212,8 @@ impl Plan {
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
                 ledger: Arc::clone(&boards.ledger),
+                past_window: settings.liveness.flapping_window,
+                past_rows_max: TRANSITIONS_MAX,
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -337,6 +340,7 @@ impl Plan {
             publish: self.wires.mqtt.publish.clone(),
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
+            fence: Arc::clone(&self.wires.mqtt.fence),
             board: Arc::clone(&self.boards.machines),
         }
     }
@@ -371,8 +375,11 @@ impl Plan {
 
     fn mqtt_spec(&self) -> ChildSpec {
         let (options, inlet, logger) = (self.mqtt.clone(), Arc::clone(&self.inlet), self.logger.clone());
-        let own =
-            MqttWires { liveness: self.wires.liveness.link.clone(), parser: self.wires.journal_grew.clone() };
+        let own = MqttWires {
+            liveness: self.wires.liveness.link.clone(),
+            parser: self.wires.journal_grew.clone(),
+            fence: Arc::clone(&self.wires.mqtt.fence),
+        };
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
         spec("mqtt", Strategy::OneForOne, 3_500, move |seat| {

@@ -88,8 +88,14 @@ pub struct Metrics {
     pub machines_unknown: Gauge,
     /// Expected machines that never spoke.
     pub machines_never_seen: Gauge,
+    /// Machines that change their status too often.
+    pub machines_flapping: Gauge,
     /// Sightings of machines beyond `liveness.machines_max`, which are not watched.
     pub sightings_untracked: Gauge,
     /// Status changes recorded in the database.
     pub transitions_recorded: Counter,
+    /// Status changes given up unrecorded, because too many waited for the database.
+    pub transitions_unrecorded: Counter,
+    /// Status changes given up unpublished, because too many waited for the broker.
+    pub transitions_unpublished: Counter,
 }

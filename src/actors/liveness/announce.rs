@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::tracker::View;
 use crate::actors::mqtt::StatusMessage;
+use crate::domain::Transition;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -12,22 +13,39 @@ struct Body<'a> {
     since: String,
     last_seen: Option<String>,
     reason: Option<&'static str>,
+    flapping: bool,
 }
 
-/// The retained message that says a machine's status, on `<prefix>/machine/<id>/status`; `None` for an expected
+/// The retained message that says a machine's present status, on `<prefix>/machine/<id>/status`; `None` for an expected
 /// machine that is still given time. `prefix` is `<publish_prefix>/<site>`.
-pub fn status_message(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
-    let (status, since) = (view.recorded?, view.status_since?);
+pub fn present_status(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
     let body = Body {
         machine_id: view.machine_id.as_str(),
-        status: status.as_str(),
-        since: since.to_string(),
+        status: view.recorded?.as_str(),
+        since: view.status_since?.to_string(),
         last_seen: view.last_seen.map(|at| at.to_string()),
         reason: view.reason.map(|reason| reason.as_str()),
+        flapping: view.flapping,
     };
-    let payload = serde_json::to_vec(&body).expect("strings only, which always serialise");
-    let topic = format!("{prefix}/machine/{}/status", topic_level(view.machine_id.as_str()));
-    Some(StatusMessage { topic, payload })
+    Some(message(prefix, &body))
+}
+
+/// The same, of the moment of a change.
+pub fn transition_status(prefix: &str, transition: &Transition, flapping: bool) -> StatusMessage {
+    let body = Body {
+        machine_id: transition.machine_id.as_str(),
+        status: transition.status.as_str(),
+        since: transition.occurred_at.to_string(),
+        last_seen: transition.last_seen_at.map(|at| at.to_string()),
+        reason: Some(transition.reason.as_str()),
+        flapping,
+    };
+    message(prefix, &body)
+}
+
+fn message(prefix: &str, body: &Body<'_>) -> StatusMessage {
+    let payload = serde_json::to_vec(body).expect("strings and a flag, which always serialise");
+    StatusMessage { topic: format!("{prefix}/machine/{}/status", topic_level(body.machine_id)), payload }
 }
 
 /// A machine id as one level of a topic: `/ + # %` and control characters percent-encoded (as their UTF-8 bytes).

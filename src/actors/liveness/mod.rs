@@ -1,145 +1,67 @@
 //! The liveness actor: who is on the floor.
 //!
-//! Owns the [`tracker`] (a pure state machine), what it still has to tell ([`outbox`]), and what the machines board shows
-//! ([`display`]). Receives [`Recover`], [`Observe`],
-//! [`TakeTransitions`] and [`TransitionsRecorded`] from the parser and [`LinkChanged`] from the mqtt actor. Sends
-//! `TransitionsPending` to the parser, `PublishStatuses` and `ProveLink` to the mqtt actor.
+//! Owns the [`watch`] (a pure core around the [`tracker`]), what it still has to tell ([`outbox`], [`sight_log`]), and what the
+//! machines board shows ([`display`]). Receives [`Recover`], [`Observe`], [`TakeTransitions`] and [`TransitionsRecorded`] from
+//! the parser and [`LinkChanged`] from the mqtt actor. Sends `TransitionsPending` to the parser, `PublishStatuses` and
+//! `ProveLink` to the mqtt actor.
 //!
 //! Invariants
-//! - L1 It knows nothing before [`Recover`]: a restarted incarnation says so, and the parser lets it begin again from the
-//!   database's state and the records after it.
+//! - L1 It knows nothing before [`Recover`] (see [`watch`]).
 //! - L2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
 //! - L3 No transition by silence without proof that the link was alive (rule T2 of the tracker): if no message brings it,
 //!   a round trip of our own is asked for.
-//! - L4 Statuses are published in order per machine, whether or not the database is there; what could not be published
-//!   stays queued.
+//! - L4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
+//!   and the database knows that. After a crash those that the database has as pending are published again, before anything
+//!   else. The present status of every machine follows whenever the link comes up, so that what the broker retains ends up
+//!   equal to the database.
+//! - L5 A start without the database loses no transition (see [`watch`]).
 
 pub mod announce;
+mod diary;
 mod display;
+mod messages;
 mod outbox;
+mod publish;
+mod sight_log;
 pub mod tracker;
+pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 
+pub use self::messages::{
+    LinkChanged, Observe, Observed, Receipt, Recover, Recovered, TakeTransitions, TakenTransitions,
+    TransitionsRecorded,
+};
+pub use self::outbox::TRANSITIONS_MAX;
 pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
 use self::display::Display;
-use self::outbox::{StatusOutbox, TransitionOutbox};
-use self::tracker::{KnownMachine, Tracker};
+use self::outbox::{Takers, TransitionOutbox};
+use self::publish::Publishing;
+use self::sight_log::{PastSight, SightLog};
+use self::tracker::KnownMachine;
+use self::watch::{Beginning, Watch};
 use super::failpoint::failpoint;
-use super::mqtt::{ProveLink, PublishStatuses, TellLink};
+use super::mqtt::{ProveLink, PublishFence, PublishStatuses, TellLink};
 use super::parser::TransitionsPending;
 use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
-use crate::clock::{Mono, mono_now, wall_now};
-use crate::domain::{Seq, Transition};
+use crate::clock::{mono_now, wall_now};
+use crate::domain::Transition;
 use crate::metrics::Metrics;
 use crate::status::MachinesBoard;
-use crate::store::MachineRow;
+use crate::store::{LivenessRows, MachineRow};
 
 /// How often deadlines are looked at; a transition by silence is noticed within this and a round trip to the broker.
 const TICK: Duration = Duration::from_millis(200);
-/// Status messages handed to the mqtt actor at once.
-const PUBLISH_MAX: usize = 500;
-/// More transitions at once than this are one line in the log.
+/// More news of one kind at once than this are one line in the log.
 const LOGGED_SINGLY_MAX: usize = 20;
-/// Longest wait for these to be acknowledged.
-const PUBLISH_ANSWER_MAX: Duration = Duration::from_secs(60);
-
-/// Begin from this state.
-#[derive(Debug, Message)]
-#[rtype(result = "Recovered")]
-pub struct Recover {
-    /// The machines as the database knows them, after all records up to `after`.
-    pub machines: Vec<MachineRow>,
-    /// The committed position.
-    pub after: Seq,
-    /// Records up to here were received before now: how long ago is not known, they may be from before a link outage.
-    pub received_before: Seq,
-    /// The database is away and the past unknown: watch and publish, record nothing.
-    pub provisional: bool,
-}
-
-/// Where liveness stands.
-#[derive(Debug, Clone, Copy, actix::MessageResponse)]
-pub struct Recovered {
-    /// Records up to here have been looked at.
-    pub observed_upto: Seq,
-    /// Transitions that wait to be recorded.
-    pub transitions_pending: usize,
-}
-
-/// All sightings of the records up to `upto`, in order.
-#[derive(Debug, Message)]
-#[rtype(result = "Observed")]
-pub struct Observe {
-    /// Of records that have not been observed before.
-    pub sightings: Vec<Sighting>,
-    /// Every record up to here has been looked at.
-    pub upto: Seq,
-    /// The link was alive then or later, and every record received before then has been looked at.
-    pub proven_until: Option<Mono>,
-}
-
-/// The answer to [`Observe`].
-#[derive(Debug, Clone, Copy, actix::MessageResponse)]
-pub enum Observed {
-    /// They are taken into account.
-    Seen {
-        /// Transitions that wait to be recorded.
-        transitions_pending: usize,
-    },
-    /// This incarnation knows nothing yet (L1).
-    NotRecovered,
-}
-
-/// Asks for the oldest transitions that are not recorded.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "TakenTransitions")]
-pub struct TakeTransitions {
-    /// Only those that records up to here caused, or that came after them.
-    pub upto: Seq,
-    /// At most so many.
-    pub count_max: usize,
-}
-
-/// Transitions to record.
-#[derive(Debug, actix::MessageResponse)]
-pub struct TakenTransitions {
-    /// In order.
-    pub transitions: Vec<Transition>,
-    /// For [`TransitionsRecorded`]; 0 if there are none.
-    pub upto: u64,
-    /// There are more than could be taken at once.
-    pub more: bool,
-}
-
-/// Fact: transitions are in the database.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct TransitionsRecorded {
-    /// As in [`TakenTransitions`].
-    pub upto: u64,
-}
-
-/// Fact from the mqtt actor: the broker link came up, with every subscription granted, or went down.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct LinkChanged {
-    /// Which.
-    pub up: bool,
-    /// When.
-    pub at: Moment,
-    /// The newest record in the journal at that moment.
-    pub appended: Seq,
-    /// The incarnation of the mqtt actor: an abandoned one that wakes up has no say any more.
-    pub generation: Generation,
-}
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -161,6 +83,8 @@ pub struct LivenessWires {
     pub prove: Wire<ProveLink>,
     /// Tells whether the link is up.
     pub link: Wire<TellLink>,
+    /// Keeps an incarnation that was given up from publishing.
+    pub fence: Arc<PublishFence>,
     /// Shows the machines to whoever reads it.
     pub board: Arc<MachinesBoard>,
 }
@@ -173,22 +97,15 @@ pub struct Liveness {
     lifeline: Lifeline,
     logger: Logger,
     display: Display,
-    tracker: Option<Tracker>,
-    provisional: bool,
-    /// See [`Recover`].
-    received_before: Seq,
+    watch: Watch,
     /// Of the mqtt actor's news.
     link_generation: Generation,
-    link_up_since: Option<Moment>,
-    /// Links that ended, with the newest record of each, as long as records of before may still come.
-    ended_links: VecDeque<(Seq, Mono)>,
-    newest_received: Option<Mono>,
-    proven_until: Mono,
+    sight_log: SightLog,
     transitions: TransitionOutbox,
-    statuses: StatusOutbox,
-    publishing: bool,
+    publishing: Publishing,
     overflow_told: bool,
-    given_up_told: u64,
+    unrecorded_told: u64,
+    unpublished_told: u64,
 }
 
 impl Liveness {
@@ -201,93 +118,77 @@ impl Liveness {
         lifeline: Lifeline,
         logger: &Logger,
     ) -> Self {
-        let display = Display::new(Arc::clone(&wires.board));
+        let takers = Takers { database: false, broker: options.topic_prefix.is_some() };
         Self {
+            display: Display::new(Arc::clone(&wires.board)),
+            watch: Watch::new(options.tracker.clone()),
             options,
             wires,
             metrics,
-            display,
             lifeline,
             logger: logger.new(o!("component" => "liveness")),
-            tracker: None,
-            provisional: false,
-            received_before: Seq::ZERO,
             link_generation: 0,
-            link_up_since: None,
-            ended_links: VecDeque::new(),
-            newest_received: None,
-            proven_until: Mono::default(),
-            transitions: TransitionOutbox::default(),
-            statuses: StatusOutbox::default(),
-            publishing: false,
+            sight_log: SightLog::default(),
+            transitions: TransitionOutbox::new(takers),
+            publishing: Publishing::default(),
             overflow_told: false,
-            given_up_told: 0,
+            unrecorded_told: 0,
+            unpublished_told: 0,
         }
     }
 
     fn recover(&mut self, recover: Recover) -> Recovered {
-        let begin_again = self.tracker.is_none() || (self.provisional && !recover.provisional);
-        if begin_again {
-            let known = recover.machines.into_iter().filter_map(known_machine).collect();
-            let mut options = self.options.tracker.clone();
-            if recover.provisional {
-                // Whether a machine was ever seen, only the database knows.
-                options.machines.values_mut().for_each(|rule| rule.expected = false);
-            }
-            let mut tracker = Tracker::new(options, known, recover.after);
-            self.received_before = recover.received_before;
-            if self.link_up_since.is_some() {
-                // Sight begins when the past is known, not when the link came up.
-                tracker.link_up(moment_now());
-            }
-            self.provisional = recover.provisional;
-            if !recover.provisional {
-                let ids = tracker.views().map(|view| view.machine_id.clone());
-                ids.for_each(|machine_id| self.statuses.push(machine_id));
-            }
-            debug!(self.logger, "recovered"; "provisional" => recover.provisional, "after" => recover.after.0);
-            self.tracker = Some(tracker);
-            self.transitions = TransitionOutbox::default();
-            self.given_up_told = 0;
+        let knows_nothing = self.watch.tracker().is_none();
+        debug!(self.logger, "told where to begin"; "provisional" => recover.provisional, "after" => recover.after.0);
+        if recover.provisional && knows_nothing {
+            self.watch.begin_without_past(recover.after, recover.received_before, moment_now());
+        } else if !recover.provisional && (knows_nothing || self.watch.is_provisional()) {
+            self.begin(recover);
         }
-        let observed_upto = self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto);
-        Recovered { observed_upto, transitions_pending: self.transitions.len() }
+        Recovered { observed_upto: self.watch.observed_upto(), transitions_pending: self.pending() }
+    }
+
+    fn begin(&mut self, recover: Recover) {
+        let newest_seen = recover.machines.iter().filter_map(|machine| machine.last_seen_at).max();
+        let past = recover.past;
+        // A message came through the link, so it was up.
+        let seen_until = past.seen_until.max(newest_seen);
+        self.sight_log.learn(PastSight { newest_outage: past.newest_outage, seen_until }, wall_now());
+        let takers = Takers { database: true, broker: self.options.topic_prefix.is_some() };
+        self.transitions = self.transitions.successor(takers);
+        if takers.broker && !past.unpublished.is_empty() {
+            info!(self.logger, "status changes of the past may not have reached the broker: publishing them again";
+                "changes" => past.unpublished.len());
+            self.transitions.remember(past.unpublished);
+        }
+        (self.unrecorded_told, self.unpublished_told) = (0, 0);
+        let beginning = Beginning {
+            machines: recover.machines.into_iter().filter_map(known_machine).collect(),
+            recent_changes: past.recent_changes,
+            after: recover.after,
+            received_before: recover.received_before,
+        };
+        let transitions = self.watch.recover(beginning, moment_now());
+        self.publishing.everything();
+        self.on_transitions(transitions);
     }
 
     fn observe(&mut self, observe: &Observe) -> Observed {
-        let now = mono_now();
-        let mut transitions = Vec::new();
-        let mut sightings = &observe.sightings[..];
-        while let Some(first) = sightings.first() {
-            let received = self.received_at(first.seq, now);
-            let same = sightings.partition_point(|sighting| self.received_at(sighting.seq, now) == received);
-            let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
-            // News of a link's end may come after records were taken for later than it; evidence never goes back.
-            self.newest_received = self.newest_received.max(received);
-            let received = received.and(self.newest_received);
-            tracker.observe_all(&sightings[..same], received, &mut transitions);
-            sightings = &sightings[same..];
-        }
-        let Some(tracker) = &mut self.tracker else { return Observed::NotRecovered };
-        tracker.looked_at(observe.upto);
-        if let Some(proven_until) = observe.proven_until {
-            self.proven_until = self.proven_until.max(proven_until);
-            tracker.advance(proven_until, &mut transitions);
-        }
-        while self.ended_links.front().is_some_and(|(newest, _)| *newest <= observe.upto) {
-            self.ended_links.pop_front();
-        }
+        let now = moment_now();
+        let (upto, proven_until) = (observe.upto, observe.proven_until);
+        let Some(transitions) = self.watch.observe(&observe.sightings, upto, proven_until, now) else {
+            return Observed::NotRecovered;
+        };
+        self.sight_log.proven(self.watch.proven_until(), now);
         self.on_transitions(transitions);
-        Observed::Seen { transitions_pending: self.transitions.len() }
+        Observed::Seen { transitions_pending: self.pending() }
     }
 
-    /// An instant at which, or after which, a record was received, but not after its link ended.
-    fn received_at(&self, seq: Seq, now: Mono) -> Option<Mono> {
-        if seq <= self.received_before {
-            return None;
-        }
-        let link_of_it = self.ended_links.iter().find(|(newest, _)| seq <= *newest);
-        Some(link_of_it.map_or(now, |(_, ended_at)| *ended_at))
+    /// What waits for the parser to take it.
+    fn pending(&self) -> usize {
+        let others = self.transitions.waits_for_database() || self.sight_log.has_news();
+        let is_known = !self.watch.is_provisional();
+        if is_known { self.transitions.unrecorded_len().max(usize::from(others)) } else { 0 }
     }
 
     fn on_transitions(&mut self, transitions: Vec<Transition>) {
@@ -301,11 +202,30 @@ impl Liveness {
                     "status" => transition.status.as_str(), "reason" => transition.reason.as_str(),
                     "since" => %transition.occurred_at);
             }
-            self.statuses.push(transition.machine_id.clone());
             self.display.tell(transition.clone());
-            if !self.provisional {
-                self.transitions.push(transition);
+            self.transitions.push(transition);
+        }
+        self.tell_flapping();
+    }
+
+    /// Machines that began or ceased to flap: a line each, and their retained status says so.
+    fn tell_flapping(&mut self) {
+        let Some(tracker) = self.watch.tracker_mut() else { return };
+        let news = tracker.take_flapping_news(wall_now());
+        let rule = self.options.tracker.flapping;
+        if news.len() > LOGGED_SINGLY_MAX {
+            warn!(self.logger, "many machines began or ceased to flap"; "machines" => news.len());
+        }
+        let singly = news.len() <= LOGGED_SINGLY_MAX;
+        for (machine_id, flaps) in news {
+            if singly && flaps {
+                warn!(self.logger, "machine flaps: it changes its status too often; look at its network, or give it a longer \
+                    offline_after"; "machine_id" => machine_id.as_str(), "changes_over" => rule.changes,
+                    "within_s" => rule.window.as_secs());
+            } else if singly {
+                info!(self.logger, "machine flaps no more"; "machine_id" => machine_id.as_str());
             }
+            self.publishing.push(machine_id);
         }
     }
 
@@ -314,62 +234,58 @@ impl Liveness {
             self.lifeline.fail(error);
             return context.stop();
         }
-        if let Some(tracker) = &mut self.tracker {
-            let due = tracker.next_deadline().filter(|deadline| *deadline <= mono_now());
-            if due.is_some_and(|deadline| deadline > self.proven_until) {
-                // Asked again at the next tick if it cannot be taken now.
-                let _next_tick = self.wires.prove.try_send(ProveLink);
-            }
-            let counts = tracker.counts();
-            self.metrics.machines_online.set(counts.online);
-            self.metrics.machines_offline.set(counts.offline);
-            self.metrics.machines_unknown.set(counts.unknown);
-            self.metrics.machines_never_seen.set(counts.never_seen);
-            self.metrics.sightings_untracked.set(tracker.untracked_sightings());
-            self.display.refresh(tracker, !self.provisional);
-            if tracker.overflowed() && !self.overflow_told {
-                self.overflow_told = true;
-                warn!(self.logger, "more machines than liveness.machines_max: the readings of the others are stored, their status is \
-                    not watched"; "machines_max" => self.options.tracker.machines_max);
-            }
+        let now = mono_now();
+        if self.watch.wants_proof(now) || self.sight_log.wants_proof(now) {
+            // Asked again at the next tick if it cannot be taken now.
+            let _next_tick = self.wires.prove.try_send(ProveLink);
         }
-        if self.transitions.given_up() > self.given_up_told {
-            self.given_up_told = self.transitions.given_up();
-            warn!(self.logger, "too many status changes wait for the database: the oldest are not recorded";
-                "given_up" => self.given_up_told);
-        }
-        if self.transitions.len() > 0 {
-            // The parser asks again by itself once it has heard of it.
-            let _next_tick = self.wires.parser.try_send(TransitionsPending);
-        }
+        self.tell_flapping();
+        self.show();
+        self.tell_what_was_given_up();
+        self.tell_parser();
         self.publish(context);
     }
 
-    /// Publishes what is out of date, a bounded part at a time.
-    fn publish(&mut self, context: &mut Context<Self>) {
-        let (Some(prefix), Some(tracker)) = (&self.options.topic_prefix, &self.tracker) else { return };
-        if self.publishing || self.link_up_since.is_none() || self.statuses.is_empty() {
-            return;
+    fn show(&mut self) {
+        let past_is_known = self.watch.knows_the_past();
+        let Some(tracker) = self.watch.tracker_mut() else { return };
+        let counts = tracker.counts();
+        let metrics = &self.metrics;
+        metrics.machines_online.set(counts.online);
+        metrics.machines_offline.set(counts.offline);
+        metrics.machines_unknown.set(counts.unknown);
+        metrics.machines_never_seen.set(counts.never_seen);
+        metrics.machines_flapping.set(tracker.flapping_count());
+        metrics.sightings_untracked.set(tracker.untracked_sightings());
+        self.display.refresh(tracker, past_is_known);
+        if tracker.overflowed() && !self.overflow_told {
+            self.overflow_told = true;
+            warn!(self.logger, "more machines than liveness.machines_max: the readings of the others are stored, their status is \
+                not watched"; "machines_max" => self.options.tracker.machines_max);
         }
-        let machines = self.statuses.take(PUBLISH_MAX);
-        let messages: Vec<_> = machines
-            .iter()
-            .filter_map(|machine_id| tracker.status_of(machine_id.as_str()))
-            .filter_map(|view| announce::status_message(prefix, &view))
-            .collect();
-        let count = messages.len();
-        self.publishing = true;
-        let wire = self.wires.publish.clone();
-        let call = async move { wire.call(PublishStatuses(messages), PUBLISH_ANSWER_MAX).await };
-        context.spawn(call.into_actor(self).map(move |answer, liveness, context| {
-            liveness.publishing = false;
-            if answer == Ok(count) {
-                liveness.publish(context);
-            } else {
-                // Some may have arrived; saying the present status again is harmless.
-                liveness.statuses.put_back(machines);
-            }
-        }));
+    }
+
+    fn tell_what_was_given_up(&mut self) {
+        let (unrecorded, unpublished) =
+            (self.transitions.given_up_unrecorded(), self.transitions.given_up_unpublished());
+        if unrecorded > self.unrecorded_told {
+            self.metrics.transitions_unrecorded.add(unrecorded - self.unrecorded_told);
+            warn!(self.logger, "too many status changes wait for the database: the oldest are not recorded";
+                "given_up" => unrecorded);
+        }
+        if unpublished > self.unpublished_told {
+            self.metrics.transitions_unpublished.add(unpublished - self.unpublished_told);
+            warn!(self.logger, "too many status changes wait for the broker: the oldest are not published, the present status \
+                of each machine is"; "given_up" => unpublished);
+        }
+        (self.unrecorded_told, self.unpublished_told) = (unrecorded, unpublished);
+    }
+
+    fn tell_parser(&self) {
+        if self.pending() > 0 {
+            // The parser asks again by itself once it has heard of it; else it is told at the next tick.
+            let _next_tick = self.wires.parser.try_send(TransitionsPending);
+        }
     }
 }
 
@@ -379,7 +295,7 @@ fn known_machine(row: MachineRow) -> Option<KnownMachine> {
         machine_id: row.machine_id,
         status: row.status,
         status_since: row.status_since?,
-        reason: None,
+        reason: row.reason,
         first_seen_at: row.first_seen_at,
         last_seen_at: row.last_seen_at,
     })
@@ -405,6 +321,7 @@ impl Actor for Liveness {
             gauge.set(0);
         }
         self.display.lose_sight();
+        self.wires.fence.raise(self.lifeline.generation());
         context.run_interval(TICK, Self::tick);
     }
 }
@@ -436,9 +353,15 @@ impl Handler<TakeTransitions> for Liveness {
     type Result = TakenTransitions;
 
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
-        let (transitions, upto) = self.transitions.oldest(take.upto, take.count_max);
-        let more = self.transitions.has_after(upto, take.upto);
-        TakenTransitions { transitions, upto, more }
+        let taken = self.transitions.to_record(take.upto, take.count_max);
+        let (published, marks) = self.transitions.to_mark(take.count_max);
+        let sight = self.sight_log.news();
+        let seen_until = sight.seen_until;
+        let receipt = Receipt { transitions: taken.upto, marks, outages: sight.upto, seen_until };
+        let transitions_published = taken.published;
+        let rows = LivenessRows { transitions_published, published, outages: sight.outages, seen_until };
+        let more = self.transitions.has_after(taken.upto, take.upto);
+        TakenTransitions { transitions: taken.transitions, rows, receipt, more }
     }
 }
 
@@ -446,32 +369,32 @@ impl Handler<TransitionsRecorded> for Liveness {
     type Result = ();
 
     fn handle(&mut self, recorded: TransitionsRecorded, _: &mut Context<Self>) {
-        self.transitions.recorded(recorded.upto);
+        let TransitionsRecorded(receipt) = recorded;
+        self.transitions.on_recorded(receipt.transitions, receipt.marks);
+        self.sight_log.on_recorded(receipt.outages, receipt.seen_until);
     }
 }
 
 impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
-    fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
+    fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
         if changed.generation < self.link_generation {
             return;
         }
         self.link_generation = changed.generation;
-        if let Some(tracker) = &mut self.tracker {
-            if changed.up {
-                tracker.link_up(changed.at);
-            } else {
-                tracker.link_down(changed.at);
-            }
-        }
-        if self.link_up_since.is_some() && !changed.up {
-            self.ended_links.push_back((changed.appended, changed.at.mono));
-        }
-        if self.link_up_since.is_some() != changed.up {
+        if self.watch.link_is_up() != changed.up {
             debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
         }
-        self.link_up_since = changed.up.then_some(changed.at);
+        if changed.up {
+            self.sight_log.link_up(changed.at);
+            self.publishing.everything();
+        } else {
+            self.sight_log.link_down(changed.at, self.watch.proven_until(), changed.reason);
+        }
+        self.watch.link_changed(changed.up, changed.at, changed.appended);
+        self.tell_parser();
+        self.publish(context);
     }
 }
 

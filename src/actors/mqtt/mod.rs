@@ -18,6 +18,7 @@
 
 pub mod certificates;
 mod expiry_watch;
+mod fence;
 pub mod hosts;
 pub mod inlet;
 pub mod link;
@@ -41,6 +42,7 @@ use actix::prelude::*;
 use slog::{Logger, info, o, warn};
 
 use self::certificates::CertificateWatch;
+pub use self::fence::PublishFence;
 use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
 use self::link::{Link, Published};
@@ -52,7 +54,7 @@ use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::LinkChanged;
 use super::parser::JournalGrew;
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{Mono, mono_now};
 use crate::domain::{Qos, Seq, TopicFilter};
@@ -85,6 +87,8 @@ pub struct MqttWires {
     pub liveness: Wire<LinkChanged>,
     /// Told when the link was proven by a round trip.
     pub parser: Wire<JournalGrew>,
+    /// Who may publish statuses.
+    pub fence: Arc<PublishFence>,
 }
 
 /// Fact from the journal: there is room again, or there is none and Andon may not be connected.
@@ -117,10 +121,15 @@ pub struct StatusMessage {
 }
 
 /// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
-/// an answer), counted from the first; fewer than all if the link is down.
+/// an answer), counted from the first; fewer than all if the link is down, none if the sender was replaced.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
-pub struct PublishStatuses(pub Vec<StatusMessage>);
+pub struct PublishStatuses {
+    /// Which.
+    pub messages: Vec<StatusMessage>,
+    /// The sender's.
+    pub generation: Generation,
+}
 
 /// Prove that the link is alive, by a round trip of our own.
 #[derive(Debug, Clone, Copy, Message)]
@@ -307,13 +316,15 @@ impl Handler<PublishStatuses> for Mqtt {
     type Result = ResponseFuture<usize>;
 
     fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseFuture<usize> {
-        let link = self.link.clone().filter(|_| matches!(self.state, State::Up { .. }));
+        let may_publish =
+            matches!(self.state, State::Up { .. }) && self.wires.fence.admits(publish.generation);
+        let link = self.link.clone().filter(|_| may_publish);
         let (refusal_told, logger) = (Rc::clone(&self.refusal_told), self.logger.clone());
         Box::pin(async move {
             let Some(link) = link else { return 0 };
             // All are handed over at once; the library keeps their order.
-            let mut deliveries = Vec::with_capacity(publish.0.len());
-            for message in publish.0 {
+            let mut deliveries = Vec::with_capacity(publish.messages.len());
+            for message in publish.messages {
                 let link = Rc::clone(&link);
                 deliveries.push(actix_rt::spawn(async move {
                     link.publish(&message.topic, message.payload, true).await
@@ -430,8 +441,11 @@ impl Handler<StopChild> for Mqtt {
             }
             link.disconnect().await;
         };
-        context.wait(farewell.into_actor(self).map(|(), actor, context| {
+        context.wait(farewell.into_actor(self).map(move |(), actor, context| {
             actor.metrics.broker_connected.set(false);
+            if up {
+                actor.tell_liveness(false, context);
+            }
             actor.lifeline.finish();
             context.stop();
         }));

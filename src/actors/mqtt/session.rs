@@ -14,6 +14,7 @@ use super::subscribing::{Subscribed, Subscribing};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
+use crate::domain::OutageReason;
 
 impl Mqtt {
     pub(super) fn connect(&mut self, context: &mut Context<Self>) {
@@ -240,7 +241,13 @@ impl Mqtt {
         let at = Moment { mono: mono_now(), wall: wall_now() };
         let appended = self.inlet.journal.positions().appended;
         let generation = self.lifeline.generation();
-        if self.wires.liveness.try_send(LinkChanged { up, at, appended, generation }).is_err() {
+        let reason = match (&self.state, self.room) {
+            (State::Stopping, _) => OutageReason::Stopped,
+            (_, false) => OutageReason::Hold,
+            (_, true) => OutageReason::LinkDown,
+        };
+        let news = LinkChanged { up, at, reason, appended, generation };
+        if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {
                     actor.tell_liveness(up, context);

@@ -12,6 +12,7 @@ use crate::actors::liveness::{Recover, Recovered};
 use crate::actors::writer::{Attach, Attached};
 use crate::domain::Seq;
 use crate::logging::causes;
+use crate::store::LivenessPast;
 
 impl Parser {
     /// The position has to be learned again.
@@ -58,7 +59,8 @@ impl Parser {
         );
         let positions = self.journal.positions();
         let (after, received_before) = (positions.committed, positions.appended);
-        self.recover(Recover { machines: Vec::new(), after, received_before, provisional: true }, context);
+        let (machines, past) = (Vec::new(), LivenessPast::default());
+        self.recover(Recover { machines, past, after, received_before, provisional: true }, context);
     }
 
     fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
@@ -86,8 +88,9 @@ impl Parser {
         self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
         self.store = Store::Ready;
         let received_before = positions.appended;
-        let machines = attached.machines;
-        self.recover(Recover { machines, after: committed, received_before, provisional: false }, context);
+        let Attached { machines, past, .. } = attached;
+        let recover = Recover { machines, past, after: committed, received_before, provisional: false };
+        self.recover(recover, context);
     }
 
     /// The database knows more of this journal than the journal itself: it was restored from a copy. Its

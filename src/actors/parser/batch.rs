@@ -165,8 +165,13 @@ impl BatchBuilder {
         }
     }
 
-    /// The batch, with the transitions that are recorded in the same transaction.
-    pub fn finish(self, journal_id: JournalId, transitions: Vec<Transition>) -> Batch {
+    /// The batch, with what liveness has recorded in the same transaction.
+    pub fn finish(
+        self,
+        journal_id: JournalId,
+        transitions: Vec<Transition>,
+        liveness: LivenessRows,
+    ) -> Batch {
         // Sorted, so that concurrent writers lock the machines' rows in one order.
         let mut sightings: Vec<_> = self.last_seen.into_iter().collect();
         sightings.sort();
@@ -181,7 +186,7 @@ impl BatchBuilder {
             gaps: self.gaps,
             transitions,
             sightings,
-            liveness: LivenessRows::default(),
+            liveness,
         }
     }
 }
@@ -209,7 +214,7 @@ mod tests {
         builder.add(&record(15), true, &mut Vec::new());
         builder.add(&record(16), true, &mut Vec::new());
         builder.name_gap(&gap(11, 14), Timestamp::from_micros(7));
-        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new());
+        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
         assert_eq!((batch.after, batch.upto, batch.messages, batch.control), (Seq(10), Seq(16), 2, 2));
         let named = GapRow {
             from: Seq(11),
@@ -225,7 +230,7 @@ mod tests {
         let mut builder = BatchBuilder::new(Seq(10), 100, 1000);
         builder.name_gap(&gap(5, 20), Timestamp::from_micros(7));
         assert_eq!(builder.upto(), Seq(20));
-        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new());
+        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
         assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "what is committed is no gap");
         assert_eq!(batch.messages, 0);
     }

@@ -8,11 +8,20 @@ use slog::warn;
 
 use super::batch::BatchBuilder;
 use super::{BATCH_BYTES_MAX, BATCH_TRANSITIONS_MAX, InFlight, LIVENESS_ANSWER_MAX, Parser, Step, Store};
-use crate::actors::liveness::{TakeTransitions, TakenTransitions, TransitionsRecorded};
+use crate::actors::liveness::{Receipt, TakeTransitions, TakenTransitions, TransitionsRecorded};
 use crate::actors::wire::WireError;
 use crate::actors::writer::{CommitBatch, Committed, NotCommitted};
 use crate::domain::Transition;
 use crate::logging::causes;
+use crate::store::LivenessRows;
+
+/// What liveness adds to a batch.
+#[derive(Default)]
+struct FromLiveness {
+    transitions: Vec<Transition>,
+    rows: LivenessRows,
+    receipt: Receipt,
+}
 
 impl Parser {
     /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
@@ -26,7 +35,7 @@ impl Parser {
             return false;
         }
         if self.transitions_pending == 0 {
-            self.commit_built(Vec::new(), 0, context);
+            self.commit_built(FromLiveness::default(), context);
             return false;
         }
         self.step = Step::WithLiveness;
@@ -48,37 +57,30 @@ impl Parser {
 
     fn on_taken(&mut self, taken: TakenTransitions, context: &mut Context<Self>) {
         self.transitions_pending = 0;
-        if taken.more {
+        let nothing = taken.transitions.is_empty() && taken.rows.is_empty();
+        let TakenTransitions { transitions, rows, receipt, more } = taken;
+        let from_liveness = FromLiveness { transitions, rows, receipt };
+        if more {
             // P2: the position does not move before every transition up to it is recorded.
             let only_transitions =
                 BatchBuilder::new(self.building.after(), self.options.batch_rows_max, BATCH_BYTES_MAX);
             self.transitions_pending = 1;
-            self.commit(only_transitions, taken.transitions, taken.upto, context);
-        } else if !taken.transitions.is_empty() || !self.building.is_empty() {
-            self.commit_built(taken.transitions, taken.upto, context);
+            self.commit(only_transitions, from_liveness, context);
+        } else if !nothing || !self.building.is_empty() {
+            self.commit_built(from_liveness, context);
         }
     }
 
-    fn commit_built(
-        &mut self,
-        transitions: Vec<Transition>,
-        transitions_upto: u64,
-        context: &mut Context<Self>,
-    ) {
+    fn commit_built(&mut self, from_liveness: FromLiveness, context: &mut Context<Self>) {
         let next = BatchBuilder::new(self.building.upto(), self.options.batch_rows_max, BATCH_BYTES_MAX);
         let built = std::mem::replace(&mut self.building, next);
-        self.commit(built, transitions, transitions_upto, context);
+        self.commit(built, from_liveness, context);
     }
 
-    fn commit(
-        &mut self,
-        built: BatchBuilder,
-        transitions: Vec<Transition>,
-        transitions_upto: u64,
-        context: &mut Context<Self>,
-    ) {
-        self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), transitions_upto });
-        let batch = built.finish(self.journal.id(), transitions);
+    fn commit(&mut self, built: BatchBuilder, from_liveness: FromLiveness, context: &mut Context<Self>) {
+        let FromLiveness { transitions, rows, receipt } = from_liveness;
+        self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), receipt });
+        let batch = built.finish(self.journal.id(), transitions, rows);
         let wire = self.wires.commit.clone();
         let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
         context.spawn(call.into_actor(self).map(|answer, parser, context| {
@@ -97,7 +99,7 @@ impl Parser {
                 if let Err(error) = self.journal.commit(in_flight.upto) {
                     warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
                 }
-                self.on_transitions_recorded(in_flight.transitions_upto);
+                self.on_transitions_recorded(in_flight.receipt);
             }
             Ok(Err(NotCommitted::Stale)) => {
                 warn!(self.logger, "the position in the database moved otherwise: reading it again");
@@ -110,10 +112,10 @@ impl Parser {
         self.finish_if_drained(context);
     }
 
-    fn on_transitions_recorded(&mut self, upto: u64) {
-        if upto > 0 {
-            // If liveness is away the transitions stay pending there and are recorded again, which changes nothing.
-            let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded { upto });
+    fn on_transitions_recorded(&mut self, receipt: Receipt) {
+        if receipt != Receipt::default() {
+            // If liveness is away it stays pending there and is recorded again, which changes nothing.
+            let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded(receipt));
         }
     }
 }

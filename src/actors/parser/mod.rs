@@ -37,7 +37,7 @@ use slog::{Logger, debug, error, o, warn};
 use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
-use super::liveness::{Observe, Observed, Recover, Sighting, TakeTransitions, TransitionsRecorded};
+use super::liveness::{Observe, Observed, Receipt, Recover, Sighting, TakeTransitions, TransitionsRecorded};
 use super::mqtt::pulse::{Beat, LinkPulse};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
@@ -122,7 +122,7 @@ enum Store {
 struct InFlight {
     since: Instant,
     upto: Seq,
-    transitions_upto: u64,
+    receipt: Receipt,
 }
 
 /// What the parser is waiting for; while it waits for liveness it reads nothing.

@@ -31,7 +31,7 @@ use crate::domain::{JournalId, Ledger, Seq, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::LedgerBoard;
-use crate::store::{Batch, CommitOutcome, ErrorClass, MachineRow, StoreOptions};
+use crate::store::{Batch, CommitOutcome, ErrorClass, LivenessPast, MachineRow, PastWanted, StoreOptions};
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
 const PRUNE_ROWS_MAX: u32 = 5_000;
@@ -53,6 +53,8 @@ pub struct Attached {
     pub committed_seq: Seq,
     /// The machines of the site as recorded.
     pub machines: Vec<MachineRow>,
+    /// What else liveness begins from.
+    pub past: LivenessPast,
 }
 
 /// Commit this batch; answered when it is in the database.
@@ -90,6 +92,10 @@ pub struct WriterOptions {
     pub retention: Option<Duration>,
     /// Where the ledger is shown.
     pub ledger: Arc<LedgerBoard>,
+    /// How far back liveness wants to know changes of status.
+    pub past_window: Duration,
+    /// At most so many changes and unpublished events of the past.
+    pub past_rows_max: usize,
 }
 
 enum Work {
@@ -237,14 +243,17 @@ impl Writer {
         reply: oneshot::Sender<Result<Attached, NotCommitted>>,
         context: &mut Context<Self>,
     ) {
-        let job = async move { worker.learn(journal_id).await };
+        let window = i64::try_from(self.options.past_window.as_micros()).unwrap_or(i64::MAX);
+        let changes_since = Timestamp::from_micros(wall_now().as_micros().saturating_sub(window));
+        let wanted = PastWanted { changes_since, rows_max: self.options.past_rows_max };
+        let job = async move { worker.learn(journal_id, wanted).await };
         self.run(job, context, move |writer, result, context| match result {
             Ok(knowledge) => {
                 writer.report_opened(&knowledge);
                 writer.options.ledger.write(knowledge.checkpoint.ledger());
-                let Knowledge { checkpoint, machines, .. } = knowledge;
-                let _parser_gone =
-                    reply.send(Ok(Attached { committed_seq: checkpoint.committed_seq, machines }));
+                let Knowledge { checkpoint, machines, past, .. } = knowledge;
+                let committed_seq = checkpoint.committed_seq;
+                let _parser_gone = reply.send(Ok(Attached { committed_seq, machines, past }));
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use crate::actors::failpoint::failpoint;
 use crate::domain::{JournalId, Ledger, Timestamp};
 use crate::store::{
-    Batch, Checkpoint, CommitOutcome, MachineRow, MigrationReport, Store, StoreError, StoreFacts,
-    StoreOptions,
+    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Store,
+    StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
@@ -24,6 +24,8 @@ pub struct Knowledge {
     pub checkpoint: Checkpoint,
     /// Every machine of the site.
     pub machines: Vec<MachineRow>,
+    /// What else liveness begins from.
+    pub past: LivenessPast,
     /// What the database is and what opening it changed; `None` if it was open already.
     pub opened: Option<(StoreFacts, MigrationReport)>,
 }
@@ -43,7 +45,7 @@ pub enum JobError {
 }
 
 enum Job {
-    Learn { journal_id: JournalId, reply: oneshot::Sender<Result<Knowledge, JobError>> },
+    Learn { journal_id: JournalId, wanted: PastWanted, reply: oneshot::Sender<Result<Knowledge, JobError>> },
     Ledger { journal_id: JournalId, reply: oneshot::Sender<Result<Ledger, JobError>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
     Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
@@ -68,8 +70,8 @@ impl StoreWorker {
     }
 
     /// Position, ledger and machines.
-    pub async fn learn(&self, journal_id: JournalId) -> Result<Knowledge, JobError> {
-        self.ask(|reply| Job::Learn { journal_id, reply }).await
+    pub async fn learn(&self, journal_id: JournalId, wanted: PastWanted) -> Result<Knowledge, JobError> {
+        self.ask(|reply| Job::Learn { journal_id, wanted, reply }).await
     }
 
     /// Position and ledger alone.
@@ -109,8 +111,8 @@ impl Connection {
     fn work(&mut self, job: Job) {
         // A reply that nobody waits for any more is the abandoned writer's; there is nobody to tell.
         match job {
-            Job::Learn { journal_id, reply } => {
-                let _abandoned = reply.send(self.learn(journal_id));
+            Job::Learn { journal_id, wanted, reply } => {
+                let _abandoned = reply.send(self.learn(journal_id, wanted));
             }
             Job::Ledger { journal_id, reply } => {
                 let ledger = self.with_store(|store| Ok(store.checkpoint(journal_id)?.ledger()));
@@ -125,12 +127,13 @@ impl Connection {
         }
     }
 
-    fn learn(&mut self, journal_id: JournalId) -> Result<Knowledge, JobError> {
+    fn learn(&mut self, journal_id: JournalId, wanted: PastWanted) -> Result<Knowledge, JobError> {
         let opened = self.open()?;
         self.with_store(|store| {
             let checkpoint = store.checkpoint(journal_id)?;
             let machines = store.machines()?;
-            Ok(Knowledge { checkpoint, machines, opened })
+            let past = store.liveness_past(wanted)?;
+            Ok(Knowledge { checkpoint, machines, past, opened })
         })
     }
 

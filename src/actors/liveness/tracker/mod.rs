@@ -266,6 +266,11 @@ impl Tracker {
         self.roster.iter().map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
     }
 
+    /// All tracked machines from the `first` on, in the order in which they came; it never changes.
+    pub fn views_from(&self, first: usize) -> impl Iterator<Item = View<'_>> {
+        self.roster.iter_from(first).map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
+    }
+
     /// All tracked machines, in order of their ids. Cheap if none was added since the last call.
     pub fn views_in_order(&mut self) -> impl Iterator<Item = View<'_>> {
         let Self { roster, sight, patiences, flapping, .. } = self;

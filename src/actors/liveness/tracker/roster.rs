@@ -152,8 +152,15 @@ impl Roster {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
-        let machines = self.entries.iter().map(|entry| &entry.machine);
-        (0..).map(Slot).zip(self.ids.iter().zip(machines)).map(|(slot, (id, machine))| (slot, id, machine))
+        self.iter_from(0)
+    }
+
+    /// The machines from the `first` on, in the order in which they were added.
+    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
+        let first = first.min(self.ids.len());
+        let slots = (u32::try_from(first).expect("a slot has this number")..).map(Slot);
+        let machines = self.entries[first..].iter().map(|entry| &entry.machine);
+        slots.zip(self.ids[first..].iter().zip(machines)).map(|(slot, (id, machine))| (slot, id, machine))
     }
 }
 

@@ -1,0 +1,274 @@
+//! The watch: the tracker, and what it has to be told of the link and of the past. Pure: it reads no clock and sends nothing.
+//!
+//! Invariants
+//! - L1 It knows nothing before [`Watch::recover`]: a restarted incarnation says so, and begins again from the database's
+//!   state and the records after it.
+//! - L5 A watch that had to begin without the database keeps a [`Diary`]. When the past is known it begins again from it and
+//!   goes through the same records and the same diary: its transitions are those of a watch that had known the past from
+//!   the start. Until it is through, it shows nothing.
+
+use std::collections::VecDeque;
+
+use super::diary::{Diary, Event};
+use super::tracker::{KnownMachine, Moment, Sighting, Tracker, TrackerOptions};
+use crate::clock::Mono;
+use crate::domain::{MachineId, Seq, Timestamp, Transition};
+
+/// What a watch begins from.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The machines as the database knows them, after all records up to `after`.
+    pub machines: Vec<KnownMachine>,
+    /// Their newest changes.
+    pub recent_changes: Vec<(MachineId, Timestamp)>,
+    /// The committed position.
+    pub after: Seq,
+    /// Records up to here were received at an unknown time before now, perhaps before a link outage.
+    pub received_before: Seq,
+}
+
+/// What it knows of the past.
+#[derive(Debug)]
+enum Past {
+    Unknown,
+    /// The database is away.
+    Missing(Diary),
+    /// It is back; this is gone through once more.
+    Repeated(Diary),
+    Known,
+}
+
+/// The watch.
+#[derive(Debug)]
+pub struct Watch {
+    options: TrackerOptions,
+    tracker: Option<Tracker>,
+    past: Past,
+    /// See [`Beginning`].
+    received_before: Seq,
+    link_up_since: Option<Moment>,
+    /// Links that ended, with the newest record of each, as long as records of before may still come.
+    links_ended: VecDeque<(Seq, Mono)>,
+    newest_received: Option<Mono>,
+    proven_until: Mono,
+}
+
+impl Watch {
+    /// One that knows nothing (L1).
+    pub fn new(options: TrackerOptions) -> Self {
+        Self {
+            options,
+            tracker: None,
+            past: Past::Unknown,
+            received_before: Seq::ZERO,
+            link_up_since: None,
+            links_ended: VecDeque::new(),
+            newest_received: None,
+            proven_until: Mono::default(),
+        }
+    }
+
+    /// The tracker; `None` before the first [`Self::recover`] or [`Self::begin_without_past`].
+    pub fn tracker(&self) -> Option<&Tracker> {
+        self.tracker.as_ref()
+    }
+
+    /// The same, to ask what changes nothing but its memory.
+    pub fn tracker_mut(&mut self) -> Option<&mut Tracker> {
+        self.tracker.as_mut()
+    }
+
+    /// It shows what is so: the past is known and gone through.
+    pub fn knows_the_past(&self) -> bool {
+        matches!(self.past, Past::Known)
+    }
+
+    /// It began without the database, which is still away.
+    pub fn is_provisional(&self) -> bool {
+        matches!(self.past, Past::Missing(_))
+    }
+
+    /// The broker link is up.
+    pub fn link_is_up(&self) -> bool {
+        self.link_up_since.is_some()
+    }
+
+    /// The newest proof of the link.
+    pub fn proven_until(&self) -> Mono {
+        self.proven_until
+    }
+
+    /// The newest record looked at.
+    pub fn observed_upto(&self) -> Seq {
+        self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto)
+    }
+
+    /// Something would change if the link were proven now.
+    pub fn wants_proof(&mut self, now: Mono) -> bool {
+        let due = self.tracker.as_mut().and_then(Tracker::next_deadline).filter(|deadline| *deadline <= now);
+        due.is_some_and(|deadline| deadline > self.proven_until)
+    }
+
+    /// Begins without the database.
+    pub fn begin_without_past(&mut self, after: Seq, received_before: Seq, now: Moment) {
+        let mut options = self.options.clone();
+        // Whether a machine was ever seen, only the database knows.
+        options.machines.values_mut().for_each(|rule| rule.expected = false);
+        let mut tracker = Tracker::new(options, Vec::new(), after);
+        let mut diary = Diary::new(after, now);
+        self.received_before = received_before;
+        if self.link_up_since.is_some() {
+            // Sight begins now, not when the link came up: until now nobody looked.
+            tracker.link_up(now);
+            diary.link_changed(Event::LinkUp(now));
+        }
+        self.tracker = Some(tracker);
+        self.past = Past::Missing(diary);
+    }
+
+    /// Begins from the past, or begins again from it after it was missing (L5). Returns the transitions that follow.
+    pub fn recover(&mut self, beginning: Beginning, now: Moment) -> Vec<Transition> {
+        let mut tracker = Tracker::new(self.options.clone(), beginning.machines, beginning.after);
+        tracker.remember_changes(&beginning.recent_changes);
+        self.newest_received = None;
+        let mut transitions = Vec::new();
+        match std::mem::replace(&mut self.past, Past::Known) {
+            Past::Missing(diary) => {
+                self.tracker = Some(tracker);
+                self.past = Past::Repeated(diary);
+                self.go_through(&[], beginning.after, &mut transitions);
+            }
+            _ => {
+                self.received_before = beginning.received_before;
+                if self.link_up_since.is_some() {
+                    tracker.link_up(now);
+                }
+                self.tracker = Some(tracker);
+            }
+        }
+        transitions
+    }
+
+    /// Takes the sightings of all records up to `upto`, in order, and a proof of the link. `None`: it knows nothing (L1).
+    pub fn observe(
+        &mut self,
+        sightings: &[Sighting],
+        upto: Seq,
+        proven_until: Option<Mono>,
+        now: Moment,
+    ) -> Option<Vec<Transition>> {
+        self.tracker.as_ref()?;
+        let mut transitions = Vec::new();
+        let mut rest = sightings;
+        if let Past::Repeated(diary) = &self.past {
+            let old = rest.partition_point(|sighting| sighting.seq <= diary.ends_at());
+            self.go_through(&rest[..old], upto, &mut transitions);
+            rest = &rest[old..];
+        }
+        while let Some(first) = rest.first() {
+            let received = self.received_at(first.seq, now.mono);
+            let same = rest.partition_point(|sighting| self.received_at(sighting.seq, now.mono) == received);
+            self.observe_same(&rest[..same], received, &mut transitions);
+            rest = &rest[same..];
+        }
+        self.looked_at(upto, now);
+        if let Some(proven_until) = proven_until {
+            self.prove(proven_until, &mut transitions);
+        }
+        while self.links_ended.front().is_some_and(|(newest, _)| *newest <= upto) {
+            self.links_ended.pop_front();
+        }
+        Some(transitions)
+    }
+
+    /// The link came up or went down at `at`; `appended` was the newest record then.
+    pub fn link_changed(&mut self, up: bool, at: Moment, appended: Seq) {
+        let event = if up { Event::LinkUp(at) } else { Event::LinkDown(at, appended) };
+        if self.link_up_since.is_some() && !up {
+            self.links_ended.push_back((appended, at.mono));
+        }
+        self.link_up_since = up.then_some(at);
+        match &mut self.past {
+            // It happened after everything in the diary.
+            Past::Repeated(diary) => return diary.link_changed(event),
+            Past::Missing(diary) => diary.link_changed(event),
+            Past::Unknown | Past::Known => {}
+        }
+        if let Some(tracker) = &mut self.tracker {
+            apply(tracker, event, &mut Vec::new());
+        }
+    }
+
+    /// L5: the records of the diary, and what happened between them.
+    fn go_through(&mut self, sightings: &[Sighting], upto: Seq, transitions: &mut Vec<Transition>) {
+        let Past::Repeated(mut diary) = std::mem::replace(&mut self.past, Past::Known) else { return };
+        for sighting in sightings {
+            while let (Some(event), Some(tracker)) = (diary.next_before(sighting.seq), &mut self.tracker) {
+                apply(tracker, event, transitions);
+            }
+            let is_old = sighting.seq <= self.received_before;
+            let received = (!is_old).then(|| diary.received_at(sighting.seq, sighting.received_at));
+            self.observe_same(std::slice::from_ref(sighting), received, transitions);
+        }
+        if let Some(tracker) = &mut self.tracker {
+            tracker.looked_at(upto.min(diary.ends_at()));
+            while let Some(event) = diary.next_before(upto.next()) {
+                apply(tracker, event, transitions);
+            }
+        }
+        if upto < diary.ends_at() {
+            self.past = Past::Repeated(diary);
+        }
+    }
+
+    /// Sightings received at one instant, as far as we know.
+    fn observe_same(&mut self, sightings: &[Sighting], received: Option<Mono>, out: &mut Vec<Transition>) {
+        // News of a link's end may come after records were taken for later than it; evidence never goes back.
+        self.newest_received = self.newest_received.max(received);
+        let received = received.and(self.newest_received);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.observe_all(sightings, received, out);
+        }
+    }
+
+    fn looked_at(&mut self, upto: Seq, now: Moment) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.looked_at(upto);
+        }
+        if let Past::Missing(diary) = &mut self.past {
+            diary.looked_at(upto, now);
+        }
+    }
+
+    fn prove(&mut self, until: Mono, transitions: &mut Vec<Transition>) {
+        self.proven_until = self.proven_until.max(until);
+        if matches!(self.past, Past::Repeated(_)) {
+            // The tracker is not there yet; the next proof is near.
+            return;
+        }
+        let before = transitions.len();
+        if let Some(tracker) = &mut self.tracker {
+            tracker.advance(until, transitions);
+        }
+        if let Past::Missing(diary) = &mut self.past {
+            diary.proven(until, transitions.len() > before);
+        }
+    }
+
+    /// An instant at which, or after which, a record was received, but not after its link ended.
+    fn received_at(&self, seq: Seq, now: Mono) -> Option<Mono> {
+        if seq <= self.received_before {
+            return None;
+        }
+        let link_of_it = self.links_ended.iter().find(|(newest, _)| seq <= *newest);
+        Some(link_of_it.map_or(now, |(_, ended_at)| *ended_at))
+    }
+}
+
+fn apply(tracker: &mut Tracker, event: Event, out: &mut Vec<Transition>) {
+    match event {
+        Event::LinkUp(at) => tracker.link_up(at),
+        Event::LinkDown(at, _) => tracker.link_down(at),
+        Event::Proven(until) => tracker.advance(until, out),
+    }
+}
