@@ -24,7 +24,7 @@ use crate::actors::wire::Wire;
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
-use crate::domain::Seq;
+use crate::domain::{Seq, journaled_payload_bytes_max};
 use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
@@ -32,10 +32,8 @@ use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
 use crate::status::{ActorsBoard, BacklogWindow, LedgerBoard, MachinesBoard};
 
-pub use self::options::store_options;
-use self::options::{
-    journal_options, last_will_rules, link_options, payload_options, subscriptions, tracker_options,
-};
+use self::options::{journal_options, last_will_rules, link_options, subscriptions, tracker_options};
+pub use self::options::{payload_options, store_options};
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -192,7 +190,7 @@ impl Plan {
             journal: journal.clone(),
             pulse: Arc::clone(&pulse),
             metrics: Arc::clone(&metrics),
-            payload_bytes_max: settings.mqtt.max_payload,
+            payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
         });
         let own_prefix = settings.liveness.publish_prefix.as_ref();
