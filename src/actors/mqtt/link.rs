@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 use thiserror::Error;
@@ -91,6 +91,12 @@ pub enum LinkError {
     /// A message could not be published.
     #[error("publish: {0}")]
     Publish(String),
+    /// The connection was lost before the answer came.
+    #[error("{what}: the connection was lost")]
+    Lost {
+        /// The operation.
+        what: &'static str,
+    },
     /// No answer within the time allowed.
     #[error("{what}: no answer from the broker within {} s", within.as_secs())]
     NoAnswer {
@@ -298,6 +304,17 @@ impl Link {
         }
     }
 
+    /// Asks the broker to end a subscription that we never had, which every broker answers, whatever its access rules:
+    /// `true` if it does so in time.
+    pub async fn round_trip(&self, within: Duration) -> bool {
+        let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
+        match actix_rt::time::timeout(within, token).await {
+            // A refusal is an answer, too.
+            Ok(answer) => matches!(answer, Ok(_) | Err(paho::Error::ReasonCode(..))),
+            Err(_elapsed) => false,
+        }
+    }
+
     /// Leaves the broker in order: the session stays, the last will is not sent.
     pub async fn disconnect(&self) {
         if self.client.is_connected() {
@@ -313,9 +330,24 @@ impl Link {
         token: paho::Token,
     ) -> Result<Result<paho::ServerResponse, paho::Error>, LinkError> {
         let within = self.options.connect_timeout;
-        actix_rt::time::timeout(within, token).await.map_err(|_elapsed| LinkError::NoAnswer { what, within })
+        let mut token = token;
+        let deadline = Instant::now() + within;
+        loop {
+            match actix_rt::time::timeout(LOOK_FOR_LOSS_EVERY, &mut token).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if Instant::now() >= deadline => return Err(LinkError::NoAnswer { what, within }),
+                // The library never completes what went down with a connection.
+                Err(_) if !self.client.is_connected() => return Err(LinkError::Lost { what }),
+                Err(_) => {}
+            }
+        }
     }
 }
+
+/// How soon an answer that can no longer come is given up.
+const LOOK_FOR_LOSS_EVERY: Duration = Duration::from_millis(50);
+/// A topic filter that nobody subscribes to.
+const NEVER_SUBSCRIBED: &str = "$andon/are-you-there";
 
 /// Own messages (status, availability) under way at once.
 const PUBLISH_INFLIGHT_MAX: i32 = 1000;

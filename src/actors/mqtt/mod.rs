@@ -11,15 +11,18 @@
 //! - M3 "Link up" is said only when every filter is granted; otherwise silence would be mistaken for machines offline.
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while.
+//! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
 
+mod contest;
 pub mod inlet;
 pub mod link;
 pub mod pulse;
 mod session;
 mod tls_diagnosis;
+mod vigil;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -29,6 +32,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, info, o, warn};
 
+use self::contest::Contest;
 use self::inlet::Inlet;
 use self::link::{Link, LinkError, LinkOptions, ProtocolChoice, Published};
 use self::pulse::{Beat, LinkPulse};
@@ -76,6 +80,8 @@ pub struct SpaceChanged(pub Space);
 pub struct LinkEnded {
     /// The broker's or the library's reason.
     pub reason: String,
+    /// The broker said that another client has taken the session over.
+    pub taken_over: bool,
 }
 
 /// Fact from the callback: it panicked, after the message was journaled all the same.
@@ -150,6 +156,11 @@ pub struct Mqtt {
     last_reason: Option<String>,
     refusal_told: Rc<Cell<bool>>,
     proving: bool,
+    /// A question of the vigil is under way.
+    asking: bool,
+    contest: Contest,
+    /// The end of the link that is being dealt with was a take-over.
+    taken_over: bool,
 }
 
 impl Mqtt {
@@ -187,6 +198,9 @@ impl Mqtt {
             last_reason: None,
             refusal_told: Rc::default(),
             proving: false,
+            asking: false,
+            contest: Contest::default(),
+            taken_over: false,
         }
     }
 }
@@ -203,10 +217,12 @@ impl Actor for Mqtt {
         self.metrics.broker_connected.set(false);
         self.metrics.holding.set(!self.room);
         self.tell_liveness(false, context);
+        self.begin_vigil(context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
+            actor.look_for_peace();
             let connected = actor.link.as_ref().is_some_and(|link| link.is_connected());
             if matches!(actor.state, State::Up { .. } | State::Restricted) && !connected {
                 actor.on_link_ended("connection lost", context);
@@ -227,6 +243,7 @@ impl Handler<LinkEnded> for Mqtt {
         // News of an older connection may come late; the library knows the truth.
         let connected = self.link.as_ref().is_some_and(|link| link.is_connected());
         if matches!(self.state, State::Up { .. } | State::Restricted) && !connected {
+            self.taken_over = ended.taken_over;
             self.on_link_ended(&ended.reason, context);
         }
     }
@@ -333,14 +350,7 @@ impl Handler<ProveLink> for Mqtt {
                 Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),
                 // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
                 Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    let link = actor.link.clone();
-                    actor.on_link_ended("no answer to a message of our own; is the broker frozen?", context);
-                    let leaving = async move {
-                        if let Some(link) = link {
-                            link.disconnect().await;
-                        }
-                    };
-                    context.wait(leaving.into_actor(actor));
+                    actor.give_up_link("no answer to a message of our own; is the broker frozen?", context);
                 }
                 Err(_) => {}
             }

@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
+use super::contest::Loss;
 use super::link::{Link, LinkError, ProtocolChoice};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Qos, TopicFilter};
+
+/// A link that has been up for this long, and for the longest backoff, is not contested.
+const PEACE_MIN: Duration = Duration::from_secs(10);
 
 impl Mqtt {
     pub(super) fn connect(&mut self, context: &mut Context<Self>) {
@@ -74,7 +78,7 @@ impl Mqtt {
         });
         let actor = context.address();
         link.client().set_connection_lost_callback(move |_| {
-            actor.do_send(LinkEnded { reason: "connection lost".to_owned() });
+            actor.do_send(LinkEnded { reason: "connection lost".to_owned(), taken_over: false });
         });
         let actor = context.address();
         link.client().set_disconnected_callback(move |_, properties, code| {
@@ -83,7 +87,8 @@ impl Mqtt {
                 Some(detail) => format!("the broker ended the connection: {code} ({detail})"),
                 None => format!("the broker ended the connection: {code}"),
             };
-            actor.do_send(LinkEnded { reason });
+            let taken_over = code == paho_mqtt::ReasonCode::SessionTakenOver;
+            actor.do_send(LinkEnded { reason, taken_over });
         });
         let link = Rc::new(link);
         self.link = Some(Rc::clone(&link));
@@ -101,9 +106,9 @@ impl Mqtt {
             self.retry = Some(context.run_later(delay, Self::subscribe_again));
             return;
         }
-        info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
-            "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
-            "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
+        if !self.contest.is_on() {
+            self.say_connected(session_present);
+        }
         for (filter, asked, granted) in subscribed.lowered {
             // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
             // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
@@ -118,11 +123,19 @@ impl Mqtt {
             );
         }
         self.had_session = true;
-        self.last_reason = None;
+        if !self.contest.is_on() {
+            self.last_reason = None;
+        }
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
         self.metrics.broker_connected.set(true);
         self.tell_liveness(true, context);
         self.announce(context);
+    }
+
+    fn say_connected(&self, session_present: bool) {
+        info!(self.logger, "connected to the broker"; "uri" => &self.options.link.uri,
+            "protocol" => if self.v5 { "5" } else { "3.1.1" }, "client_id" => &self.options.link.client_id,
+            "session_present" => session_present, "subscriptions" => self.options.subscriptions.len());
     }
 
     pub(super) fn subscribe_again(&mut self, context: &mut Context<Self>) {
@@ -173,6 +186,7 @@ impl Mqtt {
             self.backoff.reset();
         }
         let was_up = matches!(self.state, State::Up { .. });
+        self.note_loss();
         self.state = State::Down;
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
@@ -182,8 +196,33 @@ impl Mqtt {
             self.tell_liveness(false, context);
         }
         self.metrics.broker_failures.add(1);
-        self.complain(reason, "the link to the broker is down");
+        // Rounds of a contest are not told one by one.
+        if !self.contest.is_on() {
+            self.complain(reason, "the link to the broker is down");
+        }
         self.retry_later(context);
+    }
+
+    /// Recognises that somebody else uses our client id.
+    fn note_loss(&mut self) {
+        let taken_over = std::mem::take(&mut self.taken_over);
+        let State::Up { since, .. } = self.state else { return };
+        if self.contest.lost(Loss { lasted: since.elapsed(), taken_over }) {
+            warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages                 go to whoever is connected; trying again ever more seldom, and saying so when it is over";
+                "client_id" => &self.options.link.client_id, "broker_says_so" => taken_over,
+                "backoff_max_s" => self.options.backoff_max.as_secs());
+        }
+    }
+
+    /// After a while in peace a contest is over.
+    pub(super) fn look_for_peace(&mut self) {
+        if let State::Up { since, .. } = self.state
+            && since.elapsed() > self.options.backoff_max.max(PEACE_MIN)
+            && self.contest.won()
+        {
+            self.last_reason = None;
+            info!(self.logger, "nobody takes the session over any more");
+        }
     }
 
     fn retry_later(&mut self, context: &mut Context<Self>) {
