@@ -5,6 +5,7 @@
 
 mod options;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -194,6 +195,7 @@ impl Plan {
             metrics: Arc::clone(&metrics),
             payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
+            receiving: AtomicBool::new(false),
         });
         let own_prefix = settings.liveness.publish_prefix.as_ref();
         let topic_prefix = own_prefix.map(|prefix| format!("{prefix}/{}", settings.site.id));

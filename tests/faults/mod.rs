@@ -19,6 +19,7 @@ mod proxy;
 mod seed;
 mod tmpfs;
 
+mod broker;
 mod disk;
 mod postgres;
 mod process;
@@ -110,4 +111,5 @@ macro_rules! faults {
 use faults;
 
 /// Every fault, in the order of `make soak`.
-pub const ALL: &[&[Fault]] = &[process::FAULTS, postgres::FAULTS, sqlite::FAULTS, disk::FAULTS];
+pub const ALL: &[&[Fault]] =
+    &[process::FAULTS, postgres::FAULTS, sqlite::FAULTS, disk::FAULTS, broker::FAULTS];

@@ -68,6 +68,12 @@ impl Mosquitto {
         assert!(self.launch(), "mosquitto does not start again:\n{}", self.log());
     }
 
+    /// Between [`Self::stop`] and [`Self::restart`]: sessions and retained messages are gone.
+    pub fn forget(&self) {
+        // There is none if nothing was worth saving.
+        let _absent = fs::remove_file(self.directory.path().join("mosquitto.db"));
+    }
+
     /// SIGSTOP: connections stay open and nobody answers.
     pub fn freeze(&self) {
         self.signal("STOP");

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fail::fail_point;
 use slog::{Logger, error};
@@ -31,11 +32,25 @@ pub struct Inlet {
     pub payload_bytes_max: usize,
     /// For the line before a halt.
     pub logger: Logger,
+    /// A message is in the callback.
+    pub receiving: AtomicBool,
 }
 
 impl Inlet {
+    /// Whether a message is in the callback: the broker has just spoken, and calls into the library would wait.
+    pub fn is_receiving(&self) -> bool {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
     /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
     pub fn receive(&self, message: &paho_mqtt::Message) -> Result<(), String> {
+        self.receiving.store(true, Ordering::Relaxed);
+        let outcome = self.receive_now(message);
+        self.receiving.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    fn receive_now(&self, message: &paho_mqtt::Message) -> Result<(), String> {
         let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
             Ok(()) => Ok(()),
             Err(_) => Err(last_panic_message()),

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 
@@ -190,6 +190,17 @@ impl Link {
         }
     }
 
+    /// Asks the broker to end a subscription that we never had, which every broker answers, whatever its access rules:
+    /// `true` if it does so in time.
+    pub async fn round_trip(&self, within: Duration) -> bool {
+        let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
+        match actix_rt::time::timeout(within, token).await {
+            // A refusal is an answer, too.
+            Ok(answer) => matches!(answer, Ok(_) | Err(paho::Error::ReasonCode(..))),
+            Err(_elapsed) => false,
+        }
+    }
+
     /// Leaves the broker in order: the session stays, the last will is not sent.
     pub async fn disconnect(&self) {
         if self.client.is_connected() {
@@ -205,9 +216,24 @@ impl Link {
         token: paho::Token,
     ) -> Result<Result<paho::ServerResponse, paho::Error>, LinkError> {
         let within = self.options.connect_timeout;
-        actix_rt::time::timeout(within, token).await.map_err(|_elapsed| LinkError::NoAnswer { what, within })
+        let mut token = token;
+        let deadline = Instant::now() + within;
+        loop {
+            match actix_rt::time::timeout(LOOK_FOR_LOSS_EVERY, &mut token).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if Instant::now() >= deadline => return Err(LinkError::NoAnswer { what, within }),
+                // The library never completes what went down with a connection.
+                Err(_) if !self.client.is_connected() => return Err(LinkError::Lost { what }),
+                Err(_) => {}
+            }
+        }
     }
 }
+
+/// How soon an answer that can no longer come is given up.
+const LOOK_FOR_LOSS_EVERY: Duration = Duration::from_millis(50);
+/// A topic filter that nobody subscribes to.
+const NEVER_SUBSCRIBED: &str = "$andon/are-you-there";
 
 /// Own messages the library keeps until they can be sent; its default of 100 is less than one hand-over of statuses.
 const PUBLISH_BUFFERED_MAX: i32 = 10_000;

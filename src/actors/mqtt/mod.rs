@@ -12,11 +12,13 @@
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
+//! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
 
 pub mod certificates;
+mod contest;
 mod expiry_watch;
 mod fence;
 pub mod hosts;
@@ -31,6 +33,7 @@ mod session;
 mod subscribing;
 pub mod tls_diagnosis;
 mod unreserved;
+mod vigil;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -42,6 +45,7 @@ use actix::prelude::*;
 use slog::{Logger, info, o, warn};
 
 use self::certificates::CertificateWatch;
+use self::contest::Contest;
 pub use self::fence::PublishFence;
 use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
@@ -102,6 +106,8 @@ pub struct SpaceChanged(pub Space);
 pub struct LinkEnded {
     /// The broker's or the library's reason.
     pub reason: String,
+    /// The broker said that another client has taken the session over.
+    pub taken_over: bool,
 }
 
 /// Fact from the callback: it panicked, after the message was journaled all the same.
@@ -185,6 +191,11 @@ pub struct Mqtt {
     last_memory_failure: Option<String>,
     refusal_told: Rc<Cell<bool>>,
     proving: bool,
+    /// A question of the vigil is under way.
+    asking: bool,
+    contest: Contest,
+    /// The end of the link that is being dealt with was a take-over.
+    taken_over: bool,
 }
 
 impl Mqtt {
@@ -224,6 +235,9 @@ impl Mqtt {
             last_memory_failure: None,
             refusal_told: Rc::default(),
             proving: false,
+            asking: false,
+            contest: Contest::default(),
+            taken_over: false,
         }
     }
 }
@@ -240,10 +254,12 @@ impl Actor for Mqtt {
         self.metrics.broker_connected.set(false);
         self.metrics.holding.set(!self.room);
         self.tell_liveness(false, context);
+        self.begin_vigil(context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
+            actor.look_for_peace();
             // Asked only then: while a connect is under way (to a proxy that does not answer, say) the library may be busy.
             if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {
                 actor.on_link_ended("connection lost", context);
@@ -265,6 +281,7 @@ impl Handler<LinkEnded> for Mqtt {
     fn handle(&mut self, ended: LinkEnded, context: &mut Context<Self>) {
         // News of an older connection may come late; the library knows the truth.
         if matches!(self.state, State::Up { .. } | State::Restricted) && !self.is_connected() {
+            self.taken_over = ended.taken_over;
             self.on_link_ended(&ended.reason, context);
         }
     }
@@ -377,14 +394,7 @@ impl Handler<ProveLink> for Mqtt {
                 Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),
                 // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
                 Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    let link = actor.link.clone();
-                    actor.on_link_ended("no answer to a message of our own; is the broker frozen?", context);
-                    let leaving = async move {
-                        if let Some(link) = link {
-                            link.disconnect().await;
-                        }
-                    };
-                    context.wait(leaving.into_actor(actor));
+                    actor.give_up_link("no answer to a message of our own; is the broker frozen?", context);
                 }
                 Err(_) => {}
             }

@@ -40,6 +40,12 @@ pub enum LinkError {
     /// A message could not be published.
     #[error("publish: {0}")]
     Publish(String),
+    /// The connection was lost before the answer came.
+    #[error("{what}: the connection was lost")]
+    Lost {
+        /// The operation.
+        what: &'static str,
+    },
     /// No answer within the time allowed.
     #[error("{what}: no answer from the broker within {} s", within.as_secs())]
     NoAnswer {

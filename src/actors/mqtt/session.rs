@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
+use super::contest::Loss;
 use super::hosts::Next;
 use super::link::Link;
 use super::reasons::{LinkError, with_brokers_words};
@@ -15,6 +16,9 @@ use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
+
+/// A link that has been up for this long, and for the longest backoff, is not contested.
+const PEACE_MIN: Duration = Duration::from_secs(10);
 
 impl Mqtt {
     pub(super) fn connect(&mut self, context: &mut Context<Self>) {
@@ -88,12 +92,13 @@ impl Mqtt {
         });
         let actor = context.address();
         link.client().set_connection_lost_callback(move |_| {
-            actor.do_send(LinkEnded { reason: "connection lost".to_owned() });
+            actor.do_send(LinkEnded { reason: "connection lost".to_owned(), taken_over: false });
         });
         let actor = context.address();
         link.client().set_disconnected_callback(move |_, properties, code| {
             let reason = format!("the broker ended the connection: {code}");
-            actor.do_send(LinkEnded { reason: with_brokers_words(reason, &properties) });
+            let taken_over = code == paho_mqtt::ReasonCode::SessionTakenOver;
+            actor.do_send(LinkEnded { reason: with_brokers_words(reason, &properties), taken_over });
         });
         let link = Rc::new(link);
         self.links.insert(key, Rc::clone(&link));
@@ -114,10 +119,9 @@ impl Mqtt {
             return;
         }
         self.turn.accepted();
-        info!(self.logger, "connected to the broker"; "uri" => self.uri(),
-            "protocol" => if self.turn.speaks_v5() { "5" } else { "3.1.1" },
-            "client_id" => &self.options.link.client_id, "session_present" => session_present,
-            "subscriptions" => self.options.subscriptions.len());
+        if !self.contest.is_on() {
+            self.say_connected(session_present);
+        }
         for (filter, asked, granted) in subscribed.lowered {
             // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
             // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
@@ -132,7 +136,9 @@ impl Mqtt {
             );
         }
         self.had_session = true;
-        self.last_reason = None;
+        if !self.contest.is_on() {
+            self.last_reason = None;
+        }
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
         self.metrics.broker_connected.set(true);
         self.tell_liveness(true, context);
@@ -160,6 +166,13 @@ impl Mqtt {
     /// The current broker, for the operator.
     fn uri(&self) -> String {
         format!("{}://{}", self.options.link.transport.as_str(), self.turn.endpoint().address())
+    }
+
+    fn say_connected(&self, session_present: bool) {
+        info!(self.logger, "connected to the broker"; "uri" => self.uri(),
+            "protocol" => if self.turn.speaks_v5() { "5" } else { "3.1.1" },
+            "client_id" => &self.options.link.client_id, "session_present" => session_present,
+            "subscriptions" => self.options.subscriptions.len());
     }
 
     pub(super) fn subscribe_again(&mut self, context: &mut Context<Self>) {
@@ -212,6 +225,7 @@ impl Mqtt {
             self.backoff.reset();
         }
         let was_up = matches!(self.state, State::Up { .. });
+        self.note_loss();
         self.state = State::Down;
         if self.turn.has_others() {
             // What it has not sent must not come after what another broker of the cluster gets meanwhile.
@@ -225,8 +239,33 @@ impl Mqtt {
             self.tell_liveness(false, context);
         }
         self.metrics.broker_failures.add(1);
-        self.complain(reason, "the link to the broker is down");
+        // Rounds of a contest are not told one by one.
+        if !self.contest.is_on() {
+            self.complain(reason, "the link to the broker is down");
+        }
         self.retry_later(context);
+    }
+
+    /// Recognises that somebody else uses our client id.
+    fn note_loss(&mut self) {
+        let taken_over = std::mem::take(&mut self.taken_over);
+        let State::Up { since, .. } = self.state else { return };
+        if self.contest.lost(Loss { lasted: since.elapsed(), taken_over }) {
+            warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages                 go to whoever is connected; trying again ever more seldom, and saying so when it is over";
+                "client_id" => &self.options.link.client_id, "broker_says_so" => taken_over,
+                "backoff_max_s" => self.options.backoff_max.as_secs());
+        }
+    }
+
+    /// After a while in peace a contest is over.
+    pub(super) fn look_for_peace(&mut self) {
+        if let State::Up { since, .. } = self.state
+            && since.elapsed() > self.options.backoff_max.max(PEACE_MIN)
+            && self.contest.won()
+        {
+            self.last_reason = None;
+            info!(self.logger, "nobody takes the session over any more");
+        }
     }
 
     fn retry_later(&mut self, context: &mut Context<Self>) {

@@ -1,0 +1,99 @@
+//! The vigil: a broker that does not answer is noticed within one and a half keep-alives.
+//!
+//! The library alone takes up to two and a half: it pings after one interval of silence and waits one and a half for the
+//! answer (paho C 1.3.16, `MQTTProtocol_keepalive`). So after three quarters of a keep-alive without a word from the broker we
+//! ask ourselves ([`Link::round_trip`](super::link::Link::round_trip)) and give up half a keep-alive later.
+//!
+//! Nothing is asked, and nobody given up, while a message is in the callback: then the broker has just spoken, and it is the
+//! disk that is slow. (A call into the library would wait for the callback, too.)
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::{Mqtt, State};
+use crate::clock::{Mono, mono_now};
+
+/// When to look, when to ask, and how long to wait, for a keep-alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Vigil {
+    /// Pause between two looks.
+    look_every: Duration,
+    /// Silence after which the broker is asked.
+    ask_after: Duration,
+    /// Its time to answer.
+    answer_within: Duration,
+}
+
+impl Vigil {
+    pub(super) fn of(keep_alive: Duration) -> Self {
+        let look_every = (keep_alive / 8).min(Duration::from_secs(1));
+        Self { look_every, ask_after: keep_alive * 3 / 4, answer_within: keep_alive / 2 }
+    }
+}
+
+impl Mqtt {
+    pub(super) fn begin_vigil(&mut self, context: &mut Context<Self>) {
+        let vigil = Vigil::of(self.options.link.keep_alive);
+        context.run_interval(vigil.look_every, move |actor, context| actor.look_for_silence(vigil, context));
+    }
+
+    fn look_for_silence(&mut self, vigil: Vigil, context: &mut Context<Self>) {
+        let State::Up { since_mono, .. } = self.state else { return };
+        let asked_at = mono_now();
+        let silent_since = self.heard_at().max(since_mono);
+        let is_due = asked_at.0.saturating_sub(silent_since.0) >= Mono::from(vigil.ask_after).0;
+        if !is_due || self.asking || self.inlet.is_receiving() {
+            return;
+        }
+        let Some(link) = self.link.clone() else { return };
+        self.asking = true;
+        let attempt = self.attempt;
+        let question = async move { link.round_trip(vigil.answer_within).await };
+        context.spawn(question.into_actor(self).map(move |answered, actor, context| {
+            actor.asking = false;
+            if actor.attempt != attempt || !matches!(actor.state, State::Up { .. }) {
+                return;
+            }
+            if answered {
+                actor.prove(asked_at);
+            } else if actor.heard_at() < asked_at && !actor.inlet.is_receiving() {
+                actor.give_up_link("the broker does not answer; is it frozen, or the cable cut?", context);
+            }
+        }));
+    }
+
+    /// When the broker was last known to be there.
+    fn heard_at(&self) -> Mono {
+        self.pulse.newest().map_or(Mono::default(), |beat| beat.at)
+    }
+
+    /// The link looks connected, and nobody answers.
+    pub(super) fn give_up_link(&mut self, reason: &str, context: &mut Context<Self>) {
+        let link = self.link.clone();
+        self.on_link_ended(reason, context);
+        let leaving = async move {
+            if let Some(link) = link {
+                link.disconnect().await;
+            }
+        };
+        context.wait(leaving.into_actor(self));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_broker_is_given_up_within_one_and_a_half_keep_alives() {
+        for seconds in [1, 2, 5, 30, 60, 65_535] {
+            let keep_alive = Duration::from_secs(seconds);
+            let vigil = Vigil::of(keep_alive);
+            // It falls silent right after a word of its own, and the look that would see it has just passed.
+            let noticed_after = vigil.ask_after + vigil.look_every + vigil.answer_within;
+            assert!(noticed_after <= keep_alive * 3 / 2, "{seconds} s: {noticed_after:?}");
+            assert!(vigil.look_every > Duration::ZERO);
+        }
+    }
+}

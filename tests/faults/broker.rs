@@ -1,0 +1,232 @@
+//! The broker killed, restarted with and without its memory, frozen, ending connections, and shared with an impostor.
+
+use std::time::Duration;
+
+use paho_mqtt as mqtt;
+
+use super::load;
+use super::plant::Plant;
+use super::proxy::Proxy;
+use super::{Lab, Report, faults};
+use crate::support::andon::Site;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+
+faults![
+    a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged,
+    a_broker_that_is_restarted_with_its_memory_loses_nothing,
+    a_broker_that_has_forgotten_the_session_is_subscribed_to_again,
+    a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost,
+    a_broker_that_ends_the_connection_with_a_reason_is_come_back_to,
+    a_cable_that_is_cut_again_and_again_loses_nothing,
+    a_session_taken_over_again_and_again_is_said_once_and_not_fought,
+    a_frozen_database_starves_no_keep_alive,
+    a_slow_disk_starves_no_keep_alive,
+];
+
+const CONNECTED: &str = "connected to the broker";
+
+fn wait_for_connects(plant: &mut Plant, count: usize) {
+    let andon = plant.andon();
+    wait_until(&format!("connect number {count}"), || andon.log().matches(CONNECTED).count() >= count);
+}
+
+/// What the broker had not delivered when it was killed is gone with it; devices publish that again.
+fn a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    for round in 1..=usize::try_from(2 * lab.scale).unwrap() {
+        plant.publish(200);
+        plant.wait_until_stored(plant.sent.numbered);
+        let never_published_again = plant.sent.numbered;
+        let load = plant.load(600);
+        lab.chance.pause(Duration::from_millis(250));
+        plant.broker.kill();
+        lab.chance.pause(Duration::from_millis(150));
+        plant.broker.restart();
+        plant.fault_is_over();
+        wait_for_connects(&mut plant, 1 + round);
+        load.join();
+        load::publish(plant.broker.port(), never_published_again..plant.sent.numbered);
+    }
+    plant.finish()
+}
+
+fn a_broker_that_is_restarted_with_its_memory_loses_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    for _ in 0..2 * lab.scale {
+        let load = plant.load(600);
+        lab.chance.pause(Duration::from_millis(250));
+        plant.broker.stop();
+        lab.chance.pause(Duration::from_millis(150));
+        plant.broker.restart();
+        plant.fault_is_over();
+        load.join();
+    }
+    plant.finish()
+}
+
+pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    for round in 1..=usize::try_from(lab.scale).unwrap() {
+        plant.publish(300);
+        plant.wait_until_stored(plant.sent.numbered);
+        plant.broker.stop();
+        plant.broker.forget();
+        plant.broker.restart();
+        plant.fault_is_over();
+        // What is published before nobody subscribes is nobody's.
+        wait_for_connects(&mut plant, 1 + round);
+        plant.publish(300);
+    }
+    assert!(plant.andon().log().contains("the broker has forgotten our session"));
+    plant.finish()
+}
+
+/// The library would notice after two and a half keep-alives; the vigil does after at most one and a half, and its
+/// sentence is in the log only if it was first.
+fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut Lab) -> Report {
+    let prefix = *lab.chance.pick(&["andon", ""]);
+    let mut plant = Plant::sqlite(lab).set(&[
+        "mqtt.keep_alive=2s",
+        "mqtt.connect_timeout=2s",
+        &format!("liveness.publish_prefix={prefix}"),
+    ]);
+    plant.open();
+    plant.publish(200);
+    plant.broker.freeze();
+    plant.andon().wait_for_log("the broker does not answer");
+    plant.broker.thaw();
+    plant.fault_is_over();
+    plant.publish(300 * lab.scale);
+    assert!(!plant.andon().log().contains("reason: connection lost"), "{}", plant.andon().log());
+    plant.finish()
+}
+
+/// A plant whose Andon reaches the broker over a cable of ours.
+fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
+    let broker = Mosquitto::start("");
+    let cable = Proxy::start(broker.port());
+    let site = Site::new(cable.port());
+    let url = site.sqlite_url();
+    (Plant::new(lab, broker, None, site, url), cable)
+}
+
+fn a_broker_that_ends_the_connection_with_a_reason_is_come_back_to(lab: &mut Lab) -> Report {
+    let (mut plant, cable) = over_a_cable(lab);
+    plant.open();
+    plant.publish(200);
+    plant.wait_until_stored(200);
+    // DISCONNECT, reason 0x98: administrative action.
+    cable.inject(&[0xe0, 0x02, 0x98, 0x00]);
+    plant.andon().wait_for_log("the broker ended the connection");
+    cable.cut_all();
+    plant.fault_is_over();
+    plant.publish(300 * lab.scale);
+    let log = plant.andon().log();
+    let said = log.lines().find(|line| line.contains("the broker ended the connection")).unwrap();
+    assert!(said.to_lowercase().contains("administrative"), "{said}");
+    plant.finish()
+}
+
+fn a_cable_that_is_cut_again_and_again_loses_nothing(lab: &mut Lab) -> Report {
+    let (mut plant, cable) = over_a_cable(lab);
+    plant.open();
+    let load = plant.load(1_500 * lab.scale);
+    for _ in 0..6 * lab.scale {
+        lab.chance.pause(Duration::from_millis(150));
+        cable.cut_all();
+    }
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+/// Connects under Andon's client id, at once whenever it is thrown out, until it has been thrown out `rounds` times.
+fn impostor(port: u16, protocol: &str, rounds: u32) {
+    let v5 = protocol == "5";
+    let create = mqtt::CreateOptionsBuilder::new()
+        .server_uri(format!("tcp://127.0.0.1:{port}"))
+        .client_id("andon-test")
+        .persistence(mqtt::PersistenceType::None)
+        .mqtt_version(if v5 { mqtt::MqttVersion::V5 } else { mqtt::MqttVersion::V3_1_1 })
+        .finalize();
+    let client = mqtt::AsyncClient::new(create).unwrap();
+    let mut options =
+        if v5 { mqtt::ConnectOptionsBuilder::new_v5() } else { mqtt::ConnectOptionsBuilder::new_v3() };
+    if v5 {
+        let mut properties = mqtt::Properties::new();
+        properties.push_u32(mqtt::PropertyCode::SessionExpiryInterval, 600).unwrap();
+        options.clean_start(false).properties(properties);
+    } else {
+        options.clean_session(false);
+    }
+    let options = options.finalize();
+    for _ in 0..rounds {
+        wait_until("the session, for the impostor", || client.connect(options.clone()).wait().is_ok());
+        wait_until("the impostor to be thrown out", || !client.is_connected());
+    }
+}
+
+fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut Lab) -> Report {
+    let protocol = *lab.chance.pick(&["5", "3.1.1"]);
+    // A backoff that is never at its end: the number of attempts tells whether it is kept.
+    let mut plant = Plant::sqlite(lab).set(&[
+        &format!("mqtt.protocol={protocol}"),
+        "mqtt.backoff_min=20ms",
+        "mqtt.backoff_max=1h",
+    ]);
+    plant.open();
+    plant.publish(200);
+    plant.wait_until_stored(200);
+    impostor(plant.broker.port(), protocol, 6);
+    plant.andon().wait_for_log("another client takes our session over");
+    plant.fault_is_over();
+    wait_until("the session again", || {
+        let log = plant.broker.log();
+        log.lines()
+            .rfind(|line| line.contains("New client connected") && line.contains("andon-test"))
+            .is_some()
+    });
+    plant.publish(200 * lab.scale);
+    let log = plant.andon().log();
+    assert_eq!(log.matches("another client takes our session over").count(), 1, "{log}");
+    let told = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
+    assert!(told <= 6, "a contest is told round by round:\n{log}");
+    plant.finish()
+}
+
+/// Andon keeps its link while something else does not answer: the broker must never complain.
+fn no_keep_alive_is_missed(plant: &Plant) {
+    let log = plant.broker.log();
+    assert!(!log.contains("exceeded timeout"), "{log}");
+}
+
+fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab).set(&["mqtt.keep_alive=1s"]);
+    plant.open();
+    plant.server().freeze();
+    let load = plant.load(500 * lab.scale);
+    // Several keep-alives long.
+    std::thread::sleep(Duration::from_secs(4));
+    load.join();
+    plant.server().thaw();
+    plant.fault_is_over();
+    no_keep_alive_is_missed(&plant);
+    assert_eq!(plant.andon().log().matches(CONNECTED).count(), 1);
+    plant.finish()
+}
+
+/// Each sync takes a while, with a message in the callback most of the time.
+fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["mqtt.keep_alive=1s", "journal.sync=before_ack"]);
+    plant.open_with("journal::sync=60*sleep(100)");
+    plant.publish(300 * lab.scale);
+    plant.wait_until_stored(300 * lab.scale);
+    plant.fault_is_over();
+    no_keep_alive_is_missed(&plant);
+    assert_eq!(plant.andon().log().matches(CONNECTED).count(), 1);
+    plant.finish()
+}
