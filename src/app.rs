@@ -245,6 +245,7 @@ impl Plan {
             http_state: Arc::new(HttpState {
                 site: settings.site.id.clone(),
                 time_zone: settings.site.time_zone,
+                topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
                 token: settings.http.token.as_ref().map(|token| token.expose().to_owned()),
                 history: HistoryPool::start(&store_options(settings))?,
                 boards: boards.clone(),

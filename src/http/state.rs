@@ -36,6 +36,8 @@ pub struct HttpState {
     pub site: String,
     /// `site.time_zone`.
     pub time_zone: Tz,
+    /// The topic filters that telemetry is expected on.
+    pub topics: Vec<String>,
     /// What must be presented; `None`: nothing.
     pub token: Option<String>,
     /// Asks the database, read-only: `state.history.ask(|history| history.latest()).await`.

@@ -66,7 +66,7 @@ pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, Rejection
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
 pub use history::{
     Aggregate, Bucket, BucketsQuery, EventCursor, EventsQuery, History, LatestReading, Order, ReadingCursor,
-    ReadingsQuery, StoredEvent, StoredReading, open_history,
+    ReadingsQuery, StoredEvent, StoredReading, TrendPoint, TrendsQuery, open_history,
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};

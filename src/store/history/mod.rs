@@ -19,7 +19,7 @@ mod sqlite;
 use crate::domain::{MachineId, Timestamp};
 
 pub use range::{EventCursor, Order, ReadingCursor};
-pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
+pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading, TrendPoint};
 
 use super::target::Target;
 use super::{Cause, MachineRow, StoreError, StoreOptions};
@@ -67,6 +67,19 @@ pub struct EventsQuery {
     pub limit: u32,
 }
 
+/// The means of the newest minutes of some machines, for small curves.
+#[derive(Debug, Clone)]
+pub struct TrendsQuery {
+    /// Whose.
+    pub machine_ids: Vec<MachineId>,
+    /// The first instant that counts.
+    pub from: Timestamp,
+    /// The first instant that counts no more.
+    pub to: Timestamp,
+    /// Length of a step in seconds; steps begin at multiples of it since 1970.
+    pub step_seconds: u32,
+}
+
 /// A read-only connection to the database of one site. Every call blocks.
 pub trait History: Send {
     /// Every machine of the site as the database knows it, in order of their ids.
@@ -98,6 +111,12 @@ pub trait History: Send {
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError>;
+
+    /// The steps of all those machines in one query, machine by machine in order of time; empty ones are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn trends(&mut self, query: &TrendsQuery) -> Result<Vec<TrendPoint>, StoreError>;
 
     /// A page of events.
     ///

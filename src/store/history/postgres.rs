@@ -6,11 +6,11 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
 use super::sql::{self, Dialect};
 use super::{
     Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
-    unread,
+    TrendPoint, TrendsQuery, unread,
 };
 use crate::domain::MachineId;
 use crate::store::postgres::connection_parameters;
@@ -26,6 +26,7 @@ const DIALECT: Dialect = Dialect {
          THEN CAST(CAST(r.extra -> $5 AS numeric) AS double precision) \
          WHEN abs(CAST(r.extra -> $5 AS numeric)) < 1e-300 THEN CAST(0 AS double precision) END",
     no_number: "CAST(NULL AS double precision)",
+    texts: "json_array_elements_text(CAST($2 AS json)) AS w(value)",
 };
 
 /// A connection that cannot write.

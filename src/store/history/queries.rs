@@ -62,6 +62,20 @@ macro_rules! history_queries {
                     .map_err(unread("figures of readings"))
             }
 
+            fn trends(&mut self, query: &TrendsQuery) -> Result<Vec<TrendPoint>, StoreError> {
+                let ids: Vec<_> = query.machine_ids.iter().map(MachineId::as_str).collect();
+                let ids = serde_json::to_string(&ids).expect("texts are always JSON");
+                let rows = sql_query(sql::trends(&$dialect, query.step_seconds))
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(ids)
+                    .bind::<Instant, _>(Moment(query.from))
+                    .bind::<Instant, _>(Moment(query.to))
+                    .load::<TrendColumns>(&mut self.connection)
+                    .map_err(Cause::from);
+                rows.and_then(|rows| rows.into_iter().map(TrendColumns::into_point).collect())
+                    .map_err(unread("the newest minutes"))
+            }
+
             fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError> {
                 let statement = sql_query(sql::events(query.machine_id.is_some(), query.limit))
                     .into_boxed()

@@ -66,6 +66,21 @@ pub struct Bucket {
     pub extra: Option<Aggregate>,
 }
 
+/// Means of one machine over one step of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrendPoint {
+    /// Whose.
+    pub machine_id: MachineId,
+    /// Where the step begins, in seconds since 1970.
+    pub start_seconds: i64,
+    /// °C, or whatever the machine sends.
+    pub temperature: Option<f64>,
+    /// %, or whatever the machine sends.
+    pub humidity: Option<f64>,
+    /// mm/s, or whatever the machine sends.
+    pub vibration: Option<f64>,
+}
+
 /// A row of `machine_event`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -161,6 +176,32 @@ impl EventColumns {
             previous_status: self.previous_status,
             reason: self.reason,
             last_seen_at: self.last_seen_at.map(|moment| moment.0),
+        })
+    }
+}
+
+#[derive(QueryableByName)]
+pub(super) struct TrendColumns {
+    #[diesel(sql_type = Text)]
+    machine_id: String,
+    #[diesel(sql_type = BigInt)]
+    start_seconds: i64,
+    #[diesel(sql_type = Nullable<Double>)]
+    temperature: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    humidity: Option<f64>,
+    #[diesel(sql_type = Nullable<Double>)]
+    vibration: Option<f64>,
+}
+
+impl TrendColumns {
+    pub(super) fn into_point(self) -> Result<TrendPoint, Cause> {
+        Ok(TrendPoint {
+            machine_id: MachineId::parse(&self.machine_id)?,
+            start_seconds: self.start_seconds,
+            temperature: self.temperature,
+            humidity: self.humidity,
+            vibration: self.vibration,
         })
     }
 }

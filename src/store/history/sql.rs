@@ -65,6 +65,8 @@ pub struct Dialect {
     pub extra_number: &'static str,
     /// NULL as a double.
     pub no_number: &'static str,
+    /// A table `w` whose column `value` has the texts of the JSON array `$2`.
+    pub texts: &'static str,
 }
 
 /// What is beyond this is no measurement, and would overflow a sum.
@@ -98,5 +100,21 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
          n AS (SELECT r.start_seconds, r.temperature, r.humidity, r.vibration, {extra} AS extra FROM r) \
          SELECT {start_column}, count(*) AS readings, {} FROM n {grouped}",
         figures.join(", ")
+    )
+}
+
+/// `$1` site, `$2` a JSON array of machine ids, `$3` first instant, `$4` first instant that counts no more.
+pub fn trends(dialect: &Dialect, step_seconds: u32) -> String {
+    let start = format!("({} / {step_seconds}) * {step_seconds}", dialect.epoch_seconds);
+    let means = ["temperature", "humidity", "vibration"]
+        .map(|name| format!("avg(CASE WHEN abs(t.{name}) <= {MEASUREMENT_MAX} THEN t.{name} END) AS {name}"));
+    // CROSS JOIN keeps this order on SQLite: for each machine a walk along the index.
+    format!(
+        "SELECT t.machine_id, CAST({start} AS bigint) AS start_seconds, {} \
+         FROM (SELECT CAST($1 AS text) AS site) s CROSS JOIN {} CROSS JOIN machine_telemetry t \
+         WHERE t.site = s.site AND t.machine_id = w.value AND t.recorded_at >= $3 AND t.recorded_at < $4 \
+         GROUP BY 1, 2 ORDER BY 1, 2",
+        means.join(", "),
+        dialect.texts
     )
 }

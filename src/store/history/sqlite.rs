@@ -8,11 +8,11 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
 use super::sql::{self, Dialect};
 use super::{
     Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
-    unread,
+    TrendPoint, TrendsQuery, unread,
 };
 use crate::domain::MachineId;
 use crate::store::schema::{Instant, Moment};
@@ -23,6 +23,7 @@ const DIALECT: Dialect = Dialect {
     extra_number: "(SELECT CASE WHEN j.type IN ('integer', 'real') THEN CAST(j.value AS REAL) END \
          FROM json_each(CASE WHEN json_valid(r.extra) THEN r.extra END) j WHERE j.key = $5)",
     no_number: "CAST(NULL AS REAL)",
+    texts: "json_each($2) AS w",
 };
 
 /// Page cache of a reading connection.

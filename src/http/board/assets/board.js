@@ -1,0 +1,197 @@
+// The board: puts the parts together. State lives in the model; the stream changes it; tiles, counts, news and health
+// are drawn from it.
+
+import { clock } from "./format.js";
+import { layout } from "./fit.js";
+import { drawHealth } from "./health.js";
+import { Model } from "./model.js";
+import { News } from "./news.js";
+import { Stream } from "./stream.js";
+import { Tiles } from "./tiles.js";
+import { Trends } from "./trend.js";
+
+const root = document.documentElement;
+const element = (id) => document.getElementById(id);
+const kiosk = "kiosk" in root.dataset;
+const PAGE = 1_000;
+
+let clockOffset = 0; // the server's clock less ours, in milliseconds
+let lostAt = null;
+const now = () => Date.now() + clockOffset;
+
+const model = new Model();
+const trends = new Trends("/board/trends", now, (id) => tiles.redrawTrend(id));
+const tiles = new Tiles(element("tiles"), element("tile"), {
+  seen: (id) => trends.want(id),
+  path: (id) => trends.path(id),
+  now,
+});
+const news = new News(element("news"), element("spoken"), element("change"), now);
+
+async function answer(url) {
+  const response = await fetch(url, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(10_000) });
+  const date = Date.parse(response.headers.get("date") ?? "");
+  // The header has whole seconds: a difference below that is none.
+  if (Number.isFinite(date)) clockOffset = Math.abs(date - Date.now()) > 2_000 ? date - Date.now() : 0;
+  if (!response.ok) throw new Error(`${url}: ${response.status}`);
+  return response.json();
+}
+
+/** Every machine, page by page. */
+async function everyMachine() {
+  const machines = [];
+  let cursor = null;
+  do {
+    const query = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
+    const page = await answer(`/api/v1/machines?limit=${PAGE}${query}`);
+    machines.push(...page.machines);
+    cursor = page.next ?? null;
+  } while (cursor !== null);
+  return machines;
+}
+
+async function load() {
+  const [machines, status, events] = await Promise.all([
+    everyMachine(),
+    answer("/api/v1/status"),
+    answer("/api/v1/events?limit=30").catch(() => null), // the database may be away; the rest is there all the same
+  ]);
+  tiles.forget(model.replace(machines));
+  trends.forget();
+  tiles.inSight.forEach((id) => trends.want(id));
+  if (events) news.replace(events.events);
+  drawHealth(element("health"), status);
+  drawMachines();
+}
+
+let arrangeSoon = null;
+function heard(name, data) {
+  if (name === "status") {
+    drawHealth(element("health"), data);
+  } else if (name === "event") {
+    news.add(data);
+  } else if (name === "machine") {
+    const moved = model.update(data);
+    trends.add(data);
+    const machine = model.machines.get(data.machine_id);
+    tiles.touch(machine);
+    // Many change at once when the link comes back: one arrangement for all of them.
+    if (moved) arrangeSoon ??= setTimeout(() => ((arrangeSoon = null), drawMachines()), 100);
+  }
+}
+
+function drawMachines() {
+  const ordered = model.ordered();
+  const shape = fit(ordered.length);
+  const shown = ordered.slice(0, shape.count);
+  tiles.show(shown);
+  const more = ordered.length - shown.length;
+  element("more").hidden = more <= 0;
+  element("more").textContent = more > 0 ? moreInWords(ordered.slice(shown.length)) : "";
+  element("empty").hidden = model.machines.size > 0;
+  element("none").hidden = ordered.length > 0 || model.machines.size === 0;
+  drawCounts();
+  const verdict = model.verdict();
+  element("verdict").dataset.state = verdict.state;
+  element("verdict").querySelector(".word").textContent = verdict.text;
+  document.title = `${verdict.text} · Andon ${root.dataset.site}`;
+  const filtered = ordered.length < model.machines.size;
+  element("shown").textContent = filtered ? `${ordered.length} of ${model.machines.size} shown` : "";
+}
+
+function moreInWords(rest) {
+  const online = rest.filter((machine) => machine.status === "online").length;
+  return `and ${rest.length} more, ${online === rest.length ? "all online" : `${rest.length - online} of them not online`}`;
+}
+
+function drawCounts() {
+  const counts = model.counts();
+  for (const button of element("counts").querySelectorAll("button")) {
+    const which = button.dataset.filter;
+    button.querySelector("b").textContent = which === "" ? counts.all : counts[which];
+    button.setAttribute("aria-pressed", String(model.filter.state === which));
+    // Empty classes are not worth a button, unless one is chosen.
+    button.hidden = which !== "" && which !== "online" && which !== "offline" && !counts[which] && model.filter.state !== which;
+  }
+}
+
+function fit(count) {
+  const list = element("tiles");
+  const style = getComputedStyle(list);
+  const width = list.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const top = list.getBoundingClientRect().top + scrollY;
+  const height = innerHeight - top - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom) - 4;
+  const shape = layout(count, width, height, kiosk);
+  list.dataset.size = shape.name;
+  list.style.setProperty("--u", `${shape.em}px`);
+  list.style.setProperty("--columns", String(shape.columns));
+  return shape;
+}
+
+function linkChanged(state) {
+  root.dataset.link = state;
+  const lost = state === "lost";
+  if (lost) lostAt = Date.now();
+  element("alarm").hidden = !lost;
+  if (!lost) return;
+  element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}.`;
+  document.title = `No connection · Andon ${root.dataset.site}`;
+  element("verdict").dataset.state = "unknown";
+  element("verdict").querySelector(".word").textContent = "No connection: nothing here is certain";
+  drawHealth(element("health"), null);
+}
+
+function filterChanged() {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of [["state", model.filter.state], ["q", model.filter.text]]) {
+    if (value) query.set(name, value);
+    else query.delete(name);
+  }
+  const text = query.toString();
+  history.replaceState(null, "", text ? `?${text}` : location.pathname);
+  drawMachines();
+}
+
+function listen() {
+  element("counts").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    model.filter.state = button.dataset.filter;
+    filterChanged();
+  });
+  element("search").addEventListener("input", (event) => {
+    model.filter.text = event.target.value.trim().toLowerCase();
+    filterChanged();
+  });
+  element("measurement").addEventListener("change", (event) => {
+    trends.measurement = event.target.value;
+    tiles.redrawTrends();
+  });
+  addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, select");
+    if (event.key === "/" && !typing) {
+      event.preventDefault();
+      element("search").focus();
+    } else if (event.key === "Escape" && typing) {
+      element("search").value = model.filter.text = "";
+      filterChanged();
+    }
+  });
+  let resized = null;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(drawMachines, 150);
+  });
+}
+
+const query = new URLSearchParams(location.search);
+model.filter.state = query.get("state") ?? "";
+model.filter.text = (query.get("q") ?? "").toLowerCase();
+element("search").value = model.filter.text;
+listen();
+if (kiosk) {
+  const tick = () => (element("clock").textContent = clock(now(), now()));
+  tick();
+  setInterval(tick, 1_000);
+}
+new Stream("/api/v1/stream", { load, heard, changed: linkChanged });

@@ -1,0 +1,44 @@
+// How large tiles are: as large as the screen allows, so that a board of twelve is read from across the hall, and a
+// board of hundreds still shows every machine. Pure arithmetic; sizes in CSS pixels, tile sizes in em.
+
+/** What a tile shows at which size; `wide` and `high` are the tile in em, `least` the smallest readable em. */
+const SIZES = [
+  { name: "full", wide: 17.5, high: 9.6, gap: 11, least: 14 },
+  { name: "compact", wide: 12.5, high: 5.7, gap: 11, least: 13 },
+  { name: "mini", wide: 9, high: 2.9, gap: 5, least: 11 },
+];
+const EM_MAX = 46;
+/** What a board that scrolls is shown in. */
+const SCROLLING = { name: "full", em: 16 };
+const SCROLLING_MANY = { name: "compact", em: 15 };
+const MANY = 120;
+
+/** The largest layout of `count` tiles that fits `width` × `height`, or null. */
+export function largestThatFits(count, width, height, sizes = SIZES) {
+  for (const size of sizes) {
+    let best = null;
+    const columnsMax = Math.max(1, Math.min(count, Math.floor((width + size.gap) / (size.least * size.wide + size.gap))));
+    for (let columns = 1; columns <= columnsMax; columns += 1) {
+      const rows = Math.ceil(count / columns);
+      const byWidth = ((width + size.gap) / columns - size.gap) / size.wide;
+      const byHeight = ((height + size.gap) / rows - size.gap) / size.high;
+      const em = Math.floor(Math.min(byWidth, byHeight, EM_MAX) * 4) / 4;
+      if (em >= size.least && (!best || em > best.em)) best = { name: size.name, em, columns, rows, count };
+    }
+    if (best) return best;
+  }
+  return null;
+}
+
+/** The layout for a screen that may be scrolled, or (kiosk) may not. */
+export function layout(count, width, height, kiosk) {
+  const phone = width < 620;
+  if (phone && !kiosk) return { name: "full", em: 16, columns: 1, count };
+  const fits = largestThatFits(Math.max(count, 1), width, height, kiosk ? SIZES : SIZES.slice(0, 2));
+  if (fits) return fits;
+  const size = kiosk ? { name: "mini", em: SIZES[2].least } : count > MANY ? SCROLLING_MANY : SCROLLING;
+  const { wide, high, gap } = SIZES.find((each) => each.name === size.name);
+  const columns = Math.max(1, Math.floor((width + gap) / (size.em * wide + gap)));
+  const rows = Math.max(1, Math.floor((height + gap) / (size.em * high + gap)));
+  return { ...size, columns, rows, count: kiosk ? Math.min(count, columns * rows) : count };
+}

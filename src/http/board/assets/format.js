@@ -1,0 +1,76 @@
+// Numbers, times and words as people on the floor read them. Pure functions; nothing here touches the page.
+
+/** The words for the states, in the order of trouble. */
+export const WORDS = { offline: "Offline", unknown: "Unknown", never_seen: "Never seen", online: "Online" };
+
+const REASONS = {
+  first_seen: "first message ever",
+  message: "speaks again",
+  silence: "silent",
+  last_will: "said goodbye (last will)",
+  never_seen: "expected, never spoke",
+};
+
+/** Why a machine changed, in words. */
+export const reasonInWords = (reason) => REASONS[reason] ?? "";
+
+const zone = document.documentElement.dataset.timeZone || undefined;
+const timeOfDay = clockFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const dayAndTime = clockFormat({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const dayOnly = clockFormat({ year: "numeric", month: "2-digit", day: "2-digit" });
+
+function clockFormat(parts) {
+  try {
+    return new Intl.DateTimeFormat("en-GB", { ...parts, hour12: false, timeZone: zone });
+  } catch {
+    return new Intl.DateTimeFormat("en-GB", { ...parts, hour12: false }); // a browser without that zone
+  }
+}
+
+/** `14:03:22` today, `21 Nov, 14:03` before; both in milliseconds since 1970. */
+export function clock(at, now) {
+  const today = dayOnly.format(at) === dayOnly.format(now);
+  return (today ? timeOfDay : dayAndTime).format(at);
+}
+
+/** How long, in the two largest units that matter: `42 s`, `5 min`, `3 h 12 min`, `2 d 4 h`. */
+export function duration(milliseconds) {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+  const days = Math.floor(hours / 24);
+  return hours % 24 ? `${days} d ${hours % 24} h` : `${days} d`;
+}
+
+/** The same in the largest unit alone, for narrow tiles. */
+export const shortDuration = (milliseconds) => duration(milliseconds).split(" ").slice(0, 2).join(" ");
+
+/** Three significant digits for small values, one decimal for the usual, none for the large. */
+export function number(value) {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size < 0.0005 || size >= 1e7) return value.toExponential(1);
+  if (size < 1) return value.toFixed(3);
+  if (size < 10) return value.toFixed(2);
+  if (size < 1000) return value.toFixed(1);
+  return grouped.format(value);
+}
+const grouped = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+
+/** Milliseconds since 1970 of an RFC 3339 text; null for null. */
+export const millis = (text) => (text ? Date.parse(text) : null);
+
+/** Where a machine's page is. A path of dots alone would be taken for a step up. */
+export function machineUrl(id) {
+  return /^\.{1,2}$/.test(id) ? `/machines?id=${id}` : `/machines/${encodeURIComponent(id)}`;
+}
+
+/** The measurements that every machine may have. */
+export const MEASUREMENTS = [
+  { name: "temperature", unit: "°C" },
+  { name: "humidity", unit: "%" },
+  { name: "vibration", unit: "mm/s" },
+];

@@ -1,0 +1,79 @@
+// What the board knows: the machines, in the order of trouble, and which of them are asked for.
+// Owns no element of the page. Every change goes through here, and the page is drawn from here.
+
+import { WORDS } from "./format.js";
+
+const RANK = { offline: 0, never_seen: 1, unknown: 2, online: 4 };
+const FLAPPING_RANK = 3;
+const byName = new Intl.Collator("en", { numeric: true }).compare;
+
+export class Model {
+  machines = new Map();
+  /** What the user asks for: a state, "flapping" or "" for all; and a part of the name. */
+  filter = { state: "", text: "" };
+
+  /** Replaces everything by a full list. Returns the ids that are gone. */
+  replace(list) {
+    const next = new Map(list.map((machine) => [machine.machine_id, machine]));
+    const gone = [...this.machines.keys()].filter((id) => !next.has(id));
+    this.machines = next;
+    return gone;
+  }
+
+  /** Takes one machine's news. Returns whether its place in the order may have changed. */
+  update(machine) {
+    const before = this.machines.get(machine.machine_id);
+    // A message without the newest reading is about the status alone.
+    if (before && machine.latest === undefined) machine.latest = before.latest;
+    this.machines.set(machine.machine_id, machine);
+    return !before || rank(before) !== rank(machine) || before.status_since !== machine.status_since;
+  }
+
+  counts() {
+    const counts = { all: this.machines.size, offline: 0, unknown: 0, never_seen: 0, online: 0, flapping: 0 };
+    for (const machine of this.machines.values()) {
+      counts[machine.status] += 1;
+      if (machine.flapping) counts.flapping += 1;
+    }
+    return counts;
+  }
+
+  matches(machine) {
+    const { state, text } = this.filter;
+    if (state === "flapping" && !machine.flapping) return false;
+    if (state && state !== "flapping" && machine.status !== state) return false;
+    return !text || machine.machine_id.includes(text);
+  }
+
+  /** Those asked for: trouble first, the newest trouble first of all; then by name, as people count. */
+  ordered() {
+    const shown = [...this.machines.values()].filter((machine) => this.matches(machine));
+    return shown.sort((a, b) => {
+      const byRank = rank(a) - rank(b);
+      if (byRank) return byRank;
+      if (a.status === "offline" && a.status_since !== b.status_since) {
+        return (b.status_since ?? "") < (a.status_since ?? "") ? -1 : 1;
+      }
+      return byName(a.machine_id, b.machine_id) || (a.machine_id < b.machine_id ? -1 : 1);
+    });
+  }
+
+  /** One sentence for the whole hall, and the state it stands for. */
+  verdict() {
+    const counts = this.counts();
+    if (counts.all === 0) return { state: "unknown", text: "No machine yet" };
+    const parts = ["offline", "never_seen", "unknown"]
+      .filter((state) => counts[state] > 0)
+      .map((state) => `${counts[state]} ${WORDS[state].toLowerCase()}`);
+    if (parts.length === 0) {
+      return { state: "online", text: counts.all === 1 ? "The machine is online" : `All ${counts.all} machines online` };
+    }
+    const state = counts.offline ? "offline" : counts.never_seen ? "never_seen" : "unknown";
+    return { state, text: `${parts.join(", ")} of ${counts.all}` };
+  }
+}
+
+function rank(machine) {
+  if (machine.status === "online") return machine.flapping ? FLAPPING_RANK : RANK.online;
+  return RANK[machine.status] ?? RANK.unknown;
+}

@@ -1,0 +1,75 @@
+// The newest changes of machines: a list for the eye, and for the ear one sentence every few seconds at most.
+
+import { WORDS, clock, machineUrl, millis, reasonInWords } from "./format.js";
+
+const KEPT = 30;
+const SPEAK_EVERY_MS = 4_000;
+
+export class News {
+  #events = [];
+  #unspoken = [];
+  #timer = null;
+
+  /** `list` shows, `spoken` is the live region, `template` one entry. */
+  constructor(list, spoken, template, now) {
+    Object.assign(this, { list, spoken, template, now });
+  }
+
+  /** The newest events, newest first; those known already stay. */
+  replace(events) {
+    this.#events = events.slice(0, KEPT);
+    this.#draw();
+  }
+
+  /** One that has just happened. */
+  add(event) {
+    const known = this.#events.some((each) => sameEvent(each, event));
+    if (known) return;
+    this.#events = [event, ...this.#events].slice(0, KEPT);
+    this.#draw();
+    this.#unspoken.push(event);
+    this.#timer ??= setTimeout(() => this.#speak(), SPEAK_EVERY_MS / 4);
+  }
+
+  #draw() {
+    this.list.replaceChildren(...this.#events.map((event) => this.#entry(event)));
+    this.list.parentElement.querySelector(".nothing").hidden = this.#events.length > 0;
+  }
+
+  #entry(event) {
+    const item = this.template.content.firstElementChild.cloneNode(true);
+    item.dataset.state = event.status;
+    item.querySelector(".word").textContent = WORDS[event.status] ?? event.status;
+    const link = item.querySelector("a");
+    link.textContent = event.machine_id;
+    link.setAttribute("href", machineUrl(event.machine_id));
+    const time = item.querySelector("time");
+    time.dateTime = event.occurred_at;
+    time.textContent = clock(millis(event.occurred_at), this.now());
+    item.querySelector(".reason").textContent = reasonInWords(event.reason);
+    return item;
+  }
+
+  #speak() {
+    const events = this.#unspoken;
+    this.#unspoken = [];
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      if (this.#unspoken.length) this.#speak();
+    }, SPEAK_EVERY_MS);
+    this.spoken.textContent = sentence(events);
+  }
+}
+
+/** Three by name, more as counts. */
+function sentence(events) {
+  if (events.length <= 3) {
+    return events.map((event) => `${event.machine_id} is ${WORDS[event.status]?.toLowerCase()}.`).join(" ");
+  }
+  const offline = events.filter((event) => event.status === "offline").length;
+  return `${offline} machines went offline, ${events.length - offline} came online.`;
+}
+
+function sameEvent(a, b) {
+  return a.machine_id === b.machine_id && a.occurred_at === b.occurred_at && a.status === b.status;
+}

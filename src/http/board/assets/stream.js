@@ -1,0 +1,88 @@
+// The live connection. Says at once when it is lost, and comes back by itself.
+//
+// A connection can be dead without being closed (a frozen process, a pulled cable): the server says something every
+// few seconds, and silence counts as loss.
+//
+// States: "connecting" (never had one), "live", "lost".
+
+/** Silence after which the connection counts as lost; the server speaks at least every two seconds. */
+const SILENCE_MAX_MS = 6_000;
+const RETRY_MIN_MS = 1_000;
+const RETRY_MAX_MS = 5_000;
+const EVENTS = ["machine", "event", "status", "reset"];
+
+export class Stream {
+  #source = null;
+  #retry = RETRY_MIN_MS;
+  #timer = null;
+  #attempt = 0;
+  state = "connecting";
+  heardAt = null;
+
+  /**
+   * `handlers.load()` fetches everything anew after each connect; only when it has succeeded the state is "live".
+   * `handlers.changed(state)` hears of each change of state; `handlers.heard(name, data)` takes what comes in.
+   */
+  constructor(url, handlers) {
+    this.url = url;
+    this.handlers = handlers;
+    setInterval(() => this.#watch(), 500);
+    // A page that comes back from the browser's cache has a dead connection and old values.
+    addEventListener("pageshow", (event) => event.persisted && this.#lose());
+    addEventListener("offline", () => this.#lose());
+    this.#connect();
+  }
+
+  #connect() {
+    this.#attempt += 1;
+    const attempt = this.#attempt;
+    const source = new EventSource(this.url);
+    this.#source = source;
+    this.startedAt = performance.now();
+    this.heardAt = null;
+    source.onopen = () => this.#opened(attempt);
+    source.onerror = () => attempt === this.#attempt && this.#lose();
+    for (const name of EVENTS) {
+      source.addEventListener(name, (message) => {
+        if (attempt !== this.#attempt) return;
+        this.heardAt = performance.now();
+        this.handlers.heard(name, JSON.parse(message.data));
+      });
+    }
+  }
+
+  async #opened(attempt) {
+    this.heardAt = performance.now();
+    try {
+      await this.handlers.load();
+    } catch (error) {
+      if (attempt === this.#attempt) this.#lose(error);
+      return;
+    }
+    if (attempt !== this.#attempt) return;
+    this.#retry = RETRY_MIN_MS;
+    this.#become("live");
+  }
+
+  #watch() {
+    if (!this.#source) return;
+    const since = this.heardAt ?? this.startedAt;
+    if (performance.now() - since > SILENCE_MAX_MS) this.#lose();
+  }
+
+  #lose() {
+    this.#source?.close();
+    this.#source = null;
+    this.#attempt += 1;
+    this.#become("lost");
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#connect(), this.#retry);
+    this.#retry = Math.min(this.#retry * 1.5, RETRY_MAX_MS);
+  }
+
+  #become(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.handlers.changed(state);
+  }
+}

@@ -1,0 +1,109 @@
+// The small curves: the last fifteen minutes of one measurement.
+//
+// The past is asked for once, for the tiles that have come into sight and in few requests; what arrives afterwards is
+// added here. Owns the points; draws into the <path> it is given.
+
+import { millis } from "./format.js";
+
+const WINDOW_MS = 15 * 60_000;
+const STEP_MS = 30_000;
+const STEPS = WINDOW_MS / STEP_MS;
+/** Longest query of one request, far below what a server takes. */
+const QUERY_MAX = 4_000;
+const MACHINES_MAX = 100;
+/** Steps without data after which the line is broken. */
+const GAP_STEPS = 3;
+
+export class Trends {
+  #points = new Map();
+  #wanted = new Set();
+  #timer = null;
+  measurement = "temperature";
+
+  /** `drawn(id)` is told when a machine's curve is to be drawn anew; `now()` is the server's clock. */
+  constructor(url, now, drawn) {
+    Object.assign(this, { url, now, drawn });
+  }
+
+  /** Everything is to be asked for again: the connection was lost in between. */
+  forget() {
+    this.#points.clear();
+  }
+
+  /** A tile came into sight. */
+  want(id) {
+    if (this.#points.has(id)) return;
+    this.#wanted.add(id);
+    this.#timer ??= setTimeout(() => this.#ask(), 150);
+  }
+
+  /** The newest reading of a machine, as it arrives. */
+  add(machine) {
+    const steps = this.#points.get(machine.machine_id);
+    const at = millis(machine.latest?.recorded_at);
+    if (!steps || !at) return;
+    const step = Math.floor(at / STEP_MS);
+    const last = steps.at(-1);
+    if (last && last.step > step) return;
+    if (last?.step === step) Object.assign(last, known(machine.latest));
+    else steps.push({ step, ...known(machine.latest) });
+    while (steps.length > STEPS + 1) steps.shift();
+  }
+
+  async #ask() {
+    const ids = [...this.#wanted].slice(0, MACHINES_MAX);
+    const query = new URLSearchParams();
+    const asked = [];
+    for (const id of ids) {
+      query.append("machine_id", id);
+      asked.push(id);
+      if (query.toString().length > QUERY_MAX) break;
+    }
+    for (const id of asked) this.#wanted.delete(id);
+    try {
+      const response = await fetch(`${this.url}?${query}`, { headers: { accept: "application/json" } });
+      if (!response.ok) throw new Error(`trends: ${response.status}`);
+      this.#take(asked, await response.json());
+    } catch {
+      // Without a database there is no past; the curve begins with what arrives. It is asked for again on reconnect.
+      for (const id of asked) if (!this.#points.has(id)) this.#points.set(id, []);
+    }
+    this.#timer = this.#wanted.size ? setTimeout(() => this.#ask(), 50) : null;
+  }
+
+  #take(asked, answer) {
+    for (const id of asked) this.#points.set(id, []);
+    for (const { machine_id: id, points } of answer.trends) {
+      const steps = points.map(([at, temperature, humidity, vibration]) => {
+        return { step: Math.floor(at / STEP_MS), temperature, humidity, vibration };
+      });
+      this.#points.set(id, steps);
+    }
+    for (const id of asked) this.drawn(id);
+  }
+
+  /** The curve as path data in a box of 100 × 20; "" if there is nothing to show. */
+  path(id) {
+    const first = Math.floor((this.now() - WINDOW_MS) / STEP_MS);
+    const points = (this.#points.get(id) ?? []).filter(
+      (point) => point.step >= first && Number.isFinite(point[this.measurement]),
+    );
+    if (points.length < 2) return "";
+    const values = points.map((point) => point[this.measurement]);
+    const low = Math.min(...values);
+    const span = Math.max(...values) - low || 1;
+    let path = "";
+    let before = -Infinity;
+    for (const point of points) {
+      const x = ((point.step - first) / STEPS) * 100;
+      const y = 19 - ((point[this.measurement] - low) / span) * 18;
+      path += `${point.step - before > GAP_STEPS ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`;
+      before = point.step;
+    }
+    return path;
+  }
+}
+
+function known({ temperature, humidity, vibration }) {
+  return { temperature, humidity, vibration };
+}

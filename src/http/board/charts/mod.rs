@@ -1,0 +1,203 @@
+//! A chart of one measurement over time, as SVG that takes its colours and its font from the page.
+//!
+//! Pure: points and states in, text out. Colours here are roles, not colours: `andon.css` gives each role a colour of
+//! the present theme. Texts stay texts, so that they can be selected and read.
+//!
+//! Invariants
+//! - C1 Where there was no data, there is no line: neighbours further apart than usual are not joined.
+//! - C2 Only numbers and times are drawn; nothing that a machine has sent enters as text.
+
+mod axis;
+mod runs;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use chrono::TimeZone;
+use plotters::coord::Shift;
+use plotters::coord::combinators::BindKeyPoints as _;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use thiserror::Error;
+
+use crate::domain::{BoardStatus, Timestamp};
+
+pub use axis::{midnight_before, next_midnight};
+pub use runs::{Point, coarser};
+
+/// Roles, see `.chart` in `andon.css`.
+const INK: RGBColor = RGBColor(1, 1, 1);
+const GRID: RGBColor = RGBColor(2, 2, 2);
+const MEAN: RGBColor = RGBColor(3, 3, 3);
+const EXTREMES: RGBColor = RGBColor(4, 4, 4);
+const ONLINE: RGBColor = RGBColor(5, 5, 5);
+const OFFLINE: RGBColor = RGBColor(6, 6, 6);
+const UNKNOWN: RGBColor = RGBColor(7, 7, 7);
+
+/// Pixels of the viewBox left of the plot, for the values' labels, and right of it.
+const LEFT: u32 = 62;
+const RIGHT: u32 = 14;
+/// Pixels under the plot for the times' labels, and below these for the state band.
+const UNDER: u32 = 28;
+const BAND: u32 = 18;
+
+/// The chart could not be drawn: a defect, for memory is the only thing drawn into.
+#[derive(Debug, Error)]
+#[error("the chart cannot be drawn: {0}")]
+pub struct ChartError(String);
+
+/// The size of a chart and its letters, in pixels of its viewBox.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    width: u32,
+    height: u32,
+    font: f64,
+    time_labels: u32,
+}
+
+impl Shape {
+    /// For a screen on a desk or a wall.
+    pub const WIDE: Self = Self { width: 900, height: 250, font: 15.0, time_labels: 9 };
+    /// For a phone.
+    pub const NARROW: Self = Self { width: 380, height: 230, font: 14.0, time_labels: 5 };
+}
+
+/// A stretch of time with one status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The moment after it.
+    pub to: Timestamp,
+    /// The status.
+    pub status: BoardStatus,
+}
+
+/// What a chart shows.
+#[derive(Debug)]
+pub struct Chart<'a, Z> {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The moment after its last.
+    pub to: Timestamp,
+    /// The length of the stretches that the points stand for.
+    pub bucket: Duration,
+    /// In order of time.
+    pub points: &'a [Point],
+    /// In order of time.
+    pub spans: &'a [Span],
+    /// The site's time zone.
+    pub zone: &'a Z,
+}
+
+impl<Z: TimeZone> Chart<'_, Z>
+where
+    Z::Offset: std::fmt::Display,
+{
+    /// The chart as an `<svg>` element without style attributes and scripts.
+    ///
+    /// # Errors
+    /// [`ChartError`] for a defect of the library.
+    pub fn svg(&self, shape: Shape) -> Result<String, ChartError> {
+        let mut svg = String::with_capacity(16 * 1024);
+        let area = SVGBackend::with_string(&mut svg, (shape.width, shape.height)).into_drawing_area();
+        let (above, below) = area.split_vertically(shape.height - BAND);
+        self.draw_plot(&above, shape).map_err(|error| ChartError(error.to_string()))?;
+        self.draw_band(&below, shape).map_err(|error| ChartError(error.to_string()))?;
+        area.present().map_err(|error| ChartError(error.to_string()))?;
+        drop((area, above, below));
+        Ok(svg)
+    }
+
+    fn times(&self) -> Range<i64> {
+        self.from.as_micros()..self.to.as_micros().max(self.from.as_micros() + 1)
+    }
+
+    fn draw_plot<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        shape: Shape,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+        let labels = axis::time_labels(self.from, self.to, self.zone, shape.time_labels);
+        let instants: Vec<_> = labels.iter().map(|(at, _)| at.as_micros()).collect();
+        let values = axis::value_range(self.points);
+        let mut chart = ChartBuilder::on(area)
+            .margin_right(RIGHT)
+            .margin_top(10)
+            .set_label_area_size(LabelAreaPosition::Left, LEFT)
+            .set_label_area_size(LabelAreaPosition::Bottom, UNDER)
+            .build_cartesian_2d(self.times().with_key_points(instants), values.clone())?;
+        let text = ("sans-serif", shape.font).into_font().color(&INK);
+        let label_of = |at: &i64| {
+            let label = labels.iter().find(|(instant, _)| instant.as_micros() == *at);
+            label.map(|(_, text)| text.clone()).unwrap_or_default()
+        };
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GRID)
+            .label_style(text.clone())
+            .x_label_style(text.pos(Pos::new(HPos::Center, VPos::Top)))
+            .x_label_formatter(&label_of)
+            .y_labels(5)
+            .y_label_formatter(&|value| axis::value_label(*value, &values))
+            .draw()?;
+        self.draw_points(&mut chart)
+    }
+
+    /// Between the extremes an area, through the means a line; a stretch that stands alone is a dot.
+    fn draw_points<DB, CT>(
+        &self,
+        chart: &mut ChartContext<'_, DB, CT>,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>>
+    where
+        DB: DrawingBackend,
+        CT: CoordTranslate<From = (i64, f64)>,
+    {
+        let gap_max = runs::gap_max(self.points, self.bucket);
+        // A stretch is drawn at its middle.
+        let half = i64::try_from(self.bucket.as_micros() / 2).unwrap_or(0);
+        let time = |point: &Point| (point.at.as_micros() + half).clamp(self.times().start, self.times().end);
+        for run in runs::runs(self.points, gap_max) {
+            if let [alone] = run {
+                let dot = Circle::new((time(alone), alone.mean), 2.5, MEAN.filled());
+                chart.draw_series(std::iter::once(dot))?;
+                continue;
+            }
+            let upper = run.iter().map(|point| (time(point), point.max));
+            let lower = run.iter().rev().map(|point| (time(point), point.min));
+            let between = Polygon::new(upper.chain(lower).collect::<Vec<_>>(), EXTREMES.filled());
+            chart.draw_series(std::iter::once(between))?;
+            let line = run.iter().map(|point| (time(point), point.mean)).collect::<Vec<_>>();
+            chart.draw_series(std::iter::once(PathElement::new(line, MEAN.stroke_width(2))))?;
+        }
+        Ok(())
+    }
+
+    /// The states as bars of different heights: offline high, unknown half, online low.
+    fn draw_band<DB: DrawingBackend>(
+        &self,
+        area: &DrawingArea<DB, Shift>,
+        shape: Shape,
+    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+        let times = self.times();
+        let pixels = f64::from(shape.width - LEFT - RIGHT);
+        let x_of = |at: Timestamp| {
+            let part = (at.as_micros() - times.start) as f64 / (times.end - times.start) as f64;
+            LEFT as i32 + (part.clamp(0.0, 1.0) * pixels).round() as i32
+        };
+        for span in self.spans {
+            let (left, right) = (x_of(span.from), x_of(span.to));
+            let (color, top) = match span.status {
+                BoardStatus::Online => (ONLINE, 11),
+                BoardStatus::Offline => (OFFLINE, 2),
+                BoardStatus::Unknown | BoardStatus::NeverSeen => (UNKNOWN, 7),
+            };
+            // However short, it happened.
+            let right = right.max(left + 1);
+            area.draw(&Rectangle::new([(left, top), (right, BAND as i32 - 2)], color.filled()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! What keeps a page from loading, running or being shown by anything foreign.
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use maud::Markup;
+
+/// Nothing but our own scripts, styles, data and pictures; no inline script, no inline style, no frame around it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Adds the headers that every answer of the board has.
+pub fn protect(response: &mut HttpResponseBuilder) {
+    response
+        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header((header::X_FRAME_OPTIONS, "DENY"))
+        .insert_header(("cross-origin-opener-policy", "same-origin"))
+        .insert_header(("permissions-policy", "camera=(), geolocation=(), microphone=()"));
+}
+
+/// A page; what it shows is true now, so nobody may keep it.
+pub fn page(mut response: HttpResponseBuilder, page: Markup) -> HttpResponse {
+    protect(&mut response);
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response.content_type("text/html; charset=utf-8").body(page.into_string())
+}
+
+/// A sentence.
+pub fn plain(mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {
+    protect(&mut response);
+    response.content_type("text/plain; charset=utf-8").body(text)
+}

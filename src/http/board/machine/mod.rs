@@ -1,0 +1,83 @@
+//! `/machines/<id>`: one machine, live, with its figures, charts and changes.
+//!
+//! The page is whole without scripts; they only keep it up to date. What the database cannot tell is said in its place,
+//! and the present state comes from the snapshot, so it is there without a database.
+
+mod band;
+mod gather;
+mod numbers;
+mod past;
+mod span;
+mod view;
+
+use actix_web::{HttpResponse, web};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use self::gather::Question;
+use self::span::Lookback;
+use super::headers;
+use crate::clock::wall_now;
+use crate::domain::MachineId;
+use crate::http::HttpState;
+
+/// What stands for itself in a path, as in the scripts' `encodeURIComponent`.
+const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The query of the page.
+#[derive(Debug, Deserialize)]
+pub struct PageQuery {
+    range: Option<String>,
+    /// For `/machines?id=`: names that cannot stand in a path, such as `..`.
+    id: Option<String>,
+}
+
+/// The page of the machine that the path names.
+pub async fn by_path(
+    state: web::Data<HttpState>,
+    path: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> HttpResponse {
+    page_of(&state, &path, &query).await
+}
+
+/// The page of the machine that `?id=` names; without one, the way to the board.
+pub async fn by_query(state: web::Data<HttpState>, query: web::Query<PageQuery>) -> HttpResponse {
+    match &query.id {
+        Some(id) => page_of(&state, id, &query).await,
+        None => HttpResponse::SeeOther().insert_header(("location", "/")).finish(),
+    }
+}
+
+async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse {
+    let Ok(machine_id) = MachineId::parse(id) else {
+        return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
+    };
+    let snapshot = state.boards.machines.snapshot();
+    let place = snapshot.machines.binary_search_by(|machine| machine.machine_id.cmp(&machine_id));
+    let machine = place.ok().map(|place| &snapshot.machines[place]);
+    let question = Question {
+        machine_id: machine_id.clone(),
+        lookback: Lookback::parse(query.range.as_deref()),
+        zone: state.time_zone,
+        now: wall_now(),
+        status: machine.and_then(|machine| Some((machine.status, machine.status_since?))),
+    };
+    let past = question.ask(&state.history).await;
+    let unheard_of = past.as_ref().is_ok_and(|past| past.latest.is_none() && past.events.is_empty());
+    if machine.is_none() && unheard_of {
+        return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
+    }
+    let content =
+        view::Content { machine_id: &machine_id, machine, past: past.as_ref(), question: &question };
+    headers::page(HttpResponse::Ok(), view::machine(state.installation(), &content))
+}
+
+/// Where the machine's page is, without its query.
+fn address(machine_id: &MachineId) -> String {
+    format!("/machines/{}", encoded(machine_id))
+}
+
+fn encoded(machine_id: &MachineId) -> String {
+    utf8_percent_encode(machine_id.as_str(), IN_A_PATH).to_string()
+}

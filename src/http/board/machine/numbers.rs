@@ -1,0 +1,67 @@
+//! Numbers and times as people on the floor read them; `format.js` does the same for what is live.
+
+use chrono_tz::Tz;
+
+use crate::domain::{BoardStatus, Timestamp};
+
+/// Three significant digits for small values, one decimal for the usual, none for the large.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if !(0.0005..1e7).contains(&size) => format!("{value:.1e}"),
+        size if size < 1.0 => format!("{value:.3}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 1000.0 => format!("{value:.1}"),
+        _ => grouped(value),
+    }
+}
+
+fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Day and time of the site.
+pub fn date_and_time(at: Timestamp, zone: Tz) -> String {
+    at.to_chrono().with_timezone(&zone).format("%-d %b %Y, %H:%M:%S").to_string()
+}
+
+/// The word for a state.
+pub const fn word(status: BoardStatus) -> &'static str {
+    match status {
+        BoardStatus::Online => "Online",
+        BoardStatus::Offline => "Offline",
+        BoardStatus::Unknown => "Unknown",
+        BoardStatus::NeverSeen => "Never seen",
+    }
+}
+
+/// Why a machine changed, in words; the reason's own word if it is a new one.
+pub fn reason_in_words(reason: &str) -> &str {
+    match reason {
+        "first_seen" => "first message ever",
+        "message" => "speaks again",
+        "silence" => "silent",
+        "last_will" => "said goodbye (last will)",
+        "never_seen" => "expected, never spoke",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_long_as_they_are_useful() {
+        let texts = [0.0, 0.05123, 4.5678, 61.27, -999.94, 1234.5, 9_999_999.0, 1e9, 1e-9].map(number);
+        assert_eq!(texts, ["0", "0.051", "4.57", "61.3", "-999.9", "1,234", "9,999,999", "1.0e9", "1.0e-9"]);
+    }
+}

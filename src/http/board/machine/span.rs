@@ -1,0 +1,137 @@
+//! How far back a page looks, and the days of the site.
+
+use std::time::Duration;
+
+use chrono::TimeZone;
+
+use crate::domain::Timestamp;
+use crate::http::board::charts::{midnight_before, next_midnight};
+
+/// How far back the charts look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lookback {
+    /// One hour.
+    #[default]
+    Hour,
+    /// 24 hours.
+    Day,
+    /// 7 days.
+    Week,
+    /// 30 days.
+    Month,
+}
+
+impl Lookback {
+    /// All, shortest first.
+    pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
+
+    /// The value of `?range=`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "1h",
+            Self::Day => "24h",
+            Self::Week => "7d",
+            Self::Month => "30d",
+        }
+    }
+
+    /// In words.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Hour => "1 hour",
+            Self::Day => "24 hours",
+            Self::Week => "7 days",
+            Self::Month => "30 days",
+        }
+    }
+
+    /// From the value of `?range=`; anything else is the default.
+    pub fn parse(text: Option<&str>) -> Self {
+        Self::ALL.into_iter().find(|lookback| Some(lookback.as_str()) == text).unwrap_or_default()
+    }
+
+    /// How long.
+    pub const fn length(self) -> Duration {
+        const HOUR: u64 = 60 * 60;
+        Duration::from_secs(match self {
+            Self::Hour => HOUR,
+            Self::Day => 24 * HOUR,
+            Self::Week => 7 * 24 * HOUR,
+            Self::Month => 30 * 24 * HOUR,
+        })
+    }
+
+    /// Length of one point of a chart, in seconds: a few hundred points each.
+    pub const fn bucket_seconds(self) -> u32 {
+        match self {
+            Self::Hour => 15,
+            Self::Day => 5 * 60,
+            Self::Week => 30 * 60,
+            Self::Month => 2 * 60 * 60,
+        }
+    }
+
+    /// Length of one row of the table that says the same in numbers.
+    pub const fn row_seconds(self) -> u32 {
+        self.bucket_seconds() * 12
+    }
+}
+
+/// A stretch of time that figures are given for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// In words.
+    pub name: &'static str,
+    /// Its first instant.
+    pub from: Timestamp,
+    /// The instant after its last.
+    pub to: Timestamp,
+}
+
+/// The last minute and hour, and the site's today and yesterday.
+pub fn windows<Z: TimeZone>(now: Timestamp, zone: &Z) -> [Window; 4] {
+    let ago = |seconds: i64| Timestamp::from_micros(now.as_micros() - seconds * 1_000_000);
+    let midnight = midnight_before(now.to_chrono().with_timezone(zone));
+    // From somewhere in yesterday, however many hours it has.
+    let yesterday = midnight_before(midnight.clone() - chrono::Duration::hours(1));
+    let tomorrow = Timestamp::from(next_midnight(midnight.clone()).to_utc());
+    let (midnight, yesterday) = (Timestamp::from(midnight.to_utc()), Timestamp::from(yesterday.to_utc()));
+    // What has just been measured counts as now, also by a clock that is a little ahead.
+    let soon = now.plus(Duration::from_secs(5));
+    [
+        Window { name: "Last minute", from: ago(60), to: soon },
+        Window { name: "Last hour", from: ago(3600), to: soon },
+        Window { name: "Today", from: midnight, to: tomorrow },
+        Window { name: "Yesterday", from: yesterday, to: midnight },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono_tz::Europe::Berlin;
+
+    fn instant(text: &str) -> Timestamp {
+        Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc())
+    }
+
+    #[test]
+    fn today_and_yesterday_are_the_sites_days_also_when_clocks_change() {
+        let [.., today, yesterday] = windows(instant("2026-10-26T05:00:00Z"), &Berlin);
+        assert_eq!(
+            (today.from, today.to),
+            (instant("2026-10-25T23:00:00Z"), instant("2026-10-26T23:00:00Z"))
+        );
+        assert_eq!((yesterday.from, yesterday.to), (instant("2026-10-24T22:00:00Z"), today.from));
+    }
+
+    #[test]
+    fn every_lookback_has_a_few_hundred_points() {
+        for lookback in Lookback::ALL {
+            let points = lookback.length().as_secs() / u64::from(lookback.bucket_seconds());
+            assert!((200..=400).contains(&points), "{lookback:?}: {points}");
+            assert_eq!(Lookback::parse(Some(lookback.as_str())), lookback);
+        }
+        assert_eq!(Lookback::parse(Some("1000y")), Lookback::Hour);
+    }
+}

@@ -1,0 +1,174 @@
+//! How the page of a machine looks.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::gather::{Past, Question, members, number};
+use super::numbers::{date_and_time, number as in_digits, word};
+use super::span::Lookback;
+use super::{address, encoded, past};
+use crate::domain::{BoardStatus, MachineId, Timestamp};
+use crate::http::HistoryError;
+use crate::http::board::shell::{Installation, masthead, page, theme_switch};
+use crate::status::MachineView;
+use crate::store::StoredReading;
+
+/// Other fields of `extra` that are shown, and characters of each.
+const OTHERS_MAX: usize = 12;
+const OTHER_CHARS_MAX: usize = 80;
+
+/// All that the page shows.
+pub struct Content<'a> {
+    /// Whose page.
+    pub machine_id: &'a MachineId,
+    /// As liveness sees it; `None` if it is not watched, or not known yet.
+    pub machine: Option<&'a MachineView>,
+    /// What the database says.
+    pub past: Result<&'a Past, &'a HistoryError>,
+    /// What was asked.
+    pub question: &'a Question,
+}
+
+/// The page.
+pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup {
+    let status = content.machine.map_or(BoardStatus::Unknown, |machine| machine.status);
+    let body = html! {
+        a.skip href="#history" { "Skip to the charts" }
+        header.head {
+            (masthead(installation))
+            nav aria-label="Pages" { a href="/" { "← All machines" } }
+            (theme_switch())
+        }
+        div.alarm id="alarm" role="alert" hidden {
+            p id="alarm-text" {}
+            p { "What you see below is old. Trying to reconnect; this goes away by itself." }
+        }
+        main.machine id="machine" data-machine=(content.machine_id) {
+            (now(content, status))
+            (ranges(content))
+            section id="history" aria-label="History" tabindex="-1" {
+                @match content.past {
+                    Ok(known) => (past::past(known, content)),
+                    Err(error) => (unreadable(error)),
+                }
+            }
+        }
+        div.only-spoken id="spoken" aria-live="polite" {}
+    };
+    page(installation, content.machine_id.as_str(), Some("detail.js"), &body)
+}
+
+/// The page of a machine that nobody has heard of.
+pub fn not_found(installation: Installation<'_>, id: &str) -> Markup {
+    let body = html! {
+        header.head { (masthead(installation)) (theme_switch()) }
+        main.machine {
+            section.empty {
+                h1 { "No such machine" }
+                p { "No machine named " bdi { (id) } " has ever spoken here, and the configuration expects none." }
+                p { a href="/" { "All machines" } }
+            }
+        }
+    };
+    page(installation, "No such machine", None, &body)
+}
+
+fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
+    let time = |at: Timestamp| {
+        html! { time datetime=(at) { (date_and_time(at, content.question.zone)) } }
+    };
+    let seen = content.machine;
+    let latest = content.past.ok().and_then(|past| past.latest.as_ref());
+    html! {
+        section.now id="now" data-state=(status.as_str()) aria-label="Now" {
+            h1 { bdi dir="auto" { (content.machine_id) } }
+            p.state id="state" { span.mark aria-hidden="true" {} span.word { (word(status)) } }
+            p.flapping id="flapping" hidden[!seen.is_some_and(|machine| machine.flapping)] { "Flapping" }
+            dl.facts {
+                div { dt { "Since" } dd id="since" {
+                    @match seen.and_then(|machine| machine.status_since) { Some(at) => (time(at)), None => "–" }
+                } }
+                div { dt { "Last heard" } dd id="heard" {
+                    @match seen.and_then(|machine| machine.last_seen_at) { Some(at) => (time(at)), None => "–" }
+                } }
+                @if let Some(machine) = seen {
+                    div { dt { "Offline after" } dd { (in_words(machine.offline_after)) " of silence" } }
+                    @if let Some(at) = machine.first_seen_at { div { dt { "First heard" } dd { (time(at)) } } }
+                }
+            }
+            dl.latest id="latest" { @if let Some(reading) = latest { (values(reading)) } }
+        }
+    }
+}
+
+fn in_words(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// The newest reading: the usual measurements, then whatever else the machine says.
+fn values(stored: &StoredReading) -> Markup {
+    let reading = &stored.reading;
+    let usual = [
+        ("temperature", "Temperature", reading.temperature, "°C"),
+        ("humidity", "Humidity", reading.humidity, "%"),
+        ("vibration", "Vibration", reading.vibration, "mm/s"),
+    ];
+    let others = members(reading.extra.as_deref().unwrap_or("{}"));
+    html! {
+        @for (name, label, value, unit) in usual {
+            @if let Some(value) = value {
+                div data-value=(name) { dt { (label) } dd { b { (in_digits(value)) } " " (unit) } }
+            }
+        }
+        @for (name, value) in others.iter().take(OTHERS_MAX) {
+            div {
+                dt { bdi { (name) } }
+                dd {
+                    @match number(value) {
+                        Some(value) => b { (in_digits(value)) },
+                        None => bdi { (shortened(value.get())) },
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim_matches('"');
+    let mut short: String = text.chars().take(OTHER_CHARS_MAX).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn ranges(content: &Content<'_>) -> Markup {
+    let here = content.question;
+    let csv = format!(
+        "/api/v1/machines/{}/readings?format=csv&from={}&to={}",
+        encoded(content.machine_id),
+        Timestamp::from_micros(here.now.as_micros() - here.lookback.length().as_micros() as i64),
+        here.now
+    );
+    html! {
+        nav.ranges aria-label="Time shown" {
+            @for lookback in Lookback::ALL {
+                a href={ (address(content.machine_id)) "?range=" (lookback.as_str()) }
+                    aria-current=[(lookback == here.lookback).then_some("page")] { (lookback.in_words()) }
+            }
+            a.download href=(csv) download { "Download as CSV" }
+        }
+    }
+}
+
+fn unreadable(error: &HistoryError) -> Markup {
+    html! {
+        div.empty role="status" {
+            h2 { "History cannot be read at present" }
+            p { (error) "." }
+            p { "The state above is live all the same, and nothing is lost: what arrives is kept on disk until the database is back." }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `/board/trends?machine_id=…&machine_id=…`: the last minutes of many machines in one question.
+//!
+//! For the board's own scripts, which ask once for each tile that comes into sight and go on with what arrives live.
+//! Not part of the API.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use crate::clock::wall_now;
+use crate::domain::{MachineId, Timestamp};
+use crate::http::{HistoryError, HttpState};
+use crate::store::{TrendPoint, TrendsQuery};
+
+/// How far back the curves go. `trend.js` knows the same.
+const WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Length of a step of a curve, in seconds. `trend.js` knows the same.
+const STEP_SECONDS: u32 = 30;
+/// Machines in one question. `trend.js` knows the same.
+const MACHINES_MAX: usize = 100;
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    trends: Vec<Trend>,
+}
+
+#[derive(Debug, Serialize)]
+struct Trend {
+    machine_id: String,
+    points: Vec<Step>,
+}
+
+/// Milliseconds since 1970, and the means of temperature, humidity and vibration.
+#[derive(Debug, Serialize)]
+struct Step(i64, Option<f64>, Option<f64>, Option<f64>);
+
+/// The curves of the machines that the query names; machines without readings are left out.
+pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
+    let Some(machine_ids) = machine_ids(request.query_string()) else {
+        return HttpResponse::BadRequest()
+            .content_type("text/plain; charset=utf-8")
+            .body(format!("name 1 to {MACHINES_MAX} machines: machine_id=…&machine_id=…"));
+    };
+    let now = wall_now();
+    let window = i64::try_from(WINDOW.as_micros()).unwrap_or(0);
+    let query = TrendsQuery {
+        machine_ids,
+        from: Timestamp::from_micros(now.as_micros() - window),
+        // A device's clock may be a little ahead.
+        to: now.plus(Duration::from_secs(60)),
+        step_seconds: STEP_SECONDS,
+    };
+    match state.history.ask(move |history| history.trends(&query)).await {
+        Ok(points) => HttpResponse::Ok()
+            .insert_header(("cache-control", "no-store"))
+            .json(Answer { trends: by_machine(points) }),
+        Err(HistoryError::Busy) => HttpResponse::TooManyRequests().finish(),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
+}
+
+/// `None` if there are none, too many, or one that no machine can have.
+fn machine_ids(query: &str) -> Option<Vec<MachineId>> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
+    let named = pairs.iter().filter(|(name, _)| name == "machine_id");
+    let ids: Vec<_> = named.map(|(_, id)| MachineId::parse(id)).collect::<Result<_, _>>().ok()?;
+    (1..=MACHINES_MAX).contains(&ids.len()).then_some(ids)
+}
+
+fn by_machine(points: Vec<TrendPoint>) -> Vec<Trend> {
+    let step = |point: &TrendPoint| {
+        Step(point.start_seconds * 1000, point.temperature, point.humidity, point.vibration)
+    };
+    points
+        .chunk_by(|a, b| a.machine_id == b.machine_id)
+        .map(|chunk| Trend {
+            machine_id: chunk[0].machine_id.as_str().to_owned(),
+            points: chunk.iter().map(step).collect(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_named_one_by_one_and_not_too_many() {
+        let ids = machine_ids("machine_id=a&machine_id=b%2Fc+d").unwrap();
+        assert_eq!(ids.iter().map(MachineId::as_str).collect::<Vec<_>>(), ["a", "b/c d"]);
+        assert!(machine_ids("").is_none());
+        assert!(machine_ids("machine_id=").is_none());
+        assert!(machine_ids(&"machine_id=x&".repeat(MACHINES_MAX)).is_some());
+        assert!(machine_ids(&"machine_id=x&".repeat(MACHINES_MAX + 1)).is_none());
+    }
+}
