@@ -14,7 +14,7 @@ use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
 pub use self::options::{endpoints, link_options, payload_options, store_options, subscriptions};
-use self::options::{journal_options, last_will_rules, protocol, tracker_options};
+use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
@@ -30,7 +30,7 @@ use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
 use crate::domain::{Seq, journaled_payload_bytes_max};
-use crate::http::{Boards, HistoryPool, Http, HttpOptions, HttpState};
+use crate::http::{Boards, Http, HttpOptions, HttpState};
 use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
@@ -39,6 +39,8 @@ use crate::payload::PayloadRules;
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
+/// The one child that the pipeline does not need.
+const HTTP: &str = "http";
 /// Writer and parser restart together.
 const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
 
@@ -216,6 +218,7 @@ impl Plan {
                 ledger: Arc::clone(&boards.ledger),
                 past_window: settings.liveness.flapping_window,
                 past_rows_max: TRANSITIONS_MAX,
+                board: Arc::clone(&boards.store),
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -224,6 +227,7 @@ impl Plan {
             parser: ParserOptions {
                 batch_rows_max: settings.store.batch_max,
                 sight,
+                progress: Arc::clone(&boards.progress),
                 appended_at_open: journal.positions().appended,
                 position_checked: Arc::default(),
             },
@@ -231,6 +235,7 @@ impl Plan {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
                 hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
                 certificates: Arc::default(),
+                board: Arc::clone(&boards.broker),
                 remembered: Remembered::in_directory(&settings.journal.dir),
                 subscriptions: subscriptions(settings),
                 backoff_min: settings.mqtt.backoff_min,
@@ -242,16 +247,7 @@ impl Plan {
                 backoff_min: settings.supervisor.backoff_min,
                 backoff_max: settings.supervisor.backoff_max,
             },
-            http_state: Arc::new(HttpState {
-                site: settings.site.id.clone(),
-                time_zone: settings.site.time_zone,
-                topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
-                token: settings.http.token.as_ref().map(|token| token.expose().to_owned()),
-                history: HistoryPool::start(&store_options(settings))?,
-                boards: boards.clone(),
-                metrics: Arc::clone(&metrics),
-                journal: journal.clone(),
-            }),
+            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal)?),
             supervisor: SupervisorOptions {
                 restarts_max: settings.supervisor.restarts_max,
                 period: settings.supervisor.period,
@@ -298,7 +294,7 @@ impl Plan {
 
     fn http_spec(&self) -> ChildSpec {
         let (options, state, logger) = (self.http.clone(), Arc::clone(&self.http_state), self.logger.clone());
-        spec("http", Strategy::OneForOne, 500, move |seat| {
+        spec(HTTP, Strategy::OneForOne, 500, move |seat| {
             let (options, state, logger) = (options.clone(), Arc::clone(&state), logger.clone());
             seat.spawn(MAILBOX_CAPACITY, move |lifeline| Http::new(options, state, lifeline, &logger)).0
         })
@@ -412,7 +408,9 @@ fn spec(
     start: impl FnMut(ChildSeat) -> RunningChild + Send + 'static,
 ) -> ChildSpec {
     let stop_within = Duration::from_millis(stop_within_ms);
-    ChildSpec { name, strategy, stop_within, start: Box::new(start) }
+    // What is only shown must not stop what is stored.
+    let escalates = name != HTTP;
+    ChildSpec { name, strategy, escalates, stop_within, start: Box::new(start) }
 }
 
 /// The first SIGTERM or SIGINT stops in order, the second ends the process at once.

@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use prometheus::{Histogram, HistogramOpts};
+
+use crate::domain::RejectReason;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -56,6 +60,12 @@ impl Flag {
 /// Everything that is counted. Counters start at 0 with the process and survive restarts of actors.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// What is measured of each batch.
+    pub batches: BatchFigures,
+    /// Elements rejected, in the order of [`RejectReason::ALL`].
+    rejected_by_reason: [Counter; RejectReason::ALL.len()],
+    /// Jobs that wait for the database.
+    pub writer_queue: Gauge,
     /// Messages handed over by the client library and journaled.
     pub messages_received: Counter,
     /// Payload bytes of these.
@@ -98,4 +108,81 @@ pub struct Metrics {
     pub transitions_unrecorded: Counter,
     /// Status changes given up unpublished, because too many waited for the broker.
     pub transitions_unpublished: Counter,
+}
+
+/// Upper bounds of durations, in seconds: from a commit on a fast disk to a database that was away for hours.
+const SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3_600.0,
+    14_400.0,
+];
+/// Upper bounds of a batch's rows; the largest is the largest `store.batch_max`.
+const ROWS: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 8_192.0, 16_384.0, 65_536.0];
+
+/// Figures of many measurements: how many fell below each of some bounds. Observed once a batch, not once a message.
+#[derive(Debug, Clone)]
+pub struct Distribution(Histogram);
+
+impl Distribution {
+    fn new(name: &str, help: &str, bounds: &[f64]) -> Self {
+        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        Self(Histogram::with_opts(options).expect("a valid name and ascending bounds"))
+    }
+
+    /// Adds one measurement.
+    pub fn observe(&self, value: f64) {
+        self.0.observe(value);
+    }
+
+    /// As a registry takes it.
+    #[must_use]
+    pub fn collector(&self) -> Histogram {
+        self.0.clone()
+    }
+}
+
+/// What is measured of each batch.
+#[derive(Debug)]
+pub struct BatchFigures {
+    /// How long commits take.
+    pub commit_seconds: Distribution,
+    /// Rows of a batch.
+    pub rows: Distribution,
+    /// From receipt to commit, of the oldest message of each batch.
+    pub latency_seconds: Distribution,
+}
+
+impl Default for BatchFigures {
+    fn default() -> Self {
+        let seconds = |name, help| Distribution::new(name, help, &SECONDS);
+        Self {
+            commit_seconds: seconds(
+                "andon_commit_duration_seconds",
+                "How long a batch took to be committed.",
+            ),
+            rows: Distribution::new(
+                "andon_commit_batch_rows",
+                "Rows (readings and rejections) of a committed batch.",
+                &ROWS,
+            ),
+            latency_seconds: seconds(
+                "andon_end_to_end_latency_seconds",
+                "From the receipt of a batch's oldest message to its commit.",
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts elements rejected, each by its reason.
+    pub fn count_rejections(&self, reasons: impl Iterator<Item = RejectReason>) {
+        for reason in reasons {
+            self.rejected_by_reason[reason as usize].add(1);
+        }
+    }
+
+    /// Elements rejected for that reason.
+    #[must_use]
+    pub fn rejected(&self, reason: RejectReason) -> u64 {
+        self.rejected_by_reason[reason as usize].get()
+    }
 }

@@ -19,14 +19,12 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/supervisor", &["actors", "logging", "status"]),
     ("actors/wire", &[]),
     ("actors/backoff", &[]),
-    ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown"]),
-    ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "store"]),
-    ("http/server", &["actors", "http"]),
+    ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown", "status"]),
+    ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "status", "store"]),
+    ("http/server", &["actors", "clock", "http"]),
     ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
     ("actors/liveness", &["actors", "clock", "metrics", "status", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
-    ("http/server", &["actors", "http"]),
-    ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
 ];
 
 fn source_files(directory: &Path, files: &mut Vec<PathBuf>) {

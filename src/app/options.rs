@@ -1,5 +1,8 @@
 //! Settings as the options of each part.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::actors::liveness::{FlappingRule, MachineRule, TrackerOptions};
 use crate::actors::mqtt::hosts::Endpoint;
 use crate::actors::mqtt::link_options::{
@@ -8,9 +11,38 @@ use crate::actors::mqtt::link_options::{
 use crate::actors::parser::LastWillRule;
 use crate::config::{self, Settings};
 use crate::domain::{Qos, TopicFilter};
-use crate::journal::JournalOptions;
+use crate::http::{Access, Boards, HistoryPool, HttpState, LatestCache, Standstill, Streams};
+use crate::journal::{Journal, JournalOptions};
+use crate::metrics::Metrics;
 use crate::payload::PayloadOptions;
 use crate::store::StoreOptions;
+
+/// What HTTP requests may see.
+pub(super) fn http_state(
+    settings: &Settings,
+    boards: &Boards,
+    metrics: &Arc<Metrics>,
+    journal: &Journal,
+) -> Result<HttpState, Box<dyn std::error::Error>> {
+    let (site, http) = (&settings.site, &settings.http);
+    let token = http.token.as_ref().map(|token| token.expose());
+    Ok(HttpState {
+        site: site.id.clone(),
+        time_zone: site.time_zone,
+        topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
+        offline_after: settings.liveness.offline_after,
+        metrics_per_machine: settings.metrics.per_machine,
+        access: Access::new(&site.id, token, http.anonymous)?,
+        history: HistoryPool::start(&store_options(settings))?,
+        latest: LatestCache::default(),
+        boards: boards.clone(),
+        metrics: Arc::clone(metrics),
+        journal: journal.clone(),
+        standstill: Standstill::default(),
+        streams: Streams::new(http.streams_max),
+        started: Instant::now(),
+    })
+}
 
 pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
     use crate::journal::{SyncMode, WhenFull};

@@ -5,14 +5,19 @@
 //! disturb the pipeline nor wait for it.
 //!
 //! ```text
-//! server     the supervised child: binds, serves, retries
-//! state      what every request may see
-//! auth       who may ask
-//! problem    how an error looks (RFC 9457)
-//! history    the threads that read the database
-//! health     /livez and /readyz
-//! api/       /api/v1/…
-//! board/     the pages
+//! server       the supervised child: binds, serves, retries, and looks for what changes
+//! state        what every request may see
+//! auth         who may ask; login_page asks a browser
+//! headers      what a browser may do with an answer
+//! query        the parameters of a request; window names stretches of time
+//! problem      how an error looks (RFC 9457); etag answers 304
+//! history      the threads that read the database; latest keeps the newest readings for a moment
+//! machines     the machines, if the snapshot may be believed
+//! health       /livez and /readyz; standstill notices a pipeline that does not move
+//! metrics      /metrics
+//! stream       /api/v1/stream
+//! api/         /api/v1/…
+//! board/       the pages
 //! ```
 //!
 //! Invariants
@@ -21,22 +26,71 @@
 //! - H3 While the database is away, history answers 503 and everything else goes on.
 //! - H4 Without the right token there is no answer but 401 (and the page that asks for it).
 
-mod api;
+pub mod api;
+mod auth;
 mod board;
-mod health;
+mod etag;
+mod headers;
+pub mod health;
 mod history;
+mod latest;
+mod login_page;
+mod machines;
+pub mod metrics;
+mod problem;
+mod query;
 mod server;
+mod standstill;
 mod state;
+pub mod stream;
+mod window;
 
-use actix_web::web;
+use actix_web::web::{self, ServiceConfig};
 
+pub use self::auth::Access;
 pub use self::history::{HistoryError, HistoryPool};
+pub use self::latest::{LatestCache, LatestReadings};
 pub use self::server::{Http, HttpOptions};
+pub use self::standstill::{Stage, Standstill};
 pub use self::state::{Boards, HttpState};
+pub use self::stream::Streams;
+pub use self::window::Window;
 
-/// Every route.
-fn configure(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/livez").route(web::get().to(health::livez)));
-    api::configure(config);
+/// A route's handler, ready to be mounted.
+type Mount = fn() -> actix_web::Route;
+
+/// Every route for programs. `{machine_id}` is one percent-encoded segment, whatever the id holds.
+const ROUTES: &[(&str, Mount)] = &[
+    ("/livez", || web::route().to(health::livez)),
+    ("/readyz", || web::route().to(health::readyz)),
+    ("/metrics", || web::route().to(metrics::metrics)),
+    ("/api/openapi.json", || web::route().to(api::openapi::openapi)),
+    ("/api/v1/status", || web::route().to(api::status::status)),
+    ("/api/v1/machines", || web::route().to(api::machines::list)),
+    ("/api/v1/machines/{machine_id}", || web::route().to(api::machines::one)),
+    ("/api/v1/machines/{machine_id}/readings", || web::route().to(api::readings::readings)),
+    ("/api/v1/machines/{machine_id}/summary", || web::route().to(api::summary::summary)),
+    ("/api/v1/events", || web::route().to(api::events::events)),
+    ("/api/v1/stream", || web::route().to(stream::stream)),
+];
+
+/// Largest body of a request: the login form.
+const BODY_BYTES_MAX: usize = 8 * 1024;
+
+/// Mounts everything.
+fn configure(config: &mut ServiceConfig) {
+    use actix_web::guard::{Any, Get, Head};
+    config
+        .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
+        .app_data(web::FormConfig::default().limit(BODY_BYTES_MAX));
+    for (path, mount) in ROUTES {
+        let route = mount().guard(Any(Get()).or(Head()));
+        config.service(web::resource(*path).route(route).default_service(web::to(problem::no_such_method)));
+    }
+    let login =
+        web::resource("/login").route(web::get().to(auth::login_form)).route(web::post().to(auth::login));
+    config.service(login.default_service(web::to(problem::no_such_method)));
+    config.service(web::resource("/logout").route(web::post().to(auth::logout)));
     board::configure(config);
+    config.default_service(web::to(problem::no_such_page));
 }

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use slog::{Logger, error, info, o, warn};
 
-use super::{HttpState, configure};
+use super::stream::Pump;
+use super::{HttpState, auth, configure, headers};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{Heartbeat, Lifeline, StopChild};
+use crate::clock::mono_now;
 
 /// Threads that serve; what they do is short, and the database is asked elsewhere.
 const WORKERS: usize = 2;
@@ -26,6 +29,13 @@ const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long the last bytes of a connection may take.
 const DISCONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a client may take nothing of what is sent to it.
+const TAKE_NOTHING_MAX: Duration = Duration::from_secs(20);
+/// What the system keeps for a client that is slow.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// How often it is looked for what changes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -56,6 +66,8 @@ pub struct Http {
     server: Option<ServerHandle>,
     backoff: Backoff,
     last_reason: Option<String>,
+    /// `None` while a look is under way.
+    pump: Option<Pump>,
 }
 
 impl Http {
@@ -64,7 +76,16 @@ impl Http {
     pub fn new(options: HttpOptions, state: Arc<HttpState>, lifeline: Lifeline, logger: &Logger) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let logger = logger.new(o!("component" => "http"));
-        Self { options, state, lifeline, logger, server: None, backoff, last_reason: None }
+        Self {
+            options,
+            state,
+            lifeline,
+            logger,
+            server: None,
+            backoff,
+            last_reason: None,
+            pump: Some(Pump::default()),
+        }
     }
 
     fn bind(&mut self, context: &mut Context<Self>) {
@@ -82,6 +103,19 @@ impl Http {
                 context.run_later(self.backoff.next_delay(), Self::bind);
             }
         }
+    }
+
+    /// Looks for a standstill, and for what the streams have to be told.
+    fn look(&mut self, context: &mut Context<Self>) {
+        let _asked_for_later =
+            self.state.standstill.look(mono_now(), &self.state.journal.stats(), &self.state.boards);
+        let Some(mut pump) = self.pump.take() else { return };
+        let state = Arc::clone(&self.state);
+        let looking = async move {
+            pump.look(&state).await;
+            pump
+        };
+        context.spawn(looking.into_actor(self).map(|pump, actor, _| actor.pump = Some(pump)));
     }
 
     fn serve(&mut self, listener: TcpListener, context: &mut Context<Self>) {
@@ -120,23 +154,40 @@ fn serve_here(
     let data = web::Data::from(state);
     let system = actix_rt::System::new();
     system.block_on(async move {
-        let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(configure))
-            .workers(WORKERS)
-            .max_connections(options.connections_max.div_ceil(WORKERS))
-            .client_request_timeout(REQUEST_HEAD_MAX)
-            .client_disconnect_timeout(DISCONNECT_MAX)
-            .keep_alive(KEEP_ALIVE)
-            .disable_signals()
-            .listen(listener)?
-            .run();
+        let server = HttpServer::new(move || {
+            let app =
+                App::new().app_data(data.clone()).wrap(from_fn(auth::let_in)).wrap(from_fn(headers::add));
+            app.configure(configure)
+        })
+        .on_connect(|connection, _| bound_sending(connection))
+        .workers(WORKERS)
+        .max_connections(options.connections_max.div_ceil(WORKERS))
+        .client_request_timeout(REQUEST_HEAD_MAX)
+        .client_disconnect_timeout(DISCONNECT_MAX)
+        .keep_alive(KEEP_ALIVE)
+        .disable_signals()
+        .listen(listener)?
+        .run();
         started(server.handle());
         server.await
     })
 }
 
+/// A client that takes nothing is cut off by the system, and holds little of its memory until then.
+fn bound_sending(connection: &dyn std::any::Any) {
+    use rustix::net::sockopt;
+    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
+        // A system that does not know them serves all the same.
+        let millis = u32::try_from(TAKE_NOTHING_MAX.as_millis()).unwrap_or(u32::MAX);
+        let _unknown = sockopt::set_tcp_user_timeout(stream, millis);
+        let _unknown = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES);
+    }
+}
+
 impl Drop for Http {
     /// However the actor ends, its server ends with it and frees the address for the next incarnation.
     fn drop(&mut self) {
+        self.state.streams.close();
         if let Some(server) = self.server.take() {
             drop(server.stop(false));
         }
@@ -152,6 +203,7 @@ impl Actor for Http {
             return context.stop();
         }
         self.bind(context);
+        context.run_interval(LOOK_EVERY, Self::look);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What every request may see.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chrono_tz::Tz;
 
-use super::HistoryPool;
+use super::{Access, HistoryPool, LatestCache, Standstill, Streams};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{
@@ -24,7 +25,7 @@ pub struct Boards {
     pub store: Arc<StoreBoard>,
     /// The ledger as the database has it.
     pub ledger: Arc<LedgerBoard>,
-    /// How fast the journal grows and is emptied.
+    /// How the backlog develops.
     pub backlog: Arc<BacklogWindow>,
     /// When each stage last moved.
     pub progress: Arc<Progress>,
@@ -38,14 +39,26 @@ pub struct HttpState {
     pub time_zone: Tz,
     /// The topic filters that telemetry is expected on.
     pub topics: Vec<String>,
-    /// What must be presented; `None`: nothing.
-    pub token: Option<String>,
+    /// `liveness.offline_after`, for machines that only the database remembers.
+    pub offline_after: Duration,
+    /// `metrics.per_machine`.
+    pub metrics_per_machine: bool,
+    /// Who may ask.
+    pub access: Access,
     /// Asks the database, read-only: `state.history.ask(|history| history.latest()).await`.
     pub history: HistoryPool,
+    /// The newest reading of every machine, for lists.
+    pub latest: LatestCache,
     /// The snapshots.
     pub boards: Boards,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// For its positions and figures only.
     pub journal: Journal,
+    /// Since when nothing has moved.
+    pub standstill: Standstill,
+    /// The event streams.
+    pub streams: Streams,
+    /// When the process started.
+    pub started: Instant,
 }

@@ -1,6 +1,9 @@
 //! The supervised actors as their supervisor sees them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use crate::clock::{Mono, mono_now};
 
 /// What a supervised actor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub struct ActorStatus {
 #[derive(Debug, Default)]
 pub struct ActorsBoard {
     actors: Mutex<Vec<ActorStatus>>,
+    looked_at: AtomicU64,
 }
 
 impl ActorsBoard {
@@ -44,6 +48,18 @@ impl ActorsBoard {
             Some(actor) => *actor = status,
             None => actors.push(status),
         }
+    }
+
+    /// The supervisor has looked at its actors just now.
+    pub fn looked(&self) {
+        // 0 is "never".
+        self.looked_at.store(mono_now().0.max(1), Ordering::Relaxed);
+    }
+
+    /// When the supervisor last looked at its actors; `None` before the first time.
+    #[must_use]
+    pub fn looked_at(&self) -> Option<Mono> {
+        Some(Mono(self.looked_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
     /// All of them.

@@ -64,15 +64,31 @@ pub struct BrokerStatus {
 pub type BrokerBoard = Board<BrokerStatus>;
 
 impl BrokerBoard {
-    /// The link is in `state` because of `reason`. Since when is kept while the state does not change.
-    pub fn enter(&self, state: BrokerState, reason: Option<&str>) {
+    /// The link to `uri` is in `state` because of `reason`. Since when is kept while the state does not change.
+    pub fn enter(&self, state: BrokerState, reason: Option<&str>, uri: String) {
         let known = self.snapshot();
         let since = if known.state == state { known.since } else { None };
         self.write(BrokerStatus {
             state,
             since: Some(since.unwrap_or_else(wall_now)),
             reason: reason.map(str::to_owned),
+            uri,
             ..(*known).clone()
+        });
+    }
+
+    /// The link is up.
+    pub fn connected(&self, uri: String, client_id: &str, protocol: &'static str, session_present: bool) {
+        let known = self.snapshot();
+        self.write(BrokerStatus {
+            state: BrokerState::Connected,
+            since: Some(wall_now()),
+            reason: None,
+            uri,
+            client_id: client_id.to_owned(),
+            protocol: Some(protocol),
+            session_present: Some(session_present),
+            connects: known.connects + 1,
         });
     }
 }

@@ -7,18 +7,12 @@ use crate::clock::{Mono, mono_now};
 /// Moments on the monotonic clock, written by the stages, read by anybody. A stage that never moved has none.
 #[derive(Debug, Default)]
 pub struct Progress {
-    supervised_at: AtomicU64,
     parsed_at: AtomicU64,
     committed_at: AtomicU64,
     with_writer: AtomicBool,
 }
 
 impl Progress {
-    /// The supervisor has looked at its children.
-    pub fn supervised(&self) {
-        stamp(&self.supervised_at);
-    }
-
     /// The parser has read on.
     pub fn parsed(&self) {
         stamp(&self.parsed_at);
@@ -39,12 +33,6 @@ impl Progress {
     /// The writer has given the batch back without committing it.
     pub fn given_back(&self) {
         self.with_writer.store(false, Ordering::Relaxed);
-    }
-
-    /// When the supervisor last looked at its children.
-    #[must_use]
-    pub fn supervised_at(&self) -> Option<Mono> {
-        moment(&self.supervised_at)
     }
 
     /// When the parser last read on.

@@ -50,6 +50,17 @@ pub struct StoreStatus {
 pub type StoreBoard = Board<StoreStatus>;
 
 impl StoreBoard {
+    /// What the database is, learnt when it was opened.
+    pub fn opened(&self, backend: &'static str, version: &str, target: &str) {
+        let known = self.snapshot();
+        self.write(StoreStatus {
+            backend: Some(backend),
+            version: Some(version.to_owned()),
+            target: target.to_owned(),
+            ..(*known).clone()
+        });
+    }
+
     /// The database is in `state` because of `reason`. Since when is kept while the state does not change.
     pub fn enter(&self, state: StoreState, reason: Option<&str>) {
         let known = self.snapshot();

@@ -64,6 +64,7 @@ use crate::clock::{Mono, mono_now};
 use crate::domain::{Qos, Seq, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
+use crate::status::{BrokerBoard, BrokerState};
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -76,6 +77,8 @@ pub struct MqttOptions {
     pub certificates: Arc<CertificateWatch>,
     /// What the broker's session holds.
     pub remembered: Remembered,
+    /// Where the state of the link is shown.
+    pub board: Arc<BrokerBoard>,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
     /// First delay between attempts.
@@ -253,6 +256,12 @@ impl Actor for Mqtt {
         // An incarnation before this one may have ended without a word.
         self.metrics.broker_connected.set(false);
         self.metrics.holding.set(!self.room);
+        let (state, reason) = if self.room {
+            (BrokerState::Connecting, None)
+        } else {
+            (BrokerState::Holding, Some("the journal is full"))
+        };
+        self.show(state, reason);
         self.tell_liveness(false, context);
         self.begin_vigil(context);
         // The journal's news may come while no incarnation listens.
@@ -318,10 +327,12 @@ impl Mqtt {
         self.metrics.holding.set(!room);
         if room {
             info!(self.logger, "the journal has room again, connecting");
+            self.show(BrokerState::Connecting, None);
             self.backoff.reset();
             self.connect(context);
         } else {
             let why = if let Space::Full(why) = space { why.to_string() } else { String::new() };
+            self.show(BrokerState::Holding, Some(&format!("the journal is full ({why})")));
             warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room";
                 "reason" => why);
             self.leave(context);
@@ -456,6 +467,7 @@ impl Handler<StopChild> for Mqtt {
             if up {
                 actor.tell_liveness(false, context);
             }
+            actor.show(BrokerState::Away, Some("Andon is stopping"));
             actor.lifeline.finish();
             context.stop();
         }));

@@ -16,6 +16,7 @@ use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
+use crate::status::BrokerState;
 
 /// A link that has been up for this long, and for the longest backoff, is not contested.
 const PEACE_MIN: Duration = Duration::from_secs(10);
@@ -141,6 +142,8 @@ impl Mqtt {
         }
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
         self.metrics.broker_connected.set(true);
+        let protocol = if self.turn.speaks_v5() { "5" } else { "3.1.1" };
+        self.options.board.connected(self.uri(), &self.options.link.client_id, protocol, session_present);
         self.tell_liveness(true, context);
         self.announce(context);
         self.look_at_certificates(context);
@@ -161,6 +164,11 @@ impl Mqtt {
                 "path" => %self.options.remembered.path().display(), "reason" => failure);
         }
         self.last_memory_failure = failure.cloned();
+    }
+
+    /// Tells the board.
+    pub(super) fn show(&self, state: BrokerState, reason: Option<&str>) {
+        self.options.board.enter(state, reason, self.uri());
     }
 
     /// The current broker, for the operator.
@@ -210,6 +218,8 @@ impl Mqtt {
 
     /// One line for a reason that is new, none for its repetition.
     fn complain(&mut self, reason: &str, what: &'static str) {
+        let restricted = matches!(self.state, State::Restricted);
+        self.show(if restricted { BrokerState::Restricted } else { BrokerState::Away }, Some(reason));
         if self.last_reason.as_deref() != Some(reason) {
             warn!(self.logger, "{}, trying again until it works", what; "uri" => self.uri(),
                 "client_id" => &self.options.link.client_id, "reason" => reason,

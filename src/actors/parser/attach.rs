@@ -17,6 +17,7 @@ use crate::store::LivenessPast;
 impl Parser {
     /// The position has to be learned again.
     pub(super) fn detach(&mut self, context: &mut Context<Self>) {
+        self.options.progress.given_back();
         self.store = Store::Unknown;
         self.detached_since = Instant::now();
         self.pause(context);

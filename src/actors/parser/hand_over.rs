@@ -79,6 +79,7 @@ impl Parser {
 
     fn commit(&mut self, built: BatchBuilder, from_liveness: FromLiveness, context: &mut Context<Self>) {
         let FromLiveness { transitions, rows, receipt } = from_liveness;
+        self.options.progress.handed_over();
         self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), receipt });
         let batch = built.finish(self.journal.id(), transitions, rows);
         let wire = self.wires.commit.clone();
@@ -96,6 +97,7 @@ impl Parser {
         let Some(in_flight) = self.in_flight.take() else { return };
         match answer {
             Ok(Ok(Committed)) => {
+                self.options.progress.committed();
                 if let Err(error) = self.journal.commit(in_flight.upto) {
                     warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
                 }

@@ -48,6 +48,7 @@ use crate::journal::{Journal, JournalError, Reader};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::Outcome;
+use crate::status::Progress;
 
 /// Records read at once; bounds how long a handler runs.
 const READ_RECORDS_MAX: usize = 1024;
@@ -85,6 +86,8 @@ pub struct ParserOptions {
     pub batch_rows_max: usize,
     /// What a message means.
     pub sight: Arc<Sight>,
+    /// Where it is told that this stage moves.
+    pub progress: Arc<Progress>,
     /// The newest record when the journal was opened: the database cannot know more of it than that.
     pub appended_at_open: Seq,
     /// That has been checked; survives restarts of the actor.
@@ -318,6 +321,7 @@ impl Parser {
         if read.records == 0 && read.gap.is_none() {
             return Ok(false);
         }
+        self.options.progress.parsed();
         sightings.retain(|sighting| sighting.seq > seen_upto);
         self.lookout = seen_upto.max(self.storage.position());
         self.observe(sightings, context);

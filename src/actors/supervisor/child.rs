@@ -26,6 +26,8 @@ pub struct ChildSpec {
     pub name: &'static str,
     /// Which others restart with it.
     pub strategy: Strategy,
+    /// Its restarts count: too many of them stop the process.
+    pub escalates: bool,
     /// How long an orderly stop may take before the child is abandoned.
     pub stop_within: Duration,
     /// Makes a fresh incarnation on a thread of its own and connects its wires.

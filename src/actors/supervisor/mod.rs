@@ -10,6 +10,8 @@
 //! - V3 A restart waits for a jittered, exponential backoff; a child that ran for `period` starts over.
 //! - V4 More than `restarts_max` restarts within `period` escalate: all children stop in order, everything
 //!   durable stays so, and the process exits with [`EXIT_GAVE_UP`].
+//! - V6 A child that does not escalate is restarted for ever, and its restarts do not count towards V4: what is only
+//!   shown must not stop what is stored.
 //! - V5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
 //!   not depend on it (what both could do to the database is settled by the store's compare-and-set).
 //!
@@ -206,7 +208,7 @@ impl Supervisor {
         error!(self.logger, "child ended and will be restarted";
             "child" => name, "generation" => self.children[failed].generation, "reason" => %reason,
             "backoff_max_ms" => u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX));
-        if !self.intensity.allow(now) {
+        if self.children[failed].spec.escalates && !self.intensity.allow(now) {
             error!(self.logger, "restarting does not help: stopping everything, nothing acknowledged is lost; \
                  look at the reasons above, then start the service again";
                 "restarts_max" => self.options.restarts_max, "period_s" => self.options.period.as_secs());
@@ -273,6 +275,7 @@ impl Supervisor {
     }
 
     fn beat(&mut self, context: &mut Context<Self>) {
+        self.board.looked();
         let now = Instant::now();
         let interval = self.beat_interval();
         for index in 0..self.children.len() {

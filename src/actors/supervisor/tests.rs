@@ -83,11 +83,12 @@ struct ProbePlan {
     strategy: Strategy,
     fault: Option<(Fault, Place)>,
     faulty_generations: u64,
+    escalates: bool,
 }
 
 impl ProbePlan {
     fn sound(name: &'static str, strategy: Strategy) -> Self {
-        Self { name, strategy, fault: None, faulty_generations: 0 }
+        Self { name, strategy, fault: None, faulty_generations: 0, escalates: true }
     }
 
     fn faulty(
@@ -96,7 +97,7 @@ impl ProbePlan {
         fault: (Fault, Place),
         faulty_generations: u64,
     ) -> Self {
-        Self { name, strategy, fault: Some(fault), faulty_generations }
+        Self { name, strategy, fault: Some(fault), faulty_generations, escalates: true }
     }
 }
 
@@ -104,6 +105,7 @@ fn probe_spec(plan: ProbePlan, starts: Arc<AtomicU64>) -> ChildSpec {
     ChildSpec {
         name: plan.name,
         strategy: plan.strategy,
+        escalates: plan.escalates,
         stop_within: HANG_AFTER,
         start: Box::new(move |seat| {
             let faulty = seat.generation <= plan.faulty_generations;
@@ -340,6 +342,18 @@ fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
 }
 
 #[test]
+fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_leaves_the_others_theirs() {
+    crate::logging::remember_panics();
+    let fault = (Fault::Panic, Place::Handle);
+    let shown = ProbePlan { escalates: false, ..ProbePlan::faulty("shown", Strategy::OneForOne, fault, 5) };
+    let stored = ProbePlan::faulty("stored", Strategy::OneForOne, fault, 2);
+    let running = Running::new(&[shown, stored], 2);
+    running.wait_for("shown", 6);
+    running.wait_for("stored", 3);
+    assert_eq!(running.shut_down(), 0);
+}
+
+#[test]
 fn children_stop_in_the_reverse_order_of_their_start() {
     struct Noting(Lifeline, &'static str, Sender<&'static str>);
     impl Actor for Noting {
@@ -364,6 +378,7 @@ fn children_stop_in_the_reverse_order_of_their_start() {
             ChildSpec {
                 name,
                 strategy: Strategy::OneForOne,
+                escalates: true,
                 stop_within: Duration::from_secs(5),
                 start: Box::new(move |seat| {
                     let out = out.clone();

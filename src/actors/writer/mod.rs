@@ -27,10 +27,10 @@ use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::wall_now;
-use crate::domain::{JournalId, Ledger, Seq, Timestamp};
+use crate::domain::{JournalId, Ledger, RejectReason, Seq, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
-use crate::status::LedgerBoard;
+use crate::status::{LedgerBoard, StoreBoard, StoreState};
 use crate::store::{Batch, CommitOutcome, ErrorClass, LivenessPast, MachineRow, PastWanted, StoreOptions};
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
@@ -96,6 +96,8 @@ pub struct WriterOptions {
     pub past_window: Duration,
     /// At most so many changes and unpublished events of the past.
     pub past_rows_max: usize,
+    /// Where the state of the database is shown.
+    pub board: Arc<StoreBoard>,
 }
 
 enum Work {
@@ -140,6 +142,7 @@ impl Writer {
 
     fn enqueue(&mut self, work: Work, context: &mut Context<Self>) {
         self.queue.push_back(work);
+        self.metrics.writer_queue.set(self.queue.len() as u64);
         self.next(context);
     }
 
@@ -148,6 +151,7 @@ impl Writer {
             return;
         }
         let Some(work) = self.queue.pop_front().or_else(|| self.prune_work()) else { return };
+        self.metrics.writer_queue.set(self.queue.len() as u64);
         let worker = match self.worker() {
             Ok(worker) => worker,
             Err(error) => {
@@ -211,6 +215,7 @@ impl Writer {
 
     fn on_success(&mut self) {
         self.backoff.reset();
+        self.options.board.enter(StoreState::Works, None);
         self.metrics.store_available.set(true);
         if self.last_reason.take().is_some() {
             info!(self.logger, "the database works again"; "database" => &self.options.database);
@@ -221,6 +226,7 @@ impl Writer {
     fn retry(&mut self, work: Work, reason: String, context: &mut Context<Self>) {
         self.metrics.store_available.set(false);
         self.metrics.store_failures.add(1);
+        self.options.board.enter(StoreState::Away, Some(&reason));
         if self.last_reason.as_deref() != Some(&reason) {
             warn!(self.logger, "the database does not take the data, trying again until it does; the journal keeps everything";
                 "database" => &self.options.database, "reason" => &reason,
@@ -264,6 +270,7 @@ impl Writer {
 
     fn report_opened(&self, knowledge: &Knowledge) {
         if let Some((facts, migration)) = &knowledge.opened {
+            self.options.board.opened(facts.backend, &facts.version, &facts.target);
             info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
                 "migrations_applied" => migration.applied.len(),
                 "committed_seq" => knowledge.checkpoint.committed_seq.0, "machines" => knowledge.machines.len());
@@ -282,9 +289,11 @@ impl Writer {
     ) {
         let in_hand = Arc::clone(&batch);
         let job = async move { worker.commit(batch).await };
+        let begun = std::time::Instant::now();
         self.run(job, context, move |writer, result, context| match result {
             Ok(outcome) => {
                 writer.account(&in_hand, &outcome);
+                writer.measure(&in_hand, begun.elapsed());
                 let _parser_gone = reply.send(Ok(Committed));
             }
             Err(Failure::Stale) => {
@@ -330,9 +339,23 @@ impl Writer {
         });
     }
 
+    /// A few figures a batch, none a message.
+    fn measure(&self, batch: &Batch, took: Duration) {
+        let metrics = &self.metrics;
+        metrics.batches.commit_seconds.observe(took.as_secs_f64());
+        metrics.batches.rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
+        let oldest_reading = batch.readings.first().map(|row| row.received_at);
+        let oldest_rejection = batch.rejections.first().map(|row| row.received_at);
+        if let Some(oldest) = oldest_reading.into_iter().chain(oldest_rejection).min() {
+            metrics.batches.latency_seconds.observe(wall_now().since(oldest).as_secs_f64());
+        }
+    }
+
     fn account(&self, batch: &Batch, outcome: &CommitOutcome) {
         self.options.ledger.write(outcome.ledger);
         let metrics = &self.metrics;
+        metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
+        metrics.count_rejections(outcome.poisoned.iter().map(|_| RejectReason::StoreRejected));
         metrics.batches_committed.add(1);
         metrics.readings_stored.add(outcome.stored);
         metrics.readings_duplicate.add(outcome.duplicate);
@@ -359,7 +382,11 @@ impl Writer {
         self.metrics.batches_committed.add(1);
         self.metrics.readings_stored.add(after.stored.saturating_sub(before.stored));
         self.metrics.readings_duplicate.add(after.duplicate.saturating_sub(before.duplicate));
-        self.metrics.elements_rejected.add(after.rejected.saturating_sub(before.rejected));
+        let rejected = after.rejected.saturating_sub(before.rejected);
+        self.metrics.elements_rejected.add(rejected);
+        self.metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
+        let refused = usize::try_from(rejected).unwrap_or(usize::MAX).saturating_sub(batch.rejections.len());
+        self.metrics.count_rejections((0..refused).map(|_| RejectReason::StoreRejected));
         self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
     }
 

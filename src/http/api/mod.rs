@@ -1,10 +1,19 @@
 //! `/api/v1/…`: what other programs read.
 
-mod status;
+mod csv;
+pub mod events;
+pub mod machines;
+pub mod model;
+pub mod openapi;
+pub mod readings;
+pub mod status;
+pub mod summary;
 
-use actix_web::web;
+use crate::domain::MachineId;
 
-/// Every route of the API.
-pub fn configure(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/api/v1/status").route(web::get().to(status::status)));
+use super::problem::Problem;
+
+/// Nobody has heard of that machine.
+fn problem_of_machine(machine_id: &MachineId) -> Problem {
+    Problem::not_found(format!("there is no machine {:?}", machine_id.as_str()))
 }

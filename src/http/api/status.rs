@@ -1,10 +1,325 @@
 //! `/api/v1/status`: how Andon itself is.
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::clock::{mono_now, wall_now};
+use crate::domain::Timestamp;
 use crate::http::HttpState;
+use crate::http::health::{Check, live_now, ready_now};
+use crate::http::problem::{self, Problem};
+use crate::http::query::Parameters;
+use crate::journal::Space;
+use crate::status::{ActorPhase, Room, TimeToFull};
 
-/// Broker, journal, store, actors and ledger.
-pub async fn status(state: web::Data<HttpState>) -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "site": &state.site }))
+/// How Andon itself is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Status {
+    /// The site's name.
+    pub site: String,
+    /// The site's time zone.
+    pub time_zone: &'static str,
+    /// Andon's version.
+    pub version: &'static str,
+    /// Andon's clock.
+    #[schema(format = DateTime)]
+    pub now: String,
+    /// How long the process runs.
+    pub uptime_seconds: u64,
+    /// What `/livez` and `/readyz` say.
+    pub health: HealthStatus,
+    /// The link to the broker.
+    pub broker: Broker,
+    /// The journal.
+    pub journal: JournalStatus,
+    /// The database.
+    pub store: Store,
+    /// The supervised actors.
+    pub actors: Vec<Actor>,
+    /// Where every message is.
+    pub ledger: Ledger,
+    /// Machines by status.
+    pub machines: MachineCounts,
+}
+
+/// What the health checks say.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthStatus {
+    /// `/livez`.
+    pub live: bool,
+    /// `/readyz`.
+    pub ready: bool,
+    /// The checks of `/readyz`.
+    pub checks: Vec<Check>,
+}
+
+/// The link to the broker.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Broker {
+    /// `connecting`, `connected`, `restricted` (a subscription is refused), `away` or `holding` (the journal is full).
+    pub state: &'static str,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// Why it is not connected.
+    pub reason: Option<String>,
+    /// Where it is.
+    pub uri: String,
+    /// Names our session.
+    pub client_id: String,
+    /// `5` or `3.1.1`.
+    pub protocol: Option<&'static str>,
+    /// The broker knew our session.
+    pub session_present: Option<bool>,
+    /// Connections since the process started.
+    pub connects: u64,
+}
+
+/// The journal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JournalStatus {
+    /// Names it in the database.
+    pub journal_id: String,
+    /// `accepting`, `full` or `failed`.
+    pub state: &'static str,
+    /// The newest message.
+    pub appended_seq: u64,
+    /// The newest one on the disk for certain.
+    pub synced_seq: u64,
+    /// The newest one in the database.
+    pub committed_seq: u64,
+    /// Messages between the two ends.
+    pub pending: u64,
+    /// Bytes it takes up.
+    pub bytes: u64,
+    /// `journal.max_bytes`.
+    pub bytes_max: u64,
+    /// How long the oldest message has been waiting for the disk.
+    pub unsynced_age_seconds: f64,
+    /// When the oldest pending message was received, to the second.
+    #[schema(format = DateTime)]
+    pub oldest_pending_at: Option<String>,
+    /// How long ago that was; 0 if nothing is pending.
+    pub oldest_pending_age_seconds: f64,
+    /// When it is full if all goes on as in the last minutes; null if never, or not known yet.
+    pub time_to_full_seconds: Option<u64>,
+    /// Messages given up by `journal.when_full = "drop_oldest"` since the process started.
+    pub dropped: u64,
+}
+
+/// The database.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Store {
+    /// `opening`, `works` or `away`.
+    pub state: &'static str,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// Why it does not work.
+    pub reason: Option<String>,
+    /// `sqlite` or `postgresql`.
+    pub backend: Option<&'static str>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Where it is, without credentials.
+    pub target: String,
+}
+
+/// A supervised actor.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Actor {
+    /// Its name.
+    pub name: &'static str,
+    /// `running`, `waiting` (for its restart), `stopping` or `stopped`.
+    pub state: &'static str,
+    /// Which incarnation, from 1.
+    pub generation: u64,
+    /// Restarts since the process started.
+    pub restarts: u64,
+    /// Why the incarnation before ended.
+    pub last_exit: Option<String>,
+}
+
+/// Where every message is. In messages `journaled = committed + pending` (+ gaps); in elements
+/// `elements = stored + duplicate + rejected + control`. What the database says is null until it was reached once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ledger {
+    /// The newest seq.
+    pub journaled: u64,
+    /// Messages in the database.
+    pub committed: Option<u64>,
+    /// Messages in the journal only.
+    pub pending: u64,
+    /// Elements of the committed messages.
+    pub elements: Option<u64>,
+    /// Elements that became rows.
+    pub stored: Option<u64>,
+    /// Elements that were there already.
+    pub duplicate: Option<u64>,
+    /// Elements that are in `rejected_message`.
+    pub rejected: Option<u64>,
+    /// Elements that are neither.
+    pub control: Option<u64>,
+}
+
+/// Machines by status.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MachineCounts {
+    /// They speak.
+    pub online: u64,
+    /// They are silent.
+    pub offline: u64,
+    /// Andon cannot see at present.
+    pub unknown: u64,
+    /// Expected, and never heard of.
+    pub never_seen: u64,
+}
+
+/// Broker, journal, store, actors and ledger. Never waits for any of them.
+#[utoipa::path(get, path = "/api/v1/status", responses(
+    (status = 200, description = "How Andon itself is", body = Status),
+    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn status(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    Parameters::of(&request)?.finish()?;
+    Ok(problem::json(StatusCode::OK, &Status::now(&state)))
+}
+
+fn text(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+impl Status {
+    /// Of this moment.
+    pub fn now(state: &HttpState) -> Self {
+        let ready = ready_now(state);
+        let health =
+            HealthStatus { live: live_now(state).is_ok(), ready: ready.is_ok(), checks: ready.checks };
+        let metrics = &state.metrics;
+        Self {
+            site: state.site.clone(),
+            time_zone: state.time_zone.name(),
+            version: env!("CARGO_PKG_VERSION"),
+            now: wall_now().to_string(),
+            uptime_seconds: state.started.elapsed().as_secs(),
+            health,
+            broker: Broker::now(state),
+            journal: JournalStatus::now(state),
+            store: Store::now(state),
+            actors: actors(state),
+            ledger: Ledger::now(state),
+            machines: MachineCounts {
+                online: metrics.machines_online.get(),
+                offline: metrics.machines_offline.get(),
+                unknown: metrics.machines_unknown.get(),
+                never_seen: metrics.machines_never_seen.get(),
+            },
+        }
+    }
+}
+
+impl Broker {
+    fn now(state: &HttpState) -> Self {
+        let broker = state.boards.broker.snapshot();
+        Self {
+            state: broker.state.as_str(),
+            since: text(broker.since),
+            reason: broker.reason.clone(),
+            uri: broker.uri.clone(),
+            client_id: broker.client_id.clone(),
+            protocol: broker.protocol,
+            session_present: broker.session_present,
+            connects: broker.connects,
+        }
+    }
+}
+
+impl JournalStatus {
+    /// Of this moment.
+    pub fn now(state: &HttpState) -> Self {
+        let stats = state.journal.stats();
+        let positions = stats.positions;
+        let age = stats.oldest_pending.map_or(0.0, |at| wall_now().since(at).as_secs_f64());
+        Self {
+            journal_id: state.journal.id().to_string(),
+            state: match stats.space {
+                _ if stats.failed => "failed",
+                Space::Free => "accepting",
+                Space::Full(_) => "full",
+            },
+            appended_seq: positions.appended.0,
+            synced_seq: positions.synced.0,
+            committed_seq: positions.committed.0,
+            pending: positions.appended.since(positions.committed),
+            bytes: stats.bytes,
+            bytes_max: stats.bytes_max,
+            unsynced_age_seconds: stats.unsynced_age.as_secs_f64(),
+            oldest_pending_at: text(stats.oldest_pending),
+            oldest_pending_age_seconds: age,
+            time_to_full_seconds: time_to_full(state).seconds(),
+            dropped: stats.dropped_records,
+        }
+    }
+}
+
+/// The forecast of this moment.
+pub fn time_to_full(state: &HttpState) -> TimeToFull {
+    let stats = state.journal.stats();
+    let positions = stats.positions;
+    let window = &state.boards.backlog;
+    window.note(mono_now(), positions.appended, positions.committed);
+    let records = positions.appended.next().since(positions.first);
+    TimeToFull::forecast(Room::new(stats.bytes, stats.bytes_max, records), window.pace())
+}
+
+impl Store {
+    fn now(state: &HttpState) -> Self {
+        let store = state.boards.store.snapshot();
+        Self {
+            state: store.state.as_str(),
+            since: text(store.since),
+            reason: store.reason.clone(),
+            backend: store.backend,
+            version: store.version.clone(),
+            target: store.target.clone(),
+        }
+    }
+}
+
+fn actors(state: &HttpState) -> Vec<Actor> {
+    let actors = state.boards.actors.snapshot().into_iter();
+    let actors = actors.map(|actor| Actor {
+        name: actor.name,
+        state: match actor.phase {
+            ActorPhase::Running => "running",
+            ActorPhase::Waiting => "waiting",
+            ActorPhase::Stopping => "stopping",
+            ActorPhase::Stopped => "stopped",
+        },
+        generation: actor.generation,
+        restarts: actor.restarts,
+        last_exit: actor.last_exit,
+    });
+    actors.collect()
+}
+
+impl Ledger {
+    /// The database's part first: what is journaled later is pending.
+    pub fn now(state: &HttpState) -> Self {
+        let ledger = state.boards.ledger.snapshot();
+        let positions = state.journal.positions();
+        let committed_seq = ledger.map_or(positions.committed, |ledger| ledger.committed_seq);
+        Self {
+            journaled: positions.appended.0,
+            committed: ledger.map(|ledger| ledger.messages),
+            pending: positions.appended.since(committed_seq),
+            elements: ledger.map(|ledger| ledger.elements()),
+            stored: ledger.map(|ledger| ledger.stored),
+            duplicate: ledger.map(|ledger| ledger.duplicate),
+            rejected: ledger.map(|ledger| ledger.rejected),
+            control: ledger.map(|ledger| ledger.control),
+        }
+    }
 }

@@ -1,0 +1,160 @@
+//! Readings as CSV (RFC 4180): a stream of pages, so that a month is one small answer after the other.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, web};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::readings::advance;
+use crate::http::{HistoryError, HttpState};
+use crate::store::{ReadingsQuery, StoredReading};
+
+/// Rows read at a time.
+const PAGE: u32 = 2_000;
+const HEADINGS: &str = "recorded_at,temperature,humidity,vibration,extra,time_source,received_at\r\n";
+
+/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range.
+pub fn answer(state: web::Data<HttpState>, query: ReadingsQuery, limited: bool) -> HttpResponse {
+    let name = format!("{}.csv", query.machine_id);
+    let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
+    let disposition = format!("attachment; filename=\"readings.csv\"; filename*=UTF-8''{name}");
+    let left = if limited { u64::from(query.limit) } else { u64::MAX };
+    let body = CsvBody {
+        state,
+        query,
+        left,
+        ready: VecDeque::from([Bytes::from_static(HEADINGS.as_bytes())]),
+        asking: None,
+    };
+    HttpResponse::Ok()
+        .insert_header((
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+        ))
+        .insert_header((header::CONTENT_DISPOSITION, disposition))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(BoxBody::new(body))
+}
+
+type Page = Result<Vec<StoredReading>, HistoryError>;
+
+/// Reads a page when the client has taken the one before.
+struct CsvBody {
+    state: web::Data<HttpState>,
+    query: ReadingsQuery,
+    left: u64,
+    ready: VecDeque<Bytes>,
+    asking: Option<Pin<Box<dyn Future<Output = Page>>>>,
+}
+
+impl CsvBody {
+    fn ask(&mut self) -> Pin<Box<dyn Future<Output = Page>>> {
+        let limit = u32::try_from(self.left).unwrap_or(u32::MAX).min(PAGE);
+        let (state, query) = (self.state.clone(), ReadingsQuery { limit, ..self.query.clone() });
+        Box::pin(async move { state.history.ask(move |history| history.readings(&query)).await })
+    }
+
+    fn take(&mut self, rows: &[StoredReading]) {
+        let full = rows.len() as u64 == self.left.min(u64::from(PAGE));
+        self.left = if full { self.left - rows.len() as u64 } else { 0 };
+        if let Some(last) = rows.last() {
+            advance(&mut self.query, last.key);
+            self.ready.push_back(lines(rows).into());
+        }
+    }
+}
+
+impl MessageBody for CsvBody {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let body = self.get_mut();
+        loop {
+            if let Some(chunk) = body.ready.pop_front() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            if body.left == 0 {
+                return Poll::Ready(None);
+            }
+            let mut asking = body.asking.take().unwrap_or_else(|| body.ask());
+            match asking.as_mut().poll(context) {
+                Poll::Ready(Ok(rows)) => body.take(&rows),
+                // The connection is cut, so that nobody takes half of the rows for all.
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(std::io::Error::other(error)))),
+                Poll::Pending => {
+                    body.asking = Some(asking);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+fn lines(rows: &[StoredReading]) -> String {
+    let mut text = String::with_capacity(rows.len() * 96);
+    for row in rows {
+        let reading = &row.reading;
+        text.push_str(&reading.recorded_at.to_string());
+        for value in [reading.temperature, reading.humidity, reading.vibration] {
+            text.push(',');
+            if let Some(value) = value {
+                text.push_str(&value.to_string());
+            }
+        }
+        text.push(',');
+        text.push_str(&quoted(reading.extra.as_deref().unwrap_or_default()));
+        text.push(',');
+        text.push_str(&quoted(&row.time_source));
+        text.push(',');
+        text.push_str(&row.received_at.to_string());
+        text.push_str("\r\n");
+    }
+    text
+}
+
+/// A cell; quoted where it must be. Texts of machines only stand in `extra`, which begins with a brace: no spreadsheet takes it
+/// for a formula.
+fn quoted(text: &str) -> String {
+    if text.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::store::{LatestReading, ReadingCursor};
+
+    #[test]
+    fn a_row_is_quoted_where_it_must_be() {
+        let at = Timestamp::from_micros(1_767_595_199_000_001);
+        let reading = LatestReading {
+            recorded_at: at,
+            temperature: Some(21.5),
+            humidity: None,
+            vibration: Some(-0.0),
+            extra: Some(r#"{"note":"a, \"b\""}"#.to_owned()),
+        };
+        let key = ReadingCursor::before(at);
+        let row = StoredReading { key, reading, time_source: "device".to_owned(), received_at: at };
+        assert_eq!(
+            lines(&[row]),
+            "2026-01-05T06:39:59.000001Z,21.5,,-0,\"{\"\"note\"\":\"\"a, \\\"\"b\\\"\"\"\"}\",device,2026-01-05T06:39:59.000001Z\r\n"
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! `/api/v1/events`: the changes of the machines' status.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::model::{Event, Events};
+use crate::domain::Timestamp;
+use crate::http::problem::Problem;
+use crate::http::query::Parameters;
+use crate::http::{HttpState, etag};
+use crate::store::{EventCursor, EventsQuery};
+
+const LIMIT: u32 = 100;
+const LIMIT_MAX: u32 = 1_000;
+
+/// Changes of status, newest first.
+#[utoipa::path(get, path = "/api/v1/events", params(
+    ("machine_id" = Option<String>, Query, description = "Only of this machine"),
+    ("from" = Option<String>, Query, description = "First instant that counts, RFC 3339, or a date at the site"),
+    ("to" = Option<String>, Query, description = "First instant that counts no more"),
+    ("limit" = Option<u32>, Query, description = "Events of a page, 1 to 1000, 100 if not given"),
+    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "The events", body = Events),
+    (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
+    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    let mut parameters = Parameters::of(&request)?;
+    let machine_id = parameters.machine_id("machine_id")?;
+    let from = parameters.instant("from", state.time_zone)?.unwrap_or(Timestamp::from_micros(i64::MIN));
+    let to = parameters.instant("to", state.time_zone)?.unwrap_or(Timestamp::from_micros(i64::MAX));
+    let limit = parameters.number("limit", LIMIT, 1, LIMIT_MAX)?;
+    let cursor = parameters.take("cursor").or_else(|| parameters.take("next"));
+    parameters.finish()?;
+    let mut before = EventCursor::before(to);
+    if let Some(text) = cursor {
+        let cursor = text.parse::<EventCursor>();
+        let cursor = cursor.map_err(|_| Problem::bad_request("cursor is not the `next` of a page before"))?;
+        before = before.min(cursor);
+    }
+    let query = EventsQuery { machine_id, from, before, limit: limit + 1 };
+    let mut rows = state.history.ask(move |history| history.events(&query)).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(|row| row.key.to_string());
+    let events = rows.iter().map(Event::from).collect();
+    Ok(etag::json(&request, &Events { events, next }))
+}

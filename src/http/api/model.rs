@@ -1,0 +1,296 @@
+//! What the API says: the objects of its answers. Their names are the contract (DESIGN, section 8).
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::domain::{Timestamp, Transition};
+use crate::status::MachineView;
+use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
+
+/// A machine.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Machine {
+    /// Its name within the site.
+    pub machine_id: String,
+    /// `online`, `offline`, `unknown` (Andon cannot see at present) or `never_seen`.
+    pub status: &'static str,
+    /// When it last went online or offline.
+    #[schema(format = DateTime)]
+    pub status_since: Option<String>,
+    /// Why it did: `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
+    pub reason: Option<&'static str>,
+    /// It changes its status too often.
+    pub flapping: bool,
+    /// Its first message ever.
+    #[schema(format = DateTime)]
+    pub first_seen_at: Option<String>,
+    /// Its newest message.
+    #[schema(format = DateTime)]
+    pub last_seen_at: Option<String>,
+    /// How long it may be silent, in seconds.
+    #[schema(value_type = f64)]
+    pub offline_after_seconds: serde_json::Number,
+    /// Its newest reading; null if there is none, or none is known while the database is away.
+    pub latest: Option<Latest>,
+}
+
+/// The newest reading of a machine.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Latest {
+    /// When it was measured.
+    #[schema(format = DateTime)]
+    pub recorded_at: String,
+    /// As the machine sent it.
+    pub temperature: Option<f64>,
+    /// As the machine sent it.
+    pub humidity: Option<f64>,
+    /// As the machine sent it.
+    pub vibration: Option<f64>,
+    /// Every other field that the machine sent.
+    #[schema(value_type = Option<Object>)]
+    pub extra: Option<Box<RawValue>>,
+}
+
+/// All machines of the site, in order of their ids.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Machines {
+    /// The machines.
+    pub machines: Vec<Machine>,
+}
+
+/// A stored reading.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reading {
+    /// What was measured, and when.
+    #[serde(flatten)]
+    pub reading: Latest,
+    /// Whose clock `recorded_at` is from: `device` or `server`.
+    pub time_source: String,
+    /// When its message was received.
+    #[schema(format = DateTime)]
+    pub received_at: String,
+}
+
+/// A page of readings.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readings {
+    /// The readings.
+    pub readings: Vec<Reading>,
+    /// What to pass as `cursor` for the next page; null if this is the last one.
+    pub next: Option<String>,
+}
+
+/// Figures of one measurement.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Figures {
+    /// The smallest value.
+    pub min: f64,
+    /// The mean of all values.
+    pub mean: f64,
+    /// The largest value.
+    pub max: f64,
+    /// How many values there are.
+    pub count: u64,
+}
+
+/// Figures of every measurement in a stretch of time; null where there is no value.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Measured {
+    /// Readings.
+    pub count: u64,
+    /// Of the temperature.
+    pub temperature: Option<Figures>,
+    /// Of the humidity.
+    pub humidity: Option<Figures>,
+    /// Of the vibration.
+    pub vibration: Option<Figures>,
+    /// Of the field of `extra` that was asked for.
+    pub extra: Option<Figures>,
+}
+
+/// A bucket.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReadingsBucket {
+    /// Where it begins.
+    #[schema(format = DateTime)]
+    pub start: String,
+    /// What was measured in it.
+    #[serde(flatten)]
+    pub measured: Measured,
+}
+
+/// Readings by bucket, oldest first; empty buckets are left out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReadingsBuckets {
+    /// Length of a bucket.
+    pub bucket_seconds: u32,
+    /// The first instant that counts.
+    #[schema(format = DateTime)]
+    pub from: String,
+    /// The first instant that counts no more.
+    #[schema(format = DateTime)]
+    pub to: String,
+    /// The buckets.
+    pub buckets: Vec<ReadingsBucket>,
+}
+
+/// A page of readings, or buckets if `bucket` is given.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub enum ReadingsAnswer {
+    /// Without `bucket`.
+    Page(Readings),
+    /// With `bucket`.
+    Buckets(ReadingsBuckets),
+}
+
+/// Figures of a named stretch of time.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Summary {
+    /// Whose.
+    pub machine_id: String,
+    /// Which stretch.
+    pub window: &'static str,
+    /// The site's time zone, whose midnight divides days.
+    pub time_zone: String,
+    /// The first instant that counts.
+    #[schema(format = DateTime)]
+    pub from: String,
+    /// The first instant that counts no more.
+    #[schema(format = DateTime)]
+    pub to: String,
+    /// What was measured in it.
+    #[serde(flatten)]
+    pub measured: Measured,
+}
+
+/// A change of a machine's status.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    /// Whose.
+    pub machine_id: String,
+    /// `online` or `offline`.
+    pub status: String,
+    /// The status before; null if the machine was not known.
+    pub previous_status: Option<String>,
+    /// `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
+    pub reason: String,
+    /// When it holds from.
+    #[schema(format = DateTime)]
+    pub occurred_at: String,
+    /// The machine's last message before or at the change.
+    #[schema(format = DateTime)]
+    pub last_seen_at: Option<String>,
+}
+
+/// A page of events, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Events {
+    /// The events.
+    pub events: Vec<Event>,
+    /// What to pass as `cursor` for the next page; null if this is the last one.
+    pub next: Option<String>,
+}
+
+fn text(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+impl Machine {
+    /// From the board, with what the database knows.
+    pub fn new(view: &MachineView, latest: Option<&LatestReading>) -> Self {
+        Self {
+            machine_id: view.machine_id.to_string(),
+            status: view.status.as_str(),
+            status_since: text(view.status_since),
+            reason: view.reason.map(|reason| reason.as_str()),
+            flapping: view.flapping,
+            first_seen_at: text(view.first_seen_at),
+            last_seen_at: text(view.last_seen_at),
+            offline_after_seconds: seconds(view.offline_after),
+            latest: latest.map(Latest::from),
+        }
+    }
+}
+
+/// Whole seconds without a fraction, others with it.
+fn seconds(duration: std::time::Duration) -> serde_json::Number {
+    let fraction =
+        serde_json::Number::from_f64(duration.as_secs_f64()).filter(|_| duration.subsec_nanos() > 0);
+    fraction.unwrap_or_else(|| duration.as_secs().into())
+}
+
+impl From<&LatestReading> for Latest {
+    fn from(reading: &LatestReading) -> Self {
+        let extra = reading.extra.as_ref();
+        Self {
+            recorded_at: reading.recorded_at.to_string(),
+            temperature: reading.temperature,
+            humidity: reading.humidity,
+            vibration: reading.vibration,
+            // Somebody else may have written something that is no JSON there.
+            extra: extra.and_then(|text| RawValue::from_string(text.clone()).ok()),
+        }
+    }
+}
+
+impl From<&StoredReading> for Reading {
+    fn from(stored: &StoredReading) -> Self {
+        Self {
+            reading: Latest::from(&stored.reading),
+            time_source: stored.time_source.clone(),
+            received_at: stored.received_at.to_string(),
+        }
+    }
+}
+
+fn figures(aggregate: Option<Aggregate>) -> Option<Figures> {
+    aggregate.map(|Aggregate { min, mean, max, count }| Figures { min, mean, max, count })
+}
+
+impl From<&Bucket> for Measured {
+    fn from(bucket: &Bucket) -> Self {
+        Self {
+            count: bucket.count,
+            temperature: figures(bucket.temperature),
+            humidity: figures(bucket.humidity),
+            vibration: figures(bucket.vibration),
+            extra: figures(bucket.extra),
+        }
+    }
+}
+
+impl From<&Bucket> for ReadingsBucket {
+    fn from(bucket: &Bucket) -> Self {
+        let start = Timestamp::from_micros(bucket.start_seconds.saturating_mul(1_000_000));
+        Self { start: start.to_string(), measured: Measured::from(bucket) }
+    }
+}
+
+impl From<&StoredEvent> for Event {
+    fn from(event: &StoredEvent) -> Self {
+        Self {
+            machine_id: event.machine_id.to_string(),
+            status: event.status.clone(),
+            previous_status: event.previous_status.clone(),
+            reason: event.reason.clone(),
+            occurred_at: event.key.at.to_string(),
+            last_seen_at: text(event.last_seen_at),
+        }
+    }
+}
+
+impl From<&Transition> for Event {
+    fn from(transition: &Transition) -> Self {
+        Self {
+            machine_id: transition.machine_id.to_string(),
+            status: transition.status.as_str().to_owned(),
+            previous_status: transition.previous_status.map(|status| status.as_str().to_owned()),
+            reason: transition.reason.as_str().to_owned(),
+            occurred_at: transition.occurred_at.to_string(),
+            last_seen_at: text(transition.last_seen_at),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Who may ask.
+//!
+//! With `http.token`, every request needs it: as `Authorization: Bearer <token>`, or, for browsers, as the cookie that the
+//! login sets. A page without it answers 401 with a form (the status is what programs look at, the form is for
+//! people); the form posts to `/login`, which sets the cookie and goes back. A screen without keyboard opens
+//! `/?token=<token>` (any page): the cookie is set and the token taken out of the address at once.
+//!
+//! The cookie is `HttpOnly`, `SameSite=Strict`, and not the token but a keyed digest of the site's name under it: it is
+//! valid as long as the token is, over restarts of Andon, so that a screen on the wall goes on for months.
+//! `POST /logout` forgets it.
+//!
+//! Comparisons take the same time wherever the difference is (digests of equal length, `openssl::memcmp`).
+//!
+//! Without token and without `http.anonymous` only requests whose `Host` is an address or `localhost` are answered: a
+//! foreign web page can point a name of its own at this machine (DNS rebinding), but cannot forge that.
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse, web};
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::HttpState;
+use super::login_page;
+use super::problem::Problem;
+
+/// The cookie's name.
+const COOKIE: &str = "andon";
+/// Browsers forget cookies without an age when they end; this is the longest they accept.
+const COOKIE_AGE: Duration = Duration::days(400);
+/// Where programs ask; everything else is for browsers.
+const FOR_PROGRAMS: [&str; 4] = ["/api/", "/metrics", "/livez", "/readyz"];
+
+/// How requests are let in.
+#[derive(Clone)]
+pub enum Access {
+    /// Everybody may see everything.
+    Anonymous,
+    /// Nothing is asked of who comes by an address or `localhost`.
+    Local,
+    /// The token is asked for.
+    Token(TokenCheck),
+}
+
+/// Knows the token by its digests only.
+#[derive(Clone)]
+pub struct TokenCheck {
+    token: Vec<u8>,
+    cookie: String,
+    key: Vec<u8>,
+}
+
+impl Access {
+    /// From `http.token` and `http.anonymous`.
+    ///
+    /// # Errors
+    /// The library for digests does not work.
+    pub fn new(site: &str, token: Option<&str>, anonymous: bool) -> Result<Self, openssl::error::ErrorStack> {
+        match token {
+            Some(token) => TokenCheck::new(site, token).map(Self::Token),
+            None if anonymous => Ok(Self::Anonymous),
+            None => Ok(Self::Local),
+        }
+    }
+}
+
+impl TokenCheck {
+    fn new(site: &str, token: &str) -> Result<Self, openssl::error::ErrorStack> {
+        let mut key = vec![0; 32];
+        openssl::rand::rand_bytes(&mut key)?;
+        let cookie = keyed_digest(token.as_bytes(), format!("andon board {site}").as_bytes())?;
+        let cookie = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { token: keyed_digest(&key, token.as_bytes())?, cookie, key })
+    }
+
+    fn is_token(&self, given: &[u8]) -> bool {
+        keyed_digest(&self.key, given).is_ok_and(|digest| openssl::memcmp::eq(&digest, &self.token))
+    }
+
+    fn is_cookie(&self, given: &str) -> bool {
+        given.len() == self.cookie.len() && openssl::memcmp::eq(given.as_bytes(), self.cookie.as_bytes())
+    }
+
+    fn admits(&self, request: &HttpRequest) -> bool {
+        let bearer = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+        let bearer = bearer.and_then(|value| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+        });
+        match bearer {
+            Some(token) => self.is_token(token),
+            None => request.cookie(COOKIE).is_some_and(|cookie| self.is_cookie(cookie.value())),
+        }
+    }
+}
+
+fn keyed_digest(key: &[u8], text: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
+    let key = PKey::hmac(key)?;
+    Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
+}
+
+/// The middleware (H4).
+pub async fn let_in<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let state = request.app_data::<web::Data<HttpState>>().cloned();
+    let refusal = match state.as_ref().map(|state| &state.access) {
+        Some(Access::Anonymous) => None,
+        Some(Access::Local) => {
+            (!names_no_other_host(request.request())).then(|| wrong_host(request.request()))
+        }
+        Some(Access::Token(check)) => refusal(check, request.request()),
+        None => Some(HttpResponse::InternalServerError().finish()),
+    };
+    match refusal {
+        Some(response) => Ok(request.into_response(response).map_into_right_body()),
+        None => next.call(request).await.map(ServiceResponse::map_into_left_body),
+    }
+}
+
+/// What is answered instead; `None` if the request may go on.
+fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
+    let path = request.path();
+    if path == "/login" || path == "/logout" || login_page::is_public(path) {
+        return None;
+    }
+    if request.method() == Method::GET
+        && !is_for_programs(path)
+        && let Some(token) = token_in_query(request)
+        && check.is_token(token.as_bytes())
+    {
+        return Some(admitted(check, &without_token(request)));
+    }
+    if check.admits(request) {
+        return None;
+    }
+    let mut response = if is_for_programs(path) {
+        let detail =
+            "a token is needed: send the header \"Authorization: Bearer <token>\" with the one of http.token";
+        Problem::new(StatusCode::UNAUTHORIZED, detail).response()
+    } else {
+        login_page::response(&without_token(request), false)
+    };
+    let challenge = header::HeaderValue::from_static("Bearer realm=\"andon\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    Some(response)
+}
+
+fn is_for_programs(path: &str) -> bool {
+    FOR_PROGRAMS.iter().any(|place| path.starts_with(place))
+}
+
+fn token_in_query(request: &HttpRequest) -> Option<String> {
+    let pair = request.query_string().split('&').find_map(|pair| pair.strip_prefix("token="))?;
+    percent_decode_str(pair).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Path and query without the token.
+fn without_token(request: &HttpRequest) -> String {
+    let kept: Vec<&str> = request
+        .query_string()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("token="))
+        .collect();
+    let path = request.uri().path();
+    if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
+/// Sets the cookie and goes to `place`.
+fn admitted(check: &TokenCheck, place: &str) -> HttpResponse {
+    let cookie = Cookie::build(COOKIE, check.cookie.clone())
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .max_age(COOKIE_AGE)
+        .finish();
+    go_to(place).cookie(cookie).finish()
+}
+
+fn go_to(place: &str) -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::SeeOther();
+    response.insert_header((header::LOCATION, own_place(place)));
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response
+}
+
+/// A place of ours: `//host` or `/\host` would be another server.
+fn own_place(place: &str) -> &str {
+    let mut characters = place.chars();
+    let is_ours = characters.next() == Some('/') && !matches!(characters.next(), Some('/' | '\\'));
+    if is_ours && !place.contains(char::is_control) { place } else { "/" }
+}
+
+/// What the form sends.
+#[derive(Deserialize)]
+pub struct Login {
+    token: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// `POST /login`
+pub async fn login(state: web::Data<HttpState>, form: web::Form<Login>) -> HttpResponse {
+    match &state.access {
+        Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
+        Access::Token(_) => login_page::response(own_place(&form.next), true),
+        Access::Anonymous | Access::Local => go_to("/").finish(),
+    }
+}
+
+/// `GET /login`
+pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
+    match &state.access {
+        Access::Token(_) => login_page::response("/", false),
+        Access::Anonymous | Access::Local => go_to("/").finish(),
+    }
+}
+
+/// `POST /logout`
+pub async fn logout() -> HttpResponse {
+    let mut forgotten =
+        Cookie::build(COOKIE, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
+    forgotten.make_removal();
+    go_to("/login").cookie(forgotten).finish()
+}
+
+/// The `Host` is an address, `localhost`, or missing (HTTP/1.0).
+fn names_no_other_host(request: &HttpRequest) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn wrong_host(request: &HttpRequest) -> HttpResponse {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("?");
+    let detail = format!(
+        "without http.token Andon answers to an address or \"localhost\" only, not to {host:?}; behind a proxy set http.token, \
+         or http.anonymous = true"
+    );
+    Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).response()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn check() -> TokenCheck {
+        TokenCheck::new("hall-3", "s3cret").unwrap()
+    }
+
+    #[test]
+    fn only_the_token_is_the_token() {
+        let check = check();
+        assert!(check.is_token(b"s3cret"));
+        for wrong in ["", "s3cre", "s3cret ", "S3cret", "s3cret\0"] {
+            assert!(!check.is_token(wrong.as_bytes()), "{wrong:?}");
+        }
+        let with = |value: &str| {
+            let request =
+                TestRequest::default().insert_header((header::AUTHORIZATION, value)).to_http_request();
+            check.admits(&request)
+        };
+        assert!(with("Bearer s3cret") && with("bearer   s3cret"));
+        for wrong in ["s3cret", "Basic s3cret", "Bearer", "Bearer ", "Bearer s3cret2", "Bearers3cret"] {
+            assert!(!with(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_is_not_the_token_and_outlives_a_restart_but_not_another_token_or_site() {
+        let cookie = check().cookie;
+        assert!(!cookie.contains("s3cret"));
+        assert!(check().is_cookie(&cookie));
+        for other in
+            [TokenCheck::new("hall-3", "other").unwrap(), TokenCheck::new("hall-4", "s3cret").unwrap()]
+        {
+            assert!(!other.is_cookie(&cookie));
+        }
+        let request = TestRequest::default().cookie(Cookie::new(COOKIE, cookie.clone())).to_http_request();
+        assert!(check().admits(&request));
+        let request = TestRequest::default().cookie(Cookie::new(COOKIE, "s3cret")).to_http_request();
+        assert!(!check().admits(&request));
+    }
+
+    #[test]
+    fn a_wrong_bearer_is_not_healed_by_a_cookie() {
+        let request = TestRequest::default()
+            .cookie(Cookie::new(COOKIE, check().cookie))
+            .insert_header((header::AUTHORIZATION, "Bearer wrong"));
+        assert!(!check().admits(&request.to_http_request()));
+    }
+
+    #[test]
+    fn after_the_login_one_stays_here() {
+        for place in ["/", "/machines/a%2Fb?kiosk", "/?x=//y"] {
+            assert_eq!(own_place(place), place);
+        }
+        for elsewhere in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "/x\r\nSet-Cookie: a=b"]
+        {
+            assert_eq!(own_place(elsewhere), "/", "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_taken_out_of_the_address() {
+        let request = TestRequest::with_uri("/machines/x?kiosk&token=s3%20cret&a=b").to_http_request();
+        assert_eq!(token_in_query(&request).as_deref(), Some("s3 cret"));
+        assert_eq!(without_token(&request), "/machines/x?kiosk&a=b");
+        let request = TestRequest::with_uri("/?token=x").to_http_request();
+        assert_eq!(without_token(&request), "/");
+    }
+
+    #[test]
+    fn a_name_of_somebody_else_is_not_ours() {
+        let named = |host: &str| {
+            let request = TestRequest::default().insert_header((header::HOST, host));
+            names_no_other_host(&request.to_http_request())
+        };
+        for ours in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "10.1.2.3"] {
+            assert!(named(ours), "{ours}");
+        }
+        for theirs in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
+            assert!(!named(theirs), "{theirs}");
+        }
+    }
+}

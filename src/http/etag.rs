@@ -1,0 +1,55 @@
+//! Lists with an ETag: who has the newest gets 304 and no body.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// `body` as JSON, or 304.
+pub fn json(request: &HttpRequest, body: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => tagged(request, "application/json", bytes),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+/// `body`, or 304.
+pub fn tagged(request: &HttpRequest, content_type: &'static str, body: Vec<u8>) -> HttpResponse {
+    let tag = format!("\"{:016x}\"", xxh3_64(&body));
+    let known = request.headers().get_all(header::IF_NONE_MATCH).any(|value| matches(value, &tag));
+    let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::ETAG, tag)).insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    if known {
+        return response.finish();
+    }
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type))).body(body)
+}
+
+/// Weak comparison (RFC 9110, 13.1.2).
+fn matches(value: &HeaderValue, tag: &str) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    text.split(',').map(str::trim).any(|each| each == "*" || each.trim_start_matches("W/") == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn who_has_the_newest_gets_no_body() {
+        let answer = |if_none_match: &str| {
+            let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, if_none_match));
+            json(&request.to_http_request(), &[1, 2])
+        };
+        let first = answer("\"other\"");
+        assert_eq!(first.status(), StatusCode::OK);
+        let tag = first.headers().get(header::ETAG).unwrap().to_str().unwrap().to_owned();
+        for known in [tag.clone(), format!("\"a\", W/{tag}"), "*".to_owned()] {
+            assert_eq!(answer(&known).status(), StatusCode::NOT_MODIFIED, "{known}");
+        }
+    }
+}

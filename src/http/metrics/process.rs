@@ -1,0 +1,56 @@
+//! What the process costs, from `/proc`. What cannot be read is left out.
+
+use std::fs;
+
+use super::Page;
+use crate::clock::wall_now;
+use crate::http::HttpState;
+
+/// CPU, memory, open files, start.
+pub(super) fn process(page: &Page, state: &HttpState) -> prometheus::Result<()> {
+    if let Some(seconds) = cpu_seconds() {
+        let counter = prometheus::Counter::new("andon_process_cpu_seconds_total", "CPU time used.")?;
+        counter.inc_by(seconds);
+        page.0.register(Box::new(counter))?;
+    }
+    if let Some(bytes) = resident_bytes() {
+        page.whole("andon_process_resident_memory_bytes", "Memory in use.", bytes)?;
+    }
+    if let Ok(files) = fs::read_dir("/proc/self/fd") {
+        page.whole("andon_process_open_fds", "Open files and connections.", files.count() as u64)?;
+    }
+    let now = wall_now().as_micros() as f64 / 1e6;
+    let started = now - state.started.elapsed().as_secs_f64();
+    page.gauge("andon_process_start_time_seconds", "When the process started, in Unix time.", started)?;
+    let family = prometheus::IntGaugeVec::new(
+        prometheus::Opts::new("andon_build_info", "1, with the version and the site as labels."),
+        &["version", "site"],
+    )?;
+    family.with_label_values(&[env!("CARGO_PKG_VERSION"), &state.site]).set(1);
+    page.0.register(Box::new(family))
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name in parentheses and may hold anything; utime and stime are 14 and 15.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_process_has_used_some_cpu_and_memory() {
+        let spin: u64 = (0..40_000_000u64).map(std::hint::black_box).sum();
+        assert!(spin > 0);
+        assert!(super::cpu_seconds().is_some_and(|seconds| seconds > 0.0));
+        assert!(super::resident_bytes().is_some_and(|bytes| bytes > 1_000_000));
+    }
+}

@@ -1,0 +1,101 @@
+//! How an error looks: `application/problem+json` (RFC 9457).
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ContentType, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::HistoryError;
+
+/// Media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong with a request, in words for the person who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// The status code's own words.
+    title: String,
+    /// The status code.
+    status: u16,
+    /// What is wrong here, and what is allowed.
+    detail: String,
+}
+
+impl Problem {
+    /// A problem of that status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        Self { title, status: status.as_u16(), detail: detail.into() }
+    }
+
+    /// The request cannot be understood.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    fn code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// As an answer.
+    pub fn response(&self) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.code());
+        if self.code() == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, "2"));
+        }
+        response
+            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON)))
+            .body(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}
+
+impl From<HistoryError> for Problem {
+    fn from(error: HistoryError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+/// Whatever has no route.
+pub async fn no_such_page(request: actix_web::HttpRequest) -> HttpResponse {
+    Problem::not_found(format!("there is nothing at {}", request.path())).response()
+}
+
+/// The right place, but another method.
+pub async fn no_such_method(request: actix_web::HttpRequest) -> HttpResponse {
+    let detail = format!("{} is not allowed here; only GET is", request.method());
+    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// JSON that changes with every look.
+pub fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    HttpResponseBuilder::new(status)
+        .insert_header(ContentType::json())
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(serde_json::to_vec(body).unwrap_or_default())
+}
