@@ -18,6 +18,8 @@ need_library libpq libpq-dev
 need_program mosquitto mosquitto
 if [ "$what" = test ]; then
     need_program mosquitto_sub mosquitto-clients
+    need_program chromium chromium
+    need_program chromedriver chromium-driver
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fi
 

@@ -143,7 +143,8 @@ fn templates() -> Markup {
                         span.flapping hidden { "Flapping" }
                         span.since {}
                     }
-                    bdi.name dir="auto" {}
+                    bdi.only-spoken {}
+                    bdi.name dir="auto" aria-hidden="true" {}
                     div.body {
                         div.values {}
                         div.note {}

@@ -13,7 +13,7 @@ import { Trends } from "./trend.js";
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const kiosk = "kiosk" in root.dataset;
-const PAGE = 1_000;
+const CLOCK_TOLERANCE_MS = 2_000;
 
 let clockOffset = 0; // the server's clock less ours, in milliseconds
 let lostAt = null;
@@ -30,29 +30,20 @@ const news = new News(element("news"), element("spoken"), element("change"), now
 
 async function answer(url) {
   const response = await fetch(url, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(10_000) });
-  const date = Date.parse(response.headers.get("date") ?? "");
-  // The header has whole seconds: a difference below that is none.
-  if (Number.isFinite(date)) clockOffset = Math.abs(date - Date.now()) > 2_000 ? date - Date.now() : 0;
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
   return response.json();
 }
 
-/** Every machine, page by page. */
-async function everyMachine() {
-  const machines = [];
-  let cursor = null;
-  do {
-    const query = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-    const page = await answer(`/api/v1/machines?limit=${PAGE}${query}`);
-    machines.push(...page.machines);
-    cursor = page.next ?? null;
-  } while (cursor !== null);
-  return machines;
+/** The status also tells the server's time; a difference that the way may have taken is none. */
+function heardStatus(status) {
+  const difference = Date.parse(status.now) - Date.now();
+  clockOffset = Math.abs(difference) > CLOCK_TOLERANCE_MS ? difference : 0;
+  drawHealth(element("health"), status);
 }
 
 async function load() {
-  const [machines, status, events] = await Promise.all([
-    everyMachine(),
+  const [{ machines }, status, events] = await Promise.all([
+    answer("/api/v1/machines"),
     answer("/api/v1/status"),
     answer("/api/v1/events?limit=30").catch(() => null), // the database may be away; the rest is there all the same
   ]);
@@ -60,14 +51,14 @@ async function load() {
   trends.forget();
   tiles.inSight.forEach((id) => trends.want(id));
   if (events) news.replace(events.events);
-  drawHealth(element("health"), status);
+  heardStatus(status);
   drawMachines();
 }
 
 let arrangeSoon = null;
 function heard(name, data) {
   if (name === "status") {
-    drawHealth(element("health"), data);
+    heardStatus(data);
   } else if (name === "event") {
     news.add(data);
   } else if (name === "machine") {

@@ -12,6 +12,7 @@ const EM_MAX = 46;
 const SCROLLING = { name: "full", em: 16 };
 const SCROLLING_MANY = { name: "compact", em: 15 };
 const MANY = 120;
+const MORE_LINE = 60;
 
 /** The largest layout of `count` tiles that fits `width` × `height`, or null. */
 export function largestThatFits(count, width, height, sizes = SIZES) {
@@ -39,6 +40,8 @@ export function layout(count, width, height, kiosk) {
   const size = kiosk ? { name: "mini", em: SIZES[2].least } : count > MANY ? SCROLLING_MANY : SCROLLING;
   const { wide, high, gap } = SIZES.find((each) => each.name === size.name);
   const columns = Math.max(1, Math.floor((width + gap) / (size.em * wide + gap)));
-  const rows = Math.max(1, Math.floor((height + gap) / (size.em * high + gap)));
+  // In a kiosk a line under the tiles tells of the rest.
+  const room = kiosk ? height - MORE_LINE : height;
+  const rows = Math.max(1, Math.floor((room + gap) / (size.em * high + gap)));
   return { ...size, columns, rows, count: kiosk ? Math.min(count, columns * rows) : count };
 }

@@ -11,40 +11,64 @@ const PENDING_AGE_USUAL_S = 10;
 export function drawHealth(list, status) {
   for (const [part, describe] of Object.entries(PARTS)) {
     const element = list.querySelector(`[data-part="${part}"]`);
-    const { state, text } = status === null ? { state: "unknown", text: "not known" } : describe(status);
+    const { state, text, reason } = status === null ? doubtful("not known") : describe(status);
     element.dataset.state = state;
+    element.title = reason ?? "";
     const value = element.querySelector("dd");
     if (value.textContent !== text) value.textContent = text;
   }
 }
 
 const good = (text) => ({ state: "online", text });
-const doubtful = (text) => ({ state: "unknown", text });
-const bad = (text) => ({ state: "offline", text });
+const doubtful = (text, reason) => ({ state: "unknown", text, reason });
+const bad = (text, reason) => ({ state: "offline", text, reason });
 
 const PARTS = {
   broker({ broker }) {
-    if (broker?.connected) return good("connected");
-    return broker?.holding ? bad("left, journal full") : bad("not connected");
+    switch (broker?.state) {
+      case "connected":
+        return good("connected");
+      case "connecting":
+        return doubtful("connecting");
+      case "restricted":
+        return bad("refuses a subscription", broker.reason);
+      case "holding":
+        return bad("left: journal full", broker.reason);
+      case "away":
+        return bad("not connected", broker.reason);
+      default:
+        return doubtful("not known");
+    }
   },
   database({ store }) {
-    if (store?.available) return good("storing");
-    return store?.available === false ? bad("away, journal keeps all") : doubtful("not known");
+    switch (store?.state) {
+      case "works":
+        return good("storing");
+      case "opening":
+        return doubtful("opening");
+      case "away":
+        return bad("away, journal keeps all", store.reason);
+      default:
+        return doubtful("not known");
+    }
   },
-  journal({ journal, ledger }) {
-    const pending = journal?.pending ?? ledger?.pending;
-    if (!Number.isFinite(pending)) return doubtful("not known");
-    const age = journal?.oldest_pending_age_seconds ?? 0;
-    const text = pending === 0 ? "nothing pending" : `${grouped.format(pending)} pending${age >= 1 ? `, ${duration(age * 1000)}` : ""}`;
-    if (journal?.space && journal.space !== "free") return bad(`full, ${text}`);
+  journal({ journal }) {
+    if (!journal) return doubtful("not known");
+    const { pending, oldest_pending_age_seconds: age } = journal;
+    const since = age >= 1 ? `, oldest ${duration(age * 1000)}` : "";
+    const text = pending === 0 ? "nothing pending" : `${grouped.format(pending)} pending${since}`;
+    if (journal.state !== "accepting") return bad(`${journal.state}, ${text}`);
     return pending > PENDING_USUAL || age > PENDING_AGE_USUAL_S ? doubtful(text) : good(text);
   },
   actors({ actors }) {
     if (!Array.isArray(actors)) return doubtful("not known");
-    const down = actors.filter((actor) => actor.phase !== "running").map((actor) => actor.name);
-    const restarts = actors.reduce((sum, actor) => sum + (actor.restarts ?? 0), 0);
-    if (down.length) return bad(`${down.join(", ")} not running`);
-    return good(`${actors.length} running${restarts ? `, ${restarts} restarts` : ""}`);
+    const down = actors.filter((actor) => actor.state !== "running");
+    if (down.length) {
+      return bad(`${down.map((actor) => actor.name).join(", ")} not running`, down[0].last_exit);
+    }
+    const restarts = actors.reduce((sum, actor) => sum + actor.restarts, 0);
+    const text = `${actors.length} running${restarts ? `, ${restarts} ${restarts === 1 ? "restart" : "restarts"}` : ""}`;
+    return good(text);
   },
 };
 const grouped = new Intl.NumberFormat("en-GB");

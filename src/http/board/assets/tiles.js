@@ -8,6 +8,8 @@ import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, short
 /** Tiles made or changed between two frames. */
 const SLICE = 150;
 const EXTRAS_MAX = 3;
+/** Characters of a name that a tile of each size has room for. */
+const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
 /** How long a machine that has just gone offline draws attention. */
 const CHANGED_MS = 6_000;
 
@@ -29,6 +31,10 @@ export class Tiles {
   /** The machines to show, in order; `visible` may be fewer than there are. */
   show(machines) {
     this.#order = machines;
+    if (this.size !== this.list.dataset.size) {
+      this.size = this.list.dataset.size;
+      this.#tiles.forEach((_, id) => this.#dirty.add(id));
+    }
     this.#orderDirty = true;
     this.#soon();
   }
@@ -121,7 +127,7 @@ export class Tiles {
     const tile = { machine, item, link, word: part("word"), since: part("since"), name: part("name") };
     Object.assign(tile, { flapping: part("flapping"), note: part("note"), extras: part("extras") });
     Object.assign(tile, { values: part("values"), curve: item.querySelector("path"), state: null });
-    tile.name.textContent = machine.machine_id;
+    part("only-spoken").textContent = machine.machine_id;
     link.title = machine.machine_id;
     link.setAttribute("href", machineUrl(machine.machine_id));
     item.dataset.machine = machine.machine_id;
@@ -142,6 +148,7 @@ export class Tiles {
       if (worse) setTimeout(() => tile.link.classList.remove("changed"), CHANGED_MS);
     }
     if (tile.flapping.hidden === Boolean(machine.flapping)) tile.flapping.hidden = !machine.flapping;
+    setText(tile.name, shortened(machine.machine_id, NAME_CHARACTERS[this.size] ?? Infinity));
     this.#drawSince(tile);
     this.#drawValues(tile);
     setText(tile.note, note(machine, this.now()));
@@ -152,7 +159,7 @@ export class Tiles {
     const since = millis(tile.machine.status_since);
     if (since === null || tile.machine.status === "unknown") return setText(tile.since, "");
     const age = this.now() - since;
-    setText(tile.since, this.list.dataset.size === "full" ? `for ${duration(age)}` : shortDuration(age));
+    setText(tile.since, this.size === "full" ? `for ${duration(age)}` : shortDuration(age));
   }
 
   #drawValues(tile) {
@@ -189,6 +196,14 @@ export class Tiles {
       setText(tile.note, note(tile.machine, this.now()));
     }
   }
+}
+
+/** Both ends of a long name: machines of a line often differ in the end alone. */
+function shortened(name, most) {
+  const characters = [...name];
+  if (characters.length <= most) return name;
+  const end = Math.ceil((most - 1) * 0.6);
+  return `${characters.slice(0, most - 1 - end).join("")}…${characters.slice(-end).join("")}`;
 }
 
 /** What is worth saying about a machine that is not simply online. */

@@ -38,7 +38,7 @@ const UNKNOWN: RGBColor = RGBColor(7, 7, 7);
 const LEFT: u32 = 62;
 const RIGHT: u32 = 14;
 /// Pixels under the plot for the times' labels, and below these for the state band.
-const UNDER: u32 = 28;
+const UNDER: u32 = 24;
 const BAND: u32 = 18;
 
 /// The chart could not be drawn: a defect, for memory is the only thing drawn into.
@@ -199,5 +199,82 @@ where
             area.draw(&Rectangle::new([(left, top), (right, BAND as i32 - 2)], color.filled()))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono_tz::Europe::Berlin;
+
+    const MINUTE: i64 = 60_000_000;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_micros(1_795_000_000_000_000 + minute * MINUTE)
+    }
+
+    fn svg(points: &[Point], spans: &[Span], shape: Shape) -> String {
+        let bucket = Duration::from_secs(60);
+        Chart { from: at(0), to: at(60), bucket, points, spans, zone: &Berlin }.svg(shape).unwrap()
+    }
+
+    fn points(minutes: impl IntoIterator<Item = i64>) -> Vec<Point> {
+        let point = |minute: i64| {
+            let mean = (minute % 7) as f64;
+            Point { at: at(minute), min: mean - 1.0, mean, max: mean + 1.0, count: 60 }
+        };
+        minutes.into_iter().map(point).collect()
+    }
+
+    fn lines(svg: &str) -> usize {
+        svg.lines().filter(|line| line.starts_with("<polyline") && line.contains("#030303")).count()
+    }
+
+    #[test]
+    fn where_there_was_no_data_there_is_no_line() {
+        assert_eq!(lines(&svg(&points(0..60), &[], Shape::WIDE)), 1);
+        let with_gaps = points((0..10).chain(20..30).chain(45..46));
+        let drawn = svg(&with_gaps, &[], Shape::WIDE);
+        assert_eq!(lines(&drawn), 2);
+        assert_eq!(drawn.matches("<circle").count(), 1, "a point alone is a dot");
+        assert_eq!(lines(&svg(&[], &[], Shape::WIDE)), 0);
+    }
+
+    #[test]
+    fn states_differ_in_height_as_well_as_in_colour() {
+        let span = |from, to, status| Span { from: at(from), to: at(to), status };
+        let spans = [
+            span(0, 20, BoardStatus::Online),
+            span(20, 40, BoardStatus::Offline),
+            span(40, 60, BoardStatus::Unknown),
+        ];
+        let drawn = svg(&points(0..60), &spans, Shape::NARROW);
+        let height = |colour: &str| {
+            let bar = drawn.lines().find(|line| line.starts_with("<rect") && line.contains(colour)).unwrap();
+            let (_, rest) = bar.split_once("height=\"").unwrap();
+            rest.split('"').next().unwrap().parse::<u32>().unwrap()
+        };
+        assert!(height("#050505") < height("#070707") && height("#070707") < height("#060606"));
+    }
+
+    #[test]
+    fn a_chart_is_accepted_under_the_strictest_policy_and_its_texts_are_texts() {
+        for shape in [Shape::WIDE, Shape::NARROW] {
+            let drawn = svg(&points(0..60), &[], shape);
+            assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"));
+            for forbidden in ["style=", "<style", "<script", "href", "NaN", "inf"] {
+                assert!(!drawn.contains(forbidden), "{forbidden} in {drawn}");
+            }
+            assert!(drawn.matches("<text").count() >= 6, "{drawn}");
+        }
+    }
+
+    #[test]
+    fn values_at_the_ends_of_what_a_number_can_be_are_drawn_all_the_same() {
+        let mut extreme = points(0..3);
+        extreme[0].min = -1e150;
+        extreme[1].max = 1e150;
+        extreme[2].mean = 1e-300;
+        assert_eq!(lines(&svg(&extreme, &[], Shape::WIDE)), 1);
     }
 }
