@@ -20,6 +20,7 @@ pub use super::rejected_clauses::{
     rejected_elements_are_listed_in_pages_and_counted, rejected_elements_of_another_site_are_left_alone,
     without_a_ledger_nothing_is_retried,
 };
+pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
 

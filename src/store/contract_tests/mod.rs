@@ -12,6 +12,7 @@ mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
 mod rejected_clauses;
+mod trend_clauses;
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unused)]
@@ -71,4 +72,5 @@ contract! {
     without_a_ledger_nothing_is_retried,
     commits_and_retries_at_once_lose_no_count,
     rejected_elements_are_listed_in_pages_and_counted,
+    the_curves_of_many_machines_are_one_question,
 }
