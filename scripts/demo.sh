@@ -40,13 +40,17 @@ for _ in $(seq 100); do
     kill -0 "$broker" 2>/dev/null || { echo "demo: the broker did not start:"; cat "$work/mosquitto.log"; exit 1; }
     sleep 0.1
 done
-"$andon" --site demo --set "mqtt.port=$port" run &
+# The usual port, unless somebody has it.
+web=8080
+(exec 3<>"/dev/tcp/127.0.0.1/$web") 2>/dev/null && web=$((20000 + RANDOM % 12000))
+"$andon" --site demo --set "mqtt.port=$port" --set "http.bind=127.0.0.1:$web" run &
 service=$!
 "$andon" simulate --host 127.0.0.1 --port "$port" --machines 12 >"$work/simulate.log" 2>&1 &
 machines=$!
 pids=("$machines" "$service" "$broker")
 
 echo "demo: broker on 127.0.0.1:$port, 12 simulated machines, database $work/andon.db; Ctrl-C ends everything"
+echo "demo: the board is at http://127.0.0.1:$web/"
 wait -n "$service" "$machines" || true
 kill -0 "$service" 2>/dev/null || echo "demo: andon has ended"
 kill -0 "$machines" 2>/dev/null || { echo "demo: the simulator has ended:"; tail -n 3 "$work/simulate.log"; }

@@ -169,10 +169,14 @@ function listen() {
     }
   });
   let resized = null;
-  addEventListener("resize", () => {
+  const refit = () => {
     clearTimeout(resized);
     resized = setTimeout(drawMachines, 150);
-  });
+  };
+  addEventListener("resize", refit);
+  // What stands above the tiles takes more lines when it has more to say.
+  const above = new ResizeObserver(refit);
+  for (const part of [document.querySelector(".head"), element("counts").parentElement]) above.observe(part);
 }
 
 const query = new URLSearchParams(location.search);

@@ -58,7 +58,14 @@ function linkChanged(state) {
   if (state === "lost") element("alarm-text").textContent = `No connection to Andon since ${clock(Date.now(), Date.now())}.`;
 }
 
-new Stream("/api/v1/stream", { load: () => refresh(["now", "history"]), heard, changed: linkChanged });
+/** The page that has just been loaded is fresh; after a break it is not. */
+let isFresh = true;
+async function load() {
+  if (!isFresh) await refresh(["now", "history"]);
+  isFresh = false;
+}
+
+new Stream("/api/v1/stream", { load, heard, changed: linkChanged });
 setInterval(() => {
   if (root.dataset.link === "live" && !document.hidden) refresh(["history"]).catch(() => {});
 }, REFRESH_MS);

@@ -95,27 +95,31 @@ export class Tiles {
     }
   }
 
-  /** Puts the elements in order, making at most a slice of new ones; false if there is more to do. */
+  /** Puts the elements in order, at most a slice of them; false if there is more to do. */
   #arrange() {
-    let made = 0;
+    let moved = 0;
     let next = this.list.firstElementChild;
     for (const machine of this.#order) {
       let tile = this.#tiles.get(machine.machine_id);
       if (!tile) {
-        if (made++ === SLICE) return false;
         tile = this.#make(machine);
       }
       if (tile.machine !== machine) {
         tile.machine = machine;
         this.#dirty.add(machine.machine_id);
       }
-      if (tile.item === next) next = next.nextElementSibling;
-      else this.list.insertBefore(tile.item, next);
+      if (tile.item === next) {
+        next = next.nextElementSibling;
+      } else {
+        if (moved++ === SLICE) return false;
+        this.list.insertBefore(tile.item, next);
+      }
     }
-    while (next) {
-      const extra = next;
-      next = next.nextElementSibling;
-      extra.remove(); // kept in #tiles, for when it is asked for again
+    if (next) {
+      const rest = document.createRange();
+      rest.setStartBefore(next);
+      rest.setEndAfter(this.list.lastElementChild);
+      rest.deleteContents(); // the elements are kept in #tiles, for when they are asked for again
     }
     return true;
   }
