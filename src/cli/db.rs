@@ -28,7 +28,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
 }
 
 /// Looking must not create the file, as opening would.
-fn missing_file(settings: &Settings) -> Option<String> {
+pub(super) fn missing_file(settings: &Settings) -> Option<String> {
     let path = settings.store.url.sqlite_path()?;
     let shown = path.display();
     (!path.exists())

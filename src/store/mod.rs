@@ -14,6 +14,7 @@
 //! statement        fixed SQL that is prepared once a connection
 //! sqlite/          one file, row by row
 //! postgres/        few large statements: arrays through unnest
+//! fleet            what a person wants to know of the machines
 //! reads            what is read back, alike on both
 //! migrate          embedded migrations, one runner at a time
 //! error, failure   why an operation failed, and whether trying again can help
@@ -39,6 +40,7 @@
 mod batch;
 mod error;
 mod failure;
+mod fleet;
 mod instant_text;
 mod liveness_rows;
 mod machine_changes;
@@ -59,6 +61,7 @@ use crate::domain::{JournalId, MachineId, MachineStatus, Seq, Timestamp, Transit
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use fleet::SiteHistory;
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 use target::Target;
@@ -201,6 +204,22 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::ReadMachines`].
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError>;
+
+    /// Readings of each machine recorded from `from` on and before `to`; machines without any have 0.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn readings_between(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(MachineId, u64)>, StoreError>;
+
+    /// Events and our own outages from `from` on.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError>;
 
     /// Stores a batch and moves the position, in one transaction (S1 to S4).
     ///

@@ -11,7 +11,7 @@ use super::fixture::{
 };
 pub use super::liveness_clauses::{
     events_are_pending_until_they_are_marked_and_come_back_in_order,
-    outages_are_recorded_once_and_stay_closed,
+    outages_are_recorded_once_and_stay_closed, readings_events_and_outages_of_a_time_are_those_of_the_site,
 };
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
