@@ -5,6 +5,7 @@ mod config;
 mod db;
 mod escape;
 mod journal;
+mod machines;
 mod rejected;
 mod run;
 mod simulate;
@@ -106,6 +107,8 @@ enum Command {
         #[command(subcommand)]
         command: rejected::Command,
     },
+    /// Tell who is online, or how available everybody was; also while the service is down
+    Machines(machines::Options),
     /// Publish what a fleet of machines would, with faults
     Simulate(simulate::Options),
 }
@@ -135,6 +138,7 @@ impl Cli {
         };
         let output = match self.command {
             Command::Run => return run::run(&loaded),
+            Command::Machines(options) => return machines::run(&options, &loaded.settings),
             Command::Simulate(options) => return simulate::run(options, &loaded.settings),
             Command::Config { command } => config::run(&command, &sources, &loaded),
             Command::Db { command } => db::run(&command, &loaded.settings),

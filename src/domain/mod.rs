@@ -3,6 +3,7 @@
 //! A [`Message`] is what the broker handed over; it becomes [`Reading`]s or [`Rejection`]s; a machine's
 //! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
 
+mod availability;
 mod ledger;
 mod liveness;
 mod machine_id;
@@ -14,6 +15,7 @@ mod seq;
 mod timestamp;
 mod topic;
 
+pub use availability::{Availability, Span, StatusChange, availability, merged};
 pub use ledger::Ledger;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};

@@ -15,6 +15,7 @@
 //! sqlite/          one file, row by row
 //! postgres/        few large statements: arrays through unnest
 //! history/         what the board and the API read, read-only
+//! fleet            what a person wants to know of the machines
 //! reads            what is read back, alike on both
 //! rejected         what could not become a reading, looked at and tried again
 //! migrate          embedded migrations, one runner at a time
@@ -42,6 +43,7 @@
 mod batch;
 mod error;
 mod failure;
+mod fleet;
 mod history;
 mod instant_text;
 mod liveness_rows;
@@ -64,6 +66,7 @@ use crate::domain::{JournalId, Ledger, MachineId, MachineStatus, Seq, Timestamp,
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use fleet::SiteHistory;
 pub use history::{
     Aggregate, Bucket, BucketsQuery, EventCursor, EventsQuery, History, LatestReading, Order, ReadingCursor,
     ReadingsQuery, StoredEvent, StoredReading, TrendPoint, TrendsQuery, open_history,
@@ -232,6 +235,22 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::ReadMachines`].
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError>;
+
+    /// Readings of each machine recorded from `from` on and before `to`; machines without any have 0.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn readings_between(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(MachineId, u64)>, StoreError>;
+
+    /// Events and our own outages from `from` on.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadMachines`].
+    fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError>;
 
     /// Stores a batch and moves the position, in one transaction (S1 to S4).
     ///

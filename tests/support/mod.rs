@@ -8,3 +8,4 @@ pub mod mosquitto;
 pub mod poll;
 pub mod postgres;
 pub mod publisher;
+pub mod subscriber;

@@ -353,7 +353,7 @@ impl Handler<TakeTransitions> for Liveness {
     type Result = TakenTransitions;
 
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
-        let taken = self.transitions.to_record(take.upto, take.count_max);
+        let taken = self.transitions.oldest_unrecorded(take.upto, take.count_max);
         let (published, marks) = self.transitions.to_mark(take.count_max);
         let sight = self.sight_log.news();
         let seen_until = sight.seen_until;

@@ -117,7 +117,7 @@ impl TransitionOutbox {
     /// The oldest transitions of records up to `seq_max` that are not recorded, at most `count_max`. They stay until
     /// [`Self::on_recorded`].
     #[must_use]
-    pub fn to_record(&mut self, seq_max: Seq, count_max: usize) -> ToRecord {
+    pub fn oldest_unrecorded(&mut self, seq_max: Seq, count_max: usize) -> ToRecord {
         if !self.takers.database {
             return ToRecord::default();
         }
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn o1_recorded_before_it_is_published_it_is_marked_afterwards() {
         let mut outbox = outbox(BOTH, &["a", "b", "c"]);
-        let taken = outbox.to_record(Seq(1), 2);
+        let taken = outbox.oldest_unrecorded(Seq(1), 2);
         assert_eq!((names(&taken.transitions), taken.published, taken.upto), (vec!["a", "b"], 0, 2));
         assert!(outbox.has_after(2, Seq(1)) && !outbox.has_after(3, Seq(1)));
         outbox.on_recorded(2, 0);
@@ -333,7 +333,7 @@ mod tests {
         let (keys, upto) = outbox.to_mark(9);
         assert_eq!((keys.len(), upto), (2, 2), "c is not recorded");
         outbox.on_recorded(0, 2);
-        let taken = outbox.to_record(Seq(1), 9);
+        let taken = outbox.oldest_unrecorded(Seq(1), 9);
         assert_eq!((names(&taken.transitions), taken.published, taken.upto), (vec!["c"], 1, 3));
         outbox.on_recorded(3, 2);
         assert!(
@@ -345,9 +345,9 @@ mod tests {
     #[test]
     fn o1_a_batch_that_is_sent_again_may_have_been_recorded_as_pending() {
         let mut outbox = outbox(BOTH, &["a"]);
-        assert_eq!(outbox.to_record(Seq(1), 9).published, 0);
+        assert_eq!(outbox.oldest_unrecorded(Seq(1), 9).published, 0);
         outbox.on_published(1);
-        assert_eq!(outbox.to_record(Seq(1), 9).published, 1);
+        assert_eq!(outbox.oldest_unrecorded(Seq(1), 9).published, 1);
         outbox.on_recorded(1, 0);
         assert_eq!(outbox.to_mark(9).0.len(), 1, "the first attempt may have been the one that was stored");
     }
@@ -359,7 +359,7 @@ mod tests {
         outbox.push(transition("a", 1));
         let waiting = to_publish(&outbox);
         assert_eq!(waiting, [(1, "x".to_owned()), (2, "y".to_owned()), (3, "a".to_owned())]);
-        assert_eq!(names(&outbox.to_record(Seq(1), 9).transitions), ["a"]);
+        assert_eq!(names(&outbox.oldest_unrecorded(Seq(1), 9).transitions), ["a"]);
         outbox.on_published(1);
         assert_eq!(outbox.to_mark(9), (vec![key_of(&transition("x", 0))], 1));
         outbox.on_recorded(0, 1);
@@ -371,21 +371,21 @@ mod tests {
         let mut outbox = TransitionOutbox::new(BOTH);
         outbox.push(transition("a", 5));
         outbox.push(transition("b", 9));
-        let taken = outbox.to_record(Seq(5), 9);
+        let taken = outbox.oldest_unrecorded(Seq(5), 9);
         assert_eq!(names(&taken.transitions), ["a"]);
         assert!(!outbox.has_after(taken.upto, Seq(8)) && outbox.has_after(taken.upto, Seq(9)));
-        assert_eq!(outbox.to_record(Seq(4), 9), ToRecord::default());
+        assert_eq!(outbox.oldest_unrecorded(Seq(4), 9), ToRecord::default());
     }
 
     #[test]
     fn without_a_broker_nothing_is_pending_and_without_a_database_nothing_is_recorded() {
         let mut only_database = outbox(Takers { database: true, broker: false }, &["a", "b"]);
         assert_eq!(to_publish(&only_database), []);
-        assert_eq!(only_database.to_record(Seq(1), 9).published, 2);
+        assert_eq!(only_database.oldest_unrecorded(Seq(1), 9).published, 2);
         only_database.on_recorded(2, 0);
         assert!(only_database.entries.is_empty() && !only_database.waits_for_database());
         let mut only_broker = outbox(Takers { database: false, broker: true }, &["a", "b"]);
-        assert_eq!(only_broker.to_record(Seq(1), 9), ToRecord::default());
+        assert_eq!(only_broker.oldest_unrecorded(Seq(1), 9), ToRecord::default());
         assert_eq!(only_broker.unrecorded_len(), 0);
         only_broker.on_published(2);
         assert!(only_broker.entries.is_empty());
@@ -400,7 +400,7 @@ mod tests {
         old.on_published(2);
         new.on_published(2);
         assert_eq!(to_publish(&new), [(3, "x".to_owned()), (4, "y".to_owned())]);
-        assert_eq!(new.to_record(Seq(1), 9).upto, 4);
+        assert_eq!(new.oldest_unrecorded(Seq(1), 9).upto, 4);
         new.on_published(3);
         assert_eq!(new.to_mark(9).1, 3);
     }
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!((outbox.given_up_unrecorded(), outbox.given_up_unpublished()), (3, 2));
         assert_eq!(outbox.entries.len(), TRANSITIONS_MAX);
         assert_eq!(outbox.to_publish(1).next().map(|(order, _)| order), Some(4));
-        assert_eq!(outbox.to_record(Seq(1), 1).upto, 4);
+        assert_eq!(outbox.oldest_unrecorded(Seq(1), 1).upto, 4);
     }
 
     #[test]

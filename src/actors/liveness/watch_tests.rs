@@ -11,7 +11,7 @@ use super::tracker::{
 };
 use super::watch::{Beginning, Watch};
 use crate::clock::Mono;
-use crate::domain::{MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason};
+use crate::domain::{BoardStatus, MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason};
 
 const SECOND: u64 = 1_000_000;
 const EPOCH: i64 = 1_800_000_000_000_000;
@@ -194,6 +194,29 @@ fn a_silence_that_a_message_ended_before_the_past_was_known_is_an_event_all_the_
         late.iter().filter(|each| each.machine_id == id("new")).map(|each| each.reason).collect();
     assert_eq!(of_new, [TransitionReason::FirstSeen, TransitionReason::Silence, TransitionReason::Message]);
     assert_eq!(run(&steps, 0, 1), run(&steps, 6, 2));
+}
+
+#[test]
+fn a_record_that_is_looked_at_after_its_link_ended_is_no_sign_of_life_in_the_next() {
+    let mut world = World::new();
+    let mut watch = Watch::new(options());
+    watch.recover(beginning(), world.moment());
+    watch.link_changed(true, world.moment(), world.appended());
+    world.show(&mut watch, 1, None);
+    world.now += SECOND;
+    world.receive(3, SightingKind::Message);
+    watch.link_changed(false, world.moment(), world.appended());
+    world.now += SECOND;
+    watch.link_changed(true, world.moment(), world.appended());
+    world.now += SECOND;
+    let reasons: Vec<_> = world.show(&mut watch, 1, None).iter().map(|each| each.reason).collect();
+    assert_eq!(reasons, [TransitionReason::FirstSeen]);
+    let shown =
+        |watch: &Watch| watch.tracker().and_then(|tracker| tracker.status_of("new").map(|view| view.status));
+    assert_eq!(shown(&watch), Some(BoardStatus::Unknown), "it spoke before the break");
+    world.receive(3, SightingKind::Message);
+    world.show(&mut watch, 1, None);
+    assert_eq!(shown(&watch), Some(BoardStatus::Online));
 }
 
 proptest! {

@@ -1,9 +1,10 @@
 //! What both databases have to do for liveness beside events and machines: the outbox, our own outages, the past.
 
-use super::fixture::{Fixture, at, changes, machine, transition};
-use crate::domain::Seq;
-use crate::domain::{LinkOutage, MachineStatus, OutageReason, Timestamp, Transition, TransitionReason};
-use crate::store::{Batch, EventKey, LivenessRows, PastWanted};
+use super::fixture::{Fixture, at, batch_of, changes, machine, transition};
+use crate::domain::{LinkOutage, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason};
+use crate::store::{
+    self, Batch, EventKey, LivenessPast, LivenessRows, PastWanted, SiteHistory, StoreOptions,
+};
 
 const EVERYTHING: PastWanted = PastWanted { changes_since: Timestamp::from_micros(0), rows_max: 100 };
 
@@ -76,4 +77,36 @@ pub fn outages_are_recorded_once_and_stay_closed(fixture: &Fixture) {
         raw.rows(&["site", "reason"], "link_outage ORDER BY began_at"),
         ["halle-7|hold", "halle-7|start", "halle-7|stopped"]
     );
+}
+
+pub fn readings_events_and_outages_of_a_time_are_those_of_the_site(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = batch_of(journal, 0, 9);
+    sent.transitions = vec![
+        transition("press-1", TransitionReason::FirstSeen, 0, None),
+        transition("ghost", TransitionReason::NeverSeen, 500, None),
+        transition("press-1", TransitionReason::Silence, 20_000_000, Some(MachineStatus::Online)),
+    ];
+    let outage = |began, ended: Option<i64>| LinkOutage {
+        began_at: at(began),
+        ended_at: ended.map(at),
+        reason: OutageReason::LinkDown,
+    };
+    sent.liveness.outages = vec![outage(1, Some(400)), outage(450, Some(500)), outage(600, None)];
+    store.commit(&sent).unwrap();
+    // Readings are a thousand microseconds apart; the end is not part of the time.
+    let counted = store.readings_between(at(2_000), at(5_000)).unwrap();
+    let mut counted: Vec<_> = counted.iter().map(|(id, count)| (id.as_str(), *count)).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [("ghost", 0), ("press-1", 3)]);
+    let history = store.history(at(500)).unwrap();
+    let reasons: Vec<_> = history.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, [TransitionReason::NeverSeen, TransitionReason::Silence]);
+    assert_eq!(history.outages, [outage(450, Some(500)), outage(600, None)]);
+
+    let other = StoreOptions { site: "halle-8".to_owned(), ..fixture.options() };
+    let mut elsewhere = store::open(&other).unwrap();
+    assert_eq!(elsewhere.history(at(0)).unwrap(), SiteHistory::default());
+    assert_eq!(elsewhere.liveness_past(EVERYTHING).unwrap(), LivenessPast::default());
+    assert_eq!(elsewhere.readings_between(at(0), at(5_000)).unwrap(), []);
 }

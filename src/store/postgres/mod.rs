@@ -17,6 +17,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::fleet;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
@@ -25,9 +26,9 @@ use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
-    Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
 };
-use crate::domain::{JournalId, Timestamp};
+use crate::domain::{JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -220,6 +221,20 @@ impl Store for PostgresStore {
 
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
         liveness_rows::postgres::load_past(&mut self.connection, &self.site, wanted)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn readings_between(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(MachineId, u64)>, StoreError> {
+        fleet::postgres::count_readings(&mut self.connection, &self.site, from, to)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError> {
+        fleet::postgres::load_history(&mut self.connection, &self.site, from)
             .map_err(|source| StoreError::ReadMachines { source })
     }
 

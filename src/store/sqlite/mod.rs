@@ -19,6 +19,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::fleet;
 use super::instant_text::InstantText;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
@@ -27,9 +28,9 @@ use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, Rejecte
 use super::schema::{Instant, Moment};
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
-    Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
 };
-use crate::domain::{JournalId, Timestamp};
+use crate::domain::{JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -211,6 +212,20 @@ impl Store for SqliteStore {
 
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
         liveness_rows::sqlite::load_past(&mut self.connection, &self.site, wanted)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn readings_between(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(MachineId, u64)>, StoreError> {
+        fleet::sqlite::count_readings(&mut self.connection, &self.site, from, to)
+            .map_err(|source| StoreError::ReadMachines { source })
+    }
+
+    fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError> {
+        fleet::sqlite::load_history(&mut self.connection, &self.site, from)
             .map_err(|source| StoreError::ReadMachines { source })
     }
 

@@ -136,13 +136,15 @@ impl Tracker {
         tracker
     }
 
-    /// Changes of the past, of machines that are known, in order of time (T10). To be told before anything else.
+    /// Changes of the past, of machines that are known, in order of time (T10). To be told before anything else. That some
+    /// of them flap is no news.
     pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)]) {
         for (machine_id, at) in changes {
             if let Some(slot) = self.roster.find(machine_id.as_str()) {
                 self.flapping.record(slot, *at);
             }
         }
+        self.flapping.take_news();
     }
 
     /// Machines that began (`true`) or ceased to flap up to `now`, in order (T10).

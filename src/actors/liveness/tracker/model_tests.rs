@@ -237,7 +237,6 @@ impl World {
         let position = Seq(self.committed as u64);
         self.tracker = Tracker::new(options(), known.clone(), position);
         self.model = Model::new(&known, position);
-        self.flapping.clear();
         let since = self.wall_at(0).as_micros() - 30_000_000;
         let recent: Vec<_> =
             self.events.iter().filter(|event| event.occurred_at.as_micros() >= since).collect();
@@ -247,6 +246,8 @@ impl World {
             let machine = self.model.machines.iter_mut().find(|machine| machine.name == event.machine_id);
             machine.expect("the model tracks it").remember_change(event.occurred_at);
         }
+        let flapping = self.tracker.views().filter(|view| view.flapping);
+        self.flapping = flapping.map(|view| view.machine_id.clone()).collect();
     }
 
     /// Every view, the counts and the next deadline are the model's.

@@ -1,0 +1,147 @@
+//! `andon machines`: who is on the floor, and how available everybody was, from the database alone.
+//!
+//! Works whether or not the service runs, and says which: see [`shown`].
+
+mod report;
+mod shown;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+
+use self::report::{availability_report, machines_report};
+use super::{Exit, Output, db};
+use crate::app::store_options;
+use crate::clock::wall_now;
+use crate::config::Settings;
+use crate::domain::Timestamp;
+use crate::logging::causes;
+use crate::store::{self, PastWanted, Store, StoreError};
+
+/// Changes of status that are looked at to tell who flaps.
+const CHANGES_MAX: usize = 1_000_000;
+/// Clears the screen and goes to its first line.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+/// Options of `andon machines`.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Print JSON, one document on one line
+    #[arg(long)]
+    json: bool,
+    /// Show it again and again, in place on a terminal, until interrupted
+    #[arg(long)]
+    watch: bool,
+    /// How often --watch looks
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval, requires = "watch")]
+    interval: Duration,
+    /// Show uptime, outages and the longest of them over a time such as 24h, 7d or 30d, instead of the present
+    #[arg(long, value_name = "WINDOW", value_parser = window)]
+    availability: Option<Duration>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    bounded(text, Duration::from_millis(200), Duration::from_secs(3_600), "200ms to 1h")
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(86_400);
+    bounded(text, Duration::from_secs(60), 3_660 * day, "1m to 3660d")
+}
+
+fn bounded(text: &str, min: Duration, max: Duration, allowed: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_allowed = (min..=max).contains(&duration);
+    is_allowed.then_some(duration).ok_or_else(|| format!("allowed is {allowed}"))
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Plain,
+    Colour,
+    Json,
+}
+
+pub(super) fn run(options: &Options, settings: &Settings) -> Exit {
+    let is_terminal = io::stdout().is_terminal();
+    let wants_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let style = match (options.json, wants_colour) {
+        (true, _) => Style::Json,
+        (false, true) => Style::Colour,
+        (false, false) => Style::Plain,
+    };
+    if !options.watch {
+        return look(options, settings, style).print();
+    }
+    loop {
+        let output = look(options, settings, style);
+        if is_terminal && !options.json && io::stdout().write_all(CLEAR.as_bytes()).is_err() {
+            return Exit::Failure;
+        }
+        // A database that is away may come back; a reader that went away does not.
+        let complaints_only = output.text.is_empty();
+        let exit = output.print();
+        if (exit == Exit::Failure && !complaints_only) || io::stdout().flush().is_err() {
+            return Exit::Failure;
+        }
+        std::thread::sleep(options.interval);
+    }
+}
+
+fn look(options: &Options, settings: &Settings, style: Style) -> Output {
+    if let Some(complaint) = db::missing_file(settings) {
+        return Output::failed(Exit::Failure, complaint);
+    }
+    let report = store::open(&store_options(settings)).and_then(|mut store| {
+        if !store.migration_status()?.pending.is_empty() {
+            return Ok(None);
+        }
+        report(options, settings, store.as_mut(), style).map(Some)
+    });
+    match report {
+        Ok(Some(text)) => Output::clean(text),
+        Ok(None) => Output::failed(
+            Exit::Failure,
+            "the database is older than this andon; `andon db migrate` or `andon run` brings it up to date",
+        ),
+        Err(error) => Output::failed(Exit::Failure, format!("failed to {}", causes(&error))),
+    }
+}
+
+fn report(
+    options: &Options,
+    settings: &Settings,
+    store: &mut dyn Store,
+    style: Style,
+) -> Result<String, StoreError> {
+    let now = wall_now();
+    let machines = store.machines()?;
+    let changes_since = before(now, settings.liveness.flapping_window);
+    let past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
+    let sight = shown::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
+    if let Some(window) = options.availability {
+        let from = before(now, window);
+        let history = store.history(from)?;
+        return Ok(availability_report(&machines, &history, &sight, from, style));
+    }
+    let readings = store.readings_between(before(now, Duration::from_secs(3_600)), now)?;
+    Ok(machines_report(&machines, &past.recent_changes, readings, &sight, &settings.liveness, style))
+}
+
+fn before(now: Timestamp, duration: Duration) -> Timestamp {
+    let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now.as_micros().saturating_sub(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_and_intervals_have_bounds() {
+        assert_eq!(window("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert!(window("1s").is_err() && window("soon").is_err() && interval("1ms").is_err());
+    }
+}

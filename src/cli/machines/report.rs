@@ -1,0 +1,304 @@
+//! The reports of `andon machines`, as text and as JSON: pure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Style;
+use super::shown::{SiteSight, counted_changes, status};
+use crate::cli::{counted, table};
+use crate::config::Liveness;
+use crate::domain::{
+    Availability, BoardStatus, MachineId, Span, StatusChange, Timestamp, availability, merged,
+};
+use crate::store::{MachineRow, SiteHistory};
+
+#[derive(Serialize)]
+struct Report<T> {
+    at: String,
+    /// `null` if Andon sees the machines.
+    blind: Option<String>,
+    sight_until: Option<String>,
+    machines: Vec<T>,
+}
+
+#[derive(Serialize)]
+struct MachineLine {
+    machine_id: String,
+    status: &'static str,
+    recorded_status: &'static str,
+    status_since: Option<String>,
+    reason: Option<&'static str>,
+    first_seen_at: Option<String>,
+    last_seen_at: Option<String>,
+    readings_last_hour: u64,
+    flapping: bool,
+}
+
+#[derive(Serialize)]
+struct AvailabilityLine {
+    machine_id: String,
+    uptime: Option<f64>,
+    up_seconds: f64,
+    down_seconds: f64,
+    unknown_seconds: f64,
+    outages: usize,
+    longest_outage_seconds: f64,
+    in_outage: bool,
+}
+
+/// Who is on the floor.
+pub(super) fn machines_report(
+    machines: &[MachineRow],
+    recent_changes: &[(MachineId, Timestamp)],
+    readings: Vec<(MachineId, u64)>,
+    sight: &SiteSight,
+    rules: &Liveness,
+    style: Style,
+) -> String {
+    let changes = counted_changes(recent_changes);
+    let readings: HashMap<MachineId, u64> = readings.into_iter().collect();
+    let lines = machines.iter().map(|machine| {
+        let own = rules.machines.get(&machine.machine_id).and_then(|rule| rule.offline_after);
+        let status = status(machine, sight, own.unwrap_or(rules.offline_after));
+        let line = MachineLine {
+            machine_id: machine.machine_id.to_string(),
+            status: status.as_str(),
+            recorded_status: machine.status.as_str(),
+            status_since: machine.status_since.map(|at| at.to_string()),
+            reason: machine.reason.map(|reason| reason.as_str()),
+            first_seen_at: machine.first_seen_at.map(|at| at.to_string()),
+            last_seen_at: machine.last_seen_at.map(|at| at.to_string()),
+            readings_last_hour: readings.get(&machine.machine_id).copied().unwrap_or(0),
+            flapping: changes
+                .get(&machine.machine_id)
+                .is_some_and(|&count| count > rules.flapping_changes as usize),
+        };
+        (status, line)
+    });
+    let (statuses, lines): (Vec<BoardStatus>, Vec<MachineLine>) = lines.unzip();
+    if style == Style::Json {
+        return json(sight, lines);
+    }
+    let rows: Vec<Vec<String>> =
+        lines.into_iter().zip(machines).map(|(line, machine)| cells(line, machine, sight)).collect();
+    let text = table(&["machine", "status", "since", "last seen", ">readings/h", "note"], &rows);
+    let coloured = if style == Style::Colour { in_colour(&text, &statuses) } else { text };
+    format!("{}\n\n{coloured}", heading(sight, &statuses))
+}
+
+fn cells(line: MachineLine, machine: &MachineRow, sight: &SiteSight) -> Vec<String> {
+    let unknown = line.status == BoardStatus::Unknown.as_str();
+    let mut notes = Vec::new();
+    if unknown {
+        notes.push(format!("was {}", line.recorded_status));
+    }
+    if line.flapping {
+        notes.push("flapping".to_owned());
+    }
+    let last_seen = machine.last_seen_at.map_or("never".to_owned(), |at| ago(sight.now.since(at)));
+    let since = machine.status_since.map_or(String::new(), short);
+    vec![
+        line.machine_id,
+        line.status.replace('_', " "),
+        since,
+        last_seen,
+        line.readings_last_hour.to_string(),
+        notes.join(", "),
+    ]
+}
+
+/// How many there are of each, and whether that is so.
+fn heading(sight: &SiteSight, statuses: &[BoardStatus]) -> String {
+    let count = |status| statuses.iter().filter(|each| **each == status).count();
+    let summary = format!(
+        "{} at {}: {} online, {} offline, {} never seen, {} unknown",
+        counted(statuses.len() as u64, "machine"),
+        short(sight.now),
+        count(BoardStatus::Online),
+        count(BoardStatus::Offline),
+        count(BoardStatus::NeverSeen),
+        count(BoardStatus::Unknown)
+    );
+    match (sight.blindness(), sight.until) {
+        (Some(why), _) => format!("{summary}\nAndon does not see the machines now: {why}"),
+        (None, Some(until)) => format!("{summary}\nAndon saw them last {}", ago(sight.now.since(until))),
+        (None, None) => summary,
+    }
+}
+
+/// How available everybody was since `from`.
+pub(super) fn availability_report(
+    machines: &[MachineRow],
+    history: &SiteHistory,
+    sight: &SiteSight,
+    from: Timestamp,
+    style: Style,
+) -> String {
+    let window = Span { from, to: sight.now };
+    let blind = blind_spans(history, sight);
+    let mut changes: HashMap<&MachineId, Vec<StatusChange>> = HashMap::new();
+    for event in &history.events {
+        let change = StatusChange {
+            at: event.occurred_at,
+            status: event.status,
+            previous_status: event.previous_status,
+        };
+        changes.entry(&event.machine_id).or_default().push(change);
+    }
+    let found: Vec<(&MachineRow, Availability)> = machines
+        .iter()
+        .filter_map(|machine| {
+            let own = changes.get(&machine.machine_id).map_or(&[][..], Vec::as_slice);
+            Some((machine, availability(window, own, (machine.status, machine.status_since?), &blind)))
+        })
+        .collect();
+    if style == Style::Json {
+        return json(sight, found.iter().map(|(machine, found)| availability_line(machine, found)).collect());
+    }
+    let rows: Vec<Vec<String>> =
+        found.iter().map(|(machine, found)| availability_cells(machine, found)).collect();
+    let headings = ["machine", ">uptime", ">up", ">down", ">not seen", ">outages", ">longest outage"];
+    let blind_time: Duration =
+        blind.iter().map(|span| span.to.min(window.to).since(span.from.max(from))).sum();
+    format!(
+        "{} from {} to {}; Andon itself was blind for {}, which counts neither as up nor as down\n\n{}",
+        counted(found.len() as u64, "machine"),
+        short(from),
+        short(sight.now),
+        length(blind_time),
+        table(&headings, &rows)
+    )
+}
+
+/// When nobody looked: the recorded outages, and the time since the last word of the service.
+fn blind_spans(history: &SiteHistory, sight: &SiteSight) -> Vec<Span> {
+    let recorded = history
+        .outages
+        .iter()
+        .map(|outage| Span { from: outage.began_at, to: outage.ended_at.unwrap_or(sight.now) });
+    let silent = sight.blind_from().map(|from| Span { from, to: sight.now });
+    merged(recorded.chain(silent).collect())
+}
+
+fn availability_line(machine: &MachineRow, found: &Availability) -> AvailabilityLine {
+    AvailabilityLine {
+        machine_id: machine.machine_id.to_string(),
+        uptime: found.uptime(),
+        up_seconds: found.up.as_secs_f64(),
+        down_seconds: found.down.as_secs_f64(),
+        unknown_seconds: found.unknown.as_secs_f64(),
+        outages: found.outages,
+        longest_outage_seconds: found.longest_outage.as_secs_f64(),
+        in_outage: found.in_outage,
+    }
+}
+
+fn availability_cells(machine: &MachineRow, found: &Availability) -> Vec<String> {
+    // Cut, not rounded: 100.00 % means that it was never seen offline.
+    let uptime =
+        found.uptime().map_or("-".to_owned(), |share| format!("{:.2} %", (share * 10_000.0).floor() / 100.0));
+    let longest = match (found.outages, found.in_outage) {
+        (0, _) => "-".to_owned(),
+        (_, false) => length(found.longest_outage),
+        (_, true) => format!("{} (offline now)", length(found.longest_outage)),
+    };
+    vec![
+        machine.machine_id.to_string(),
+        uptime,
+        length(found.up),
+        length(found.down),
+        length(found.unknown),
+        found.outages.to_string(),
+        longest,
+    ]
+}
+
+fn json<T: Serialize>(sight: &SiteSight, machines: Vec<T>) -> String {
+    let report = Report {
+        at: sight.now.to_string(),
+        blind: sight.blindness(),
+        sight_until: sight.until.map(|until| until.to_string()),
+        machines,
+    };
+    let text =
+        serde_json::to_string(&report).expect("texts, finite numbers and flags, which always serialise");
+    format!("{text}\n")
+}
+
+/// Each line after the headings in the colour of its machine's status.
+fn in_colour(text: &str, statuses: &[BoardStatus]) -> String {
+    let mut lines = text.lines();
+    let mut coloured = format!("\x1b[1m{}\x1b[0m\n", lines.next().unwrap_or_default());
+    for (line, status) in lines.zip(statuses) {
+        let code = match status {
+            BoardStatus::Online => "32",
+            BoardStatus::Offline => "31",
+            BoardStatus::Unknown => "33",
+            BoardStatus::NeverSeen => "35",
+        };
+        coloured.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n"));
+    }
+    coloured
+}
+
+/// `2026-11-22 21:03:04 UTC`
+fn short(at: Timestamp) -> String {
+    at.to_chrono().format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// `12 s ago`
+fn ago(duration: Duration) -> String {
+    format!("{} ago", length(duration))
+}
+
+/// The two largest units of a duration: `3 d 4 h`, `12 min 5 s`, `7 s`.
+fn length(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{} s", seconds),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_two_units() {
+        let found =
+            [7, 725, 3_600 + 120, 86_400 * 3 + 3_600 * 4].map(|seconds| length(Duration::from_secs(seconds)));
+        assert_eq!(found, ["7 s", "12 min 5 s", "1 h 2 min", "3 d 4 h"]);
+    }
+
+    #[test]
+    fn each_line_has_the_colour_of_its_status() {
+        let statuses = [BoardStatus::Online, BoardStatus::Offline];
+        let coloured = in_colour("machine\na\nb\n", &statuses);
+        assert_eq!(coloured, "\x1b[1mmachine\x1b[0m\n\x1b[32ma\x1b[0m\n\x1b[31mb\x1b[0m\n");
+    }
+
+    #[test]
+    fn a_share_is_never_rounded_up_to_all() {
+        let almost = Availability {
+            up: Duration::from_secs(86_399),
+            down: Duration::from_secs(1),
+            outages: 1,
+            ..Availability::default()
+        };
+        let machine = MachineRow {
+            machine_id: MachineId::parse("press-1").expect("a valid id"),
+            status: crate::domain::MachineStatus::Online,
+            status_since: None,
+            reason: None,
+            first_seen_at: None,
+            last_seen_at: None,
+        };
+        assert_eq!(availability_cells(&machine, &almost)[1], "99.99 %");
+    }
+}
