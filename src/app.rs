@@ -12,8 +12,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
-pub use self::options::{endpoints, link_options, store_options, subscriptions};
-use self::options::{journal_options, last_will_rules, payload_options, protocol, tracker_options};
+pub use self::options::{endpoints, link_options, payload_options, store_options, subscriptions};
+use self::options::{journal_options, last_will_rules, protocol, tracker_options};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires};
 use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
@@ -28,7 +28,7 @@ use crate::actors::wire::Wire;
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
-use crate::domain::Seq;
+use crate::domain::{Seq, journaled_payload_bytes_max};
 use crate::http::{Boards, HistoryPool, Http, HttpOptions, HttpState};
 use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
 use crate::ledger_line::LedgerLine;
@@ -191,7 +191,7 @@ impl Plan {
             journal: journal.clone(),
             pulse: Arc::clone(&pulse),
             metrics: Arc::clone(&metrics),
-            payload_bytes_max: settings.mqtt.max_payload,
+            payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
         });
         let own_prefix = settings.liveness.publish_prefix.as_ref();

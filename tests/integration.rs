@@ -15,3 +15,4 @@ mod journal_repair;
 mod ledger;
 mod machines;
 mod pipeline;
+mod rejected;

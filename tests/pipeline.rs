@@ -238,6 +238,7 @@ fn an_oversized_or_hopeless_payload_stalls_nothing() {
     andon.wait_until_connected();
     let mut single = Single::connect(broker.port());
     single.publish("factory/machine/m/telemetry", &vec![b'7'; 200_000], 1);
+    single.publish("factory/machine/m/telemetry", &vec![b'7'; 5_000], 1);
     single.publish("factory/machine/m/telemetry", b"", 1);
     single.publish("short/topic", b"{}", 1);
     single.publish("factory/machine/m/telemetry", "[".repeat(1000).as_bytes(), 1);
@@ -245,8 +246,13 @@ fn an_oversized_or_hopeless_payload_stalls_nothing() {
     wait_until("the good one", || rows_stored(&url) == 1);
     let mut database = Database::open(&url).unwrap();
     let reasons = database.words("SELECT reason AS value FROM rejected_message ORDER BY seq");
-    let expected = ["too_large", "invalid_json", "missing_machine_id", "invalid_json"];
+    let expected = ["too_large", "too_large", "invalid_json", "missing_machine_id", "invalid_json"];
     assert_eq!(reasons, expected.map(|word| Some(word.to_owned())));
+    let sizes = database
+        .words("SELECT detail AS value FROM rejected_message WHERE reason = 'too_large' ORDER BY seq");
+    let expected = ["at least 65537 bytes", "5000 bytes"]
+        .map(|size| Some(format!("{size}, at most 1024 are allowed (mqtt.max_payload)")));
+    assert_eq!(sizes, expected, "the real size, or as much of it as is known");
     assert!(andon.stop().success());
 }
 

@@ -44,7 +44,9 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
     }
 }
 
-pub(super) fn payload_options(settings: &Settings) -> PayloadOptions {
+/// The rules for payloads; also for the commands that interpret them without the service.
+#[must_use]
+pub fn payload_options(settings: &Settings) -> PayloadOptions {
     let subscriptions = settings.mqtt.subscriptions.iter();
     PayloadOptions {
         max_ahead: settings.payload.max_ahead,

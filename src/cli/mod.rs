@@ -3,7 +3,9 @@
 
 mod config;
 mod db;
+mod escape;
 mod journal;
+mod rejected;
 mod run;
 mod simulate;
 
@@ -99,6 +101,11 @@ enum Command {
         #[command(subcommand)]
         command: journal::Command,
     },
+    /// Look at what could not become a reading, and try it again
+    Rejected {
+        #[command(subcommand)]
+        command: rejected::Command,
+    },
     /// Publish what a fleet of machines would, with faults
     Simulate(simulate::Options),
 }
@@ -132,6 +139,7 @@ impl Cli {
             Command::Config { command } => config::run(&command, &sources, &loaded),
             Command::Db { command } => db::run(&command, &loaded.settings),
             Command::Journal { command } => journal::run(&command, &loaded.settings),
+            Command::Rejected { command } => rejected::run(&command, &loaded.settings),
         };
         output.print()
     }

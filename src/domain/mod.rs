@@ -20,7 +20,7 @@ pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos};
 pub use outage::{LinkOutage, OutageReason};
 pub use reading::{Reading, TimeSource};
-pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection};
+pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection, journaled_payload_bytes_max};
 pub use seq::{JournalId, Seq};
 pub use timestamp::Timestamp;
 pub use topic::{TopicFilter, TopicFilterError, topic_segment};

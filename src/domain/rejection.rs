@@ -5,6 +5,13 @@ use std::fmt;
 /// How much of a rejected payload is kept: 64 KiB.
 pub const REJECTED_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
+/// How many bytes of a payload the journal takes in at most when `max_payload` are allowed, plus one that tells that it was
+/// more. Not less than what is kept of a rejected one, so that a larger `max_payload` later makes it a reading.
+#[must_use]
+pub const fn journaled_payload_bytes_max(max_payload: usize) -> usize {
+    if max_payload > REJECTED_PAYLOAD_BYTES_MAX { max_payload } else { REJECTED_PAYLOAD_BYTES_MAX }
+}
+
 /// Why; the word is stored in `rejected_message.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {

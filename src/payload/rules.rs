@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::{
     Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, TopicFilter,
+    journaled_payload_bytes_max,
 };
 
 use super::bare_tokens::{self, Replaced};
@@ -99,7 +100,10 @@ impl PayloadRules {
     fn interpret_text(&self, message: &Message<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
         let payload = message.payload;
         if payload.len() > self.max_payload {
-            let detail = format!("{} bytes, at most {} are allowed", payload.len(), self.max_payload);
+            let (bytes, allowed) = (payload.len(), self.max_payload);
+            // The journal takes in one byte more than it keeps of any payload: then nobody knows how many there were.
+            let at_least = if bytes > journaled_payload_bytes_max(allowed) { "at least " } else { "" };
+            let detail = format!("{at_least}{bytes} bytes, at most {allowed} are allowed (mqtt.max_payload)");
             return Err(Problem::new(RejectReason::TooLarge, detail));
         }
         let text = std::str::from_utf8(payload).map_err(|error| {

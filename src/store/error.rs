@@ -166,6 +166,22 @@ pub enum StoreError {
         /// What the database has; `None` if it does not know the journal.
         found: Option<Seq>,
     },
+    /// Rejected elements could not be read.
+    #[error("read rejected messages")]
+    ReadRejected {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A rejected element could not be tried again; it is rejected as before, unless the connection was lost meanwhile.
+    #[error("try rejected message {id} again")]
+    Retry {
+        /// Its row.
+        id: i64,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// Old readings could not be deleted.
     #[error("prune old readings")]
     Prune {

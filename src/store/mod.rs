@@ -16,6 +16,7 @@
 //! postgres/        few large statements: arrays through unnest
 //! history/         what the board and the API read, read-only
 //! reads            what is read back, alike on both
+//! rejected         what could not become a reading, looked at and tried again
 //! migrate          embedded migrations, one runner at a time
 //! error, failure   why an operation failed, and whether trying again can help
 //! ```
@@ -32,6 +33,7 @@
 //! - **S4** A row that the database refuses for what it holds never fails its batch; everything else that
 //!   goes wrong does.
 //! - **S5** A database with migrations that this binary does not know is not touched.
+//! - **S6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
 //!
 //! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
 //! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
@@ -47,6 +49,7 @@ mod machine_changes;
 mod migrate;
 mod postgres;
 mod reads;
+mod rejected;
 mod schema;
 mod sqlite;
 mod statement;
@@ -67,6 +70,7 @@ pub use history::{
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
+pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use target::Target;
 
 /// How to reach the database and how long to wait for it.
@@ -235,6 +239,30 @@ pub trait Store: Send {
     /// [`StoreError::StalePosition`]: nothing was stored. [`StoreError::Commit`]: it is unknown whether the
     /// batch was stored; reopen and read the checkpoint.
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError>;
+
+    /// Rejected elements of the site, at most `rows_max` of a page, each with the first `payload_bytes` of its payload.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadRejected`].
+    fn rejected(
+        &mut self,
+        filter: &RejectedFilter,
+        page: RejectedPage,
+        rows_max: u32,
+        payload_bytes: u32,
+    ) -> Result<Vec<RejectedRow>, StoreError>;
+
+    /// How many rejected elements of the site there are, by reason and topic.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadRejected`].
+    fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError>;
+
+    /// Stores what a rejected element is now, deletes its row and corrects the ledger, in one transaction (S6).
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`]: the element is rejected as before, unless the connection was lost meanwhile.
+    fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
 
     /// Deletes readings of the site that were recorded before `before`, at most `rows_max`, and says how
     /// many. Fewer than `rows_max` means that none are left.

@@ -122,4 +122,24 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    rejected_message (id) {
+        id -> BigInt,
+        site -> Text,
+        journal_id -> Text,
+        seq -> BigInt,
+        element -> Integer,
+        received_at -> Instant,
+        topic -> Text,
+        qos -> SmallInt,
+        retained -> Bool,
+        payload -> Binary,
+        reason -> Text,
+        detail -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(machine, machine_event);

@@ -409,7 +409,7 @@ fn too_large_comes_before_everything_else_and_keeps_the_first_64_kib() {
     over.push(0xFF);
     let rejection = rejection(&over);
     assert_eq!(rejection.reason, RejectReason::TooLarge);
-    assert_eq!(rejection.detail, "262145 bytes, at most 262144 are allowed");
+    assert_eq!(rejection.detail, "at least 262145 bytes, at most 262144 are allowed (mqtt.max_payload)");
     assert_eq!(rejection.payload, over[..REJECTED_PAYLOAD_BYTES_MAX]);
 }
 

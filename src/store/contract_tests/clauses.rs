@@ -13,6 +13,13 @@ pub use super::liveness_clauses::{
     events_are_pending_until_they_are_marked_and_come_back_in_order,
     outages_are_recorded_once_and_stay_closed,
 };
+pub use super::rejected_clauses::{
+    a_message_that_turns_out_to_be_an_array_counts_as_its_elements,
+    a_reading_that_the_database_refuses_stays_rejected,
+    a_retried_element_moves_in_the_ledger_and_its_row_goes, commits_and_retries_at_once_lose_no_count,
+    rejected_elements_are_listed_in_pages_and_counted, rejected_elements_of_another_site_are_left_alone,
+    without_a_ledger_nothing_is_retried,
+};
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
 

@@ -11,6 +11,7 @@ mod fixture;
 mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
+mod rejected_clauses;
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unused)]
@@ -63,4 +64,11 @@ contract! {
     two_migrators_at_once_apply_each_migration_once,
     a_database_of_a_newer_binary_is_not_touched,
     pruning_deletes_the_oldest_of_the_site_in_bounded_steps,
+    a_retried_element_moves_in_the_ledger_and_its_row_goes,
+    a_message_that_turns_out_to_be_an_array_counts_as_its_elements,
+    a_reading_that_the_database_refuses_stays_rejected,
+    rejected_elements_of_another_site_are_left_alone,
+    without_a_ledger_nothing_is_retried,
+    commits_and_retries_at_once_lose_no_count,
+    rejected_elements_are_listed_in_pages_and_counted,
 }

@@ -121,7 +121,7 @@ fn move_position(
 
 /// What became of one reading.
 #[derive(QueryableByName)]
-struct Fate {
+pub(super) struct Fate {
     /// Its place in the call, from 1.
     #[diesel(sql_type = BigInt)]
     ordinal: i64,
@@ -134,7 +134,7 @@ struct Fate {
 
 impl Fate {
     /// Counts it; returns the rejection if it was refused.
-    fn settle(self, run: &[ReadingRow], outcome: &mut CommitOutcome) -> Option<RejectionRow> {
+    pub(super) fn settle(self, run: &[ReadingRow], outcome: &mut CommitOutcome) -> Option<RejectionRow> {
         outcome.stored += u64::from(self.was_stored);
         let refusal = self.refusal?;
         let index = usize::try_from(self.ordinal - 1).ok()?;
@@ -142,7 +142,7 @@ impl Fate {
     }
 }
 
-fn store_one_by_one(
+pub(super) fn store_one_by_one(
     connection: &mut PgConnection,
     site: &str,
     columns: &ReadingColumns<'_>,
@@ -165,7 +165,7 @@ fn store_one_by_one(
     .load(connection)
 }
 
-fn insert_rejections(
+pub(super) fn insert_rejections(
     connection: &mut PgConnection,
     site: &str,
     journal_id: &str,

@@ -6,6 +6,7 @@
 
 mod commit;
 mod refusal;
+mod retry;
 mod statements;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
+use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
 use super::{
@@ -224,6 +226,34 @@ impl Store for PostgresStore {
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         commit::commit(&mut self.connection, &self.site, batch, self.statement_timeout)
             .map_err(|failure| failure.into_store_error(batch))
+    }
+
+    fn rejected(
+        &mut self,
+        filter: &RejectedFilter,
+        page: RejectedPage,
+        rows_max: u32,
+        payload_bytes: u32,
+    ) -> Result<Vec<RejectedRow>, StoreError> {
+        rejected::postgres::load_rejected(
+            &mut self.connection,
+            &self.site,
+            filter,
+            page,
+            rows_max,
+            payload_bytes,
+        )
+        .map_err(|source| StoreError::ReadRejected { source: source.into() })
+    }
+
+    fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError> {
+        rejected::postgres::count_rejected(&mut self.connection, &self.site, filter)
+            .map_err(|source| StoreError::ReadRejected { source: source.into() })
+    }
+
+    fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
+        retry::retry(&mut self.connection, &self.site, retry)
+            .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 
     fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {

@@ -29,9 +29,9 @@ use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
 
 /// Readings by index, with the words in which the database refused them and ended the transaction.
-type Fatal = BTreeMap<usize, String>;
+pub(super) type Fatal = BTreeMap<usize, String>;
 
-enum Failure {
+pub(super) enum Failure {
     Commit(CommitFailure),
     /// This reading ended the transaction.
     Fatal(usize, String),
@@ -101,10 +101,10 @@ fn text(instant: Timestamp) -> InstantText {
 }
 
 /// What all rows of a batch have in common.
-struct Writer<'a> {
-    site: &'a str,
-    journal_id: &'a str,
-    now: InstantText,
+pub(super) struct Writer<'a> {
+    pub site: &'a str,
+    pub journal_id: &'a str,
+    pub now: InstantText,
 }
 
 impl Writer<'_> {
@@ -132,7 +132,7 @@ impl Writer<'_> {
     }
 
     /// Counts the stored ones, and returns those that were refused as rejections.
-    fn insert_readings(
+    pub(super) fn insert_readings(
         &self,
         connection: &mut SqliteConnection,
         rows: &[ReadingRow],
@@ -182,7 +182,11 @@ impl Writer<'_> {
         connection.execute_returning_count(&insert)
     }
 
-    fn insert_rejections(&self, connection: &mut SqliteConnection, rows: &[RejectionRow]) -> QueryResult<()> {
+    pub(super) fn insert_rejections(
+        &self,
+        connection: &mut SqliteConnection,
+        rows: &[RejectionRow],
+    ) -> QueryResult<()> {
         rows.iter().try_for_each(|row| {
             let insert = InsertRejection {
                 site: self.site,

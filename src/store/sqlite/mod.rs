@@ -7,6 +7,7 @@
 
 mod commit;
 mod refusal;
+mod retry;
 mod statements;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use super::instant_text::InstantText;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
+use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::schema::{Instant, Moment};
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
@@ -215,6 +217,34 @@ impl Store for SqliteStore {
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         commit::commit(&mut self.connection, &self.site, batch)
             .map_err(|failure| failure.into_store_error(batch))
+    }
+
+    fn rejected(
+        &mut self,
+        filter: &RejectedFilter,
+        page: RejectedPage,
+        rows_max: u32,
+        payload_bytes: u32,
+    ) -> Result<Vec<RejectedRow>, StoreError> {
+        rejected::sqlite::load_rejected(
+            &mut self.connection,
+            &self.site,
+            filter,
+            page,
+            rows_max,
+            payload_bytes,
+        )
+        .map_err(|source| StoreError::ReadRejected { source: source.into() })
+    }
+
+    fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError> {
+        rejected::sqlite::count_rejected(&mut self.connection, &self.site, filter)
+            .map_err(|source| StoreError::ReadRejected { source: source.into() })
+    }
+
+    fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
+        retry::retry(&mut self.connection, &self.site, retry)
+            .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 
     fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {

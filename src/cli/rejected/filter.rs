@@ -1,0 +1,90 @@
+//! Which rejected messages are meant: options that `list` and `retry` share.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+
+use crate::clock::wall_now;
+use crate::domain::{RejectReason, Timestamp, TopicFilter};
+use crate::store::RejectedFilter;
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(in crate::cli) struct Filter {
+    /// Only those of this reason, such as invalid_json
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    reason: Option<String>,
+    /// Only those whose topic this MQTT topic filter matches
+    #[arg(long, value_name = "FILTER", value_parser = topic_filter)]
+    topic: Option<TopicFilter>,
+    /// Only those received within this time, such as 24h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["from", "to"])]
+    since: Option<std::time::Duration>,
+    /// Only those received at this UTC instant or later, such as 2026-11-22 or 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    from: Option<Timestamp>,
+    /// Only those received before this instant
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    to: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Nothing is filtered.
+    pub fn is_empty(&self) -> bool {
+        self.topic.is_none() && self.store_filter() == RejectedFilter::default()
+    }
+
+    /// The part that the database does.
+    pub fn store_filter(&self) -> RejectedFilter {
+        let since = self.since.map(|time| {
+            let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+            Timestamp::from_micros(wall_now().as_micros().saturating_sub(micros))
+        });
+        RejectedFilter { reason: self.reason.clone(), from: since.or(self.from), to: self.to }
+    }
+
+    /// The part that is left.
+    pub fn matches_topic(&self, topic: &str) -> bool {
+        self.topic.as_ref().is_none_or(|filter| filter.matches(topic))
+    }
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let known = RejectReason::ALL.map(RejectReason::as_str);
+    if known.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", known.join(", "))) }
+}
+
+fn topic_filter(text: &str) -> Result<TopicFilter, String> {
+    TopicFilter::parse(text).map_err(|error| error.to_string())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Timestamp::from_micros(instant.timestamp_micros()));
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
+    local
+        .map(|instant| Timestamp::from_micros(instant.and_utc().timestamp_micros()))
+        .ok_or_else(|| "a date or an instant, such as 2026-11-22 or 2026-11-22T10:00:00Z (UTC)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_dates_or_times_in_utc_or_with_an_offset() {
+        let at = |text| instant(text).unwrap().to_string();
+        assert_eq!(at("2026-11-22"), "2026-11-22T00:00:00.000000Z");
+        assert_eq!(at("2026-11-22 10:00"), "2026-11-22T10:00:00.000000Z");
+        assert_eq!(at("2026-11-22T10:00:00.5"), "2026-11-22T10:00:00.500000Z");
+        assert_eq!(at("2026-11-22T10:00:00+02:00"), "2026-11-22T08:00:00.000000Z");
+        assert!(instant("yesterday").is_err());
+    }
+
+    #[test]
+    fn an_unknown_reason_is_answered_with_the_known_ones() {
+        assert_eq!(reason("too_large").as_deref(), Ok("too_large"));
+        assert!(reason("huge").unwrap_err().contains("invalid_json"));
+    }
+}

@@ -1,0 +1,74 @@
+//! `andon rejected list`, `show` and `retry`: what could not become a reading. All of them work beside the service.
+
+mod filter;
+mod list;
+mod retry;
+mod show;
+
+use clap::Subcommand;
+
+use super::{Exit, Output, db};
+use crate::app::store_options;
+use crate::config::Settings;
+use crate::logging::causes;
+use crate::store::{self, Store, StoreError};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List rejected messages, newest first, with counts by reason
+    List(list::Options),
+    /// Show one rejected message with all of its payload that is kept
+    Show(show::Options),
+    /// Interpret kept payloads again by the present configuration, and store what is a reading now; also while the
+    /// service runs
+    Retry(retry::Options),
+}
+
+pub(super) fn run(command: &Command, settings: &Settings) -> Output {
+    let done = open(settings).and_then(|mut store| match command {
+        Command::List(options) => list::run(options, &mut *store),
+        Command::Show(options) => show::run(options, &mut *store),
+        Command::Retry(options) => retry::run(options, &mut *store, settings),
+    });
+    done.unwrap_or_else(|failure| Output::failed(failure.exit, failure.complaint))
+}
+
+/// Why a command gave up.
+struct Failure {
+    exit: Exit,
+    complaint: String,
+}
+
+impl Failure {
+    fn new(complaint: impl Into<String>) -> Self {
+        Self { exit: Exit::Failure, complaint: complaint.into() }
+    }
+
+    fn usage(complaint: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, complaint: complaint.into() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(format!("failed to {}", causes(&error)))
+    }
+}
+
+/// The database, if its tables are those that this binary knows (S5).
+fn open(settings: &Settings) -> Result<Box<dyn Store>, Failure> {
+    if let Some(complaint) = db::missing_file(settings) {
+        return Err(Failure::new(complaint));
+    }
+    let mut store = store::open(&store_options(settings))?;
+    let migrations = store.migration_status()?;
+    if !migrations.unknown.is_empty() {
+        return Err(StoreError::NewerSchema { versions: migrations.unknown }.into());
+    }
+    if !migrations.pending.is_empty() {
+        return Err(Failure::new(
+            "the tables are not up to date; `andon db migrate` or `andon run` brings them there",
+        ));
+    }
+    Ok(store)
+}

@@ -1,0 +1,307 @@
+//! `andon rejected retry`: kept payloads interpreted again, by the configuration as it is now.
+
+use std::collections::BTreeMap;
+
+use super::filter::Filter;
+use super::{Exit, Failure, Output, show};
+use crate::app::payload_options;
+use crate::cli::{counted, escape};
+use crate::config::Settings;
+use crate::domain::{Message, REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection};
+use crate::payload::{Outcome, PayloadRules};
+use crate::store::{
+    ReadingRow, RejectedPage, RejectedRow, RejectionRow, Retry, RetryOutcome, Store, StoreError,
+};
+
+/// Rows held at once, each of at most 64 KiB.
+const PAGE_ROWS: u32 = 200;
+/// Elements that are told of one by one; of the rest, only how many.
+const TOLD_MAX: usize = 20;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Options {
+    /// Ids, as listed
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "reason", "topic", "since", "from", "to"])]
+    ids: Vec<i64>,
+    #[command(flatten)]
+    filter: Filter,
+    /// All of the site
+    #[arg(long)]
+    all: bool,
+    /// Only say what would become of them
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings) -> Result<Output, Failure> {
+    let rules =
+        PayloadRules::new(payload_options(settings)).map_err(|error| Failure::usage(error.to_string()))?;
+    let mut retrial = Retrial { rules, dry_run: options.dry_run, tally: Tally::default() };
+    if options.ids.is_empty() {
+        if options.filter.is_empty() && !options.all {
+            return Err(Failure::usage("which ones? Give ids, a filter such as --reason, or --all"));
+        }
+        retrial.all_of(&options.filter, store)?;
+    } else {
+        for id in &options.ids {
+            match show::find(store, *id) {
+                Ok(row) => retrial.one(&row, store)?,
+                Err(failure) => retrial.tally.missing.push(failure.complaint),
+            }
+        }
+    }
+    Ok(retrial.tally.into_output(options.dry_run))
+}
+
+struct Retrial {
+    rules: PayloadRules,
+    dry_run: bool,
+    tally: Tally,
+}
+
+impl Retrial {
+    /// Oldest first, each once: rows that are written meanwhile have larger ids, and what remains is passed by.
+    fn all_of(&mut self, filter: &Filter, store: &mut dyn Store) -> Result<(), Failure> {
+        let store_filter = filter.store_filter();
+        let whole = u32::try_from(REJECTED_PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX);
+        let newest = store.rejected(&store_filter, RejectedPage::Before(i64::MAX), 1, 0)?;
+        let Some(newest) = newest.first().map(|row| row.id) else { return Ok(()) };
+        let mut after = i64::MIN;
+        loop {
+            let rows = store.rejected(&store_filter, RejectedPage::After(after), PAGE_ROWS, whole)?;
+            let Some(last) = rows.last().map(|row| row.id) else { return Ok(()) };
+            after = last;
+            let wanted = |row: &&RejectedRow| row.id <= newest && filter.matches_topic(&row.topic);
+            for row in rows.iter().filter(wanted) {
+                self.one(row, store)?;
+            }
+            if after >= newest {
+                return Ok(());
+            }
+        }
+    }
+
+    fn one(&mut self, row: &RejectedRow, store: &mut dyn Store) -> Result<(), StoreError> {
+        match interpret(row, &self.rules) {
+            Err(why) => self.tally.still(row, why),
+            Ok(retry) if self.dry_run => {
+                self.tally.stored += retry.readings.len() as u64;
+                self.tally.settled += 1;
+            }
+            Ok(retry) => match store.retry(&retry)? {
+                RetryOutcome::Settled { stored, duplicate, .. } => {
+                    self.tally.stored += stored;
+                    self.tally.duplicate += duplicate;
+                    self.tally.settled += 1;
+                }
+                RetryOutcome::Refused(words) => {
+                    self.tally.still(row, format!("store_rejected: the database refuses it still: {words}"));
+                }
+                RetryOutcome::Gone => self.tally.gone += 1,
+            },
+        }
+        Ok(())
+    }
+}
+
+/// What the kept bytes of a row are now, or why they are no reading.
+///
+/// Of an element of an array only its own bytes are kept, so they are read as a message of their own; an element that is
+/// an array itself stays what it is, no object. A message that was rejected as a whole may be an array of elements.
+fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
+    if is_cut(row) {
+        return Err("cannot be tried: not all of its payload is kept".to_owned());
+    }
+    let message = Message {
+        received_at: row.received_at,
+        qos: row.qos,
+        retained: row.retained,
+        topic: &row.topic,
+        payload: &row.payload,
+    };
+    let mut outcomes = Vec::new();
+    rules.interpret(&message, &mut outcomes);
+    // P1 of payload: at least one.
+    let is_array =
+        outcomes.len() > 1 || outcomes.first().is_some_and(|outcome| outcome.raw.len() < row.payload.len());
+    if is_array && !is_whole_message(row) {
+        return Err("not_an_object: it is an element of an array, and an array itself".to_owned());
+    }
+    let first_problem = outcomes.iter().find_map(|outcome| outcome.result.as_ref().err());
+    let problem = first_problem.map(|rejection| format!("{}: {}", rejection.reason, rejection.detail));
+    let mut retry = Retry {
+        id: row.id,
+        journal_id: row.journal_id.clone(),
+        readings: Vec::new(),
+        rejections: Vec::new(),
+    };
+    for Outcome { element, raw, result } in outcomes {
+        // A single object is still the element that it was.
+        let element = if is_array { element } else { row.element };
+        match result {
+            Ok(reading) => retry.readings.push(ReadingRow {
+                seq: row.seq,
+                element,
+                received_at: row.received_at,
+                topic: row.topic.as_str().into(),
+                qos: row.qos,
+                retained: row.retained,
+                reading,
+                payload: row.payload[raw].to_vec(),
+            }),
+            Err(rejection) => retry.rejections.push(rejected_again(row, element, rejection)),
+        }
+    }
+    match problem {
+        Some(problem) if retry.readings.is_empty() => Err(problem),
+        _ => Ok(retry),
+    }
+}
+
+fn rejected_again(row: &RejectedRow, element: u32, rejection: Rejection) -> RejectionRow {
+    RejectionRow {
+        seq: row.seq,
+        element,
+        received_at: row.received_at,
+        topic: row.topic.as_str().into(),
+        qos: row.qos,
+        retained: row.retained,
+        rejection,
+    }
+}
+
+/// Bytes of it may be missing: at the bound of what is kept, or of what the journal took in.
+fn is_cut(row: &RejectedRow) -> bool {
+    row.payload.len() >= REJECTED_PAYLOAD_BYTES_MAX || row.payload_bytes > row.payload.len() as u64
+}
+
+/// It was the text as a whole that was wrong; elements of an array are rejected for other reasons.
+fn is_whole_message(row: &RejectedRow) -> bool {
+    let reasons = [RejectReason::InvalidJson, RejectReason::InvalidUtf8, RejectReason::TooLarge];
+    row.element == 0 && reasons.iter().any(|reason| reason.as_str() == row.reason)
+}
+
+/// What a run of `retry` did.
+#[derive(Default)]
+struct Tally {
+    /// Rows that became readings.
+    settled: u64,
+    stored: u64,
+    duplicate: u64,
+    /// Rows that somebody else has taken away.
+    gone: u64,
+    still: BTreeMap<String, u64>,
+    told: Vec<String>,
+    missing: Vec<String>,
+}
+
+impl Tally {
+    /// `why` begins with a word for the reason.
+    fn still(&mut self, row: &RejectedRow, why: String) {
+        let reason = why.split(':').next().unwrap_or_default().to_owned();
+        *self.still.entry(reason).or_default() += 1;
+        if self.told.len() < TOLD_MAX {
+            self.told.push(format!("{}: {}", row.id, escape::one_line(why.as_bytes(), 300)));
+        }
+    }
+
+    fn into_output(self, dry_run: bool) -> Output {
+        let mut text: String = self.told.iter().map(|line| format!("{line}\n")).collect();
+        let still: u64 = self.still.values().sum();
+        if still > self.told.len() as u64 {
+            text.push_str(&format!("… and {} more\n", still - self.told.len() as u64));
+        }
+        let tried = self.settled + still + self.gone;
+        let would = if dry_run { "would be " } else { "" };
+        text.push_str(&format!("{} tried: ", counted(tried, "rejected message")));
+        text.push_str(&match (dry_run, self.duplicate) {
+            (true, _) => format!("{} {would}stored (or be there already)", counted(self.stored, "reading")),
+            (false, duplicate) => {
+                format!("{} stored, {duplicate} there already", counted(self.stored, "reading"))
+            }
+        });
+        text.push_str(&format!(", {still} still rejected\n"));
+        for (reason, count) in &self.still {
+            text.push_str(&format!("  {count} {reason}\n"));
+        }
+        if self.gone > 0 {
+            text.push_str(&format!("  {} gone meanwhile\n", self.gone));
+        }
+        let exit = if self.missing.is_empty() { Exit::Clean } else { Exit::Failure };
+        Output { text, complaints: self.missing, exit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Qos, Seq, Timestamp};
+    use crate::payload::PayloadOptions;
+
+    fn rules(pointer: &str) -> PayloadRules {
+        PayloadRules::new(PayloadOptions {
+            max_ahead: std::time::Duration::from_secs(86_400),
+            max_payload: 256 * 1024,
+            segments: Vec::new(),
+            fields: [("machine_id".to_owned(), pointer.to_owned())].into(),
+        })
+        .unwrap()
+    }
+
+    fn row(reason: &str, element: u32, payload: &[u8]) -> RejectedRow {
+        RejectedRow {
+            id: 7,
+            journal_id: "j".to_owned(),
+            seq: Seq(3),
+            element,
+            received_at: Timestamp::from_micros(1_767_595_199_000_000),
+            topic: "a/b".to_owned(),
+            qos: Qos::AtLeastOnce,
+            retained: false,
+            payload: payload.to_vec(),
+            payload_bytes: payload.len() as u64,
+            reason: reason.to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_corrected_mapping_makes_a_reading_of_the_same_identity_and_place() {
+        let payload = br#"{"dev": {"id": "Press-1"}, "temperature": 3}"#;
+        let rejected = row("missing_machine_id", 4, payload);
+        assert!(interpret(&rejected, &rules("/machine_id")).unwrap_err().starts_with("missing_machine_id: "));
+        let retry = interpret(&rejected, &rules("/dev/id")).unwrap();
+        let reading = &retry.readings[0];
+        assert_eq!((reading.seq, reading.element, reading.received_at), (Seq(3), 4, rejected.received_at));
+        assert_eq!(reading.reading.machine_id.as_str(), "press-1");
+        assert_eq!(reading.reading.digest, crate::payload::digest(payload));
+        assert_eq!(reading.reading.recorded_at, rejected.received_at, "received_at of the original");
+        assert!(retry.rejections.is_empty());
+    }
+
+    #[test]
+    fn only_a_message_that_was_rejected_as_a_whole_can_turn_out_to_be_an_array() {
+        let payload = br#"[{"id": "a"}, 5, {"id": "b"}]"#;
+        let retry = interpret(&row("too_large", 0, payload), &rules("/id")).unwrap();
+        let places: Vec<u32> = retry.readings.iter().map(|reading| reading.element).collect();
+        assert_eq!((places, retry.rejections[0].element), (vec![0, 2], 1));
+        for element in [row("not_an_object", 0, payload), row("too_large", 1, payload)] {
+            assert!(interpret(&element, &rules("/id")).unwrap_err().starts_with("not_an_object: "));
+        }
+        let hopeless = row("invalid_json", 0, b"[1, 2]");
+        assert!(interpret(&hopeless, &rules("/id")).unwrap_err().starts_with("not_an_object: "));
+    }
+
+    #[test]
+    fn a_payload_that_may_be_cut_is_not_guessed_at() {
+        let whole = format!("{{\"id\": \"a\", \"x\": \"{}\"}}", "y".repeat(REJECTED_PAYLOAD_BYTES_MAX));
+        let kept = &whole.as_bytes()[..REJECTED_PAYLOAD_BYTES_MAX];
+        assert!(
+            interpret(&row("store_rejected", 0, kept), &rules("/id"))
+                .unwrap_err()
+                .contains("not all of its payload")
+        );
+        let fits = format!("{{\"id\": \"a\", \"x\": \"{}\"}}", "y".repeat(REJECTED_PAYLOAD_BYTES_MAX - 100));
+        assert!(interpret(&row("store_rejected", 0, fits.as_bytes()), &rules("/id")).is_ok());
+    }
+}

@@ -1,0 +1,44 @@
+//! One rejected element tried again, in one transaction.
+
+use diesel::pg::PgConnection;
+use diesel::prelude::*;
+
+use super::commit::{insert_rejections, store_one_by_one};
+use super::statements::ReadingColumns;
+use crate::store::Cause;
+use crate::store::batch::CommitOutcome;
+use crate::store::rejected::postgres::{delete_rejected, move_in_ledger};
+use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+use crate::store::schema::ingest_checkpoint;
+
+/// Stores what is a reading now and takes the row away (S6). The ledger's row is locked first, as every commit does: the
+/// two can wait for each other, but never in a circle.
+pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result<RetryOutcome, Cause> {
+    let journal_id = retry.journal_id.as_str();
+    let settled = connection.transaction(|connection| {
+        let ledger = ingest_checkpoint::table.find(journal_id).select(ingest_checkpoint::committed_seq);
+        if ledger.for_update().first::<i64>(connection).optional()?.is_none() {
+            return Err(RetryStop::no_ledger(journal_id));
+        }
+        if !delete_rejected(connection, site, retry.id)? {
+            return Err(RetryStop::Gone);
+        }
+        let mut outcome = CommitOutcome::default();
+        let fates = store_one_by_one(connection, site, &ReadingColumns::new(&retry.readings))?;
+        let refused: Vec<_> =
+            fates.into_iter().filter_map(|fate| fate.settle(&retry.readings, &mut outcome)).collect();
+        if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
+            return Err(RetryStop::Refused(first.detail.clone()));
+        }
+        let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
+        let duplicate = readings - stored - refused.len() as u64;
+        let rejected = (retry.rejections.len() + refused.len()) as u64;
+        insert_rejections(connection, site, journal_id, &retry.rejections)?;
+        insert_rejections(connection, site, journal_id, &refused)?;
+        if !move_in_ledger(connection, journal_id, stored, duplicate, rejected)? {
+            return Err(RetryStop::no_ledger(journal_id));
+        }
+        Ok(RetryOutcome::Settled { stored, duplicate, rejected })
+    });
+    settled.or_else(RetryStop::into_result)
+}

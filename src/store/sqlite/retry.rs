@@ -1,0 +1,46 @@
+//! One rejected element tried again, in one transaction.
+
+use diesel::sqlite::SqliteConnection;
+
+use super::commit::{Failure, Fatal, Writer};
+use super::now;
+use crate::store::Cause;
+use crate::store::batch::CommitOutcome;
+use crate::store::failure::CommitFailure;
+use crate::store::rejected::sqlite::{delete_rejected, move_in_ledger};
+use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+
+impl From<Failure> for RetryStop {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Fatal(_, words) => Self::Refused(words),
+            Failure::Commit(CommitFailure::Step(_, error)) => error.into(),
+            Failure::Commit(CommitFailure::Stale(_)) => Self::Gone,
+        }
+    }
+}
+
+/// Stores what is a reading now and takes the row away (S6); the write lock is taken first.
+pub fn retry(connection: &mut SqliteConnection, site: &str, retry: &Retry) -> Result<RetryOutcome, Cause> {
+    let writer = Writer { site, journal_id: &retry.journal_id, now: now() };
+    let settled = connection.immediate_transaction(|connection| {
+        if !delete_rejected(connection, site, retry.id)? {
+            return Err(RetryStop::Gone);
+        }
+        let mut outcome = CommitOutcome::default();
+        let refused = writer.insert_readings(connection, &retry.readings, &Fatal::new(), &mut outcome)?;
+        if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
+            return Err(RetryStop::Refused(first.detail.clone()));
+        }
+        let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
+        let duplicate = readings - stored - refused.len() as u64;
+        let rejected = (retry.rejections.len() + refused.len()) as u64;
+        writer.insert_rejections(connection, &retry.rejections)?;
+        writer.insert_rejections(connection, &refused)?;
+        if !move_in_ledger(connection, &retry.journal_id, stored, duplicate, rejected)? {
+            return Err(RetryStop::no_ledger(&retry.journal_id));
+        }
+        Ok(RetryOutcome::Settled { stored, duplicate, rejected })
+    });
+    settled.or_else(RetryStop::into_result)
+}
