@@ -17,6 +17,7 @@ mod oracle;
 mod plant;
 mod proxy;
 mod seed;
+pub mod soak;
 mod tmpfs;
 
 mod actors;
@@ -24,7 +25,6 @@ mod broker;
 mod disk;
 mod postgres;
 mod process;
-#[cfg(test)]
 mod sabotage;
 mod sqlite;
 mod together;

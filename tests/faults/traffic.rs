@@ -22,7 +22,8 @@ faults![
     a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event,
 ];
 
-struct Unheard;
+/// Who does not listen to the journal's news.
+pub struct Unheard;
 
 impl JournalListener for Unheard {
     fn readable(&self, _: Seq) {}
