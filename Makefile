@@ -2,9 +2,10 @@
 # make run SITE=x    the site config/sites/x.toml, with its own broker and machines
 # make test          all tests (starts the brokers and databases they need)
 # make check         formatting, lints and docs, warnings as errors
+# make soak          every fault with more messages, and a table; takes some minutes
 # make bench         speed against mosquitto_sub; takes some minutes
 
-.PHONY: run test check bench fmt clean
+.PHONY: soak run test check bench fmt clean
 SITE ?=
 
 run:
@@ -29,6 +30,11 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --all-features --document-private-items
+
+# The same binary as the tests, with their failpoints; ANDON_SOAK_… are explained in benches/soak.rs.
+soak:
+	@scripts/setup.sh test
+	@cargo test --locked --all-features --bench soak 2>target/soak.log || { tail -n 40 target/soak.log; false; }
 
 bench:
 	@scripts/setup.sh test

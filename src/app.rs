@@ -5,7 +5,7 @@
 
 mod options;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -198,6 +198,7 @@ impl Plan {
             payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
             receiving: AtomicBool::new(false),
+            skipped_turn: AtomicU64::new(0),
         });
         let own_prefix = settings.liveness.publish_prefix.as_ref();
         let topic_prefix = own_prefix.map(|prefix| format!("{prefix}/{}", settings.site.id));

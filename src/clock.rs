@@ -19,7 +19,23 @@ pub fn wall_now() -> Timestamp {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
     };
-    Timestamp::from_micros(micros)
+    Timestamp::from_micros(micros + turned_by())
+}
+
+/// A test turns the wall clock of one process, without the machine's: failpoint `clock::offset=return(<file>)` names a file
+/// that holds the microseconds to add, and that the test rewrites.
+#[cfg(feature = "failpoints")]
+fn turned_by() -> i64 {
+    fail::fail_point!("clock::offset", |file: Option<String>| {
+        let text = std::fs::read_to_string(file.unwrap_or_default()).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    });
+    0
+}
+
+#[cfg(not(feature = "failpoints"))]
+const fn turned_by() -> i64 {
+    0
 }
 
 /// The monotonic clock's present instant.

@@ -138,27 +138,6 @@ fn the_service_starts_without_its_database_and_catches_up() {
 }
 
 #[test]
-fn a_full_journal_holds_and_goes_on_when_the_database_is_back() {
-    let broker = Mosquitto::start("");
-    let mut postgres = Postgres::start();
-    let url = postgres.create_database("andon");
-    let site = Site::new(broker.port())
-        .set(&format!("store.url={url}"))
-        .set("journal.max_bytes=1MiB")
-        .set("journal.segment_bytes=128KiB");
-    let mut andon = site.run();
-    andon.wait_for_log("database open");
-    andon.wait_until_connected();
-    postgres.stop();
-    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..12_000, 1);
-    andon.wait_for_log("the journal is full: leaving the broker");
-    postgres.restart();
-    andon.wait_for_log("the journal has room again");
-    wait_until("every row", || rows_stored(&url) == 12_000);
-    assert!(andon.stop().success());
-}
-
-#[test]
 fn a_poison_row_is_isolated_and_the_rest_is_stored() {
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();
@@ -179,32 +158,6 @@ fn a_poison_row_is_isolated_and_the_rest_is_stored() {
     wait_until("the good rows", || rows_stored(&url) == 200);
     let rejected = "SELECT count(*) AS value FROM rejected_message WHERE reason = 'store_rejected'";
     wait_until("the poison row", || database.number(rejected) == 1);
-    assert!(andon.stop().success());
-}
-
-#[test]
-fn a_frozen_database_is_abandoned_and_nothing_is_stored_twice() {
-    let broker = Mosquitto::start("");
-    let postgres = Postgres::start();
-    let url = postgres.create_database("andon");
-    let site = Site::new(broker.port())
-        .set(&format!("store.url={url}"))
-        .set("store.connect_timeout=2s")
-        .set("store.statement_timeout=1s");
-    let mut andon = site.run();
-    andon.wait_for_log("database open");
-    andon.wait_until_connected();
-    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..100, 1);
-    postgres.freeze();
-    publisher::publish_numbered(broker.port(), TOPIC, 5, 100..400, 1);
-    andon.wait_for_log("no answer from the database within");
-    publisher::publish_numbered(broker.port(), TOPIC, 5, 400..500, 1);
-    postgres.thaw();
-    wait_until("the rows", || rows_stored(&url) == 500);
-    andon.wait_for_log("the database works again");
-    let mut database = Database::open(&url).unwrap();
-    assert_eq!(database.number("SELECT messages AS value FROM ingest_checkpoint"), 500);
-    assert_eq!(database.number("SELECT stored AS value FROM ingest_checkpoint"), 500);
     assert!(andon.stop().success());
 }
 
@@ -291,35 +244,4 @@ fn a_journal_restored_from_an_old_copy_loses_and_doubles_nothing() {
     assert!(andon.stop().success());
     let mut database = Database::open(&url).unwrap();
     assert_eq!(database.number("SELECT count(*) AS value FROM ingest_checkpoint"), 2, "a new journal id");
-}
-
-#[test]
-fn drop_oldest_gives_up_the_oldest_and_says_so_in_the_ledger() {
-    let broker = Mosquitto::start("");
-    let mut postgres = Postgres::start();
-    let url = postgres.create_database("andon");
-    let site = Site::new(broker.port())
-        .set(&format!("store.url={url}"))
-        .set("journal.max_bytes=512KiB")
-        .set("journal.segment_bytes=64KiB")
-        // Batches in memory are not given up; with small ones the journal has to be.
-        .set("store.batch_max=100")
-        .set("journal.when_full=drop_oldest");
-    let mut andon = site.run();
-    andon.wait_for_log("database open");
-    andon.wait_until_connected();
-    postgres.stop();
-    publisher::publish_numbered(broker.port(), TOPIC, 5, 0..6000, 1);
-    postgres.restart();
-    let newest = "SELECT committed_seq AS value FROM ingest_checkpoint";
-    wait_until("the newest message", || {
-        Database::open(&url).and_then(|mut database| database.try_number(newest)) == Some(6000)
-    });
-    assert!(andon.stop().success());
-    let mut database = Database::open(&url).unwrap();
-    let given_up = "SELECT CAST(coalesce(sum(to_seq - from_seq + 1), 0) AS bigint) AS value FROM journal_gap WHERE reason = 'drop_oldest'";
-    let given_up = database.number(given_up);
-    assert!(given_up > 0);
-    assert_eq!(database.number("SELECT messages AS value FROM ingest_checkpoint") + given_up, 6000);
-    assert_eq!(rows_stored(&url) + given_up, 6000);
 }

@@ -24,3 +24,9 @@ fn hold(name: &str) -> ! {
         std::thread::park();
     }
 }
+
+/// Whether a test has broken Andon on purpose at `name` (armed with `return`): the fault suite shows with these switches that it
+/// would notice. Always `false` without the feature.
+pub fn sabotaged(name: &'static str) -> bool {
+    failpoint(name).is_err()
+}

@@ -17,13 +17,18 @@ mod oracle;
 mod plant;
 mod proxy;
 mod seed;
+pub mod soak;
 mod tmpfs;
 
+mod actors;
 mod broker;
 mod disk;
 mod postgres;
 mod process;
+mod sabotage;
 mod sqlite;
+mod together;
+mod traffic;
 
 /// Peak RSS above idle, whatever the backlog.
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
@@ -111,5 +116,13 @@ macro_rules! faults {
 use faults;
 
 /// Every fault, in the order of `make soak`.
-pub const ALL: &[&[Fault]] =
-    &[process::FAULTS, postgres::FAULTS, sqlite::FAULTS, disk::FAULTS, broker::FAULTS];
+pub const ALL: &[&[Fault]] = &[
+    process::FAULTS,
+    postgres::FAULTS,
+    sqlite::FAULTS,
+    disk::FAULTS,
+    broker::FAULTS,
+    actors::FAULTS,
+    traffic::FAULTS,
+    together::FAULTS,
+];

@@ -178,7 +178,8 @@ impl Plant {
         Load::start(self.broker.port(), numbers, Duration::from_millis(30))
     }
 
-    fn promise(&mut self, count: u64) -> std::ops::Range<u64> {
+    /// Counts `count` further numbered messages as sent; the caller sends them.
+    pub fn promise(&mut self, count: u64) -> std::ops::Range<u64> {
         let from = self.sent.numbered;
         self.sent.numbered += count;
         self.sent.machines = self.sent.machines.max(self.sent.numbered.min(load::MACHINES));

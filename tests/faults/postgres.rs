@@ -23,6 +23,8 @@ faults![
     a_statement_timeout_is_waited_out,
     a_deadlock_is_waited_out,
     a_missing_table_is_waited_for,
+    a_database_of_an_older_version_is_migrated_under_load,
+    a_database_of_a_newer_version_is_left_alone_and_waited_for,
 ];
 
 const MESSAGES: u64 = 1_000;
@@ -217,5 +219,46 @@ fn a_missing_table_is_waited_for(lab: &mut Lab) -> Report {
             plant.server().psql("andon", "ALTER TABLE put_aside RENAME TO machine_telemetry");
         },
         "machine_telemetry",
+    )
+}
+
+/// The tables as the first version made them; what came later has to be added, by a start with messages waiting.
+fn a_database_of_an_older_version_is_migrated_under_load(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab);
+    let first_version = include_str!("../../migrations/postgres/2026-01-10-000000_initial/up.sql");
+    plant.server().psql("andon", first_version);
+    plant.server().psql(
+        "andon",
+        "CREATE TABLE __diesel_schema_migrations (version varchar(50) PRIMARY KEY, run_on timestamp DEFAULT now()); \
+         INSERT INTO __diesel_schema_migrations (version) VALUES ('20260110000000')",
+    );
+    plant.start();
+    plant.andon().wait_until_connected();
+    let load = plant.load(MESSAGES * lab.scale);
+    plant.andon().wait_for_log("attached to the database");
+    plant.note_idle();
+    let log = plant.andon().log();
+    let opened = log.lines().find(|line| line.contains("database open")).unwrap();
+    assert!(!opened.contains("migrations_applied: 0"), "{opened}");
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_database_of_a_newer_version_is_left_alone_and_waited_for(lab: &mut Lab) -> Report {
+    outage(
+        Plant::postgres(lab),
+        lab,
+        |plant| {
+            let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000000')";
+            plant.server().psql("andon", newer);
+            // Andon looks when it connects.
+            plant.server().restart();
+        },
+        |plant| {
+            let sql = "DELETE FROM __diesel_schema_migrations WHERE version = '20991231000000'";
+            plant.server().psql("andon", sql);
+        },
+        "a newer andon migrated it",
     )
 }

@@ -6,13 +6,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fail::fail_point;
 use slog::{Logger, error};
 
 use super::pulse::{Beat, LinkPulse};
-use crate::actors::failpoint::failpoint;
+use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Message, Qos};
 use crate::journal::{Journal, JournalError};
@@ -34,6 +34,8 @@ pub struct Inlet {
     pub logger: Logger,
     /// A message is in the callback.
     pub receiving: AtomicBool,
+    /// Counts for [`Inlet::skips_on_purpose`].
+    pub skipped_turn: AtomicU64,
 }
 
 impl Inlet {
@@ -78,7 +80,15 @@ impl Inlet {
         fail_point!("mqtt::callback");
     }
 
+    /// Every thousandth message, for a test that has to notice.
+    fn skips_on_purpose(&self) -> bool {
+        sabotaged("sabotage::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
+    }
+
     fn append(&self, message: &paho_mqtt::Message) -> Result<(), JournalError> {
+        if self.skips_on_purpose() {
+            return Ok(());
+        }
         let payload = message.payload();
         let kept = payload.len().min(self.payload_bytes_max + 1);
         let seq = self.journal.append(&Message {

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::reasons::{LinkError, with_brokers_words};
 use super::subscribing::{Subscribed, Subscribing};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
+use crate::actors::failpoint::sabotaged;
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
@@ -39,7 +40,10 @@ impl Mqtt {
         self.attempt += 1;
         self.attempt_pending = true;
         let attempt = self.attempt;
-        let subscribing = self.subscribing();
+        let mut subscribing = self.subscribing();
+        if attempt > 1 && sabotaged("sabotage::no_resubscribe") {
+            subscribing.wanted.clear();
+        }
         let connecting = async move {
             let session_present = link.connect().await?;
             Ok((session_present, subscribing.run(&link, session_present).await))

@@ -12,6 +12,8 @@
 //!
 //! A database that is away is an expected state: one line for each new reason, then patience.
 
+#[cfg(feature = "failpoints")]
+mod sabotage;
 mod worker;
 
 use std::collections::VecDeque;

@@ -164,6 +164,10 @@ impl Connection {
 }
 
 fn commit(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
+    #[cfg(feature = "failpoints")]
+    if let Some(outcome) = super::sabotage::commit(store, batch) {
+        return outcome;
+    }
     failpoint("writer::before_commit").map_err(JobError::Injected)?;
     let outcome = store.commit(batch)?;
     failpoint("writer::after_commit").map_err(JobError::Injected)?;

@@ -1,0 +1,42 @@
+//! A writer that is wrong on purpose (Cargo feature `failpoints`): what the fault suite has to catch.
+
+use crate::actors::failpoint::{failpoint, sabotaged};
+use crate::actors::writer::worker::JobError;
+use crate::store::{Batch, CommitOutcome, Store};
+
+/// Commits `batch` as a broken writer would, if a test wants that.
+pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutcome, JobError>> {
+    if sabotaged("sabotage::position_before_rows") {
+        return Some(position_before_rows(store, batch));
+    }
+    if sabotaged("sabotage::ignore_digest") {
+        return Some(with_digest(store, batch, |_| 0));
+    }
+    if sabotaged("sabotage::digest_of_delivery") {
+        return Some(with_digest(store, batch, |seq| seq));
+    }
+    None
+}
+
+/// The position in a transaction of its own, the rows in the next.
+fn position_before_rows(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
+    let position_alone =
+        Batch { upto: batch.upto, messages: batch.messages, ..Batch::new(batch.journal_id, batch.after) };
+    store.commit(&position_alone)?;
+    failpoint("writer::before_commit").map_err(JobError::Injected)?;
+    let rows_alone = Batch { after: batch.upto, messages: 0, ..batch.clone() };
+    Ok(store.commit(&rows_alone)?)
+}
+
+/// All readings with another digest than theirs.
+fn with_digest(
+    store: &mut dyn Store,
+    batch: &Batch,
+    digest: impl Fn(u64) -> u64,
+) -> Result<CommitOutcome, JobError> {
+    let mut broken = batch.clone();
+    for row in &mut broken.readings {
+        row.reading.digest = digest(row.seq.0);
+    }
+    Ok(store.commit(&broken)?)
+}

@@ -1,0 +1,115 @@
+//! Every actor made to panic, to fail and to hang when it starts and when it stops, and again and again up to escalation.
+//! (While it works: `actors_under_fault.rs`.)
+
+use super::plant::Plant;
+use super::{Lab, Report, faults};
+
+faults![
+    actors_that_panic_at_their_start_heal,
+    actors_that_fail_at_their_start_heal,
+    actors_that_hang_at_their_start_heal,
+    actors_that_panic_while_stopping_lose_nothing,
+    actors_that_fail_while_stopping_lose_nothing,
+    actors_that_hang_while_stopping_lose_nothing,
+    actors_that_panic_again_and_again_end_with_exit_code_4_and_everything_durable,
+    actors_that_fail_again_and_again_end_with_exit_code_4_and_everything_durable,
+];
+
+const ACTORS: [&str; 4] = ["mqtt", "parser", "writer", "liveness"];
+const PANIC: &str = "panic";
+const FAIL: &str = "return(on purpose)";
+/// Longer than `hang_after` and any patience.
+const HANG: &str = "sleep(600000)";
+
+fn plant(lab: &Lab) -> Plant {
+    Plant::sqlite(lab).set(&["supervisor.hang_after=1s", "supervisor.restarts_max=50"])
+}
+
+/// Each of these does `action` at `stage`, once.
+fn once(actors: &[&str], stage: &str, action: &str) -> String {
+    let points = actors.iter().map(|actor| format!("{actor}::{stage}=1*{action}->off"));
+    points.collect::<Vec<String>>().join(";")
+}
+
+fn at_their_start(action: &str, lab: &mut Lab) -> Report {
+    let mut plant = plant(lab);
+    // A writer that ends takes the parser with it, so that one has a start of its own.
+    for actors in [&["mqtt", "writer", "liveness"][..], &["parser"]] {
+        plant.open_with(&once(actors, "start", action));
+        plant.publish(200 * lab.scale);
+        let log = plant.andon().log();
+        for actor in actors {
+            let ended = format!("child: {actor},");
+            let told =
+                |line: &str| line.contains("child ended and will be restarted") && line.contains(&ended);
+            assert!(log.lines().any(told), "{actor} did not end:\n{log}");
+        }
+        plant.stop();
+    }
+    plant.start();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn actors_that_panic_at_their_start_heal(lab: &mut Lab) -> Report {
+    at_their_start(PANIC, lab)
+}
+
+fn actors_that_fail_at_their_start_heal(lab: &mut Lab) -> Report {
+    at_their_start(FAIL, lab)
+}
+
+fn actors_that_hang_at_their_start_heal(lab: &mut Lab) -> Report {
+    at_their_start(HANG, lab)
+}
+
+/// The service manager's patience is ten seconds; so the process has to end by itself whatever its actors do.
+fn while_stopping(action: &str, lab: &mut Lab) -> Report {
+    let mut plant = plant(lab);
+    plant.open_with(&once(&ACTORS, "stop", action));
+    let load = plant.load(800 * lab.scale);
+    plant.wait_until_stored(100);
+    plant.stop();
+    plant.start();
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn actors_that_panic_while_stopping_lose_nothing(lab: &mut Lab) -> Report {
+    while_stopping(PANIC, lab)
+}
+
+fn actors_that_fail_while_stopping_lose_nothing(lab: &mut Lab) -> Report {
+    while_stopping(FAIL, lab)
+}
+
+fn actors_that_hang_while_stopping_lose_nothing(lab: &mut Lab) -> Report {
+    while_stopping(HANG, lab)
+}
+
+/// One actor after the other does `action` until the supervisor gives up.
+fn up_to_escalation(action: &str, lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["supervisor.restarts_max=3"]);
+    plant.open();
+    plant.publish(100);
+    plant.stop();
+    for actor in ACTORS {
+        let passes = 2 + lab.chance.below(6);
+        plant.start_with(&format!("{actor}::handle={passes}*off->{action}"));
+        plant.andon().wait_until_connected();
+        plant.publish(200 * lab.scale);
+        plant.expect_exit(4);
+    }
+    plant.start();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn actors_that_panic_again_and_again_end_with_exit_code_4_and_everything_durable(lab: &mut Lab) -> Report {
+    up_to_escalation(PANIC, lab)
+}
+
+fn actors_that_fail_again_and_again_end_with_exit_code_4_and_everything_durable(lab: &mut Lab) -> Report {
+    up_to_escalation(FAIL, lab)
+}

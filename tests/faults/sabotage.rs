@@ -1,0 +1,50 @@
+//! Builds that are broken on purpose: the suite's own faults have to find each of them out, and name exactly what is missing.
+
+use std::time::Duration;
+
+use super::{Lab, Report, broker, process, seed};
+
+/// Runs a fault of the suite against a broken build.
+fn broken(switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
+    let mut lab = Lab::new(switch, seed::chosen(), 1);
+    lab.sabotage = format!("{switch}=return");
+    lab.patience = Duration::from_secs(5);
+    let report = fault(&mut lab);
+    assert!(!report.verdict.is_exact(), "{switch} was not noticed");
+    report
+}
+
+#[test]
+fn a_position_committed_before_the_rows_is_noticed() {
+    let fault = process::kill_9_before_the_commit_loses_and_doubles_nothing;
+    let verdict = broken("sabotage::position_before_rows", fault).verdict;
+    assert!(!verdict.lost.is_empty() && verdict.doubled.is_empty(), "{verdict:?}");
+    assert!(!verdict.ledger.is_empty(), "the ledger counts messages without elements: {verdict:?}");
+}
+
+#[test]
+fn an_ignored_digest_is_noticed() {
+    let verdict =
+        broken("sabotage::ignore_digest", process::without_a_fault_everything_is_stored_once).verdict;
+    assert_eq!(verdict.lost.len(), 1_000, "of each two that share machine and instant, the second is lost");
+}
+
+#[test]
+fn a_digest_that_does_not_know_a_redelivery_is_noticed() {
+    let fault = process::kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing;
+    let verdict = broken("sabotage::digest_of_delivery", fault).verdict;
+    assert!(verdict.lost.is_empty() && !verdict.doubled.is_empty(), "{verdict:?}");
+}
+
+#[test]
+fn an_append_skipped_every_thousandth_message_is_noticed() {
+    let verdict = broken("sabotage::skip_append", process::without_a_fault_everything_is_stored_once).verdict;
+    assert_eq!(verdict.lost, [999, 1_999]);
+}
+
+#[test]
+fn a_missing_resubscription_is_noticed() {
+    let fault = broker::a_broker_that_has_forgotten_the_session_is_subscribed_to_again;
+    let verdict = broken("sabotage::no_resubscribe", fault).verdict;
+    assert_eq!(verdict.lost, (300..600).collect::<Vec<u64>>());
+}

@@ -1,0 +1,166 @@
+//! Traffic that a plant did not expect: a backlog of a million, giants, hopeless bytes, a flood of machines, a clock that jumps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use andon::domain::{Message, Qos, Seq, Timestamp};
+use andon::journal::{
+    Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
+};
+
+use super::load;
+use super::plant::Plant;
+use super::{Lab, Report, faults};
+use crate::support::publisher::{self, Single};
+
+faults![
+    a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes,
+    oversized_payloads_are_rejected_and_stall_nothing,
+    a_topic_at_the_limit_of_mqtt_is_stored,
+    nothing_but_malformed_traffic_moves_the_position_on,
+    a_flood_of_machines_is_stored_and_bounded,
+    a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event,
+];
+
+/// Who does not listen to the journal's news.
+pub struct Unheard;
+
+impl JournalListener for Unheard {
+    fn readable(&self, _: Seq) {}
+    fn space(&self, _: Space) {}
+    fn failed(&self, error: &JournalError) {
+        panic!("{error}");
+    }
+}
+
+/// Writes numbered messages into the journal of a stopped Andon, as its callback would have.
+fn write_backlog(plant: &mut Plant, count: u64) {
+    let options = JournalOptions {
+        dir: plant.journal_dir.clone(),
+        max_bytes: 16 << 30,
+        segment_bytes: 16 << 20,
+        sync: SyncMode::Os,
+        when_full: WhenFull::Hold,
+    };
+    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+    for number in plant.promise(count) {
+        let (topic, payload) = load::message(number);
+        let received_at = Timestamp::from(chrono::Utc::now());
+        let (qos, payload) = (Qos::AtLeastOnce, payload.as_bytes());
+        journal.append(&Message { received_at, qos, retained: false, topic: &topic, payload }).unwrap();
+    }
+    journal.close().unwrap();
+}
+
+/// 50,000 pending; `make soak` multiplies by 20.
+fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab);
+    plant.open();
+    plant.publish(100);
+    plant.wait_until_stored(100);
+    plant.stop();
+    let count = if lab.scale == 1 { 50_000 } else { 1_000_000 };
+    write_backlog(&mut plant, count);
+    plant.server().stop();
+    plant.start();
+    plant.andon().wait_for_log("the database does not take the data");
+    plant.andon().wait_until_connected();
+    plant.publish(500);
+    plant.server().restart();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn oversized_payloads_are_rejected_and_stall_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["mqtt.max_payload=4KiB"]);
+    plant.open();
+    let load = plant.load(500 * lab.scale);
+    let mut single = Single::connect(plant.broker.port());
+    for _ in 0..30 * lab.scale {
+        let bytes = 4_097 + lab.chance.below(2_000_000);
+        single.publish("factory/machine/giant/telemetry", &vec![b'7'; usize::try_from(bytes).unwrap()], 1);
+        plant.sent.hopeless += 1;
+    }
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_topic_at_the_limit_of_mqtt_is_stored(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    let mut single = Single::connect(plant.broker.port());
+    for number in 0..5 * lab.scale {
+        let around = "factory/machine//telemetry".len();
+        let topic = format!("factory/machine/{}/telemetry", "x".repeat(65_535 - around));
+        let payload = format!(
+            r#"{{"machine_id":"press-00","temperature":{number},"timestamp":"2026-02-01T00:00:00Z"}}"#
+        );
+        single.publish(&topic, payload.as_bytes(), 1);
+        plant.sent.others += 1;
+    }
+    plant.publish(300 * lab.scale);
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn nothing_but_malformed_traffic_moves_the_position_on(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    plant.open();
+    let count = 1_500 * lab.scale;
+    let garbage: Vec<Vec<u8>> = (0..count)
+        .map(|_| {
+            let bytes = usize::try_from(lab.chance.below(300)).unwrap();
+            lab.chance.bytes(bytes)
+        })
+        .collect();
+    publisher::publish_each(plant.broker.port(), 0..count, 1, |number| {
+        ("factory/machine/press-00/telemetry".to_owned(), garbage[usize::try_from(number).unwrap()].clone())
+    });
+    plant.sent.hopeless = count;
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_flood_of_machines_is_stored_and_bounded(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["liveness.machines_max=500"]);
+    plant.open();
+    plant.publish(100);
+    plant.wait_until_stored(100);
+    let count = 4_000 * lab.scale;
+    publisher::publish_each(plant.broker.port(), 0..count, 1, |number| {
+        let topic = format!("factory/machine/runaway-{number}/telemetry");
+        (topic, format!(r#"{{"temperature":{number},"timestamp":"2026-02-01T00:00:00Z"}}"#))
+    });
+    plant.sent.others = count;
+    // Only that many are watched; the others are stored without a status.
+    plant.sent.machines = 500;
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab);
+    let file = plant.site.path().join("clock-offset");
+    std::fs::write(&file, "0").unwrap();
+    let clock = format!("clock::offset=return({})", file.display());
+    plant.open_with(&clock);
+    let load = plant.load(1_500 * lab.scale);
+    let mut single = Single::connect(plant.broker.port());
+    for number in 0..12 * lab.scale {
+        let hours = i64::try_from(lab.chance.below(24)).unwrap() - 12;
+        std::fs::write(&file, (hours * 3_600_000_000).to_string()).unwrap();
+        lab.chance.pause(Duration::from_millis(60));
+        // Without an instant of its own it gets ours, whatever that is.
+        let payload = format!(r#"{{"machine_id":"press-00","temperature":{number}}}"#);
+        single.publish("factory/machine/press-00/telemetry", payload.as_bytes(), 1);
+        plant.sent.others += 1;
+        if number % 6 == 5 {
+            plant.stop();
+            plant.start_with(&clock);
+        }
+    }
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
