@@ -4,6 +4,7 @@
 mod config;
 mod db;
 mod escape;
+mod health;
 mod journal;
 mod machines;
 mod rejected;
@@ -109,6 +110,8 @@ enum Command {
     },
     /// Tell who is online, or how available everybody was; also while the service is down
     Machines(machines::Options),
+    /// Ask the running service whether it is ready; exit code 0 or 1
+    Health(health::Options),
     /// Publish what a fleet of machines would, with faults
     Simulate(simulate::Options),
 }
@@ -140,6 +143,7 @@ impl Cli {
             Command::Run => return run::run(&loaded),
             Command::Machines(options) => return machines::run(&options, &loaded.settings),
             Command::Simulate(options) => return simulate::run(options, &loaded.settings),
+            Command::Health(options) => health::run(&options, &loaded.settings),
             Command::Config { command } => config::run(&command, &sources, &loaded),
             Command::Db { command } => db::run(&command, &loaded.settings),
             Command::Journal { command } => journal::run(&command, &loaded.settings),

@@ -4,6 +4,7 @@
 
 pub mod andon;
 pub mod database;
+pub mod http;
 pub mod mosquitto;
 pub mod poll;
 pub mod postgres;

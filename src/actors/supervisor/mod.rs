@@ -323,6 +323,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
+        self.board.looked();
         for index in 0..self.children.len() {
             self.start_child(index, context);
         }

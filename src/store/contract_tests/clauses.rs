@@ -9,6 +9,12 @@ use super::fixture::{
     Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, reading, rejection,
     transition,
 };
+pub use super::history_clauses::{
+    a_million_rows_are_read_by_index_only, figures_are_those_of_the_values_that_are_numbers,
+    history_cannot_write, history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing,
+    pages_of_events_join_and_can_be_of_one_machine, pages_of_readings_join_also_within_a_microsecond,
+    the_newest_reading_is_the_newest_by_its_own_time,
+};
 pub use super::liveness_clauses::{
     events_are_pending_until_they_are_marked_and_come_back_in_order,
     outages_are_recorded_once_and_stay_closed, readings_events_and_outages_of_a_time_are_those_of_the_site,

@@ -109,6 +109,18 @@ struct TextRow {
     value: String,
 }
 
+#[derive(QueryableByName)]
+struct SqliteStep {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+#[derive(QueryableByName)]
+struct PostgresStep {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    line: String,
+}
+
 /// A look past the store.
 pub enum Raw {
     Sqlite(SqliteConnection),
@@ -132,6 +144,20 @@ impl Raw {
             Self::Postgres(connection) => sql_query(&sql).load(connection).unwrap(),
         };
         rows.into_iter().map(|row| row.value).collect()
+    }
+
+    /// What `EXPLAIN` says, a line a step.
+    pub fn plan(&mut self, explain: &str) -> String {
+        match self {
+            Self::Sqlite(connection) => {
+                let steps: Vec<SqliteStep> = sql_query(explain).load(connection).unwrap();
+                steps.into_iter().map(|step| step.detail + "\n").collect()
+            }
+            Self::Postgres(connection) => {
+                let steps: Vec<PostgresStep> = sql_query(explain).load(connection).unwrap();
+                steps.into_iter().map(|step| step.line + "\n").collect()
+            }
+        }
     }
 
     pub fn count(&mut self, from: &str) -> u64 {

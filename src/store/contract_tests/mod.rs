@@ -8,6 +8,7 @@
 
 mod clauses;
 mod fixture;
+mod history_clauses;
 mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
@@ -74,4 +75,11 @@ contract! {
     commits_and_retries_at_once_lose_no_count,
     rejected_elements_are_listed_in_pages_and_counted,
     the_curves_of_many_machines_are_one_question,
+    history_cannot_write,
+    history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing,
+    pages_of_readings_join_also_within_a_microsecond,
+    figures_are_those_of_the_values_that_are_numbers,
+    the_newest_reading_is_the_newest_by_its_own_time,
+    pages_of_events_join_and_can_be_of_one_machine,
+    a_million_rows_are_read_by_index_only,
 }

@@ -13,7 +13,7 @@ mod postgres;
 mod queries;
 mod range;
 mod rows;
-mod sql;
+pub(super) mod sql;
 mod sqlite;
 
 use crate::domain::{MachineId, Timestamp};
@@ -139,4 +139,21 @@ pub fn open_history(options: &StoreOptions) -> Result<Box<dyn History>, StoreErr
 /// Names what could not be read.
 fn unread(what: &'static str) -> impl FnOnce(Cause) -> StoreError {
     move |source| StoreError::ReadHistory { what, source }
+}
+
+/// Tries to write through a connection as [`open_history`] makes it, and says why that failed.
+#[cfg(test)]
+pub(super) fn try_to_write(options: &StoreOptions) -> Result<(), String> {
+    use diesel::connection::SimpleConnection;
+    let statement = "DELETE FROM machine";
+    let outcome = match Target::parse(&options.url).expect("a valid url") {
+        Target::Sqlite(path) => {
+            sqlite::SqliteHistory::open(&path, options).expect("it opens").connection.batch_execute(statement)
+        }
+        Target::Postgres(url) => postgres::PostgresHistory::open(&url, options)
+            .expect("it opens")
+            .connection
+            .batch_execute(statement),
+    };
+    outcome.map_err(|error| error.to_string())
 }

@@ -31,7 +31,7 @@ const DIALECT: Dialect = Dialect {
 
 /// A connection that cannot write.
 pub struct PostgresHistory {
-    connection: PgConnection,
+    pub(super) connection: PgConnection,
     site: String,
 }
 

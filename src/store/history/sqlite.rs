@@ -31,7 +31,7 @@ const CACHE_KIB: u32 = 4 * 1024;
 
 /// A connection that cannot write.
 pub struct SqliteHistory {
-    connection: SqliteConnection,
+    pub(super) connection: SqliteConnection,
     site: String,
 }
 

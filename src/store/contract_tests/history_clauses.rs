@@ -1,0 +1,313 @@
+//! What the board and the API read: pages, figures, and the plans behind them.
+
+use std::time::{Duration, Instant};
+
+use super::fixture::{Fixture, Raw, SITE, at, batch, changes, machine, reading, transition};
+use crate::domain::{MachineStatus, TransitionReason};
+use crate::store::history::sql;
+use crate::store::{
+    BucketsQuery, EventCursor, EventsQuery, History, Order, ReadingCursor, ReadingRow, ReadingsQuery,
+    open_history,
+};
+
+fn history(fixture: &Fixture) -> Box<dyn History> {
+    open_history(&fixture.options()).unwrap()
+}
+
+/// A reading with that `extra`, a second later for each `seq`.
+fn with_extra(seq: u64, extra: Option<&str>) -> ReadingRow {
+    let mut row = reading(seq);
+    row.reading.recorded_at = at(i64::try_from(seq).unwrap() * 1_000_000);
+    row.reading.extra = extra.map(str::to_owned);
+    row
+}
+
+fn all(machine_id: &str, order: Order, limit: u32) -> ReadingsQuery {
+    ReadingsQuery {
+        machine_id: machine(machine_id),
+        from: ReadingCursor::before(at(i64::MIN / 2)),
+        to: ReadingCursor::before(at(i64::MAX / 4)),
+        order,
+        limit,
+    }
+}
+
+pub fn history_cannot_write(fixture: &Fixture) {
+    let (_store, _journal) = fixture.with_journal();
+    let mut reader = history(fixture);
+    assert_eq!(reader.machines().unwrap(), []);
+    assert_eq!(reader.latest().unwrap(), []);
+    assert_eq!(reader.latest_of(&machine("press-1")).unwrap(), None);
+    // The connection itself refuses, not only we.
+    let refused = crate::store::history::try_to_write(&fixture.options());
+    assert!(refused.is_err_and(|error| error.contains("read-only") || error.contains("readonly")));
+}
+
+pub fn history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing(fixture: &Fixture) {
+    let mut options = fixture.options();
+    options.url = if fixture.is_sqlite() {
+        format!("{}-missing", options.url)
+    } else {
+        format!("{}x", options.url.split('?').next().unwrap())
+    };
+    assert!(open_history(&options).is_err());
+    if let Some(path) = options.url.strip_prefix("sqlite://") {
+        assert!(!std::path::Path::new(path).exists());
+    }
+}
+
+pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut rows: Vec<ReadingRow> = (1..=20).map(reading).collect();
+    rows.iter_mut().for_each(|row| {
+        row.reading.recorded_at = at(i64::try_from(row.seq.0 / 5).unwrap());
+        row.reading.digest = row.seq.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    });
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    let mut reader = history(fixture);
+    for order in [Order::Ascending, Order::Descending] {
+        let whole: Vec<_> =
+            reader.readings(&all("press-1", order, 100)).unwrap().iter().map(|row| row.key).collect();
+        assert_eq!(whole.len(), 20);
+        let mut query = all("press-1", order, 3);
+        let mut joined = Vec::new();
+        loop {
+            let page = reader.readings(&query).unwrap();
+            let Some(last) = page.last() else { break };
+            match order {
+                Order::Ascending => query.from = last.key.successor(),
+                Order::Descending => query.to = last.key,
+            }
+            joined.extend(page.iter().map(|row| row.key));
+        }
+        assert_eq!(joined, whole);
+        let sorted = match order {
+            Order::Ascending => whole.is_sorted(),
+            Order::Descending => whole.iter().rev().is_sorted(),
+        };
+        assert!(sorted);
+    }
+    let from = ReadingCursor::before(at(1));
+    let to = ReadingCursor::before(at(2));
+    let between =
+        reader.readings(&ReadingsQuery { from, to, ..all("press-1", Order::Ascending, 100) }).unwrap();
+    assert!(between.iter().all(|row| row.key.at == at(1)), "from counts, to does not");
+    assert_eq!(between.len(), 5);
+}
+
+pub fn figures_are_those_of_the_values_that_are_numbers(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let extras = [
+        r#"{"p":1,"a\"b'c":7}"#,
+        r#"{"p":2.5}"#,
+        r#"{"p":"3"}"#,
+        r#"{"p":null}"#,
+        r#"{"p":true}"#,
+        r#"{"p":[9]}"#,
+        r#"{"p":1e999}"#,
+        r#"{"p":1e-999}"#,
+        r#"{"q":9}"#,
+    ];
+    let mut rows: Vec<_> = (1..).zip(extras).map(|(seq, extra)| with_extra(seq, Some(extra))).collect();
+    rows.push(with_extra(10, None));
+    rows[0].reading.temperature = Some(1e300);
+    rows[1].reading.temperature = Some(-1e300);
+    rows[2].reading.temperature = None;
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    let mut reader = history(fixture);
+    let mut query = BucketsQuery {
+        machine_id: machine("press-1"),
+        from: at(0),
+        to: at(3_600_000_000),
+        bucket_seconds: None,
+        extra: Some("p".to_owned()),
+    };
+    let found = reader.buckets(&query).unwrap();
+    let [whole] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((whole.count, whole.start_seconds), (10, 0));
+    let pressure = whole.extra.unwrap();
+    assert_eq!((pressure.min, pressure.max, pressure.count), (0.0, 2.5, 3), "1, 2.5 and next to nothing");
+    let temperature = whole.temperature.unwrap();
+    assert_eq!(
+        (temperature.mean, temperature.count),
+        (21.5, 7),
+        "what would overflow a sum is no measurement"
+    );
+    assert!(whole.humidity.is_none());
+    query.extra = Some("a\"b'c".to_owned());
+    assert_eq!(reader.buckets(&query).unwrap()[0].extra.unwrap().mean, 7.0);
+    query.bucket_seconds = Some(4);
+    let buckets = reader.buckets(&query).unwrap();
+    assert!(buckets.iter().all(|bucket| bucket.start_seconds % 4 == 0));
+    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 10);
+    assert!(buckets.is_sorted_by_key(|bucket| bucket.start_seconds));
+    query.to = query.from;
+    assert_eq!(reader.buckets(&query).unwrap(), []);
+}
+
+pub fn the_newest_reading_is_the_newest_by_its_own_time(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut old = reading(3);
+    old.reading.recorded_at = at(-60_000_000);
+    old.reading.temperature = Some(-1.0);
+    store.commit(&batch(journal, 0, vec![reading(1), reading(2), old])).unwrap();
+    let first_seen = transition("press-1", TransitionReason::FirstSeen, 1, None);
+    store.commit(&changes(journal, 3, vec![first_seen])).unwrap();
+    let mut reader = history(fixture);
+    let latest = reader.latest_of(&machine("press-1")).unwrap().unwrap();
+    assert_eq!((latest.recorded_at, latest.temperature), (at(2_000), Some(21.5)));
+    assert_eq!(reader.latest().unwrap(), [(machine("press-1"), latest)]);
+}
+
+pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let transitions = (0..12).map(|number| {
+        let id = format!("press-{}", number % 3);
+        let reason = if number < 3 { TransitionReason::FirstSeen } else { TransitionReason::Message };
+        // Three machines at each instant.
+        transition(&id, reason, number / 3, Some(MachineStatus::Offline))
+    });
+    store.commit(&changes(journal, 0, transitions.collect())).unwrap();
+    let mut reader = history(fixture);
+    for machine_id in [None, Some(machine("press-1"))] {
+        let mut query =
+            EventsQuery { machine_id, from: at(0), before: EventCursor::before(at(1_000)), limit: 5 };
+        let mut joined = Vec::new();
+        loop {
+            let page = reader.events(&query).unwrap();
+            let Some(last) = page.last() else { break };
+            query.before = last.key;
+            joined.extend(page);
+        }
+        assert_eq!(joined.len(), if query.machine_id.is_some() { 4 } else { 12 });
+        assert!(joined.iter().rev().is_sorted_by_key(|event| event.key));
+        assert!(query.machine_id.is_none_or(|id| joined.iter().all(|event| event.machine_id == id)));
+    }
+}
+
+/// 1,000,000 rows of 100 machines, one every three seconds.
+fn fill(fixture: &Fixture) {
+    let (machines, each) = (100, 10_000);
+    let sql = fixture.either(
+        "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic,
+             recorded_at, time_source, received_at, digest)
+         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :each * :machines - 1)
+         SELECT ':site', printf('press-%03d', i % :machines), i % 90, 40.5, 0.1, '{\"pressure\":' || (i % 7) || '}', 't',
+             strftime('%Y-%m-%d %H:%M:%S.000000+00:00', 1767225600 + i / :machines * 3, 'unixepoch'), 'device',
+             '2026-01-01 00:00:00.000000+00:00', i FROM n;
+         INSERT INTO machine SELECT ':site', machine_id, 'online', NULL, NULL, NULL
+         FROM (SELECT DISTINCT machine_id FROM machine_telemetry);
+         ANALYZE",
+        "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic,
+             recorded_at, time_source, received_at, digest)
+         SELECT ':site', 'press-' || to_char(i % :machines, 'FM000'), i % 90, 40.5, 0.1,
+             jsonb_build_object('pressure', i % 7), 't', to_timestamp(1767225600 + i / :machines * 3), 'device', now(), i
+         FROM generate_series(0, :each * :machines - 1) i;
+         INSERT INTO machine SELECT ':site', machine_id, 'online', NULL, NULL, NULL
+         FROM (SELECT DISTINCT machine_id FROM machine_telemetry) m;
+         ANALYZE",
+    );
+    let sql = sql.replace(":each", &each.to_string()).replace(":machines", &machines.to_string());
+    fixture.raw().execute(&sql.replace(":site", SITE));
+}
+
+/// The plan, with literals in place of parameters.
+fn plan(raw: &mut Raw, fixture: &Fixture, sql: &str, literals: &[&str]) -> String {
+    let filled = (1..)
+        .zip(literals)
+        .fold(sql.to_owned(), |sql, (number, literal)| sql.replace(&format!("${number}"), literal));
+    raw.plan(&format!("{} {filled}", fixture.either("EXPLAIN QUERY PLAN", "EXPLAIN")))
+}
+
+pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
+    let (_store, _journal) = fixture.with_journal();
+    fill(fixture);
+    let mut raw = fixture.raw();
+    let site = format!("'{SITE}'");
+    let day = ["'2026-01-01 00:00:00.000000+00:00'", "'2026-01-02 00:00:00.000000+00:00'"];
+    let (postgres, latest) = (!fixture.is_sqlite(), fixture.is_sqlite().then(sql::latest_on_sqlite));
+    let latest = latest.unwrap_or_else(sql::latest_on_postgres);
+    let dialect = fixture
+        .either("unixepoch(t.recorded_at)", "CAST(floor(extract(epoch FROM t.recorded_at)) AS bigint)");
+    let dialect = sql::Dialect {
+        epoch_seconds: dialect,
+        extra_number: "NULL",
+        no_number: "CAST(NULL AS real)",
+        texts: "NULL",
+    };
+    let press = "'press-042'";
+    let key = [day[0], "0", day[1], "0", "100"];
+    let plans = [
+        ("latest", plan(&mut raw, fixture, &latest, &[&site])),
+        ("latest of one", plan(&mut raw, fixture, &sql::latest_of(), &[&site, press])),
+        (
+            "page",
+            plan(
+                &mut raw,
+                fixture,
+                &sql::readings(Order::Descending),
+                &[&[site.as_str(), press], &key[..]].concat(),
+            ),
+        ),
+        (
+            "buckets",
+            plan(
+                &mut raw,
+                fixture,
+                &sql::buckets(&dialect, Some(60), false),
+                &[&site, press, day[0], day[1]],
+            ),
+        ),
+        ("events", plan(&mut raw, fixture, &sql::events(false, 100), &[&site, day[0], day[1], "0"])),
+        (
+            "events of one",
+            plan(&mut raw, fixture, &sql::events(true, 100), &[&site, day[0], day[1], "0", press]),
+        ),
+    ];
+    for (name, plan) in plans {
+        eprintln!("{name}:\n{plan}");
+        // Tables of a few rows may be scanned; the readings never.
+        let scans = if postgres { "Seq Scan on machine_telemetry" } else { "SCAN t" };
+        assert!(!plan.contains(scans) && !plan.contains("SCAN n\n"), "{name} scans:\n{plan}");
+        let by_index = if postgres { "Index" } else { " INDEX " };
+        assert!(
+            plan.contains(by_index) || name.starts_with("events") && postgres,
+            "{name} uses no index:\n{plan}"
+        );
+    }
+    time_the_queries(fixture);
+}
+
+/// Printed for people; a loaded machine must not fail the test.
+fn time_the_queries(fixture: &Fixture) {
+    let mut reader = history(fixture);
+    let start = crate::domain::Timestamp::from_micros(1_767_225_600_000_000);
+    let query = BucketsQuery {
+        machine_id: machine("press-042"),
+        from: start,
+        to: start.plus(Duration::from_secs(8 * 3_600)),
+        bucket_seconds: Some(60),
+        extra: None,
+    };
+    let page = all("press-042", Order::Descending, 100);
+    for round in ["cold", "warm"] {
+        let mut timed = |name: &str, work: &mut dyn FnMut(&mut dyn History) -> usize| {
+            let begun = Instant::now();
+            let rows = work(&mut *reader);
+            eprintln!("{round} {name}: {rows} rows in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+            rows
+        };
+        assert_eq!(
+            timed("newest readings of 100 machines", &mut |reader| reader.latest().unwrap().len()),
+            100
+        );
+        assert_eq!(timed("page of 100 readings", &mut |reader| reader.readings(&page).unwrap().len()), 100);
+        let buckets =
+            timed("8 hours (9,600 rows) by the minute", &mut |reader| reader.buckets(&query).unwrap().len());
+        assert_eq!(buckets, 480);
+        let with_extra = BucketsQuery { extra: Some("pressure".to_owned()), ..query.clone() };
+        timed("the same with a field of extra", &mut |reader| reader.buckets(&with_extra).unwrap().len());
+        let whole = BucketsQuery { bucket_seconds: None, ..query.clone() };
+        timed("figures of 8 hours", &mut |reader| reader.buckets(&whole).unwrap().len());
+    }
+}

@@ -1,0 +1,374 @@
+//! The API by contract, against both databases.
+
+use serde_json::Value;
+
+use crate::support::andon::{Andon, Site};
+use crate::support::database::rows_stored;
+use crate::support::http::Client;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::{wait_for, wait_until};
+use crate::support::postgres::Postgres;
+use crate::support::publisher::Single;
+
+/// An id with everything that could go wrong in a path, a page or a file name.
+const HOSTILE: &str = "a/b+c#d%e?f&g=<script>\"' プレス";
+/// The same as a path's segment.
+const HOSTILE_PATH: &str = "a%2Fb%2Bc%23d%25e%3Ff%26g%3D%3Cscript%3E%22%27%20%E3%83%97%E3%83%AC%E3%82%B9";
+
+/// A site with a broker, whose Andon has stored what [`Scene::start`] publishes.
+struct Scene {
+    _broker: Mosquitto,
+    single: Single,
+    _site: Site,
+    andon: Andon,
+    client: Client,
+}
+
+/// A minute later for each reading; the temperature is the minute.
+fn minute(number: u32) -> String {
+    format!("2026-03-01T10:{number:02}:00Z")
+}
+
+impl Scene {
+    fn start(url: Option<&str>) -> Self {
+        let broker = Mosquitto::start("");
+        let mut site = Site::new(broker.port())
+            .set("site.time_zone=Europe/Berlin")
+            .set("liveness.offline_after=1h")
+            .set("metrics.per_machine=true");
+        if let Some(url) = url {
+            site = site.set(&format!("store.url={url}"));
+        }
+        let url = url.map_or_else(|| site.sqlite_url(), str::to_owned);
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        let client = Client::new(&andon.wait_for_http());
+        let mut single = Single::connect(broker.port());
+        for number in 0..10 {
+            let payload = format!(
+                r#"{{"machine_id":"press-1","temperature":{number},"humidity":null,"pressure":{},"note":"<b>","timestamp":"{}"}}"#,
+                number * 100,
+                minute(number)
+            );
+            single.publish("factory/machine/press-1/telemetry", payload.as_bytes(), 1);
+        }
+        let hostile = serde_json::json!({ "machine_id": HOSTILE, "temperature": 1.5 }).to_string();
+        single.publish("factory/machine/x/telemetry", hostile.as_bytes(), 1);
+        single.publish("factory/machine/x/telemetry", b"no json", 1);
+        wait_until("the rows", || rows_stored(&url) == 11);
+        Self { _broker: broker, single, _site: site, andon, client }
+    }
+}
+
+fn texts<'a>(values: &'a Value, list: &str, field: &str) -> Vec<&'a str> {
+    values[list].as_array().unwrap().iter().map(|each| each[field].as_str().unwrap()).collect()
+}
+
+fn numbers(values: &Value, list: &str, field: &str) -> Vec<f64> {
+    values[list].as_array().unwrap().iter().map(|each| each[field].as_f64().unwrap()).collect()
+}
+
+fn machines_are_listed_with_status_and_newest_reading(scene: &Scene) {
+    let client = &scene.client;
+    let machines = wait_for("the newest readings", || {
+        let machines = client.json("/api/v1/machines");
+        let all = machines["machines"].as_array().unwrap();
+        let is_complete = |machine: &Value| machine["status"] == "online" && !machine["latest"].is_null();
+        let complete = all.len() == 2 && all.iter().all(is_complete);
+        complete.then_some(machines)
+    });
+    let hostile = HOSTILE.to_lowercase();
+    assert_eq!(texts(&machines, "machines", "machine_id"), [hostile.as_str(), "press-1"]);
+    let press = &machines["machines"][1];
+    assert_eq!(
+        (press["status"].as_str(), press["offline_after_seconds"].as_u64()),
+        (Some("online"), Some(3600))
+    );
+    assert_eq!(press["latest"]["recorded_at"], "2026-03-01T10:09:00.000000Z");
+    assert_eq!(press["latest"]["temperature"].as_f64(), Some(9.0));
+    assert!(press["latest"]["humidity"].is_null());
+    assert_eq!(press["latest"]["extra"]["pressure"].as_u64(), Some(900));
+    for instant in ["status_since", "first_seen_at", "last_seen_at"] {
+        assert!(press[instant].as_str().is_some_and(|text| text.ends_with('Z')), "{instant}: {press}");
+    }
+    let one = client.json(&format!("/api/v1/machines/{HOSTILE_PATH}"));
+    assert_eq!(
+        (one["machine_id"].as_str(), one["latest"]["temperature"].as_f64()),
+        (Some(hostile.as_str()), Some(1.5))
+    );
+    assert_eq!(client.get("/api/v1/machines/nobody").status, 404);
+}
+
+fn pages_of_readings_join_without_gap_or_overlap(scene: &Scene) {
+    let path = "/api/v1/machines/press-1/readings";
+    let range = format!("from={}&to={}", minute(2), minute(7));
+    let all = scene.client.json(&format!("{path}?{range}&order=asc"));
+    assert_eq!(
+        numbers(&all, "readings", "temperature"),
+        [2.0, 3.0, 4.0, 5.0, 6.0],
+        "from counts, to does not"
+    );
+    assert!(all["next"].is_null());
+    for (order, expected) in [("asc", [2.0, 3.0, 4.0, 5.0, 6.0]), ("desc", [6.0, 5.0, 4.0, 3.0, 2.0])] {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        for _ in 0..3 {
+            let page = scene.client.json(&format!("{path}?{range}&order={order}&limit=2{cursor}"));
+            found.extend(numbers(&page, "readings", "temperature"));
+            let Some(next) = page["next"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(found, expected, "{order}");
+    }
+    let newest = scene.client.json(&format!("{path}?limit=1"));
+    assert_eq!(numbers(&newest, "readings", "temperature"), [9.0], "newest first");
+    assert_eq!(newest["readings"][0]["time_source"], "device");
+    assert_eq!(newest["readings"][0]["extra"]["note"], "<b>");
+    let nobody = scene.client.json("/api/v1/machines/nobody/readings");
+    assert_eq!(nobody["readings"].as_array().unwrap().len(), 0);
+}
+
+fn csv_has_every_row_of_the_range(scene: &Scene) {
+    let path = "/api/v1/machines/press-1/readings?format=csv&order=asc";
+    let answer = scene.client.get(&format!("{path}&from={}", minute(8)));
+    assert!(answer.header("content-type").unwrap().starts_with("text/csv"));
+    assert!(
+        answer.header("content-disposition").unwrap().starts_with("attachment; filename=\"readings.csv\"")
+    );
+    let lines: Vec<&str> = answer.body.split_terminator("\r\n").collect();
+    assert_eq!(lines[0], "recorded_at,temperature,humidity,vibration,extra,time_source,received_at");
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1].starts_with("2026-03-01T10:08:00.000000Z,8,,,\"{"), "{}", lines[1]);
+    assert_eq!(scene.client.get(&format!("{path}&limit=4")).body.split_terminator("\r\n").count(), 5);
+}
+
+fn buckets_and_summaries_are_the_figures_of_the_rows(scene: &Scene) {
+    let path = "/api/v1/machines/press-1/readings";
+    let range = format!("from={}&to={}", minute(0), minute(10));
+    let buckets = scene.client.json(&format!("{path}?{range}&bucket=5m&extra=pressure"));
+    assert_eq!(
+        texts(&buckets, "buckets", "start"),
+        ["2026-03-01T10:00:00.000000Z", "2026-03-01T10:05:00.000000Z"]
+    );
+    let first = &buckets["buckets"][0];
+    let figures = |of: &Value| ["min", "mean", "max", "count"].map(|name| of[name].as_f64().unwrap());
+    assert_eq!(figures(&first["temperature"]), [0.0, 2.0, 4.0, 5.0]);
+    assert_eq!(figures(&first["extra"]), [0.0, 200.0, 400.0, 5.0]);
+    assert_eq!(first["count"].as_u64(), Some(5));
+    assert!(first["humidity"].is_null() && first["vibration"].is_null());
+    let of_text = scene.client.json(&format!("{path}?{range}&bucket=1d&extra=note"));
+    assert!(of_text["buckets"][0]["extra"].is_null(), "a text has no figures");
+    // What was received just now has Andon's own time.
+    for (window, count) in [("1m", 1), ("1h", 1), ("24h", 1), ("today", 1), ("yesterday", 0)] {
+        let summary = scene.client.json(&format!("/api/v1/machines/{HOSTILE_PATH}/summary?window={window}"));
+        assert_eq!(summary["window"], window);
+        // At midnight the row is of yesterday, and a minute passes on a busy machine.
+        if matches!(window, "1h" | "24h") {
+            assert_eq!(summary["count"].as_u64(), Some(count), "{window}");
+            assert_eq!(summary["temperature"]["mean"].as_f64(), Some(1.5), "{window}");
+        }
+    }
+    let today = scene.client.json(&format!("/api/v1/machines/{HOSTILE_PATH}/summary?window=today"));
+    let from = today["from"].as_str().unwrap();
+    assert!(from.contains("T22:00:00") || from.contains("T23:00:00"), "midnight in Berlin: {from}");
+}
+
+fn events_come_newest_first_and_by_machine(scene: &Scene) {
+    let events = wait_for("both events", || {
+        let events = scene.client.json("/api/v1/events");
+        (events["events"].as_array().unwrap().len() == 2).then_some(events)
+    });
+    let hostile = HOSTILE.to_lowercase();
+    assert_eq!(texts(&events, "events", "machine_id"), [hostile.as_str(), "press-1"]);
+    assert_eq!(texts(&events, "events", "reason"), ["first_seen", "first_seen"]);
+    let first = scene.client.json("/api/v1/events?limit=1");
+    let next = first["next"].as_str().unwrap();
+    let second = scene.client.json(&format!("/api/v1/events?limit=1&cursor={next}"));
+    assert_eq!(texts(&second, "events", "machine_id"), ["press-1"]);
+    assert!(second["next"].is_null());
+    let of_one = scene.client.json("/api/v1/events?machine_id=PRESS-1");
+    assert_eq!(texts(&of_one, "events", "machine_id"), ["press-1"]);
+}
+
+fn lists_that_have_not_changed_are_not_sent_again(scene: &Scene) {
+    for path in
+        ["/api/v1/machines", "/api/v1/events", "/api/v1/machines/press-1/readings", "/api/openapi.json"]
+    {
+        wait_until(&format!("304 for {path}"), || {
+            let first = scene.client.get(path);
+            let again =
+                scene.client.with(&format!("If-None-Match: {}", first.header("etag").unwrap())).get(path);
+            assert!(again.status == 200 || again.body.is_empty());
+            again.status == 304
+        });
+    }
+}
+
+fn the_status_says_where_everything_is(scene: &Scene) {
+    let status = wait_for("the ledger", || {
+        let status = scene.client.json("/api/v1/status");
+        (status["ledger"]["pending"].as_u64() == Some(0)).then_some(status)
+    });
+    let ledger = &status["ledger"];
+    let part = |name: &str| ledger[name].as_u64().unwrap_or_else(|| panic!("{name} in {ledger}"));
+    assert_eq!((part("journaled"), part("committed"), part("elements")), (12, 12, 12));
+    assert_eq!((part("stored"), part("duplicate"), part("rejected"), part("control")), (11, 0, 1, 0));
+    assert_eq!(status["broker"]["state"], "connected");
+    assert_eq!(status["broker"]["protocol"], "5");
+    assert_eq!(status["store"]["state"], "works");
+    assert_eq!(status["journal"]["state"], "accepting");
+    assert_eq!(status["time_zone"], "Europe/Berlin");
+    let actors: Vec<_> = texts(&status, "actors", "name");
+    for name in ["http", "writer", "liveness", "parser", "mqtt"] {
+        assert!(actors.contains(&name), "{name} in {actors:?}");
+    }
+    for actor in status["actors"].as_array().unwrap() {
+        assert_eq!(
+            (actor["state"].as_str(), actor["generation"].as_u64()),
+            (Some("running"), Some(1)),
+            "{actor}"
+        );
+    }
+    for path in ["/livez", "/readyz"] {
+        let health = scene.client.json(path);
+        assert!(health["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{health}");
+    }
+}
+
+fn metrics_say_the_same(scene: &Scene) {
+    let answer = scene.client.get("/metrics");
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    let expected = [
+        "andon_messages_received_total 12",
+        "andon_readings_stored_total 11",
+        "andon_rejected_total{reason=\"invalid_json\"} 1",
+        "andon_rejected_total{reason=\"too_large\"} 0",
+        "andon_journal_appended_seq 12",
+        "andon_journal_committed_seq 12",
+        "andon_journal_pending_messages 0",
+        "andon_broker_connected 1",
+        "andon_broker_connects_total 1",
+        "andon_machines{status=\"online\"} 2",
+        "andon_actor_restarts_total{actor=\"writer\"} 0",
+        "andon_machine_online{machine_id=\"press-1\"} 1",
+        "andon_ledger_elements{outcome=\"rejected\"} 1",
+    ];
+    for line in expected {
+        assert!(answer.body.lines().any(|found| found == line), "{line} in\n{}", answer.body);
+    }
+    let count =
+        answer.body.lines().find_map(|line| line.strip_prefix("andon_end_to_end_latency_seconds_count "));
+    assert!(count.is_some_and(|count| count.parse::<u64>().unwrap() >= 1), "{}", answer.body);
+    for line in answer.body.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.starts_with("andon_"), "{line}");
+    }
+    every_metric_that_is_watched_is_there(&answer.body);
+}
+
+/// Dashboard and alerts must not name what is not measured.
+fn every_metric_that_is_watched_is_there(exposition: &str) {
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mut watched = 0;
+    for file in ["prometheus/andon.rules.yml", "grafana/andon.json"] {
+        let text = std::fs::read_to_string(deploy.join(file)).unwrap();
+        for part in text.split("andon_").skip(1) {
+            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+            let name = format!("andon_{}", &part[..end]);
+            // Only there with a certificate.
+            let known = name == "andon_certificate_expiry_timestamp_seconds"
+                || exposition.contains(&format!("# TYPE {name} "))
+                || exposition
+                    .lines()
+                    .any(|line| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+            assert!(known, "{file} watches {name}, which /metrics does not have");
+            watched += 1;
+        }
+    }
+    assert!(watched > 20, "{watched}");
+}
+
+fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
+    let long = "x".repeat(101);
+    let wrong = [
+        ("/api/v1/machines/press-1/readings?limit=0", 400, "limit"),
+        ("/api/v1/machines/press-1/readings?limit=many", 400, "limit"),
+        ("/api/v1/machines/press-1/readings?from=yesterday", 400, "from"),
+        ("/api/v1/machines/press-1/readings?from=2026-03-02&to=2026-03-01", 400, "is after to"),
+        ("/api/v1/machines/press-1/readings?order=up", 400, "order"),
+        ("/api/v1/machines/press-1/readings?format=xml", 400, "format"),
+        ("/api/v1/machines/press-1/readings?cursor=7", 400, "cursor"),
+        ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
+        (
+            "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
+            400,
+            "allowed are 5000",
+        ),
+        ("/api/v1/machines/press-1/readings?limt=1", 400, "limt"),
+        ("/api/v1/machines/press-1/summary?window=1y", 400, "window"),
+        ("/api/v1/machines/%00", 400, "control character"),
+        ("/api/v1/machines/%ff", 400, "UTF-8"),
+        ("/api/v1/events?limit=1001", 400, "limit"),
+        ("/api/v1/nothing", 404, "/api/v1/nothing"),
+    ];
+    let too_long = format!("/api/v1/machines/{long}");
+    for (path, status, word) in wrong.into_iter().chain([(too_long.as_str(), 400, "101 characters")]) {
+        let answer = scene.client.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+        let problem = answer.json();
+        assert_eq!(problem["status"].as_u64(), Some(u64::from(status)), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{path}: {problem}");
+    }
+    assert_eq!(scene.client.request("POST", "/api/v1/machines", "a=b").status, 405);
+    assert_eq!(scene.client.request("DELETE", "/api/v1/events", "").status, 405);
+}
+
+fn the_stream_tells_what_happens(scene: &mut Scene) {
+    let mut lines = scene.client.stream("/api/v1/stream");
+    let mut named = |name: &str, word: &str| {
+        let mut found = None;
+        while found.is_none() {
+            let line = lines.next().expect("the stream goes on");
+            if line == format!("event: {name}") {
+                let data = lines.next().expect("data follows").strip_prefix("data: ").unwrap().to_owned();
+                found = Some(data).filter(|data| data.contains(word));
+            }
+        }
+        serde_json::from_str::<Value>(&found.unwrap()).unwrap()
+    };
+    let status = named("status", "");
+    assert_eq!(status["broker"]["state"], "connected");
+    scene.single.publish("factory/machine/late/telemetry", br#"{"temperature":7}"#, 1);
+    let event = named("event", "late");
+    assert_eq!((event["machine_id"].as_str(), event["status"].as_str()), (Some("late"), Some("online")));
+    let machine = named("machine", "\"late\"");
+    assert_eq!(machine["status"], "online");
+    let status = named("status", "");
+    assert_eq!(status["ledger"]["journaled"].as_u64(), Some(13));
+}
+
+/// Every clause in turn, for starting a site costs more than asking it.
+fn api_keeps_its_contract(url: Option<&str>) {
+    let mut scene = Scene::start(url);
+    machines_are_listed_with_status_and_newest_reading(&scene);
+    pages_of_readings_join_without_gap_or_overlap(&scene);
+    csv_has_every_row_of_the_range(&scene);
+    buckets_and_summaries_are_the_figures_of_the_rows(&scene);
+    events_come_newest_first_and_by_machine(&scene);
+    the_status_says_where_everything_is(&scene);
+    metrics_say_the_same(&scene);
+    lists_that_have_not_changed_are_not_sent_again(&scene);
+    what_is_wrong_with_a_request_is_said(&scene);
+    the_stream_tells_what_happens(&mut scene);
+    assert!(scene.andon.stop().success());
+}
+
+#[test]
+fn api_keeps_its_contract_on_sqlite() {
+    api_keeps_its_contract(None);
+}
+
+#[test]
+fn api_keeps_its_contract_on_postgres() {
+    let server = Postgres::start();
+    api_keeps_its_contract(Some(&server.create_database("api")));
+}

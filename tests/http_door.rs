@@ -1,0 +1,154 @@
+//! Who is let in, and how much they may take.
+
+use std::io::{Read, Write};
+
+use crate::support::andon::Site;
+use crate::support::http::Client;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+
+const TOKEN: &str = "s3cret-of-hall-3";
+
+#[test]
+fn without_the_token_there_is_no_answer_and_with_it_there_is() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set(&format!("http.token={TOKEN}"));
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    let paths = [
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/api/openapi.json",
+        "/api/v1/status",
+        "/api/v1/machines",
+        "/api/v1/nothing",
+    ];
+    for path in paths {
+        for stranger in
+            [&client, &client.with("Authorization: Bearer wrong"), &client.with("Cookie: andon=wrong")]
+        {
+            let answer = stranger.get(path);
+            assert_eq!(answer.status, 401, "{path}: {}", answer.body);
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"andon\""));
+            assert_eq!(answer.json()["status"].as_u64(), Some(401));
+        }
+    }
+    let friend = client.with(&format!("Authorization: Bearer {TOKEN}"));
+    assert_eq!(friend.get("/livez").status, 200);
+    assert_eq!(friend.get("/api/v1/machines").status, 200);
+    assert!(!andon.log().contains(TOKEN), "the token is in the log");
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set(&format!("http.token={TOKEN}"));
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+
+    let page = client.get("/machines/a%2Fb?kiosk");
+    assert_eq!(page.status, 401);
+    assert!(
+        page.body.contains("<form method=\"post\" action=\"/login\">")
+            && page.body.contains("/machines/a%2Fb?kiosk")
+    );
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    let wrong = client.request("POST", "/login", "token=wrong&next=%2F");
+    assert!(wrong.status == 401 && wrong.header("set-cookie").is_none());
+
+    let by_form = client.request("POST", "/login", &format!("token={TOKEN}&next=%2Fmachines%2Fx"));
+    assert_eq!((by_form.status, by_form.header("location")), (303, Some("/machines/x")));
+    let elsewhere = client.request("POST", "/login", &format!("token={TOKEN}&next=%2F%2Fevil.example"));
+    assert_eq!(elsewhere.header("location"), Some("/"));
+    let by_address = client.get(&format!("/?kiosk&token={TOKEN}"));
+    assert_eq!((by_address.status, by_address.header("location")), (303, Some("/?kiosk")));
+
+    for answer in [by_form, by_address] {
+        let cookie = answer.header("set-cookie").unwrap();
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+        assert!(!cookie.contains(TOKEN), "{cookie}");
+        let visitor = client.with(&format!("Cookie: {}", cookie.split(';').next().unwrap()));
+        assert_eq!(visitor.get("/api/v1/status").status, 200);
+        let farewell = visitor.request("POST", "/logout", "");
+        assert!(farewell.header("set-cookie").unwrap().contains("Max-Age=0"));
+    }
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_foreign_name_for_this_machine_is_not_answered_without_a_token() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    let rebound = client.with("Host: evil.example:8080").get("/api/v1/machines");
+    assert_eq!(rebound.status, 421);
+    assert_eq!(client.with("Host: localhost").get("/api/v1/machines").status, 200);
+    let answer = client.get("/api/v1/status");
+    assert!(answer.header("access-control-allow-origin").is_none());
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn what_a_client_may_take_has_bounds() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("http.streams_max=2");
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    let mut streams: Vec<_> = (0..2).map(|_| client.stream("/api/v1/stream")).collect();
+    for stream in &mut streams {
+        assert!(stream.any(|line| line == "event: status"));
+    }
+    assert_eq!(client.get("/api/v1/stream").status, 503);
+    streams.pop();
+    wait_until("room for another stream", || {
+        let line = client.stream("/api/v1/stream").next();
+        line.is_some_and(|line| line.contains("200"))
+    });
+
+    // A head that never ends is cut off.
+    let mut endless = client.open();
+    let _cut_off =
+        (0..64).try_for_each(|_| endless.write_all(format!("X: {}\r\n", "x".repeat(8_000)).as_bytes()));
+    let mut answer = Vec::new();
+    let _reset = endless.read_to_end(&mut answer);
+    assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+    // So is a head that does not go on: the server closes, or says that it took too long.
+    let mut slow = client.open();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _reset = slow.read_to_end(&mut answer);
+    assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+    let large = client.request("POST", "/login", &format!("token={}", "x".repeat(20_000)));
+    assert!(large.status == 413 || large.status == 303, "{}", large.status);
+    assert_eq!(client.get("/livez").status, 200);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn the_health_command_asks_the_service() {
+    let broker = Mosquitto::start("");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::new(broker.port())
+        .set(&format!("http.bind=127.0.0.1:{port}"))
+        .set(&format!("http.token={TOKEN}"));
+    let output = site.command(&["health"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is `andon run` running?"), "{output:?}");
+
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    andon.wait_for_http();
+    wait_until("health", || site.command(&["health"]).status().unwrap().success());
+    assert!(site.command(&["health", "--live"]).status().unwrap().success());
+    drop(broker);
+    andon.wait_for_log("the link to the broker is down");
+    let output = site.command(&["health"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mqtt: not connected to"), "{output:?}");
+    assert!(site.command(&["health", "--live"]).status().unwrap().success(), "alive all the same");
+    assert!(andon.stop().success());
+}
