@@ -9,3 +9,4 @@ pub mod poll;
 pub mod postgres;
 pub mod publisher;
 pub mod subscriber;
+pub mod webdriver;
