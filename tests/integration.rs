@@ -9,6 +9,7 @@ mod support;
 mod actors_under_fault;
 mod architecture;
 mod broker_refusals;
+mod browser;
 mod command_line;
 mod faults;
 mod http_api;

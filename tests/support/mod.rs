@@ -10,3 +10,4 @@ pub mod poll;
 pub mod postgres;
 pub mod publisher;
 pub mod subscriber;
+pub mod webdriver;

@@ -12,7 +12,7 @@ const EM_MAX = 46;
 const SCROLLING = { name: "full", em: 16 };
 const SCROLLING_MANY = { name: "compact", em: 15 };
 const MANY = 120;
-const MORE_LINE = 60;
+const MORE_LINE = 72;
 
 /** The largest layout of `count` tiles that fits `width` × `height`, or null. */
 export function largestThatFits(count, width, height, sizes = SIZES) {

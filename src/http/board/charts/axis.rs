@@ -73,14 +73,14 @@ fn step_for(span_minutes: u64, wanted: u32) -> Step {
 }
 
 /// The first moment of the local day.
-pub fn midnight_before<Z: TimeZone>(at: DateTime<Z>) -> DateTime<Z> {
+fn midnight_before<Z: TimeZone>(at: DateTime<Z>) -> DateTime<Z> {
     // Where the clocks are put forward at midnight the day begins at one o'clock.
     let first = |hour| NaiveTime::from_hms_opt(hour, 0, 0).and_then(|time| at.with_time(time).earliest());
     first(0).or_else(|| first(1)).unwrap_or_else(|| at.clone())
 }
 
 /// The first moment of the next local day, from that of one.
-pub fn next_midnight<Z: TimeZone>(midnight: DateTime<Z>) -> DateTime<Z> {
+fn next_midnight<Z: TimeZone>(midnight: DateTime<Z>) -> DateTime<Z> {
     midnight_before(midnight + Duration::hours(26))
 }
 

@@ -22,7 +22,6 @@ use thiserror::Error;
 
 use crate::domain::{BoardStatus, Timestamp};
 
-pub use axis::{midnight_before, next_midnight};
 pub use runs::{Point, coarser};
 
 /// Roles, see `.chart` in `andon.css`.

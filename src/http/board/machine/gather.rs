@@ -169,7 +169,7 @@ impl Question {
             from: self.from(),
             to,
             series,
-            windows: windows(self.now, &self.zone),
+            windows: windows(self.now, self.zone),
             band: band(&changes, self.from(), to, self.status),
             events,
             latest: newest.into_iter().next(),
@@ -185,7 +185,7 @@ impl Question {
         let seconds = self.lookback.bucket_seconds();
         let points = self.buckets(self.from(), self.now, Some(seconds), extra);
         let windows =
-            windows(self.now, &self.zone).map(|window| self.buckets(window.from, window.to, None, extra));
+            windows(self.now, self.zone).map(|window| self.buckets(window.from, window.to, None, extra));
         let (buckets, figures) = history
             .ask(move |history| {
                 let buckets = history.buckets(&points)?;

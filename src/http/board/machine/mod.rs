@@ -19,7 +19,7 @@ use self::span::Lookback;
 use super::headers;
 use crate::clock::wall_now;
 use crate::domain::MachineId;
-use crate::http::HttpState;
+use crate::http::{HttpState, machines};
 
 /// What stands for itself in a path, as in the scripts' `encodeURIComponent`.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -53,7 +53,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
     let Ok(machine_id) = MachineId::parse(id) else {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
-    let snapshot = state.boards.machines.snapshot();
+    let snapshot = machines::current(state).await;
     let place = snapshot.machines.binary_search_by(|machine| machine.machine_id.cmp(&machine_id));
     let machine = place.ok().map(|place| &snapshot.machines[place]);
     let question = Question {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::TimeZone;
+use chrono_tz::Tz;
 
 use crate::domain::Timestamp;
-use crate::http::board::charts::{midnight_before, next_midnight};
+use crate::http::window::Window as Stretch;
 
 /// How far back the charts look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,21 +89,19 @@ pub struct Window {
 }
 
 /// The last minute and hour, and the site's today and yesterday.
-pub fn windows<Z: TimeZone>(now: Timestamp, zone: &Z) -> [Window; 4] {
-    let ago = |seconds: i64| Timestamp::from_micros(now.as_micros() - seconds * 1_000_000);
-    let midnight = midnight_before(now.to_chrono().with_timezone(zone));
-    // From somewhere in yesterday, however many hours it has.
-    let yesterday = midnight_before(midnight.clone() - chrono::Duration::hours(1));
-    let tomorrow = Timestamp::from(next_midnight(midnight.clone()).to_utc());
-    let (midnight, yesterday) = (Timestamp::from(midnight.to_utc()), Timestamp::from(yesterday.to_utc()));
+pub fn windows(now: Timestamp, zone: Tz) -> [Window; 4] {
     // What has just been measured counts as now, also by a clock that is a little ahead.
     let soon = now.plus(Duration::from_secs(5));
-    [
-        Window { name: "Last minute", from: ago(60), to: soon },
-        Window { name: "Last hour", from: ago(3600), to: soon },
-        Window { name: "Today", from: midnight, to: tomorrow },
-        Window { name: "Yesterday", from: yesterday, to: midnight },
-    ]
+    let named = [
+        ("Last minute", Stretch::Last(60)),
+        ("Last hour", Stretch::Last(60 * 60)),
+        ("Today", Stretch::Today),
+        ("Yesterday", Stretch::Yesterday),
+    ];
+    named.map(|(name, stretch)| {
+        let (from, to) = stretch.range(now, zone);
+        Window { name, from, to: if to == now { soon } else { to } }
+    })
 }
 
 #[cfg(test)]
@@ -117,10 +115,10 @@ mod tests {
 
     #[test]
     fn today_and_yesterday_are_the_sites_days_also_when_clocks_change() {
-        let [.., today, yesterday] = windows(instant("2026-10-26T05:00:00Z"), &Berlin);
+        let [.., today, yesterday] = windows(instant("2026-10-26T05:00:00Z"), Berlin);
         assert_eq!(
             (today.from, today.to),
-            (instant("2026-10-25T23:00:00Z"), instant("2026-10-26T23:00:00Z"))
+            (instant("2026-10-25T23:00:00Z"), instant("2026-10-26T05:00:05Z"))
         );
         assert_eq!((yesterday.from, yesterday.to), (instant("2026-10-24T22:00:00Z"), today.from));
     }
