@@ -13,6 +13,7 @@ mod command_line;
 mod faults;
 mod journal_repair;
 mod ledger;
+mod liveness;
 mod machines;
 mod pipeline;
 mod rejected;
