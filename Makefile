@@ -3,7 +3,7 @@
 # make test          all tests (starts the brokers and databases they need)
 # make check         formatting, lints and docs, warnings as errors
 # make soak          every fault with more messages, and a table; takes some minutes
-# make bench         speed against mosquitto_sub; takes some minutes
+# make bench         what a million machines cost, and speed against mosquitto_sub; takes some minutes
 
 .PHONY: soak run test check bench fmt clean
 SITE ?=
@@ -39,6 +39,7 @@ soak:
 bench:
 	@scripts/setup.sh test
 	cargo build --release --locked
+	cargo bench --locked --bench liveness
 	cargo bench --locked --bench drain
 
 fmt:

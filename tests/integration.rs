@@ -17,6 +17,7 @@ mod http_door;
 mod http_faults;
 mod journal_repair;
 mod ledger;
+mod liveness;
 mod machines;
 mod pipeline;
 mod rejected;

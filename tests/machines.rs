@@ -1,6 +1,5 @@
 //! Who is online: silence, return, restart, and a broker that is away.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::andon::Site;
@@ -9,13 +8,13 @@ use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
 
-fn speak(single: &mut Single, machine: &str) {
+pub fn speak(single: &mut Single, machine: &str) {
     let topic = format!("factory/machine/{machine}/telemetry");
     single.publish(&topic, format!(r#"{{"machine_id":"{machine}","temperature":20}}"#).as_bytes(), 1);
 }
 
 /// `status previous reason` of a machine's events, oldest first.
-fn events(url: &str, machine: &str) -> Vec<String> {
+pub fn events(url: &str, machine: &str) -> Vec<String> {
     let sql = format!(
         "SELECT status || ' ' || coalesce(previous_status, '-') || ' ' || reason AS value \
          FROM machine_event WHERE machine_id = '{machine}' ORDER BY occurred_at"
@@ -24,7 +23,7 @@ fn events(url: &str, machine: &str) -> Vec<String> {
     words.into_iter().flatten().collect()
 }
 
-fn wait_for_events(url: &str, machine: &str, expected: &[&str]) {
+pub fn wait_for_events(url: &str, machine: &str, expected: &[&str]) {
     wait_until(&format!("{machine}: {expected:?}"), || events(url, machine) == expected);
 }
 
@@ -136,14 +135,7 @@ fn the_status_is_published_retained_and_our_own_availability_too() {
     andon.wait_until_connected();
     let mut single = Single::connect(broker.port());
     single.publish("factory/machine/x/telemetry", br#"{"machine_id":"a/b+c%","temperature":1}"#, 1);
-    let port = broker.port().to_string();
-    let retained = |topic: &str| {
-        let output = Command::new("mosquitto_sub")
-            .args(["-p", &port, "-t", topic, "-C", "1", "-W", "1", "--retained-only"])
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let retained = |topic: &str| crate::liveness::retained(broker.port(), topic);
     let status = "andon/test/machine/a%2Fb%2Bc%25/status";
     wait_until("offline on MQTT", || retained(status).contains(r#""status":"offline""#));
     assert!(retained(status).contains(r#""reason":"silence""#));

@@ -138,6 +138,12 @@ impl Andon {
         self.wait_for_log("connected to the broker");
     }
 
+    /// Connected, and told of the past: from here on a machine's silence counts from its last message.
+    pub fn wait_until_seeing(&mut self) {
+        self.wait_until_connected();
+        self.wait_for_log("told where to begin, component: liveness, provisional: false");
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }

@@ -53,7 +53,7 @@ use super::parser::TransitionsPending;
 use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{mono_now, wall_now};
-use crate::domain::Transition;
+use crate::domain::{Transition, TransitionReason};
 use crate::metrics::Metrics;
 use crate::status::MachinesBoard;
 use crate::store::{LivenessRows, MachineRow};
@@ -149,10 +149,14 @@ impl Liveness {
     }
 
     fn begin(&mut self, recover: Recover) {
-        let newest_seen = recover.machines.iter().filter_map(|machine| machine.last_seen_at).max();
+        // A message came through the link, and no silence is recorded without a proof of it: then it was up.
+        let newest_proof = recover
+            .machines
+            .iter()
+            .filter_map(|machine| machine.last_seen_at.max(machine.status_since))
+            .max();
         let past = recover.past;
-        // A message came through the link, so it was up.
-        let seen_until = past.seen_until.max(newest_seen);
+        let seen_until = past.seen_until.max(newest_proof).map(|until| until.min(wall_now()));
         self.sight_log.learn(PastSight { newest_outage: past.newest_outage, seen_until }, wall_now());
         let takers = Takers { database: true, broker: self.options.topic_prefix.is_some() };
         self.transitions = self.transitions.successor(takers);
@@ -193,7 +197,11 @@ impl Liveness {
 
     fn on_transitions(&mut self, transitions: Vec<Transition>) {
         if transitions.len() > LOGGED_SINGLY_MAX {
-            info!(self.logger, "many machines changed their status"; "machines" => transitions.len());
+            let now = wall_now();
+            let silences = transitions.iter().filter(|each| each.reason == TransitionReason::Silence);
+            let late = silences.map(|transition| now.since(transition.occurred_at)).max();
+            info!(self.logger, "many machines changed their status"; "machines" => transitions.len(),
+                "late_ms" => late.unwrap_or_default().as_millis());
         }
         let singly = transitions.len() <= LOGGED_SINGLY_MAX;
         for transition in transitions {

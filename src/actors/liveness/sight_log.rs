@@ -59,6 +59,8 @@ pub struct SightLog {
     past_is_known: bool,
     news: VecDeque<LinkOutage>,
     told: u64,
+    /// The newest outage told.
+    newest: Option<LinkOutage>,
     seen_until: Option<Timestamp>,
     marked: Mono,
 }
@@ -71,6 +73,7 @@ impl Default for SightLog {
             past_is_known: false,
             news: VecDeque::new(),
             told: 0,
+            newest: None,
             seen_until: None,
             marked: Mono::default(),
         }
@@ -87,15 +90,19 @@ impl SightLog {
         let first_sight = self.first_sight.take();
         let ended_at = first_sight.unwrap_or(now);
         let (began_at, reason) = match past.newest_outage {
-            Some(LinkOutage { began_at, ended_at: None, reason }) => (began_at, reason),
-            Some(LinkOutage { ended_at, .. }) => {
-                (past.seen_until.max(ended_at).unwrap_or(now), OutageReason::Start)
+            Some(LinkOutage { began_at, ended_at: None, reason }) => (Some(began_at), reason),
+            newest => {
+                let ended_at = newest.and_then(|outage| outage.ended_at);
+                (past.seen_until.max(ended_at), OutageReason::Start)
             }
-            None => (past.seen_until.unwrap_or(ended_at), OutageReason::Start),
         };
+        // A site that is new has no time before; its history begins with the first sight.
+        let Some(began_at) = began_at else { return };
         // The clock may have been set back meanwhile.
-        let began_at = began_at.min(ended_at);
-        self.news.push_front(LinkOutage { began_at, ended_at: first_sight, reason });
+        let began_at = self.unlike_the_newest(began_at.min(ended_at), past.newest_outage);
+        let outage = LinkOutage { began_at, ended_at: first_sight, reason };
+        self.newest = self.newest.or(Some(outage));
+        self.news.push_front(outage);
         if let Some(blind) = self.blind.as_mut().filter(|blind| blind.began_at.is_none()) {
             *blind = Blind { began_at: Some(began_at), reason };
         }
@@ -107,7 +114,9 @@ impl SightLog {
             Some(Blind { began_at: Some(began_at), reason }) => {
                 self.tell(LinkOutage { began_at, ended_at: Some(at.wall.max(began_at)), reason });
             }
-            Some(Blind { began_at: None, .. }) => self.first_sight = Some(at.wall),
+            Some(Blind { began_at: None, .. }) => {
+                self.first_sight = Some(at.wall).filter(|_| !self.past_is_known);
+            }
             None => return,
         }
         self.seen_until = Some(at.wall);
@@ -119,7 +128,10 @@ impl SightLog {
         if self.blind.is_some() {
             return;
         }
-        let began_at = wall_at(proven.max(self.marked), at);
+        // The two clocks are not read at one instant: it could begin a little before the one before it ended (G1).
+        let newest_ended = self.newest.and_then(|outage| outage.ended_at);
+        let began_at = Some(wall_at(proven.max(self.marked), at)).max(newest_ended).unwrap_or(at.wall);
+        let began_at = self.unlike_the_newest(began_at, self.newest);
         self.blind = Some(Blind { began_at: Some(began_at), reason });
         self.tell(LinkOutage { began_at, ended_at: None, reason });
     }
@@ -164,7 +176,18 @@ impl SightLog {
         }
     }
 
+    /// An outage is named by its beginning. If sight was lost again before anything proved it, two would be named alike.
+    fn unlike_the_newest(&self, began_at: Timestamp, newest: Option<LinkOutage>) -> Timestamp {
+        match newest {
+            Some(LinkOutage { began_at: known, ended_at: Some(_), .. }) if known == began_at => {
+                Timestamp::from_micros(began_at.as_micros().saturating_add(1))
+            }
+            _ => began_at,
+        }
+    }
+
     fn tell(&mut self, outage: LinkOutage) {
+        self.newest = Some(outage);
         self.news.push_back(outage);
         if self.news.len() <= OUTAGES_MAX {
             return;
@@ -215,7 +238,7 @@ mod tests {
     #[test]
     fn g1_an_outage_begins_at_the_last_proof_and_ends_when_sight_is_back() {
         let mut log = SightLog::default();
-        log.learn(PastSight::default(), wall(1));
+        log.learn(past(None, Some(1)), wall(1));
         log.link_up(moment(2));
         log.link_down(moment(100), Mono(70 * SECOND), LinkDown);
         log.link_down(moment(101), Mono(70 * SECOND), Stopped);
@@ -241,7 +264,6 @@ mod tests {
             (past(Some(outage(5, Some(9), LinkDown)), Some(20)), outage(20, Some(50), Start)),
             (past(Some(outage(5, Some(9), LinkDown)), None), outage(9, Some(50), Start)),
             (past(None, Some(20)), outage(20, Some(50), Start)),
-            (past(None, None), outage(40, Some(50), Start)),
         ];
         for (past, expected) in cases {
             let mut log = SightLog::default();
@@ -250,6 +272,34 @@ mod tests {
             let open = LinkOutage { ended_at: None, ..expected };
             assert_eq!(log.news().outages, [open, expected], "{past:?}");
         }
+    }
+
+    #[test]
+    fn a_new_site_has_no_time_before_its_first_sight() {
+        for early in [true, false] {
+            let mut log = SightLog::default();
+            if early {
+                log.link_up(moment(2));
+            }
+            log.learn(PastSight::default(), wall(3));
+            if !early {
+                log.link_up(moment(4));
+            }
+            assert_eq!(log.news().outages, []);
+            assert!(log.news().seen_until.is_some());
+        }
+    }
+
+    #[test]
+    fn outages_without_a_proof_between_them_have_names_of_their_own() {
+        let mut log = SightLog::default();
+        log.learn(past(None, Some(9)), wall(9));
+        log.link_up(moment(9));
+        log.link_down(moment(30), Mono(0), LinkDown);
+        log.link_up(moment(31));
+        let began: Vec<_> = log.news().outages.iter().map(|outage| outage.began_at).collect();
+        let later = Timestamp::from_micros(wall(9).as_micros() + 1);
+        assert_eq!(began, [wall(9), wall(9), later, later]);
     }
 
     #[test]
@@ -271,15 +321,15 @@ mod tests {
         log.learn(PastSight::default(), wall(1));
         assert!(!log.wants_proof(Mono(1_000 * SECOND)), "blind");
         log.link_up(moment(2));
-        log.on_recorded(2, Some(wall(2)));
+        log.on_recorded(0, Some(wall(2)));
         log.proven(Mono(31 * SECOND), moment(31));
         assert!(!log.wants_proof(Mono(31 * SECOND)) && !log.has_news());
         assert!(log.wants_proof(Mono(32 * SECOND)));
         log.proven(Mono(40 * SECOND), moment(45));
-        assert_eq!(log.news(), SightNews { outages: vec![], seen_until: Some(wall(40)), upto: 2 });
+        assert_eq!(log.news(), SightNews { outages: vec![], seen_until: Some(wall(40)), upto: 0 });
         // A newer mark is not lost when an older one is recorded.
         log.proven(Mono(75 * SECOND), moment(75));
-        log.on_recorded(2, Some(wall(40)));
+        log.on_recorded(0, Some(wall(40)));
         assert_eq!(log.news().seen_until, Some(wall(75)));
     }
 
@@ -297,7 +347,7 @@ mod tests {
     #[test]
     fn while_the_database_is_away_for_long_the_oldest_outages_become_one() {
         let mut log = SightLog::default();
-        log.learn(PastSight::default(), wall(0));
+        log.learn(past(None, Some(0)), wall(0));
         for turn in 0..OUTAGES_MAX as u64 {
             log.link_up(moment(10 * turn + 1));
             log.link_down(moment(10 * turn + 5), Mono(u64::MAX), LinkDown);

@@ -56,12 +56,12 @@ use self::reasons::LinkError;
 use self::remembered::Remembered;
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
-use super::liveness::LinkChanged;
+use super::liveness::{LinkChanged, Moment};
 use super::parser::JournalGrew;
 use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
-use crate::clock::{Mono, mono_now};
-use crate::domain::{Qos, Seq, TopicFilter};
+use crate::clock::{Mono, mono_now, wall_now};
+use crate::domain::{OutageReason, Qos, Seq, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
 use crate::status::{BrokerBoard, BrokerState};
@@ -152,6 +152,9 @@ pub struct TellLink;
 
 /// How late the library may look at its keep-alive.
 const KEEP_ALIVE_SLACK: Duration = Duration::from_secs(5);
+
+/// How long liveness may take to hear that we leave in order.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 enum State {
     /// Waits for a retry, or for room in the journal.
@@ -453,6 +456,8 @@ impl Handler<StopChild> for Mqtt {
         self.state = State::Stopping;
         self.attempt += 1;
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
+        let (liveness, journal) = (self.wires.liveness.clone(), self.inlet.journal.clone());
+        let generation = self.lifeline.generation();
         let farewell = async move {
             let Some(link) = link else { return };
             if let (true, Some(topic)) = (up, topic) {
@@ -461,12 +466,17 @@ impl Handler<StopChild> for Mqtt {
                 let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
             }
             link.disconnect().await;
-        };
-        context.wait(farewell.into_actor(self).map(move |(), actor, context| {
-            actor.metrics.broker_connected.set(false);
+            let at = Moment { mono: mono_now(), wall: wall_now() };
+            let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
+            let news = LinkChanged { up: false, at, reason, appended, generation };
             if up {
-                actor.tell_liveness(false, context);
+                // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
+                // finds out by itself, a little less exactly.
+                let _told_or_not = liveness.call(news, FAREWELL_MAX).await;
             }
+        };
+        context.wait(farewell.into_actor(self).map(|(), actor, context| {
+            actor.metrics.broker_connected.set(false);
             actor.show(BrokerState::Away, Some("Andon is stopping"));
             actor.lifeline.finish();
             context.stop();

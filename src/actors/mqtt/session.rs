@@ -294,11 +294,7 @@ impl Mqtt {
         let at = Moment { mono: mono_now(), wall: wall_now() };
         let appended = self.inlet.journal.positions().appended;
         let generation = self.lifeline.generation();
-        let reason = match (&self.state, self.room) {
-            (State::Stopping, _) => OutageReason::Stopped,
-            (_, false) => OutageReason::Hold,
-            (_, true) => OutageReason::LinkDown,
-        };
+        let reason = if self.room { OutageReason::LinkDown } else { OutageReason::Hold };
         let news = LinkChanged { up, at, reason, appended, generation };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {

@@ -32,8 +32,10 @@ impl SiteSight {
         outage: Option<LinkOutage>,
         now: Timestamp,
     ) -> Self {
-        let newest_message = machines.iter().filter_map(|machine| machine.last_seen_at).max();
-        let until = seen_until.max(newest_message).max(outage.and_then(|outage| outage.ended_at));
+        // A message came through the link, and no silence is recorded without a proof of it: then it was up.
+        let newest_proof = machines.iter().filter_map(|each| each.last_seen_at.max(each.status_since)).max();
+        let newest_outage = outage.map(|outage| outage.ended_at.unwrap_or(outage.began_at));
+        let until = seen_until.max(newest_proof).max(newest_outage);
         Self { until: until.map(|until| until.min(now)), outage, now }
     }
 

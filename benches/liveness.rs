@@ -1,0 +1,173 @@
+//! What a million machines cost: `make bench`, part of it.
+//!
+//! The tracker alone, on one core: nanoseconds a sighting, microseconds a tick with nothing due, bytes a machine, and a
+//! snapshot for the board. Times are those of the processor, so that a busy machine falsifies them less. Prints each figure
+//! with its goal; a goal that is missed is said so and ends with exit code 1.
+//!
+//! `ANDON_BENCH_MACHINES` (1000000) changes the size.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use andon::actors::liveness::tracker::{
+    FlappingRule, Moment, Sighting, SightingKind, Tracker, TrackerOptions,
+};
+use andon::clock::Mono;
+use andon::domain::{MachineId, Seq, Timestamp};
+
+const SECOND: u64 = 1_000_000;
+/// Records of one look, as the parser reads them.
+const BATCH: usize = 1_024;
+const ROUNDS: u64 = 5;
+const TICKS: u32 = 10_000;
+
+/// Counts the bytes that are in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands every call on to the system's allocator and only counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The processor's time of this thread up to now.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write to, and the clock exists on every Linux.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "the clock can be read");
+    Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
+}
+
+/// One figure and its goal.
+fn figure(name: &str, value: f64, unit: &str, goal: Option<f64>) -> bool {
+    let verdict = match goal {
+        Some(goal) if value < goal => format!("goal: under {goal} {unit}"),
+        Some(goal) => format!("MISSED, the goal is under {goal} {unit}"),
+        None => String::new(),
+    };
+    println!("{name:<44} {value:>10.1} {unit:<6} {verdict}");
+    goal.is_none_or(|goal| value < goal)
+}
+
+fn moment(micros: u64) -> Moment {
+    Moment { mono: Mono(micros), wall: Timestamp::from_micros(i64::try_from(micros).unwrap()) }
+}
+
+/// The machines' ids, 12 characters each, in an order that has nothing to do with that of their names.
+fn ids(machines: usize) -> Vec<String> {
+    (0..machines).map(|number| format!("press-{:06}", (number * 7_919) % machines)).collect()
+}
+
+/// Sightings of all machines, each id freshly parsed as the parser does.
+fn sightings(ids: &[String], first_seq: u64, at: u64) -> Vec<Sighting> {
+    let received_at = Timestamp::from_micros(i64::try_from(at).unwrap());
+    (first_seq..)
+        .zip(ids)
+        .map(|(seq, id)| Sighting {
+            machine_id: MachineId::parse(id).unwrap(),
+            received_at,
+            seq: Seq(seq),
+            element: 0,
+            kind: SightingKind::Message,
+        })
+        .collect()
+}
+
+/// Takes them batch by batch, and returns the nanoseconds each took.
+fn observe(tracker: &mut Tracker, sightings: &[Sighting], at: u64) -> f64 {
+    let mut out = Vec::with_capacity(sightings.len());
+    let begun = cpu_time();
+    for batch in sightings.chunks(BATCH) {
+        tracker.observe_all(batch, Some(Mono(at)), &mut out);
+    }
+    let nanos = (cpu_time() - begun).as_nanos() as f64 / sightings.len() as f64;
+    black_box(out);
+    nanos
+}
+
+fn main() -> ExitCode {
+    let machines: usize =
+        std::env::var("ANDON_BENCH_MACHINES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let ids = ids(machines);
+    println!("liveness: {machines} machines with ids of {} characters, one core", ids[0].len());
+    let options = TrackerOptions {
+        offline_after: Duration::from_secs(15),
+        machines: HashMap::new(),
+        machines_max: machines,
+        flapping: FlappingRule { changes: 6, window: Duration::from_secs(600) },
+    };
+    let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
+    tracker.link_up(moment(SECOND));
+    let mut good = true;
+
+    let before = IN_USE.load(Ordering::Relaxed);
+    let first = sightings(&ids, 1, 2 * SECOND);
+    figure("first sighting of a machine", observe(&mut tracker, &first, 2 * SECOND), "ns", None);
+    drop(first);
+    let in_storm = IN_USE.load(Ordering::Relaxed) - before;
+    figure("a machine, all of them changed lately", in_storm as f64 / machines as f64, "bytes", None);
+    // Ten minutes later nobody changed within the window of flapping.
+    let mut rates = Vec::new();
+    for round in 0..ROUNDS {
+        let at = (700 + round) * SECOND;
+        let seq = 1 + (round + 1) * machines as u64;
+        let next = sightings(&ids, seq, at);
+        rates.push(observe(&mut tracker, &next, at));
+    }
+    let _news = tracker.take_flapping_news(Timestamp::from_micros(700 * 1_000_000));
+    rates.sort_by(f64::total_cmp);
+    good &= figure("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
+    let at_rest = IN_USE.load(Ordering::Relaxed) - before;
+    good &= figure("a machine, id included", at_rest as f64 / machines as f64, "bytes", Some(256.0));
+
+    let now = 705 * SECOND;
+    let mut out = Vec::new();
+    tracker.advance(Mono(now), &mut out);
+    assert!(out.is_empty(), "everybody spoke a moment ago");
+    let begun = cpu_time();
+    for tick in 0..TICKS {
+        let at = now + u64::from(tick);
+        black_box(tracker.next_deadline());
+        tracker.advance(Mono(at), &mut out);
+        black_box(tracker.counts());
+        black_box(tracker.take_flapping_news(moment(at).wall));
+    }
+    let tick = (cpu_time() - begun).as_nanos() as f64 / f64::from(TICKS) / 1_000.0;
+    good &= figure("a tick with nothing due", tick, "µs", Some(10.0));
+
+    let begun = cpu_time();
+    let count = tracker.views_in_order().count();
+    figure("all machines in order, first time", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    let begun = cpu_time();
+    black_box(tracker.views_in_order().map(|view| view.machine_id.clone()).collect::<Vec<_>>());
+    figure("all machines in order, again", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    assert_eq!(count, machines);
+
+    let begun = cpu_time();
+    tracker.advance(Mono(now + 60 * SECOND), &mut out);
+    assert_eq!(out.len(), machines, "nobody spoke again");
+    let silence = (cpu_time() - begun).as_nanos() as f64 / machines as f64;
+    figure("a machine falling silent, all at once", silence, "ns", None);
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

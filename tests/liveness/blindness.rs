@@ -1,0 +1,120 @@
+//! Our own downtime, link losses and backlogs make no machine offline, and are written down.
+
+use std::time::Duration;
+
+use crate::machines::{events, speak, wait_for_events};
+use crate::support::andon::Site;
+use crate::support::database::Database;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher::Single;
+
+/// `reason open|closed` of our own outages, oldest first; those that end before they begin would be `wrong`.
+fn outages(url: &str) -> Vec<String> {
+    let sql = "SELECT reason || CASE WHEN ended_at IS NULL THEN ' open' WHEN ended_at < began_at THEN ' wrong' \
+               ELSE ' closed' END AS value FROM link_outage ORDER BY began_at";
+    let words = Database::open(url).and_then(|mut database| database.try_words(sql)).unwrap_or_default();
+    words.into_iter().flatten().collect()
+}
+
+fn wait_for_outages(url: &str, expected: &[&str]) {
+    wait_until(&format!("{expected:?}, found {:?}", outages(url)), || outages(url) == expected);
+}
+
+#[test]
+fn each_time_in_which_we_could_not_see_is_written_down_once_with_its_reason() {
+    let mut broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    wait_for_outages(&url, &[]);
+    broker.stop();
+    wait_for_outages(&url, &["link_down open"]);
+    broker.restart();
+    wait_for_outages(&url, &["link_down closed"]);
+    assert!(andon.stop().success());
+    assert_eq!(outages(&url), ["link_down closed", "stopped open"]);
+
+    let andon = site.run();
+    wait_for_outages(&url, &["link_down closed", "stopped closed"]);
+    speak(&mut Single::connect(broker.port()), "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    andon.kill();
+    let andon = site.run();
+    let all = ["link_down closed", "stopped closed", "start closed"];
+    wait_for_outages(&url, &all);
+    let mut database = Database::open(&url).unwrap();
+    let overlaps = "SELECT count(*) AS value FROM link_outage a JOIN link_outage b \
+                    ON a.id < b.id AND a.began_at < b.ended_at AND b.began_at < a.ended_at";
+    assert_eq!(database.number(overlaps), 0);
+    let after_the_message =
+        "SELECT count(*) AS value FROM link_outage, machine WHERE began_at = last_seen_at";
+    assert_eq!(database.number(after_the_message), 1, "killed: blind from the last message on");
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_backlog_of_our_own_downtime_makes_no_false_event() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=2s");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    assert!(andon.stop().success());
+    for _ in 0..50 {
+        speak(&mut single, "press-1");
+        speak(&mut single, "press-2");
+    }
+    // Longer than offline_after: whoever counted our own downtime would say offline.
+    std::thread::sleep(Duration::from_millis(2_500));
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let seen_until = chrono::Utc::now();
+    wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
+    wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
+    let mut database = Database::open(&url).unwrap();
+    let earliest = (seen_until + Duration::from_millis(1_000)).format("%Y-%m-%d %H:%M:%S");
+    let too_early = format!(
+        "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence' AND occurred_at < '{earliest}'"
+    );
+    assert_eq!(
+        database.number(&too_early),
+        0,
+        "each had offline_after to speak, counted from when we saw again"
+    );
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn retained_telemetry_is_no_sign_of_life_at_any_reconnect() {
+    let mut broker = Mosquitto::start("");
+    let port = broker.port();
+    let published = std::process::Command::new("mosquitto_pub")
+        .args(["-p", &port.to_string(), "-q", "1", "-r", "-t", "factory/machine/press-1/telemetry"])
+        .args(["-m", r#"{"machine_id":"press-1","temperature":20,"timestamp":"2026-01-02T03:04:05Z"}"#])
+        .status()
+        .unwrap();
+    assert!(published.success());
+    let site = Site::new(port);
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    for connects in 1..=3 {
+        wait_until("the link", || andon.log().matches("connected to the broker").count() == connects);
+        let marker = format!("press-2-{connects}");
+        speak(&mut Single::connect(port), &marker);
+        wait_for_events(&url, &marker, &["online - first_seen"]);
+        assert_eq!(events(&url, "press-1"), Vec::<String>::new());
+        if connects < 3 {
+            broker.restart();
+        }
+    }
+    let mut database = Database::open(&url).unwrap();
+    let stored = "SELECT count(*) AS value FROM machine_telemetry WHERE machine_id = 'press-1'";
+    assert_eq!(database.number(stored), 1, "stored once, however often it came");
+    andon.wait_for_log("status");
+    assert!(andon.stop().success());
+}

@@ -1,0 +1,87 @@
+//! Twenty thousand machines that fall silent at once.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use crate::support::andon::Site;
+use crate::support::database::Database;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher::Single;
+use crate::support::subscriber::{Subscriber, field_of};
+
+const MACHINES: usize = 20_000;
+const A_MESSAGE: usize = 500;
+
+#[test]
+fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=5s");
+    let url = site.sqlite_url();
+    let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    let mut single = Single::connect(broker.port());
+    for first in (0..MACHINES).step_by(A_MESSAGE) {
+        let elements: Vec<String> =
+            (first..first + A_MESSAGE).map(|number| format!(r#"{{"machine_id":"m-{number:05}"}}"#)).collect();
+        single.publish("factory/machine/x/telemetry", format!("[{}]", elements.join(",")).as_bytes(), 1);
+    }
+    let offline = |subscriber: &Subscriber| {
+        subscriber.received().iter().filter(|each| each.payload.contains(r#""status":"offline""#)).count()
+    };
+    wait_until("everybody offline on MQTT", || {
+        // Cheap first: most of the time they have not all spoken yet.
+        subscriber.len() >= 2 * MACHINES && offline(&subscriber) >= MACHINES
+    });
+    let mut database = Database::open(&url).unwrap();
+    let events = "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence'";
+    wait_until("all events", || database.number(events) == MACHINES as i64);
+    wait_until("all marks", || {
+        database.number("SELECT count(*) AS value FROM machine_event WHERE publish_pending") == 0
+    });
+    let exact = "SELECT count(*) AS value FROM machine_event e WHERE reason = 'silence' AND \
+                 strftime('%s', substr(occurred_at, 1, 19)) - strftime('%s', substr(last_seen_at, 1, 19)) = 5 AND \
+                 substr(occurred_at, 20) = substr(last_seen_at, 20)";
+    assert_eq!(
+        database.number(exact),
+        MACHINES as i64,
+        "each at its last_seen + offline_after, to the microsecond"
+    );
+    print_lag(&subscriber);
+    let noticed = late_most(&andon.log());
+    println!("from the deadline until it was noticed: at most {noticed:?}");
+    assert!(noticed < Duration::from_secs(10), "{noticed:?}");
+    assert!(andon.stop().success());
+    assert_eq!(database.number("SELECT count(*) AS value FROM machine_event"), 2 * MACHINES as i64);
+}
+
+/// The largest `late_ms` of the log's lines about machines falling silent: there are more than can be told singly.
+fn late_most(log: &str) -> Duration {
+    let lines = log.lines().filter(|line| line.contains("many machines changed their status"));
+    let last_words = lines.filter_map(|line| line.rsplit("late_ms: ").next());
+    let late = last_words.map(|text| text.parse().unwrap()).max().expect("there is such a line");
+    Duration::from_millis(late)
+}
+
+/// How long after its instant each status reached a subscriber: noticing, publishing and both brokers' ends of it together.
+fn print_lag(subscriber: &Subscriber) {
+    let mut lags: HashMap<String, Duration> = HashMap::new();
+    for message in subscriber.received().iter().filter(|each| each.payload.contains(r#""status":"offline""#))
+    {
+        let since: SystemTime =
+            chrono::DateTime::parse_from_rfc3339(&field_of(&message.payload, "since")).unwrap().into();
+        lags.entry(message.topic.clone()).or_insert(message.at.duration_since(since).unwrap_or_default());
+    }
+    let mut lags: Vec<Duration> = lags.into_values().collect();
+    lags.sort_unstable();
+    let at = |share: f64| lags[((lags.len() - 1) as f64 * share) as usize];
+    println!(
+        "from the deadline to a subscriber's hands, {} machines: p50 {:?}, p99 {:?}, max {:?}",
+        lags.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    assert_eq!(lags.len(), MACHINES);
+}

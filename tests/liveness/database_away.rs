@@ -1,0 +1,101 @@
+//! PostgreSQL away: liveness goes on, on MQTT and in time, and what happened is recorded when it is back.
+
+use std::time::Duration;
+
+use crate::machines::{events, speak, wait_for_events};
+use crate::support::andon::Site;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
+use crate::support::publisher::Single;
+use crate::support::subscriber::Subscriber;
+
+/// What subscribers saw of a machine; the same status said again counts once.
+fn statuses(subscriber: &Subscriber, machine: &str) -> Vec<String> {
+    let mut statuses = subscriber.live(&format!("/{machine}/status"), "status");
+    statuses.dedup();
+    statuses
+}
+
+#[test]
+fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_offline_in_time() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}")).set("liveness.offline_after=2s");
+    let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "talker");
+    speak(&mut single, "silent");
+    wait_for_events(&url, "talker", &["online - first_seen"]);
+    wait_for_events(&url, "silent", &["online - first_seen"]);
+    postgres.stop();
+    // The talker speaks for three times its offline_after; the other one falls silent, and comes back once.
+    for round in 0..30 {
+        speak(&mut single, "talker");
+        if round == 25 {
+            let of_silent = statuses(&subscriber, "silent");
+            assert_eq!(of_silent, ["online", "offline"], "noticed while the database was away");
+            speak(&mut single, "silent");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(statuses(&subscriber, "talker"), ["online"]);
+    wait_until("its return on MQTT", || {
+        statuses(&subscriber, "silent").starts_with(&["online", "offline", "online"].map(str::to_owned))
+    });
+    postgres.restart();
+    speak(&mut single, "talker");
+    wait_until("the events", || events(&url, "silent").len() >= 3);
+    let recorded = events(&url, "silent");
+    assert_eq!(recorded[..3], ["online - first_seen", "offline online silence", "online offline message"]);
+    assert_eq!(events(&url, "talker")[0], "online - first_seen");
+    assert!(andon.stop().success());
+    let talker = events(&url, "talker");
+    assert!(talker.len() == 1 || talker[1] == "offline online silence", "{talker:?}");
+}
+
+#[test]
+fn a_start_without_the_database_loses_no_event_and_makes_none_twice() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}")).set("liveness.offline_after=2s");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "known");
+    wait_for_events(&url, "known", &["online - first_seen"]);
+    assert!(andon.stop().success());
+    postgres.stop();
+
+    let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    andon.wait_for_log("watching the machines without their recorded past");
+    let wait_for_statuses = |count: usize| {
+        wait_until("the new one's status", || statuses(&subscriber, "new").len() == count);
+    };
+    speak(&mut single, "new");
+    wait_for_statuses(1);
+    wait_for_statuses(2);
+    speak(&mut single, "known");
+    speak(&mut single, "new");
+    wait_for_statuses(3);
+    assert_eq!(statuses(&subscriber, "new"), ["online", "offline", "online"]);
+    postgres.restart();
+    let of_new =
+        ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
+    wait_for_events(&url, "new", &of_new);
+    // Silent since the start, which only the database knew; then it spoke.
+    let of_known =
+        ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
+    wait_for_events(&url, "known", &of_known);
+    assert!(andon.stop().success());
+    assert_eq!(
+        (events(&url, "new"), events(&url, "known")),
+        (of_new.map(str::to_owned).to_vec(), of_known.map(str::to_owned).to_vec())
+    );
+}

@@ -1,0 +1,46 @@
+//! Machines that change their status too often.
+
+use super::retained;
+use crate::machines::{speak, wait_for_events};
+use crate::support::andon::Site;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::publisher::Single;
+
+#[test]
+fn a_machine_that_flaps_is_marked_as_such_said_once_and_still_so_after_a_restart() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port())
+        .set("liveness.flapping_changes=2")
+        .set("liveness.flapping_window=10s")
+        .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    let status = || retained(broker.port(), "andon/test/machine/press-1/status");
+    speak(&mut single, "press-1");
+    single.publish("factory/machine/press-1/lwt", b"gone", 1);
+    wait_until("two changes, which are allowed", || status().contains(r#""status":"offline""#));
+    assert!(status().contains(r#""flapping":false"#), "{}", status());
+    speak(&mut single, "press-1");
+    single.publish("factory/machine/press-1/lwt", b"gone", 1);
+    let all = [
+        "online - first_seen",
+        "offline online last_will",
+        "online offline message",
+        "offline online last_will",
+    ];
+    wait_for_events(&url, "press-1", &all);
+    wait_until("the mark", || status().contains(r#""flapping":true"#));
+    assert_eq!(andon.log().matches("machine flaps:").count(), 1);
+    assert!(andon.stop().success());
+
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    assert!(status().contains(r#""flapping":true"#), "{}", status());
+    wait_until("the end of it", || status().contains(r#""flapping":false"#));
+    let log = andon.log();
+    assert_eq!((log.matches("machine flaps:").count(), log.matches("machine flaps no more").count()), (0, 1));
+    assert!(andon.stop().success());
+}
