@@ -41,6 +41,10 @@ pub mod http;
 pub mod config;
 pub mod simulate;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod ledger_line;
 
 pub mod app;

@@ -7,7 +7,7 @@ use super::fs::{FsFile, read_full_at};
 use super::record::{self, BadRecord, Stored};
 
 /// How much is read at once. A larger record gets a larger chunk for itself.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A position between two records of a segment.
 pub(super) struct Cursor {
@@ -41,6 +41,12 @@ impl Cursor {
     /// File offset of the next record.
     pub(super) fn offset(&self) -> u64 {
         self.chunk_offset + self.at as u64
+    }
+
+    /// Bytes of memory that it holds.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn memory(&self) -> usize {
+        self.chunk.capacity()
     }
 
     /// Lets the cursor go on to a later limit. What it holds stays valid: it never read beyond the old one.

@@ -82,6 +82,8 @@ mod error;
 mod evidence;
 mod export;
 mod fs;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod inspect;
 mod lock;
 mod maintenance;
@@ -109,6 +111,8 @@ use crate::domain::{Message, Seq, Timestamp};
 pub use error::{JournalError, REPAIR_HINT};
 pub use export::{Exported, export};
 pub use fs::{Access, Fs, FsFile, LockOutcome, RealFs};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::fuzz_record;
 pub use inspect::{Damage, Inspection, SegmentSummary, identity, inspect, inspect_records, verify};
 pub use meta::Hole;
 pub use reader::Reader;

@@ -99,8 +99,13 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, 
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(message.topic.as_bytes());
     buffer.extend_from_slice(message.payload);
-    let crc = checksum(seed, buffer);
-    buffer[4..8].copy_from_slice(&crc.to_le_bytes());
+    seal(buffer, seed);
+}
+
+/// Writes the checksum into a record that is complete but for it.
+pub(super) fn seal(record: &mut [u8], seed: u32) {
+    let crc = checksum(seed, record);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The length of the whole record that begins with these four bytes, within the format's bounds.
