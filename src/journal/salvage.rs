@@ -128,6 +128,7 @@ impl Survey {
         };
         let files = survey.sort(heads);
         survey.find_runs(&files)?;
+        survey.take_out_impostors(files)?;
         Ok(survey)
     }
 
@@ -181,6 +182,35 @@ impl Survey {
                 }
             }
             source.runs = found;
+            self.watermark = self.watermark.max(watermark);
+        }
+        Ok(())
+    }
+
+    /// A file that is called like a segment, of which nothing can be read, and whose seqs the segment before holds, is none
+    /// of ours: it must not end that segment.
+    fn take_out_impostors(&mut self, mut files: Vec<Arc<dyn FsFile>>) -> Result<(), JournalError> {
+        let records = |runs: &[Run]| runs.iter().map(|run| run.last.since(run.first) + 1).sum::<u64>();
+        let mut index = 1;
+        while let Some(suspect) = self.sources.get(index) {
+            let end = self.sources.get(index + 1).map(Source::first);
+            let before = &self.sources[index - 1];
+            let is_readable = suspect.header_is_whole || !suspect.runs.is_empty();
+            let (found, watermark) = if is_readable {
+                (Vec::new(), Seq::ZERO)
+            } else {
+                runs(&files[index - 1], &before.header, end)
+                    .map_err(JournalError::io("read", &before.path))?
+            };
+            if records(&found) <= records(&before.runs) {
+                index += 1;
+                continue;
+            }
+            let what = format!("the file is no segment: record {} is in the segment before", suspect.first());
+            let path = self.sources.remove(index).path;
+            files.remove(index);
+            self.foreign.push(Foreign { path, what });
+            self.sources[index - 1].runs = found;
             self.watermark = self.watermark.max(watermark);
         }
         Ok(())

@@ -282,6 +282,24 @@ fn a_foreign_segment_is_taken_out_whole_and_its_seqs_are_a_gap() {
 }
 
 #[test]
+fn a_foreign_file_that_is_called_like_a_segment_costs_no_record() {
+    let (original, places) = three_segments();
+    let firsts: BTreeSet<_> = places.iter().map(|(_, path, _)| path.clone()).collect();
+    let inside = places.iter().filter(|(seq, ..)| !firsts.contains(&segment(*seq)));
+    for (seq, ..) in inside {
+        for content in [&b"hallo\n"[..], b"", &[7; 5_000]] {
+            let fs = original.fork();
+            fs.create(&segment(*seq)).unwrap();
+            fs.tamper(&segment(*seq), |bytes| *bytes = content.to_vec());
+            assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()), "record {seq}");
+            let done = repair(dir(), &fs).unwrap();
+            assert_eq!((missing(&done), done.records), (vec![], 8), "record {seq}: {:?}", done.cuts);
+            assert_saved(&fs, &[], 8, &format!("record {seq}"));
+        }
+    }
+}
+
+#[test]
 fn a_renamed_segment_gets_its_name_back() {
     let (fs, places) = three_segments();
     fs.rename(&places[7].1, &segment(77)).unwrap();
