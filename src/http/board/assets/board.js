@@ -115,6 +115,7 @@ function fit(count) {
   const shape = layout(count, width, height, kiosk);
   list.dataset.size = shape.name;
   list.style.setProperty("--u", `${shape.em}px`);
+  list.style.setProperty("--high", `${shape.high}em`);
   list.style.setProperty("--columns", String(shape.columns));
   return shape;
 }

@@ -3,11 +3,12 @@
 
 /** What a tile shows at which size; `wide` and `high` are the tile in em, `least` the smallest readable em. */
 const SIZES = [
-  { name: "full", wide: 17.5, high: 9.6, gap: 11, least: 14 },
+  { name: "full", wide: 19, high: 9.6, gap: 11, least: 14 },
   { name: "compact", wide: 12.5, high: 5.7, gap: 11, least: 13 },
   { name: "mini", wide: 9, high: 2.9, gap: 5, least: 11 },
 ];
 const EM_MAX = 46;
+const HIGHER_MAX = 1.35;
 /** What a board that scrolls is shown in. */
 const SCROLLING = { name: "full", em: 16 };
 const SCROLLING_MANY = { name: "compact", em: 15 };
@@ -24,7 +25,10 @@ export function largestThatFits(count, width, height, sizes = SIZES) {
       const byWidth = ((width + size.gap) / columns - size.gap) / size.wide;
       const byHeight = ((height + size.gap) / rows - size.gap) / size.high;
       const em = Math.floor(Math.min(byWidth, byHeight, EM_MAX) * 4) / 4;
-      if (em >= size.least && (!best || em > best.em)) best = { name: size.name, em, columns, rows, count };
+      if (em < size.least || (best && em <= best.em)) continue;
+      // What is left of the height makes the tiles higher, up to a point.
+      const high = Math.min(((height + size.gap) / rows - size.gap) / em, size.high * HIGHER_MAX);
+      best = { name: size.name, em, high: Math.max(high, size.high), columns, count };
     }
     if (best) return best;
   }
@@ -34,7 +38,7 @@ export function largestThatFits(count, width, height, sizes = SIZES) {
 /** The layout for a screen that may be scrolled, or (kiosk) may not. */
 export function layout(count, width, height, kiosk) {
   const phone = width < 620;
-  if (phone && !kiosk) return { name: "full", em: 16, columns: 1, count };
+  if (phone && !kiosk) return { name: "full", em: 16, high: SIZES[0].high, columns: 1, count };
   const fits = largestThatFits(Math.max(count, 1), width, height, kiosk ? SIZES : SIZES.slice(0, 2));
   if (fits) return fits;
   const size = kiosk ? { name: "mini", em: SIZES[2].least } : count > MANY ? SCROLLING_MANY : SCROLLING;
@@ -43,5 +47,5 @@ export function layout(count, width, height, kiosk) {
   // In a kiosk a line under the tiles tells of the rest.
   const room = kiosk ? height - MORE_LINE : height;
   const rows = Math.max(1, Math.floor((room + gap) / (size.em * high + gap)));
-  return { ...size, columns, rows, count: kiosk ? Math.min(count, columns * rows) : count };
+  return { ...size, high, columns, count: kiosk ? Math.min(count, columns * rows) : count };
 }

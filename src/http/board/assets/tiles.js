@@ -155,7 +155,7 @@ export class Tiles {
     setText(tile.name, shortened(machine.machine_id, NAME_CHARACTERS[this.size] ?? Infinity));
     this.#drawSince(tile);
     this.#drawValues(tile);
-    setText(tile.note, note(machine, this.now()));
+    setText(tile.note, note(machine, this.now(), this.size !== "full"));
     if (this.#inSight.has(machine.machine_id)) this.redrawTrend(machine.machine_id);
   }
 
@@ -197,7 +197,7 @@ export class Tiles {
       const tile = this.#tiles.get(id);
       if (!tile) continue;
       this.#drawSince(tile);
-      setText(tile.note, note(tile.machine, this.now()));
+      setText(tile.note, note(tile.machine, this.now(), this.size !== "full"));
     }
   }
 }
@@ -211,11 +211,12 @@ function shortened(name, most) {
 }
 
 /** What is worth saying about a machine that is not simply online. */
-function note(machine, now) {
+function note(machine, now, isNarrow) {
   const heard = millis(machine.last_seen_at);
   if (machine.status === "online") return "";
-  if (machine.status === "never_seen") return "Expected, but never spoke";
-  return heard === null ? "" : `Last heard ${clock(heard, now)}`;
+  if (machine.status === "never_seen") return isNarrow ? "Never spoke" : "Expected, but never spoke";
+  if (heard === null) return "";
+  return isNarrow ? `Heard ${shortDuration(now - heard)} ago` : `Last heard ${clock(heard, now)}`;
 }
 
 /** `name value` of the first few numbers among what a machine sends beyond the usual. */

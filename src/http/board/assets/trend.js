@@ -11,8 +11,6 @@ const STEPS = WINDOW_MS / STEP_MS;
 /** Longest query of one request, far below what a server takes. */
 const QUERY_MAX = 4_000;
 const MACHINES_MAX = 100;
-/** Steps without data after which the line is broken. */
-const GAP_STEPS = 3;
 
 export class Trends {
   #points = new Map();
@@ -92,16 +90,24 @@ export class Trends {
     const values = points.map((point) => point[this.measurement]);
     const low = Math.min(...values);
     const span = Math.max(...values) - low || 1;
+    const gap = gapSteps(points);
     let path = "";
     let before = -Infinity;
     for (const point of points) {
       const x = ((point.step - first) / STEPS) * 100;
       const y = 19 - ((point[this.measurement] - low) / span) * 18;
-      path += `${point.step - before > GAP_STEPS ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`;
+      path += `${point.step - before > gap ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`;
       before = point.step;
     }
     return path;
   }
+}
+
+/** Steps between points above which the line is broken: a machine that speaks every two minutes has no gaps of that. */
+function gapSteps(points) {
+  const steps = points.slice(1).map((point, index) => point.step - points[index].step);
+  steps.sort((a, b) => a - b);
+  return Math.max(1, steps[steps.length >> 1] ?? 1) * 2.5;
 }
 
 function known({ temperature, humidity, vibration }) {
