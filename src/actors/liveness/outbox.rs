@@ -1,4 +1,4 @@
-//! What liveness still has to tell: transitions to the database and to the broker, and present statuses to the broker.
+//! What liveness still has to tell: transitions, to the database and to the broker.
 //!
 //! Transitions stand in one queue, in the order in which they happened. Three marks move along it, each only forward:
 //! up to where they are recorded, up to where the broker has them, and up to where the database knows the latter.
@@ -8,9 +8,9 @@
 //! - O2 Both the database and the broker get the transitions in order.
 //! - O3 At most [`TRANSITIONS_MAX`] are kept; beyond it the oldest are given up, and that is counted.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
-use crate::domain::{MachineId, Seq, Transition};
+use crate::domain::{Seq, Transition};
 use crate::store::EventKey;
 
 /// Transitions kept while the database or the broker is away.
@@ -246,44 +246,10 @@ fn key_of(transition: &Transition) -> EventKey {
     }
 }
 
-/// Machines whose present status has to be published although it did not change, in the order they became so.
-#[derive(Debug, Default)]
-pub struct StatusOutbox {
-    queue: VecDeque<MachineId>,
-    queued: HashSet<MachineId>,
-}
-
-impl StatusOutbox {
-    /// This machine's status has to be published.
-    pub fn push(&mut self, machine_id: MachineId) {
-        if self.queued.insert(machine_id.clone()) {
-            self.queue.push_back(machine_id);
-        }
-    }
-
-    /// Takes up to `count_max` machines out.
-    pub fn take(&mut self, count_max: usize) -> Vec<MachineId> {
-        let taken: Vec<_> = self.queue.drain(..count_max.min(self.queue.len())).collect();
-        for machine_id in &taken {
-            self.queued.remove(machine_id);
-        }
-        taken
-    }
-
-    /// Puts machines back in front, because they could not be published.
-    pub fn put_back(&mut self, machines: Vec<MachineId>) {
-        for machine_id in machines.into_iter().rev() {
-            if self.queued.insert(machine_id.clone()) {
-                self.queue.push_front(machine_id);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MachineStatus, Timestamp, TransitionReason};
+    use crate::domain::{MachineId, MachineStatus, Timestamp, TransitionReason};
 
     const BOTH: Takers = Takers { database: true, broker: true };
 
@@ -416,18 +382,5 @@ mod tests {
         assert_eq!(outbox.entries.len(), TRANSITIONS_MAX);
         assert_eq!(outbox.to_publish(1).next().map(|(order, _)| order), Some(4));
         assert_eq!(outbox.oldest_unrecorded(Seq(1), 1).upto, 4);
-    }
-
-    #[test]
-    fn a_machine_waits_once_and_goes_back_in_front() {
-        let mut outbox = StatusOutbox::default();
-        for name in ["a", "b", "a", "c"] {
-            outbox.push(machine(name));
-        }
-        assert_eq!(outbox.take(2), [machine("a"), machine("b")]);
-        outbox.push(machine("b"));
-        outbox.put_back(vec![machine("a"), machine("b")]);
-        assert_eq!(outbox.take(9), [machine("a"), machine("c"), machine("b")]);
-        assert_eq!(outbox.take(1), []);
     }
 }

@@ -1,13 +1,15 @@
 //! Publishing: every transition in order, then present statuses (invariant L4 of [`super`]).
 
+use std::time::Duration;
+
 use actix::prelude::*;
 
 use super::announce::{present_status, transition_status};
-use super::outbox::{Order, StatusOutbox};
+use super::outbox::Order;
+use super::status_outbox::StatusOutbox;
 use super::{Liveness, PublishStatuses};
 use crate::actors::mqtt::StatusMessage;
 use crate::domain::MachineId;
-use std::time::Duration;
 
 /// Status messages handed to the mqtt actor at once.
 const PUBLISH_MAX: usize = 500;
