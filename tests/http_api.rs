@@ -42,6 +42,8 @@ impl Scene {
         let url = url.map_or_else(|| site.sqlite_url(), str::to_owned);
         let mut andon = site.run();
         andon.wait_until_connected();
+        // A message from before liveness knows the past is no proof that a machine is online now.
+        andon.wait_for_log("told where to begin");
         let client = Client::new(&andon.wait_for_http());
         let mut single = Single::connect(broker.port());
         for number in 0..10 {

@@ -75,17 +75,9 @@ impl Http {
     #[must_use]
     pub fn new(options: HttpOptions, state: Arc<HttpState>, lifeline: Lifeline, logger: &Logger) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let pump = Some(Pump::new(&state));
         let logger = logger.new(o!("component" => "http"));
-        Self {
-            options,
-            state,
-            lifeline,
-            logger,
-            server: None,
-            backoff,
-            last_reason: None,
-            pump: Some(Pump::default()),
-        }
+        Self { options, state, lifeline, logger, server: None, backoff, last_reason: None, pump }
     }
 
     fn bind(&mut self, context: &mut Context<Self>) {

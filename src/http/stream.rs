@@ -155,30 +155,32 @@ fn event(name: &str, data: &impl Serialize) -> String {
 }
 
 /// Looks for changes and tells all clients.
-#[derive(Default)]
 pub struct Pump {
     looks: u64,
-    transitions_seen: Option<u64>,
+    transitions_seen: u64,
     told: HashMap<MachineId, (BoardStatus, u64)>,
     /// Where the next look begins, so that every machine has its turn.
     turn: usize,
 }
 
 impl Pump {
+    /// Tells of what happens from now on.
+    pub fn new(state: &HttpState) -> Self {
+        let (_, newest) = state.boards.machines.transitions_after(u64::MAX);
+        Self { looks: 0, transitions_seen: newest, told: HashMap::new(), turn: 0 }
+    }
+
     /// One look; does nothing but count while nobody listens.
     pub async fn look(&mut self, state: &HttpState) {
         self.looks += 1;
-        let (transitions, newest) =
-            state.boards.machines.transitions_after(self.transitions_seen.unwrap_or(0));
-        let is_first = self.transitions_seen.replace(newest).is_none();
+        let (transitions, newest) = state.boards.machines.transitions_after(self.transitions_seen);
+        self.transitions_seen = newest;
         if state.streams.open() == 0 {
             self.told.clear();
             return;
         }
         let mut text = String::new();
-        if !is_first {
-            transitions.iter().for_each(|each| text.push_str(&event("event", &Event::from(each))));
-        }
+        transitions.iter().for_each(|each| text.push_str(&event("event", &Event::from(each))));
         self.tell_machines(state, &mut text).await;
         if self.looks.is_multiple_of(LOOKS_PER_STATUS) {
             text.push_str(&event("status", &Status::now(state)));
