@@ -96,7 +96,7 @@ impl Link {
     /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves, on a thread that may block.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
-            paho::Error::Failure => LinkError::HungUp,
+            paho::Error::Failure | paho::Error::SocketError(_) => LinkError::HungUp,
             other => LinkError::Connect(explain(other)),
         };
         let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
