@@ -1,11 +1,12 @@
 # make run           the demo: private broker, simulated machines, Andon between them
 # make run SITE=x    the site config/sites/x.toml, with its own broker and machines
 # make test          all tests (starts the brokers and databases they need)
+# make test-brokers  a table: Andon with every broker that can be installed here; takes some minutes
 # make check         formatting, lints and docs, warnings as errors
 # make soak          every fault with more messages, and a table; takes some minutes
 # make bench         what a million machines cost, and speed against mosquitto_sub; takes some minutes
 
-.PHONY: soak run test check bench fmt clean
+.PHONY: soak run test test-brokers check bench fmt clean
 SITE ?=
 
 run:
@@ -24,6 +25,10 @@ test:
 	else \
 		cargo test --locked --all-features --no-fail-fast; \
 	fi
+
+test-brokers:
+	@scripts/setup.sh brokers
+	cargo test --locked --all-features --bench interoperability
 
 check:
 	@scripts/setup.sh build

@@ -3,6 +3,7 @@
 # Without root, sudo or apt it says precisely what to install, and fails.
 #   scripts/setup.sh build   what the build and `make run` need
 #   scripts/setup.sh test    that, and what the tests need
+#   scripts/setup.sh brokers that, and the other brokers of `make test-brokers`
 set -euo pipefail
 what=${1:-test}
 
@@ -16,18 +17,34 @@ need_program pkg-config pkg-config
 need_library openssl libssl-dev
 need_library libpq libpq-dev
 need_program mosquitto mosquitto
-if [ "$what" = test ]; then
+if [ "$what" = test ] || [ "$what" = brokers ]; then
     need_program mosquitto_sub mosquitto-clients
     need_program chromium chromium
     need_program chromedriver chromium-driver
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fi
 
+if [ "$what" = brokers ]; then
+    need_program rabbitmq-server rabbitmq-server
+    need_program nats-server nats-server
+    need_program node nodejs
+    need_program npm npm
+fi
+
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: no cargo found. Install Rust (rustup, or the distribution's rustc 1.89 or later) and try again." >&2
     exit 1
 fi
-[ ${#missing[@]} -eq 0 ] && exit 0
+# What comes from a language's registry goes below target/, for nobody but the tests.
+install_from_registries() {
+    [ "$what" = brokers ] || return 0
+    [ -e target/brokers/node_modules/aedes/package.json ] && return 0
+    npm install --silent --no-audit --no-fund --prefix target/brokers aedes@1
+}
+if [ ${#missing[@]} -eq 0 ]; then
+    install_from_registries
+    exit 0
+fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -53,3 +70,4 @@ if [ ! -e "$policy" ]; then
 fi
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+install_from_registries

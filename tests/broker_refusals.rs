@@ -1,16 +1,7 @@
 //! A broker that refuses is said in one line that names the reason, and tried again until it relents.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use openssl::asn1::Asn1Time;
-use openssl::bn::BigNum;
-use openssl::hash::MessageDigest;
-use openssl::pkey::{PKey, Private};
-use openssl::rsa::Rsa;
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509NameBuilder};
 
 use crate::support::andon::Site;
 use crate::support::database::rows_stored;
@@ -94,85 +85,6 @@ fn a_refused_subscription_is_named_and_asked_for_again() {
     Single::connect(broker.port()).publish("$CONTROL/dynamic-security/v1", allow, 1);
     andon.wait_until_connected();
     assert!(andon.stop().success());
-}
-
-/// A key, a certificate for `host` made with it, and both in PEM files of `directory`; signed by `issuer` or by itself.
-struct Identity {
-    key: PKey<Private>,
-    certificate: X509,
-}
-
-impl Identity {
-    fn new(host: &str, days_valid: u32, issuer: Option<&Identity>) -> Self {
-        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
-        let mut name = X509NameBuilder::new().unwrap();
-        name.append_entry_by_text("CN", host).unwrap();
-        let name = name.build();
-        let mut builder = X509::builder().unwrap();
-        builder.set_version(2).unwrap();
-        let serial = BigNum::from_u32(std::process::id() + days_valid).unwrap().to_asn1_integer().unwrap();
-        builder.set_serial_number(&serial).unwrap();
-        builder.set_subject_name(&name).unwrap();
-        builder.set_issuer_name(issuer.map_or(&name, |issuer| issuer.certificate.subject_name())).unwrap();
-        builder.set_pubkey(&key).unwrap();
-        builder.set_not_before(&Asn1Time::from_unix(1_600_000_000).unwrap()).unwrap();
-        let expired = Asn1Time::from_unix(1_700_000_000).unwrap();
-        let valid = Asn1Time::days_from_now(days_valid).unwrap();
-        builder.set_not_after(if days_valid == 0 { &expired } else { &valid }).unwrap();
-        let context = builder.x509v3_context(issuer.map(|issuer| &*issuer.certificate), None);
-        let alternative = SubjectAlternativeName::new().dns(host).build(&context).unwrap();
-        builder.append_extension(alternative).unwrap();
-        if issuer.is_none() {
-            builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
-        }
-        builder.sign(issuer.map_or(&key, |issuer| &issuer.key), MessageDigest::sha256()).unwrap();
-        Self { certificate: builder.build(), key }
-    }
-
-    fn write(&self, directory: &Path, name: &str) -> (PathBuf, PathBuf) {
-        let (certificate, key) =
-            (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
-        std::fs::write(&certificate, self.certificate.to_pem().unwrap()).unwrap();
-        std::fs::write(&key, self.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-        (certificate, key)
-    }
-}
-
-#[test]
-fn a_certificate_that_is_refused_is_named_with_its_reason() {
-    let directory = tempfile::tempdir().unwrap();
-    let home = directory.path();
-    let authority = Identity::new("Plant CA", 10, None);
-    let (ca_file, _) = authority.write(home, "ca");
-    let (other_ca_file, _) = Identity::new("Other CA", 11, None).write(home, "other");
-    let start = |host: &str, days: u32, extra: &str| {
-        let (certificate, key) = Identity::new(host, days, Some(&authority)).write(home, "broker");
-        let (ca, certificate, key) = (ca_file.display(), certificate.display(), key.display());
-        Mosquitto::start(&format!("cafile {ca}\ncertfile {certificate}\nkeyfile {key}\n{extra}"))
-    };
-    let site = |broker: &Mosquitto, ca_file: &Path| {
-        Site::new(broker.port())
-            .set("mqtt.transport=tls")
-            .set("mqtt.host=localhost")
-            .set(&format!("mqtt.tls.ca_file={}", ca_file.display()))
-    };
-    let said = |broker: &Mosquitto, ca_file: &Path, reason: &str| {
-        let site = site(broker, ca_file);
-        let mut andon = site.run();
-        andon.wait_for_log(reason);
-        assert!(andon.stop().success());
-    };
-    let broker = start("localhost", 30, "");
-    said(&broker, &other_ca_file, "an authority that is not trusted");
-    said(&broker, &ca_file, "connected to the broker");
-    said(&start("localhost", 0, ""), &ca_file, "expired on Nov 14 22:13:20 2023 GMT");
-    said(
-        &start("another.example", 30, ""),
-        &ca_file,
-        "is for another host: wanted 'localhost', got 'another.example'",
-    );
-    let broker = start("localhost", 30, "require_certificate true");
-    said(&broker, &ca_file, "the broker wants a client certificate");
 }
 
 #[test]

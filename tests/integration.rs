@@ -8,9 +8,12 @@ mod support;
 
 mod actors_under_fault;
 mod architecture;
+mod broker_links;
 mod broker_refusals;
+mod broker_tls;
 mod browser;
 mod command_line;
+mod connect_check;
 mod faults;
 mod http_api;
 mod http_door;
@@ -21,3 +24,4 @@ mod liveness;
 mod machines;
 mod pipeline;
 mod rejected;
+mod secrets;

@@ -33,6 +33,16 @@ impl Backoff {
         ceiling.mul_f64(rand::random_range(0.5..=1.0))
     }
 
+    /// As [`Self::next_delay`], but at the cap never less than it: from `max` to a quarter more. So whoever is asked is
+    /// asked at most once in `max`, however long it takes.
+    pub fn next_unhurried_delay(&mut self) -> Duration {
+        if self.ceiling() < self.max {
+            return self.next_delay();
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        self.max.mul_f64(rand::random_range(1.0..=1.25))
+    }
+
     /// Back to the beginning, after a success.
     pub fn reset(&mut self) {
         self.attempts = 0;
@@ -64,6 +74,17 @@ mod tests {
         }
         assert_eq!(ceilings[..6], [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(ceilings[79], 1000);
+    }
+
+    #[test]
+    fn an_unhurried_delay_is_at_the_cap_never_less_than_it_and_never_the_same() {
+        let max = Duration::from_secs(1);
+        let mut backoff = Backoff::new(Duration::from_millis(100), max);
+        let delays: Vec<_> = (0..40).map(|_| backoff.next_unhurried_delay()).collect();
+        // 100, 200, 400, 800 ms are below the cap.
+        assert!(delays[..4].iter().all(|delay| *delay <= Duration::from_millis(800)), "{delays:?}");
+        assert!(delays[4..].iter().all(|delay| *delay >= max && *delay <= max.mul_f64(1.25)), "{delays:?}");
+        assert!(delays[5..].iter().any(|delay| *delay != delays[4]), "equal delays are no jitter");
     }
 
     #[test]

@@ -3,12 +3,19 @@
 
 use clap::Subcommand;
 
-use super::{Loaded, Output, Sources};
+use super::{Loaded, Output, Sources, connect};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Report every mistake in the configuration; exit code 2 if there is one
-    Check,
+    Check {
+        /// Also go the way to brokers, database and journal, step by step; exit code 1 if a step fails
+        #[arg(long)]
+        connect: bool,
+        /// With --connect: the steps as JSON
+        #[arg(long, requires = "connect")]
+        json: bool,
+    },
     /// Print the settings in effect, secrets hidden
     Show {
         /// Tell with each value where it comes from
@@ -18,12 +25,16 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: &Command, sources: &Sources, loaded: &Loaded) -> Output {
-    let text = match command {
-        Command::Check => check(sources, loaded),
-        Command::Show { origin } => loaded.show(*origin),
+    let mut output = match command {
+        Command::Check { connect: false, .. } => Output::clean(check(sources, loaded)),
+        Command::Check { connect: true, json } => {
+            connect::run(&loaded.settings, check(sources, loaded), *json)
+        }
+        Command::Show { origin } => Output::clean(loaded.show(*origin)),
     };
-    let complaints = loaded.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-    Output { complaints, ..Output::clean(text) }
+    let warnings = loaded.warnings.iter().map(|warning| format!("warning: {warning}"));
+    output.complaints.splice(0..0, warnings);
+    output
 }
 
 fn check(sources: &Sources, loaded: &Loaded) -> String {

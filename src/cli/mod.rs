@@ -2,6 +2,7 @@
 //! in one line each to standard error, and ends with one of the codes of [`Exit`].
 
 mod config;
+mod connect;
 mod db;
 mod escape;
 mod health;

@@ -13,6 +13,7 @@ use super::poll::{PATIENCE, wait_until};
 pub struct Site {
     dir: TempDir,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
     runs: std::cell::Cell<u32>,
 }
 
@@ -37,12 +38,24 @@ impl Site {
             "http.bind=127.0.0.1:0".to_owned(),
             "log.level=debug".to_owned(),
         ];
-        Self { dir, settings, runs: std::cell::Cell::new(0) }
+        Self { dir, settings, environment: Vec::new(), runs: std::cell::Cell::new(0) }
     }
 
     /// Adds (or overrides) `key=value`.
     pub fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Takes back what was set for a key.
+    pub fn without(mut self, key: &str) -> Self {
+        self.settings.retain(|setting| setting.split('=').next() != Some(key));
+        self
+    }
+
+    /// Adds a variable to the environment, which is empty otherwise.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -68,12 +81,23 @@ impl Site {
 
     /// The program with the site's options, for any command.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with("log.format=text", arguments)
+    }
+
+    fn command_with(&self, setting: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_andon"));
         command.arg("--site").arg("test").arg("--config-dir").arg(self.dir.path().join("config"));
         for setting in &self.settings {
             command.arg("--set").arg(setting);
         }
-        command.args(arguments).stdin(Stdio::null()).env_clear().current_dir(self.dir.path());
+        command
+            .arg("--set")
+            .arg(setting)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .env_clear()
+            .current_dir(self.dir.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -84,10 +108,15 @@ impl Site {
 
     /// Starts `andon run` with failpoints armed (`name=action;…`).
     pub fn run_with(&self, failpoints: &str) -> Andon {
+        self.run_with_format(failpoints, "text")
+    }
+
+    /// As [`Self::run_with`], with that `log.format`.
+    pub fn run_with_format(&self, failpoints: &str, format: &str) -> Andon {
         self.runs.set(self.runs.get() + 1);
         let log = self.dir.path().join(format!("run-{}.log", self.runs.get()));
         let file = File::create(&log).unwrap();
-        let mut command = self.command(&["run"]);
+        let mut command = self.command_with(&format!("log.format={format}"), &["run"]);
         if !failpoints.is_empty() {
             command.env("FAILPOINTS", failpoints);
         }
@@ -105,6 +134,10 @@ pub struct Andon {
 impl Andon {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn log_path(&self) -> &Path {
+        &self.log
     }
 
     pub fn pid(&self) -> u32 {

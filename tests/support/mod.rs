@@ -3,11 +3,14 @@
 #![allow(dead_code)]
 
 pub mod andon;
+pub mod certificates;
 pub mod database;
 pub mod http;
 pub mod mosquitto;
+pub mod paper_broker;
 pub mod poll;
 pub mod postgres;
+pub mod proxy;
 pub mod publisher;
 pub mod subscriber;
 pub mod webdriver;

@@ -18,17 +18,29 @@ const START_MAX: Duration = Duration::from_secs(30);
 pub struct Mosquitto {
     directory: TempDir,
     port: u16,
+    /// Of the second listener, if there is one.
+    second_port: u16,
     child: Option<Child>,
 }
 
 impl Mosquitto {
     /// Starts a broker that queues without limit and, unless `config_extra` names a password file, lets everybody in.
     pub fn start(config_extra: &str) -> Self {
+        Self::start_with(|_| config_extra.to_owned())
+    }
+
+    /// As [`Self::start`], with a second listener on `address` that `listener_extra` is said of; the first one is plain.
+    pub fn start_with_listener(address: &str, listener_extra: &str) -> Self {
+        Self::start_with(|port| format!("listener {port} {address}\n{listener_extra}"))
+    }
+
+    fn start_with(config_extra: impl Fn(u16) -> String) -> Self {
         let directory = tempfile::Builder::new().prefix("andon-mosquitto-").tempdir().unwrap();
-        let mut broker = Self { directory, port: 0, child: None };
+        let mut broker = Self { directory, port: 0, second_port: 0, child: None };
         for _ in 0..20 {
             broker.port = free_port();
-            broker.configure(config_extra);
+            broker.second_port = free_port();
+            broker.configure(&config_extra(broker.second_port));
             if broker.launch() {
                 return broker;
             }
@@ -38,6 +50,10 @@ impl Mosquitto {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn second_port(&self) -> u16 {
+        self.second_port
     }
 
     pub fn pid(&self) -> u32 {
@@ -160,7 +176,7 @@ fn program() -> PathBuf {
 }
 
 /// A free port below the range that the system takes for outgoing connections: it stays free while the broker is stopped.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let seed = RandomState::new().build_hasher().finish();
         let port = 20_000 + u16::try_from(seed % 12_000).unwrap();

@@ -55,9 +55,31 @@ pub fn publish_windows<P: Into<Vec<u8>>>(
     qos: i32,
     window_max: usize,
     message: impl Fn(u64) -> (String, P),
+    after_each: impl FnMut(u64),
+) {
+    publish_windows_with(&mut Single::connect(port), numbers, qos, window_max, message, after_each);
+}
+
+/// As [`publish_numbered`], with a client that is there.
+pub fn publish_numbered_with(
+    single: &mut Single,
+    topic_template: &str,
+    machines: u32,
+    range: Range<u64>,
+    qos: i32,
+) {
+    let message = |number| numbered(topic_template, machines, number);
+    publish_windows_with(single, range, qos, IN_FLIGHT_MAX, message, |_| {});
+}
+
+fn publish_windows_with<P: Into<Vec<u8>>>(
+    single: &mut Single,
+    numbers: impl IntoIterator<Item = u64>,
+    qos: i32,
+    window_max: usize,
+    message: impl Fn(u64) -> (String, P),
     mut after_each: impl FnMut(u64),
 ) {
-    let mut single = Single::connect(port);
     let numbers: Vec<u64> = numbers.into_iter().collect();
     for window in numbers.chunks(window_max) {
         let mut open: Vec<u64> = window.to_vec();
@@ -90,16 +112,23 @@ pub fn publish_windows<P: Into<Vec<u8>>>(
 /// A client that publishes one message at a time.
 pub struct Single {
     client: mqtt::AsyncClient,
+    v5: bool,
 }
 
 impl Single {
     pub fn connect(port: u16) -> Self {
+        Self::connect_as(port, true)
+    }
+
+    /// With MQTT 5 or 3.1.1.
+    pub fn connect_as(port: u16, v5: bool) -> Self {
         let options = mqtt::CreateOptionsBuilder::new()
+            .mqtt_version(if v5 { mqtt::MQTT_VERSION_5 } else { mqtt::MQTT_VERSION_3_1_1 })
             .server_uri(format!("tcp://127.0.0.1:{port}"))
             .persistence(mqtt::PersistenceType::None)
             .max_buffered_messages(10_000)
             .finalize();
-        let mut single = Self { client: mqtt::AsyncClient::new(options).unwrap() };
+        let mut single = Self { client: mqtt::AsyncClient::new(options).unwrap(), v5 };
         single.connect_again();
         single
     }
@@ -107,10 +136,12 @@ impl Single {
     fn connect_again(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.client.is_connected() {
-            let options = mqtt::ConnectOptionsBuilder::new_v5()
-                .connect_timeout(Duration::from_secs(5))
-                .max_inflight(1000)
-                .finalize();
+            let mut options = if self.v5 {
+                mqtt::ConnectOptionsBuilder::new_v5()
+            } else {
+                mqtt::ConnectOptionsBuilder::new_v3()
+            };
+            let options = options.connect_timeout(Duration::from_secs(5)).max_inflight(1000).finalize();
             if let Err(error) = self.client.connect(options).wait() {
                 assert!(Instant::now() < deadline, "no connection to the test's broker: {error}");
                 std::thread::sleep(Duration::from_millis(50));

@@ -1,7 +1,8 @@
 //! Which broker to turn to: pure bookkeeping, no I/O.
 //!
 //! Brokers are tried in turn. The one that took us last is the first to be asked again. Whoever refused MQTT 5 is not asked
-//! for it again in this run. What was learnt outlives an incarnation of the actor.
+//! for it again in this run. Some brokers refuse it by hanging up, as does one that is just going down: after the second time
+//! in a row 3.1.1 is tried, and kept if it is taken. What was learnt outlives an incarnation of the actor.
 //!
 //! - H1 Between two waits of the backoff each broker is asked at most once (twice if it refuses MQTT 5, the first time).
 
@@ -64,14 +65,29 @@ pub struct Turn {
     at: usize,
     /// How many have failed since the last wait.
     failed: usize,
+    /// How often in a row each has hung up on MQTT 5.
+    hung_up: Vec<u8>,
 }
+
+/// How a broker has failed us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It ended the connection in place of an answer to CONNECT.
+    HungUp,
+    /// Anything else.
+    Other,
+}
+
+/// Hanging up on MQTT 5 so often in a row counts as a refusal of it, for one try with 3.1.1.
+const HUNG_UP_MAX: u8 = 2;
 
 impl Turn {
     /// Begins with the one that took us last, or else with the first.
     #[must_use]
     pub fn new(hosts: Arc<Hosts>) -> Self {
         let at = hosts.preferred.load(Ordering::Relaxed);
-        Self { hosts, at, failed: 0 }
+        let hung_up = vec![0; hosts.endpoints.len()];
+        Self { hosts, at, failed: 0, hung_up }
     }
 
     /// Number of the current one.
@@ -96,13 +112,17 @@ impl Turn {
     #[must_use]
     pub fn speaks_v5(&self) -> bool {
         let refused = self.hosts.refuses_v5[self.at].load(Ordering::Relaxed);
-        self.hosts.protocol != ProtocolChoice::V311 && !refused
+        self.hosts.protocol != ProtocolChoice::V311 && !refused && self.hung_up[self.at] < HUNG_UP_MAX
     }
 
     /// The current one took us: it will be the first to be asked again.
     pub fn accepted(&mut self) {
         self.hosts.preferred.store(self.at, Ordering::Relaxed);
         self.failed = 0;
+        if self.hung_up[self.at] >= HUNG_UP_MAX {
+            self.hosts.refuses_v5[self.at].store(true, Ordering::Relaxed);
+        }
+        self.hung_up[self.at] = 0;
     }
 
     /// The current one refuses MQTT 5. `None` if it was not asked for it, or if nothing else is allowed.
@@ -115,7 +135,10 @@ impl Turn {
     }
 
     /// The current one cannot be reached or refuses us: on to the next.
-    pub fn failed(&mut self) -> Next {
+    pub fn failed(&mut self, how: Failure) -> Next {
+        let counts =
+            how == Failure::HungUp && self.hosts.protocol == ProtocolChoice::Auto && self.speaks_v5();
+        self.hung_up[self.at] = if counts { self.hung_up[self.at] + 1 } else { 0 };
         let count = self.hosts.endpoints.len();
         self.at = (self.at + 1) % count;
         self.failed += 1;
@@ -144,7 +167,7 @@ mod tests {
                 let mut asked = Vec::new();
                 loop {
                     asked.push(turn.endpoint().port);
-                    if turn.failed() == Next::Wait {
+                    if turn.failed(Failure::Other) == Next::Wait {
                         break;
                     }
                 }
@@ -158,12 +181,15 @@ mod tests {
     fn the_one_that_took_us_is_asked_first_also_by_the_next_incarnation() {
         let hosts = hosts(3, ProtocolChoice::Auto);
         let mut turn = Turn::new(Arc::clone(&hosts));
-        assert_eq!(turn.failed(), Next::AskNow);
+        assert_eq!(turn.failed(Failure::Other), Next::AskNow);
         turn.accepted();
         assert_eq!(turn.endpoint().port, 2);
         assert_eq!(Turn::new(Arc::clone(&hosts)).endpoint().port, 2);
         // A full round again before the next wait.
-        assert_eq!([turn.failed(), turn.failed(), turn.failed()], [Next::AskNow, Next::AskNow, Next::Wait]);
+        assert_eq!(
+            [turn.failed(Failure::Other), turn.failed(Failure::Other), turn.failed(Failure::Other)],
+            [Next::AskNow, Next::AskNow, Next::Wait]
+        );
         assert_eq!(turn.endpoint().port, 2);
     }
 
@@ -175,9 +201,38 @@ mod tests {
         assert_eq!(turn.refused_v5(), Some(Next::AskNow));
         assert_eq!((turn.endpoint().port, turn.speaks_v5()), (1, false));
         assert_eq!(turn.refused_v5(), None, "3.1.1 is the oldest there is");
-        turn.failed();
+        turn.failed(Failure::Other);
         assert!(turn.speaks_v5());
         assert!(!Turn::new(hosts).speaks_v5(), "the next incarnation knows it");
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_twice_on_version_5_is_tried_with_3_1_1_and_kept_if_it_takes_it() {
+        let hosts = hosts(1, ProtocolChoice::Auto);
+        let mut turn = Turn::new(Arc::clone(&hosts));
+        let mut spoken = Vec::new();
+        for _ in 0..6 {
+            spoken.push(turn.speaks_v5());
+            assert_eq!(turn.failed(Failure::HungUp), Next::Wait);
+        }
+        assert_eq!(
+            spoken,
+            [true, true, false, true, true, false],
+            "one that hangs up on both is not given up"
+        );
+        turn.failed(Failure::HungUp);
+        turn.failed(Failure::Other);
+        turn.failed(Failure::HungUp);
+        assert!(turn.speaks_v5(), "in a row");
+        turn.failed(Failure::HungUp);
+        turn.accepted();
+        assert!(!turn.speaks_v5());
+        assert!(!Turn::new(hosts).speaks_v5());
+        let mut fixed = Turn::new(self::hosts(1, ProtocolChoice::V5));
+        for _ in 0..3 {
+            fixed.failed(Failure::HungUp);
+        }
+        assert!(fixed.speaks_v5());
     }
 
     #[test]

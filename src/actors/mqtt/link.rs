@@ -86,7 +86,7 @@ impl Link {
         match answer {
             Err(_elapsed) => Err(LinkError::NoAnswer { what: "connect", within }),
             Ok(Err(error)) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
-            Ok(Err(error)) => Err(LinkError::Connect(self.reason_of(&error).await)),
+            Ok(Err(error)) => Err(self.reason_of(&error).await),
             Ok(Ok(response)) => {
                 Ok(response.connect_response().is_some_and(|connect| connect.session_present))
             }
@@ -94,8 +94,11 @@ impl Link {
     }
 
     /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves, on a thread that may block.
-    async fn reason_of(&self, error: &paho::Error) -> String {
-        let plain = explain(error);
+    async fn reason_of(&self, error: &paho::Error) -> LinkError {
+        let plain = match error {
+            paho::Error::Failure | paho::Error::SocketError(_) => LinkError::HungUp,
+            other => LinkError::Connect(explain(other)),
+        };
         let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
         if refused_by_mqtt || (self.options.tls.is_none() && self.options.proxy.is_none()) {
             return plain;
@@ -107,7 +110,7 @@ impl Link {
             let _nobody_waits = reply.send(connection_failure(&endpoint, &options));
         });
         let answer = actix_rt::time::timeout(within * 3, answer).await;
-        answer.ok().and_then(Result::ok).flatten().unwrap_or(plain)
+        answer.ok().and_then(Result::ok).flatten().map_or(plain, LinkError::Connect)
     }
 
     /// The QoS that is really asked for. With 3.1.1 the library hands a QoS 2 message over only at its PUBREL, after
@@ -210,6 +213,7 @@ impl Link {
         }
     }
 
+    /// The broker's answer. The library loses some when the link breaks while they come: then there is none to wait for.
     async fn answer(
         &self,
         what: &'static str,

@@ -38,7 +38,7 @@ mod vigil;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -194,6 +194,9 @@ pub struct Mqtt {
     backoff: Backoff,
     retry: Option<SpawnHandle>,
     last_reason: Option<String>,
+    /// Why the broker ended the newest connection, in its words: set by the callback, as such news may come before we know
+    /// that there was a connection.
+    farewell: Arc<Mutex<Option<String>>>,
     last_memory_failure: Option<String>,
     refusal_told: Rc<Cell<bool>>,
     proving: bool,
@@ -238,6 +241,7 @@ impl Mqtt {
             backoff,
             retry: None,
             last_reason: None,
+            farewell: Arc::default(),
             last_memory_failure: None,
             refusal_told: Rc::default(),
             proving: false,

@@ -1,6 +1,7 @@
 //! What goes wrong with a broker, in words for the operator: what, why, and the key to look at.
 //!
-//! The broker's own words (MQTT 5 reason strings) are passed on in brackets.
+//! The broker's own words (MQTT 5 reason strings) are passed on in brackets. Of a refused CONNECT there are none: the library
+//! hands on the code alone (paho C 1.3.16, `nextOrClose`).
 
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub enum LinkError {
     /// No connection, or the broker refused it.
     #[error("connect: {0}")]
     Connect(String),
+    /// The broker ended the connection in place of an answer; some refuse MQTT 5 in this way.
+    #[error(
+        "connect: the broker ends the connection in place of an answer; is the port right, does it speak this protocol?"
+    )]
+    HungUp,
     /// The broker speaks an older protocol.
     #[error("connect: the broker refuses MQTT 5")]
     ProtocolRefused,

@@ -1,14 +1,14 @@
 //! The session with the broker: connecting, subscribing, losing and leaving the link (invariants M2 to M5 of [`super`]).
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{error, info, warn};
 
 use super::contest::Loss;
-use super::hosts::Next;
+use super::hosts::{Failure, Next};
 use super::link::Link;
 use super::reasons::{LinkError, with_brokers_words};
 use super::subscribing::{Subscribed, Subscribing};
@@ -37,6 +37,7 @@ impl Mqtt {
             }
         };
         self.state = State::Connecting;
+        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.attempt += 1;
         self.attempt_pending = true;
         let attempt = self.attempt;
@@ -99,11 +100,13 @@ impl Mqtt {
         link.client().set_connection_lost_callback(move |_| {
             actor.do_send(LinkEnded { reason: "connection lost".to_owned(), taken_over: false });
         });
-        let actor = context.address();
+        let (actor, farewell) = (context.address(), Arc::clone(&self.farewell));
         link.client().set_disconnected_callback(move |_, properties, code| {
             let reason = format!("the broker ended the connection: {code}");
+            let reason = with_brokers_words(reason, &properties);
+            *farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
             let taken_over = code == paho_mqtt::ReasonCode::SessionTakenOver;
-            actor.do_send(LinkEnded { reason: with_brokers_words(reason, &properties), taken_over });
+            actor.do_send(LinkEnded { reason, taken_over });
         });
         let link = Rc::new(link);
         self.links.insert(key, Rc::clone(&link));
@@ -214,7 +217,8 @@ impl Mqtt {
             self.link = None;
         }
         self.complain(&error.to_string(), "no connection to the broker");
-        match self.turn.failed() {
+        let how = if error == LinkError::HungUp { Failure::HungUp } else { Failure::Other };
+        match self.turn.failed(how) {
             Next::AskNow => self.connect(context),
             Next::Wait => self.retry_later(context),
         }
@@ -253,9 +257,10 @@ impl Mqtt {
             self.tell_liveness(false, context);
         }
         self.metrics.broker_failures.add(1);
+        let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Rounds of a contest are not told one by one.
         if !self.contest.is_on() {
-            self.complain(reason, "the link to the broker is down");
+            self.complain(farewell.as_deref().unwrap_or(reason), "the link to the broker is down");
         }
         self.retry_later(context);
     }
@@ -284,7 +289,7 @@ impl Mqtt {
 
     fn retry_later(&mut self, context: &mut Context<Self>) {
         if self.room && self.retry.is_none() {
-            let delay = self.backoff.next_delay();
+            let delay = self.backoff.next_unhurried_delay();
             self.retry = Some(context.run_later(delay, Self::connect));
         }
     }

@@ -112,10 +112,9 @@ fn connector(tls: &TlsOptions, wanted: &str, refused: &Refused) -> Result<SslCon
             |reason: String| format!("mqtt.tls.key_file {} cannot be used: {reason}", key_file.display());
         let pem = std::fs::read(key_file).map_err(|error| failed(error.to_string()))?;
         let key = private_key(&pem, tls.key_password.as_deref()).map_err(&failed)?;
-        builder.set_private_key(&key).map_err(|error| failed(short(&error)))?;
-        if tls.cert_file.is_some() && builder.check_private_key().is_err() {
-            return Err(failed("it does not belong to mqtt.tls.cert_file".to_owned()));
-        }
+        // All that is left to go wrong: the key itself has just been read.
+        let strange = |_: ErrorStack| failed("it does not belong to mqtt.tls.cert_file".to_owned());
+        builder.set_private_key(&key).map_err(strange)?;
     }
     if !tls.alpn.is_empty() {
         builder.set_alpn_protos(&alpn_list(&tls.alpn)).map_err(setup)?;
@@ -161,7 +160,7 @@ fn private_key(
 /// The first reason of the library, which lists where in its source each was found.
 fn short(errors: &ErrorStack) -> String {
     let mut reasons = errors.errors().iter().filter_map(openssl::error::Error::reason);
-    reasons.next_back().map_or_else(|| errors.to_string(), str::to_owned)
+    reasons.next().map_or_else(|| errors.to_string(), str::to_owned)
 }
 
 /// Codes of OpenSSL's `x509_vfy.h`.
@@ -249,9 +248,12 @@ fn broker_refusal(error: &str, tls: &TlsOptions) -> String {
     if has("protocol version") || has("unsupported protocol") {
         return format!("the broker speaks no TLS 1.2 or later ({error})");
     }
-    if has("wrong version number") || has("packet length") {
+    if ["wrong version number", "packet length", "reset by peer", "unexpected eof"]
+        .iter()
+        .any(|words| has(words))
+    {
         return format!(
-            "the broker does not speak TLS on this port ({error}); see mqtt.port and mqtt.transport"
+            "the broker breaks the TLS handshake off ({error}); is this a TLS port? see mqtt.port and mqtt.transport"
         );
     }
     format!("TLS handshake failed: {error}")

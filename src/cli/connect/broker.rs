@@ -1,0 +1,162 @@
+//! The way to each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE.
+
+use std::net::TcpStream;
+
+use super::Step;
+use crate::actors::mqtt::certificates::unix_seconds;
+use crate::actors::mqtt::hosts::Endpoint;
+use crate::actors::mqtt::link::Link;
+use crate::actors::mqtt::link_options::{LinkOptions, ProtocolChoice, Session};
+use crate::actors::mqtt::probe;
+use crate::actors::mqtt::reasons::LinkError;
+use crate::actors::mqtt::tls_diagnosis::{Shown, handshake, one_line_name};
+use crate::app;
+use crate::clock::wall_now;
+use crate::config::Settings;
+use crate::domain::{Qos, Timestamp, TopicFilter};
+
+const MICROS: i64 = 1_000_000;
+const DAY_SECONDS: i64 = 86_400;
+
+/// A client id that nobody else has. Every broker must take up to 23 letters and digits (MQTT 3.1.1, 3.1.3.1).
+pub(super) fn throw_away_client_id() -> String {
+    format!("andoncheck{:08x}", rand::random::<u32>())
+}
+
+/// All steps for all brokers. After a step that failed there is no way to the next.
+pub(super) fn check(settings: &Settings, client_id: &str) -> Vec<Step> {
+    let options = LinkOptions {
+        client_id: client_id.to_owned(),
+        session: Session::ThrowAway,
+        ..app::link_options(settings, None)
+    };
+    let filters = app::subscriptions(settings);
+    let brokers = app::endpoints(settings);
+    brokers.iter().flat_map(|endpoint| check_broker(endpoint, &options, &filters)).collect()
+}
+
+fn check_broker(endpoint: &Endpoint, options: &LinkOptions, filters: &[(TopicFilter, Qos)]) -> Vec<Step> {
+    let target = format!("broker {}://{}", options.transport.as_str(), endpoint.address());
+    let mut steps = Vec::new();
+    let Some(stream) = check_tcp(&target, endpoint, options, &mut steps) else { return steps };
+    if let Some(tls) = &options.tls {
+        let shown = handshake(endpoint, tls, stream, options.connect_timeout);
+        let failed = shown.is_err();
+        let verified = if tls.verify { "" } else { "; NOT VERIFIED, as mqtt.tls.verify = false" };
+        steps.push(Step::new(&target, "TLS", shown.map(|shown| describe_tls(&shown) + verified)));
+        if failed {
+            return steps;
+        }
+    } else {
+        // Not kept open beside the connection that follows.
+        drop(stream);
+    }
+    let runtime = actix_rt::System::new();
+    runtime.block_on(check_mqtt(&target, endpoint, options, filters, &mut steps));
+    steps
+}
+
+/// Resolving, the TCP connection, and the proxy's leave if there is one.
+fn check_tcp(
+    target: &str,
+    endpoint: &Endpoint,
+    options: &LinkOptions,
+    steps: &mut Vec<Step>,
+) -> Option<TcpStream> {
+    let proxy = options.proxy.as_ref();
+    let first = proxy.map_or(endpoint, |proxy| &proxy.at);
+    let of_proxy = if proxy.is_some() { " the proxy" } else { "" };
+    let addresses = probe::resolve(first);
+    let shown = addresses.clone().map(|addresses| {
+        addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
+    });
+    steps.push(Step::new(target, format!("resolve{of_proxy}"), shown));
+    let stream = probe::connect(&addresses.ok()?, options.connect_timeout);
+    let peer =
+        |stream: &TcpStream| stream.peer_addr().map_or_else(|_| String::new(), |peer| peer.to_string());
+    steps.push(Step::new(
+        target,
+        format!("connect{of_proxy}"),
+        stream.as_ref().map(peer).map_err(Clone::clone),
+    ));
+    let mut stream = stream.ok()?;
+    if let Some(proxy) = proxy {
+        let led = probe::tunnel(&mut stream, endpoint, proxy);
+        let failed = led.is_err();
+        steps.push(Step::new(target, "through the proxy", led.map(|()| endpoint.address())));
+        if failed {
+            return None;
+        }
+    }
+    Some(stream)
+}
+
+/// `TLSv1.3; 'broker' until 2027-01-31 (70 days), …`
+fn describe_tls(shown: &Shown) -> String {
+    let now = wall_now().as_micros() / MICROS;
+    let certificates: Vec<String> = shown
+        .chain
+        .iter()
+        .filter_map(|certificate| {
+            let end = unix_seconds(certificate.not_after())?;
+            let date =
+                Timestamp::from_micros(end.saturating_mul(MICROS)).to_chrono().format("%Y-%m-%d").to_string();
+            let name = one_line_name(certificate.subject_name());
+            Some(format!("'{name}' until {date} ({} days)", (end - now).div_euclid(DAY_SECONDS)))
+        })
+        .collect();
+    let alpn = shown.alpn.as_ref().map(|name| format!(", ALPN {name:?}")).unwrap_or_default();
+    format!("{}{alpn}; {}", shown.version, certificates.join(", "))
+}
+
+async fn check_mqtt(
+    target: &str,
+    endpoint: &Endpoint,
+    options: &LinkOptions,
+    filters: &[(TopicFilter, Qos)],
+    steps: &mut Vec<Step>,
+) {
+    let connected = connect(endpoint, options).await;
+    let told = connected.as_ref().map(|(_, version)| format!("MQTT {version}")).map_err(|error| {
+        let client_id = &options.client_id;
+        format!(
+            "{error} (a broker may know the service's client id only, and this was tried with {client_id:?})"
+        )
+    });
+    steps.push(Step::new(target, "CONNECT", told));
+    let Ok((link, _)) = connected else { return };
+    for (filter, qos) in filters {
+        let step = format!("SUBSCRIBE {filter}");
+        if filter.is_shared() {
+            let why = "a member of the group would take its messages from the others";
+            steps.push(Step::skipped(target, step, why));
+            continue;
+        }
+        let granted = link.subscribe(filter, *qos).await.map_err(|error| match error {
+            LinkError::Subscribe { reason, .. } => reason,
+            other => other.to_string(),
+        });
+        let told = granted.map(|granted| match granted {
+            granted if granted < *qos => {
+                format!("with QoS {} only, {} was asked for", granted.as_u8(), qos.as_u8())
+            }
+            granted => format!("with QoS {}", granted.as_u8()),
+        });
+        steps.push(Step::new(target, step, told));
+    }
+    link.disconnect().await;
+}
+
+async fn connect(endpoint: &Endpoint, options: &LinkOptions) -> Result<(Link, &'static str), LinkError> {
+    let v5 = options.protocol != ProtocolChoice::V311;
+    let link = Link::create(options.clone(), endpoint.clone(), v5)?;
+    match link.connect().await {
+        Ok(_) => Ok((link, if v5 { "5" } else { "3.1.1" })),
+        Err(LinkError::ProtocolRefused | LinkError::HungUp) if options.protocol == ProtocolChoice::Auto => {
+            let link = Link::create(options.clone(), endpoint.clone(), false)?;
+            link.connect().await?;
+            Ok((link, "3.1.1, as the broker refuses 5"))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,276 @@
+//! Several brokers, both protocols, what a broker says, and what its session holds.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::andon::Site;
+use crate::support::database::{Database, rows_stored};
+use crate::support::mosquitto::{Mosquitto, free_port};
+use crate::support::paper_broker::{
+    Answer, Packet, PaperBroker, connack_4, connack_5, disconnect_5, suback_4, suback_5,
+};
+use crate::support::poll::wait_until;
+use crate::support::publisher::{self, Single};
+
+const TOPIC: &str = "factory/machine/{machine}/telemetry";
+
+fn connections(log: &str) -> usize {
+    log.matches("connected to the broker").count()
+}
+
+#[test]
+fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
+    let mut first = Mosquitto::start("");
+    let mut second = Mosquitto::start("");
+    let nobody = free_port();
+    let (a, b) = (first.port(), second.port());
+    let site = Site::new(1883)
+        .without("mqtt.host")
+        .set(&format!("mqtt.hosts=127.0.0.1:{nobody},127.0.0.1:{a},127.0.0.1:{b}"));
+    let mut andon = site.run();
+    andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{a}, protocol: 5"));
+    publisher::publish_numbered(a, TOPIC, 2, 0..20, 1);
+    wait_until("the rows from the first", || rows_stored(&site.sqlite_url()) == 20);
+
+    first.stop();
+    andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{b}, protocol: 5"));
+    publisher::publish_numbered(b, TOPIC, 2, 20..40, 1);
+    wait_until("the rows from the second", || rows_stored(&site.sqlite_url()) == 40);
+
+    // Back again: the second stays in use, until it fails in turn.
+    first.restart();
+    publisher::publish_numbered(b, TOPIC, 2, 40..60, 1);
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 60);
+    assert_eq!(connections(&andon.log()), 2, "{}", andon.log());
+    second.stop();
+    wait_until("the first again", || connections(&andon.log()) == 3);
+    publisher::publish_numbered(a, TOPIC, 2, 60..80, 1);
+    wait_until("the rows from the first again", || rows_stored(&site.sqlite_url()) == 80);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_refusal_of_version_5_is_remembered_for_the_run() {
+    let mut taken = 0;
+    let broker = PaperBroker::start(move |packet| {
+        if packet.is_connect() && packet.protocol_level() == 5 {
+            Answer::SendAndClose(connack_5(0x84, ""))
+        } else if packet.is_connect() {
+            Answer::Send(connack_4(0))
+        } else if packet.is_subscribe() {
+            taken += 1;
+            // Twice the connection ends as soon as it is complete.
+            let suback = suback_4(packet, 1);
+            if taken <= 2 { Answer::SendAndClose(suback) } else { Answer::Send(suback) }
+        } else {
+            Answer::Send(Vec::new())
+        }
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=");
+    let mut andon = site.run();
+    andon.wait_for_log("the broker refuses MQTT 5, going on with 3.1.1");
+    andon.wait_until_connected();
+    wait_until("three connections with 3.1.1", || broker.connects().len() >= 4);
+    let levels: Vec<u8> = broker.connects().iter().map(Packet::protocol_level).collect();
+    assert_eq!(levels[0], 5);
+    assert!(levels[1..].iter().all(|level| *level == 4), "asked for 5 again: {levels:?}");
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_broker_that_hangs_up_on_version_5_is_spoken_to_in_3_1_1() {
+    let broker = PaperBroker::start(|packet| match packet {
+        _ if packet.is_connect() && packet.protocol_level() == 5 => Answer::SendAndClose(Vec::new()),
+        _ if packet.is_connect() => Answer::Send(connack_4(0)),
+        _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 1)),
+        _ => Answer::Send(Vec::new()),
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=");
+    let mut andon = site.run();
+    andon.wait_for_log("the broker ends the connection in place of an answer");
+    andon.wait_until_connected();
+    assert!(andon.log().contains("protocol: 3.1.1"), "{}", andon.log());
+    let levels: Vec<u8> = broker.connects().iter().map(Packet::protocol_level).collect();
+    assert_eq!(levels, [5, 5, 4]);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn version_5_asks_for_what_is_configured() {
+    let broker = PaperBroker::start(|packet| match packet {
+        _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
+        _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 1, "")),
+        _ => Answer::Send(Vec::new()),
+    });
+    let site = Site::new(broker.port())
+        .set("liveness.publish_prefix=")
+        .set("mqtt.session_expiry=1h")
+        .set("mqtt.receive_maximum=77");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let packets = broker.packets();
+    let properties = packets[0].connect_properties();
+    let expiry = [&[0x11], 3600_u32.to_be_bytes().as_slice()].concat();
+    let receive_maximum = [&[0x21], 77_u16.to_be_bytes().as_slice()].concat();
+    for wanted in [expiry, receive_maximum] {
+        assert!(properties.windows(wanted.len()).any(|window| window == wanted), "{properties:?}");
+    }
+    assert_eq!(packets[0].body[7] & 0x02, 0, "no clean start");
+    let subscribe = packets.iter().find(|packet| packet.is_subscribe()).unwrap();
+    let options = *subscribe.body.last().unwrap();
+    assert_eq!(options, 0x10 | 1, "QoS 1, retained messages only for a new subscription");
+    andon.signal("KILL");
+    andon.wait();
+}
+
+#[test]
+fn the_brokers_own_words_are_in_the_log() {
+    let mut connects = 0;
+    let broker = PaperBroker::start(move |packet| {
+        if packet.is_connect() {
+            connects += 1;
+            match connects {
+                // The client library does not hand on the words of a CONNACK.
+                1 => Answer::SendAndClose(connack_5(0x87, "licence for ten clients")),
+                _ => Answer::Send(connack_5(0, "")),
+            }
+        } else if packet.is_subscribe() {
+            Answer::SendAndClose([suback_5(packet, 1, ""), disconnect_5(0x8b, "closing\ntime")].concat())
+        } else {
+            Answer::Send(Vec::new())
+        }
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=").set("mqtt.protocol=5");
+    let mut andon = site.run();
+    andon.wait_for_log("reason: connect: Not authorized; see mqtt.username and mqtt.password");
+    andon.wait_for_log("closing time");
+    let log = andon.log();
+    let line = |words: &str| log.lines().find(|line| line.contains(words)).unwrap().to_owned();
+    assert!(line("closing time").contains("the broker ended the connection"), "{log}");
+    assert!(andon.is_running());
+    andon.signal("KILL");
+    andon.wait();
+}
+
+#[test]
+fn a_refused_subscription_is_told_with_the_brokers_words() {
+    let broker = PaperBroker::start(|packet| match packet {
+        _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
+        _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 0x97, "two filters a day")),
+        _ => Answer::Send(Vec::new()),
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=");
+    let mut andon = site.run();
+    andon.wait_for_log("two filters a day");
+    let log = andon.log();
+    let line = log.lines().find(|line| line.contains("two filters a day")).unwrap();
+    assert!(line.contains("a subscription was refused") && line.contains("quota exceeded"), "{line}");
+    assert!(andon.is_running());
+    andon.signal("KILL");
+    andon.wait();
+}
+
+#[test]
+fn at_the_cap_a_broker_sees_at_most_one_connect_in_backoff_max() {
+    const BACKOFF_MAX: Duration = Duration::from_millis(800);
+    let broker = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x88, "")));
+    let site = Site::new(broker.port())
+        .set("mqtt.protocol=5")
+        .set("mqtt.backoff_min=100ms")
+        .set(&format!("mqtt.backoff_max={}ms", BACKOFF_MAX.as_millis()));
+    let mut andon = site.run();
+    wait_until("a dozen connects", || broker.connects().len() >= 12);
+    let connects = broker.connects();
+    let waits: Vec<Duration> = connects.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    // 100, 200, 400 ms, then the cap. The wait begins after the broker has seen the connect: it cannot look shorter.
+    assert!(waits[3..].iter().all(|wait| *wait >= BACKOFF_MAX), "{waits:?}");
+    assert!(waits[0] < BACKOFF_MAX, "the first wait is short: {waits:?}");
+    assert!(andon.is_running());
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn what_is_no_longer_configured_is_unsubscribed_at_the_next_start() {
+    for protocol in ["5", "3.1.1"] {
+        let broker = Mosquitto::start("");
+        let site = Site::new(broker.port()).set(&format!("mqtt.protocol={protocol}"));
+        let both = site.set("mqtt.subscriptions=factory/machine/+/telemetry,old/machine/+/telemetry");
+        let mut andon = both.run();
+        andon.wait_until_connected();
+        publisher::publish_numbered(broker.port(), "old/machine/{machine}/telemetry", 2, 0..10, 1);
+        wait_until("the rows", || rows_stored(&both.sqlite_url()) == 10);
+        assert!(andon.stop().success());
+
+        let fewer = both.set("mqtt.subscriptions=factory/machine/+/telemetry");
+        let mut andon = fewer.run();
+        andon.wait_until_connected();
+        let log = andon.log();
+        let line = log.lines().find(|line| line.contains("unsubscribed from a filter")).unwrap();
+        assert!(line.contains("filter: old/machine/+/telemetry"), "{line}");
+        publisher::publish_numbered(broker.port(), "old/machine/{machine}/telemetry", 2, 10..20, 1);
+        publisher::publish_numbered(broker.port(), TOPIC, 2, 20..30, 1);
+        wait_until("the rows of the other", || rows_stored(&fewer.sqlite_url()) == 20);
+        let messages = "SELECT messages AS value FROM ingest_checkpoint";
+        assert_eq!(Database::open(&fewer.sqlite_url()).unwrap().number(messages), 20, "nothing else came");
+        assert!(andon.stop().success());
+
+        let mut andon = fewer.run();
+        andon.wait_until_connected();
+        assert!(!andon.log().contains("unsubscribed"), "once is enough:\n{}", andon.log());
+        assert!(andon.stop().success());
+    }
+}
+
+#[test]
+fn a_shared_subscription_gives_readings_of_the_right_machine() {
+    for protocol in ["5", "3.1.1"] {
+        let broker = Mosquitto::start("");
+        let site = Site::new(broker.port())
+            .set(&format!("mqtt.protocol={protocol}"))
+            .configure("[mqtt]\nsubscriptions = [{ filter = \"$share/andon/plant/+/+/data\", machine_segment = 2 }, \"factory/machine/+/telemetry\"]");
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        let mut single = Single::connect(broker.port());
+        single.publish(
+            "plant/oven-7/line/data",
+            br#"{"temperature":1,"timestamp":"2026-01-01T00:00:00Z"}"#,
+            1,
+        );
+        single.publish("factory/machine/press-1/telemetry", br#"{"temperature":2}"#, 1);
+        let url = site.sqlite_url();
+        wait_until("both rows", || rows_stored(&url) == 2);
+        let readings =
+            "SELECT machine_id || ' ' || source_topic AS value FROM machine_telemetry ORDER BY temperature";
+        let found = Database::open(&url).unwrap().words(readings);
+        let expected = ["oven-7 plant/oven-7/line/data", "press-1 factory/machine/press-1/telemetry"];
+        assert_eq!(found, expected.map(|words| Some(words.to_owned())));
+        wait_until("both machines online", || {
+            let online = "SELECT count(*) AS value FROM machine WHERE status = 'online'";
+            Database::open(&url).unwrap().number(online) == 2
+        });
+        assert!(andon.stop().success());
+    }
+}
+
+#[test]
+fn version_5_gets_retained_messages_for_a_new_subscription_only() {
+    let broker = Mosquitto::start("");
+    let published = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-r", "-q", "1"])
+        .args(["-t", "factory/machine/press-1/telemetry", "-m", r#"{"temperature":1}"#])
+        .status();
+    assert!(published.unwrap().success());
+    let site = Site::new(broker.port()).set("mqtt.protocol=5");
+    let url = site.sqlite_url();
+    for rows in [1, 2] {
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        // What comes after the retained message, if there is one, is stored after it.
+        let live = format!(r#"{{"machine_id":"x","temperature":{rows}}}"#);
+        Single::connect(broker.port()).publish("factory/machine/x/telemetry", live.as_bytes(), 1);
+        wait_until("the live row", || rows_stored(&url) == 1 + rows);
+        assert!(andon.stop().success());
+    }
+    let messages = "SELECT messages AS value FROM ingest_checkpoint";
+    assert_eq!(Database::open(&url).unwrap().number(messages), 3, "the retained message came once");
+}
