@@ -13,6 +13,7 @@ mod run;
 mod simulate;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,7 +121,7 @@ enum Command {
 /// Parses the command line of this process, does what it says, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::try_parse_from(set_first(std::env::args_os())) {
         Ok(cli) => cli.execute().into(),
         Err(error) => {
             // Also --help and --version come as "errors", of code 0. What cannot be printed has no reader.
@@ -128,6 +129,31 @@ pub fn main() -> ExitCode {
             if error.use_stderr() { Exit::Usage.into() } else { Exit::Clean.into() }
         }
     }
+}
+
+/// `arguments` with every `--set` right behind the program's name. Left where they stand, those behind the command would
+/// replace those before it, without a word: clap keeps a global option's values of one place only.
+fn set_first(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments = arguments;
+    let mut first: Vec<OsString> = arguments.next().into_iter().collect();
+    let mut others = Vec::new();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            others.push(argument);
+            others.extend(arguments);
+            break;
+        }
+        if argument == "--set" {
+            first.push(argument);
+            first.extend(arguments.next());
+        } else if argument.as_encoded_bytes().starts_with(b"--set=") {
+            first.push(argument);
+        } else {
+            others.push(argument);
+        }
+    }
+    first.append(&mut others);
+    first
 }
 
 impl Cli {
@@ -250,7 +276,8 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once(&"andon").chain(arguments))
+        let arguments = std::iter::once(&"andon").chain(arguments);
+        Cli::try_parse_from(set_first(arguments.map(OsString::from)))
     }
 
     #[test]
@@ -263,6 +290,7 @@ mod tests {
         for arguments in [
             ["--site", "demo", "--set", "mqtt.port=1", "--set", "mqtt.qos=2", "config", "check"],
             ["config", "check", "--set", "mqtt.port=1", "--set", "mqtt.qos=2", "--site", "demo"],
+            ["--set", "mqtt.port=1", "config", "--site", "demo", "check", "--set", "mqtt.qos=2"],
         ] {
             let sources = parse(&arguments).expect("valid").configuration.sources(BTreeMap::new());
             assert_eq!(sources.site.as_deref(), Some("demo"));
