@@ -197,7 +197,9 @@ fn a_deadlock_is_waited_out(lab: &mut Lab) -> Report {
         other.execute("ROLLBACK");
         load.join();
     }
-    plant.andon().wait_for_log("deadlock detected");
+    // Andon may have settled it by its second try, without a word.
+    let log = plant.server().log();
+    assert!(log.contains("deadlock detected"), "{log}");
     plant.fault_is_over();
     plant.finish()
 }
