@@ -1,7 +1,8 @@
 //! Whether somebody else connects under our client id, and takes the session away again and again.
 //!
-//! With MQTT 5 the broker says so; with 3.1.1 it just closes the connection, soon after each connect, and takes the next one at
-//! once (a broker that crashes refuses some in between). Such a contest is said
+//! With MQTT 5 the broker may say so (the library does not always hand it on); otherwise it just closes the connection, soon after
+//! each connect, and takes the next one at once, with the session still there. A broker that crashes refuses some in between, or has
+//! forgotten the session. Such a contest is said
 //! once, and not fought: the backoff goes on growing, and nothing is logged for each round of it.
 
 use std::time::Duration;
@@ -24,20 +25,18 @@ pub(super) struct Loss {
     pub(super) lasted: Duration,
     /// The broker said that another client took the session over.
     pub(super) taken_over: bool,
-    /// It would have said so: it speaks MQTT 5.
-    pub(super) would_be_said: bool,
 }
 
 impl Contest {
     /// Notes a loss; `true` if this makes it a contest, to be said now.
     pub(super) fn lost(&mut self, loss: Loss) -> bool {
-        let counts = loss.taken_over || (!loss.would_be_said && loss.lasted < SHORT_LIVED);
+        let counts = loss.taken_over || loss.lasted < SHORT_LIVED;
         self.losses = if counts { self.losses.saturating_add(1) } else { 0 };
         self.losses == LOSSES_MIN
     }
 
-    /// The broker refused a connection, or was not there: that is another trouble.
-    pub(super) fn refused(&mut self) {
+    /// The broker refused a connection, was not there, or has forgotten the session: that is another trouble.
+    pub(super) fn is_another_trouble(&mut self) {
         self.losses = 0;
     }
 
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     fn loss(seconds: u64, taken_over: bool) -> Loss {
-        Loss { lasted: Duration::from_secs(seconds), taken_over, would_be_said: false }
+        Loss { lasted: Duration::from_secs(seconds), taken_over }
     }
 
     #[test]
@@ -84,10 +83,7 @@ mod tests {
         for _ in 0..10 {
             assert!(!contest.lost(loss(0, false)));
             assert!(!contest.lost(loss(0, false)));
-            contest.refused();
-        }
-        for _ in 0..10 {
-            assert!(!contest.lost(Loss { would_be_said: true, ..loss(0, false) }), "MQTT 5 gives the reason");
+            contest.is_another_trouble();
         }
     }
 }
