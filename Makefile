@@ -8,6 +8,8 @@
 
 .PHONY: soak run test test-brokers check bench fmt clean
 SITE ?=
+# Most tests wait for brokers and databases, not for a core.
+TEST_THREADS ?= 4
 
 run:
 	@scripts/setup.sh build
@@ -21,9 +23,9 @@ endif
 test:
 	@scripts/setup.sh test
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --locked --all-features --no-fail-fast; \
+		cargo nextest run --locked --all-features --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \
-		cargo test --locked --all-features --no-fail-fast; \
+		RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-features --no-fail-fast; \
 	fi
 
 test-brokers:

@@ -91,6 +91,9 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn try_once(fault: &Fault) {
+    if sqlite::ON_A_DISK_OF_ITS_OWN.contains(&fault.name) && tmpfs::must_enter_a_namespace() {
+        return tmpfs::run_in_a_namespace(&format!("faults::sqlite::claims::{}", fault.name));
+    }
     let seed = seed::chosen();
     eprintln!("ANDON_FAULT_SEED={seed}");
     let report = (fault.strike)(&mut Lab::new(fault.name, seed, setting("ANDON_FAULT_SCALE", 1)));

@@ -15,6 +15,10 @@ faults![
     an_sqlite_file_that_is_read_only_is_waited_for,
 ];
 
+/// SQLite resolves links in its path by itself, and so cannot reach a disk through `/proc`: these need a real mount.
+pub const ON_A_DISK_OF_ITS_OWN: [&str; 2] =
+    ["an_sqlite_file_on_a_full_disk_is_waited_for", "an_sqlite_file_that_is_read_only_is_waited_for"];
+
 const MESSAGES: u64 = 1_000;
 const REFUSED: &str = "the database does not take the data";
 

@@ -5,6 +5,7 @@
 //! cannot reach it: for that there is [`Disk::shared`].
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -14,6 +15,26 @@ while read -r line; do sh -c "$line" >&2 && echo done || echo failed; done"#;
 
 const NEEDED: &str = "this test needs a disk of its own: root with CAP_SYS_ADMIN, or user namespaces for ordinary \
                       users (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)";
+
+/// Set for the child of [`run_in_a_namespace`].
+const INSIDE: &str = "ANDON_FAULT_IN_NAMESPACE";
+
+/// An ordinary user may mount in a namespace of its own only.
+pub fn must_enter_a_namespace() -> bool {
+    let own_uid = std::fs::metadata("/proc/self").unwrap().uid();
+    own_uid != 0 && std::env::var_os(INSIDE).is_none()
+}
+
+/// Runs one test of this binary in a namespace where this user may mount, and takes its verdict.
+pub fn run_in_a_namespace(test: &str) {
+    let status = Command::new("unshare")
+        .args(["--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test])
+        .env(INSIDE, "1")
+        .status();
+    assert!(status.expect("unshare runs").success(), "{test} in a namespace of its own; {NEEDED}");
+}
 
 /// A tmpfs of a given size.
 pub struct Disk {

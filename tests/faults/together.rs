@@ -60,11 +60,16 @@ impl Strike {
         matches!(self, StopPostgres | KillPostgres | FreezePostgres | LockTable)
     }
 
-    /// Two of one kind would undo each other.
+    fn strikes_broker(self) -> bool {
+        matches!(self, Self::RestartBroker | Self::FreezeBroker)
+    }
+
+    /// Two of one kind would undo each other, or wait for each other.
     fn goes_with(self, other: Self) -> bool {
         self != other
             && !(self.strikes_andon() && other.strikes_andon())
             && !(self.strikes_postgres() && other.strikes_postgres())
+            && !(self.strikes_broker() && other.strikes_broker())
     }
 }
 

@@ -54,6 +54,7 @@ fn write_backlog(plant: &mut Plant, count: u64) {
 
 /// 50,000 pending; `make soak` multiplies by 20.
 fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab: &mut Lab) -> Report {
+    lab.patience *= 5;
     let mut plant = Plant::postgres(lab);
     plant.open();
     plant.publish(100);

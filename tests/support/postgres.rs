@@ -109,6 +109,11 @@ impl Postgres {
         self.database_url(name)
     }
 
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
     /// Lets the server's user own a directory.
     pub fn own(&self, directory: &Path) {
         give(directory, self.owner).expect("to give the directory away");

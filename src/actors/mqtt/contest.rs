@@ -1,6 +1,8 @@
 //! Whether somebody else connects under our client id, and takes the session away again and again.
 //!
-//! With MQTT 5 the broker says so; with 3.1.1 it just closes the connection, soon after each connect. Such a contest is said
+//! With MQTT 5 the broker may say so (the library does not always hand it on); otherwise it just closes the connection, soon after
+//! each connect, and takes the next one at once, with the session still there. A broker that crashes refuses some in between, or has
+//! forgotten the session. Such a contest is said
 //! once, and not fought: the backoff goes on growing, and nothing is logged for each round of it.
 
 use std::time::Duration;
@@ -31,6 +33,11 @@ impl Contest {
         let counts = loss.taken_over || loss.lasted < SHORT_LIVED;
         self.losses = if counts { self.losses.saturating_add(1) } else { 0 };
         self.losses == LOSSES_MIN
+    }
+
+    /// The broker refused a connection, was not there, or has forgotten the session: that is another trouble.
+    pub(super) fn is_another_trouble(&mut self) {
+        self.losses = 0;
     }
 
     /// Whether somebody contests the session at present.
@@ -72,6 +79,11 @@ mod tests {
             assert!(!contest.lost(loss(1, true)));
             assert!(!contest.lost(loss(3600, false)));
             assert!(!contest.is_on());
+        }
+        for _ in 0..10 {
+            assert!(!contest.lost(loss(0, false)));
+            assert!(!contest.lost(loss(0, false)));
+            contest.is_another_trouble();
         }
     }
 }

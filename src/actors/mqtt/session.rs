@@ -127,6 +127,9 @@ impl Mqtt {
             return;
         }
         self.turn.accepted();
+        if !session_present {
+            self.contest.is_another_trouble();
+        }
         if !self.contest.is_on() {
             self.say_connected(session_present);
         }
@@ -206,6 +209,7 @@ impl Mqtt {
 
     pub(super) fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
         self.metrics.broker_failures.add(1);
+        self.contest.is_another_trouble();
         self.state = State::Down;
         if error == LinkError::ProtocolRefused && self.turn.refused_v5().is_some() {
             info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri());
@@ -270,7 +274,8 @@ impl Mqtt {
         let taken_over = std::mem::take(&mut self.taken_over);
         let State::Up { since, .. } = self.state else { return };
         if self.contest.lost(Loss { lasted: since.elapsed(), taken_over }) {
-            warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages                 go to whoever is connected; trying again ever more seldom, and saying so when it is over";
+            warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages \
+                go to whoever is connected; trying again ever more seldom, and saying so when it is over";
                 "client_id" => &self.options.link.client_id, "broker_says_so" => taken_over,
                 "backoff_max_s" => self.options.backoff_max.as_secs());
         }
