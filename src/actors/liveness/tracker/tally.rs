@@ -64,7 +64,7 @@ impl Tally {
         }
     }
 
-    /// The numbers of the board; the same rules as [`board::status_of`](super::board::status_of).
+    /// The numbers of the board; the same rules as `board::status_of`.
     pub(super) fn counts(&self, sight: &Sight) -> StatusCounts {
         let mut counts = StatusCounts::default();
         for group in &self.groups {
