@@ -96,7 +96,8 @@ impl Link {
     /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves, on a thread that may block.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
-            paho::Error::Failure | paho::Error::SocketError(_) => LinkError::HungUp,
+            // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
+            paho::Error::TcpConnectCompletionFailure | paho::Error::Failure => LinkError::HungUp,
             other => LinkError::Connect(explain(other)),
         };
         let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));

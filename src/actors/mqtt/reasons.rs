@@ -129,7 +129,7 @@ pub(super) fn explain(error: &paho::Error) -> String {
             format!("{}{hint}", with_brokers_words(code.to_string(), properties))
         }
         Error::TcpConnectTimeout => "no answer; is the host right, is a firewall between?".to_owned(),
-        Error::TcpConnectCompletionFailure | Error::SocketError(_) => {
+        Error::SocketError(_) => {
             "connection refused or reset; is the broker running, is the port right?".to_owned()
         }
         Error::TcpTlsConnectFailure => {

@@ -18,9 +18,12 @@ export class Stream {
   #attempt = 0;
   state = "connecting";
   heardAt = null;
+  /** What came in while the lists were fetched: it may be newer than they are, and is not said again. */
+  #early = [];
 
   /**
-   * `handlers.load()` fetches everything anew after each connect; only when it has succeeded the state is "live".
+   * `handlers.load()` fetches everything anew after each connect; only when it has succeeded the state is "live", and what
+   * came in meanwhile is passed on.
    * `handlers.changed(state)` hears of each change of state; `handlers.heard(name, data)` takes what comes in.
    */
   constructor(url, handlers) {
@@ -40,13 +43,17 @@ export class Stream {
     this.#source = source;
     this.startedAt = performance.now();
     this.heardAt = null;
+    this.#early = [];
+    this.loaded = false;
     source.onopen = () => this.#opened(attempt);
     source.onerror = () => attempt === this.#attempt && this.#lose();
     for (const name of EVENTS) {
       source.addEventListener(name, (message) => {
         if (attempt !== this.#attempt) return;
         this.heardAt = performance.now();
-        this.handlers.heard(name, JSON.parse(message.data));
+        const data = JSON.parse(message.data);
+        if (this.loaded) this.handlers.heard(name, data);
+        else this.#early.push([name, data]);
       });
     }
   }
@@ -61,6 +68,8 @@ export class Stream {
     }
     if (attempt !== this.#attempt) return;
     this.#retry = RETRY_MIN_MS;
+    this.loaded = true;
+    this.#early.splice(0).forEach(([name, data]) => this.handlers.heard(name, data));
     this.#become("live");
   }
 
