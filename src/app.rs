@@ -4,9 +4,10 @@
 //! system until a signal or the supervisor ends it.
 
 mod options;
+mod wires;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,23 +16,23 @@ use slog::{Logger, error, info, o, warn};
 
 pub use self::options::{endpoints, link_options, payload_options, store_options, subscriptions};
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
+use self::wires::{JournalNews, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
 use crate::actors::mqtt::pulse::LinkPulse;
 use crate::actors::mqtt::remembered::Remembered;
-use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires, PublishFence, SpaceChanged};
-use crate::actors::parser::{JournalGrew, Parser, ParserOptions, ParserWires, Sight};
+use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires};
+use crate::actors::parser::{Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
     ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
-use crate::actors::wire::Wire;
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::cli::Exit;
 use crate::config::Settings;
-use crate::domain::{Seq, journaled_payload_bytes_max};
+use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Boards, Http, HttpOptions, HttpState};
-use crate::journal::{Journal, JournalError, JournalListener, RealFs, Space};
+use crate::journal::{Journal, RealFs, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -52,11 +53,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
-    let listener = Arc::new(JournalNews {
-        wires: wires.clone(),
-        logger: logger.new(o!("component" => "journal")),
-        last_upkeep_failure: Mutex::default(),
-    });
+    let listener = Arc::new(JournalNews::new(wires.clone(), logger));
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
         Ok(opened) => opened,
         Err(error) => {
@@ -91,74 +88,6 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         0 => Exit::Clean,
         4 => Exit::GaveUp,
         _ => Exit::Failure,
-    }
-}
-
-/// Every edge of the picture.
-#[derive(Clone, Default)]
-struct Wires {
-    journal_grew: Wire<JournalGrew>,
-    space: Wire<SpaceChanged>,
-    mqtt: EdgesToMqtt,
-    liveness: EdgesToLiveness,
-    writer: EdgesToWriter,
-    transitions_pending: Wire<crate::actors::parser::TransitionsPending>,
-}
-
-#[derive(Clone, Default)]
-struct EdgesToMqtt {
-    publish: Wire<crate::actors::mqtt::PublishStatuses>,
-    prove: Wire<crate::actors::mqtt::ProveLink>,
-    tell_link: Wire<crate::actors::mqtt::TellLink>,
-    fence: Arc<PublishFence>,
-}
-
-#[derive(Clone, Default)]
-struct EdgesToLiveness {
-    link: Wire<crate::actors::liveness::LinkChanged>,
-    observe: Wire<crate::actors::liveness::Observe>,
-    recover: Wire<crate::actors::liveness::Recover>,
-    take: Wire<crate::actors::liveness::TakeTransitions>,
-    recorded: Wire<crate::actors::liveness::TransitionsRecorded>,
-}
-
-#[derive(Clone, Default)]
-struct EdgesToWriter {
-    attach: Wire<crate::actors::writer::Attach>,
-    commit: Wire<crate::actors::writer::CommitBatch>,
-}
-
-/// Hands the journal's news to the actors; called from paho's thread and the journal's own.
-struct JournalNews {
-    wires: Wires,
-    logger: Logger,
-    last_upkeep_failure: Mutex<String>,
-}
-
-impl JournalListener for JournalNews {
-    fn readable(&self, _upto: Seq) {
-        // A full mailbox holds such a message already; a parser that is away looks for itself when it is back.
-        let _woken_anyway = self.wires.journal_grew.try_send(JournalGrew);
-    }
-
-    fn space(&self, space: Space) {
-        // An actor that is restarting, or has a full mailbox, looks for itself every second.
-        let _looked_for = self.wires.space.try_send(SpaceChanged(space));
-    }
-
-    fn upkeep_failed(&self, error: &JournalError) {
-        let text = causes(error);
-        let mut last = self.last_upkeep_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != text {
-            warn!(self.logger, "the journal cannot tidy up its files, trying again"; "error" => &text);
-            *last = text;
-        }
-    }
-
-    fn failed(&self, error: &JournalError) {
-        error!(self.logger, "the journal failed: stopping, what is acknowledged is on the disk or is delivered again";
-            "error" => causes(error));
-        crate::shutdown::halt(1);
     }
 }
 

@@ -5,7 +5,8 @@
 //!                   ▲   (append, then ack)             │                  │ commits rows + journal position
 //!                   │                                  ▼                  │ in ONE transaction
 //!                   └──── status messages ◀──── liveness actor            ▼
-//!                                 supervisor actor watches all of them
+//!                                 supervisor actor watches all of them        HTTP: board, API, metrics, health
+//!                                                                             (reads snapshots and the database)
 //! ```
 //!
 //! Invariants that cross modules

@@ -5,8 +5,8 @@
 //! that takes nothing at all is cut off by the system (see `server`).
 //!
 //! Events: `machine` (a machine object), `event` (a change of status), `status` (the answer of `/api/v1/status`, every two
-//! seconds: a client that hears nothing for longer has lost the connection). After it connects, a client gets every machine
-//! once, and then what changes.
+//! seconds: a client that hears nothing for longer has lost the connection). A client connects first, reads the lists, and
+//! then applies what it has heard meanwhile and hears from then on; the first one also gets every machine once.
 
 use std::collections::HashMap;
 use std::pin::Pin;

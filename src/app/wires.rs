@@ -1,0 +1,92 @@
+//! The edges between the actors, and how the journal's news get onto them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use slog::{Logger, error, o, warn};
+
+use crate::actors::liveness::{LinkChanged, Observe, Recover, TakeTransitions, TransitionsRecorded};
+use crate::actors::mqtt::{ProveLink, PublishFence, PublishStatuses, SpaceChanged, TellLink};
+use crate::actors::parser::{JournalGrew, TransitionsPending};
+use crate::actors::wire::Wire;
+use crate::actors::writer::{Attach, CommitBatch};
+use crate::domain::Seq;
+use crate::journal::{JournalError, JournalListener, Space};
+use crate::logging::causes;
+
+/// Every edge of the picture.
+#[derive(Clone, Default)]
+pub(super) struct Wires {
+    pub(super) journal_grew: Wire<JournalGrew>,
+    pub(super) space: Wire<SpaceChanged>,
+    pub(super) mqtt: EdgesToMqtt,
+    pub(super) liveness: EdgesToLiveness,
+    pub(super) writer: EdgesToWriter,
+    pub(super) transitions_pending: Wire<TransitionsPending>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct EdgesToMqtt {
+    pub(super) publish: Wire<PublishStatuses>,
+    pub(super) prove: Wire<ProveLink>,
+    pub(super) tell_link: Wire<TellLink>,
+    pub(super) fence: Arc<PublishFence>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct EdgesToLiveness {
+    pub(super) link: Wire<LinkChanged>,
+    pub(super) observe: Wire<Observe>,
+    pub(super) recover: Wire<Recover>,
+    pub(super) take: Wire<TakeTransitions>,
+    pub(super) recorded: Wire<TransitionsRecorded>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct EdgesToWriter {
+    pub(super) attach: Wire<Attach>,
+    pub(super) commit: Wire<CommitBatch>,
+}
+
+/// Hands the journal's news to the actors; called from paho's thread and the journal's own.
+pub(super) struct JournalNews {
+    wires: Wires,
+    logger: Logger,
+    last_upkeep_failure: Mutex<String>,
+}
+
+impl JournalNews {
+    pub(super) fn new(wires: Wires, logger: &Logger) -> Self {
+        Self {
+            wires,
+            logger: logger.new(o!("component" => "journal")),
+            last_upkeep_failure: Mutex::default(),
+        }
+    }
+}
+
+impl JournalListener for JournalNews {
+    fn readable(&self, _upto: Seq) {
+        // A full mailbox holds such a message already; a parser that is away looks for itself when it is back.
+        let _woken_anyway = self.wires.journal_grew.try_send(JournalGrew);
+    }
+
+    fn space(&self, space: Space) {
+        // An actor that is restarting, or has a full mailbox, looks for itself every second.
+        let _looked_for = self.wires.space.try_send(SpaceChanged(space));
+    }
+
+    fn upkeep_failed(&self, error: &JournalError) {
+        let text = causes(error);
+        let mut last = self.last_upkeep_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != text {
+            warn!(self.logger, "the journal cannot tidy up its files, trying again"; "error" => &text);
+            *last = text;
+        }
+    }
+
+    fn failed(&self, error: &JournalError) {
+        error!(self.logger, "the journal failed: stopping, what is acknowledged is on the disk or is delivered again";
+            "error" => causes(error));
+        crate::shutdown::halt(1);
+    }
+}
