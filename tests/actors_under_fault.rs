@@ -92,8 +92,9 @@ fn an_error_after_the_commit_is_settled_by_the_position() {
 }
 
 #[test]
-fn the_ledger_shown_is_exact_though_every_commit_is_in_doubt() {
-    a_failed_commit_is_settled("writer::after_commit=return(connection cut)");
+fn the_ledger_shown_is_exact_though_most_commits_are_in_doubt() {
+    // Not all: a batch that does not move the position cannot be found to be done, and is stored until the answer comes.
+    a_failed_commit_is_settled("writer::after_commit=70%return(connection cut)");
 }
 
 #[test]

@@ -191,10 +191,7 @@ impl Writer {
         context.spawn(bounded.into_actor(self).map(move |outcome, writer, context| {
             writer.busy = false;
             let result = match outcome {
-                Ok(Ok(value)) => {
-                    writer.on_success();
-                    Ok(value)
-                }
+                Ok(Ok(value)) => Ok(value),
                 Ok(Err(JobError::Store(error))) if error.class() == ErrorClass::StalePosition => {
                     Err(Failure::Stale)
                 }
@@ -215,6 +212,8 @@ impl Writer {
         }));
     }
 
+    /// The database takes data, as far as we know. That it answers a question about the position says nothing: one whose disk
+    /// is full, or that is read-only, does so all the time.
     fn on_success(&mut self) {
         self.backoff.reset();
         self.options.board.enter(StoreState::Works, None);
@@ -257,6 +256,7 @@ impl Writer {
         let job = async move { worker.learn(journal_id, wanted).await };
         self.run(job, context, move |writer, result, context| match result {
             Ok(knowledge) => {
+                writer.on_success();
                 writer.report_opened(&knowledge);
                 writer.options.ledger.write(knowledge.checkpoint.ledger());
                 let Knowledge { checkpoint, machines, past, .. } = knowledge;
@@ -294,6 +294,7 @@ impl Writer {
         let begun = std::time::Instant::now();
         self.run(job, context, move |writer, result, context| match result {
             Ok(outcome) => {
+                writer.on_success();
                 writer.account(&in_hand, &outcome);
                 writer.measure(&in_hand, begun.elapsed());
                 let _parser_gone = reply.send(Ok(Committed));
@@ -322,9 +323,11 @@ impl Writer {
             Ok(ledger) => {
                 let found = ledger.committed_seq;
                 if found == batch.after {
+                    // Not done, or a batch that does not move the position: storing that again changes nothing.
                     writer.queue.push_front(Work::Commit { batch, reply, doubtful: false });
                 } else if found == batch.upto {
                     debug!(writer.logger, "the commit in doubt was done"; "upto" => found.0);
+                    writer.on_success();
                     writer.account_settled(&batch, ledger);
                     let _parser_gone = reply.send(Ok(Committed));
                 } else {
