@@ -302,7 +302,7 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
             400,
-            "allowed are 5000",
+            "allowed are 50000",
         ),
         ("/api/v1/machines/press-1/readings?limt=1", 400, "limt"),
         ("/api/v1/machines/press-1/summary?window=1y", 400, "window"),

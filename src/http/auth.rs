@@ -19,7 +19,7 @@ use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
@@ -30,6 +30,8 @@ use super::HttpState;
 use super::login_page;
 use super::problem::Problem;
 
+/// How long the body of the login form may take.
+const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// The cookie's name.
 const COOKIE: &str = "andon";
 /// Browsers forget cookies without an age when they end; this is the longest they accept.
@@ -207,12 +209,24 @@ pub struct Login {
 }
 
 /// `POST /login`
-pub async fn login(state: web::Data<HttpState>, form: web::Form<Login>) -> HttpResponse {
-    match &state.access {
+pub async fn login(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> Result<HttpResponse, Error> {
+    let mut payload = payload.into_inner();
+    let form = web::Form::<Login>::from_request(&request, &mut payload);
+    // Who never sends the body must not hold a connection for ever.
+    let Ok(form) = actix_rt::time::timeout(FORM_WITHIN, form).await else {
+        return Ok(Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not come").response());
+    };
+    let form = form?;
+    let response = match &state.access {
         Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
         Access::Token(_) => login_page::response(own_place(&form.next), true),
         Access::Anonymous | Access::Local => go_to("/").finish(),
-    }
+    };
+    Ok(response)
 }
 
 /// `GET /login`

@@ -27,6 +27,8 @@ const STATEMENT_MAX: Duration = Duration::from_secs(8);
 const LOCK_MAX: Duration = Duration::from_secs(2);
 /// Bound on connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A dead connection is found to be dead sooner than this.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
 /// Pause between attempts to use a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,7 @@ pub enum HistoryError {
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The way to the threads.
+#[derive(Clone)]
 pub struct HistoryPool {
     jobs: SyncSender<Job>,
 }
@@ -78,7 +81,7 @@ impl HistoryPool {
     /// [`HistoryError`] says why there is no answer.
     pub async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
+        question: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, HistoryError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
@@ -123,9 +126,21 @@ struct Connection {
 }
 
 impl Connection {
+    /// A connection that served before may have died unnoticed, with the server's restart: then the question is asked again.
     fn ask<T>(
         &mut self,
-        question: impl FnOnce(&mut dyn store::History) -> Result<T, StoreError>,
+        question: impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
+    ) -> Result<T, HistoryError> {
+        let served_before = self.history.is_some();
+        let begun = Instant::now();
+        let answer = self.ask_once(&question);
+        let died_unnoticed = served_before && answer.is_err() && begun.elapsed() < DEAD_WITHIN;
+        if died_unnoticed { self.ask_once(&question) } else { answer }
+    }
+
+    fn ask_once<T>(
+        &mut self,
+        question: &impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
     ) -> Result<T, HistoryError> {
         if let Some((until, reason)) = &self.away
             && Instant::now() < *until

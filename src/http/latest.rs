@@ -13,13 +13,17 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Of one database connection's time at most one part in so many goes into this.
 const SHARE_OF_TIME: u32 = 10;
 
+/// How long an answer is waited for.
+const WAIT_MAX: Duration = Duration::from_millis(300);
+const WAIT_STEP: Duration = Duration::from_millis(5);
+
 /// By machine.
 pub type LatestReadings = Arc<HashMap<MachineId, LatestReading>>;
 
 /// The cache.
 #[derive(Default)]
 pub struct LatestCache {
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Default)]
@@ -31,41 +35,51 @@ struct Known {
 }
 
 impl LatestCache {
-    /// The newest readings; while the database is away, or somebody is asking it already, the last known ones.
+    /// The newest readings. A database that does not answer soon is waited for by nobody: then the last known ones.
     pub async fn get(&self, history: &HistoryPool) -> LatestReadings {
-        {
-            let mut known = self.lock();
-            let is_fresh = known.not_before.is_some_and(|at| Instant::now() < at);
-            if is_fresh || known.is_asking {
-                return Arc::clone(&known.readings);
-            }
-            known.is_asking = true;
+        if begin_asking(&self.known) {
+            actix_rt::spawn(refresh(Arc::clone(&self.known), history.clone()));
         }
-        // Also when this request is dropped while it waits.
-        let asking = Asking(self);
-        let begun = Instant::now();
-        let answer: Result<Vec<_>, HistoryError> = history.ask(|history| history.latest()).await;
-        let pause = FRESH_FOR.max(begun.elapsed() * SHARE_OF_TIME);
-        let mut known = self.lock();
-        if let Ok(readings) = answer {
-            known.readings = Arc::new(readings.into_iter().collect());
+        let mut waited = Duration::ZERO;
+        while lock(&self.known).is_asking && waited < WAIT_MAX {
+            actix_rt::time::sleep(WAIT_STEP).await;
+            waited += WAIT_STEP;
         }
-        known.not_before = Some(Instant::now() + pause);
-        let readings = Arc::clone(&known.readings);
-        drop(known);
-        drop(asking);
-        readings
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(&lock(&self.known).readings)
     }
 }
 
-struct Asking<'a>(&'a LatestCache);
+/// Whether it is time to ask, and nobody does.
+fn begin_asking(known: &Mutex<Known>) -> bool {
+    let mut known = lock(known);
+    let is_fresh = known.not_before.is_some_and(|at| Instant::now() < at);
+    let begins = !is_fresh && !known.is_asking;
+    known.is_asking |= begins;
+    begins
+}
 
-impl Drop for Asking<'_> {
+async fn refresh(known: Arc<Mutex<Known>>, history: HistoryPool) {
+    // Also when the server ends while we wait.
+    let _asking = Asking(Arc::clone(&known));
+    let begun = Instant::now();
+    let answer: Result<Vec<_>, HistoryError> = history.ask(|history| history.latest()).await;
+    let mut known = lock(&known);
+    // What failed cost the database nothing, and is tried again soon.
+    let pause = if answer.is_ok() { FRESH_FOR.max(begun.elapsed() * SHARE_OF_TIME) } else { FRESH_FOR };
+    if let Ok(readings) = answer {
+        known.readings = Arc::new(readings.into_iter().collect());
+    }
+    known.not_before = Some(Instant::now() + pause);
+}
+
+fn lock(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Asking(Arc<Mutex<Known>>);
+
+impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.lock().is_asking = false;
+        lock(&self.0).is_asking = false;
     }
 }

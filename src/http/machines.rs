@@ -26,13 +26,30 @@ pub async fn current(state: &HttpState) -> Arc<MachinesSnapshot> {
         waited += WAIT_STEP;
         snapshot = board.snapshot();
     }
+    if age(&snapshot) > BELIEVED_FOR && snapshot.machines.is_empty() {
+        let machines = from_database(state).await;
+        return Arc::new(MachinesSnapshot { at: snapshot.at, sighted: false, machines });
+    }
+    believed(snapshot)
+}
+
+/// The machines as far as they are known without waiting for anybody.
+pub fn at_hand(state: &HttpState) -> Arc<MachinesSnapshot> {
+    believed(state.boards.machines.snapshot())
+}
+
+fn believed(snapshot: Arc<MachinesSnapshot>) -> Arc<MachinesSnapshot> {
     if age(&snapshot) <= BELIEVED_FOR {
         return snapshot;
     }
-    let known =
-        if snapshot.machines.is_empty() { from_database(state).await } else { snapshot.machines.clone() };
-    let machines = known.into_iter().map(|machine| MachineView { status: BoardStatus::Unknown, ..machine });
+    let machines = snapshot.machines.iter().cloned();
+    let machines = machines.map(|machine| MachineView { status: BoardStatus::Unknown, ..machine });
     Arc::new(MachinesSnapshot { at: snapshot.at, sighted: false, machines: machines.collect() })
+}
+
+/// Whether liveness wrote it just now, or nobody had asked it to for a while.
+pub fn is_fresh(snapshot: &MachinesSnapshot) -> bool {
+    age(snapshot) <= FRESH_FOR
 }
 
 fn age(snapshot: &MachinesSnapshot) -> Duration {
@@ -57,5 +74,8 @@ async fn from_database(state: &HttpState) -> Vec<MachineView> {
         offline_after,
         flapping: false,
     });
-    views.collect()
+    let mut views: Vec<MachineView> = views.collect();
+    // The database may sort by the rules of some language.
+    views.sort_unstable_by(|a, b| a.machine_id.cmp(&b.machine_id));
+    views
 }

@@ -34,6 +34,8 @@ use crate::domain::{BoardStatus, MachineId};
 const QUEUE_MAX: usize = 16;
 /// Machines told of at one look, beside those whose status has changed.
 const MACHINES_MAX: usize = 1_000;
+/// Looks at which an old snapshot is not told of, when nobody had listened for a while.
+const LOOKS_PATIENT: u64 = 3;
 /// Looks between two `status` events; the server looks twice a second.
 const LOOKS_PER_STATUS: u64 = 4;
 /// Looks between two comments, which keep proxies from closing an idle connection.
@@ -157,6 +159,8 @@ fn event(name: &str, data: &impl Serialize) -> String {
 /// Looks for changes and tells all clients.
 pub struct Pump {
     looks: u64,
+    /// Looks since there is a client again.
+    looks_heard: u64,
     transitions_seen: u64,
     told: HashMap<MachineId, (BoardStatus, u64)>,
     /// Where the next look begins, so that every machine has its turn.
@@ -167,7 +171,7 @@ impl Pump {
     /// Tells of what happens from now on.
     pub fn new(state: &HttpState) -> Self {
         let (_, newest) = state.boards.machines.transitions_after(u64::MAX);
-        Self { looks: 0, transitions_seen: newest, told: HashMap::new(), turn: 0 }
+        Self { looks: 0, looks_heard: 0, transitions_seen: newest, told: HashMap::new(), turn: 0 }
     }
 
     /// One look; does nothing but count while nobody listens.
@@ -177,8 +181,10 @@ impl Pump {
         self.transitions_seen = newest;
         if state.streams.open() == 0 {
             self.told.clear();
+            self.looks_heard = 0;
             return;
         }
+        self.looks_heard += 1;
         let mut text = String::new();
         transitions.iter().for_each(|each| text.push_str(&event("event", &Event::from(each))));
         self.tell_machines(state, &mut text).await;
@@ -195,7 +201,10 @@ impl Pump {
 
     async fn tell_machines(&mut self, state: &HttpState, text: &mut String) {
         let latest = state.latest.get(&state.history).await;
-        let snapshot = machines::current(state).await;
+        let snapshot = machines::at_hand(state);
+        if self.looks_heard <= LOOKS_PATIENT && !machines::is_fresh(&snapshot) {
+            return; // From when somebody listened last; liveness has just been asked for a new one.
+        }
         let count = snapshot.machines.len();
         if self.told.len() > count {
             let known: std::collections::HashSet<_> =

@@ -85,6 +85,9 @@ impl MachinesBoard {
     /// ended, and its successor does not know the machines yet.
     pub fn lose_sight(&self, at: Mono) {
         let mut machines = Arc::clone(&self.lock().snapshot).machines.clone();
+        if machines.is_empty() {
+            return; // A snapshot of nobody would say that there are no machines.
+        }
         machines.iter_mut().for_each(|machine| machine.status = BoardStatus::Unknown);
         self.write(MachinesSnapshot { at, sighted: false, machines });
     }

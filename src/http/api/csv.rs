@@ -11,6 +11,7 @@ use actix_web::{HttpResponse, web};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::readings::advance;
+use crate::http::problem::Problem;
 use crate::http::{HistoryError, HttpState};
 use crate::store::{ReadingsQuery, StoredReading};
 
@@ -18,27 +19,35 @@ use crate::store::{ReadingsQuery, StoredReading};
 const PAGE: u32 = 2_000;
 const HEADINGS: &str = "recorded_at,temperature,humidity,vibration,extra,time_source,received_at\r\n";
 
-/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range.
-pub fn answer(state: web::Data<HttpState>, query: ReadingsQuery, limited: bool) -> HttpResponse {
+/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range. The first page is read
+/// before the answer begins, so that a database that is away is told as such.
+pub async fn answer(
+    state: web::Data<HttpState>,
+    query: ReadingsQuery,
+    limited: bool,
+) -> Result<HttpResponse, Problem> {
     let name = format!("{}.csv", query.machine_id);
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let disposition = format!("attachment; filename=\"readings.csv\"; filename*=UTF-8''{name}");
     let left = if limited { u64::from(query.limit) } else { u64::MAX };
-    let body = CsvBody {
+    let mut body = CsvBody {
         state,
         query,
         left,
         ready: VecDeque::from([Bytes::from_static(HEADINGS.as_bytes())]),
         asking: None,
     };
-    HttpResponse::Ok()
+    let first = body.ask().await?;
+    body.take(&first);
+    let response = HttpResponse::Ok()
         .insert_header((
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
         ))
         .insert_header((header::CONTENT_DISPOSITION, disposition))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(BoxBody::new(body))
+        .body(BoxBody::new(body));
+    Ok(response)
 }
 
 type Page = Result<Vec<StoredReading>, HistoryError>;

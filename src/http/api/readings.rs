@@ -14,8 +14,8 @@ use crate::store::{BucketsQuery, Order, ReadingCursor, ReadingsQuery};
 /// Rows of a page unless told otherwise, and at most.
 const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
-/// Buckets of one answer; 30 days of half hours, or a day of 20 seconds.
-const BUCKETS_MAX: i64 = 5_000;
+/// Buckets of one answer: enough for the minutes of a month.
+const BUCKETS_MAX: i64 = 50_000;
 /// What is asked for by bucket when `from` is not given.
 const BUCKETS_SPAN_MICROS: i64 = 86_400 * 1_000_000;
 /// Longest name of a field of `extra`.
@@ -37,7 +37,7 @@ enum Format {
     ("order" = Option<String>, Query, description = "desc (newest first) or asc"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ("format" = Option<String>, Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, description = "Length of a bucket, 1s to 1d, such as 1m; at most 5000 buckets"),
+    ("bucket" = Option<String>, Query, description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets"),
     ("extra" = Option<String>, Query, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
     (status = 200, description = "Readings or buckets", content(
@@ -76,7 +76,7 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         advance(&mut query, read_cursor(&cursor)?);
     }
     match format {
-        Format::Csv => Ok(csv::answer(state, query, limit != 0)),
+        Format::Csv => csv::answer(state, query, limit != 0).await,
         Format::Json => page(&request, &state, query).await,
     }
 }

@@ -19,7 +19,8 @@ use crate::store::schema::{Instant, Moment};
 use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
 
 const DIALECT: Dialect = Dialect {
-    epoch_seconds: "unixepoch(t.recorded_at)",
+    // Of the whole seconds only: with a fraction it rounds to milliseconds, up into the next second.
+    epoch_seconds: "unixepoch(substr(t.recorded_at, 1, 19))",
     extra_number: "(SELECT CASE WHEN j.type IN ('integer', 'real') THEN CAST(j.value AS REAL) END \
          FROM json_each(CASE WHEN json_valid(r.extra) THEN r.extra END) j WHERE j.key = $5)",
     no_number: "CAST(NULL AS REAL)",

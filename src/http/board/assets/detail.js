@@ -35,7 +35,7 @@ function drawState(machine) {
     now.dataset.state = machine.status;
     element("spoken").textContent = `${machineId} is ${WORDS[machine.status]?.toLowerCase()}.`;
     // A change makes an event and a new piece of the band.
-    setTimeout(() => refresh(["history"]).catch(() => {}), 1_500);
+    setTimeout(() => refresh(["latest", "history"]).catch(() => {}), 1_500);
   }
   element("state").querySelector(".word").textContent = WORDS[machine.status] ?? machine.status;
   element("flapping").hidden = !machine.flapping;
@@ -61,11 +61,11 @@ function linkChanged(state) {
 /** The page that has just been loaded is fresh; after a break it is not. */
 let isFresh = true;
 async function load() {
-  if (!isFresh) await refresh(["now", "history"]);
+  if (!isFresh) await refresh(["now", "latest", "history"]);
   isFresh = false;
 }
 
 new Stream("/api/v1/stream", { load, heard, changed: linkChanged });
 setInterval(() => {
-  if (root.dataset.link === "live" && !document.hidden) refresh(["history"]).catch(() => {});
+  if (root.dataset.link === "live" && !document.hidden) refresh(["latest", "history"]).catch(() => {});
 }, REFRESH_MS);
