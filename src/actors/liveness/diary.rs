@@ -12,7 +12,7 @@ use crate::domain::{Seq, Timestamp};
 /// Events kept. Beyond it every second proof is forgotten: a silence that a message ended soon after may be missed then.
 const EVENTS_MAX: usize = 200_000;
 /// A proof that changed nothing is worth keeping if the one kept before is this much older.
-const PROOF_APART: u64 = 1_000_000;
+pub(super) const PROOF_APART: u64 = 1_000_000;
 /// Clocks that drift less than this, in microseconds, go together.
 const DRIFT_MAX: i64 = 5_000;
 

@@ -24,6 +24,8 @@ pub(super) struct Publishing {
     single: StatusOutbox,
     /// All machines' statuses, from this one on in the tracker's order.
     everything_from: Option<usize>,
+    /// How often everything was asked for.
+    round: u64,
 }
 
 /// What a chunk on its way consists of.
@@ -32,14 +34,15 @@ enum Chunk {
     Transitions(Vec<Order>),
     /// The machines, and how many of them have a message.
     Single(Vec<MachineId>, usize),
-    /// The first one's place, and the places of all.
-    Everything(usize, Vec<usize>),
+    /// The round it belongs to, the first one's place, and the places of all.
+    Everything(u64, usize, Vec<usize>),
 }
 
 impl Publishing {
     /// The present status of every machine, from the first.
     pub(super) fn everything(&mut self) {
         self.everything_from = Some(0);
+        self.round += 1;
     }
 
     /// The present status of this machine.
@@ -48,9 +51,9 @@ impl Publishing {
     }
 
     /// The broker has the first `answered` of a chunk.
-    fn on_answered_everything(&mut self, first: usize, places: &[usize], answered: usize) {
+    fn on_answered_everything(&mut self, round: u64, first: usize, places: &[usize], answered: usize) {
         // Asked for anew meanwhile, it begins from the first again.
-        if self.everything_from == Some(first) {
+        if self.round == round {
             self.everything_from = Some(match answered.checked_sub(1) {
                 Some(last) => places[last] + 1,
                 None => first,
@@ -107,17 +110,20 @@ impl Liveness {
         }
         let first = self.publishing.everything_from?;
         let mut places = Vec::new();
-        for (place, view) in (first..).zip(tracker.views_from(first)).take(PUBLISH_MAX) {
+        for (place, view) in (first..).zip(tracker.views_from(first)) {
             if let Some(message) = present_status(prefix, &view) {
                 messages.push(message);
                 places.push(place);
+            }
+            if messages.len() == PUBLISH_MAX {
+                break;
             }
         }
         if messages.is_empty() {
             self.publishing.everything_from = None;
             return None;
         }
-        Some((messages, Chunk::Everything(first, places)))
+        Some((messages, Chunk::Everything(self.publishing.round, first, places)))
     }
 
     fn on_answered(&mut self, chunk: Chunk, answered: usize) {
@@ -130,8 +136,8 @@ impl Liveness {
             }
             Chunk::Single(machines, count) if answered < count => self.publishing.single.put_back(machines),
             Chunk::Single(..) => {}
-            Chunk::Everything(first, places) => {
-                self.publishing.on_answered_everything(first, &places, answered);
+            Chunk::Everything(round, first, places) => {
+                self.publishing.on_answered_everything(round, first, &places, answered);
             }
         }
     }
@@ -145,12 +151,15 @@ mod tests {
     fn everything_goes_on_behind_what_was_answered_and_begins_anew_when_asked() {
         let mut publishing = Publishing::default();
         publishing.everything();
-        publishing.on_answered_everything(0, &[0, 1, 5, 6], 3);
+        publishing.on_answered_everything(1, 0, &[0, 1, 5, 6], 3);
         assert_eq!(publishing.everything_from, Some(6));
-        publishing.on_answered_everything(6, &[6, 7], 0);
+        publishing.on_answered_everything(1, 6, &[6, 7], 0);
         assert_eq!(publishing.everything_from, Some(6), "nothing was answered");
         publishing.everything();
-        publishing.on_answered_everything(6, &[6, 7], 2);
+        publishing.on_answered_everything(1, 6, &[6, 7], 2);
         assert_eq!(publishing.everything_from, Some(0), "the link came up again meanwhile");
+        publishing.everything();
+        publishing.on_answered_everything(2, 0, &[0, 1], 2);
+        assert_eq!(publishing.everything_from, Some(0), "it came up while the first chunk was on its way");
     }
 }

@@ -168,6 +168,9 @@ impl SightLog {
 
     /// These are in the database.
     pub fn on_recorded(&mut self, upto: u64, seen_until: Option<Timestamp>) {
+        if !self.past_is_known {
+            return; // What the incarnation before had handed out: our own numbers begin anew.
+        }
         while self.told < upto && self.news.pop_front().is_some() {
             self.told += 1;
         }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::diary::{Diary, Event};
+use super::diary::{Diary, Event, PROOF_APART};
 use super::tracker::{KnownMachine, Moment, Sighting, Tracker, TrackerOptions};
 use crate::clock::Mono;
 use crate::domain::{MachineId, Seq, Timestamp, Transition};
@@ -105,6 +105,10 @@ impl Watch {
 
     /// Something would change if the link were proven now.
     pub fn wants_proof(&mut self, now: Mono) -> bool {
+        if !self.knows_the_past() && self.link_is_up() {
+            // Of machines that only the database knows there are deadlines, too: the diary needs a proof now and then.
+            return now.0 >= self.proven_until.0.saturating_add(PROOF_APART);
+        }
         let due = self.tracker.as_mut().and_then(Tracker::next_deadline).filter(|deadline| *deadline <= now);
         due.is_some_and(|deadline| deadline > self.proven_until)
     }

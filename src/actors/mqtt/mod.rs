@@ -405,8 +405,12 @@ impl Handler<ProveLink> for Mqtt {
             return;
         }
         self.proving = true;
+        let attempt = self.attempt;
         let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
         context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
+            if actor.attempt != attempt {
+                return; // It says nothing of the link that came after.
+            }
             actor.proving = false;
             match outcome {
                 Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),

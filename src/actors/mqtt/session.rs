@@ -115,8 +115,12 @@ impl Mqtt {
     }
 
     fn on_connected(&mut self, session_present: bool, subscribed: Subscribed, context: &mut Context<Self>) {
-        if !self.link.as_ref().is_some_and(|link| link.is_connected()) {
-            return self.on_link_ended("connection lost while subscribing", context);
+        let unanswered =
+            |error: &LinkError| matches!(error, LinkError::NoAnswer { .. } | LinkError::Lost { .. });
+        let answers = !subscribed.refused.iter().any(unanswered);
+        if !answers || !self.link.as_ref().is_some_and(|link| link.is_connected()) {
+            self.give_up_link("connection lost while subscribing", context);
+            return self.turn_to_the_next(Failure::Other, context);
         }
         self.tell_of_ended(&subscribed);
         if let Some(first) = subscribed.refused.first() {
@@ -222,8 +226,17 @@ impl Mqtt {
         }
         self.complain(&error.to_string(), "no connection to the broker");
         let how = if error == LinkError::HungUp { Failure::HungUp } else { Failure::Other };
+        self.turn_to_the_next(how, context);
+    }
+
+    fn turn_to_the_next(&mut self, how: Failure, context: &mut Context<Self>) {
         match self.turn.failed(how) {
-            Next::AskNow => self.connect(context),
+            Next::AskNow => {
+                if let Some(retry) = self.retry.take() {
+                    context.cancel_future(retry);
+                }
+                self.connect(context);
+            }
             Next::Wait => self.retry_later(context),
         }
     }
@@ -249,6 +262,7 @@ impl Mqtt {
         let was_up = matches!(self.state, State::Up { .. });
         self.note_loss();
         self.state = State::Down;
+        self.proving = false;
         if self.turn.has_others() {
             // What it has not sent must not come after what another broker of the cluster gets meanwhile.
             self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
