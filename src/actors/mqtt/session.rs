@@ -118,7 +118,13 @@ impl Mqtt {
         let unanswered =
             |error: &LinkError| matches!(error, LinkError::NoAnswer { .. } | LinkError::Lost { .. });
         let answers = !subscribed.refused.iter().any(unanswered);
-        if !answers || !self.link.as_ref().is_some_and(|link| link.is_connected()) {
+        let connected = self.link.as_ref().is_some_and(|link| link.is_connected());
+        if !answers || !connected {
+            if !connected && session_present {
+                // Whoever takes the session over may be as quick as that.
+                let taken_over = std::mem::take(&mut self.taken_over);
+                self.judge_loss(Loss { lasted: Duration::ZERO, taken_over });
+            }
             self.give_up_link("connection lost while subscribing", context);
             return self.turn_to_the_next(Failure::Other, context);
         }
@@ -286,11 +292,16 @@ impl Mqtt {
     /// Recognises that somebody else uses our client id.
     fn note_loss(&mut self) {
         let taken_over = std::mem::take(&mut self.taken_over);
-        let State::Up { since, .. } = self.state else { return };
-        if self.contest.lost(Loss { lasted: since.elapsed(), taken_over }) {
+        if let State::Up { since, .. } = self.state {
+            self.judge_loss(Loss { lasted: since.elapsed(), taken_over });
+        }
+    }
+
+    fn judge_loss(&mut self, loss: Loss) {
+        if self.contest.lost(loss) {
             warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages \
                 go to whoever is connected; trying again ever more seldom, and saying so when it is over";
-                "client_id" => &self.options.link.client_id, "broker_says_so" => taken_over,
+                "client_id" => &self.options.link.client_id, "broker_says_so" => loss.taken_over,
                 "backoff_max_s" => self.options.backoff_max.as_secs());
         }
     }
