@@ -269,10 +269,10 @@ impl Mqtt {
         self.note_loss();
         self.state = State::Down;
         self.proving = false;
-        if self.turn.has_others() {
-            // What it has not sent must not come after what another broker of the cluster gets meanwhile.
-            self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
-        }
+        // What it has not sent must not come after what is published meanwhile, and the library does not always survive its
+        // own leftovers of a connection that was taken over (malformed packets, then a crash): the next one has a client of
+        // its own.
+        self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
