@@ -355,6 +355,8 @@ impl Mqtt {
         let was_up = matches!(self.state, State::Up { .. });
         self.state = State::Down;
         self.attempt += 1;
+        // The answer to a question of before is not heard any more.
+        self.proving = false;
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
