@@ -180,7 +180,8 @@ pub struct Mqtt {
     logger: Logger,
     /// The current one.
     link: Option<Rc<Link>>,
-    /// All there are, by broker and protocol: one that has failed is asked again, as it must not be destroyed.
+    /// By broker and protocol, from the first attempt to connect to the end of the connection: one that has failed is asked
+    /// again, as it must not be destroyed.
     links: HashMap<(usize, bool), Rc<Link>>,
     turn: Turn,
     state: State,

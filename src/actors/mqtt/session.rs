@@ -79,7 +79,7 @@ impl Mqtt {
         context.wait(leaving.into_actor(self).map(|(), actor, context| actor.connect(context)));
     }
 
-    /// The client of this incarnation for the current broker and protocol.
+    /// The client for the next connection: a new one, or the one whose connect failed last, which must not be destroyed.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
         let key = (self.turn.index(), self.turn.speaks_v5());
         if let Some(link) = self.links.get(&key) {
