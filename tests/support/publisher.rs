@@ -112,7 +112,18 @@ fn publish_windows_with<P: Into<Vec<u8>>>(
 /// A client that publishes one message at a time.
 pub struct Single {
     client: mqtt::AsyncClient,
+    port: u16,
     v5: bool,
+}
+
+fn new_client(port: u16, v5: bool) -> mqtt::AsyncClient {
+    let options = mqtt::CreateOptionsBuilder::new()
+        .mqtt_version(if v5 { mqtt::MQTT_VERSION_5 } else { mqtt::MQTT_VERSION_3_1_1 })
+        .server_uri(format!("tcp://127.0.0.1:{port}"))
+        .persistence(mqtt::PersistenceType::None)
+        .max_buffered_messages(10_000)
+        .finalize();
+    mqtt::AsyncClient::new(options).unwrap()
 }
 
 impl Single {
@@ -122,19 +133,17 @@ impl Single {
 
     /// With MQTT 5 or 3.1.1.
     pub fn connect_as(port: u16, v5: bool) -> Self {
-        let options = mqtt::CreateOptionsBuilder::new()
-            .mqtt_version(if v5 { mqtt::MQTT_VERSION_5 } else { mqtt::MQTT_VERSION_3_1_1 })
-            .server_uri(format!("tcp://127.0.0.1:{port}"))
-            .persistence(mqtt::PersistenceType::None)
-            .max_buffered_messages(10_000)
-            .finalize();
-        let mut single = Self { client: mqtt::AsyncClient::new(options).unwrap(), v5 };
+        let mut single = Self { client: new_client(port, v5), port, v5 };
         single.connect_again();
         single
     }
 
     fn connect_again(&mut self) {
         let deadline = Instant::now() + PATIENCE;
+        if !self.client.is_connected() {
+            // The library does not survive what a lost connection left in a client, nor the end of one whose connect failed.
+            std::mem::forget(std::mem::replace(&mut self.client, new_client(self.port, self.v5)));
+        }
         while !self.client.is_connected() {
             let mut options = if self.v5 {
                 mqtt::ConnectOptionsBuilder::new_v5()
