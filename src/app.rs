@@ -32,7 +32,7 @@ use crate::actors::writer::{Writer, WriterOptions};
 use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Boards, Http, HttpOptions, HttpState};
-use crate::journal::{Journal, RealFs, Space};
+use crate::journal::{Journal, RealFs, Recovery, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -68,12 +68,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
             return if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
         }
     };
-    if let Some(torn) = &recovery.torn {
-        let kept: Vec<_> = torn.kept.iter().map(|path| path.display().to_string()).collect();
-        warn!(logger, "the journal ended in a torn record, as after a power cut: cut at the last whole record";
-            "segment" => %torn.path.display(), "offset" => torn.offset, "what" => &torn.what,
-            "bytes_cut" => torn.bytes, "kept_in" => kept.join(", "));
-    }
+    tell_what_is_torn(&recovery, logger);
     let plan = match Plan::new(settings, journal.clone(), wires, logger) {
         Ok(plan) => plan,
         Err(error) => {
@@ -94,6 +89,21 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         0 => Exit::Clean,
         4 => Exit::GaveUp,
         _ => Exit::Failure,
+    }
+}
+
+fn tell_what_is_torn(recovery: &Recovery, logger: &Logger) {
+    let torn = recovery.torn.as_ref();
+    let kept = torn.map(|torn| torn.kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
+    let (kept, bytes) = (kept.unwrap_or_default().join(", "), torn.map_or(0, |torn| torn.bytes));
+    if let Some(lost) = recovery.lost {
+        error!(logger, "the end of the journal is gone although it was on the disk: cut at the last whole record, and noted as a \
+            gap what the database does not have; look at the disk and at who writes to the journal's directory";
+            "records" => %lost, "bytes_cut" => bytes, "kept_in" => kept);
+    } else if let Some(torn) = torn {
+        warn!(logger, "the journal ended in a torn record, as after a power cut: cut at the last whole record";
+            "segment" => %torn.path.display(), "offset" => torn.offset, "what" => &torn.what,
+            "bytes_cut" => bytes, "kept_in" => kept);
     }
 }
 

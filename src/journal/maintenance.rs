@@ -4,7 +4,9 @@
 //! Deleting: `journal.meta` first says which segment is the first kept, then the files go, then the directory is
 //! synced. A crash between leaves files that the next open knows to be stale (J5).
 //!
-//! A full disk is not an error here but a state, looked at again every second.
+//! A full disk is not an error here but a state, looked at again every second and whenever something was deleted. It ends when
+//! there is room for more than the next segment: with every segment that is freed the broker would be let in for as long as
+//! it takes to fill that one, and what it had in flight at each of these goodbyes would be delivered twice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,11 +20,18 @@ use super::segment::HEADER_BYTES;
 use super::shared::{Shared, lock};
 
 pub(super) const AHEAD_NAME: &str = "ahead.tmp";
+/// Made and removed to see whether there is room.
+pub(super) const ROOM_NAME: &str = "room.tmp";
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// On a file system that cannot preallocate, this much is written to see whether there is room at all.
 const PROBE_BYTES: usize = 64 * 1024;
+
+/// After a full disk there has to be room for so many segments besides the next one, and for a tenth of what is held …
+const ROOM_SEGMENTS: u64 = 4;
+/// … as at the bound.
+const ROOM_PART: u64 = 10;
 
 /// Whether something is left to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,22 +63,37 @@ impl Shared {
         }
     }
 
-    /// Preallocates the next segment. With the disk known to be full, one that is there is made again, to
-    /// learn whether there is room now.
+    /// Preallocates the next segment. With the disk known to be full, also learns whether there is room now.
     fn keep_ahead(&self) -> Result<(), JournalError> {
+        let is_disk_full = self.is_disk_full();
         let mut ahead = lock(&self.ahead);
-        if ahead.is_some() && !self.is_disk_full() {
+        if ahead.is_some() && !is_disk_full {
             return Ok(());
         }
-        *ahead = None;
-        let path = self.dir().join(AHEAD_NAME);
-        let created = create_segment_file(&*self.fs, &path, self.segment_bytes);
-        if created.is_err() {
+        // A journal that is drained does not get emptier: room for this one segment is enough, and it is made again to see it.
+        let is_drained = self.committed() == self.appended();
+        if is_drained {
+            *ahead = None;
+        }
+        if ahead.is_none() {
+            *ahead = Some(self.try_room(AHEAD_NAME, self.segment_bytes)?);
+        }
+        drop(ahead);
+        if is_disk_full && !is_drained {
+            let wanted = (self.bytes() / ROOM_PART).max(self.segment_bytes * ROOM_SEGMENTS);
+            drop(self.try_room(ROOM_NAME, wanted)?);
+            // At worst the next attempt empties it.
+            let _ = self.fs.remove(&self.dir().join(ROOM_NAME));
+        }
+        Ok(())
+    }
+
+    fn try_room(&self, name: &str, bytes: u64) -> Result<Arc<dyn FsFile>, JournalError> {
+        let path = self.dir().join(name);
+        create_segment_file(&*self.fs, &path, bytes).inspect_err(|_| {
             // Gives back what the attempt took; at worst the next one empties it.
             let _ = self.fs.remove(&path);
-        }
-        *ahead = Some(created?);
-        Ok(())
+        })
     }
 
     pub(super) fn delete_doomed(&self) -> Result<(), JournalError> {

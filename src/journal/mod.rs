@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `<first seq, 20 digits>.seg` | a segment: header, then records, then preallocated zeros |
 //! | `ahead.tmp`, `own.tmp`, `repair.tmp` | a segment that has no name yet; removed at open |
+//! | `room.tmp` | made and removed to see whether a full disk has room again |
 //! | `journal.meta` | text: identity, boot id of the last opener, first kept, known durable and committed seq, holes (see `meta.rs`) |
 //! | `journal.lock` | held with `flock` by the process that appends; holds its pid |
 //! | `torn-<seq>-<µs>.bin` | bytes that recovery cut off; never read again, for people only |

@@ -12,10 +12,11 @@
 //! | newest segment without a readable header and without a record | died while creating it | removed or kept aside, made anew |
 //! | whole records after the break, in this or in later segments, machine booted since, none of them with a watermark ≥ `b` | power cut: unsynced pages reach the disk in any order | **torn**: cut, kept aside; later segments too |
 //! | the same in the same boot | a process cannot leave this, only a prefix | **damage** |
-//! | a watermark ≥ `b`, or `journal.meta` says `synced ≥ b` | `b` was durable once | **damage** |
-//! | the seqs of a hole that `journal.meta` names, between two segments | a repair | the row goes on behind it |
+//! | a watermark ≥ `b`, or `journal.meta` says `synced ≥ b` (`b` was durable once), in the newest segment, no whole record after the break, and remains there or the file's end | a file cut short, a last record overwritten | **torn**: cut, kept aside; the durable ones that are gone become a hole, so that their seqs are not used again and the database learns of them |
+//! | `b` was durable once, otherwise | not a crash | **damage** |
+//! | the seqs of a hole that `journal.meta` names, between two segments or at the end | a repair, or the cut above | the row goes on behind it |
 //! | segments before `first_kept` | died while deleting | deleted |
-//! | `ahead.tmp`, `own.tmp`, `repair.tmp`, `journal.meta.tmp` | died while creating | deleted |
+//! | `ahead.tmp`, `room.tmp`, `own.tmp`, `repair.tmp`, `journal.meta.tmp` | died while creating | deleted |
 //! | a header of another journal, another version, another seq than the name; no `journal.meta` beside segments | not a crash | **damage** |
 //!
 //! In an older segment, what stands after the record before the next segment's first is not looked at: it can only be
@@ -36,8 +37,8 @@ use super::ages::Ages;
 use super::cursor::{Cursor, Step};
 use super::evidence::{self, FoundRecord};
 use super::fs::{Access, Fs, FsFile, read_full_at, write_all_at};
-use super::maintenance::{AHEAD_NAME, create_segment_file};
-use super::meta::{META_NAME, META_TMP_NAME, Meta};
+use super::maintenance::{AHEAD_NAME, ROOM_NAME, create_segment_file};
+use super::meta::{Hole, META_NAME, META_TMP_NAME, Meta};
 use super::record::BadRecord;
 use super::repair::REPAIR_TMP_NAME;
 use super::segment::{self, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Segment};
@@ -67,6 +68,8 @@ pub struct Recovery {
     pub bytes: u64,
     /// What was cut off.
     pub torn: Option<TornTail>,
+    /// Records that had been durable and are gone with the end of the newest segment.
+    pub lost: Option<Hole>,
 }
 
 /// What the journal starts with.
@@ -120,6 +123,14 @@ pub(super) struct Break {
     pub what: String,
 }
 
+/// What is to be made of the row's end.
+struct Tail {
+    /// Something may have to be cut.
+    may_be_torn: bool,
+    /// Records that had been durable are gone with it.
+    lost: Option<Hole>,
+}
+
 pub(super) fn recover(
     fs: &dyn Fs,
     dir: &Path,
@@ -129,8 +140,15 @@ pub(super) fn recover(
     let (mut directory, created) = Directory::load(fs, dir)?;
     let rebooted = boot_id.is_none() || directory.meta.boot_id != boot_id;
     let mut row = directory.scan()?;
-    let torn = directory.judge(&row, rebooted)?.then(|| directory.cut(&mut row)).transpose()?.flatten();
+    let tail = directory.judge(&row, rebooted)?;
+    if tail.lost.is_some() {
+        row.give_up_newest_if_empty();
+    }
+    let torn = tail.may_be_torn.then(|| directory.cut(&mut row)).transpose()?.flatten();
     directory.make_durable(&row)?;
+    if let Some(lost) = tail.lost {
+        directory.name_lost(lost, &mut row)?;
+    }
     directory.remove_leftovers()?;
     let active = directory.open_active(&mut row, segment_bytes)?;
 
@@ -152,6 +170,7 @@ pub(super) fn recover(
         segments: row.segments.len(),
         bytes: row.segments.iter().map(|segment| segment.end).sum(),
         torn,
+        lost: tail.lost,
     };
     let segments = shared_segments(&row, &active);
     Ok((Recovered { meta, segments, active, next: row.next, ages: row.ages }, recovery))
@@ -183,7 +202,7 @@ impl<'a> Directory<'a> {
         let mut names: Vec<Seq> =
             listing.iter().filter_map(|name| segment::parse_segment_name(name)).collect();
         names.sort_unstable();
-        let unfinished = [AHEAD_NAME, OWN_NAME, META_TMP_NAME, REPAIR_TMP_NAME];
+        let unfinished = [AHEAD_NAME, ROOM_NAME, OWN_NAME, META_TMP_NAME, REPAIR_TMP_NAME];
         let leftovers = listing.into_iter().filter(|name| unfinished.contains(&name.as_str())).collect();
         let (meta, created) = match Meta::load(fs, dir)? {
             Some(meta) => (meta, false),
@@ -271,6 +290,10 @@ impl<'a> Directory<'a> {
             };
             break;
         }
+        // Died after a hole at the end was named, before the segment behind it was made.
+        if row.end.index + 1 >= self.names.len() {
+            row.next = self.meta.behind_hole(row.next);
+        }
         row.end.seq = row.next;
         Ok(row)
     }
@@ -312,8 +335,8 @@ impl<'a> Directory<'a> {
         Ok(bad)
     }
 
-    /// Whether the row ends as a crash can leave it; then: whether something may have to be cut.
-    fn judge(&self, row: &Row, rebooted: bool) -> Result<bool, JournalError> {
+    /// Whether the row ends as a crash can leave it, or at worst with the end of its newest segment gone.
+    fn judge(&self, row: &Row, rebooted: bool) -> Result<Tail, JournalError> {
         let end = &row.end;
         let path =
             self.names.get(end.index).map_or_else(|| self.dir.join(META_NAME), |first| self.path(*first));
@@ -321,21 +344,23 @@ impl<'a> Directory<'a> {
             let what = format!("record {} is expected, but {}; {why}", end.seq, end.what);
             Err(JournalError::damaged(&path, end.whole_to.unwrap_or(0), what))
         };
-        if self.meta.synced >= end.seq {
-            return damaged(format!("records up to {} were durable", self.meta.synced));
-        }
         let mut later: Option<FoundRecord> = None;
-        let mut watermark = row.watermark;
+        let mut durable = row.watermark.max(self.meta.synced);
         self.find_later(row, &mut |found| {
-            watermark = watermark.max(found.watermark);
+            durable = durable.max(found.watermark);
             later = later.or(Some(found));
         })?;
-        if watermark >= end.seq {
-            return damaged(format!("records up to {watermark} were durable"));
-        }
         let is_expected =
             end.whole_to.is_some() || self.names.get(end.index).is_none_or(|first| *first == end.seq);
         let in_newest = is_expected && end.index + 1 >= self.names.len();
+        if durable >= end.seq {
+            let lost = Hole { from: end.seq, to: durable };
+            return if later.is_none() && in_newest && self.end_is_gone(end)? {
+                Ok(Tail { may_be_torn: true, lost: Some(lost) })
+            } else {
+                damaged(format!("records up to {durable} were durable"))
+            };
+        }
         if let Some(found) = later
             && !rebooted
         {
@@ -344,7 +369,7 @@ impl<'a> Directory<'a> {
         if !in_newest && !rebooted {
             return damaged("other segments follow".to_owned());
         }
-        Ok(!self.names.is_empty())
+        Ok(Tail { may_be_torn: !self.names.is_empty(), lost: None })
     }
 
     /// Finds whole records after the break.

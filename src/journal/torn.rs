@@ -1,4 +1,5 @@
-//! Cutting a torn tail: bytes of messages that were never durable leave the journal, and are kept beside it.
+//! Cutting a torn tail: bytes that are no whole record leave the journal, and are kept beside it. As a rule they are of messages
+//! that were never durable; of those that were, the journal keeps in mind that they are gone.
 
 use std::io;
 use std::ops::Range;
@@ -8,20 +9,21 @@ use std::time::SystemTime;
 use super::JournalError;
 use super::evidence;
 use super::fs::{Access, FsFile, read_full_at, write_all_at};
-use super::recovery::{Directory, Row};
+use super::meta::Hole;
+use super::recovery::{Break, Directory, Row};
 use super::segment::HEADER_BYTES;
 use crate::domain::Seq;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A torn tail that was cut off: bytes of messages that had not been made durable.
+/// A torn tail that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment.
     pub path: PathBuf,
     /// Where its records end.
     pub offset: u64,
-    /// The first seq that is not there; it is given again.
+    /// The first seq that is not there; it is given again, unless it had been durable.
     pub seq: Seq,
     /// What is wrong there.
     pub what: String,
@@ -31,7 +33,37 @@ pub struct TornTail {
     pub kept: Vec<PathBuf>,
 }
 
+impl Row {
+    /// A hole that begins with a segment takes it whole.
+    pub(super) fn give_up_newest_if_empty(&mut self) {
+        if self.segments.pop_if(|newest| newest.last < newest.first).is_some() {
+            self.end.whole_to = None;
+        }
+    }
+}
+
 impl Directory<'_> {
+    /// Whether the newest segment's records end with remains, or with the file: a segment that was filled and followed by
+    /// another one, which is missing, ends otherwise.
+    pub(super) fn end_is_gone(&self, end: &Break) -> Result<bool, JournalError> {
+        let (Some(whole_to), Some(first)) = (end.whole_to, self.names.get(end.index)) else {
+            return Ok(false);
+        };
+        let path = self.path(*first);
+        let file = self.open(*first, Access::Read)?;
+        let size = file.size().map_err(JournalError::io("read", &path))?;
+        let written = evidence::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
+        Ok(written > whole_to || size == whole_to)
+    }
+
+    /// Notes for good that these are gone: the row goes on behind them.
+    pub(super) fn name_lost(&mut self, lost: Hole, row: &mut Row) -> Result<(), JournalError> {
+        row.next = lost.to.next();
+        self.meta.synced = lost.to;
+        self.meta.holes.push(lost);
+        self.meta.store(self.fs, self.dir)
+    }
+
     /// Cuts what follows the break, the newest segment first, and keeps aside whatever holds bytes.
     pub(super) fn cut(&mut self, row: &mut Row) -> Result<Option<TornTail>, JournalError> {
         let end = &row.end;

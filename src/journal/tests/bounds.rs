@@ -6,9 +6,11 @@ use crate::journal::{FullReason, GapReason, OVERRUN_BYTES_MIN};
 
 const MAX: u64 = 1 << 20;
 
+const SEGMENT_BYTES: u64 = 128 * 1024;
+
 fn bounded(fs: &SimFs, when_full: WhenFull) -> (Journal, Arc<Notes>) {
     let notes = Arc::<Notes>::default();
-    let options = JournalOptions { max_bytes: MAX, segment_bytes: 128 * 1024, when_full, ..options() };
+    let options = JournalOptions { max_bytes: MAX, segment_bytes: SEGMENT_BYTES, when_full, ..options() };
     (try_open_with(fs, options, &notes).unwrap().0, notes)
 }
 
@@ -152,6 +154,48 @@ fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place()
     append_many(&journal, 30, 8000);
     let newest = journal.sync().unwrap();
     assert_eq!(seqs(&journal, 0), numbers(1..=newest.0));
+}
+
+#[test]
+fn after_a_full_disk_messages_are_let_in_when_there_is_room_for_more_than_one_segment() {
+    let fs = SimFs::default();
+    let (journal, notes) = bounded(&fs, WhenFull::Hold);
+    journal.upkeep().unwrap();
+    fs.set_disk_full(true);
+    while journal.stats().segments == 1 {
+        append_many(&journal, 1, 8000);
+    }
+    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    // What one segment frees that was committed.
+    fs.set_room(SEGMENT_BYTES);
+    for _ in 0..3 {
+        assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    }
+    let full = Space::Full(FullReason::DiskFull);
+    assert_eq!(said(&notes), [full], "not in and out again with every segment");
+    assert!(!fs.names(dir()).iter().any(|name| name == "room.tmp"));
+    fs.set_room(SEGMENT_BYTES * 4);
+    assert_eq!(journal.upkeep().unwrap(), Upkeep::Done);
+    assert_eq!(said(&notes), [full, Space::Free]);
+    assert!(!fs.names(dir()).iter().any(|name| name == "room.tmp"), "it gives back what it took");
+}
+
+#[test]
+fn a_drained_journal_on_a_small_disk_is_content_with_one_segment() {
+    let fs = SimFs::default();
+    let (journal, notes) = bounded(&fs, WhenFull::Hold);
+    journal.upkeep().unwrap();
+    fs.set_disk_full(true);
+    while journal.stats().segments == 1 {
+        append_many(&journal, 1, 8000);
+    }
+    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    fs.set_room(SEGMENT_BYTES);
+    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    let newest = journal.sync().unwrap();
+    journal.commit(newest).unwrap();
+    assert_eq!(journal.upkeep().unwrap(), Upkeep::Done);
+    assert_eq!(said(&notes), [Space::Full(FullReason::DiskFull), Space::Free]);
 }
 
 #[test]

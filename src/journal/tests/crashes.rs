@@ -94,19 +94,78 @@ fn a_flip_of_any_byte_is_refused_or_harmless_or_a_torn_last_record() {
     }
 }
 
-#[test]
-fn after_a_clean_close_the_last_record_is_protected_too() {
-    let original = SimFs::default();
-    let (journal, _) = open(&original);
-    append_many(&journal, 3, 50);
-    let written = usize::try_from(journal.stats().bytes).unwrap();
+/// Three records, closed in order: all of them are known to be durable. Returns where each record ends.
+fn closed_journal(fs: &SimFs) -> Vec<usize> {
+    let (journal, _) = open(fs);
+    let mut ends = vec![HEADER_BYTES];
+    for number in 1..=3 {
+        append(&journal, number, 50).unwrap();
+        ends.push(usize::try_from(journal.stats().bytes).unwrap());
+    }
     journal.close().unwrap();
-    for at in 0..written {
+    ends
+}
+
+#[test]
+fn after_a_clean_close_all_records_but_the_last_are_protected_from_flips() {
+    let original = SimFs::default();
+    let ends = closed_journal(&original);
+    for at in 0..ends[2] {
         let fs = original.fork();
         fs.reboot();
         fs.tamper(&segment(1), |bytes| bytes[at] ^= 0x80);
         assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()), "byte {at}");
     }
+}
+
+#[test]
+fn durable_records_that_are_gone_with_the_end_of_the_newest_segment_become_a_hole() {
+    let original = SimFs::default();
+    let ends = closed_journal(&original);
+    let damages: [(&str, &dyn Fn(&mut Vec<u8>), u64); 5] = [
+        ("the last record is cut", &|bytes| bytes.truncate(ends[3] - 20), 3),
+        ("the last record is overwritten", &|bytes| bytes[ends[3] - 1] ^= 1, 3),
+        ("the file ends between two records", &|bytes| bytes.truncate(ends[1]), 2),
+        ("the file ends behind its header", &|bytes| bytes.truncate(HEADER_BYTES), 1),
+        ("the first record is cut", &|bytes| bytes.truncate(HEADER_BYTES + 9), 1),
+    ];
+    for (what, damage, first_lost) in damages {
+        for rebooted in [false, true] {
+            let fs = original.fork();
+            if rebooted {
+                fs.reboot();
+            }
+            fs.tamper(&segment(1), damage);
+            let (journal, recovery) = open(&fs);
+            let lost = recovery.lost.unwrap_or_else(|| panic!("{what}: nothing is said"));
+            assert_eq!((lost.from, lost.to), (Seq(first_lost), Seq(3)), "{what}");
+            assert_eq!(recovery.torn.is_some(), has_torn_file(&fs), "{what}");
+            append_many(&journal, 2, 50);
+            journal.sync().unwrap();
+            let row: Vec<u64> = (1..first_lost).chain(4..=5).collect();
+            let (kept, gaps) = read_all(&journal, 0).unwrap();
+            assert_eq!(kept, row, "{what}: no seq is used twice");
+            let gaps: Vec<_> = gaps.iter().map(|gap| (gap.from, gap.to)).collect();
+            assert_eq!(gaps, [(Seq(first_lost), Seq(3))], "{what}");
+            drop(journal);
+            let (journal, recovery) = open(&fs);
+            assert_eq!((recovery.lost, recovery.torn), (None, None), "{what}: said once");
+            assert_eq!(read_all(&journal, 0).unwrap().0, row, "{what}");
+            assert_eq!(crate::journal::inspect(dir(), &fs).unwrap().damage, [], "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_newest_segment_is_damage_and_no_torn_tail() {
+    let original = SimFs::default();
+    let (journal, _) = open(&original);
+    append_many(&journal, 140, 1000);
+    let newest = journal.shared_first_of_segment(journal.stats().segments - 1);
+    journal.close().unwrap();
+    let fs = original.fork();
+    crate::journal::Fs::remove(&fs, &segment(newest)).unwrap();
+    assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()));
 }
 
 #[test]

@@ -94,6 +94,12 @@ fn after_a_flip_of_any_byte_every_other_record_is_saved_with_its_seq() {
         let context = format!("{} byte {at}", path.display());
         let fs = original.fork();
         fs.tamper(&path, |bytes| bytes[at] ^= 1 << (at % 8));
+        if lost == [8] {
+            // The end of the newest segment: nothing to repair, opening it cuts and says so.
+            assert_eq!(repair(dir(), &fs).unwrap(), Repair::default(), "{context}");
+            assert_eq!(open(&fs).1.lost, Some(Hole { from: Seq(8), to: Seq(8) }), "{context}");
+            continue;
+        }
         assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()), "{context}");
         let before = fs.contents(&path);
         let done = repair(dir(), &fs).unwrap_or_else(|error| panic!("{context}: {error}"));

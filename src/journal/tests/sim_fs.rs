@@ -32,7 +32,8 @@ struct State {
     fail_next_write: bool,
     no_fallocate: bool,
     /// Allocating fails with ENOSPC.
-    disk_full: bool,
+    /// Longest file that can still be preallocated; `None`: any.
+    room: Option<u64>,
     syncs_fail: bool,
 }
 
@@ -106,8 +107,13 @@ impl SimFs {
         self.state().no_fallocate = true;
     }
 
+    /// There is room for files of so many bytes, and no more.
+    pub(super) fn set_room(&self, bytes: u64) {
+        self.state().room = Some(bytes);
+    }
+
     pub(super) fn set_disk_full(&self, full: bool) {
-        self.state().disk_full = full;
+        self.state().room = full.then_some(0);
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -402,7 +408,7 @@ impl FsFile for SimFile {
         if state.no_fallocate {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        if state.disk_full {
+        if state.room.is_some_and(|room| len > room) {
             return Err(error(Kind::Enospc));
         }
         let live = &mut state.inodes[self.inode].live;
