@@ -9,6 +9,8 @@
 
 .PHONY: soak prove run test test-brokers check bench fmt clean
 SITE ?=
+# Wherever cargo has been told to build.
+ANDON = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/andon
 # Most tests wait for brokers and databases, not for a core.
 TEST_THREADS ?= 4
 
@@ -16,9 +18,9 @@ run:
 	@scripts/setup.sh build
 	cargo build --release --locked
 ifeq ($(SITE),)
-	@scripts/demo.sh target/release/andon
+	@scripts/demo.sh "$(ANDON)"
 else
-	target/release/andon --site $(SITE) run
+	"$(ANDON)" --site $(SITE) run
 endif
 
 test:
@@ -42,6 +44,7 @@ check:
 # The same binary as the tests, with their failpoints; ANDON_SOAK_… are explained in benches/soak.rs.
 soak:
 	@scripts/setup.sh test
+	@mkdir -p target
 	@cargo test --locked --all-features --bench soak 2>target/soak.log || { tail -n 40 target/soak.log; false; }
 
 prove:

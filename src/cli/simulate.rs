@@ -12,7 +12,7 @@ use super::{Exit, complain};
 use crate::config::{Secret, Settings, Transport};
 use crate::domain::Qos;
 use crate::logging::causes;
-use crate::simulate::{self, MACHINE_PLACEHOLDER, SimulateOptions, SimulateReport};
+use crate::simulate::{self, MACHINE_PLACEHOLDER, SimulateError, SimulateOptions, SimulateReport};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -92,7 +92,7 @@ pub(super) fn run(options: Options, settings: &Settings) -> Exit {
         }
         Err(error) => {
             complain(&format!("failed to simulate: {}", causes(&error)));
-            Exit::Failure
+            if matches!(error, SimulateError::Option(_)) { Exit::Usage } else { Exit::Failure }
         }
     }
 }
@@ -150,6 +150,8 @@ fn line(report: &SimulateReport) -> String {
     let link = match (&report.problem, report.connected) {
         (Some(problem), _) => format!("; no connection: {problem}"),
         (None, true) => String::new(),
+        // At the end it is nothing to speak of.
+        (None, false) if report.acknowledged >= report.published => String::new(),
         (None, false) => "; not connected".to_owned(),
     };
     format!("simulated {} messages, {} acknowledged{link}{faults}", report.published, report.acknowledged)

@@ -183,10 +183,19 @@ impl Serializer for ComponentSearch {
     }
 }
 
+/// Crates whose warnings say again what we say ourselves (a lost link, with a pointer in its text), or what any port scanner can
+/// cause, a line each time (malformed HTTP).
+const SAID_BY_US: [&str; 2] = ["paho_mqtt", "actix_http"];
+
+fn is_said_by_us(target: &str) -> bool {
+    SAID_BY_US.iter().any(|name| target.split("::").next() == Some(name))
+}
+
 /// Sends records of the `log` crate to `logger`; of later calls in a process only the logger counts.
 fn bridge_log_crate(logger: &Logger) {
     let target = FnValue(|record: &Record<'_>| record.tag().to_owned());
-    let bridge = logger.new(o!(keys::COMPONENT => target));
+    let news = logger.clone().filter(|record| !is_said_by_us(record.tag()));
+    let bridge = Logger::root(news.ignore_res(), o!(keys::COMPONENT => target));
     // The global logger stays: resetting it would make later records of other crates panic.
     slog_scope::set_global_logger(bridge).cancel_reset();
     // Never below warning: at debug the MQTT client library prints its connect options, passwords included.

@@ -13,6 +13,7 @@ faults![
     actors_that_hang_while_stopping_lose_nothing,
     actors_that_panic_again_and_again_end_with_exit_code_4_and_everything_durable,
     actors_that_fail_again_and_again_end_with_exit_code_4_and_everything_durable,
+    actors_that_hang_again_and_again_end_with_exit_code_4_and_everything_durable,
 ];
 
 const ACTORS: [&str; 4] = ["mqtt", "parser", "writer", "liveness"];
@@ -90,7 +91,7 @@ fn actors_that_hang_while_stopping_lose_nothing(lab: &mut Lab) -> Report {
 
 /// One actor after the other does `action` until the supervisor gives up.
 fn up_to_escalation(action: &str, lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["supervisor.restarts_max=3"]);
+    let mut plant = Plant::sqlite(lab).set(&["supervisor.restarts_max=3", "supervisor.hang_after=1s"]);
     plant.open();
     plant.publish(100);
     plant.stop();
@@ -112,4 +113,8 @@ fn actors_that_panic_again_and_again_end_with_exit_code_4_and_everything_durable
 
 fn actors_that_fail_again_and_again_end_with_exit_code_4_and_everything_durable(lab: &mut Lab) -> Report {
     up_to_escalation(FAIL, lab)
+}
+
+fn actors_that_hang_again_and_again_end_with_exit_code_4_and_everything_durable(lab: &mut Lab) -> Report {
+    up_to_escalation(HANG, lab)
 }
