@@ -4,7 +4,8 @@
 # make test-brokers  a table: Andon with every broker that can be installed here; takes some minutes
 # make check         formatting, lints and docs, warnings as errors
 # make soak          every fault with more messages, and a table; takes some minutes
-# make bench         what a million machines cost, and speed against mosquitto_sub; takes some minutes
+# make bench         what a million machines cost, how long questions to a million readings take, and speed against
+#                    mosquitto_sub; takes some minutes
 
 .PHONY: soak run test test-brokers check bench fmt clean
 SITE ?=
@@ -47,6 +48,7 @@ bench:
 	@scripts/setup.sh test
 	cargo build --release --locked
 	cargo bench --locked --bench liveness
+	cargo bench --locked --bench history
 	cargo bench --locked --bench drain
 
 fmt:
