@@ -5,7 +5,8 @@
 # make check         formatting, lints and docs, warnings as errors
 # make soak          every fault with more messages, and a table; takes some minutes
 # make prove         the fault suite ten times with different seeds, and a table; takes about ten minutes
-# make bench         what a million machines cost, and speed against mosquitto_sub; takes some minutes
+# make bench         what a million machines cost, how long questions to a million readings take, and speed against
+#                    mosquitto_sub; takes some minutes
 
 .PHONY: soak prove run test test-brokers check bench fmt clean
 SITE ?=
@@ -55,6 +56,7 @@ bench:
 	@scripts/setup.sh test
 	cargo build --release --locked
 	cargo bench --locked --bench liveness
+	cargo bench --locked --bench history
 	cargo bench --locked --bench drain
 
 fmt:

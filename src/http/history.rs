@@ -41,6 +41,9 @@ pub enum HistoryError {
     /// Too many questions at a time.
     #[error("too many questions to the database at a time; try again in a moment")]
     Busy,
+    /// The answer needs more work than one statement may take.
+    #[error("{0}")]
+    TooMuch(String),
     /// It took too long.
     #[error("the database did not answer within {} s", ANSWER_MAX.as_secs())]
     TooSlow,
@@ -162,7 +165,46 @@ impl Connection {
         question(history).map_err(|error| {
             // Nobody knows what state the connection is in.
             self.history = None;
-            HistoryError::Away(causes(&error))
+            match error {
+                StoreError::HistoryTooSlow { .. } => HistoryError::TooMuch(format!("could not {error}")),
+                _ => HistoryError::Away(causes(&error)),
+            }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::StatusCode;
+
+    use super::*;
+    use crate::http::problem::Problem;
+
+    #[test]
+    fn an_answer_that_takes_too_much_is_a_problem_that_says_what_helps() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            url: format!("sqlite://{}/andon.db", directory.path().display()),
+            site: "s".to_owned(),
+            connect_timeout: CONNECT_MAX,
+            statement_timeout: STATEMENT_MAX,
+            lock_timeout: LOCK_MAX,
+        };
+        store::open(&options).unwrap().migrate().unwrap();
+        let pool = HistoryPool::start(&options).unwrap();
+        let answers = actix_rt::System::new().block_on(async move {
+            let too_slow = pool.ask(|_| {
+                let source = "interrupted".into();
+                Err::<(), _>(StoreError::HistoryTooSlow { what: "readings", limit: STATEMENT_MAX, source })
+            });
+            (too_slow.await, pool.ask(|history| history.machines()).await)
+        });
+        let problem = Problem::from(answers.0.unwrap_err());
+        assert_eq!(
+            problem.to_string(),
+            "could not read readings within 8 s; ask for a shorter time or longer buckets"
+        );
+        assert_eq!(problem.response().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answers.1.unwrap(), [], "others are answered");
     }
 }

@@ -1,5 +1,7 @@
 //! How the store fails, and whether trying again can help.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::domain::{JournalId, Seq};
@@ -26,6 +28,8 @@ pub enum CommitStep {
     Position,
     /// Inserting readings.
     Readings,
+    /// Adding to the figures of five minutes.
+    Rollups,
     /// Inserting rejected messages.
     Rejections,
     /// Inserting journal gaps.
@@ -48,6 +52,7 @@ impl CommitStep {
             Self::Transaction => "begin or end the transaction",
             Self::Position => "move the position",
             Self::Readings => "insert readings",
+            Self::Rollups => "add to the figures of five minutes",
             Self::Rejections => "insert rejected messages",
             Self::Gaps => "insert journal gaps",
             Self::Transitions => "record status changes",
@@ -137,6 +142,17 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// History could not be read within the time that one statement may take.
+    #[error("read {what} within {} s; ask for a shorter time or longer buckets", limit.as_secs_f64())]
+    HistoryTooSlow {
+        /// Which part of it.
+        what: &'static str,
+        /// How long one statement may take.
+        limit: Duration,
+        /// The database's words.
+        #[source]
+        source: Cause,
+    },
     /// State of the database could not be read.
     #[error("read the state of the database")]
     ReadStatus {
@@ -178,6 +194,13 @@ pub enum StoreError {
     Retry {
         /// Its row.
         id: i64,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// Figures of older readings could not be made up.
+    #[error("make up figures of five minutes for older readings")]
+    FillRollups {
         /// Why.
         #[source]
         source: Cause,

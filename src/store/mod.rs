@@ -18,6 +18,7 @@
 //! fleet            what a person wants to know of the machines
 //! reads            what is read back, alike on both
 //! rejected         what could not become a reading, looked at and tried again
+//! rollup/          figures of five minutes
 //! migrate          embedded migrations, one runner at a time
 //! error, failure   why an operation failed, and whether trying again can help
 //! ```
@@ -52,6 +53,7 @@ mod migrate;
 mod postgres;
 mod reads;
 mod rejected;
+mod rollup;
 mod schema;
 mod sqlite;
 mod statement;
@@ -74,6 +76,7 @@ pub use history::{
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
+pub use rollup::fill::RollupFill;
 use target::Target;
 
 /// How to reach the database and how long to wait for it.
@@ -86,7 +89,7 @@ pub struct StoreOptions {
     /// Bound on connecting to one PostgreSQL host; whole seconds, at least 2 (libpq's rule). Not used by
     /// SQLite.
     pub connect_timeout: Duration,
-    /// Bound on one statement of PostgreSQL, kept by the server; zero is none. Not used by SQLite.
+    /// Bound on one statement of PostgreSQL, kept by the server, and of a history in SQLite; zero is none.
     pub statement_timeout: Duration,
     /// How long to wait for somebody else's lock; zero is for ever on PostgreSQL and not at all on SQLite.
     pub lock_timeout: Duration,
@@ -282,6 +285,13 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Retry`]: the element is rejected as before, unless the connection was lost meanwhile.
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
+
+    /// Makes up figures of five minutes for readings that were stored before there were any: a step of about `span` of their
+    /// time, from the newest back. Whoever stores readings meanwhile waits for it.
+    ///
+    /// # Errors
+    /// [`StoreError::FillRollups`].
+    fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError>;
 
     /// Deletes readings of the site that were recorded before `before`, at most `rows_max`, and says how
     /// many. Fewer than `rows_max` means that none are left.

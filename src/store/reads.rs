@@ -121,7 +121,7 @@ queries_for!(sqlite, SqliteConnection);
 queries_for!(postgres, PgConnection);
 
 /// Tables whose rows are counted, each with whether its rows are numbered by `id`.
-pub const COUNTED_TABLES: [(&str, bool); 7] = [
+pub const COUNTED_TABLES: [(&str, bool); 9] = [
     ("machine_telemetry", true),
     ("machine", false),
     ("machine_event", true),
@@ -129,6 +129,8 @@ pub const COUNTED_TABLES: [(&str, bool); 7] = [
     ("ingest_checkpoint", false),
     ("journal_gap", true),
     ("link_outage", true),
+    ("machine_rollup", false),
+    ("machine_rollup_extra", false),
 ];
 
 /// Up to this many rows are counted exactly; beyond, a table with ids is estimated.

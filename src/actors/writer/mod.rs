@@ -16,6 +16,7 @@ mod account;
 mod messages;
 #[cfg(feature = "failpoints")]
 mod sabotage;
+mod upkeep;
 mod worker;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
 pub use self::messages::{Attach, Attached, CommitBatch, Committed, NotCommitted};
+use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
@@ -37,11 +39,6 @@ use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerBoard, StoreBoard, StoreState};
 use crate::store::{Batch, ErrorClass, PastWanted, StoreOptions};
-
-/// Telemetry rows deleted at a time when `store.retention` is set.
-const PRUNE_ROWS_MAX: u32 = 5_000;
-/// Pause between two looks for rows past their retention, when there was nothing left to delete.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -72,6 +69,7 @@ enum Work {
     Attach { journal_id: JournalId, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
+    Fill { span: Duration },
 }
 
 /// The actor.
@@ -85,7 +83,7 @@ pub struct Writer {
     busy: bool,
     backoff: Backoff,
     last_reason: Option<String>,
-    prune_at: Option<std::time::Instant>,
+    upkeep: Upkeep,
 }
 
 impl Writer {
@@ -93,7 +91,7 @@ impl Writer {
     #[must_use]
     pub fn new(options: WriterOptions, metrics: Arc<Metrics>, lifeline: Lifeline, logger: &Logger) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
-        let prune_at = options.retention.map(|_| std::time::Instant::now());
+        let upkeep = Upkeep::new(options.retention.is_some());
         Self {
             options,
             metrics,
@@ -104,7 +102,7 @@ impl Writer {
             busy: false,
             backoff,
             last_reason: None,
-            prune_at,
+            upkeep,
         }
     }
 
@@ -118,7 +116,7 @@ impl Writer {
         if self.busy {
             return;
         }
-        let Some(work) = self.queue.pop_front().or_else(|| self.prune_work()) else { return };
+        let Some(work) = self.queue.pop_front().or_else(|| self.upkeep_work()) else { return };
         self.metrics.writer_queue.set(self.queue.len() as u64);
         let worker = match self.worker() {
             Ok(worker) => worker,
@@ -133,6 +131,7 @@ impl Writer {
             Work::Commit { batch, reply, doubtful: false } => self.commit(worker, batch, reply, context),
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
+            Work::Fill { span } => self.fill(worker, span, context),
         }
     }
 
@@ -307,30 +306,6 @@ impl Writer {
             Err(Failure::Away(reason)) => {
                 writer.retry(Work::Commit { batch, reply, doubtful: true }, reason, context);
             }
-        });
-    }
-
-    fn prune_work(&mut self) -> Option<Work> {
-        let retention = self.options.retention?;
-        let due = self.prune_at.is_some_and(|at| at <= std::time::Instant::now());
-        let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_micros(wall_now().as_micros().saturating_sub(age));
-        (due && self.metrics.store_available.get()).then_some(Work::Prune { before })
-    }
-
-    fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
-        let job = async move { worker.prune(before, PRUNE_ROWS_MAX).await };
-        self.run(job, context, move |writer, result, _| {
-            let more = match result {
-                Ok(deleted) => deleted >= u64::from(PRUNE_ROWS_MAX),
-                Err(Failure::Stale) => false,
-                Err(Failure::Away(reason)) => {
-                    warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
-                    false
-                }
-            };
-            let pause = if more { Duration::from_secs(1) } else { PRUNE_INTERVAL };
-            writer.prune_at = Some(std::time::Instant::now() + pause);
         });
     }
 }

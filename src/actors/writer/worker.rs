@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -14,8 +15,8 @@ use tokio::sync::oneshot;
 use crate::actors::failpoint::failpoint;
 use crate::domain::{JournalId, Ledger, Timestamp};
 use crate::store::{
-    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Store,
-    StoreError, StoreFacts, StoreOptions,
+    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, RollupFill,
+    Store, StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
@@ -48,6 +49,7 @@ enum Job {
     Learn { journal_id: JournalId, wanted: PastWanted, reply: oneshot::Sender<Result<Knowledge, JobError>> },
     Ledger { journal_id: JournalId, reply: oneshot::Sender<Result<Ledger, JobError>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
+    Fill { span: Duration, reply: oneshot::Sender<Result<RollupFill, JobError>> },
     Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
 }
 
@@ -89,6 +91,11 @@ impl StoreWorker {
         self.ask(|reply| Job::Prune { before, rows_max, reply }).await
     }
 
+    /// Makes up figures of five minutes for older readings: one step.
+    pub async fn fill_rollups(&self, span: Duration) -> Result<RollupFill, JobError> {
+        self.ask(|reply| Job::Fill { span, reply }).await
+    }
+
     async fn ask<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, JobError>>) -> Job,
@@ -120,6 +127,9 @@ impl Connection {
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
+            }
+            Job::Fill { span, reply } => {
+                let _abandoned = reply.send(self.with_store(|store| Ok(store.fill_rollups(span)?)));
             }
             Job::Prune { before, rows_max, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| Ok(store.prune(before, rows_max)?)));

@@ -37,7 +37,7 @@ enum Format {
     ("order" = Option<String>, Query, description = "desc (newest first) or asc"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ("format" = Option<String>, Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets"),
+    ("bucket" = Option<String>, Query, description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples"),
     ("extra" = Option<String>, Query, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
     (status = 200, description = "Readings or buckets", content(
@@ -45,7 +45,7 @@ enum Format {
     (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let machine_id = machine_id_in_path(&request, 3)?;
@@ -76,7 +76,7 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         advance(&mut query, read_cursor(&cursor)?);
     }
     match format {
-        Format::Csv => csv::answer(state, query, limit != 0).await,
+        Format::Csv => csv::answer(state.history.clone(), query, limit != 0).await,
         Format::Json => page(&request, &state, query).await,
     }
 }

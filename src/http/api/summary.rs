@@ -20,7 +20,7 @@ use crate::store::BucketsQuery;
     (status = 200, description = "The figures", body = Summary),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let machine_id = machine_id_in_path(&request, 3)?;

@@ -26,6 +26,12 @@ pub use super::rejected_clauses::{
     rejected_elements_are_listed_in_pages_and_counted, rejected_elements_of_another_site_are_left_alone,
     without_a_ledger_nothing_is_retried,
 };
+pub use super::rollup_clauses::{
+    a_question_that_takes_too_long_is_cut, a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
+    buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,
+    figures_are_those_of_the_rows_whatever_happens, figures_of_long_times_are_read_by_index_only,
+    readings_from_before_there_were_buckets_are_filled_in_step_by_step, refused_rows_are_in_no_bucket,
+};
 pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};

@@ -185,9 +185,8 @@ pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
     }
 }
 
-/// 1,000,000 rows of 100 machines, one every three seconds.
-fn fill(fixture: &Fixture) {
-    let (machines, each) = (100, 10_000);
+/// `each` rows of so many machines, one every three seconds.
+pub(super) fn fill(fixture: &Fixture, machines: u32, each: u32) {
     let sql = fixture.either(
         "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic,
              recorded_at, time_source, received_at, digest)
@@ -212,7 +211,7 @@ fn fill(fixture: &Fixture) {
 }
 
 /// The plan, with literals in place of parameters.
-fn plan(raw: &mut Raw, fixture: &Fixture, sql: &str, literals: &[&str]) -> String {
+pub(super) fn plan(raw: &mut Raw, fixture: &Fixture, sql: &str, literals: &[&str]) -> String {
     let filled = (1..)
         .zip(literals)
         .fold(sql.to_owned(), |sql, (number, literal)| sql.replace(&format!("${number}"), literal));
@@ -221,20 +220,13 @@ fn plan(raw: &mut Raw, fixture: &Fixture, sql: &str, literals: &[&str]) -> Strin
 
 pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
-    fill(fixture);
+    fill(fixture, 100, 10_000);
     let mut raw = fixture.raw();
     let site = format!("'{SITE}'");
     let day = ["'2026-01-01 00:00:00.000000+00:00'", "'2026-01-02 00:00:00.000000+00:00'"];
     let (postgres, latest) = (!fixture.is_sqlite(), fixture.is_sqlite().then(sql::latest_on_sqlite));
     let latest = latest.unwrap_or_else(sql::latest_on_postgres);
-    let dialect = fixture
-        .either("unixepoch(t.recorded_at)", "CAST(floor(extract(epoch FROM t.recorded_at)) AS bigint)");
-    let dialect = sql::Dialect {
-        epoch_seconds: dialect,
-        extra_number: "NULL",
-        no_number: "CAST(NULL AS real)",
-        texts: "NULL",
-    };
+    let dialect = sql::dialect(fixture.is_sqlite());
     let press = "'press-042'";
     let key = [day[0], "0", day[1], "0", "100"];
     let plans = [

@@ -13,6 +13,7 @@ mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
 mod rejected_clauses;
+mod rollup_clauses;
 mod trend_clauses;
 
 #[path = "../../../tests/support/postgres.rs"]
@@ -82,4 +83,11 @@ contract! {
     the_newest_reading_is_the_newest_by_its_own_time,
     pages_of_events_join_and_can_be_of_one_machine,
     a_million_rows_are_read_by_index_only,
+    figures_are_those_of_the_rows_whatever_happens,
+    refused_rows_are_in_no_bucket,
+    readings_from_before_there_were_buckets_are_filled_in_step_by_step,
+    a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
+    buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,
+    a_question_that_takes_too_long_is_cut,
+    figures_of_long_times_are_read_by_index_only,
 }

@@ -4,17 +4,24 @@
 //! first appears in order). Every query is a walk along an index, bounded by a limit or by the range asked for;
 //! none scans a table (a test asks both databases for their plans).
 //!
+//! Figures of long times come from buckets of five minutes that are kept with the rows ([`rolled`]). No statement takes longer
+//! than `statement_timeout`, on SQLite by a [`deadline`] of ours.
+//!
 //! Invariants
 //! - **S6** Nothing is written: SQLite opens the file with `mode=ro`, PostgreSQL's session is read-only.
 //! - **S7** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
 //!   of the last row, never a count.
 
+mod deadline;
 mod postgres;
 mod queries;
 mod range;
+pub(super) mod rolled;
 mod rows;
 pub(super) mod sql;
 mod sqlite;
+
+use std::time::{Duration, Instant};
 
 use crate::domain::{MachineId, Timestamp};
 
@@ -85,7 +92,7 @@ pub trait History: Send {
     /// Every machine of the site as the database knows it, in order of their ids.
     ///
     /// # Errors
-    /// [`StoreError::ReadHistory`], as of every call here.
+    /// [`StoreError::ReadHistory`] or [`StoreError::HistoryTooSlow`], as of every call here.
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
 
     /// The newest reading of each machine that has a status; one index seek each.
@@ -136,9 +143,28 @@ pub fn open_history(options: &StoreOptions) -> Result<Box<dyn History>, StoreErr
     }
 }
 
-/// Names what could not be read.
-fn unread(what: &'static str) -> impl FnOnce(Cause) -> StoreError {
-    move |source| StoreError::ReadHistory { what, source }
+/// A statement on its way.
+struct Begun {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Begun {
+    fn new(limit: Duration) -> Self {
+        Self { at: Instant::now(), limit }
+    }
+
+    /// Names what could not be read. Databases say in various words that a statement took too long; the clock says it too.
+    fn unread(self, what: &'static str) -> impl FnOnce(Cause) -> StoreError {
+        move |source| {
+            let is_too_slow = !self.limit.is_zero() && self.at.elapsed() >= self.limit;
+            if is_too_slow {
+                StoreError::HistoryTooSlow { what, limit: self.limit, source }
+            } else {
+                StoreError::ReadHistory { what, source }
+            }
+        }
+    }
 }
 
 /// Tries to write through a connection as [`open_history`] makes it, and says why that failed.

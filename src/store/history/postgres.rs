@@ -1,5 +1,7 @@
 //! Reading a PostgreSQL database, in a session that cannot write.
 
+use std::time::Duration;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -9,8 +11,8 @@ use super::queries::history_queries;
 use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
 use super::sql::{self, Dialect};
 use super::{
-    Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
-    TrendPoint, TrendsQuery, unread,
+    Begun, Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
+    StoredReading, TrendPoint, TrendsQuery, rolled,
 };
 use crate::domain::MachineId;
 use crate::store::postgres::connection_parameters;
@@ -18,7 +20,7 @@ use crate::store::schema::{Instant, Moment};
 use crate::store::target::PostgresUrl;
 use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
 
-const DIALECT: Dialect = Dialect {
+pub(super) const DIALECT: Dialect = Dialect {
     epoch_seconds: "CAST(floor(extract(epoch FROM t.recorded_at)) AS bigint)",
     // A numeric may be too large or too small for a double; a cast of such a one would fail the query.
     extra_number: "CASE WHEN jsonb_typeof(r.extra -> $5) <> 'number' THEN NULL \
@@ -26,12 +28,15 @@ const DIALECT: Dialect = Dialect {
          THEN CAST(CAST(r.extra -> $5 AS numeric) AS double precision) \
          WHEN abs(CAST(r.extra -> $5 AS numeric)) < 1e-300 THEN CAST(0 AS double precision) END",
     no_number: "CAST(NULL AS double precision)",
+    clamped: |instant| format!("least(greatest($4, {instant}), $5)"),
+    bucket_end: "b.bucket_start + interval '300 seconds'",
     texts: "json_array_elements_text(CAST($2 AS json)) AS w(value)",
 };
 
 /// A connection that cannot write.
 pub struct PostgresHistory {
     pub(super) connection: PgConnection,
+    statement_timeout: Duration,
     site: String,
 }
 
@@ -52,7 +57,12 @@ impl PostgresHistory {
              SET client_min_messages = warning;"
         ));
         configured.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { connection, site: options.site.clone() })
+        Ok(Self { connection, statement_timeout: options.statement_timeout, site: options.site.clone() })
+    }
+
+    /// To be called before each statement.
+    fn begin(&self) -> Begun {
+        Begun::new(self.statement_timeout)
     }
 }
 

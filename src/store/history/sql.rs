@@ -65,12 +65,16 @@ pub struct Dialect {
     pub extra_number: &'static str,
     /// NULL as a double.
     pub no_number: &'static str,
+    /// The instant in the text handed in, but not before `$4` and not after `$5`.
+    pub clamped: fn(&str) -> String,
+    /// The instant after the last of a bucket that begins at `b.bucket_start`.
+    pub bucket_end: &'static str,
     /// A table `w` whose column `value` has the texts of the JSON array `$2`.
     pub texts: &'static str,
 }
 
 /// What is beyond this is no measurement, and would overflow a sum.
-const MEASUREMENT_MAX: &str = "1e150";
+pub const MEASUREMENT_MAX: &str = "1e150";
 
 /// `$1` site, `$2` machine, `$3` first instant, `$4` first instant that counts no more, `$5` the field of extra if there
 /// is one. Parameters have to appear in this order.
@@ -89,10 +93,7 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
              count({value}) AS {name}_count"
         )
     });
-    let (start_column, grouped) = match bucket_seconds {
-        Some(_) => ("start_seconds", "GROUP BY start_seconds ORDER BY start_seconds"),
-        None => ("CAST(0 AS bigint) AS start_seconds", ""),
-    };
+    let (start_column, grouped) = grouping(bucket_seconds);
     format!(
         "WITH r AS (SELECT CAST({start} AS bigint) AS start_seconds, t.temperature, t.humidity, t.vibration{extra_column} \
              FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
@@ -101,6 +102,14 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
          SELECT {start_column}, count(*) AS readings, {} FROM n {grouped}",
         figures.join(", ")
     )
+}
+
+/// The column of a bucket's start, and what comes after FROM: without a length all is one bucket.
+pub fn grouping(bucket_seconds: Option<u32>) -> (&'static str, &'static str) {
+    match bucket_seconds {
+        Some(_) => ("start_seconds", "GROUP BY start_seconds ORDER BY start_seconds"),
+        None => ("CAST(0 AS bigint) AS start_seconds", ""),
+    }
 }
 
 /// `$1` site, `$2` a JSON array of machine ids, `$3` first instant, `$4` first instant that counts no more.
@@ -117,4 +126,10 @@ pub fn trends(dialect: &Dialect, step_seconds: u32) -> String {
         means.join(", "),
         dialect.texts
     )
+}
+
+/// The dialect of a database, for the plans that tests look at.
+#[cfg(test)]
+pub fn dialect(is_sqlite: bool) -> Dialect {
+    if is_sqlite { super::sqlite::DIALECT } else { super::postgres::DIALECT }
 }

@@ -1,29 +1,33 @@
 //! Reading an SQLite file that somebody else writes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use super::deadline::Deadline;
 use super::queries::history_queries;
 use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
 use super::sql::{self, Dialect};
 use super::{
-    Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent, StoredReading,
-    TrendPoint, TrendsQuery, unread,
+    Begun, Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
+    StoredReading, TrendPoint, TrendsQuery, rolled,
 };
 use crate::domain::MachineId;
 use crate::store::schema::{Instant, Moment};
 use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
 
-const DIALECT: Dialect = Dialect {
+pub(super) const DIALECT: Dialect = Dialect {
     // Of the whole seconds only: with a fraction it rounds to milliseconds, up into the next second.
     epoch_seconds: "unixepoch(substr(t.recorded_at, 1, 19))",
     extra_number: "(SELECT CASE WHEN j.type IN ('integer', 'real') THEN CAST(j.value AS REAL) END \
          FROM json_each(CASE WHEN json_valid(r.extra) THEN r.extra END) j WHERE j.key = $5)",
     no_number: "CAST(NULL AS REAL)",
+    clamped: |instant| format!("min(max($4, {instant}), $5)"),
+    bucket_end: "strftime('%Y-%m-%d %H:%M:%S.000000+00:00', substr(b.bucket_start, 1, 19), '+300 seconds')",
     texts: "json_each($2) AS w",
 };
 
@@ -33,6 +37,9 @@ const CACHE_KIB: u32 = 4 * 1024;
 /// A connection that cannot write.
 pub struct SqliteHistory {
     pub(super) connection: SqliteConnection,
+    // Dropped after the connection.
+    deadline: Deadline,
+    statement_timeout: Duration,
     site: String,
 }
 
@@ -41,14 +48,23 @@ impl SqliteHistory {
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let target = format!("SQLite file {}", path.display());
         let failed = |source| StoreError::Connect { target: target.clone(), source };
-        let mut connection =
-            SqliteConnection::establish(&read_only_uri(path)).map_err(|error| failed(error.into()))?;
+        let deadline = Deadline::new();
+        let mut connection = deadline
+            .guard(|| SqliteConnection::establish(&read_only_uri(path)))
+            .map_err(|error| failed(error.into()))?;
         let lock_timeout = options.lock_timeout.as_millis();
         let configured = connection.batch_execute(&format!(
             "PRAGMA busy_timeout = {lock_timeout}; PRAGMA query_only = true; PRAGMA cache_size = -{CACHE_KIB};"
         ));
         configured.map_err(|error| failed(error.into()))?;
-        Ok(Self { connection, site: options.site.clone() })
+        let (statement_timeout, site) = (options.statement_timeout, options.site.clone());
+        Ok(Self { connection, deadline, statement_timeout, site })
+    }
+
+    /// To be called before each statement.
+    fn begin(&self) -> Begun {
+        self.deadline.set(self.statement_timeout);
+        Begun::new(self.statement_timeout)
     }
 }
 

@@ -12,7 +12,9 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text};
 
 use super::refusal::may_be_a_rows_fault;
+use super::rollups;
 use super::statements::{CorrectCounters, MovePosition, ReadingColumns, UpdateSightings};
+use super::stored::insert_run;
 use crate::domain::{Ledger, Transition};
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow, runs};
 use crate::store::error::CommitStep;
@@ -20,13 +22,14 @@ use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
 use crate::store::reads::LedgerColumns;
+use crate::store::rollup::Rollup;
 use crate::store::schema::{Instant, Moment};
 use crate::store::{bigint, reads, without_nul};
 
 /// Rows of one statement. More gain nothing; fewer cost round trips.
-const RUN_ROWS_MAX: usize = 1_024;
+pub(super) const RUN_ROWS_MAX: usize = 1_024;
 /// Bytes of one statement, about; bounds the memory for its parameters, here and in the server.
-const RUN_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const RUN_BYTES_MAX: usize = 1024 * 1024;
 
 /// How readings are inserted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,21 +68,25 @@ fn try_commit(
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
         let mut refused = Vec::new();
+        let mut rollup = Rollup::default();
         for run in runs(&batch.readings, RUN_ROWS_MAX, RUN_BYTES_MAX, ReadingRow::size) {
             let columns = ReadingColumns::new(run);
             match insertion {
                 Insertion::Bulk => {
-                    let insert = columns.insert(site);
-                    let stored = connection.execute_returning_count(&insert).at(CommitStep::Readings)?;
-                    outcome.stored += stored as u64;
+                    let stored = insert_run(connection, site, &columns, run).at(CommitStep::Readings)?;
+                    outcome.stored += stored.len() as u64;
+                    stored.into_iter().for_each(|row| rollup.add(&row.reading));
                 }
                 Insertion::OneByOne => {
                     let fates = store_one_by_one(connection, site, &columns).at(CommitStep::Readings)?;
-                    refused.extend(fates.into_iter().filter_map(|fate| fate.settle(run, &mut outcome)));
+                    refused.extend(
+                        fates.into_iter().filter_map(|fate| fate.settle(run, &mut outcome, &mut rollup)),
+                    );
                 }
             }
         }
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
+        rollups::add(connection, site, &rollup).at(CommitStep::Rollups)?;
 
         insert_rejections(connection, site, &journal_id, &batch.rejections).at(CommitStep::Rejections)?;
         insert_rejections(connection, site, &journal_id, &refused).at(CommitStep::Rejections)?;
@@ -134,11 +141,18 @@ pub(super) struct Fate {
 
 impl Fate {
     /// Counts it; returns the rejection if it was refused.
-    pub(super) fn settle(self, run: &[ReadingRow], outcome: &mut CommitOutcome) -> Option<RejectionRow> {
-        outcome.stored += u64::from(self.was_stored);
-        let refusal = self.refusal?;
-        let index = usize::try_from(self.ordinal - 1).ok()?;
-        Some(outcome.poison(run.get(index)?, refusal))
+    pub(super) fn settle<'a>(
+        self,
+        run: &'a [ReadingRow],
+        outcome: &mut CommitOutcome,
+        rollup: &mut Rollup<'a>,
+    ) -> Option<RejectionRow> {
+        let row = run.get(usize::try_from(self.ordinal - 1).ok()?)?;
+        if self.was_stored {
+            outcome.stored += 1;
+            rollup.add(&row.reading);
+        }
+        Some(outcome.poison(row, self.refusal?))
     }
 }
 

@@ -7,7 +7,9 @@
 mod commit;
 mod refusal;
 mod retry;
+pub(super) mod rollups;
 mod statements;
+mod stored;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
+use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
 use super::{
@@ -271,9 +274,26 @@ impl Store for PostgresStore {
             .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 
+    fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let step = fill::postgres::is_done(connection, site).and_then(|is_done| {
+            if is_done {
+                return Ok(RollupFill::Done);
+            }
+            let filled = connection.transaction(|connection| {
+                connection.batch_execute(
+                    "LOCK TABLE machine_rollup_filled, machine_rollup IN SHARE ROW EXCLUSIVE MODE",
+                )?;
+                fill::postgres::step(connection, site, span)
+            });
+            filled.or_else(FillStop::into_result)
+        });
+        step.map_err(|source| StoreError::FillRollups { source: source.into() })
+    }
+
     fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
         // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
-        let deleted = sql_query(
+        let statement = sql_query(
             "WITH RECURSIVE machines (machine_id) AS (
                  SELECT min(machine_id) FROM machine_telemetry WHERE site = $1
                  UNION ALL
@@ -287,11 +307,19 @@ impl Store for PostgresStore {
                      ORDER BY t.recorded_at LIMIT $3) AS old
                  LIMIT $3)",
         )
-        .bind::<Text, _>(&self.site)
+        .bind::<Text, _>(self.site.clone())
         .bind::<Instant, _>(Moment(before))
-        .bind::<BigInt, _>(i64::from(rows_max))
-        .execute(&mut self.connection);
-        deleted.map(|rows| rows as u64).map_err(|source| StoreError::Prune { source: source.into() })
+        .bind::<BigInt, _>(i64::from(rows_max));
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let deleted = connection.transaction(|connection| {
+            connection.batch_execute("LOCK TABLE machine_rollup_filled IN SHARE ROW EXCLUSIVE MODE")?;
+            let deleted = statement.execute(connection)?;
+            if deleted > 0 {
+                fill::postgres::distrust_before(connection, site, before)?;
+            }
+            Ok(deleted as u64)
+        });
+        deleted.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {

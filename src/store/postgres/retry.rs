@@ -3,12 +3,14 @@
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
-use super::commit::{insert_rejections, store_one_by_one};
+use super::commit::{Fate, insert_rejections, store_one_by_one};
+use super::rollups;
 use super::statements::ReadingColumns;
 use crate::store::Cause;
 use crate::store::batch::CommitOutcome;
 use crate::store::rejected::postgres::{delete_rejected, move_in_ledger};
 use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+use crate::store::rollup::Rollup;
 use crate::store::schema::ingest_checkpoint;
 
 /// Stores what is a reading now and takes the row away (S6). The ledger's row is locked first, as every commit does: the
@@ -25,11 +27,13 @@ pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result
         }
         let mut outcome = CommitOutcome::default();
         let fates = store_one_by_one(connection, site, &ReadingColumns::new(&retry.readings))?;
-        let refused: Vec<_> =
-            fates.into_iter().filter_map(|fate| fate.settle(&retry.readings, &mut outcome)).collect();
+        let mut rollup = Rollup::default();
+        let settle = |fate: Fate| fate.settle(&retry.readings, &mut outcome, &mut rollup);
+        let refused: Vec<_> = fates.into_iter().filter_map(settle).collect();
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
         }
+        rollups::add(connection, site, &rollup)?;
         let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
         let duplicate = readings - stored - refused.len() as u64;
         let rejected = (retry.rejections.len() + refused.len()) as u64;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use diesel::pg::{Pg, PgConnection};
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text};
 
 use crate::domain::{MachineId, Timestamp};
 use crate::store::batch::ReadingRow;
@@ -35,9 +35,10 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// All readings of a run; the rows affected are those that are new.
-    InsertReadings on Pg, PgConnection:
-    "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic, \
+    /// All readings of a run. Gives a row with NULLs and the number of those that are new; after it, if some are not, the keys of
+    /// those that are, and nothing of all that in the usual case.
+    InsertReadings on Pg, PgConnection, returning (Nullable<Text>, Nullable<Instant>, BigInt):
+    "WITH stored AS (INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic, \
      recorded_at, time_source, received_at, digest) SELECT " [site: Text = &'a str]
     ", m, t, h, v, e::jsonb, topic, recorded, src, received, digest FROM unnest("
     [
@@ -53,7 +54,10 @@ cached_statement! {
         digests: Array<BigInt> = &'a [i64],
     ]
     ") AS u (m, t, h, v, e, topic, recorded, src, received, digest) \
-     ON CONFLICT (site, machine_id, recorded_at, digest) DO NOTHING"
+     ON CONFLICT (site, machine_id, recorded_at, digest) DO NOTHING RETURNING machine_id, recorded_at, digest) \
+     SELECT NULL, NULL, count(*) FROM stored \
+     UNION ALL SELECT machine_id, recorded_at, digest FROM stored WHERE (SELECT count(*) FROM stored) < "
+    [sent: Integer = i32]
 }
 
 cached_statement! {
@@ -112,6 +116,7 @@ impl<'a> ReadingColumns<'a> {
             time_sources: &self.time_sources,
             received: &self.received,
             digests: &self.digests,
+            sent: i32::try_from(self.digests.len()).unwrap_or(i32::MAX),
         }
     }
 }

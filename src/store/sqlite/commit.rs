@@ -13,6 +13,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::now;
 use super::refusal::refusal;
+use super::rollups;
 use super::statements::{
     CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MarkPublished, MovePosition,
     UpdateSighting, UpsertMachine,
@@ -25,6 +26,7 @@ use crate::store::instant_text::InstantText;
 use crate::store::liveness_rows::{self, EventKey};
 use crate::store::machine_changes::machine_changes;
 use crate::store::reads::LedgerColumns;
+use crate::store::rollup::Rollup;
 use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
 
@@ -78,8 +80,11 @@ fn try_commit(
         let ledger = writer.move_position(connection, batch)?;
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
-        let refused = writer.insert_readings(connection, &batch.readings, fatal, &mut outcome)?;
+        let mut rollup = Rollup::default();
+        let refused =
+            writer.insert_readings(connection, &batch.readings, fatal, &mut outcome, &mut rollup)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
+        rollups::add(connection, site, &rollup).at(CommitStep::Rollups)?;
 
         writer.insert_rejections(connection, &batch.rejections).at(CommitStep::Rejections)?;
         writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
@@ -132,12 +137,13 @@ impl Writer<'_> {
     }
 
     /// Counts the stored ones, and returns those that were refused as rejections.
-    pub(super) fn insert_readings(
+    pub(super) fn insert_readings<'a>(
         &self,
         connection: &mut SqliteConnection,
-        rows: &[ReadingRow],
+        rows: &'a [ReadingRow],
         fatal: &Fatal,
         outcome: &mut CommitOutcome,
+        rollup: &mut Rollup<'a>,
     ) -> Result<Vec<RejectionRow>, Failure> {
         let mut refused = Vec::new();
         for (index, row) in rows.iter().enumerate() {
@@ -146,8 +152,10 @@ impl Writer<'_> {
                 continue;
             }
             let error = match self.insert_reading(connection, row) {
-                Ok(stored) => {
-                    outcome.stored += stored as u64;
+                Ok(0) => continue,
+                Ok(_) => {
+                    outcome.stored += 1;
+                    rollup.add(&row.reading);
                     continue;
                 }
                 Err(error) => error,

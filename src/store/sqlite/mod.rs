@@ -8,10 +8,12 @@
 mod commit;
 mod refusal;
 mod retry;
+pub(super) mod rollups;
 mod statements;
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -25,6 +27,7 @@ use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
+use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
@@ -262,9 +265,22 @@ impl Store for SqliteStore {
             .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 
+    fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let step = fill::sqlite::is_done(connection, site).and_then(|is_done| {
+            if is_done {
+                return Ok(RollupFill::Done);
+            }
+            let filled =
+                connection.immediate_transaction(|connection| fill::sqlite::step(connection, site, span));
+            filled.or_else(FillStop::into_result)
+        });
+        step.map_err(|source| StoreError::FillRollups { source: source.into() })
+    }
+
     fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
         // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
-        let deleted = sql_query(
+        let statement = sql_query(
             "WITH RECURSIVE machines (machine_id) AS (
                  SELECT min(machine_id) FROM machine_telemetry WHERE site = ?1
                  UNION ALL
@@ -276,11 +292,18 @@ impl Store for SqliteStore {
                  ON t.site = ?1 AND t.machine_id = machines.machine_id AND t.recorded_at < ?2
                  LIMIT ?3)",
         )
-        .bind::<Text, _>(&self.site)
+        .bind::<Text, _>(self.site.clone())
         .bind::<Instant, _>(Moment(before))
-        .bind::<Integer, _>(i32::try_from(rows_max).unwrap_or(i32::MAX))
-        .execute(&mut self.connection);
-        deleted.map(|rows| rows as u64).map_err(|source| StoreError::Prune { source: source.into() })
+        .bind::<Integer, _>(i32::try_from(rows_max).unwrap_or(i32::MAX));
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let deleted = connection.immediate_transaction(|connection| {
+            let deleted = statement.execute(connection)?;
+            if deleted > 0 {
+                fill::sqlite::distrust_before(connection, site, before)?;
+            }
+            Ok(deleted as u64)
+        });
+        deleted.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {

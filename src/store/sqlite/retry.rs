@@ -4,11 +4,13 @@ use diesel::sqlite::SqliteConnection;
 
 use super::commit::{Failure, Fatal, Writer};
 use super::now;
+use super::rollups;
 use crate::store::Cause;
 use crate::store::batch::CommitOutcome;
 use crate::store::failure::CommitFailure;
 use crate::store::rejected::sqlite::{delete_rejected, move_in_ledger};
 use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+use crate::store::rollup::Rollup;
 
 impl From<Failure> for RetryStop {
     fn from(failure: Failure) -> Self {
@@ -28,10 +30,13 @@ pub fn retry(connection: &mut SqliteConnection, site: &str, retry: &Retry) -> Re
             return Err(RetryStop::Gone);
         }
         let mut outcome = CommitOutcome::default();
-        let refused = writer.insert_readings(connection, &retry.readings, &Fatal::new(), &mut outcome)?;
+        let mut rollup = Rollup::default();
+        let refused =
+            writer.insert_readings(connection, &retry.readings, &Fatal::new(), &mut outcome, &mut rollup)?;
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
         }
+        rollups::add(connection, site, &rollup)?;
         let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
         let duplicate = readings - stored - refused.len() as u64;
         let rejected = (retry.rejections.len() + refused.len()) as u64;

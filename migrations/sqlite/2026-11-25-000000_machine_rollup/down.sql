@@ -1,0 +1,3 @@
+DROP TABLE machine_rollup_filled;
+DROP TABLE machine_rollup_extra;
+DROP TABLE machine_rollup;

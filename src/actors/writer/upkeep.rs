@@ -1,0 +1,177 @@
+//! What the writer does between batches: deletes readings past their retention, and makes up figures of five minutes for
+//! readings that are older than the tables for them.
+//!
+//! Both go in small steps, because batches wait for them. Failing, they are tried again much later: nothing depends on them
+//! but disk space and the speed of charts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{debug, warn};
+
+use super::worker::StoreWorker;
+use super::{Failure, Work, Writer};
+use crate::clock::wall_now;
+use crate::domain::Timestamp;
+use crate::store::RollupFill;
+
+/// Telemetry rows deleted at a time when `store.retention` is set.
+const PRUNE_ROWS_MAX: u32 = 5_000;
+/// Pause between two looks for something to do, when there was nothing left.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// Pause between two steps of deleting.
+const PRUNE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Shortest stretch of time filled in one step: a bucket.
+const SPAN_MIN: Duration = Duration::from_secs(300);
+/// Longest.
+const SPAN_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// First.
+const SPAN_FIRST: Duration = Duration::from_secs(3_600);
+/// A step that takes less lets the next one be longer.
+const STEP_MIN: Duration = Duration::from_millis(250);
+/// A step that takes more lets the next one be shorter.
+const STEP_MAX: Duration = Duration::from_secs(1);
+/// After a step comes a pause of so many times its length.
+const PAUSE_SHARE: u32 = 4;
+
+/// When it is time for what.
+pub struct Upkeep {
+    prune_at: Option<Instant>,
+    /// There is more to delete.
+    is_pruning: bool,
+    fill_at: Instant,
+    span: Duration,
+}
+
+impl Upkeep {
+    /// Everything is due now; nothing is deleted without a retention.
+    pub fn new(has_retention: bool) -> Self {
+        let now = Instant::now();
+        Self { prune_at: has_retention.then_some(now), is_pruning: false, fill_at: now, span: SPAN_FIRST }
+    }
+
+    /// Notes that a step of deleting came to `deleted` rows, or failed.
+    fn pruned(&mut self, deleted: Option<u64>, now: Instant) {
+        self.is_pruning = deleted.is_some_and(|rows| rows >= u64::from(PRUNE_ROWS_MAX));
+        self.prune_at = Some(now + if self.is_pruning { PRUNE_PAUSE } else { INTERVAL });
+        if deleted.is_some_and(|rows| rows > 0) {
+            self.fill_at = now;
+        }
+    }
+
+    /// Notes what a step of filling came to, or that it failed.
+    fn filled(&mut self, outcome: Option<RollupFill>, took: Duration, now: Instant) {
+        let pause = match outcome {
+            Some(RollupFill::More) => {
+                if took < STEP_MIN {
+                    self.span = (self.span * 2).min(SPAN_MAX);
+                } else if took > STEP_MAX {
+                    self.span = (self.span / 2).max(SPAN_MIN);
+                }
+                took * PAUSE_SHARE
+            }
+            Some(RollupFill::TooMuch) => {
+                self.span = (self.span / 4).max(SPAN_MIN);
+                took * PAUSE_SHARE
+            }
+            Some(RollupFill::Done) => INTERVAL,
+            None => {
+                self.span = SPAN_MIN;
+                INTERVAL
+            }
+        };
+        self.fill_at = now + pause;
+    }
+}
+
+impl Writer {
+    /// What is due, if the database takes data.
+    pub(super) fn upkeep_work(&self) -> Option<Work> {
+        let now = Instant::now();
+        if !self.metrics.store_available.get() {
+            return None;
+        }
+        if let (Some(retention), Some(at)) = (self.options.retention, self.upkeep.prune_at)
+            && at <= now
+        {
+            let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+            let before = Timestamp::from_micros(wall_now().as_micros().saturating_sub(age));
+            return Some(Work::Prune { before });
+        }
+        // What is to be deleted need not be filled.
+        let fills = !self.upkeep.is_pruning && self.upkeep.fill_at <= now;
+        fills.then_some(Work::Fill { span: self.upkeep.span })
+    }
+
+    pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
+        let job = async move { worker.prune(before, PRUNE_ROWS_MAX).await };
+        self.run(job, context, move |writer, result, _| {
+            if let Err(Failure::Away(reason)) = &result {
+                warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
+            }
+            writer.upkeep.pruned(result.ok(), Instant::now());
+        });
+    }
+
+    pub(super) fn fill(&mut self, worker: Arc<StoreWorker>, span: Duration, context: &mut Context<Self>) {
+        let begun = Instant::now();
+        let job = async move { worker.fill_rollups(span).await };
+        self.run(job, context, move |writer, result, context| {
+            let took = begun.elapsed();
+            match &result {
+                Ok(outcome) => debug!(writer.logger, "figures of older readings made up";
+                    "span_s" => span.as_secs(), "outcome" => ?outcome, "took_ms" => took.as_millis()),
+                Err(Failure::Away(reason)) => {
+                    warn!(writer.logger, "figures of older readings could not be made up; charts of that time are slow";
+                        "reason" => reason);
+                }
+                Err(Failure::Stale) => {}
+            }
+            writer.upkeep.filled(result.ok(), took, Instant::now());
+            let pause = writer.upkeep.fill_at.saturating_duration_since(Instant::now());
+            if pause < STEP_MAX {
+                context.run_later(pause, |writer, context| writer.next(context));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_filling_become_as_long_as_batches_can_wait() {
+        let now = Instant::now();
+        let mut upkeep = Upkeep::new(false);
+        let mut step = |outcome, took_ms| {
+            let took = Duration::from_millis(took_ms);
+            upkeep.filled(outcome, took, now);
+            (upkeep.span / SPAN_FIRST.as_secs() as u32, upkeep.fill_at - now)
+        };
+        let (hour, ms) = (Duration::from_secs(1), Duration::from_millis);
+        assert_eq!(step(Some(RollupFill::More), 10), (hour * 2, ms(40)));
+        assert_eq!(step(Some(RollupFill::More), 500), (hour * 2, ms(2_000)));
+        assert_eq!(step(Some(RollupFill::More), 1_500), (hour, ms(6_000)));
+        assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 4, ms(0)));
+        assert_eq!(step(Some(RollupFill::Done), 10), (hour / 4, INTERVAL));
+        assert_eq!(step(None, 10), (hour / 12, INTERVAL));
+        assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 12, ms(0)), "never less than a bucket");
+    }
+
+    #[test]
+    fn filling_waits_until_all_is_deleted_and_follows_it() {
+        let now = Instant::now();
+        let mut upkeep = Upkeep::new(true);
+        upkeep.filled(Some(RollupFill::Done), Duration::ZERO, now);
+        upkeep.pruned(Some(u64::from(PRUNE_ROWS_MAX)), now);
+        assert_eq!((upkeep.is_pruning, upkeep.prune_at), (true, Some(now + PRUNE_PAUSE)));
+        upkeep.pruned(Some(7), now);
+        assert_eq!((upkeep.is_pruning, upkeep.prune_at, upkeep.fill_at), (false, Some(now + INTERVAL), now));
+        upkeep.filled(Some(RollupFill::Done), Duration::ZERO, now);
+        upkeep.pruned(None, now);
+        assert_eq!((upkeep.is_pruning, upkeep.fill_at), (false, now + INTERVAL), "nothing is deleted");
+    }
+}

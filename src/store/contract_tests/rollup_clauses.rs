@@ -1,0 +1,380 @@
+//! Buckets of five minutes: whatever happens to the rows, figures are those of the rows that are there.
+//!
+//! The oracle computes every figure in Rust from the rows as they are read back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fixture::{Fixture, SITE, batch, machine, reading, rejection};
+use crate::domain::{JournalId, Seq, Timestamp};
+use crate::store::history::{rolled, sql};
+use crate::store::{
+    Aggregate, Batch, Bucket, BucketsQuery, History, Order, ReadingCursor, ReadingRow, ReadingsQuery,
+    RejectedFilter, RejectedPage, Retry, RollupFill, Store, StoreError, StoreOptions, open, open_history,
+};
+
+/// 2026-01-05T06:00:00Z
+const START: i64 = 1_767_592_800_000_000;
+const SECOND: i64 = 1_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+const MACHINES: [&str; 3] = ["m-1", "m-2", "m-3"];
+
+/// Numbers that look random and are the same in every run (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: i64) -> i64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        i64::try_from((bits ^ (bits >> 31)) >> 1).unwrap() % sides
+    }
+
+    fn instant(&mut self) -> Timestamp {
+        // Often at the edge of a bucket or a microsecond beside it.
+        let edge = self.roll(24) * 300 * SECOND + self.roll(3) - 1;
+        let anywhere = self.roll(2 * HOUR);
+        Timestamp::from_micros(START + if self.roll(3) == 0 { edge } else { anywhere })
+    }
+
+    fn extra(&mut self) -> Option<String> {
+        let (p, q) = (self.roll(1000), self.roll(50));
+        match self.roll(8) {
+            0 => None,
+            1 => Some(r#"{"p":"7","q":null}"#.to_owned()),
+            2 => Some(format!(r#"{{"p":{p}.25,"a":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8}}"#)),
+            3 => Some(format!(r#"{{"p":-{p}.5,"q":1e200}}"#)),
+            _ => Some(format!(r#"{{"p":{p},"q":{q}.5}}"#)),
+        }
+    }
+
+    fn row(&mut self, seq: u64) -> ReadingRow {
+        let mut row = reading(seq);
+        row.reading.machine_id = machine(MACHINES[usize::try_from(self.roll(3)).unwrap()]);
+        row.reading.recorded_at = self.instant();
+        row.reading.temperature = Some(self.roll(4000) as f64 / 16.0 - 100.0);
+        row.reading.humidity = (self.roll(3) > 0).then(|| self.roll(100) as f64);
+        row.reading.vibration = (self.roll(9) == 0).then_some(if self.roll(2) == 0 { 1e151 } else { 1e149 });
+        row.reading.extra = self.extra();
+        row
+    }
+}
+
+fn rows_of(history: &mut dyn History, machine_id: &str) -> Vec<crate::store::StoredReading> {
+    let all = ReadingsQuery {
+        machine_id: machine(machine_id),
+        from: ReadingCursor::before(Timestamp::from_micros(0)),
+        to: ReadingCursor::before(Timestamp::from_micros(i64::MAX / 4)),
+        order: Order::Ascending,
+        limit: 1_000_000,
+    };
+    history.readings(&all).unwrap()
+}
+
+fn figures(values: &[Option<f64>]) -> Option<Aggregate> {
+    let values: Vec<f64> = values.iter().flatten().copied().filter(|value| value.abs() <= 1e150).collect();
+    let [first, ..] = values.as_slice() else { return None };
+    Some(Aggregate {
+        min: values.iter().copied().fold(*first, f64::min),
+        mean: values.iter().sum::<f64>() / values.len() as f64,
+        max: values.iter().copied().fold(*first, f64::max),
+        count: values.len() as u64,
+    })
+}
+
+/// What the answer to `query` has to be.
+fn expected(history: &mut dyn History, query: &BucketsQuery) -> Vec<Bucket> {
+    let mut groups: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+    if query.bucket_seconds.is_none() {
+        groups.insert(0, Vec::new());
+    }
+    for row in rows_of(history, query.machine_id.as_str()) {
+        if row.key.at >= query.from && row.key.at < query.to {
+            let seconds = row.key.at.as_micros() / SECOND;
+            let start =
+                query.bucket_seconds.map_or(0, |length| seconds / i64::from(length) * i64::from(length));
+            groups.entry(start).or_default().push(row.reading);
+        }
+    }
+    let number = |extra: Option<&str>, field: &str| {
+        let fields: serde_json::Value = serde_json::from_str(extra?).unwrap();
+        fields[field].is_number().then(|| fields[field].to_string().parse().unwrap())
+    };
+    let bucket = |(start_seconds, rows): (i64, Vec<crate::store::LatestReading>)| {
+        let of = |value: &dyn Fn(&crate::store::LatestReading) -> Option<f64>| {
+            figures(&rows.iter().map(value).collect::<Vec<_>>())
+        };
+        Bucket {
+            start_seconds,
+            count: rows.len() as u64,
+            temperature: of(&|row| row.temperature),
+            humidity: of(&|row| row.humidity),
+            vibration: of(&|row| row.vibration),
+            extra: query.extra.as_deref().and_then(|field| of(&|row| number(row.extra.as_deref(), field))),
+        }
+    };
+    groups.into_iter().map(bucket).collect()
+}
+
+/// Count, minimum and maximum exactly, the mean but for rounding.
+fn assert_alike(found: &[Bucket], expected: &[Bucket], about: &str) {
+    let split = |bucket: &Bucket| {
+        let all = [bucket.temperature, bucket.humidity, bucket.vibration, bucket.extra];
+        let exact = all.map(|figures| figures.map(|figures| (figures.min, figures.max, figures.count)));
+        (
+            exact,
+            all.map(|figures| figures.map_or(0.0, |figures| figures.mean)),
+            bucket.start_seconds,
+            bucket.count,
+        )
+    };
+    assert_eq!(found.len(), expected.len(), "{about}");
+    for (found, expected) in found.iter().map(split).zip(expected.iter().map(split)) {
+        assert_eq!((found.0, found.2, found.3), (expected.0, expected.2, expected.3), "{about}");
+        for (mean, expected) in found.1.into_iter().zip(expected.1) {
+            assert!(
+                (mean - expected).abs() <= expected.abs() * 1e-9 + 1e-9,
+                "{mean}, not {expected}: {about}"
+            );
+        }
+    }
+}
+
+fn check(fixture: &Fixture, dice: &mut Dice, about: &str) {
+    let mut history = open_history(&fixture.options()).unwrap();
+    for _ in 0..4 {
+        let (one, other) = (dice.instant(), dice.instant());
+        let lengths = [None, Some(300), Some(1_800), Some(86_400)];
+        let query = BucketsQuery {
+            machine_id: machine(MACHINES[usize::try_from(dice.roll(3)).unwrap()]),
+            from: one.min(other),
+            to: one.max(other),
+            bucket_seconds: lengths[usize::try_from(dice.roll(4)).unwrap()],
+            extra: [None, Some("p"), Some("q")][usize::try_from(dice.roll(3)).unwrap()].map(str::to_owned),
+        };
+        let found = history.buckets(&query).unwrap();
+        assert_alike(&found, &expected(&mut *history, &query), &format!("{about}: {query:?}"));
+    }
+}
+
+fn fill(store: &mut dyn Store, span: Duration) -> u32 {
+    for steps in 1..10_000 {
+        if store.fill_rollups(span).unwrap() == RollupFill::Done {
+            return steps;
+        }
+    }
+    panic!("filling does not end");
+}
+
+/// As if all had been stored by a version that knew no buckets.
+fn forget_buckets(fixture: &Fixture) {
+    fixture.raw().execute(
+        "DELETE FROM machine_rollup; DELETE FROM machine_rollup_extra; DELETE FROM machine_rollup_filled",
+    );
+}
+
+pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut dice = Dice(20_261_125);
+    let mut sent: Vec<ReadingRow> = Vec::new();
+    let mut after = 0;
+    assert_eq!(fill(&mut *store, Duration::ZERO), 1, "nothing is in an empty database");
+    for round in 0..40 {
+        let what = dice.roll(10);
+        match what {
+            0 => {
+                store.prune(dice.instant(), 20).unwrap();
+            }
+            1 => assert!(fill(&mut *store, Duration::from_secs(600)) > 0),
+            2 => {
+                store.fill_rollups(Duration::from_secs(900)).unwrap();
+            }
+            3 => fixture.raw().execute("DELETE FROM machine_rollup_filled"),
+            4 => retry_some(&mut *store, journal, &mut after, &mut dice),
+            _ => {
+                // New ones, some twice, and some that were sent before.
+                let mut rows: Vec<_> = (1..=30).map(|n| dice.row(after + n)).collect();
+                let again = rows[usize::try_from(dice.roll(30)).unwrap()].clone();
+                rows.extend(std::iter::repeat_n(again, 2));
+                rows.extend(sent.iter().take(usize::try_from(dice.roll(5)).unwrap()).cloned());
+                let batch = batch(journal, after, rows.clone());
+                store.commit(&batch).unwrap();
+                assert!(store.commit(&batch).is_err(), "a batch sent again is stale");
+                store = fixture.open();
+                after += rows.len() as u64;
+                sent.extend(rows);
+            }
+        }
+        check(fixture, &mut dice, &format!("round {round}, {what}"));
+    }
+    fill(&mut *store, Duration::from_secs(1_200));
+    check(fixture, &mut dice, "at the end");
+    // The buckets are what answers: without the rows beneath, figures of whole buckets are the same.
+    let whole = BucketsQuery {
+        machine_id: machine("m-1"),
+        from: Timestamp::from_micros(START),
+        to: Timestamp::from_micros(START + 2 * HOUR),
+        bucket_seconds: Some(3_600),
+        extra: None,
+    };
+    let mut history = open_history(&fixture.options()).unwrap();
+    let before = history.buckets(&whole).unwrap();
+    fixture.raw().execute("DELETE FROM machine_telemetry");
+    assert_eq!(history.buckets(&whole).unwrap(), before);
+    assert!(before.iter().map(|bucket| bucket.count).sum::<u64>() > 20, "{before:?}");
+}
+
+fn retry_some(store: &mut dyn Store, journal: JournalId, after: &mut u64, dice: &mut Dice) {
+    *after += 1;
+    let rejected = Batch {
+        upto: Seq(*after),
+        messages: 1,
+        rejections: vec![rejection(*after)],
+        ..Batch::new(journal, Seq(*after - 1))
+    };
+    store.commit(&rejected).unwrap();
+    let row =
+        store.rejected(&RejectedFilter::default(), RejectedPage::Before(i64::MAX), 1, 0).unwrap().remove(0);
+    let one = dice.row(1_000_000 + *after);
+    let readings = vec![one.clone(), dice.row(2_000_000 + *after), one];
+    let retry = Retry { id: row.id, journal_id: row.journal_id, readings, rejections: Vec::new() };
+    store.retry(&retry).unwrap();
+}
+
+pub fn refused_rows_are_in_no_bucket(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    fill(&mut *store, Duration::ZERO);
+    fixture.refuse_666();
+    let mut rows: Vec<_> = (1..=5).map(reading).collect();
+    rows[2].reading.temperature = Some(666.0);
+    rows.push(rows[0].clone());
+    let outcome = store.commit(&batch(journal, 0, rows)).unwrap();
+    assert_eq!((outcome.stored, outcome.duplicate, outcome.rejected), (4, 1, 1));
+    let columns = ["machine_id", "readings", "temperature_count", "temperature_sum", "humidity_count"];
+    assert_eq!(
+        fixture.raw().rows(&columns, "machine_rollup"),
+        ["press-1|4|4|86.0|0".replace("86.0", fixture.either("86.0", "86"))]
+    );
+}
+
+pub fn readings_from_before_there_were_buckets_are_filled_in_step_by_step(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut dice = Dice(7);
+    // Two hours, and one reading of a year before.
+    let mut rows: Vec<_> = (1..=400).map(|seq| dice.row(seq)).collect();
+    rows[0].reading.recorded_at = Timestamp::from_micros(START - 365 * 24 * HOUR);
+    rows[0].reading.machine_id = machine("m-1");
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    let columns =
+        ["machine_id", "bucket_start", "readings", "temperature_min", "humidity_count", "extra_left_out"];
+    let in_order = "machine_rollup ORDER BY machine_id, bucket_start";
+    let written_with_the_rows = fixture.raw().rows(&columns, in_order);
+    forget_buckets(fixture);
+    check(fixture, &mut dice, "nothing filled");
+
+    assert_eq!(store.fill_rollups(Duration::from_secs(1_800)).unwrap(), RollupFill::More);
+    check(fixture, &mut dice, "half an hour filled");
+    // A late reading, where there is no bucket yet.
+    let mut late = dice.row(401);
+    late.reading.machine_id = machine("m-1");
+    late.reading.recorded_at = Timestamp::from_micros(START + 7);
+    store.commit(&batch(journal, 400, vec![late])).unwrap();
+    check(fixture, &mut dice, "a late reading");
+    let steps = fill(&mut *store, Duration::from_secs(1_800));
+    assert!((4..=8).contains(&steps), "a year without readings costs no steps: {steps}");
+    check(fixture, &mut dice, "all filled");
+    assert_eq!(store.fill_rollups(Duration::ZERO).unwrap(), RollupFill::Done);
+    assert_eq!(fixture.raw().count("machine_rollup_filled WHERE filled_from < '0002-01-01'"), 1);
+
+    fixture
+        .raw()
+        .execute("DELETE FROM machine_telemetry WHERE digest = 401; DELETE FROM machine_rollup_filled");
+    fill(&mut *store, Duration::from_secs(40_000));
+    let filled = fixture.raw().rows(&columns, in_order);
+    assert_eq!(filled, written_with_the_rows, "filled in is as written at once");
+}
+
+pub fn a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one(fixture: &Fixture) {
+    let (mut store, _journal) = fixture.with_journal();
+    super::history_clauses::fill(fixture, 2, 60_000);
+    assert_eq!(store.fill_rollups(Duration::from_secs(600_000)).unwrap(), RollupFill::TooMuch);
+    assert_eq!(fixture.raw().count("machine_rollup"), 0, "nothing of it is left");
+    assert_eq!(store.fill_rollups(Duration::from_secs(6_000)).unwrap(), RollupFill::More);
+    assert_eq!(fixture.raw().count("machine_rollup"), 40);
+}
+
+pub fn buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill(fixture: &Fixture) {
+    let (mut store, _journal) = fixture.with_journal();
+    let writer = |first: u64| {
+        let options = fixture.options();
+        std::thread::spawn(move || {
+            let mut store = open(&options).unwrap();
+            let journal = JournalId(uuid::Uuid::new_v4());
+            store.checkpoint(journal).unwrap();
+            let mut dice = Dice(first);
+            for round in 0..15 {
+                let rows = (1..=40).map(|n| dice.row(first + round * 40 + n)).collect();
+                store.commit(&batch(journal, round * 40, rows)).unwrap();
+            }
+        })
+    };
+    let writers = [writer(0), writer(1_000_000)];
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        fixture.raw().execute("DELETE FROM machine_rollup_filled");
+        for _ in 0..3 {
+            store.fill_rollups(Duration::from_secs(1_800)).unwrap();
+        }
+    }
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    fill(&mut *store, Duration::from_secs(1_800));
+    let mut dice = Dice(3);
+    check(fixture, &mut dice, "two writers");
+    assert_eq!(fixture.raw().rows(&["sum(readings)"], "machine_rollup"), ["1200"]);
+}
+
+pub fn a_question_that_takes_too_long_is_cut(fixture: &Fixture) {
+    let (_store, _journal) = fixture.with_journal();
+    super::history_clauses::fill(fixture, 1, 300_000);
+    let limited = StoreOptions { statement_timeout: Duration::from_millis(20), ..fixture.options() };
+    let mut history = open_history(&limited).unwrap();
+    let query = BucketsQuery {
+        machine_id: machine("press-000"),
+        from: Timestamp::from_micros(0),
+        to: Timestamp::from_micros(i64::MAX / 4),
+        bucket_seconds: Some(1),
+        extra: Some("pressure".to_owned()),
+    };
+    let error = history.buckets(&query).expect_err("it takes longer");
+    assert!(matches!(error, StoreError::HistoryTooSlow { .. }), "{error:?}");
+    assert!(error.to_string().contains("within 0.02 s"), "{error}");
+    // What is quick goes on.
+    assert!(history.latest_of(&machine("press-000")).unwrap().is_some());
+    assert_eq!(open_history(&fixture.options()).unwrap().buckets(&query).unwrap().len(), 300_000);
+}
+
+/// The plan of figures of a month, on a table of 100 machines.
+pub fn figures_of_long_times_are_read_by_index_only(fixture: &Fixture) {
+    let (mut store, _journal) = fixture.with_journal();
+    super::history_clauses::fill(fixture, 100, 300);
+    fill(&mut *store, Duration::from_secs(300));
+    let mut raw = fixture.raw();
+    raw.execute("ANALYZE");
+    let (site, day) = (format!("'{SITE}'"), |day: u8| format!("'2026-01-{day:02} 00:00:00.000000+00:00'"));
+    let at = [day(1), day(2), day(3), day(4)];
+    for with_extra in [false, true] {
+        let sql = rolled::buckets(&sql::dialect(fixture.is_sqlite()), Some(3_600), with_extra);
+        let literals = [&site, "'press-042'", &at[0], &at[1], &at[2], &at[3], "'pressure'"];
+        let plan = super::history_clauses::plan(&mut raw, fixture, &sql, &literals);
+        eprintln!("{plan}");
+        for table in ["machine_telemetry", "machine_rollup", "machine_rollup_extra"] {
+            assert!(!plan.contains(&format!("Seq Scan on {table} ")), "{plan}");
+        }
+        for scan in ["SCAN t\n", "SCAN machine_rollup\n", "SCAN e\n"] {
+            assert!(!plan.contains(scan), "{scan} in\n{plan}");
+        }
+        let by_key = fixture
+            .either("USING PRIMARY KEY (site=? AND machine_id=? AND bucket_start>?", "machine_rollup_pkey");
+        assert!(plan.contains(by_key), "{plan}");
+    }
+}
