@@ -91,6 +91,11 @@ macro_rules! history_queries {
                 rows.and_then(|rows| rows.into_iter().map(EventColumns::into_event).collect())
                     .map_err(unread("events"))
             }
+
+            fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError> {
+                outages::$reads::load(&mut self.connection, &self.site, from, to)
+                    .map_err(unread("our own outages"))
+            }
         }
     };
 }
