@@ -7,7 +7,8 @@
 //!
 //! The cookie is `HttpOnly`, `SameSite=Strict`, and not the token but a keyed digest of the site's name under it: it is
 //! valid as long as the token is, over restarts of Andon, so that a screen on the wall goes on for months.
-//! `POST /logout` forgets it.
+//! `POST /logout` forgets it. Its name has the site in it: cookies know hosts but no ports, and two sites on one host would
+//! log each other out.
 //!
 //! Comparisons take the same time wherever the difference is (digests of equal length, `openssl::memcmp`).
 //!
@@ -32,8 +33,8 @@ use super::problem::Problem;
 
 /// How long the body of the login form may take.
 const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-/// The cookie's name.
-const COOKIE: &str = "andon";
+/// What the cookie's name begins with; the site follows.
+const COOKIE: &str = "andon-";
 /// Browsers forget cookies without an age when they end; this is the longest they accept.
 const COOKIE_AGE: Duration = Duration::days(400);
 /// Where programs ask; everything else is for browsers.
@@ -54,6 +55,7 @@ pub enum Access {
 #[derive(Clone)]
 pub struct TokenCheck {
     token: Vec<u8>,
+    cookie_name: String,
     cookie: String,
     key: Vec<u8>,
 }
@@ -78,7 +80,7 @@ impl TokenCheck {
         openssl::rand::rand_bytes(&mut key)?;
         let cookie = keyed_digest(token.as_bytes(), format!("andon board {site}").as_bytes())?;
         let cookie = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { token: keyed_digest(&key, token.as_bytes())?, cookie, key })
+        Ok(Self { token: keyed_digest(&key, token.as_bytes())?, cookie_name: cookie_name(site), cookie, key })
     }
 
     fn is_token(&self, given: &[u8]) -> bool {
@@ -97,9 +99,15 @@ impl TokenCheck {
         });
         match bearer {
             Some(token) => self.is_token(token),
-            None => request.cookie(COOKIE).is_some_and(|cookie| self.is_cookie(cookie.value())),
+            None => request.cookie(&self.cookie_name).is_some_and(|cookie| self.is_cookie(cookie.value())),
         }
     }
+}
+
+/// A site's name has nothing in it that a cookie's name must not have; whatever came in all the same is replaced.
+fn cookie_name(site: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
+    format!("{COOKIE}{}", site.chars().map(allowed).collect::<String>())
 }
 
 fn keyed_digest(key: &[u8], text: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
@@ -177,7 +185,7 @@ fn without_token(request: &HttpRequest) -> String {
 
 /// Sets the cookie and goes to `place`.
 fn admitted(check: &TokenCheck, place: &str) -> HttpResponse {
-    let cookie = Cookie::build(COOKIE, check.cookie.clone())
+    let cookie = Cookie::build(check.cookie_name.clone(), check.cookie.clone())
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)
@@ -238,9 +246,10 @@ pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
 }
 
 /// `POST /logout`
-pub async fn logout() -> HttpResponse {
+pub async fn logout(state: web::Data<HttpState>) -> HttpResponse {
+    let name = cookie_name(&state.site);
     let mut forgotten =
-        Cookie::build(COOKIE, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
+        Cookie::build(name, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
     forgotten.make_removal();
     go_to("/login").cookie(forgotten).finish()
 }
@@ -303,16 +312,25 @@ mod tests {
         {
             assert!(!other.is_cookie(&cookie));
         }
-        let request = TestRequest::default().cookie(Cookie::new(COOKIE, cookie.clone())).to_http_request();
-        assert!(check().admits(&request));
-        let request = TestRequest::default().cookie(Cookie::new(COOKIE, "s3cret")).to_http_request();
-        assert!(!check().admits(&request));
+        let with = |name: &'static str, value: &str| {
+            let request = TestRequest::default().cookie(Cookie::new(name, value.to_owned()));
+            check().admits(&request.to_http_request())
+        };
+        assert!(with("andon-hall-3", &cookie));
+        assert!(!with("andon-hall-3", "s3cret"));
+        assert!(!with("andon-hall-4", &cookie), "the cookie of another site on this host");
+    }
+
+    #[test]
+    fn the_name_of_the_cookie_is_that_of_the_site_and_fit_for_a_header() {
+        assert_eq!(cookie_name("hall-3.north"), "andon-hall-3.north");
+        assert_eq!(cookie_name("a;b=c\r\n é"), "andon-a_b_c____");
     }
 
     #[test]
     fn a_wrong_bearer_is_not_healed_by_a_cookie() {
         let request = TestRequest::default()
-            .cookie(Cookie::new(COOKIE, check().cookie))
+            .cookie(Cookie::new("andon-hall-3", check().cookie))
             .insert_header((header::AUTHORIZATION, "Bearer wrong"));
         assert!(!check().admits(&request.to_http_request()));
     }

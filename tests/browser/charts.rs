@@ -3,6 +3,8 @@
 use chrono::{TimeDelta, Utc};
 
 use super::Hall;
+use crate::support::http::Client;
+use crate::support::poll::wait_until;
 
 /// One reading every five minutes of the last 24 hours, but none between ten and six hours ago.
 fn a_day_with_a_gap() -> String {
@@ -94,4 +96,60 @@ fn the_page_of_a_machine_is_live() {
     let console = hall.browser.console();
     assert!(console.iter().all(|line| line.contains("404")), "{console:#?}");
     hall.assert_own_requests();
+}
+
+/// What the band of the first chart shows, from left to right: the state, and the first and last pixel of each piece.
+const BAND: &str = "const states = { '#050505': 'online', '#060606': 'offline', '#070707': 'unknown' }; \
+    const pieces = [...document.querySelectorAll('.chart .wide')][0].querySelectorAll('rect'); \
+    return [...pieces].map((rect) => { \
+      const colour = rect.getAttribute('fill') === 'none' ? rect.getAttribute('stroke') : rect.getAttribute('fill'); \
+      const left = Number(rect.getAttribute('x')); \
+      return [states[colour.toLowerCase()], left, left + Number(rect.getAttribute('width'))]; \
+    }).filter(([state]) => state)";
+
+#[test]
+fn the_band_shows_when_andon_could_not_see_and_says_so_in_words() {
+    let mut hall = Hall::open(&["mqtt.keep_alive=2s"]);
+    hall.publish("press-1", "\"temperature\":20");
+    hall.open_board("");
+    hall.wait_for_tile("press-1", "online");
+    hall.broker.stop();
+    hall.wait_for_tile("press-1", "unknown");
+
+    // While it lasts: what was known before, and then unknown up to now.
+    let page = format!("{}/machines/press-1", hall.address);
+    let unseen = "document.querySelector('.unseen')?.innerText ?? ''";
+    // It is recorded a moment after it is shown.
+    wait_until("the outage to be recorded", || {
+        Client::new(&hall.address).get("/machines/press-1").body.contains("could not see</h2>")
+    });
+    hall.browser.open(&page);
+    hall.browser.wait_for(&format!(
+        "({unseen}).includes('to now') && ({unseen}).includes('no connection to the broker')"
+    ));
+    let band = hall.browser.run(BAND);
+    assert_eq!((band[0][0].as_str(), band[1][0].as_str()), (Some("online"), Some("unknown")), "{band}");
+    // Seconds of an hour are a pixel at most; the exact ends are in the words.
+    assert!(band[0][1].as_f64() <= band[1][1].as_f64() && band[2].is_null(), "{band}");
+
+    // Afterwards: the piece stays as long as it was.
+    hall.broker.restart();
+    hall.publish("press-1", "\"temperature\":21");
+    hall.browser.wait_for("document.getElementById('now').dataset.state === 'online'");
+    wait_until("its end to be recorded", || {
+        !Client::new(&hall.address).get("/machines/press-1").body.contains(" to now")
+    });
+    hall.browser.open(&page);
+    hall.browser.wait_for(&format!(
+        "!({unseen}).includes('to now') && ({unseen}).includes('no connection to the broker')"
+    ));
+    let band = hall.browser.run(BAND);
+    let states: Vec<_> = band.as_array().unwrap().iter().map(|piece| piece[0].as_str().unwrap()).collect();
+    assert_eq!(states, ["online", "unknown", "online"], "{band}");
+    assert_eq!(
+        hall.browser
+            .run("return document.querySelectorAll('.events:not(.unseen) li[data-state=offline]').length"),
+        0
+    );
+    hall.assert_quiet();
 }

@@ -17,7 +17,8 @@ pub use super::history_clauses::{
 };
 pub use super::liveness_clauses::{
     events_are_pending_until_they_are_marked_and_come_back_in_order,
-    outages_are_recorded_once_and_stay_closed, readings_events_and_outages_of_a_time_are_those_of_the_site,
+    outages_are_recorded_once_and_stay_closed, outages_of_a_time_are_those_that_reach_into_it,
+    readings_events_and_outages_of_a_time_are_those_of_the_site,
 };
 pub use super::rejected_clauses::{
     a_message_that_turns_out_to_be_an_array_counts_as_its_elements,

@@ -110,3 +110,24 @@ pub fn readings_events_and_outages_of_a_time_are_those_of_the_site(fixture: &Fix
     assert_eq!(elsewhere.liveness_past(EVERYTHING).unwrap(), LivenessPast::default());
     assert_eq!(elsewhere.readings_between(at(0), at(5_000)).unwrap(), []);
 }
+
+pub fn outages_of_a_time_are_those_that_reach_into_it(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let outage = |began, ended: Option<i64>| LinkOutage {
+        began_at: at(began),
+        ended_at: ended.map(at),
+        reason: OutageReason::Start,
+    };
+    let all = [outage(1, Some(400)), outage(450, Some(500)), outage(600, None)];
+    let liveness = LivenessRows { outages: all.to_vec(), ..LivenessRows::default() };
+    store.commit(&Batch { liveness, ..Batch::new(journal, Seq::ZERO) }).unwrap();
+    let mut reader = store::open_history(&fixture.options()).unwrap();
+    let mut between = |from, to| reader.outages(at(from), at(to)).unwrap();
+    assert_eq!(between(0, 1_000), all);
+    assert_eq!(between(399, 450), all[..1], "it reaches into the time, the next one only touches it");
+    assert_eq!(between(400, 600), all[1..2]);
+    assert_eq!(between(500, 600), []);
+    assert_eq!(between(900, 1_000), all[2..], "it is not over");
+    let other = StoreOptions { site: "halle-8".to_owned(), ..fixture.options() };
+    assert_eq!(store::open_history(&other).unwrap().outages(at(0), at(1_000)).unwrap(), []);
+}

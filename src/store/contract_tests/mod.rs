@@ -63,6 +63,7 @@ contract! {
     events_are_pending_until_they_are_marked_and_come_back_in_order,
     outages_are_recorded_once_and_stay_closed,
     readings_events_and_outages_of_a_time_are_those_of_the_site,
+    outages_of_a_time_are_those_that_reach_into_it,
     trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing,
     machines_and_readings_of_another_site_are_left_alone,
     two_migrators_at_once_apply_each_migration_once,

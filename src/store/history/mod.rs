@@ -13,6 +13,7 @@
 //!   of the last row, never a count.
 
 mod deadline;
+mod outages;
 mod postgres;
 mod queries;
 mod range;
@@ -23,7 +24,7 @@ mod sqlite;
 
 use std::time::{Duration, Instant};
 
-use crate::domain::{MachineId, Timestamp};
+use crate::domain::{LinkOutage, MachineId, Timestamp};
 
 pub use range::{EventCursor, Order, ReadingCursor};
 pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading, TrendPoint};
@@ -130,6 +131,12 @@ pub trait History: Send {
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Our own outages that overlap with the time from `from` to before `to`, in order of time; the newest if they are very many.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError>;
 }
 
 /// Connects, for reading only. Creates nothing: an SQLite file that is not there is an error.

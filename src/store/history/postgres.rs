@@ -12,9 +12,9 @@ use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, Tr
 use super::sql::{self, Dialect};
 use super::{
     Begun, Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
-    StoredReading, TrendPoint, TrendsQuery, rolled,
+    StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
-use crate::domain::MachineId;
+use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;
 use crate::store::schema::{Instant, Moment};
 use crate::store::target::PostgresUrl;

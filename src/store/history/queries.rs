@@ -110,6 +110,12 @@ macro_rules! history_queries {
                 rows.and_then(|rows| rows.into_iter().map(EventColumns::into_event).collect())
                     .map_err(begun.unread("events"))
             }
+
+            fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError> {
+                let begun = self.begin();
+                outages::$reads::load(&mut self.connection, &self.site, from, to)
+                    .map_err(begun.unread("our own outages"))
+            }
         }
     };
 }

@@ -104,7 +104,8 @@ pub fn value_label(value: f64, range: &std::ops::Range<f64>) -> String {
     let span = range.end - range.start;
     let largest = range.start.abs().max(range.end.abs());
     if !(1e-4..1e7).contains(&largest) {
-        return format!("{value:.1e}");
+        let decimals = (largest.log10() - span.log10()).floor().clamp(0.0, 3.0) as usize + 1;
+        return format!("{value:.decimals$e}");
     }
     let decimals = (1.0 - span.log10().floor()).clamp(0.0, 6.0) as usize;
     let text = format!("{value:.decimals$}");
@@ -181,5 +182,6 @@ mod tests {
         assert_eq!(value_label(0.0512, &(0.05..0.06)), "0.051");
         assert_eq!(value_label(-0.0001, &(-1.0..1.0)), "0.0");
         assert_eq!(value_label(1.5e9, &(0.0..2e9)), "1.5e9");
+        assert_eq!(value_label(1.2345e9, &(1.23e9..1.24e9)), "1.234e9");
     }
 }

@@ -34,11 +34,13 @@ const OFFLINE: RGBColor = RGBColor(6, 6, 6);
 const UNKNOWN: RGBColor = RGBColor(7, 7, 7);
 
 /// Pixels of the viewBox left of the plot, for the values' labels, and right of it.
-const LEFT: u32 = 62;
+const LEFT: u32 = 76;
 const RIGHT: u32 = 14;
 /// Pixels under the plot for the times' labels, and below these for the state band.
 const UNDER: u32 = 24;
 const BAND: u32 = 18;
+/// Pixels between two strokes of what is hatched.
+const HATCH_EVERY: usize = 5;
 
 /// The chart could not be drawn: a defect, for memory is the only thing drawn into.
 #[derive(Debug, Error)]
@@ -195,10 +197,37 @@ where
             };
             // However short, it happened.
             let right = right.max(left + 1);
-            area.draw(&Rectangle::new([(left, top), (right, BAND as i32 - 2)], color.filled()))?;
+            let bottom = BAND as i32 - 2;
+            if span.status == BoardStatus::Unknown {
+                hatch(area, (left, top), (right, bottom))?;
+            } else {
+                area.draw(&Rectangle::new([(left, top), (right, bottom)], color.filled()))?;
+            }
         }
         Ok(())
     }
+}
+
+/// A frame filled with oblique strokes: what is not known looks like it in grey, too. One too narrow for that is filled.
+fn hatch<DB: DrawingBackend>(
+    area: &DrawingArea<DB, Shift>,
+    (left, top): (i32, i32),
+    (right, bottom): (i32, i32),
+) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
+    let narrow = right - left < 2 * HATCH_EVERY as i32;
+    let style = if narrow { UNKNOWN.filled() } else { UNKNOWN.stroke_width(1) };
+    area.draw(&Rectangle::new([(left, top), (right, bottom)], style))?;
+    if narrow {
+        return Ok(());
+    }
+    let high = bottom - top;
+    for foot in (left - high..right).step_by(HATCH_EVERY) {
+        // From the lower left to the upper right, cut at both sides.
+        let (from, to) = (foot.max(left), (foot + high).min(right));
+        let stroke = vec![(from, bottom - (from - foot)), (to, bottom - (to - foot))];
+        area.draw(&PathElement::new(stroke, UNKNOWN.stroke_width(1)))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -254,6 +283,24 @@ mod tests {
             rest.split('"').next().unwrap().parse::<u32>().unwrap()
         };
         assert!(height("#050505") < height("#070707") && height("#070707") < height("#060606"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_hatched_and_what_is_known_is_not() {
+        let strokes = |from, to, status| {
+            let drawn = svg(&[], &[Span { from: at(from), to: at(to), status }], Shape::WIDE);
+            drawn.lines().filter(|line| line.starts_with("<polyline") && line.contains("#070707")).count()
+        };
+        assert!(strokes(0, 60, BoardStatus::Unknown) > 100);
+        assert_eq!(strokes(0, 60, BoardStatus::Offline), 0);
+        assert_eq!(strokes(0, 60, BoardStatus::NeverSeen), 0);
+        // Ten seconds are three pixels: filled, and seen.
+        let drawn = svg(
+            &[],
+            &[Span { from: at(0), to: at(0).plus(Duration::from_secs(10)), status: BoardStatus::Unknown }],
+            Shape::WIDE,
+        );
+        assert!(drawn.lines().any(|line| line.starts_with("<rect") && line.contains("fill=\"#070707\"")));
     }
 
     #[test]

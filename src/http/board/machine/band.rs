@@ -1,6 +1,9 @@
-//! The states of a machine over time, from its recorded changes.
+//! The states of a machine over time, from its recorded changes and from what is known of our own outages.
+//!
+//! Two layers: what was recorded of the machine holds until the next change, and whatever was recorded, nothing is known of the
+//! time in which Andon could not see.
 
-use crate::domain::{BoardStatus, Timestamp};
+use crate::domain::{BoardStatus, LinkOutage, Span as Stretch, Timestamp, merged};
 use crate::http::board::charts::Span;
 
 /// A recorded change.
@@ -14,8 +17,9 @@ pub struct Change {
     pub was_online: Option<bool>,
 }
 
-/// The states between `from` and `to`. `changes` are those within, oldest first; `now` is the present state and since
-/// when it holds, which fills what no change tells about. Where nothing is known there is no span.
+/// What was recorded between `from` and `to`. `changes` are those within, oldest first; `now` is the present state and since
+/// when it holds, which fills what no change tells about, unless it is unknown. Where nothing was recorded there is no
+/// span.
 pub fn band(
     changes: &[Change],
     from: Timestamp,
@@ -25,22 +29,19 @@ pub fn band(
     let mut spans = Vec::with_capacity(changes.len() + 1);
     let mut known = match (changes.first(), now) {
         (Some(first), _) => first.was_online.map(|online| (from, recorded(online))),
-        (None, Some((status, since))) => Some((since.max(from), status)),
-        (None, None) => None,
+        (None, Some((status, since))) if status != BoardStatus::Unknown => Some((since.max(from), status)),
+        (None, _) => None,
     };
     for change in changes {
         close(&mut spans, known, change.at);
         known = Some((change.at, recorded(change.online)));
     }
-    // What is not known now was known up to the newest change at most; the band says so from there on.
-    if let (Some((since, _)), Some((BoardStatus::Unknown, _))) = (known, now) {
-        known = Some((since, BoardStatus::Unknown));
-    }
     close(&mut spans, known, to);
     spans
 }
 
-fn recorded(online: bool) -> BoardStatus {
+/// The recorded state of a boolean.
+pub fn recorded(online: bool) -> BoardStatus {
     if online { BoardStatus::Online } else { BoardStatus::Offline }
 }
 
@@ -52,9 +53,51 @@ fn close(spans: &mut Vec<Span>, open: Option<(Timestamp, BoardStatus)>, to: Time
     }
 }
 
+/// The times up to `to` of which nothing is known: our outages, and the present one of this machine if it has not spoken since
+/// sight was back. `unknown_now` is when the machine was surely known last (its newest message or change), if it is
+/// unknown now.
+pub fn unseen(outages: &[LinkOutage], to: Timestamp, unknown_now: Option<Timestamp>) -> Vec<Stretch> {
+    let mut stretches: Vec<_> = outages
+        .iter()
+        .map(|outage| Stretch { from: outage.began_at, to: outage.ended_at.unwrap_or(to).min(to) })
+        .collect();
+    if let Some(known_until) = unknown_now {
+        let sight_back = outages.last().and_then(|outage| outage.ended_at);
+        let from = sight_back.map_or(known_until, |back| back.max(known_until));
+        // While an outage lasts it says more exactly since when.
+        if outages.last().is_none_or(|outage| outage.ended_at.is_some()) {
+            stretches.push(Stretch { from, to });
+        }
+    }
+    merged(stretches)
+}
+
+/// Lays the times in which nothing was seen over what was recorded: there the machine is unknown. `unseen` is in order and
+/// does not overlap.
+pub fn overlaid(spans: Vec<Span>, unseen: &[Stretch]) -> Vec<Span> {
+    let mut result: Vec<Span> = Vec::with_capacity(spans.len() + 2 * unseen.len());
+    for span in spans {
+        let mut at = span.from;
+        let first = unseen.partition_point(|each| each.to <= span.from);
+        for blind in unseen[first..].iter().take_while(|blind| blind.from < span.to) {
+            let (from, to) = (blind.from.max(span.from), blind.to.min(span.to));
+            close(&mut result, Some((at, span.status)), from);
+            // One outage is one piece, whatever was recorded meanwhile.
+            match result.last_mut().filter(|last| last.status == BoardStatus::Unknown && last.to == from) {
+                Some(last) => last.to = to,
+                None => result.push(Span { from, to, status: BoardStatus::Unknown }),
+            }
+            at = to;
+        }
+        close(&mut result, Some((at, span.status)), span.to);
+    }
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::OutageReason;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
@@ -62,6 +105,19 @@ mod tests {
 
     fn words(spans: &[Span]) -> Vec<(i64, i64, &'static str)> {
         spans.iter().map(|span| (span.from.as_micros(), span.to.as_micros(), span.status.as_str())).collect()
+    }
+
+    fn outages(stretches: &[(i64, Option<i64>)]) -> Vec<LinkOutage> {
+        let outage = |&(began, ended): &(i64, Option<i64>)| LinkOutage {
+            began_at: at(began),
+            ended_at: ended.map(at),
+            reason: OutageReason::LinkDown,
+        };
+        stretches.iter().map(outage).collect()
+    }
+
+    fn stretches(unseen: &[Stretch]) -> Vec<(i64, i64)> {
+        unseen.iter().map(|each| (each.from.as_micros(), each.to.as_micros())).collect()
     }
 
     #[test]
@@ -77,7 +133,10 @@ mod tests {
     #[test]
     fn before_a_machine_was_known_there_is_nothing() {
         let changes = [Change { at: at(20), online: true, was_online: None }];
-        assert_eq!(words(&band(&changes, at(10), at(50), None)), [(20, 50, "online")]);
+        let spans = band(&changes, at(10), at(50), None);
+        assert_eq!(words(&spans), [(20, 50, "online")]);
+        let unseen = unseen(&outages(&[(5, Some(15)), (18, Some(22))]), at(50), None);
+        assert_eq!(words(&overlaid(spans, &unseen)), [(20, 22, "unknown"), (22, 50, "online")]);
     }
 
     #[test]
@@ -86,5 +145,47 @@ mod tests {
         assert_eq!(words(&band(&[], at(10), at(50), now(5))), [(10, 50, "offline")]);
         assert_eq!(words(&band(&[], at(10), at(50), now(40))), [(40, 50, "offline")]);
         assert_eq!(words(&band(&[], at(10), at(50), None)), []);
+        assert_eq!(words(&band(&[], at(10), at(50), Some((BoardStatus::Unknown, at(5))))), []);
+    }
+
+    #[test]
+    fn an_outage_is_unknown_exactly_as_long_as_it_was_whatever_was_recorded() {
+        let span = |from, to, status| Span { from: at(from), to: at(to), status };
+        let recorded = vec![span(10, 30, BoardStatus::Online), span(30, 50, BoardStatus::Offline)];
+        for (outages_then, expected) in [
+            (vec![], vec![(10, 30, "online"), (30, 50, "offline")]),
+            (
+                vec![(12, Some(14))],
+                vec![(10, 12, "online"), (12, 14, "unknown"), (14, 30, "online"), (30, 50, "offline")],
+            ),
+            (vec![(28, Some(33))], vec![(10, 28, "online"), (28, 33, "unknown"), (33, 50, "offline")]),
+            (vec![(1, Some(30))], vec![(10, 30, "unknown"), (30, 50, "offline")]),
+            (vec![(45, None)], vec![(10, 30, "online"), (30, 45, "offline"), (45, 50, "unknown")]),
+            (vec![(1, None)], vec![(10, 50, "unknown")]),
+            (
+                vec![(11, Some(12)), (12, Some(13)), (60, None)],
+                vec![(10, 11, "online"), (11, 13, "unknown"), (13, 30, "online"), (30, 50, "offline")],
+            ),
+        ] {
+            let unseen = unseen(&outages(&outages_then), at(50), None);
+            assert_eq!(words(&overlaid(recorded.clone(), &unseen)), expected, "{outages_then:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_unknown_now_has_been_so_since_the_outage_or_since_it_was_known_last() {
+        let cases = [
+            // The outage lasts.
+            (vec![(20, None)], 5, vec![(20, 50)]),
+            // It is over, and the machine has not spoken since.
+            (vec![(20, Some(30))], 5, vec![(20, 50)]),
+            // It has spoken since, and became unknown for another reason.
+            (vec![(20, Some(30))], 40, vec![(20, 30), (40, 50)]),
+            (vec![], 40, vec![(40, 50)]),
+        ];
+        for (outages_then, known_until, expected) in cases {
+            let found = unseen(&outages(&outages_then), at(50), Some(at(known_until)));
+            assert_eq!(stretches(&found), expected, "{outages_then:?}, known until {known_until}");
+        }
     }
 }

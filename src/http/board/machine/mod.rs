@@ -7,6 +7,7 @@ mod band;
 mod gather;
 mod numbers;
 mod past;
+mod sight;
 mod span;
 mod view;
 
@@ -63,13 +64,25 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         now: wall_now(),
         status: machine.and_then(|machine| Some((machine.status, machine.status_since?))),
     };
-    let past = question.ask(&state.history).await;
+    let mut past = question.ask(&state.history).await;
+    let mut outages = Vec::new();
+    if let Ok(known) = &mut past {
+        match sight::look(&state.history, &question, machine, known).await {
+            Ok(found) => outages = found,
+            Err(error) => past = Err(error),
+        }
+    }
     let unheard_of = past.as_ref().is_ok_and(|past| past.latest.is_none() && past.events.is_empty());
     if machine.is_none() && unheard_of {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     }
-    let content =
-        view::Content { machine_id: &machine_id, machine, past: past.as_ref(), question: &question };
+    let content = view::Content {
+        machine_id: &machine_id,
+        machine,
+        past: past.as_ref(),
+        outages: &outages,
+        question: &question,
+    };
     headers::page(HttpResponse::Ok(), view::machine(state.installation(), &content))
 }
 

@@ -8,7 +8,7 @@ use crate::domain::{BoardStatus, Timestamp};
 pub fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
-        size if !(0.0005..1e7).contains(&size) => format!("{value:.1e}"),
+        size if !(0.0005..1e9).contains(&size) => format!("{value:.1e}"),
         size if size < 1.0 => format!("{value:.3}"),
         size if size < 10.0 => format!("{value:.2}"),
         size if size < 1000.0 => format!("{value:.1}"),
@@ -61,7 +61,10 @@ mod tests {
 
     #[test]
     fn numbers_are_as_long_as_they_are_useful() {
-        let texts = [0.0, 0.05123, 4.5678, 61.27, -999.94, 1234.5, 9_999_999.0, 1e9, 1e-9].map(number);
-        assert_eq!(texts, ["0", "0.051", "4.57", "61.3", "-999.9", "1,234", "9,999,999", "1.0e9", "1.0e-9"]);
+        let texts = [0.0, 0.05123, 4.5678, 61.27, -999.94, 1234.5, 123_456_789.0, 1e9, 1e-9].map(number);
+        assert_eq!(
+            texts,
+            ["0", "0.051", "4.57", "61.3", "-999.9", "1,234", "123,456,789", "1.0e9", "1.0e-9"]
+        );
     }
 }

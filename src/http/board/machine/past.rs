@@ -7,8 +7,10 @@ use maud::{Markup, PreEscaped, html};
 
 use super::gather::{Past, Series};
 use super::numbers::{date_and_time, number, reason_in_words};
+use super::sight;
 use super::span::Lookback;
 use super::view::Content;
+use crate::domain::LinkOutage;
 use crate::http::board::charts::{Chart, Point, Shape, coarser};
 use crate::store::Aggregate;
 
@@ -27,6 +29,7 @@ pub fn past(past: &Past, content: &Content<'_>) -> Markup {
         }
         @if !past.series.is_empty() { (legend()) (figures(past)) }
         (events(past, zone))
+        @if !content.outages.is_empty() { (unseen(content.outages, zone)) }
     }
 }
 
@@ -92,7 +95,7 @@ fn legend() -> Markup {
     html! {
         p.legend {
             "Line: mean. Area: from min to max. Bar below: "
-            span.low { "online" } ", " span.half { "unknown" } ", " span.high { "offline" } "."
+            span.low { "online" } ", " span.half { "unknown" } " (hatched: Andon could not see), " span.high { "offline" } "."
         }
     }
 }
@@ -150,6 +153,33 @@ fn events(past: &Past, zone: Tz) -> Markup {
                 }
                 @if past.events.len() > EVENTS_LISTED { p.nothing { "and " (past.events.len() - EVENTS_LISTED) " older ones" } }
             }
+        }
+    }
+}
+
+/// The hatched pieces of the band in words.
+fn unseen(outages: &[LinkOutage], zone: Tz) -> Markup {
+    html! {
+        section.events.unseen aria-labelledby="unseen-title" {
+            h2 id="unseen-title" { "When Andon could not see" }
+            p.nothing { "Whatever the machine did then is unknown; nothing is held against it." }
+            ol {
+                @for outage in outages.iter().rev().take(EVENTS_LISTED) {
+                    li data-state="unknown" {
+                        span.state { span.mark aria-hidden="true" {} span.word { "Unknown" } }
+                        span {
+                            time datetime=(outage.began_at) { (date_and_time(outage.began_at, zone)) }
+                            " to "
+                            @match outage.ended_at {
+                                Some(at) => time datetime=(at) { (date_and_time(at, zone)) },
+                                None => "now",
+                            }
+                        }
+                        span.reason { (sight::reason_in_words(outage.reason)) }
+                    }
+                }
+            }
+            @if outages.len() > EVENTS_LISTED { p.nothing { "and " (outages.len() - EVENTS_LISTED) " older ones" } }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::gather::{Past, Question, members, number};
 use super::numbers::{date_and_time, number as in_digits, word};
 use super::span::Lookback;
 use super::{address, encoded, past};
-use crate::domain::{BoardStatus, MachineId, Timestamp};
+use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp};
 use crate::http::HistoryError;
 use crate::http::board::shell::{Installation, masthead, page, theme_switch};
 use crate::status::MachineView;
@@ -26,6 +26,8 @@ pub struct Content<'a> {
     pub machine: Option<&'a MachineView>,
     /// What the database says.
     pub past: Result<&'a Past, &'a HistoryError>,
+    /// When Andon could not see, oldest first.
+    pub outages: &'a [LinkOutage],
     /// What was asked.
     pub question: &'a Question,
 }
