@@ -64,6 +64,7 @@ impl Mqtt {
             wanted: self.options.subscriptions.clone(),
             client_id: self.options.link.client_id.clone(),
             endpoint: self.turn.endpoint().clone(),
+            others: self.turn.others(),
             remembered: self.options.remembered.clone(),
         }
     }
