@@ -23,14 +23,16 @@ fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
     let mut first = Mosquitto::start("");
     let mut second = Mosquitto::start("");
     let nobody = free_port();
-    let (a, b) = (first.port(), second.port());
+    let refusing = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x87, "")));
+    let (a, b, no) = (first.port(), second.port(), refusing.port());
     let site = Site::new(1883)
         .without("mqtt.host")
-        .set(&format!("mqtt.hosts=127.0.0.1:{nobody},127.0.0.1:{a},127.0.0.1:{b}"));
+        .set(&format!("mqtt.hosts=127.0.0.1:{nobody},127.0.0.1:{no},127.0.0.1:{a},127.0.0.1:{b}"));
     let mut andon = site.run();
     andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{a}, protocol: 5"));
     publisher::publish_numbered(a, TOPIC, 2, 0..20, 1);
     wait_until("the rows from the first", || rows_stored(&site.sqlite_url()) == 20);
+    assert_eq!(refusing.connects().len(), 1, "asked before, and once");
 
     first.stop();
     andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{b}, protocol: 5"));
