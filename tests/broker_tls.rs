@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::support::andon::Site;
 use crate::support::certificates::{Files, Identity, Valid};
 use crate::support::database::rows_stored;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::proxy::Proxy;
@@ -27,8 +28,11 @@ struct Plant {
 
 impl Plant {
     fn new() -> Self {
+        Self::of(Identity::authority("Plant CA"))
+    }
+
+    fn of(authority: Identity) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let authority = Identity::authority("Plant CA");
         let files = authority.write(home.path(), "ca");
         Self { authority, files, home }
     }
@@ -71,7 +75,7 @@ fn stores(site: &Site, broker: &Mosquitto) {
     assert!(andon.stop().success());
 }
 
-/// Runs until the log holds `reason`, once, in the line that says that there is no connection.
+/// Runs until the log holds `reason`, in the line that says that there is no connection; `/readyz` says it, too.
 fn is_refused(site: &Site, reason: &str) {
     let mut andon = site.run();
     andon.wait_for_log(reason);
@@ -79,6 +83,11 @@ fn is_refused(site: &Site, reason: &str) {
     let complaint = log.lines().find(|line| line.contains(reason)).unwrap();
     assert!(complaint.contains("no connection to the broker"), "{complaint}");
     assert!(!log.contains("connected to the broker"), "{log}");
+    let client = Client::new(&andon.wait_for_http());
+    wait_until("the reason in /readyz", || {
+        let answer = client.get("/readyz");
+        answer.status == 503 && answer.body.replace(r#"\""#, "\"").contains(reason)
+    });
     assert!(andon.is_running());
     assert!(andon.stop().success());
 }
@@ -242,7 +251,7 @@ fn rotated_files_work_at_the_next_connect_without_a_restart() {
 
 #[test]
 fn certificates_near_their_end_are_warned_about_once_and_not_at_each_connect() {
-    let plant = Plant::new();
+    let plant = Plant::of(Identity::authority_for("Plant CA", Valid::Days(25)));
     let mut broker = plant.broker("localhost", Valid::Days(20), "");
     let own = plant.authority.issue("andon", Valid::Days(10)).write(plant.home(), "andon");
     let site = with_identity(plant.site(&broker), &own);
@@ -250,15 +259,23 @@ fn certificates_near_their_end_are_warned_about_once_and_not_at_each_connect() {
     andon.wait_until_connected();
     andon.wait_for_log("our certificate 'andon', expires_at");
     andon.wait_for_log("the broker's certificate 'localhost', expires_at");
+    // It is in the file and in the broker's chain.
+    andon.wait_for_log("the authority 'Plant CA', expires_at");
     broker.restart();
     wait_until("the second connection", || andon.log().matches("connected to the broker").count() == 2);
     publisher::publish_numbered(broker.port(), TOPIC, 2, 0..20, 1);
     wait_until("the rows", || rows_stored(&site.sqlite_url()) == 20);
     assert!(andon.is_running());
     let log = andon.log();
-    assert_eq!(log.matches("a certificate expires soon").count(), 2, "{log}");
+    assert_eq!(log.matches("a certificate expires soon").count(), 3, "{log}");
     assert!(log.contains("days_left: 9") || log.contains("days_left: 10"), "{log}");
-    assert!(!log.contains("'Plant CA', expires_at"), "it has more than 30 days:\n{log}");
+    // The first that ends counts: ours, in ten days.
+    let metrics = Client::new(&andon.wait_for_http()).get("/metrics").body;
+    let line =
+        metrics.lines().find_map(|line| line.strip_prefix("andon_certificate_expiry_timestamp_seconds "));
+    let expires_at: f64 = line.unwrap().parse().unwrap();
+    let days = (expires_at - chrono::Utc::now().timestamp() as f64) / 86_400.0;
+    assert!((9.0..=10.0).contains(&days), "{days}");
     assert!(andon.stop().success());
 }
 

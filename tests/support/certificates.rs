@@ -46,7 +46,12 @@ impl Files {
 impl Identity {
     /// An authority, signed by itself.
     pub fn authority(name: &str) -> Self {
-        Self::new(name, Valid::Days(400), None)
+        Self::authority_for(name, Valid::Days(400))
+    }
+
+    /// An authority with an end of its own.
+    pub fn authority_for(name: &str, valid: Valid) -> Self {
+        Self::new(name, valid, None)
     }
 
     /// A certificate for `name`, a host name or an IP address, signed by this authority.
