@@ -169,28 +169,46 @@ impl Link {
     /// Publishes with QoS 1 and waits for the broker's answer.
     ///
     /// # Errors
-    /// [`LinkError::Publish`] or [`LinkError::NoAnswer`] if there is none.
+    /// [`LinkError::Publish`], [`LinkError::Lost`] or [`LinkError::NoAnswer`] if there is none.
     pub async fn publish(
         &self,
         topic: &str,
         payload: Vec<u8>,
         retained: bool,
     ) -> Result<Published, LinkError> {
+        let token = self.hand_over(topic, payload, retained)?;
+        self.delivered(token).await
+    }
+
+    /// Hands a message to the library, to be published with QoS 1 after those that were handed over before.
+    ///
+    /// # Errors
+    /// [`LinkError::Publish`] if it does not take it.
+    pub fn hand_over(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        retained: bool,
+    ) -> Result<paho::DeliveryToken, LinkError> {
         let message = if retained {
             paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
         } else {
             paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
         };
-        let token = self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
-        match actix_rt::time::timeout(self.options.connect_timeout, token).await {
-            Err(_elapsed) => {
-                Err(LinkError::NoAnswer { what: "publish", within: self.options.connect_timeout })
-            }
-            Ok(Err(paho::Error::ReasonCode(code, properties))) => {
+        self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))
+    }
+
+    /// The broker's answer to what was handed over.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn delivered(&self, token: paho::DeliveryToken) -> Result<Published, LinkError> {
+        match self.answer("publish", token).await? {
+            Ok(()) => Ok(Published::Accepted),
+            Err(paho::Error::ReasonCode(code, properties)) => {
                 Ok(Published::Refused(with_brokers_words(code.to_string(), &properties)))
             }
-            Ok(Err(error)) => Err(LinkError::Publish(explain(&error))),
-            Ok(Ok(())) => Ok(Published::Accepted),
+            Err(error) => Err(LinkError::Publish(explain(&error))),
         }
     }
 
@@ -215,11 +233,7 @@ impl Link {
     }
 
     /// The broker's answer. The library loses some when the link breaks while they come: then there is none to wait for.
-    async fn answer(
-        &self,
-        what: &'static str,
-        token: paho::Token,
-    ) -> Result<Result<paho::ServerResponse, paho::Error>, LinkError> {
+    async fn answer<A: Future + Unpin>(&self, what: &'static str, token: A) -> Result<A::Output, LinkError> {
         let within = self.options.connect_timeout;
         let mut token = token;
         let deadline = Instant::now() + within;

@@ -13,6 +13,8 @@
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
 //! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
+//! - M7 Statuses go out in streams ([`statuses`]): in order, all on one connection, and nothing after what could not be sent or
+//!   was not answered. So no status overtakes one that has to be published again.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
@@ -30,12 +32,12 @@ pub mod pulse;
 pub mod reasons;
 pub mod remembered;
 mod session;
+mod statuses;
 mod subscribing;
 pub mod tls_diagnosis;
 mod unreserved;
 mod vigil;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -54,11 +56,13 @@ use self::link_options::LinkOptions;
 use self::pulse::{Beat, LinkPulse};
 use self::reasons::LinkError;
 use self::remembered::Remembered;
+use self::statuses::StatusStream;
+pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::{LinkChanged, Moment};
 use super::parser::JournalGrew;
-use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{Mono, mono_now, wall_now};
 use crate::domain::{OutageReason, Qos, Seq, TopicFilter};
@@ -120,26 +124,6 @@ struct CallbackPanicked {
     message: String,
 }
 
-/// One retained status message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusMessage {
-    /// Where to.
-    pub topic: String,
-    /// JSON.
-    pub payload: Vec<u8>,
-}
-
-/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
-/// an answer), counted from the first; fewer than all if the link is down, none if the sender was replaced.
-#[derive(Debug, Message)]
-#[rtype(result = "usize")]
-pub struct PublishStatuses {
-    /// Which.
-    pub messages: Vec<StatusMessage>,
-    /// The sender's.
-    pub generation: Generation,
-}
-
 /// Prove that the link is alive, by a round trip of our own.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -199,7 +183,8 @@ pub struct Mqtt {
     /// that there was a connection.
     farewell: Arc<Mutex<Option<String>>>,
     last_memory_failure: Option<String>,
-    refusal_told: Rc<Cell<bool>>,
+    status_stream: StatusStream,
+    refusal_told: bool,
     proving: bool,
     /// A question of the vigil is under way.
     asking: bool,
@@ -244,7 +229,8 @@ impl Mqtt {
             last_reason: None,
             farewell: Arc::default(),
             last_memory_failure: None,
-            refusal_told: Rc::default(),
+            status_stream: StatusStream::default(),
+            refusal_told: false,
             proving: false,
             asking: false,
             contest: Contest::default(),
@@ -345,43 +331,6 @@ impl Mqtt {
                 "reason" => why);
             self.leave(context);
         }
-    }
-}
-
-impl Handler<PublishStatuses> for Mqtt {
-    type Result = ResponseFuture<usize>;
-
-    fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseFuture<usize> {
-        let may_publish =
-            matches!(self.state, State::Up { .. }) && self.wires.fence.admits(publish.generation);
-        let link = self.link.clone().filter(|_| may_publish);
-        let (refusal_told, logger) = (Rc::clone(&self.refusal_told), self.logger.clone());
-        Box::pin(async move {
-            let Some(link) = link else { return 0 };
-            // All are handed over at once; the library keeps their order.
-            let mut deliveries = Vec::with_capacity(publish.messages.len());
-            for message in publish.messages {
-                let link = Rc::clone(&link);
-                deliveries.push(actix_rt::spawn(async move {
-                    link.publish(&message.topic, message.payload, true).await
-                }));
-            }
-            let mut answered = 0;
-            for delivery in deliveries {
-                match delivery.await {
-                    Ok(Ok(Published::Accepted)) => {}
-                    Ok(Ok(Published::Refused(reason))) => {
-                        if !refusal_told.replace(true) {
-                            warn!(logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access \
-                                control list, or set it to \"\""; "reason" => reason);
-                        }
-                    }
-                    _ => break,
-                }
-                answered += 1;
-            }
-            answered
-        })
     }
 }
 
