@@ -15,6 +15,8 @@
 //! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
 //! - M7 Statuses go out in streams ([`statuses`]): in order, all on one connection, and nothing after what could not be sent or
 //!   was not answered. So no status overtakes one that has to be published again.
+//! - M8 Once the broker is asked for a proof of the link, only a prompt answer is one ([`proving`]): a broker that was frozen has
+//!   to catch up with what machines said meanwhile before their silence is believed.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
@@ -28,6 +30,7 @@ pub mod inlet;
 pub mod link;
 pub mod link_options;
 pub mod probe;
+mod proving;
 pub mod pulse;
 pub mod reasons;
 pub mod remembered;
@@ -51,10 +54,11 @@ use self::contest::Contest;
 pub use self::fence::PublishFence;
 use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
-use self::link::{Link, Published};
+use self::link::Link;
 use self::link_options::LinkOptions;
+pub use self::proving::ProveLink;
+use self::proving::Proving;
 use self::pulse::{Beat, LinkPulse};
-use self::reasons::LinkError;
 use self::remembered::Remembered;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
@@ -124,11 +128,6 @@ struct CallbackPanicked {
     message: String,
 }
 
-/// Prove that the link is alive, by a round trip of our own.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct ProveLink;
-
 /// Say again whether the link is up: a restarted liveness actor does not know.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -185,7 +184,7 @@ pub struct Mqtt {
     last_memory_failure: Option<String>,
     status_stream: StatusStream,
     refusal_told: bool,
-    proving: bool,
+    proving: Proving,
     /// A question of the vigil is under way.
     asking: bool,
     contest: Contest,
@@ -231,7 +230,7 @@ impl Mqtt {
             last_memory_failure: None,
             status_stream: StatusStream::default(),
             refusal_told: false,
-            proving: false,
+            proving: Proving::default(),
             asking: false,
             contest: Contest::default(),
             taken_over: false,
@@ -331,46 +330,6 @@ impl Mqtt {
                 "reason" => why);
             self.leave(context);
         }
-    }
-}
-
-impl Handler<ProveLink> for Mqtt {
-    type Result = ();
-
-    fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
-        let State::Up { since_mono, .. } = self.state else { return };
-        let Some(link) = self.link.clone() else { return };
-        let now = mono_now();
-        let Some(topic) = self.options.link.availability_topic.clone() else {
-            // Without a topic of our own the library's keep-alive is the only witness: it pings after one interval of
-            // silence and gives up one and a half intervals after that (paho C 1.3.16, `MQTTProtocol_keepalive`).
-            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(2.5) + KEEP_ALIVE_SLACK);
-            let at = Mono(now.0.saturating_sub(noticed_within.0));
-            if at >= since_mono && link.is_connected() {
-                self.prove(at);
-            }
-            return;
-        };
-        if self.proving {
-            return;
-        }
-        self.proving = true;
-        let attempt = self.attempt;
-        let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
-        context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
-            if actor.attempt != attempt {
-                return; // It says nothing of the link that came after.
-            }
-            actor.proving = false;
-            match outcome {
-                Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),
-                // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
-                Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    actor.give_up_link("no answer to a message of our own; is the broker frozen?", context);
-                }
-                Err(_) => {}
-            }
-        }));
     }
 }
 
