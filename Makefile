@@ -4,9 +4,10 @@
 # make test-brokers  a table: Andon with every broker that can be installed here; takes some minutes
 # make check         formatting, lints and docs, warnings as errors
 # make soak          every fault with more messages, and a table; takes some minutes
+# make prove         the fault suite ten times with different seeds, and a table; takes about ten minutes
 # make bench         what a million machines cost, and speed against mosquitto_sub; takes some minutes
 
-.PHONY: soak run test test-brokers check bench fmt clean
+.PHONY: soak prove run test test-brokers check bench fmt clean
 SITE ?=
 # Most tests wait for brokers and databases, not for a core.
 TEST_THREADS ?= 4
@@ -42,6 +43,10 @@ check:
 soak:
 	@scripts/setup.sh test
 	@cargo test --locked --all-features --bench soak 2>target/soak.log || { tail -n 40 target/soak.log; false; }
+
+prove:
+	@scripts/setup.sh test
+	@scripts/prove.sh
 
 bench:
 	@scripts/setup.sh test

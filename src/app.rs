@@ -4,18 +4,19 @@
 //! system until a signal or the supervisor ends it.
 
 mod options;
+mod signals;
 mod wires;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
-use slog::{Logger, error, info, o, warn};
+use slog::{Logger, debug, error, info, o, warn};
 
 pub use self::options::{endpoints, link_options, payload_options, store_options, subscriptions};
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
+use self::signals::StopSignals;
 use self::wires::{JournalNews, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::hosts::Hosts;
@@ -28,7 +29,6 @@ use crate::actors::supervisor::{
     ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
 use crate::actors::writer::{Writer, WriterOptions};
-use crate::cli::Exit;
 use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Boards, Http, HttpOptions, HttpState};
@@ -37,6 +37,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
+use crate::shutdown::Exit;
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -50,10 +51,15 @@ const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
 pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     // Before the MQTT client library does: so the process does not tear OpenSSL down at its end under threads that use it.
     openssl_sys::init();
+    let system = System::new();
+    // From here on a signal stops the service in order, also while the journal is being opened.
+    let signals = system.block_on(async { StopSignals::watch() });
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
     let listener = Arc::new(JournalNews::new(wires.clone(), logger));
+    debug!(logger, "opening the journal"; "dir" => %settings.journal.dir.display());
+    fail::fail_point!("app::opening");
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
         Ok(opened) => opened,
         Err(error) => {
@@ -79,7 +85,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         "journal_id" => %journal.id(), "journal_dir" => %settings.journal.dir.display(),
         "pending" => journal.positions().appended.since(journal.positions().committed),
         "database" => %settings.store.url);
-    let code = plan.run();
+    let code = plan.run(system, signals);
     if let Err(error) = journal.close() {
         error!(logger, "the journal could not be closed"; "error" => causes(&error));
     }
@@ -196,8 +202,7 @@ impl Plan {
         })
     }
 
-    fn run(self) -> i32 {
-        let system = System::new();
+    fn run(self, system: SystemRunner, signals: std::io::Result<StopSignals>) -> i32 {
         system.block_on(async {
             // HTTP comes first and goes last: it tells how the others are.
             let specs = vec![
@@ -217,7 +222,7 @@ impl Plan {
                 &self.logger,
             );
             actix_rt::spawn(line.repeat(self.status_interval));
-            actix_rt::spawn(stop_on_signal(supervisor, self.logger.clone()));
+            actix_rt::spawn(stop_on_signal(signals, supervisor, self.logger.clone()));
         });
         system.run_with_code().unwrap_or(1)
     }
@@ -344,34 +349,19 @@ fn spec(
 }
 
 /// The first SIGTERM or SIGINT stops in order, the second ends the process at once.
-async fn stop_on_signal(supervisor: Addr<Supervisor>, logger: Logger) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        error!(
-            logger,
-            "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost"
-        );
-        return;
-    };
-    let mut asked = false;
-    loop {
-        std::future::poll_fn(|waker| {
-            let terminated = terminate.poll_recv(waker).is_ready();
-            let interrupted = interrupt.poll_recv(waker).is_ready();
-            if terminated || interrupted { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        if asked {
-            warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
-            crate::shutdown::halt(1);
+async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<Supervisor>, logger: Logger) {
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!(logger, "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost";
+                "error" => %error);
+            return;
         }
-        asked = true;
-        info!(
-            logger,
-            "stopping: leaving the broker, then storing what is pending; a second signal ends at once"
-        );
-        supervisor.do_send(Shutdown { exit_code: 0 });
-    }
+    };
+    signals.next().await;
+    info!(logger, "stopping: leaving the broker, then storing what is pending; a second signal ends at once");
+    supervisor.do_send(Shutdown { exit_code: 0 });
+    signals.next().await;
+    warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
+    crate::shutdown::halt(1);
 }

@@ -48,6 +48,18 @@ fn a_worker_that_is_switched_off_says_so_and_exits_clean() {
 }
 
 #[test]
+fn a_signal_while_the_journal_is_being_opened_stops_in_order() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    // Recovery of a long backlog takes its time.
+    let mut andon = site.run_with("app::opening=sleep(1000)");
+    andon.wait_for_log("opening the journal");
+    andon.signal("TERM");
+    assert_eq!(andon.wait().code(), Some(0), "{}", andon.log());
+    assert!(andon.log().contains("andon ends"), "{}", andon.log());
+}
+
+#[test]
 fn database_and_journal_can_be_looked_at_while_the_service_runs() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());

@@ -21,36 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Loaded, Sources, load};
-
-/// How the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// All went well.
-    Clean = 0,
-    /// Something failed.
-    Failure = 1,
-    /// The command line or the configuration is wrong.
-    Usage = 2,
-    /// The journal is damaged.
-    JournalDamaged = 3,
-    /// The supervisor gave up.
-    GaveUp = 4,
-}
-
-impl Exit {
-    /// The exit code.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
-    }
-}
+use crate::shutdown::Exit;
 
 /// Plant-floor telemetry: from an MQTT broker into SQL, with nothing lost, nothing twice, nothing silent.
 #[derive(Debug, Parser)]

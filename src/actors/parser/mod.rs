@@ -25,6 +25,7 @@
 mod attach;
 mod batch;
 mod hand_over;
+mod read_on;
 mod sight;
 
 use std::sync::Arc;
@@ -32,17 +33,17 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{Logger, debug, error, o, warn};
+use slog::{Logger, debug, error, o};
 
 use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
-use super::liveness::{Observe, Observed, Receipt, Recover, Sighting, TakeTransitions, TransitionsRecorded};
+use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
 use super::mqtt::pulse::{Beat, LinkPulse};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
 use super::writer::{Attach, CommitBatch};
-use crate::clock::{Mono, wall_now};
+use crate::clock::Mono;
 use crate::domain::Seq;
 use crate::journal::{Journal, JournalError, Reader};
 use crate::logging::causes;
@@ -50,10 +51,6 @@ use crate::metrics::Metrics;
 use crate::payload::Outcome;
 use crate::status::Progress;
 
-/// Records read at once; bounds how long a handler runs.
-const READ_RECORDS_MAX: usize = 1024;
-/// Bytes read at once; as an array makes an element of two bytes, this bounds the rows of one read.
-const READ_BYTES_MAX: usize = 256 * 1024;
 /// A batch is full at this many payload bytes, whatever its rows.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a batch is built while there is always more to read. Nothing ever waits for a batch to fill.
@@ -279,93 +276,6 @@ impl Parser {
             (Store::Ready, None) => false,
             _ => true,
         }
-    }
-
-    /// Reads for liveness alone. `Ok(true)` if something was read.
-    fn look_out(&mut self, context: &mut Context<Self>) -> Result<bool, JournalError> {
-        let mut sightings = Vec::new();
-        let (options, outcomes) = (&self.options, &mut self.outcomes);
-        let reader = match self.lookout_reader.take().filter(|reader| reader.position() == self.lookout) {
-            Some(reader) => self.lookout_reader.insert(reader),
-            None => self.lookout_reader.insert(self.journal.reader(self.lookout)),
-        };
-        let read = reader.read(READ_RECORDS_MAX, READ_BYTES_MAX, &mut |record| {
-            options.sight.interpret(&record, outcomes, &mut sightings);
-        })?;
-        self.lookout = reader.position();
-        if read.records == 0 && read.gap.is_none() {
-            return Ok(false);
-        }
-        self.observe(sightings, context);
-        Ok(true)
-    }
-
-    /// Reads for the batch, and for liveness what it has not seen yet. `Ok(true)` if something was read.
-    fn build(&mut self, context: &mut Context<Self>) -> Result<bool, JournalError> {
-        let seen_upto = self.lookout;
-        let room = READ_RECORDS_MAX.min(self.building.rows_free());
-        let mut sightings = Vec::new();
-        let (options, outcomes, building) = (&self.options, &mut self.outcomes, &mut self.building);
-        let read = self.storage.read(room, READ_BYTES_MAX, &mut |record| {
-            let is_control = options.sight.interpret(&record, outcomes, &mut sightings);
-            building.add(&record, is_control, outcomes);
-        })?;
-        if self.outcomes.capacity() > READ_RECORDS_MAX {
-            self.outcomes = Vec::new();
-        }
-        if let Some(gap) = read.gap {
-            warn!(self.logger, "records are missing from the journal and go into the database as a gap";
-                "from" => gap.from.0, "to" => gap.to.0, "reason" => gap.reason.as_str());
-            self.building.name_gap(&gap, wall_now());
-        }
-        if read.records == 0 && read.gap.is_none() {
-            return Ok(false);
-        }
-        self.options.progress.parsed();
-        sightings.retain(|sighting| sighting.seq > seen_upto);
-        self.lookout = seen_upto.max(self.storage.position());
-        self.observe(sightings, context);
-        Ok(true)
-    }
-
-    /// Tells liveness of a newer proof of the link once every record before it has been looked at.
-    fn tell_proof(&mut self, context: &mut Context<Self>) {
-        if self.proof.is_none() {
-            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
-        }
-        if self.proof.is_some_and(|beat| beat.upto <= self.lookout) {
-            self.observe(Vec::new(), context);
-        }
-    }
-
-    fn observe(&mut self, sightings: Vec<Sighting>, context: &mut Context<Self>) {
-        let upto = self.lookout;
-        if self.proof.is_none() {
-            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
-        }
-        let proven_until = match self.proof {
-            Some(beat) if beat.upto <= upto => {
-                self.proof = None;
-                self.proof_told = beat.at;
-                Some(beat.at)
-            }
-            _ => None,
-        };
-        self.step = Step::WithLiveness;
-        let wire = self.wires.observe.clone();
-        let call =
-            async move { wire.call(Observe { sightings, upto, proven_until }, LIVENESS_ANSWER_MAX).await };
-        context.spawn(call.into_actor(self).map(|answer, parser, context| {
-            parser.step = Step::Idle;
-            match answer {
-                Ok(Observed::Seen { transitions_pending }) => {
-                    parser.transitions_pending = transitions_pending;
-                    parser.pump(context);
-                }
-                Ok(Observed::NotRecovered) => parser.liveness_lost(context),
-                Err(error) => parser.liveness_away(error, context),
-            }
-        }));
     }
 
     /// Liveness was restarted: it has to begin again from the database's state.

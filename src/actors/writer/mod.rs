@@ -12,6 +12,8 @@
 //!
 //! A database that is away is an expected state: one line for each new reason, then patience.
 
+mod account;
+mod messages;
 #[cfg(feature = "failpoints")]
 mod sabotage;
 mod worker;
@@ -24,58 +26,22 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
+pub use self::messages::{Attach, Attached, CommitBatch, Committed, NotCommitted};
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::wall_now;
-use crate::domain::{JournalId, Ledger, RejectReason, Seq, Timestamp};
+use crate::domain::{JournalId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerBoard, StoreBoard, StoreState};
-use crate::store::{Batch, CommitOutcome, ErrorClass, LivenessPast, MachineRow, PastWanted, StoreOptions};
+use crate::store::{Batch, ErrorClass, PastWanted, StoreOptions};
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
 const PRUNE_ROWS_MAX: u32 = 5_000;
 /// Pause between two looks for rows past their retention, when there was nothing left to delete.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
-
-/// Asks for the position in the database; answered when the database is there.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<Attached, NotCommitted>")]
-pub struct Attach {
-    /// Which journal.
-    pub journal_id: JournalId,
-}
-
-/// What the database knows.
-#[derive(Debug)]
-pub struct Attached {
-    /// Everything up to here is stored.
-    pub committed_seq: Seq,
-    /// The machines of the site as recorded.
-    pub machines: Vec<MachineRow>,
-    /// What else liveness begins from.
-    pub past: LivenessPast,
-}
-
-/// Commit this batch; answered when it is in the database.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Committed, NotCommitted>")]
-pub struct CommitBatch(pub Arc<Batch>);
-
-/// The batch is in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed;
-
-/// The batch is not in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotCommitted {
-    /// The position is not the one the batch begins after: attach again.
-    Stale,
-    /// The writer is stopping.
-    Stopped,
-}
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -342,57 +308,6 @@ impl Writer {
                 writer.retry(Work::Commit { batch, reply, doubtful: true }, reason, context);
             }
         });
-    }
-
-    /// A few figures a batch, none a message.
-    fn measure(&self, batch: &Batch, took: Duration) {
-        let metrics = &self.metrics;
-        metrics.batches.commit_seconds.observe(took.as_secs_f64());
-        metrics.batches.rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
-        let oldest_reading = batch.readings.first().map(|row| row.received_at);
-        let oldest_rejection = batch.rejections.first().map(|row| row.received_at);
-        if let Some(oldest) = oldest_reading.into_iter().chain(oldest_rejection).min() {
-            metrics.batches.latency_seconds.observe(wall_now().since(oldest).as_secs_f64());
-        }
-    }
-
-    fn account(&self, batch: &Batch, outcome: &CommitOutcome) {
-        self.options.ledger.write(outcome.ledger);
-        let metrics = &self.metrics;
-        metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
-        metrics.count_rejections(outcome.poisoned.iter().map(|_| RejectReason::StoreRejected));
-        metrics.batches_committed.add(1);
-        metrics.readings_stored.add(outcome.stored);
-        metrics.readings_duplicate.add(outcome.duplicate);
-        metrics.elements_rejected.add(outcome.rejected);
-        metrics.transitions_recorded.add(batch.transitions.len() as u64);
-        if let Some(first) = outcome.poisoned.first() {
-            warn!(self.logger, "the database refuses rows; they are kept in rejected_message as store_rejected";
-                "rows" => outcome.poisoned.len(), "first_seq" => first.seq.0, "first_element" => first.element,
-                "first_reason" => &first.detail);
-        }
-        debug!(self.logger, "batch committed"; "upto" => batch.upto.0, "messages" => batch.messages,
-            "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);
-    }
-
-    /// The commit's own answer is lost; what it did is the difference between the ledgers before and after it.
-    fn account_settled(&self, batch: &Batch, after: Ledger) {
-        let before = self.options.ledger.snapshot().filter(|ledger| ledger.committed_seq == batch.after);
-        // Without the one before, which only another database under the same URL explains: as if all were new.
-        let before = before.unwrap_or(Ledger {
-            stored: after.stored.saturating_sub(batch.readings.len() as u64),
-            rejected: after.rejected.saturating_sub(batch.rejections.len() as u64),
-            ..after
-        });
-        self.metrics.batches_committed.add(1);
-        self.metrics.readings_stored.add(after.stored.saturating_sub(before.stored));
-        self.metrics.readings_duplicate.add(after.duplicate.saturating_sub(before.duplicate));
-        let rejected = after.rejected.saturating_sub(before.rejected);
-        self.metrics.elements_rejected.add(rejected);
-        self.metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
-        let refused = usize::try_from(rejected).unwrap_or(usize::MAX).saturating_sub(batch.rejections.len());
-        self.metrics.count_rejections((0..refused).map(|_| RejectReason::StoreRejected));
-        self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
     }
 
     fn prune_work(&mut self) -> Option<Work> {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The fault suite again and again, each time with another seed, and a table: a claim of durability is worth what it was tried.
+# The suite holds the builds that are broken on purpose too, so each line also says that those were found out.
+#   ANDON_PROVE_RUNS    how often (10)
+#   ANDON_FAULT_SEED    the first seed; the others follow it (the time of day)
+#   ANDON_PROVE_ONLY    the tests, by a part of their names (faults::)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runs=${ANDON_PROVE_RUNS:-10}
+first=${ANDON_FAULT_SEED:-$(date +%s)}
+only=${ANDON_PROVE_ONLY:-faults::}
+threads=${TEST_THREADS:-4}
+logs=target/prove
+mkdir -p "$logs"
+
+binary=$(cargo test --locked --all-features --test integration --no-run 2>&1 | tee "$logs/build.log" |
+    sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+[ -x "$binary" ] || { tail -n 20 "$logs/build.log"; exit 1; }
+
+echo "| run | seed | passed | failed | builds broken on purpose that were found out | seconds |"
+echo "| --- | --- | --- | --- | --- | --- |"
+red=0
+for run in $(seq "$runs"); do
+    seed=$((first + run - 1))
+    log=$logs/seed-$seed.log
+    began=$SECONDS
+    ANDON_FAULT_SEED=$seed "$binary" "$only" --test-threads "$threads" >"$log" 2>&1 || red=$((red + 1))
+    counted() { sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$log"; }
+    found_out=$(grep -c '^test faults::sabotage::.*\bok$' "$log" || true)
+    echo "| $run | $seed | $(counted passed) | $(counted failed) | $found_out | $((SECONDS - began)) |"
+    grep '^test .* FAILED$' "$log" || true
+done
+echo
+if [ "$red" -eq 0 ]; then
+    echo "All $runs runs are green."
+else
+    echo "$red of $runs runs failed; each run's output is in $logs."
+    exit 1
+fi
