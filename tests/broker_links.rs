@@ -23,14 +23,16 @@ fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
     let mut first = Mosquitto::start("");
     let mut second = Mosquitto::start("");
     let nobody = free_port();
-    let (a, b) = (first.port(), second.port());
+    let refusing = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x87, "")));
+    let (a, b, no) = (first.port(), second.port(), refusing.port());
     let site = Site::new(1883)
         .without("mqtt.host")
-        .set(&format!("mqtt.hosts=127.0.0.1:{nobody},127.0.0.1:{a},127.0.0.1:{b}"));
+        .set(&format!("mqtt.hosts=127.0.0.1:{nobody},127.0.0.1:{no},127.0.0.1:{a},127.0.0.1:{b}"));
     let mut andon = site.run();
     andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{a}, protocol: 5"));
     publisher::publish_numbered(a, TOPIC, 2, 0..20, 1);
     wait_until("the rows from the first", || rows_stored(&site.sqlite_url()) == 20);
+    assert_eq!(refusing.connects().len(), 1, "asked before, and once");
 
     first.stop();
     andon.wait_for_log(&format!("uri: tcp://127.0.0.1:{b}, protocol: 5"));
@@ -219,6 +221,66 @@ fn what_is_no_longer_configured_is_unsubscribed_at_the_next_start() {
         assert!(!andon.log().contains("unsubscribed"), "once is enough:\n{}", andon.log());
         assert!(andon.stop().success());
     }
+}
+
+const OLD_TOPIC: &str = "old/machine/{machine}/telemetry";
+const BOTH_FILTERS: &str = "mqtt.subscriptions=factory/machine/+/telemetry,old/machine/+/telemetry";
+const ONE_FILTER: &str = "mqtt.subscriptions=factory/machine/+/telemetry";
+
+fn hosts(ports: [u16; 2]) -> String {
+    format!("mqtt.hosts=127.0.0.1:{},127.0.0.1:{}", ports[0], ports[1])
+}
+
+/// Of what is published to both filters only the configured one's comes.
+fn gets_only_what_is_configured(site: &Site, port: u16) {
+    publisher::publish_numbered(port, OLD_TOPIC, 2, 0..10, 1);
+    publisher::publish_numbered(port, TOPIC, 2, 10..20, 1);
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 10);
+    let messages = "SELECT messages AS value FROM ingest_checkpoint";
+    assert_eq!(Database::open(&site.sqlite_url()).unwrap().number(messages), 10, "nothing else came");
+}
+
+#[test]
+fn each_broker_is_asked_to_end_a_removed_filter_when_it_is_next_connected() {
+    let mut first = Mosquitto::start("");
+    let mut second = Mosquitto::start("");
+    let site = Site::new(1883).without("mqtt.host").set(&hosts([first.port(), second.port()]));
+    let both = site.set(BOTH_FILTERS);
+    let mut andon = both.run();
+    andon.wait_until_connected();
+    first.stop();
+    wait_until("the second broker", || connections(&andon.log()) == 2);
+    assert!(andon.stop().success());
+
+    let fewer = both.set(ONE_FILTER);
+    let mut andon = fewer.run();
+    andon.wait_until_connected();
+    let ended = |log: &str| log.matches("unsubscribed from a filter").count();
+    assert_eq!(ended(&andon.log()), 1, "{}", andon.log());
+    first.restart();
+    second.stop();
+    wait_until("the first broker", || connections(&andon.log()) == 2);
+    assert_eq!(ended(&andon.log()), 2, "{}", andon.log());
+    gets_only_what_is_configured(&fewer, first.port());
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_removed_filter_is_ended_also_through_another_broker_of_the_cluster() {
+    // Two addresses of one broker: one session, as in a cluster.
+    let cluster = Mosquitto::start_with_listener("127.0.0.1", "");
+    let site = Site::new(1883).without("mqtt.host");
+    let both = site.set(BOTH_FILTERS).set(&hosts([cluster.port(), cluster.second_port()]));
+    let mut andon = both.run();
+    andon.wait_until_connected();
+    assert!(andon.stop().success());
+
+    let fewer = both.set(ONE_FILTER).set(&hosts([cluster.second_port(), cluster.port()]));
+    let mut andon = fewer.run();
+    andon.wait_for_log("unsubscribed from a filter");
+    andon.wait_until_connected();
+    gets_only_what_is_configured(&fewer, cluster.port());
+    assert!(andon.stop().success());
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! A broker that refuses is said in one line that names the reason, and tried again until it relents.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::andon::Site;
 use crate::support::database::rows_stored;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
@@ -107,5 +110,74 @@ fn a_broker_that_is_away_is_waited_for() {
     });
     publisher::publish_numbered(broker.port(), TOPIC, 2, 20..40, 1);
     wait_until("the rows after the broker's crash", || rows_stored(&site.sqlite_url()) == 40);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_named_and_no_reason_to_leave_version_5() {
+    // The name exists nowhere (RFC 6761), whether or not there is a network.
+    let site = Site::new(1883).set("mqtt.host=no-such-broker.invalid");
+    let mut andon = site.run();
+    andon.wait_for_log("no-such-broker.invalid cannot be resolved");
+    let log = andon.log();
+    let complaint = log.lines().find(|line| line.contains("cannot be resolved")).unwrap();
+    assert!(
+        complaint.contains("no connection to the broker") && complaint.contains("see mqtt.host"),
+        "{complaint}"
+    );
+    let failures = "andon_broker_failures_total";
+    let client = Client::new(&andon.wait_for_http());
+    wait_until("more attempts", || {
+        let page = client.get("/metrics").body;
+        page.lines()
+            .find_map(|line| line.strip_prefix(failures)?.trim().parse::<f64>().ok())
+            .is_some_and(|count| count >= 4.0)
+    });
+    assert!(!andon.log().contains("in place of an answer"), "{}", andon.log());
+    assert!(andon.stop().success());
+}
+
+/// Whether somebody's connection to the port is in this state (of Linux's `tcp_states.h`).
+fn has_connection(port: u16, state: &str) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to = format!(":{port:04X}");
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        fields.get(2).is_some_and(|remote| remote.ends_with(&to)) && fields.get(3) == Some(&state)
+    })
+}
+
+#[test]
+fn a_broker_that_swallows_what_it_gets_does_not_keep_the_service_from_its_end() {
+    for transport in ["tcp", "tls", "ws", "wss"] {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let site = Site::new(port).set(&format!("mqtt.transport={transport}"));
+        let andon = site.run();
+        let mut held = None;
+        wait_until("the connection", || {
+            held = silent.accept().ok();
+            held.is_some()
+        });
+        assert!(andon.stop().success(), "{transport}");
+    }
+}
+
+#[test]
+fn a_network_that_swallows_the_first_packet_does_not_keep_the_service_from_its_end() {
+    // A listener whose queue is full drops what comes.
+    let full = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let address: SocketAddr = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        queued.push(stream);
+        assert!(queued.len() < 10, "the queue has no end");
+    }
+    let site = Site::new(address.port());
+    let andon = site.run();
+    const SYN_SENT: &str = "02";
+    wait_until("the attempt", || has_connection(address.port(), SYN_SENT));
     assert!(andon.stop().success());
 }

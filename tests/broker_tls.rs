@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::support::andon::Site;
 use crate::support::certificates::{Files, Identity, Valid};
 use crate::support::database::rows_stored;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::proxy::Proxy;
@@ -71,7 +72,7 @@ fn stores(site: &Site, broker: &Mosquitto) {
     assert!(andon.stop().success());
 }
 
-/// Runs until the log holds `reason`, once, in the line that says that there is no connection.
+/// Runs until the log holds `reason`, in the line that says that there is no connection; `/readyz` says it, too.
 fn is_refused(site: &Site, reason: &str) {
     let mut andon = site.run();
     andon.wait_for_log(reason);
@@ -79,6 +80,11 @@ fn is_refused(site: &Site, reason: &str) {
     let complaint = log.lines().find(|line| line.contains(reason)).unwrap();
     assert!(complaint.contains("no connection to the broker"), "{complaint}");
     assert!(!log.contains("connected to the broker"), "{log}");
+    let client = Client::new(&andon.wait_for_http());
+    wait_until("the reason in /readyz", || {
+        let answer = client.get("/readyz");
+        answer.status == 503 && answer.body.replace(r#"\""#, "\"").contains(reason)
+    });
     assert!(andon.is_running());
     assert!(andon.stop().success());
 }
@@ -259,6 +265,13 @@ fn certificates_near_their_end_are_warned_about_once_and_not_at_each_connect() {
     assert_eq!(log.matches("a certificate expires soon").count(), 2, "{log}");
     assert!(log.contains("days_left: 9") || log.contains("days_left: 10"), "{log}");
     assert!(!log.contains("'Plant CA', expires_at"), "it has more than 30 days:\n{log}");
+    // The first that ends counts: ours, in ten days.
+    let metrics = Client::new(&andon.wait_for_http()).get("/metrics").body;
+    let line =
+        metrics.lines().find_map(|line| line.strip_prefix("andon_certificate_expiry_timestamp_seconds "));
+    let expires_at: f64 = line.unwrap().parse().unwrap();
+    let days = (expires_at - chrono::Utc::now().timestamp() as f64) / 86_400.0;
+    assert!((9.0..=10.0).contains(&days), "{days}");
     assert!(andon.stop().success());
 }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod actors_under_fault;
 mod architecture;
+mod broker_churn;
 mod broker_links;
 mod broker_refusals;
 mod broker_tls;

@@ -22,6 +22,16 @@ impl Packet {
         self.head >> 4 == 1
     }
 
+    pub fn is_publish(&self) -> bool {
+        self.head >> 4 == 3
+    }
+
+    /// Of a PUBLISH with QoS 1 or 2.
+    pub fn packet_id(&self) -> [u8; 2] {
+        let topic_bytes = usize::from(u16::from_be_bytes([self.body[0], self.body[1]]));
+        [self.body[2 + topic_bytes], self.body[3 + topic_bytes]]
+    }
+
     pub fn is_subscribe(&self) -> bool {
         self.head >> 4 == 8
     }
@@ -44,6 +54,8 @@ pub enum Answer {
     Send(Vec<u8>),
     /// Send these bytes and close the connection.
     SendAndClose(Vec<u8>),
+    /// Send these bytes and close the connection with what comes next unread, if it comes soon: the client's next write fails.
+    SendAndReset(Vec<u8>),
 }
 
 /// The broker; ends when dropped.
@@ -125,6 +137,10 @@ fn talk(
         match script(&packet) {
             Answer::Send(bytes) => stream.write_all(&bytes)?,
             Answer::SendAndClose(bytes) => return stream.write_all(&bytes),
+            Answer::SendAndReset(bytes) => {
+                stream.write_all(&bytes)?;
+                return stream.peek(&mut [0]).map(|_| ());
+            }
         }
     }
     Ok(())
@@ -200,6 +216,18 @@ pub fn suback_5(subscribe: &Packet, code: u8, reason: &str) -> Vec<u8> {
 /// SUBACK of version 3.1.1 to the SUBSCRIBE, for one filter.
 pub fn suback_4(subscribe: &Packet, code: u8) -> Vec<u8> {
     packet(0x90, [&subscribe.body[..2], &[code]].concat())
+}
+
+/// PUBACK of either version.
+pub fn puback(publish: &Packet) -> Vec<u8> {
+    packet(0x40, publish.packet_id().to_vec())
+}
+
+/// PUBLISH with QoS 1 of version 5, or of 3.1.1.
+pub fn publish(v5: bool, topic: &str, payload: &str, id: u16) -> Vec<u8> {
+    let length = u16::try_from(topic.len()).unwrap().to_be_bytes();
+    let no_properties: &[u8] = if v5 { &[0] } else { &[] };
+    packet(0x32, [&length, topic.as_bytes(), &id.to_be_bytes(), no_properties, payload.as_bytes()].concat())
 }
 
 /// DISCONNECT of version 5.

@@ -90,22 +90,16 @@ impl Turn {
         Self { hosts, at, failed: 0, hung_up }
     }
 
-    /// Number of the current one.
-    #[must_use]
-    pub fn index(&self) -> usize {
-        self.at
-    }
-
-    /// Whether there are others.
-    #[must_use]
-    pub fn has_others(&self) -> bool {
-        self.hosts.endpoints.len() > 1
-    }
-
     /// Where the current one is.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.hosts.endpoints[self.at]
+    }
+
+    /// Where the others are.
+    #[must_use]
+    pub fn others(&self) -> Vec<Endpoint> {
+        self.hosts.endpoints.iter().filter(|each| *each != self.endpoint()).cloned().collect()
     }
 
     /// Whether to speak MQTT 5 with the current one.

@@ -1,13 +1,17 @@
 //! One connection to one broker: the paho client, and what it is asked to do.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 
+use super::deliveries::{Deliveries, Delivery};
 use super::hosts::Endpoint;
 use super::link_options::LinkOptions;
+use super::probe::resolve;
 use super::reasons::{LinkError, explain, refuses_v5, subscribe_reason, with_brokers_words};
 use super::tls_diagnosis::connection_failure;
 use crate::domain::{Qos, TopicFilter};
@@ -21,24 +25,33 @@ pub enum Published {
     Refused(String),
 }
 
-/// A paho client for one protocol version; connects and reconnects under the same session.
+/// A paho client for one connection.
+///
+/// - C1 One that is connecting is not destroyed, and a connect that nobody waits for any more is ended as soon as it is
+///   answered. The library's own thread holds the client while it answers: were ours not the last handle, that thread would destroy
+///   the client, and wait for itself, with every client of the process.
+/// - C2 One that holds a message which it has freed is not destroyed (rule D1 of [`super::deliveries`]).
 pub struct Link {
     client: ManuallyDrop<paho::AsyncClient>,
     options: LinkOptions,
     endpoint: Endpoint,
     v5: bool,
-    /// The newest attempt to connect has ended well, or there was none.
-    may_destroy: Cell<bool>,
+    /// The newest attempt to connect has been answered, or there was none.
+    answered: Cell<bool>,
+    /// A connect that took longer than we wait.
+    late: RefCell<Option<paho::ConnectToken>>,
+    deliveries: Rc<Deliveries>,
 }
 
 impl Drop for Link {
-    /// A pending CONNECT holds the client, and so does one that is just failing. Were ours the last handle but that one,
-    /// the client would be destroyed on paho's own thread, which then waits for itself, with every client of the process.
-    /// So such a client is left alone: a bounded leak, as it happens once for each restart of the actor.
     fn drop(&mut self) {
-        if self.may_destroy.get() {
+        // While a connect is under way the library may be busy: not asked then.
+        if self.answered.get() && self.deliveries.are_sound(self.client.is_connected()) {
             // SAFETY: the field is not used again.
             unsafe { ManuallyDrop::drop(&mut self.client) }
+        } else {
+            // Left alone, it must at least not stay connected.
+            let _as_soon_as_it_can = self.client.disconnect(None);
         }
     }
 }
@@ -59,7 +72,15 @@ impl Link {
             .max_buffered_messages(PUBLISH_BUFFERED_MAX)
             .finalize();
         let client = paho::AsyncClient::new(create).map_err(|error| LinkError::Create(explain(&error)))?;
-        Ok(Self { client: ManuallyDrop::new(client), options, endpoint, v5, may_destroy: Cell::new(true) })
+        Ok(Self {
+            client: ManuallyDrop::new(client),
+            options,
+            endpoint,
+            v5,
+            answered: Cell::new(true),
+            late: RefCell::default(),
+            deliveries: Rc::default(),
+        })
     }
 
     /// The client, to set callbacks on before [`Link::connect`].
@@ -77,23 +98,62 @@ impl Link {
     /// # Errors
     /// [`LinkError`], in words for the operator.
     pub async fn connect(&self) -> Result<bool, LinkError> {
+        self.look_up().await?;
         let options = self.options.connect_options(self.v5)?;
         // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
         let within = self.options.connect_timeout * 3;
-        self.may_destroy.set(false);
-        let answer = actix_rt::time::timeout(within, self.client.connect(options)).await;
-        self.may_destroy.set(matches!(answer, Ok(Ok(_))));
+        self.answered.set(false);
+        let mut token = self.client.connect(options);
+        let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
+            self.late.replace(Some(token));
+            return Err(LinkError::NoAnswer { what: "connect", within });
+        };
+        self.note_answer();
         match answer {
-            Err(_elapsed) => Err(LinkError::NoAnswer { what: "connect", within }),
-            Ok(Err(error)) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
-            Ok(Err(error)) => Err(self.reason_of(&error).await),
-            Ok(Ok(response)) => {
-                Ok(response.connect_response().is_some_and(|connect| connect.session_present))
-            }
+            Err(error) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
+            Err(error) => Err(self.reason_of(&error).await),
+            Ok(response) => Ok(response.connect_response().is_some_and(|connect| connect.session_present)),
         }
     }
 
-    /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves, on a thread that may block.
+    /// After [`LinkError::NoAnswer`] to a connect: waits for the library to be done with it.
+    pub async fn end_late_connect(&self) {
+        let Some(token) = self.late.take() else { return };
+        // Whatever it is, it comes too late.
+        let _answer = token.await;
+        self.note_answer();
+        self.disconnect().await;
+    }
+
+    /// The library answers under its lock, and lets go of its handle of the client before it gives the lock back: whoever has had it
+    /// since then may destroy the client.
+    fn note_answer(&self) {
+        let _has_had_the_lock = self.client.is_connected();
+        self.answered.set(true);
+    }
+
+    /// The library looks a name up while it holds its lock: whoever calls it meanwhile waits for as long as DNS takes not to answer,
+    /// which may be a minute. So we look first, on a thread that may wait; what was found is found again soon.
+    async fn look_up(&self) -> Result<(), LinkError> {
+        let (at, key) = match &self.options.proxy {
+            Some(proxy) => (proxy.at.clone(), "mqtt.proxy"),
+            None => (self.endpoint.clone(), "mqtt.host"),
+        };
+        if at.host.parse::<IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let within = self.options.connect_timeout;
+        let late = format!("{} cannot be resolved: no answer within {} s", at.host, within.as_secs());
+        let found = on_a_thread(within, move || resolve(&at)).await;
+        let reason = match found {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(reason)) => reason,
+            None => late,
+        };
+        Err(LinkError::Connect(format!("{reason}; see {key}")))
+    }
+
+    /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
             // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
@@ -104,14 +164,10 @@ impl Link {
         if refused_by_mqtt || (self.options.tls.is_none() && self.options.proxy.is_none()) {
             return plain;
         }
-        let (reply, answer) = tokio::sync::oneshot::channel();
         let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
-        let within = self.options.connect_timeout;
-        std::thread::spawn(move || {
-            let _nobody_waits = reply.send(connection_failure(&endpoint, &options));
-        });
-        let answer = actix_rt::time::timeout(within * 3, answer).await;
-        answer.ok().and_then(Result::ok).flatten().map_or(plain, LinkError::Connect)
+        let within = self.options.connect_timeout * 3;
+        let found = on_a_thread(within, move || connection_failure(&endpoint, &options)).await;
+        found.flatten().map_or(plain, LinkError::Connect)
     }
 
     /// The QoS that is really asked for. With 3.1.1 the library hands a QoS 2 message over only at its PUBREL, after
@@ -184,26 +240,27 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError::Publish`] if it does not take it.
-    pub fn hand_over(
+    pub(super) fn hand_over(
         &self,
         topic: &str,
         payload: Vec<u8>,
         retained: bool,
-    ) -> Result<paho::DeliveryToken, LinkError> {
+    ) -> Result<Delivery, LinkError> {
         let message = if retained {
             paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
         } else {
             paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
         };
-        self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))
+        let token = self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
+        Ok(self.deliveries.hand_over(token))
     }
 
     /// The broker's answer to what was handed over.
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub async fn delivered(&self, token: paho::DeliveryToken) -> Result<Published, LinkError> {
-        match self.answer("publish", token).await? {
+    pub(super) async fn delivered(&self, delivery: Delivery) -> Result<Published, LinkError> {
+        match self.answer("publish", delivery).await? {
             Ok(()) => Ok(Published::Accepted),
             Err(paho::Error::ReasonCode(code, properties)) => {
                 Ok(Published::Refused(with_brokers_words(code.to_string(), &properties)))
@@ -225,7 +282,8 @@ impl Link {
 
     /// Leaves the broker in order: the session stays, the last will is not sent.
     pub async fn disconnect(&self) {
-        if self.client.is_connected() {
+        // Nothing is asked while a connect is under way: the library may be busy (with looking the name up, say).
+        if self.answered.get() && self.client.is_connected() {
             let token = self.client.disconnect_after(Duration::from_millis(500));
             // Whether it was in order or not, the link is gone afterwards.
             let _ended = actix_rt::time::timeout(Duration::from_secs(2), token).await;
@@ -247,6 +305,18 @@ impl Link {
             }
         }
     }
+}
+
+/// What `blocking` finds, if it does so in time.
+async fn on_a_thread<T: Send + 'static>(
+    within: Duration,
+    blocking: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _nobody_waits = reply.send(blocking());
+    });
+    actix_rt::time::timeout(within, answer).await.ok().and_then(Result::ok)
 }
 
 /// How soon an answer that can no longer come is given up.

@@ -23,6 +23,7 @@
 
 pub mod certificates;
 mod contest;
+mod deliveries;
 mod expiry_watch;
 mod fence;
 pub mod hosts;
@@ -41,7 +42,6 @@ pub mod tls_diagnosis;
 mod unreserved;
 mod vigil;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -161,11 +161,8 @@ pub struct Mqtt {
     metrics: Arc<Metrics>,
     lifeline: Lifeline,
     logger: Logger,
-    /// The current one.
+    /// Of the newest attempt to connect, which may have failed.
     link: Option<Rc<Link>>,
-    /// By broker and protocol, from the first attempt to connect to the end of the connection: one that has failed is asked
-    /// again, as it must not be destroyed.
-    links: HashMap<(usize, bool), Rc<Link>>,
     turn: Turn,
     state: State,
     /// Numbers the attempts to connect; an answer to another than the newest is stale.
@@ -216,7 +213,6 @@ impl Mqtt {
             lifeline,
             logger,
             link: None,
-            links: HashMap::new(),
             turn,
             state: State::Down,
             attempt: 0,

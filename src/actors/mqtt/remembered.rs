@@ -3,8 +3,11 @@
 //! A persistent session keeps every subscription until somebody ends it. The file, beside the journal but not of it, is the
 //! mqtt actor's alone. It is replaced as a whole: written beside, fsynced, renamed, directory fsynced.
 //!
-//! - R1 A filter is in the file before the broker is asked for it, and leaves it only after the broker has ended it.
-//!   After a crash at any point the file names at least what the session holds.
+//! The brokers of `mqtt.hosts` may hold one session in common, or each one of its own; we cannot tell. So what one of them is asked for
+//! is noted for all of them, and each is asked to end it when it is next connected. To end what is not there does no harm.
+//!
+//! - R1 A filter is in the file before a broker is asked for it, and leaves it, for that broker alone, only after that broker has
+//!   ended it. After a crash at any point the file names at least what each session holds.
 //! - R2 A file that cannot be read or written is told once and never keeps Andon from its messages.
 
 use std::collections::BTreeSet;
@@ -38,6 +41,21 @@ struct SessionFilters {
     filters: BTreeSet<String>,
 }
 
+impl Content {
+    fn take(&mut self, client_id: &str, endpoint: &Endpoint) -> BTreeSet<String> {
+        let broker = endpoint.address();
+        let of_session = |each: &SessionFilters| each.client_id == client_id && each.broker == broker;
+        let place = self.sessions.iter().position(of_session);
+        place.map(|place| self.sessions.remove(place).filters).unwrap_or_default()
+    }
+
+    /// As the newest.
+    fn put(&mut self, client_id: &str, endpoint: &Endpoint, filters: BTreeSet<String>) {
+        let (client_id, broker) = (client_id.to_owned(), endpoint.address());
+        self.sessions.push(SessionFilters { client_id, broker, filters });
+    }
+}
+
 /// The file.
 #[derive(Debug, Clone)]
 pub struct Remembered {
@@ -62,34 +80,30 @@ impl Remembered {
     /// # Errors
     /// The file is there and cannot be read or understood.
     pub fn filters(&self, client_id: &str, endpoint: &Endpoint) -> io::Result<BTreeSet<String>> {
-        let broker = endpoint.address();
-        let content = self.read()?;
-        let of_session = |each: &&SessionFilters| each.client_id == client_id && each.broker == broker;
-        Ok(content.sessions.iter().find(of_session).map(|each| each.filters.clone()).unwrap_or_default())
+        self.read().map(|mut content| content.take(client_id, endpoint))
     }
 
-    /// Replaces the filters of the session; writes nothing if they are the same. A file that cannot be understood is
-    /// replaced.
+    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes nothing if that
+    /// changes nothing; a file that cannot be understood is replaced.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn replace(&self, client_id: &str, endpoint: &Endpoint, filters: BTreeSet<String>) -> io::Result<()> {
-        let broker = endpoint.address();
+    pub fn note(
+        &self,
+        client_id: &str,
+        endpoint: &Endpoint,
+        others: &[Endpoint],
+        held: &BTreeSet<String>,
+    ) -> io::Result<()> {
         let mut content = self.read().unwrap_or_default();
         let before = content.clone();
-        let session = SessionFilters { client_id: client_id.to_owned(), broker, filters };
-        let place = content
-            .sessions
-            .iter()
-            .position(|each| each.client_id == session.client_id && each.broker == session.broker);
-        match place {
-            Some(place) if content.sessions[place] == session => {}
-            Some(place) => {
-                content.sessions.remove(place);
-                content.sessions.push(session);
-            }
-            None => content.sessions.push(session),
+        for other in others {
+            let mut filters = content.take(client_id, other);
+            filters.extend(held.iter().cloned());
+            content.put(client_id, other, filters);
         }
+        content.take(client_id, endpoint);
+        content.put(client_id, endpoint, held.clone());
         let surplus = content.sessions.len().saturating_sub(SESSIONS_MAX);
         content.sessions.drain(..surplus);
         content.version = VERSION;
@@ -151,8 +165,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let remembered = Remembered::in_directory(home.path());
         assert_eq!(remembered.filters("a", &broker(1)).expect("no file is an empty one"), set(&[]));
-        remembered.replace("a", &broker(1), set(&["x/+", "y"])).expect("written");
-        remembered.replace("a", &broker(2), set(&["z"])).expect("written");
+        remembered.note("a", &broker(1), &[], &set(&["x/+", "y"])).expect("written");
+        remembered.note("a", &broker(2), &[], &set(&["z"])).expect("written");
         let again = Remembered::in_directory(home.path());
         assert_eq!(again.filters("a", &broker(1)).expect("read"), set(&["x/+", "y"]));
         assert_eq!(again.filters("a", &broker(2)).expect("read"), set(&["z"]));
@@ -161,14 +175,37 @@ mod tests {
     }
 
     #[test]
+    fn what_one_broker_is_asked_for_is_ended_at_each_when_it_is_its_turn() {
+        let home = tempfile::tempdir().expect("a directory");
+        let remembered = Remembered::in_directory(home.path());
+        let filters = |port| remembered.filters("a", &broker(port)).expect("read");
+        remembered.note("a", &broker(1), &[broker(2), broker(3)], &set(&["x", "old"])).expect("written");
+        assert_eq!(
+            (filters(2), filters(3)),
+            (set(&["x", "old"]), set(&["x", "old"])),
+            "in case they share it"
+        );
+        remembered.note("a", &broker(2), &[broker(1), broker(3)], &set(&["x"])).expect("ended at the second");
+        assert_eq!(
+            (filters(1), filters(2), filters(3)),
+            (set(&["x", "old"]), set(&["x"]), set(&["x", "old"]))
+        );
+        remembered
+            .note("a", &broker(1), &[broker(2), broker(3)], &set(&["x", "new"]))
+            .expect("ended at the first");
+        assert_eq!((filters(1), filters(2)), (set(&["x", "new"]), set(&["x", "new"])));
+        assert_eq!(filters(3), set(&["x", "old", "new"]));
+    }
+
+    #[test]
     fn what_is_the_same_is_not_written() {
         let home = tempfile::tempdir().expect("a directory");
         let remembered = Remembered::in_directory(home.path());
-        remembered.replace("a", &broker(1), set(&["x"])).expect("written");
+        remembered.note("a", &broker(1), &[], &set(&["x"])).expect("written");
         // A rewrite would need the file beside, which cannot be made.
         fs::create_dir(home.path().join(TMP_NAME)).expect("made");
-        remembered.replace("a", &broker(1), set(&["x"])).expect("nothing to write");
-        assert!(remembered.replace("a", &broker(1), set(&["y"])).is_err());
+        remembered.note("a", &broker(1), &[], &set(&["x"])).expect("nothing to write");
+        assert!(remembered.note("a", &broker(1), &[], &set(&["y"])).is_err());
         assert_eq!(remembered.filters("a", &broker(1)).expect("the old one is whole"), set(&["x"]));
     }
 
@@ -179,7 +216,7 @@ mod tests {
         for damaged in ["", "{\"version\":1", "{\"version\":2,\"sessions\":[]}"] {
             fs::write(remembered.path(), damaged).expect("written");
             assert!(remembered.filters("a", &broker(1)).is_err(), "{damaged:?}");
-            remembered.replace("a", &broker(1), set(&["x"])).expect("written");
+            remembered.note("a", &broker(1), &[], &set(&["x"])).expect("written");
             assert_eq!(remembered.filters("a", &broker(1)).expect("read"), set(&["x"]));
         }
     }
@@ -189,7 +226,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let remembered = Remembered::in_directory(home.path());
         for port in 1..=u16::try_from(SESSIONS_MAX).expect("small") + 1 {
-            remembered.replace("a", &broker(port), set(&["x"])).expect("written");
+            remembered.note("a", &broker(port), &[], &set(&["x"])).expect("written");
         }
         assert_eq!(remembered.filters("a", &broker(1)).expect("read"), set(&[]));
         assert_eq!(remembered.filters("a", &broker(2)).expect("read"), set(&["x"]));

@@ -64,6 +64,7 @@ impl Mqtt {
             wanted: self.options.subscriptions.clone(),
             client_id: self.options.link.client_id.clone(),
             endpoint: self.turn.endpoint().clone(),
+            others: self.turn.others(),
             remembered: self.options.remembered.clone(),
         }
     }
@@ -79,14 +80,11 @@ impl Mqtt {
         context.wait(leaving.into_actor(self).map(|(), actor, context| actor.connect(context)));
     }
 
-    /// The client for the next connection: a new one, or the one whose connect failed last, which must not be destroyed.
+    /// A client for the next connection, as what the one before has not sent must not come after what is published meanwhile.
+    /// That one goes only when this one is there: with its last client the library ends its threads, and we would wait for them.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
-        let key = (self.turn.index(), self.turn.speaks_v5());
-        if let Some(link) = self.links.get(&key) {
-            self.link = Some(Rc::clone(link));
-            return Ok(Rc::clone(link));
-        }
-        let link = Link::create(self.options.link.clone(), self.turn.endpoint().clone(), key.1)?;
+        let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.speaks_v5());
+        let link = Link::create(self.options.link.clone(), endpoint, v5)?;
         let inlet = Arc::clone(&self.inlet);
         let actor = context.address();
         link.client().set_message_callback(move |_, message| {
@@ -109,7 +107,6 @@ impl Mqtt {
             actor.do_send(LinkEnded { reason, taken_over });
         });
         let link = Rc::new(link);
-        self.links.insert(key, Rc::clone(&link));
         self.link = Some(Rc::clone(&link));
         Ok(link)
     }
@@ -227,10 +224,9 @@ impl Mqtt {
             info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri());
             return self.connect(context);
         }
-        if matches!(error, LinkError::NoAnswer { .. }) {
+        if let (LinkError::NoAnswer { .. }, Some(link)) = (&error, self.link.clone()) {
             // The library may still be at it; a fresh client is not.
-            self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
-            self.link = None;
+            actix_rt::spawn(async move { link.end_late_connect().await });
         }
         self.complain(&error.to_string(), "no connection to the broker");
         let how = if error == LinkError::HungUp { Failure::HungUp } else { Failure::Other };
@@ -271,10 +267,6 @@ impl Mqtt {
         self.note_loss();
         self.state = State::Down;
         self.proving.forget();
-        // What it has not sent must not come after what is published meanwhile, and the library does not always survive its
-        // own leftovers of a connection that was taken over (malformed packets, then a crash): the next one has a client of
-        // its own.
-        self.links.remove(&(self.turn.index(), self.turn.speaks_v5()));
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }

@@ -5,9 +5,9 @@
 //! only when those before are acknowledged, and ours acknowledges late when it has nothing to send).
 
 use actix::prelude::*;
-use paho_mqtt::DeliveryToken;
 use slog::warn;
 
+use super::deliveries::Delivery;
 use super::link::{Link, Published};
 use super::{Mqtt, State};
 use crate::actors::supervisor::Generation;
@@ -132,13 +132,13 @@ struct Counted {
 }
 
 /// Up to the first that the library does not take.
-fn hand_over(link: &Link, messages: Vec<StatusMessage>) -> Vec<DeliveryToken> {
+fn hand_over(link: &Link, messages: Vec<StatusMessage>) -> Vec<Delivery> {
     let each = messages.into_iter().map(|message| link.hand_over(&message.topic, message.payload, true));
     each.map_while(Result::ok).collect()
 }
 
 /// The answers come in the order of the messages, so they are waited for one after the other.
-async fn count(link: &Link, deliveries: Vec<DeliveryToken>) -> Counted {
+async fn count(link: &Link, deliveries: Vec<Delivery>) -> Counted {
     let mut counted = Counted::default();
     for delivery in deliveries {
         match link.delivered(delivery).await {

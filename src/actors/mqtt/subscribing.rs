@@ -29,6 +29,8 @@ pub(super) struct Subscribing {
     pub(super) wanted: Vec<(TopicFilter, Qos)>,
     pub(super) client_id: String,
     pub(super) endpoint: Endpoint,
+    /// The other brokers, which may hold the same session.
+    pub(super) others: Vec<Endpoint>,
     pub(super) remembered: Remembered,
 }
 
@@ -70,7 +72,7 @@ impl Subscribing {
 
     /// A few bytes, and only after a change of the configuration: this thread, which is the actor's own, may wait for them.
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
-        if let Err(error) = self.remembered.replace(&self.client_id, &self.endpoint, held.clone()) {
+        if let Err(error) = self.remembered.note(&self.client_id, &self.endpoint, &self.others, held) {
             subscribed.memory_failures.push(error.to_string());
         }
     }

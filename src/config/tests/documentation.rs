@@ -204,6 +204,30 @@ fn the_example_site_is_valid_once_its_files_are_there() {
 }
 
 #[test]
+fn every_configuration_in_the_guides_is_valid_once_its_files_are_there() {
+    for (guide, at_least) in [("README.md", 1), ("docs/brokers.md", 7)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(guide);
+        let text = std::fs::read_to_string(path).expect("the guide");
+        let blocks: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(blocks.len() >= at_least, "{guide} has {} configurations", blocks.len());
+        for block in blocks {
+            let scene = Scene::new();
+            let files = block.split("\"/etc/andon/").skip(1).filter_map(|rest| rest.split('"').next());
+            for name in files {
+                scene
+                    .file(name, if name.ends_with("-url") { "postgres://andon:p@db/andon\n" } else { "p\n" });
+            }
+            // What the reader fills in stands in angle brackets.
+            let here = scene.path().display().to_string();
+            let filled_in = block.replace("/etc/andon", &here).replace(['<', '>'], "x");
+            let scene = scene.local(&filled_in);
+            assert!(load(&scene.sources).is_ok(), "{guide}:\n{block}\n{:?}", scene.complaints());
+        }
+    }
+}
+
+#[test]
 fn the_environment_names_of_the_contract_hold() {
     assert_eq!(variable("mqtt.host"), "ANDON__MQTT__HOST");
     assert_eq!(variable("mqtt.tls.ca_file"), "ANDON__MQTT__TLS__CA_FILE");

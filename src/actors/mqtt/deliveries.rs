@@ -1,0 +1,125 @@
+//! Own messages in the library's hands, and whether it still holds one that it has already freed.
+//!
+//! A PUBLISH of QoS 1 that cannot be written, as the connection has just broken, is freed and stays among the messages to
+//! send again: `MQTTProtocol_startPublish` (paho C 1.3.16, `MQTTProtocolClient.c`) puts its topic and payload into
+//! `outboundMsgs`, and after the `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. A client
+//! that connects again sends what stands there by then: malformed packets. One that is destroyed frees it again
+//! (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this.
+//!
+//! - D1 A client that holds such a message is neither connected again nor destroyed. It is leaked, some kilobytes: at most once
+//!   for each connection that was up, and only if it broke in the moment of a publish.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use paho_mqtt as paho;
+
+/// The messages of one client.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    /// Nobody waits for these any more, and their end is not known.
+    unheard: RefCell<Vec<paho::DeliveryToken>>,
+    /// One could not be written.
+    broken: Cell<bool>,
+}
+
+/// One message under way: the broker's answer, or why there is none.
+pub(super) struct Delivery {
+    of: Rc<Deliveries>,
+    token: Option<paho::DeliveryToken>,
+}
+
+impl Deliveries {
+    pub(super) fn hand_over(self: &Rc<Self>, token: paho::DeliveryToken) -> Delivery {
+        Delivery { of: Rc::clone(self), token: Some(token) }
+    }
+
+    /// Whether none of them forbids to destroy the client. While it is connected one that is under way may still break.
+    pub(super) fn are_sound(&self, connected: bool) -> bool {
+        self.look_after_unheard();
+        !self.broken.get() && (!connected || self.unheard.borrow().is_empty())
+    }
+
+    fn note(&self, outcome: &paho::Result<()>) {
+        // The library's `SOCKET_ERROR`. A refusal by the broker is another.
+        if matches!(outcome, Err(paho::Error::Failure)) {
+            self.broken.set(true);
+        }
+    }
+
+    /// Keeps only those that have still not ended; the library holds no more than it buffers.
+    fn look_after_unheard(&self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.unheard.borrow_mut().retain_mut(|token| match Pin::new(token).poll(&mut nobody) {
+            Poll::Pending => true,
+            Poll::Ready(outcome) => {
+                self.note(&outcome);
+                false
+            }
+        });
+    }
+}
+
+impl Future for Delivery {
+    type Output = paho::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(token) = self.token.as_mut() else { return Poll::Pending };
+        let outcome = ready!(Pin::new(token).poll(context));
+        self.token = None;
+        self.of.note(&outcome);
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.of.look_after_unheard();
+            self.of.unheard.borrow_mut().push(token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> paho::Message {
+        paho::Message::new("t", "x", paho::QoS::AtLeastOnce)
+    }
+
+    fn ended(code: i32) -> paho::DeliveryToken {
+        paho::DeliveryToken::from_error(message(), code)
+    }
+
+    fn wait_for(delivery: Delivery) -> Poll<paho::Result<()>> {
+        std::pin::pin!(delivery).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_message_that_could_not_be_written_forbids_the_end_of_its_client() {
+        let deliveries = Rc::new(Deliveries::default());
+        assert!(wait_for(deliveries.hand_over(ended(-12))).is_ready());
+        assert!(deliveries.are_sound(true), "a full buffer breaks nothing");
+        assert!(wait_for(deliveries.hand_over(ended(-1))).is_ready());
+        assert!(!deliveries.are_sound(true) && !deliveries.are_sound(false));
+    }
+
+    #[test]
+    fn one_that_nobody_waits_for_counts_as_soon_as_it_has_ended() {
+        let deliveries = Rc::new(Deliveries::default());
+        drop(deliveries.hand_over(ended(-1)));
+        assert!(!deliveries.are_sound(false));
+    }
+
+    #[test]
+    fn one_under_way_may_still_break_while_there_is_a_connection() {
+        let deliveries = Rc::new(Deliveries::default());
+        assert!(wait_for(deliveries.hand_over(paho::DeliveryToken::new(message()))).is_pending());
+        assert!(!deliveries.are_sound(true));
+        assert!(deliveries.are_sound(false), "without one it is not sent any more");
+    }
+}
