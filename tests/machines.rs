@@ -142,4 +142,5 @@ fn the_status_is_published_retained_and_our_own_availability_too() {
     assert_eq!(retained("andon/test/status").trim(), "online");
     assert!(andon.stop().success());
     assert_eq!(retained("andon/test/status").trim(), "offline");
+    assert!(retained(status).contains(r#""reason":"silence""#), "our own stop changes no machine");
 }

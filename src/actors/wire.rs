@@ -76,26 +76,32 @@ where
         })
     }
 
-    /// Sends a message and waits for the answer, at most `within`.
+    /// Sends a message and waits for the answer, at most `within`. Unless its mailbox is full the receiver has the message
+    /// before this returns, so that messages of several calls come in the order of the calls.
     ///
     /// # Errors
     /// [`WireError::Disconnected`] if there is no receiver, or it dies or is replaced before it answers,
     /// [`WireError::NoAnswer`] if it does not answer in time (it may still act on the message).
-    pub async fn call(&self, message: M, within: Duration) -> Result<M::Result, WireError>
+    pub fn call(
+        &self,
+        message: M,
+        within: Duration,
+    ) -> impl Future<Output = Result<M::Result, WireError>> + use<M>
     where
         M: 'static,
     {
-        let mut replaced = pin!(self.replaced.notified());
         // Listens from here on, so that no replacement is missed.
-        replaced.as_mut().enable();
-        let receiver = self.receiver().ok_or(WireError::Disconnected)?;
-        let mut answer = pin!(receiver.send(message));
-        let answer_or_replaced = poll_fn(|waker| match answer.as_mut().poll(waker) {
-            // The receiver's mailbox is closed, or it dropped the message.
-            Poll::Ready(answer) => Poll::Ready(answer.map_err(|_mailbox| WireError::Disconnected)),
-            Poll::Pending => replaced.as_mut().poll(waker).map(|()| Err(WireError::Disconnected)),
-        });
-        actix_rt::time::timeout(within, answer_or_replaced).await.unwrap_or(Err(WireError::NoAnswer))
+        let replaced = Arc::clone(&self.replaced).notified_owned();
+        let request = self.receiver().map(|receiver| receiver.send(message));
+        async move {
+            let (mut replaced, mut answer) = (pin!(replaced), pin!(request.ok_or(WireError::Disconnected)?));
+            let answer_or_replaced = poll_fn(|waker| match answer.as_mut().poll(waker) {
+                // The receiver's mailbox is closed, or it dropped the message.
+                Poll::Ready(answer) => Poll::Ready(answer.map_err(|_mailbox| WireError::Disconnected)),
+                Poll::Pending => replaced.as_mut().poll(waker).map(|()| Err(WireError::Disconnected)),
+            });
+            actix_rt::time::timeout(within, answer_or_replaced).await.unwrap_or(Err(WireError::NoAnswer))
+        }
     }
 }
 

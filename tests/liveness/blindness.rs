@@ -1,5 +1,10 @@
 //! Our own downtime, link losses and backlogs make no machine offline, and are written down.
 
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::machines::{events, speak, wait_for_events};
@@ -93,7 +98,7 @@ fn a_backlog_of_our_own_downtime_makes_no_false_event() {
 fn retained_telemetry_is_no_sign_of_life_at_any_reconnect() {
     let mut broker = Mosquitto::start("");
     let port = broker.port();
-    let published = std::process::Command::new("mosquitto_pub")
+    let published = Command::new("mosquitto_pub")
         .args(["-p", &port.to_string(), "-q", "1", "-r", "-t", "factory/machine/press-1/telemetry"])
         .args(["-m", r#"{"machine_id":"press-1","temperature":20,"timestamp":"2026-01-02T03:04:05Z"}"#])
         .status()
@@ -116,5 +121,73 @@ fn retained_telemetry_is_no_sign_of_life_at_any_reconnect() {
     let stored = "SELECT count(*) AS value FROM machine_telemetry WHERE machine_id = 'press-1'";
     assert_eq!(database.number(stored), 1, "stored once, however often it came");
     andon.wait_for_log("status");
+    assert!(andon.stop().success());
+}
+
+/// A gateway: many machines speak through its one connection, every second, whether or not the broker listens.
+struct Gateway {
+    child: Child,
+    writer: Option<JoinHandle<()>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    fn start(port: u16, machines: usize) -> Self {
+        let mut child = Command::new("mosquitto_pub")
+            .args(["-p", &port.to_string(), "-q", "0", "-l", "-t", "factory/machine/x/telemetry"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, over) = (child.stdin.take().unwrap(), Arc::new(AtomicBool::new(false)));
+        let is_over = Arc::clone(&over);
+        let writer = std::thread::spawn(move || speak_on(stdin, machines, &is_over));
+        Self { child, writer: Some(writer), over }
+    }
+}
+
+fn speak_on(mut stdin: ChildStdin, machines: usize, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        let lines: String =
+            (0..machines).map(|number| format!("{{\"machine_id\":\"m-{number}\"}}\n")).collect();
+        if stdin.write_all(lines.as_bytes()).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+        let _written = self.writer.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
+    const MACHINES: usize = 3_000;
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=2s");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    let gateway = Gateway::start(broker.port(), MACHINES);
+    let mut database = Database::open(&url).unwrap();
+    let first_seen = "SELECT count(*) AS value FROM machine_event WHERE reason = 'first_seen'";
+    wait_until("all of them", || database.number(first_seen) == MACHINES as i64);
+    speak(&mut Single::connect(broker.port()), "silent");
+    wait_for_events(&url, "silent", &["online - first_seen"]);
+    broker.freeze();
+    // Longer than offline_after: whoever believed the first answer after it would say offline of all.
+    std::thread::sleep(Duration::from_secs(5));
+    broker.thaw();
+    // Its deadline and theirs passed at the same time: once it is judged, so are they.
+    wait_for_events(&url, "silent", &["online - first_seen", "offline online silence"]);
+    let silences = "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence'";
+    assert_eq!(database.number(silences), 1, "{}", andon.log());
+    assert_eq!(andon.log().matches("connected to the broker").count(), 1, "the link was never lost");
+    drop(gateway);
     assert!(andon.stop().success());
 }

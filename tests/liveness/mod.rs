@@ -6,6 +6,7 @@ mod crowd;
 mod database_away;
 mod flapping;
 mod publishing;
+mod reconnect;
 
 use std::process::Command;
 

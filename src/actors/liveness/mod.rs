@@ -22,6 +22,7 @@ mod display;
 mod messages;
 mod outbox;
 mod publish;
+mod questions;
 mod report;
 mod sight_log;
 mod status_outbox;
@@ -46,6 +47,7 @@ pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKin
 use self::display::Display;
 use self::outbox::{Takers, TransitionOutbox};
 use self::publish::Publishing;
+use self::questions::Questions;
 use self::sight_log::{PastSight, SightLog};
 use self::tracker::KnownMachine;
 use self::watch::{Beginning, Watch};
@@ -60,7 +62,7 @@ use crate::metrics::Metrics;
 use crate::status::MachinesBoard;
 use crate::store::{LivenessRows, MachineRow};
 
-/// How often deadlines are looked at; a transition by silence is noticed within this and a round trip to the broker.
+/// How often deadlines are looked at. Those before the next tick get a call of their own (see [`questions`]).
 const TICK: Duration = Duration::from_millis(200);
 /// More news of one kind at once than this are one line in the log.
 const LOGGED_SINGLY_MAX: usize = 20;
@@ -105,6 +107,7 @@ pub struct Liveness {
     sight_log: SightLog,
     transitions: TransitionOutbox,
     publishing: Publishing,
+    questions: Questions,
     overflow_told: bool,
     unrecorded_told: u64,
     unpublished_told: u64,
@@ -133,6 +136,7 @@ impl Liveness {
             sight_log: SightLog::default(),
             transitions: TransitionOutbox::new(takers),
             publishing: Publishing::default(),
+            questions: Questions::default(),
             overflow_told: false,
             unrecorded_told: 0,
             unpublished_told: 0,
@@ -223,11 +227,7 @@ impl Liveness {
             self.lifeline.fail(error);
             return context.stop();
         }
-        let now = mono_now();
-        if self.watch.wants_proof(now) || self.sight_log.wants_proof(now) {
-            // Asked again at the next tick if it cannot be taken now.
-            let _next_tick = self.wires.prove.try_send(ProveLink);
-        }
+        self.look_ahead(context);
         self.tell_flapping();
         self.show();
         self.tell_what_was_given_up();
@@ -298,6 +298,9 @@ impl Handler<Observe> for Liveness {
             return Observed::NotRecovered;
         }
         let observed = self.observe(&observe);
+        if observe.proven_until.is_some_and(|until| self.questions.on_proven(until)) {
+            self.look_ahead(context);
+        }
         self.publish(context);
         observed
     }

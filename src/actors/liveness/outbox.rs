@@ -174,9 +174,10 @@ impl TransitionOutbox {
         self.trim();
     }
 
-    /// The oldest transitions that the broker does not have, at most `count_max`, each with its number.
-    pub fn to_publish(&self, count_max: usize) -> impl Iterator<Item = (Order, &Transition)> {
-        let first = self.published + 1;
+    /// The oldest transitions past the one numbered `after` that the broker does not have, at most `count_max`, each with its
+    /// number.
+    pub fn to_publish(&self, after: Order, count_max: usize) -> impl Iterator<Item = (Order, &Transition)> {
+        let first = self.published.max(after) + 1;
         let entries = self.entries.iter().skip(self.index(first));
         let wanted = if self.takers.broker { count_max } else { 0 };
         (first..).zip(entries).take(wanted).map(|(order, entry)| (order, &entry.transition))
@@ -276,7 +277,7 @@ mod tests {
     }
 
     fn to_publish(outbox: &TransitionOutbox) -> Vec<(Order, String)> {
-        let waiting = outbox.to_publish(99);
+        let waiting = outbox.to_publish(0, 99);
         waiting.map(|(order, transition)| (order, transition.machine_id.to_string())).collect()
     }
 
@@ -326,7 +327,9 @@ mod tests {
         let waiting = to_publish(&outbox);
         assert_eq!(waiting, [(1, "x".to_owned()), (2, "y".to_owned()), (3, "a".to_owned())]);
         assert_eq!(names(&outbox.oldest_unrecorded(Seq(1), 9).transitions), ["a"]);
+        assert_eq!(outbox.to_publish(2, 99).count(), 1, "the others are under way");
         outbox.on_published(1);
+        assert_eq!(outbox.to_publish(0, 99).count(), 2);
         assert_eq!(outbox.to_mark(9), (vec![key_of(&transition("x", 0))], 1));
         outbox.on_recorded(0, 1);
         assert_eq!(to_publish(&outbox)[0].1, "y");
@@ -380,7 +383,7 @@ mod tests {
         (0..3).for_each(|_| outbox.push(transition("b", 1)));
         assert_eq!((outbox.given_up_unrecorded(), outbox.given_up_unpublished()), (3, 2));
         assert_eq!(outbox.entries.len(), TRANSITIONS_MAX);
-        assert_eq!(outbox.to_publish(1).next().map(|(order, _)| order), Some(4));
+        assert_eq!(outbox.to_publish(0, 1).next().map(|(order, _)| order), Some(4));
         assert_eq!(outbox.oldest_unrecorded(Seq(1), 1).upto, 4);
     }
 }

@@ -103,14 +103,14 @@ impl Watch {
         self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto)
     }
 
-    /// Something would change if the link were proven now.
-    pub fn wants_proof(&mut self, now: Mono) -> bool {
+    /// Something would change if the link were proven then or later.
+    pub fn proof_wanted_at(&mut self) -> Option<Mono> {
         if !self.knows_the_past() && self.link_is_up() {
             // Of machines that only the database knows there are deadlines, too: the diary needs a proof now and then.
-            return now.0 >= self.proven_until.0.saturating_add(PROOF_APART);
+            return Some(Mono(self.proven_until.0.saturating_add(PROOF_APART)));
         }
-        let due = self.tracker.as_mut().and_then(Tracker::next_deadline).filter(|deadline| *deadline <= now);
-        due.is_some_and(|deadline| deadline > self.proven_until)
+        let deadline = self.tracker.as_mut().and_then(Tracker::next_deadline);
+        deadline.filter(|deadline| *deadline > self.proven_until)
     }
 
     /// Begins without the database.

@@ -11,6 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use paho_mqtt as paho;
@@ -25,14 +26,14 @@ pub(super) struct Deliveries {
 }
 
 /// One message under way: the broker's answer, or why there is none.
-pub(super) struct Delivery<'a> {
-    of: &'a Deliveries,
+pub(super) struct Delivery {
+    of: Rc<Deliveries>,
     token: Option<paho::DeliveryToken>,
 }
 
 impl Deliveries {
-    pub(super) fn hand_over(&self, token: paho::DeliveryToken) -> Delivery<'_> {
-        Delivery { of: self, token: Some(token) }
+    pub(super) fn hand_over(self: &Rc<Self>, token: paho::DeliveryToken) -> Delivery {
+        Delivery { of: Rc::clone(self), token: Some(token) }
     }
 
     /// Whether none of them forbids to destroy the client. While it is connected one that is under way may still break.
@@ -61,7 +62,7 @@ impl Deliveries {
     }
 }
 
-impl Future for Delivery<'_> {
+impl Future for Delivery {
     type Output = paho::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -73,7 +74,7 @@ impl Future for Delivery<'_> {
     }
 }
 
-impl Drop for Delivery<'_> {
+impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             self.of.look_after_unheard();
@@ -94,13 +95,13 @@ mod tests {
         paho::DeliveryToken::from_error(message(), code)
     }
 
-    fn wait_for(delivery: Delivery<'_>) -> Poll<paho::Result<()>> {
+    fn wait_for(delivery: Delivery) -> Poll<paho::Result<()>> {
         std::pin::pin!(delivery).poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn a_message_that_could_not_be_written_forbids_the_end_of_its_client() {
-        let deliveries = Deliveries::default();
+        let deliveries = Rc::new(Deliveries::default());
         assert!(wait_for(deliveries.hand_over(ended(-12))).is_ready());
         assert!(deliveries.are_sound(true), "a full buffer breaks nothing");
         assert!(wait_for(deliveries.hand_over(ended(-1))).is_ready());
@@ -109,14 +110,14 @@ mod tests {
 
     #[test]
     fn one_that_nobody_waits_for_counts_as_soon_as_it_has_ended() {
-        let deliveries = Deliveries::default();
+        let deliveries = Rc::new(Deliveries::default());
         drop(deliveries.hand_over(ended(-1)));
         assert!(!deliveries.are_sound(false));
     }
 
     #[test]
     fn one_under_way_may_still_break_while_there_is_a_connection() {
-        let deliveries = Deliveries::default();
+        let deliveries = Rc::new(Deliveries::default());
         assert!(wait_for(deliveries.hand_over(paho::DeliveryToken::new(message()))).is_pending());
         assert!(!deliveries.are_sound(true));
         assert!(deliveries.are_sound(false), "without one it is not sent any more");

@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Delivery};
 use super::hosts::Endpoint;
 use super::link_options::LinkOptions;
 use super::probe::resolve;
@@ -39,7 +40,7 @@ pub struct Link {
     answered: Cell<bool>,
     /// A connect that took longer than we wait.
     late: RefCell<Option<paho::ConnectToken>>,
-    deliveries: Deliveries,
+    deliveries: Rc<Deliveries>,
 }
 
 impl Drop for Link {
@@ -78,7 +79,7 @@ impl Link {
             v5,
             answered: Cell::new(true),
             late: RefCell::default(),
-            deliveries: Deliveries::default(),
+            deliveries: Rc::default(),
         })
     }
 
@@ -224,29 +225,47 @@ impl Link {
     /// Publishes with QoS 1 and waits for the broker's answer.
     ///
     /// # Errors
-    /// [`LinkError::Publish`] or [`LinkError::NoAnswer`] if there is none.
+    /// [`LinkError::Publish`], [`LinkError::Lost`] or [`LinkError::NoAnswer`] if there is none.
     pub async fn publish(
         &self,
         topic: &str,
         payload: Vec<u8>,
         retained: bool,
     ) -> Result<Published, LinkError> {
+        let token = self.hand_over(topic, payload, retained)?;
+        self.delivered(token).await
+    }
+
+    /// Hands a message to the library, to be published with QoS 1 after those that were handed over before.
+    ///
+    /// # Errors
+    /// [`LinkError::Publish`] if it does not take it.
+    pub(super) fn hand_over(
+        &self,
+        topic: &str,
+        payload: Vec<u8>,
+        retained: bool,
+    ) -> Result<Delivery, LinkError> {
         let message = if retained {
             paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
         } else {
             paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
         };
         let token = self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
-        let delivery = self.deliveries.hand_over(token);
-        match actix_rt::time::timeout(self.options.connect_timeout, delivery).await {
-            Err(_elapsed) => {
-                Err(LinkError::NoAnswer { what: "publish", within: self.options.connect_timeout })
-            }
-            Ok(Err(paho::Error::ReasonCode(code, properties))) => {
+        Ok(self.deliveries.hand_over(token))
+    }
+
+    /// The broker's answer to what was handed over.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub(super) async fn delivered(&self, delivery: Delivery) -> Result<Published, LinkError> {
+        match self.answer("publish", delivery).await? {
+            Ok(()) => Ok(Published::Accepted),
+            Err(paho::Error::ReasonCode(code, properties)) => {
                 Ok(Published::Refused(with_brokers_words(code.to_string(), &properties)))
             }
-            Ok(Err(error)) => Err(LinkError::Publish(explain(&error))),
-            Ok(Ok(())) => Ok(Published::Accepted),
+            Err(error) => Err(LinkError::Publish(explain(&error))),
         }
     }
 
@@ -272,11 +291,7 @@ impl Link {
     }
 
     /// The broker's answer. The library loses some when the link breaks while they come: then there is none to wait for.
-    async fn answer(
-        &self,
-        what: &'static str,
-        token: paho::Token,
-    ) -> Result<Result<paho::ServerResponse, paho::Error>, LinkError> {
+    async fn answer<A: Future + Unpin>(&self, what: &'static str, token: A) -> Result<A::Output, LinkError> {
         let within = self.options.connect_timeout;
         let mut token = token;
         let deadline = Instant::now() + within;

@@ -13,6 +13,10 @@
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
 //! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
+//! - M7 Statuses go out in streams ([`statuses`]): in order, all on one connection, and nothing after what could not be sent or
+//!   was not answered. So no status overtakes one that has to be published again.
+//! - M8 Once the broker is asked for a proof of the link, only a prompt answer is one ([`proving`]): a broker that was frozen has
+//!   to catch up with what machines said meanwhile before their silence is believed.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
@@ -27,16 +31,17 @@ pub mod inlet;
 pub mod link;
 pub mod link_options;
 pub mod probe;
+mod proving;
 pub mod pulse;
 pub mod reasons;
 pub mod remembered;
 mod session;
+mod statuses;
 mod subscribing;
 pub mod tls_diagnosis;
 mod unreserved;
 mod vigil;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -49,16 +54,19 @@ use self::contest::Contest;
 pub use self::fence::PublishFence;
 use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
-use self::link::{Link, Published};
+use self::link::Link;
 use self::link_options::LinkOptions;
+pub use self::proving::ProveLink;
+use self::proving::Proving;
 use self::pulse::{Beat, LinkPulse};
-use self::reasons::LinkError;
 use self::remembered::Remembered;
+use self::statuses::StatusStream;
+pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::{LinkChanged, Moment};
 use super::parser::JournalGrew;
-use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{Mono, mono_now, wall_now};
 use crate::domain::{OutageReason, Qos, Seq, TopicFilter};
@@ -120,31 +128,6 @@ struct CallbackPanicked {
     message: String,
 }
 
-/// One retained status message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusMessage {
-    /// Where to.
-    pub topic: String,
-    /// JSON.
-    pub payload: Vec<u8>,
-}
-
-/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
-/// an answer), counted from the first; fewer than all if the link is down, none if the sender was replaced.
-#[derive(Debug, Message)]
-#[rtype(result = "usize")]
-pub struct PublishStatuses {
-    /// Which.
-    pub messages: Vec<StatusMessage>,
-    /// The sender's.
-    pub generation: Generation,
-}
-
-/// Prove that the link is alive, by a round trip of our own.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct ProveLink;
-
 /// Say again whether the link is up: a restarted liveness actor does not know.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -196,8 +179,9 @@ pub struct Mqtt {
     /// that there was a connection.
     farewell: Arc<Mutex<Option<String>>>,
     last_memory_failure: Option<String>,
-    refusal_told: Rc<Cell<bool>>,
-    proving: bool,
+    status_stream: StatusStream,
+    refusal_told: bool,
+    proving: Proving,
     /// A question of the vigil is under way.
     asking: bool,
     contest: Contest,
@@ -240,8 +224,9 @@ impl Mqtt {
             last_reason: None,
             farewell: Arc::default(),
             last_memory_failure: None,
-            refusal_told: Rc::default(),
-            proving: false,
+            status_stream: StatusStream::default(),
+            refusal_told: false,
+            proving: Proving::default(),
             asking: false,
             contest: Contest::default(),
             taken_over: false,
@@ -341,83 +326,6 @@ impl Mqtt {
                 "reason" => why);
             self.leave(context);
         }
-    }
-}
-
-impl Handler<PublishStatuses> for Mqtt {
-    type Result = ResponseFuture<usize>;
-
-    fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseFuture<usize> {
-        let may_publish =
-            matches!(self.state, State::Up { .. }) && self.wires.fence.admits(publish.generation);
-        let link = self.link.clone().filter(|_| may_publish);
-        let (refusal_told, logger) = (Rc::clone(&self.refusal_told), self.logger.clone());
-        Box::pin(async move {
-            let Some(link) = link else { return 0 };
-            // All are handed over at once; the library keeps their order.
-            let mut deliveries = Vec::with_capacity(publish.messages.len());
-            for message in publish.messages {
-                let link = Rc::clone(&link);
-                deliveries.push(actix_rt::spawn(async move {
-                    link.publish(&message.topic, message.payload, true).await
-                }));
-            }
-            let mut answered = 0;
-            for delivery in deliveries {
-                match delivery.await {
-                    Ok(Ok(Published::Accepted)) => {}
-                    Ok(Ok(Published::Refused(reason))) => {
-                        if !refusal_told.replace(true) {
-                            warn!(logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access \
-                                control list, or set it to \"\""; "reason" => reason);
-                        }
-                    }
-                    _ => break,
-                }
-                answered += 1;
-            }
-            answered
-        })
-    }
-}
-
-impl Handler<ProveLink> for Mqtt {
-    type Result = ();
-
-    fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
-        let State::Up { since_mono, .. } = self.state else { return };
-        let Some(link) = self.link.clone() else { return };
-        let now = mono_now();
-        let Some(topic) = self.options.link.availability_topic.clone() else {
-            // Without a topic of our own the library's keep-alive is the only witness: it pings after one interval of
-            // silence and gives up one and a half intervals after that (paho C 1.3.16, `MQTTProtocol_keepalive`).
-            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(2.5) + KEEP_ALIVE_SLACK);
-            let at = Mono(now.0.saturating_sub(noticed_within.0));
-            if at >= since_mono && link.is_connected() {
-                self.prove(at);
-            }
-            return;
-        };
-        if self.proving {
-            return;
-        }
-        self.proving = true;
-        let attempt = self.attempt;
-        let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
-        context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
-            if actor.attempt != attempt {
-                return; // It says nothing of the link that came after.
-            }
-            actor.proving = false;
-            match outcome {
-                Ok(Published::Accepted | Published::Refused(_)) => actor.prove(now),
-                // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
-                Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    actor.give_up_link("no answer to a message of our own; is the broker frozen?", context);
-                }
-                Err(_) => {}
-            }
-        }));
     }
 }
 

@@ -158,6 +158,8 @@ impl Mqtt {
             self.last_reason = None;
         }
         self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
+        // Whatever was slow was the connection before.
+        self.pulse.trust();
         self.metrics.broker_connected.set(true);
         let protocol = if self.turn.speaks_v5() { "5" } else { "3.1.1" };
         self.options.board.connected(self.uri(), &self.options.link.client_id, protocol, session_present);
@@ -264,7 +266,7 @@ impl Mqtt {
         let was_up = matches!(self.state, State::Up { .. });
         self.note_loss();
         self.state = State::Down;
-        self.proving = false;
+        self.proving.forget();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
@@ -348,7 +350,7 @@ impl Mqtt {
         self.state = State::Down;
         self.attempt += 1;
         // The answer to a question of before is not heard any more.
-        self.proving = false;
+        self.proving.forget();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }

@@ -65,7 +65,7 @@ impl Mqtt {
 
     /// When the broker was last known to be there.
     fn heard_at(&self) -> Mono {
-        self.pulse.newest().map_or(Mono::default(), |beat| beat.at)
+        self.pulse.heard().map_or(Mono::default(), |beat| beat.at)
     }
 
     /// The link looks connected, and nobody answers.

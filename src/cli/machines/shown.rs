@@ -13,6 +13,9 @@ use crate::store::MachineRow;
 /// database does not hear of it.
 const SIGHT_FRESH_FOR: Duration = Duration::from_secs(90);
 
+/// How long after its deadline a silence is recorded at the latest, if there is anybody who records it.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Whether, and since when, Andon sees the machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SiteSight {
@@ -70,10 +73,12 @@ pub(super) fn status(machine: &MachineRow, sight: &SiteSight, offline_after: Dur
     let sight_began = sight.outage.and_then(|outage| outage.ended_at);
     let newest_word = machine.last_seen_at.max(machine.status_since);
     let heard_since = sight_began.is_none_or(|began| newest_word >= Some(began));
+    // A service that lives would have noticed; one that was killed a moment ago did not.
+    let unnoticed = newest_word.is_some_and(|at| sight.now.since(at) > offline_after + NOTICED_WITHIN);
     let waited = sight_began.is_none_or(|began| sight.now.since(began) >= offline_after);
     match machine.status {
         _ if sight.blindness().is_some() => BoardStatus::Unknown,
-        MachineStatus::Online if heard_since => BoardStatus::Online,
+        MachineStatus::Online if heard_since && !unnoticed => BoardStatus::Online,
         MachineStatus::Offline if heard_since || waited => match machine.last_seen_at {
             Some(_) => BoardStatus::Offline,
             None => BoardStatus::NeverSeen,
@@ -126,6 +131,13 @@ mod tests {
             ("the service runs", seen(980), outage(100, Some(200)), 1_000, [Online, Offline, NeverSeen]),
             ("messages prove it, too", None, outage(100, Some(200)), 1_000, [Online, Offline, NeverSeen]),
             ("it was killed", seen(980), outage(100, Some(200)), 1_200, [Unknown; 3]),
+            (
+                "it was killed a moment ago, and a silence went unnoticed",
+                seen(980),
+                outage(100, Some(200)),
+                1_016,
+                [Unknown, Offline, NeverSeen],
+            ),
             ("the link is down", seen(980), outage(985, None), 1_000, [Unknown; 3]),
             ("sight is just back", seen(995), outage(100, Some(995)), 1_000, [Unknown; 3]),
             (
