@@ -147,7 +147,7 @@ pub struct BatchFigures {
     pub commit_seconds: Distribution,
     /// Rows of a batch.
     pub rows: Distribution,
-    /// From receipt to commit, of the oldest message of each batch.
+    /// From receipt to commit, of each row.
     pub latency_seconds: Distribution,
 }
 
@@ -166,7 +166,7 @@ impl Default for BatchFigures {
             ),
             latency_seconds: seconds(
                 "andon_end_to_end_latency_seconds",
-                "From the receipt of a batch's oldest message to its commit.",
+                "From the receipt of a message to the commit of its row.",
             ),
         }
     }

@@ -138,6 +138,21 @@ fn the_service_starts_without_its_database_and_catches_up() {
 }
 
 #[test]
+fn a_database_that_goes_away_while_nothing_flows_is_noticed() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}"));
+    let mut andon = site.run();
+    andon.wait_for_log("attached to the database");
+    postgres.stop();
+    andon.wait_for_log("the database does not take the data");
+    postgres.restart();
+    andon.wait_for_log("the database works again");
+    assert!(andon.stop().success());
+}
+
+#[test]
 fn a_poison_row_is_isolated_and_the_rest_is_stored() {
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();

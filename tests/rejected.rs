@@ -103,19 +103,18 @@ fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &s
         assert!(done.text.contains("31 readings stored, 0 there already, 3 still rejected"), "{}", done.text);
         assert!(done.text.contains("not all of its payload is kept"), "{}", done.text);
     });
-    // The process shows the ledger as of its newest commit; this makes one behind the retries.
-    publisher::publish_numbered(broker.port(), TOPIC, 3, USUAL..USUAL + 1, 1);
-    wait_until("every row", || rows_stored(url) == (USUAL + 1 + NESTED + 1) as i64);
+    wait_until("every row", || rows_stored(url) == (USUAL + NESTED + 1) as i64);
     let [messages, stored, duplicate, rejected, control, seq] = ledger(url);
-    let sent = (NESTED + 3 + USUAL + 1) as i64;
+    let sent = (NESTED + 3 + USUAL) as i64;
     assert_eq!((messages, seq, control), (sent, sent, 0));
-    assert_eq!((stored, duplicate, rejected), ((USUAL + 1 + NESTED + 1) as i64, 0, 3));
+    assert_eq!((stored, duplicate, rejected), ((USUAL + NESTED + 1) as i64, 0, 3));
     let mut database = Database::open(url).unwrap();
     assert_eq!(database.number("SELECT count(*) AS value FROM rejected_message"), 3);
     assert_eq!(
         database.number("SELECT count(*) AS value FROM machine_telemetry WHERE machine_id = 'm-1'"),
         10
     );
+    // The service sees by itself what another process did to its ledger.
     andon.wait_for_log(&format!("stored: {stored}, duplicate: 0, rejected: 3"));
     assert!(andon.stop().success());
 }

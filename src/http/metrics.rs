@@ -189,7 +189,7 @@ fn journal(page: &Page, state: &HttpState) -> prometheus::Result<()> {
     page.counter("andon_journal_syncs_total", "Times that the journal was forced to the disk.", stats.syncs)?;
     page.gauge(
         "andon_journal_sync_longest_seconds",
-        "The longest of them.",
+        "The longest time that one forcing of the journal to the disk took, since the start.",
         stats.sync_longest.as_secs_f64(),
     )?;
     let full = u64::from(!matches!(stats.space, crate::journal::Space::Free));

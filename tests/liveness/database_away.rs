@@ -58,6 +58,37 @@ fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_off
 }
 
 #[test]
+fn after_a_kill_and_a_start_without_the_database_nothing_of_the_past_is_news() {
+    let broker = Mosquitto::start("");
+    let mut postgres = Postgres::start();
+    let url = postgres.create_database("andon");
+    let site = Site::new(broker.port()).set(&format!("store.url={url}")).set("liveness.offline_after=2s");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "silent");
+    wait_for_events(&url, "silent", &["online - first_seen", "offline online silence"]);
+    speak(&mut single, "back");
+    wait_for_events(&url, "back", &["online - first_seen", "offline online silence"]);
+    andon.kill();
+    postgres.stop();
+
+    let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
+    let mut andon = site.run();
+    andon.wait_for_log("watching the machines without their recorded past");
+    speak(&mut single, "back");
+    wait_until("both changes of who spoke", || statuses(&subscriber, "back") == ["online", "offline"]);
+    assert_eq!(subscriber.live("/back/status", "reason"), ["message", "silence"], "it was known before");
+    assert_eq!(statuses(&subscriber, "silent"), [""; 0], "it has been offline all the time");
+    postgres.restart();
+    let of_back =
+        ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
+    wait_for_events(&url, "back", &of_back);
+    assert!(andon.stop().success());
+    assert_eq!(events(&url, "silent"), ["online - first_seen", "offline online silence"]);
+}
+
+#[test]
 fn a_start_without_the_database_loses_no_event_and_makes_none_twice() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::diary::{Diary, Event, PROOF_APART};
 use super::tracker::{KnownMachine, Moment, Sighting, Tracker, TrackerOptions};
 use crate::clock::Mono;
-use crate::domain::{MachineId, Seq, Timestamp, Transition};
+use crate::domain::{MachineId, Seq, Timestamp, Transition, TransitionReason};
 
 /// What a watch begins from.
 #[derive(Debug)]
@@ -31,8 +31,11 @@ pub struct Beginning {
 #[derive(Debug)]
 enum Past {
     Unknown,
-    /// The database is away.
-    Missing(Diary),
+    /// The database is away. If there were records before, whoever speaks now may have been seen before.
+    Missing {
+        diary: Diary,
+        may_be_known: bool,
+    },
     /// It is back; this is gone through once more.
     Repeated(Diary),
     Known,
@@ -85,7 +88,7 @@ impl Watch {
 
     /// It began without the database, which is still away.
     pub fn is_provisional(&self) -> bool {
-        matches!(self.past, Past::Missing(_))
+        matches!(self.past, Past::Missing { .. })
     }
 
     /// The broker link is up.
@@ -113,7 +116,8 @@ impl Watch {
         deadline.filter(|deadline| *deadline > self.proven_until)
     }
 
-    /// Begins without the database.
+    /// Begins without the database, after the records of an earlier process (up to `after`): what they made of the machines is
+    /// published and, as a rule, recorded already.
     pub fn begin_without_past(&mut self, after: Seq, received_before: Seq, now: Moment) {
         let mut options = self.options.clone();
         // Whether a machine was ever seen, only the database knows.
@@ -127,7 +131,7 @@ impl Watch {
             diary.link_changed(Event::LinkUp(now));
         }
         self.tracker = Some(tracker);
-        self.past = Past::Missing(diary);
+        self.past = Past::Missing { diary, may_be_known: after > Seq::ZERO };
     }
 
     /// Begins from the past, or begins again from it after it was missing (L5). Returns the transitions that follow.
@@ -137,7 +141,7 @@ impl Watch {
         self.newest_received = None;
         let mut transitions = Vec::new();
         match std::mem::replace(&mut self.past, Past::Known) {
-            Past::Missing(diary) => {
+            Past::Missing { diary, .. } => {
                 self.tracker = Some(tracker);
                 self.past = Past::Repeated(diary);
                 self.go_through(&[], beginning.after, &mut transitions);
@@ -182,6 +186,10 @@ impl Watch {
         while self.links_ended.front().is_some_and(|(newest, _)| *newest <= upto) {
             self.links_ended.pop_front();
         }
+        if let Past::Missing { may_be_known: true, .. } = self.past {
+            let first = |each: &&mut Transition| each.reason == TransitionReason::FirstSeen;
+            transitions.iter_mut().filter(first).for_each(|each| each.reason = TransitionReason::Message);
+        }
         Some(transitions)
     }
 
@@ -195,7 +203,7 @@ impl Watch {
         match &mut self.past {
             // It happened after everything in the diary.
             Past::Repeated(diary) => return diary.link_changed(event),
-            Past::Missing(diary) => diary.link_changed(event),
+            Past::Missing { diary, .. } => diary.link_changed(event),
             Past::Unknown | Past::Known => {}
         }
         if let Some(tracker) = &mut self.tracker {
@@ -239,7 +247,7 @@ impl Watch {
         if let Some(tracker) = &mut self.tracker {
             tracker.looked_at(upto);
         }
-        if let Past::Missing(diary) = &mut self.past {
+        if let Past::Missing { diary, .. } = &mut self.past {
             diary.looked_at(upto, now);
         }
     }
@@ -254,7 +262,7 @@ impl Watch {
         if let Some(tracker) = &mut self.tracker {
             tracker.advance(until, transitions);
         }
-        if let Past::Missing(diary) = &mut self.past {
+        if let Past::Missing { diary, .. } = &mut self.past {
             diary.proven(until, transitions.len() > before);
         }
     }

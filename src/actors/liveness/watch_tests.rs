@@ -162,7 +162,7 @@ fn run(steps: &[Step], learns_at: usize, piece: usize) -> (Vec<Transition>, Vec<
     if learns_at == 0 {
         out.extend(watch.recover(beginning(), world.moment()));
     } else {
-        watch.begin_without_past(Seq::ZERO, Seq(2), world.moment());
+        watch.begin_without_past(Seq(2), Seq(2), world.moment());
     }
     out.extend(world.show(&mut watch, 1, None));
     for (index, step) in steps.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What a commit came to, for the ledger, the metrics and the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slog::{debug, warn};
 
@@ -10,20 +10,27 @@ use crate::domain::{Ledger, RejectReason};
 use crate::store::{Batch, CommitOutcome};
 
 impl Writer {
-    /// A few figures a batch, none a message.
+    /// The ledger, as the database has just told it.
+    pub(super) fn show(&mut self, ledger: Ledger) {
+        self.options.ledger.write(ledger);
+        self.upkeep.shown(Instant::now());
+    }
+
+    /// How long it took, the commit itself and from receipt on.
     pub(super) fn measure(&self, batch: &Batch, took: Duration) {
         let metrics = &self.metrics;
         metrics.batches.commit_seconds.observe(took.as_secs_f64());
         metrics.batches.rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
-        let oldest_reading = batch.readings.first().map(|row| row.received_at);
-        let oldest_rejection = batch.rejections.first().map(|row| row.received_at);
-        if let Some(oldest) = oldest_reading.into_iter().chain(oldest_rejection).min() {
-            metrics.batches.latency_seconds.observe(wall_now().since(oldest).as_secs_f64());
+        let now = wall_now();
+        let readings = batch.readings.iter().map(|row| row.received_at);
+        let rejections = batch.rejections.iter().map(|row| row.received_at);
+        for received_at in readings.chain(rejections) {
+            metrics.batches.latency_seconds.observe(now.since(received_at).as_secs_f64());
         }
     }
 
-    pub(super) fn account(&self, batch: &Batch, outcome: &CommitOutcome) {
-        self.options.ledger.write(outcome.ledger);
+    pub(super) fn account(&mut self, batch: &Batch, outcome: &CommitOutcome) {
+        self.show(outcome.ledger);
         let metrics = &self.metrics;
         metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
         metrics.count_rejections(outcome.poisoned.iter().map(|_| RejectReason::StoreRejected));

@@ -70,6 +70,7 @@ enum Work {
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
     Fill { span: Duration },
+    Look { journal_id: JournalId },
 }
 
 /// The actor.
@@ -84,6 +85,8 @@ pub struct Writer {
     backoff: Backoff,
     last_reason: Option<String>,
     upkeep: Upkeep,
+    /// Of the newest attachment.
+    journal_id: Option<JournalId>,
 }
 
 impl Writer {
@@ -103,6 +106,7 @@ impl Writer {
             backoff,
             last_reason: None,
             upkeep,
+            journal_id: None,
         }
     }
 
@@ -132,6 +136,7 @@ impl Writer {
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
             Work::Fill { span } => self.fill(worker, span, context),
+            Work::Look { journal_id } => self.look(worker, journal_id, context),
         }
     }
 
@@ -223,7 +228,8 @@ impl Writer {
             Ok(knowledge) => {
                 writer.on_success();
                 writer.report_opened(&knowledge);
-                writer.options.ledger.write(knowledge.checkpoint.ledger());
+                writer.journal_id = Some(journal_id);
+                writer.show(knowledge.checkpoint.ledger());
                 let Knowledge { checkpoint, machines, past, .. } = knowledge;
                 let committed_seq = checkpoint.committed_seq;
                 let _parser_gone = reply.send(Ok(Attached { committed_seq, machines, past }));
@@ -298,7 +304,7 @@ impl Writer {
                 } else {
                     let _parser_gone = reply.send(Err(NotCommitted::Stale));
                 }
-                writer.options.ledger.write(ledger);
+                writer.show(ledger);
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));

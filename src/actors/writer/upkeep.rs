@@ -1,8 +1,8 @@
-//! What the writer does between batches: deletes readings past their retention, and makes up figures of five minutes for
-//! readings that are older than the tables for them.
+//! What the writer does between batches: deletes readings past their retention, makes up figures of five minutes for
+//! readings that are older than the tables for them, and looks at the ledger when no batch has shown it for a while.
 //!
-//! Both go in small steps, because batches wait for them. Failing, they are tried again much later: nothing depends on them
-//! but disk space and the speed of charts.
+//! All go in small steps, because batches wait for them. Deleting and filling that fail are tried again much later: nothing
+//! depends on them but disk space and the speed of charts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,16 @@ use slog::{debug, warn};
 use super::worker::StoreWorker;
 use super::{Failure, Work, Writer};
 use crate::clock::wall_now;
-use crate::domain::Timestamp;
+use crate::domain::{JournalId, Timestamp};
 use crate::store::RollupFill;
 
 /// Telemetry rows deleted at a time when `store.retention` is set.
 const PRUNE_ROWS_MAX: u32 = 5_000;
 /// Pause between two looks for something to do, when there was nothing left.
 const INTERVAL: Duration = Duration::from_secs(600);
+/// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while
+/// nothing flows is noticed by this look.
+const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
 /// Pause between two steps of deleting.
 const PRUNE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,13 +46,25 @@ pub struct Upkeep {
     is_pruning: bool,
     fill_at: Instant,
     span: Duration,
+    look_at: Instant,
 }
 
 impl Upkeep {
     /// Everything is due now; nothing is deleted without a retention.
     pub fn new(has_retention: bool) -> Self {
         let now = Instant::now();
-        Self { prune_at: has_retention.then_some(now), is_pruning: false, fill_at: now, span: SPAN_FIRST }
+        Self {
+            prune_at: has_retention.then_some(now),
+            is_pruning: false,
+            fill_at: now,
+            span: SPAN_FIRST,
+            look_at: now + LEDGER_AGE_MAX,
+        }
+    }
+
+    /// Notes that the ledger was shown.
+    pub fn shown(&mut self, now: Instant) {
+        self.look_at = now + LEDGER_AGE_MAX;
     }
 
     /// Notes that a step of deleting came to `deleted` rows, or failed.
@@ -101,8 +116,31 @@ impl Writer {
             return Some(Work::Prune { before });
         }
         // What is to be deleted need not be filled.
-        let fills = !self.upkeep.is_pruning && self.upkeep.fill_at <= now;
-        fills.then_some(Work::Fill { span: self.upkeep.span })
+        if !self.upkeep.is_pruning && self.upkeep.fill_at <= now {
+            return Some(Work::Fill { span: self.upkeep.span });
+        }
+        let journal_id = self.journal_id?;
+        (self.upkeep.look_at <= now).then_some(Work::Look { journal_id })
+    }
+
+    pub(super) fn look(
+        &mut self,
+        worker: Arc<StoreWorker>,
+        journal_id: JournalId,
+        context: &mut Context<Self>,
+    ) {
+        let job = async move { worker.ledger(journal_id).await };
+        self.run(job, context, move |writer, result, context| match result {
+            Ok(ledger) => {
+                writer.show(ledger);
+                if !writer.metrics.store_available.get() {
+                    // It was a look that had failed: no batch is in hand.
+                    writer.on_success();
+                }
+            }
+            Err(Failure::Stale) => {}
+            Err(Failure::Away(reason)) => writer.retry(Work::Look { journal_id }, reason, context),
+        });
     }
 
     pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {

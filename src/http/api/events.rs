@@ -15,9 +15,9 @@ const LIMIT_MAX: u32 = 1_000;
 /// Changes of status, newest first.
 #[utoipa::path(get, path = "/api/v1/events", params(
     ("machine_id" = Option<String>, Query, description = "Only of this machine"),
-    ("from" = Option<String>, Query, description = "First instant that counts, RFC 3339, or a date at the site"),
-    ("to" = Option<String>, Query, description = "First instant that counts no more"),
-    ("limit" = Option<u32>, Query, description = "Events of a page, 1 to 1000, 100 if not given"),
+    ("from" = Option<String>, Query, format = DateTime, description = "First instant that counts, RFC 3339, or a date at the site"),
+    ("to" = Option<String>, Query, format = DateTime, description = "First instant that counts no more"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Events of a page, 1 to 1000, 100 if not given"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
 ), responses(
     (status = 200, description = "The events", body = Events),

@@ -8,6 +8,7 @@ pub mod openapi;
 pub mod readings;
 pub mod status;
 pub mod summary;
+mod words;
 
 use crate::domain::MachineId;
 

@@ -1,7 +1,8 @@
 //! `/api/openapi.json`: made from the handlers' own annotations.
 
 use actix_web::{HttpRequest, HttpResponse};
-use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
 use crate::http::{etag, health, metrics, stream};
 
@@ -25,9 +26,24 @@ use crate::http::{etag, health, metrics, stream};
         super::summary::summary,
         super::events::events,
         stream::stream,
-    )
+    ),
+    modifiers(&Token),
+    // Without http.token none is needed.
+    security((), ("token" = []))
 )]
 pub struct Description;
+
+/// Tells programs of the bearer token.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("http.token")).build();
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
 
 /// This description.
 #[utoipa::path(get, path = "/api/openapi.json", responses(
@@ -49,6 +65,35 @@ mod tests {
         let described: BTreeSet<String> = Description::openapi().paths.paths.into_keys().collect();
         let routes: BTreeSet<String> = ROUTES.iter().map(|(path, _)| (*path).to_owned()).collect();
         assert_eq!(described, routes);
+    }
+
+    #[test]
+    fn what_a_parameter_may_be_is_in_its_schema() {
+        let description = serde_json::to_value(Description::openapi()).unwrap();
+        let schema = |path: &str, name: &str| {
+            let parameters = description["paths"][path]["get"]["parameters"].as_array().unwrap();
+            parameters.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"].to_string()
+        };
+        let readings = "/api/v1/machines/{machine_id}/readings";
+        for (path, name, words) in [
+            (readings, "order", &[r#""desc""#, r#""asc""#][..]),
+            (readings, "format", &[r#""json""#, r#""csv""#]),
+            (readings, "limit", &[r#""minimum":1"#, r#""maximum":10000"#]),
+            (readings, "from", &["date-time"]),
+            (readings, "bucket", &["[smhd]"]),
+            ("/api/v1/machines/{machine_id}/summary", "window", &[r#""24h""#, r#""yesterday""#]),
+            ("/api/v1/events", "limit", &[r#""maximum":1000"#]),
+        ] {
+            let schema = schema(path, name);
+            assert!(words.iter().all(|word| schema.contains(word)), "{name}: {schema}");
+        }
+        assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+        let windows = serde_json::to_value(crate::http::Window::ALL.map(|(name, _)| name)).unwrap();
+        let described = schema("/api/v1/machines/{machine_id}/summary", "window");
+        assert!(
+            windows.as_array().unwrap().iter().all(|name| described.contains(&name.to_string())),
+            "{described}"
+        );
     }
 
     #[test]

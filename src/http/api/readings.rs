@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::csv;
 use super::model::{Reading, Readings, ReadingsAnswer, ReadingsBucket, ReadingsBuckets};
+use super::words::{FormatWord, OrderWord};
 use crate::clock::wall_now;
 use crate::domain::{MachineId, Timestamp};
 use crate::http::problem::Problem;
@@ -31,16 +32,16 @@ enum Format {
 /// minimum, mean, maximum and count of each stretch of that length.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/readings", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
-    ("from" = Option<String>, Query, description = "First instant that counts, RFC 3339, or a date at the site"),
-    ("to" = Option<String>, Query, description = "First instant that counts no more"),
-    ("limit" = Option<u32>, Query, description = "Rows of a page, 1 to 10000, 100 if not given; CSV without it is not paged"),
-    ("order" = Option<String>, Query, description = "desc (newest first) or asc"),
+    ("from" = Option<String>, Query, format = DateTime, description = "First instant that counts, RFC 3339, or a date at the site"),
+    ("to" = Option<String>, Query, format = DateTime, description = "First instant that counts no more"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Rows of a page, 1 to 10000, 100 if not given; CSV without it is not paged"),
+    ("order" = inline(Option<OrderWord>), Query, description = "desc (newest first) or asc"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
-    ("format" = Option<String>, Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples"),
-    ("extra" = Option<String>, Query, description = "With bucket: also figures of this numeric field of extra"),
+    ("format" = inline(Option<FormatWord>), Query, description = "json or csv"),
+    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples"),
+    ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
-    (status = 200, description = "Readings or buckets", content(
+    (status = 200, description = "Readings or buckets; none of a machine that is not known", content(
         (ReadingsAnswer = "application/json"), (String = "text/csv"))),
     (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),

@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::model::{Measured, Summary};
 use super::readings::extra_field;
+use super::words::WindowWord;
 use crate::clock::wall_now;
 use crate::http::problem::{self, Problem};
 use crate::http::query::{Parameters, machine_id_in_path};
@@ -14,8 +15,8 @@ use crate::store::BucketsQuery;
 /// Minimum, mean, maximum and count of each measurement in a named stretch of time.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/summary", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
-    ("window" = Option<String>, Query, description = "1m, 1h, 24h, today or yesterday; 1h if not given"),
-    ("extra" = Option<String>, Query, description = "Also figures of this numeric field of extra"),
+    ("window" = inline(Option<WindowWord>), Query, description = "1m, 1h, 24h, today or yesterday; 1h if not given"),
+    ("extra" = Option<String>, Query, max_length = 200, description = "Also figures of this numeric field of extra"),
 ), responses(
     (status = 200, description = "The figures", body = Summary),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
