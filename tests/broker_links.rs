@@ -126,6 +126,34 @@ fn version_5_asks_for_what_is_configured() {
 }
 
 #[test]
+fn qos_2_is_asked_for_with_version_5_only() {
+    // The last byte of a SUBSCRIBE: QoS, and with 5 when retained messages are wanted.
+    for (protocol, asked) in [("5", 0x10 | 2), ("3.1.1", 1)] {
+        let broker = PaperBroker::start(move |packet| match packet {
+            _ if packet.is_connect() && protocol == "5" => Answer::Send(connack_5(0, "")),
+            _ if packet.is_connect() => Answer::Send(connack_4(0)),
+            _ if packet.is_subscribe() && protocol == "5" => Answer::Send(suback_5(packet, 2, "")),
+            _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 1)),
+            _ => Answer::Send(Vec::new()),
+        });
+        let site = Site::new(broker.port())
+            .set("liveness.publish_prefix=")
+            .set("mqtt.qos=2")
+            .set(&format!("mqtt.protocol={protocol}"));
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        let packets = broker.packets();
+        let subscribe = packets.iter().find(|packet| packet.is_subscribe()).unwrap();
+        assert_eq!(*subscribe.body.last().unwrap(), asked, "{protocol}");
+        if protocol == "3.1.1" {
+            andon.wait_for_log("a subscription has a lower QoS than configured");
+        }
+        andon.signal("KILL");
+        andon.wait();
+    }
+}
+
+#[test]
 fn the_brokers_own_words_are_in_the_log() {
     let mut connects = 0;
     let broker = PaperBroker::start(move |packet| {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::andon::Site;
+use crate::support::andon::{Andon, Site};
 use crate::support::database::rows_stored;
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
@@ -26,6 +26,17 @@ fn password_file(directory: &std::path::Path, password: &str) -> std::path::Path
     file
 }
 
+/// More attempts have failed.
+fn wait_for_failures(andon: &mut Andon, at_least: f64) {
+    let client = Client::new(&andon.wait_for_http());
+    wait_until("more attempts", || {
+        let page = client.get("/metrics").body;
+        let count =
+            page.lines().find_map(|line| line.strip_prefix("andon_broker_failures_total ")?.parse().ok());
+        count.is_some_and(|count: f64| count >= at_least)
+    });
+}
+
 #[test]
 fn a_bad_password_is_named_and_never_printed() {
     for protocol in ["5", "3.1.1"] {
@@ -39,6 +50,7 @@ fn a_bad_password_is_named_and_never_printed() {
         let mut andon = site.run();
         andon.wait_for_log("no connection to the broker");
         andon.wait_for_log("mqtt.password");
+        wait_for_failures(&mut andon, 4.0);
         let log = andon.log();
         let complaints = log.lines().filter(|line| line.contains("no connection to the broker")).count();
         assert_eq!(complaints, 1, "one line for one reason:\n{log}");
@@ -125,14 +137,7 @@ fn a_name_that_cannot_be_resolved_is_named_and_no_reason_to_leave_version_5() {
         complaint.contains("no connection to the broker") && complaint.contains("see mqtt.host"),
         "{complaint}"
     );
-    let failures = "andon_broker_failures_total";
-    let client = Client::new(&andon.wait_for_http());
-    wait_until("more attempts", || {
-        let page = client.get("/metrics").body;
-        page.lines()
-            .find_map(|line| line.strip_prefix(failures)?.trim().parse::<f64>().ok())
-            .is_some_and(|count| count >= 4.0)
-    });
+    wait_for_failures(&mut andon, 4.0);
     assert!(!andon.log().contains("in place of an answer"), "{}", andon.log());
     assert!(andon.stop().success());
 }

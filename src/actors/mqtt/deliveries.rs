@@ -6,8 +6,9 @@
 //! that connects again sends what stands there by then: malformed packets. One that is destroyed frees it again
 //! (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this.
 //!
-//! - D1 A client that holds such a message is neither connected again nor destroyed. It is leaked, 3 KiB (measured): at most one
-//!   for each connection that was up, and only if that broke in the moment of a publish. A broker that is away costs none.
+//! - D1 A client that holds such a message is neither connected again nor destroyed. It is leaked: 3 KiB, and half a KiB for each
+//!   message that it still had to send (measured; at most as many as are handed over at once). That is at most once for each
+//!   connection that was up, and only if that broke in the moment of a publish. A broker that is away costs nothing.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;

@@ -336,9 +336,12 @@ impl Mqtt {
 
     fn announce(&mut self, context: &mut Context<Self>) {
         if let (Some(link), Some(topic)) = (self.link.clone(), self.options.link.availability_topic.clone()) {
-            let attempt = async move { link.publish(&topic, b"online".to_vec(), true).await };
-            context.spawn(attempt.into_actor(self).map(|outcome, actor, _| {
-                if let Err(error) = outcome {
+            let attempt = self.attempt;
+            let announcing = async move { link.publish(&topic, b"online".to_vec(), true).await };
+            context.spawn(announcing.into_actor(self).map(move |outcome, actor, _| {
+                // Of a connection that is gone that was said.
+                let is_up = actor.attempt == attempt && matches!(actor.state, State::Up { .. });
+                if let (true, Err(error)) = (is_up, outcome) {
                     warn!(actor.logger, "own availability not published"; "reason" => %error);
                 }
             }));
