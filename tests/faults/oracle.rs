@@ -130,6 +130,7 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, verdict: &m
     };
     let gaps = sum("to_seq - from_seq + 1", "journal_gap");
     let (rows, rejections) = (sum("1", "machine_telemetry"), sum("1", "rejected_message"));
+    let in_buckets = sum("readings", "machine_rollup");
     let inspection = inspect(journal, &RealFs).expect("the journal can be inspected");
     let newest = inspection
         .segments
@@ -146,6 +147,7 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, verdict: &m
     let elements = ledger.stored + ledger.duplicate + ledger.rejected + ledger.control;
     balance("messages = stored + duplicate + rejected + control", ledger.messages, elements);
     balance("stored = rows", ledger.stored, rows);
+    balance("rows = readings in buckets of five minutes", rows, in_buckets);
     balance("rejected = rows of rejected_message", ledger.rejected, rejections);
     balance("damaged places in the journal = none", i64::try_from(inspection.damage.len()).unwrap(), 0);
     if !sent.may_give_up {
