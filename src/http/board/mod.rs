@@ -25,14 +25,14 @@ mod trends;
 
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, Route, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use self::assets::address as asset_address;
 use self::shell::Installation;
-use super::{HttpState, problem};
+use super::{HttpState, Mount, problem};
 
 /// Every page, and what it is made of.
-const PAGES: &[(&str, fn() -> Route)] = &[
+const PAGES: &[(&str, Mount)] = &[
     ("/", || web::route().to(board)),
     ("/favicon.ico", || web::route().to(icon)),
     ("/assets/{version}/{name}", || web::route().to(asset)),
