@@ -136,7 +136,7 @@ fn a_thousand_machines_are_shown_filtered_and_found() {
         hall.browser.wait_for(
             "Math.max(...[document.getElementById('more'), document.querySelector('#tiles > li:last-child')] \
              .map((part) => part.getBoundingClientRect().bottom)) <= innerHeight \
-             && document.querySelector('#tiles > li:last-child').getBoundingClientRect().bottom > 0.9 * innerHeight",
+             && document.querySelector('#tiles > li:last-child').getBoundingClientRect().bottom > 0.8 * innerHeight",
         );
     }
     hall.assert_quiet();
