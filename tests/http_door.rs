@@ -26,7 +26,7 @@ fn without_the_token_there_is_no_answer_and_with_it_there_is() {
     ];
     for path in paths {
         for stranger in
-            [&client, &client.with("Authorization: Bearer wrong"), &client.with("Cookie: andon=wrong")]
+            [&client, &client.with("Authorization: Bearer wrong"), &client.with("Cookie: andon-test=wrong")]
         {
             let answer = stranger.get(path);
             assert_eq!(answer.status, 401, "{path}: {}", answer.body);
@@ -55,6 +55,10 @@ fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
             && page.body.contains("/machines/a%2Fb?kiosk")
     );
     assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    // It has its style and icon, and nothing else of the board.
+    let style = page.body.split('"').find(|part| part.ends_with("/andon.css")).unwrap();
+    assert_eq!(client.get(style).status, 200);
+    assert_eq!(client.get(&style.replace("andon.css", "board.js")).status, 401);
     let wrong = client.request("POST", "/login", "token=wrong&next=%2F");
     assert!(wrong.status == 401 && wrong.header("set-cookie").is_none());
 
@@ -74,6 +78,100 @@ fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
         let farewell = visitor.request("POST", "/logout", "");
         assert!(farewell.header("set-cookie").unwrap().contains("Max-Age=0"));
     }
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn two_sites_on_one_host_do_not_log_each_other_out() {
+    let broker = Mosquitto::start("");
+    let mut jar: Vec<String> = Vec::new();
+    let mut halls = Vec::new();
+    for id in ["hall-3", "hall-4"] {
+        // The same token, as it happens in one plant.
+        let site = Site::new(broker.port())
+            .set(&format!("site.id={id}"))
+            .set(&format!("mqtt.client_id=andon-{id}"))
+            .set(&format!("http.token={TOKEN}"));
+        let mut andon = site.run();
+        let client = Client::new(&andon.wait_for_http());
+        let answer = client.get(&format!("/?token={TOKEN}"));
+        let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        // As a browser keeps them: by name and host, whatever the port.
+        let name = format!("{}=", cookie.split('=').next().unwrap());
+        jar.retain(|known| !known.starts_with(&name));
+        jar.push(cookie);
+        halls.push((site, andon, client));
+    }
+    let cookies = format!("Cookie: {}", jar.join("; "));
+    for (_, _, client) in &halls {
+        assert_eq!(client.with(&cookies).get("/api/v1/status").status, 200, "{cookies}");
+    }
+}
+
+#[test]
+fn every_address_answers_to_the_methods_that_it_has_and_says_which() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    for path in [
+        "/",
+        "/machines?id=nobody",
+        "/favicon.ico",
+        "/livez",
+        "/metrics",
+        "/api/v1/machines",
+        "/api/openapi.json",
+    ] {
+        let (get, head) = (client.get(path), client.request("HEAD", path, ""));
+        assert_eq!((head.status, head.body.as_str()), (get.status, ""), "HEAD {path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "HEAD {path}");
+        for method in ["OPTIONS", "POST", "PUT", "DELETE"] {
+            let refused = client.request(method, path, "");
+            assert_eq!(
+                (refused.status, refused.header("allow")),
+                (405, Some("GET, HEAD")),
+                "{method} {path}"
+            );
+            assert!(refused.header("access-control-allow-origin").is_none());
+        }
+    }
+    assert_eq!(client.request("HEAD", "/api/v1/stream", "").status, 200);
+    wait_until("no stream to be held by a HEAD", || {
+        client.get("/metrics").body.contains("andon_http_streams 0")
+    });
+    assert_eq!(client.request("GET", "/logout", "").header("allow"), Some("POST"));
+
+    // What is not there is said to programs as a problem and to people as a page, with nothing of the path as markup.
+    for path in ["/api", "/api/", "/api/v2/x", "/api/v1/nothing"] {
+        let answer = client.get(path);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (404, Some("application/problem+json")),
+            "{path}"
+        );
+    }
+    for path in [
+        "/nothing",
+        "/..%2f..%2fetc%2fpasswd",
+        "/%3Cscript%3Ealert(1)%3C/script%3E",
+        "/machines/a/b",
+        "/assets",
+    ] {
+        let answer = client.get(path);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (404, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
+        assert!(
+            answer.body.contains("There is no such page") && !answer.body.contains("<script>"),
+            "{}",
+            answer.body
+        );
+        assert!(answer.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    }
+    assert_eq!(client.get("/favicon.ico").header("content-type"), Some("image/svg+xml"));
     assert!(andon.stop().success());
 }
 

@@ -24,7 +24,7 @@
 //! - H1 No request touches the pipeline: what is shared is read through atomics, short locks, or the database.
 //! - H2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets.
 //! - H3 While the database is away, history answers 503 and everything else goes on.
-//! - H4 Without the right token there is no answer but 401 (and the page that asks for it).
+//! - H4 Without the right token there is no answer but 401, the page that asks for it, and what that page looks like.
 
 pub mod api;
 mod auth;
@@ -90,7 +90,9 @@ fn configure(config: &mut ServiceConfig) {
     let login =
         web::resource("/login").route(web::get().to(auth::login_form)).route(web::post().to(auth::login));
     config.service(login.default_service(web::to(problem::no_such_method)));
-    config.service(web::resource("/logout").route(web::post().to(auth::logout)));
+    let logout = web::resource("/logout").route(web::post().to(auth::logout));
+    config.service(logout.default_service(web::to(problem::only_post)));
     board::configure(config);
-    config.default_service(web::to(problem::no_such_page));
+    config.service(web::scope("/api").default_service(web::to(problem::no_such_resource)));
+    config.default_service(web::to(board::no_such_page));
 }

@@ -79,8 +79,8 @@ impl From<HistoryError> for Problem {
     }
 }
 
-/// Whatever has no route.
-pub async fn no_such_page(request: actix_web::HttpRequest) -> HttpResponse {
+/// Whatever has no route, for programs.
+pub async fn no_such_resource(request: actix_web::HttpRequest) -> HttpResponse {
     Problem::not_found(format!("there is nothing at {}", request.path())).response()
 }
 
@@ -89,6 +89,14 @@ pub async fn no_such_method(request: actix_web::HttpRequest) -> HttpResponse {
     let detail = format!("{} is not allowed here; only GET is", request.method());
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).response();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+/// The right place for a form only.
+pub async fn only_post(request: actix_web::HttpRequest) -> HttpResponse {
+    let detail = format!("{} is not allowed here; only POST is", request.method());
+    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 

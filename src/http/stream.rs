@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -137,17 +137,21 @@ impl Drop for StreamBody {
 ))]
 pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(("X-Accel-Buffering", "no"));
+    // Who asks for the head alone would hold a stream that nobody reads.
+    if request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
     let first = format!("retry: 2000\n\n{}", event("status", &Status::now(&state)));
     let Some(body) = state.streams.join(first.into()) else {
         let detail = format!("there are {} streams already (http.streams_max)", state.streams.max);
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
-    let response = HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .body(BoxBody::new(body));
-    Ok(response)
+    Ok(response.body(BoxBody::new(body)))
 }
 
 /// One server-sent event. A line break may stand between two tokens of a machine's JSON; there it means no more than a space.

@@ -23,20 +23,35 @@ mod machine;
 mod shell;
 mod trends;
 
+use actix_web::guard::{Any, Get, Head};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
+pub use self::assets::address as asset_address;
 use self::shell::Installation;
-use super::HttpState;
+use super::{HttpState, Mount, problem};
+
+/// Every page, and what it is made of.
+const PAGES: &[(&str, Mount)] = &[
+    ("/", || web::route().to(board)),
+    ("/favicon.ico", || web::route().to(icon)),
+    ("/assets/{version}/{name}", || web::route().to(asset)),
+    ("/board/trends", || web::route().to(trends::trends)),
+    ("/machines", || web::route().to(machine::by_query)),
+    ("/machines/{machine_id}", || web::route().to(machine::by_path)),
+];
 
 /// Every route of the pages.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .service(web::resource("/").route(web::get().to(board)))
-        .service(web::resource("/assets/{version}/{name}").route(web::get().to(asset)))
-        .service(web::resource("/board/trends").route(web::get().to(trends::trends)))
-        .service(web::resource("/machines").route(web::get().to(machine::by_query)))
-        .service(web::resource("/machines/{machine_id}").route(web::get().to(machine::by_path)));
+    for (path, mount) in PAGES {
+        let route = mount().guard(Any(Get()).or(Head()));
+        config.service(web::resource(*path).route(route).default_service(web::to(problem::no_such_method)));
+    }
+}
+
+/// Whatever has no route, for people.
+pub async fn no_such_page(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
+    headers::page(HttpResponse::NotFound(), shell::nothing_here(state.installation(), request.path()))
 }
 
 impl HttpState {
@@ -47,6 +62,15 @@ impl HttpState {
 
 async fn board(state: web::Data<HttpState>) -> HttpResponse {
     headers::page(HttpResponse::Ok(), hall::hall(state.installation(), &state.topics))
+}
+
+/// The icon where browsers look for one when a page names none, such as an answer of the API.
+async fn icon() -> HttpResponse {
+    let icon = assets::find("icon.svg").expect("it is one of the files");
+    let mut response = HttpResponse::Ok();
+    headers::protect(&mut response);
+    response.insert_header((header::CACHE_CONTROL, "public, max-age=86400"));
+    response.content_type(icon.media_type).body(icon.body)
 }
 
 /// A file, for ever if the address names the present version.

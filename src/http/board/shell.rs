@@ -55,6 +55,21 @@ pub fn theme_switch() -> Markup {
     }
 }
 
+/// The page of an address at which there is nothing.
+pub fn nothing_here(installation: Installation<'_>, path: &str) -> Markup {
+    let body = html! {
+        header.head { (masthead(installation)) (theme_switch()) }
+        main.machine {
+            section.empty {
+                h1 { "There is no such page" }
+                p { "There is nothing at " code { bdi { (path) } } "." }
+                p { a href="/" { "All machines" } }
+            }
+        }
+    };
+    page(installation, "No such page", None, &body)
+}
+
 /// A mark and a word for a state, empty until a script fills them.
 pub fn state_to_fill() -> Markup {
     html! {
