@@ -1,6 +1,7 @@
 //! What changes, without anybody touching the page.
 
 use super::{Hall, tile};
+use crate::support::http::Client;
 
 #[test]
 fn a_machine_appears_goes_offline_and_comes_back_without_a_reload() {
@@ -74,6 +75,69 @@ fn a_lost_stream_is_said_at_once_shows_no_green_and_heals_by_itself() {
     // The browser's own words about the connection are all that is on the console.
     let console = hall.browser.console();
     assert!(console.iter().all(|line| line.contains("net::ERR_")), "{console:#?}");
+}
+
+/// Keeps back the list of machines that the page asks for until `release()`, and notes what the stream has told.
+const LATE_LIST: &str = "window.told = []; \
+    const released = new Promise((release) => (window.release = release)); \
+    const fetchNow = window.fetch; \
+    window.fetch = async (url, options) => { \
+      const answer = await fetchNow(url, options); \
+      if (!String(url).endsWith('/api/v1/machines')) return answer; \
+      const list = await answer.text(); \
+      window.listed = list; \
+      await released; \
+      return new Response(list, { headers: { 'content-type': 'application/json' } }); \
+    }; \
+    window.EventSource = class extends EventSource { \
+      constructor(url) { \
+        super(url); \
+        this.addEventListener('machine', (message) => window.told.push(message.data)); \
+      } \
+    };";
+
+#[test]
+fn what_changes_while_the_list_is_on_its_way_is_not_lost() {
+    let mut hall = Hall::open(&[]);
+    hall.publish("press-1", "\"temperature\":20");
+    hall.open_board("");
+    hall.wait_for_tile("press-1", "online");
+
+    hall.browser.before_each_page(LATE_LIST);
+    hall.browser.open(&format!("{}/", hall.address));
+    hall.browser.wait_for("window.listed?.includes('press-1')");
+    // After the list was made and before the page has it: one machine more, and another value. Each is told once.
+    hall.publish("press-2", "\"temperature\":20");
+    hall.publish("press-1", "\"temperature\":33");
+    hall.browser.wait_for(
+        "window.told.some((text) => text.includes('press-2') && text.includes('\"temperature\":20'))",
+    );
+    hall.browser.wait_for("window.told.some((text) => text.includes('press-1') && text.includes('33'))");
+    assert_eq!(hall.browser.run("return window.listed.includes('press-2')"), false);
+    assert_eq!(hall.browser.run("return document.querySelectorAll('#tiles > li').length"), 0);
+
+    hall.browser.run("window.release()");
+    hall.wait_for_tile("press-2", "online");
+    hall.browser
+        .wait_for(&format!("{}?.querySelector('.values')?.textContent.includes('33.0')", tile("press-1")));
+    hall.assert_quiet();
+}
+
+#[test]
+fn a_screen_too_many_is_told_why_it_shows_nothing() {
+    let hall = Hall::open(&["http.streams_max=1"]);
+    let client = Client::new(&hall.address);
+    let mut stream = client.stream("/api/v1/stream");
+    assert!(stream.any(|line| line == "event: status"));
+    hall.browser.open(&format!("{}/", hall.address));
+    hall.browser.wait_for("document.documentElement.dataset.link === 'lost'");
+    hall.browser.wait_for("document.getElementById('alarm').innerText.includes('there are 1 streams already (http.streams_max)')");
+    // As soon as there is room it goes on by itself.
+    drop(stream);
+    hall.browser.wait_for(
+        "document.documentElement.dataset.link === 'live' && document.getElementById('alarm').hidden",
+    );
+    hall.assert_own_requests();
 }
 
 #[test]

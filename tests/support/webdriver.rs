@@ -90,6 +90,11 @@ impl Browser {
         self.command("POST", "/url", &json!({ "url": url }));
     }
 
+    /// Runs `script` at the beginning of every page from now on, before the page's own scripts.
+    pub fn before_each_page(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
+    }
+
     /// What `script`, the body of an asynchronous function, returns.
     pub fn run(&self, script: &str) -> Value {
         let script = format!("return (async () => {{ {script}\n }})()");

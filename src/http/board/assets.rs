@@ -37,8 +37,10 @@ pub const ASSETS: &[Asset] = &[
     asset!("icon.svg", "image/svg+xml"),
     asset!("model.js", SCRIPT),
     asset!("news.js", SCRIPT),
+    asset!("order.js", SCRIPT),
     asset!("stream.js", SCRIPT),
     asset!("theme.js", SCRIPT),
+    asset!("tile.js", SCRIPT),
     asset!("tiles.js", SCRIPT),
     asset!("trend.js", SCRIPT),
 ];

@@ -124,12 +124,18 @@ fn empty(topics: &[String]) -> Markup {
                 li { "Are messages rejected? " code { "andon rejected list" } " shows them with the reason." }
                 li {
                     "Try it: " code {
-                        "mosquitto_pub -t factory/machine/test-1/telemetry -m '{\"temperature\": 21.5}'"
+                        "mosquitto_pub -h " i { "broker" } " -t '" (example_topic(topics)) "' -m '{\"temperature\": 21.5}'"
                     }
                 }
             }
         }
     }
+}
+
+/// A topic that Andon listens to, for a machine named `test-1`.
+fn example_topic(topics: &[String]) -> String {
+    let filter = topics.first().map_or("factory/machine/+/telemetry", String::as_str);
+    filter.replace('+', "test-1").replace('#', "test-1/telemetry")
 }
 
 /// What the scripts copy.
@@ -138,20 +144,22 @@ fn templates() -> Markup {
         template id="tile" {
             li {
                 a.tile data-state="unknown" {
-                    div.top {
-                        (state_to_fill())
-                        span.flapping hidden { "Flapping" }
-                        span.since {}
-                    }
+                    div.top { (state_to_fill()) }
                     bdi.only-spoken {}
-                    bdi.name dir="auto" aria-hidden="true" {}
-                    div.body {
-                        div.values {}
-                        div.note {}
-                        div.extras {}
-                        svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { path d="" {} }
-                    }
                 }
+            }
+        }
+        template id="tile-inside" {
+            div.top {
+                span.flapping hidden { "Flapping" }
+                span.since {}
+            }
+            bdi.name dir="auto" aria-hidden="true" {}
+            div.body {
+                div.values {}
+                div.note {}
+                div.extras {}
+                svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { path d="" {} }
             }
         }
         template id="change" {
@@ -160,5 +168,18 @@ fn templates() -> Markup {
                 div.small { span.reason {} time {} }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_topic_that_is_listened_to() {
+        let example = |filter: &str| example_topic(&[filter.to_owned()]);
+        assert_eq!(example("plant/+/t"), "plant/test-1/t");
+        assert_eq!(example("plant/#"), "plant/test-1/telemetry");
+        assert_eq!(example_topic(&[]), "factory/machine/test-1/telemetry");
     }
 }

@@ -21,7 +21,9 @@ const now = () => Date.now() + clockOffset;
 
 const model = new Model();
 const trends = new Trends("/board/trends", now, (id) => tiles.redrawTrend(id));
-const tiles = new Tiles(element("tiles"), element("tile"), {
+const tiles = new Tiles(element("tiles"), {
+  frame: element("tile"),
+  inside: element("tile-inside"),
   seen: (id) => trends.want(id),
   path: (id) => trends.path(id),
   now,
@@ -49,7 +51,7 @@ async function load() {
   ]);
   tiles.forget(model.replace(machines));
   trends.forget();
-  tiles.inSight.forEach((id) => trends.want(id));
+  tiles.curvesInSight.forEach((id) => trends.want(id));
   if (events) news.replace(events.events);
   heardStatus(status);
   drawMachines();
@@ -75,19 +77,25 @@ function drawMachines() {
   const ordered = model.ordered();
   const shape = fit(ordered.length);
   const shown = ordered.slice(0, shape.count);
-  tiles.show(shown);
+  tiles.show(shown, shape.columns);
   const more = ordered.length - shown.length;
   element("more").hidden = more <= 0;
   element("more").textContent = more > 0 ? moreInWords(ordered.slice(shown.length)) : "";
   element("empty").hidden = model.machines.size > 0;
   element("none").hidden = ordered.length > 0 || model.machines.size === 0;
   drawCounts();
-  const verdict = model.verdict();
-  element("verdict").dataset.state = verdict.state;
-  element("verdict").querySelector(".word").textContent = verdict.text;
-  document.title = `${verdict.text} · Andon ${root.dataset.site}`;
+  drawVerdict();
   const filtered = ordered.length < model.machines.size;
   element("shown").textContent = filtered ? `${ordered.length} of ${model.machines.size} shown` : "";
+}
+
+/** What is old is not summed up, whatever else is drawn anew while the connection is lost. */
+function drawVerdict() {
+  const { state, text } =
+    root.dataset.link === "lost" ? { state: "unknown", text: "No connection: nothing here is certain" } : model.verdict();
+  element("verdict").dataset.state = state;
+  element("verdict").querySelector(".word").textContent = text;
+  document.title = `${root.dataset.link === "lost" ? "No connection" : text} · Andon ${root.dataset.site}`;
 }
 
 function moreInWords(rest) {
@@ -112,7 +120,7 @@ function fit(count) {
   const width = list.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
   const top = list.getBoundingClientRect().top + scrollY;
   const height = innerHeight - top - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom) - 4;
-  const shape = layout(count, width, height, kiosk);
+  const shape = layout(count, width, height, parseFloat(getComputedStyle(root).fontSize), kiosk);
   list.dataset.size = shape.name;
   list.style.setProperty("--u", `${shape.em}px`);
   list.style.setProperty("--high", `${shape.high}em`);
@@ -120,16 +128,14 @@ function fit(count) {
   return shape;
 }
 
-function linkChanged(state) {
-  root.dataset.link = state;
+function linkChanged(state, reason) {
   const lost = state === "lost";
-  if (lost) lostAt = Date.now();
+  if (lost && root.dataset.link !== "lost") lostAt = Date.now();
+  root.dataset.link = state;
   element("alarm").hidden = !lost;
+  drawVerdict();
   if (!lost) return;
-  element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}.`;
-  document.title = `No connection · Andon ${root.dataset.site}`;
-  element("verdict").dataset.state = "unknown";
-  element("verdict").querySelector(".word").textContent = "No connection: nothing here is certain";
+  element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}. ${reason}`;
   drawHealth(element("health"), null);
 }
 
@@ -177,7 +183,7 @@ function listen() {
   addEventListener("resize", refit);
   // What stands above the tiles takes more lines when it has more to say.
   const above = new ResizeObserver(refit);
-  for (const part of [document.querySelector(".head"), element("counts").parentElement]) above.observe(part);
+  for (const part of [document.querySelector(".head"), element("alarm"), element("counts").parentElement]) above.observe(part);
 }
 
 const query = new URLSearchParams(location.search);

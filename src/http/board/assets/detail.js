@@ -52,10 +52,14 @@ function drawTime(place, text) {
   place.textContent = at === null ? "–" : `${clock(at, Date.now())} (${duration(Date.now() - at)} ago)`;
 }
 
-function linkChanged(state) {
+let lostAt = null;
+function linkChanged(state, reason) {
+  if (state === "lost" && root.dataset.link !== "lost") lostAt = Date.now();
   root.dataset.link = state;
   element("alarm").hidden = state !== "lost";
-  if (state === "lost") element("alarm-text").textContent = `No connection to Andon since ${clock(Date.now(), Date.now())}.`;
+  if (state === "lost") {
+    element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}. ${reason}`;
+  }
 }
 
 /** The page that has just been loaded is fresh; after a break it is not. */

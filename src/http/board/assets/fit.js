@@ -1,11 +1,12 @@
 // How large tiles are: as large as the screen allows, so that a board of twelve is read from across the hall, and a
-// board of hundreds still shows every machine. Pure arithmetic; sizes in CSS pixels, tile sizes in em.
+// board of hundreds still shows every machine. Pure arithmetic; sizes in CSS pixels, tile sizes in em, gaps and lines of the
+// page in rem (andon.css has the same).
 
 /** What a tile shows at which size; `wide` and `high` are the tile in em, `least` the smallest readable em. */
 const SIZES = [
-  { name: "full", wide: 19, high: 9.6, gap: 11, least: 14 },
-  { name: "compact", wide: 12.5, high: 5.7, gap: 11, least: 13 },
-  { name: "mini", wide: 9, high: 2.9, gap: 5, least: 11 },
+  { name: "full", wide: 19, high: 9.6, gap: 0.7, least: 14 },
+  { name: "compact", wide: 12.5, high: 5.7, gap: 0.7, least: 13 },
+  { name: "mini", wide: 9, high: 2.9, gap: 0.3, least: 11 },
 ];
 const EM_MAX = 46;
 const HIGHER_MAX = 1.35;
@@ -13,21 +14,22 @@ const HIGHER_MAX = 1.35;
 const SCROLLING = { name: "full", em: 16 };
 const SCROLLING_MANY = { name: "compact", em: 15 };
 const MANY = 120;
-const MORE_LINE = 72;
+const MORE_LINE = 3.2;
 
 /** The largest layout of `count` tiles that fits `width` × `height`, or null. */
-export function largestThatFits(count, width, height, sizes = SIZES) {
+function largestThatFits(count, width, height, rem, sizes) {
   for (const size of sizes) {
     let best = null;
-    const columnsMax = Math.max(1, Math.min(count, Math.floor((width + size.gap) / (size.least * size.wide + size.gap))));
+    const gap = size.gap * rem;
+    const columnsMax = Math.max(1, Math.min(count, Math.floor((width + gap) / (size.least * size.wide + gap))));
     for (let columns = 1; columns <= columnsMax; columns += 1) {
       const rows = Math.ceil(count / columns);
-      const byWidth = ((width + size.gap) / columns - size.gap) / size.wide;
-      const byHeight = ((height + size.gap) / rows - size.gap) / size.high;
+      const byWidth = ((width + gap) / columns - gap) / size.wide;
+      const byHeight = ((height + gap) / rows - gap) / size.high;
       const em = Math.floor(Math.min(byWidth, byHeight, EM_MAX) * 4) / 4;
       if (em < size.least || (best && em <= best.em)) continue;
       // What is left of the height makes the tiles higher, up to a point.
-      const high = Math.min(((height + size.gap) / rows - size.gap) / em, size.high * HIGHER_MAX);
+      const high = Math.min(((height + gap) / rows - gap) / em, size.high * HIGHER_MAX);
       best = { name: size.name, em, high: Math.max(high, size.high), columns, count };
     }
     if (best) return best;
@@ -35,17 +37,18 @@ export function largestThatFits(count, width, height, sizes = SIZES) {
   return null;
 }
 
-/** The layout for a screen that may be scrolled, or (kiosk) may not. */
-export function layout(count, width, height, kiosk) {
+/** The layout for a screen that may be scrolled, or (kiosk) may not; `rem` is in pixels. */
+export function layout(count, width, height, rem, kiosk) {
   const phone = width < 620;
   if (phone && !kiosk) return { name: "full", em: 16, high: SIZES[0].high, columns: 1, count };
-  const fits = largestThatFits(Math.max(count, 1), width, height, kiosk ? SIZES : SIZES.slice(0, 2));
+  const fits = largestThatFits(Math.max(count, 1), width, height, rem, kiosk ? SIZES : SIZES.slice(0, 2));
   if (fits) return fits;
   const size = kiosk ? { name: "mini", em: SIZES[2].least } : count > MANY ? SCROLLING_MANY : SCROLLING;
-  const { wide, high, gap } = SIZES.find((each) => each.name === size.name);
+  const { wide, high, gap: gapInRem } = SIZES.find((each) => each.name === size.name);
+  const gap = gapInRem * rem;
   const columns = Math.max(1, Math.floor((width + gap) / (size.em * wide + gap)));
   // In a kiosk a line under the tiles tells of the rest.
-  const room = kiosk ? height - MORE_LINE : height;
+  const room = kiosk ? height - MORE_LINE * rem : height;
   const rows = Math.max(1, Math.floor((room + gap) / (size.em * high + gap)));
   return { ...size, high, columns, count: kiosk ? Math.min(count, columns * rows) : count };
 }

@@ -52,7 +52,7 @@ export const shortDuration = (milliseconds) => duration(milliseconds).split(" ")
 export function number(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
-  if (size < 0.0005 || size >= 1e7) return value.toExponential(1);
+  if (size < 0.0005 || size >= 1e9) return value.toExponential(1).replace("+", "");
   if (size < 1) return value.toFixed(3);
   if (size < 10) return value.toFixed(2);
   if (size < 1000) return value.toFixed(1);

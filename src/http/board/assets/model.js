@@ -9,6 +9,8 @@ const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Model {
   machines = new Map();
+  /** The place of each machine among all by name, as people count; null when one was added. Comparing names is slow. */
+  #places = null;
   /** What the user asks for: a state, "flapping" or "" for all; and a part of the name. */
   filter = { state: "", text: "" };
 
@@ -17,6 +19,7 @@ export class Model {
     const next = new Map(list.map((machine) => [machine.machine_id, machine]));
     const gone = [...this.machines.keys()].filter((id) => !next.has(id));
     this.machines = next;
+    this.#places = null;
     return gone;
   }
 
@@ -26,6 +29,7 @@ export class Model {
     // A message without the newest reading is about the status alone.
     if (before && machine.latest === undefined) machine.latest = before.latest;
     this.machines.set(machine.machine_id, machine);
+    if (!before) this.#places = null;
     return !before || rank(before) !== rank(machine) || before.status_since !== machine.status_since;
   }
 
@@ -48,13 +52,15 @@ export class Model {
   /** Those asked for: trouble first, the newest trouble first of all; then by name, as people count. */
   ordered() {
     const shown = [...this.machines.values()].filter((machine) => this.matches(machine));
+    this.#places ??= placesByName([...this.machines.keys()]);
+    const places = this.#places;
     return shown.sort((a, b) => {
       const byRank = rank(a) - rank(b);
       if (byRank) return byRank;
       if (a.status === "offline" && a.status_since !== b.status_since) {
         return (b.status_since ?? "") < (a.status_since ?? "") ? -1 : 1;
       }
-      return byName(a.machine_id, b.machine_id) || (a.machine_id < b.machine_id ? -1 : 1);
+      return places.get(a.machine_id) - places.get(b.machine_id);
     });
   }
 
@@ -71,6 +77,11 @@ export class Model {
     const state = counts.offline ? "offline" : counts.never_seen ? "never_seen" : "unknown";
     return { state, text: `${parts.join(", ")} of ${counts.all}` };
   }
+}
+
+function placesByName(ids) {
+  ids.sort((a, b) => byName(a, b) || (a < b ? -1 : 1));
+  return new Map(ids.map((id, place) => [id, place]));
 }
 
 function rank(machine) {

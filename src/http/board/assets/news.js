@@ -9,6 +9,7 @@ export class News {
   #events = [];
   #unspoken = [];
   #timer = null;
+  #frame = null;
 
   /** `list` shows, `spoken` is the live region, `template` one entry. */
   constructor(list, spoken, template, now) {
@@ -26,7 +27,8 @@ export class News {
     const known = this.#events.some((each) => sameEvent(each, event));
     if (known) return;
     this.#events = [event, ...this.#events].slice(0, KEPT);
-    this.#draw();
+    // Thousands may come at once, when the link is lost or back.
+    this.#frame ??= requestAnimationFrame(() => ((this.#frame = null), this.#draw()));
     this.#unspoken.push(event);
     this.#timer ??= setTimeout(() => this.#speak(), SPEAK_EVERY_MS / 4);
   }

@@ -24,7 +24,8 @@ export class Stream {
   /**
    * `handlers.load()` fetches everything anew after each connect; only when it has succeeded the state is "live", and what
    * came in meanwhile is passed on.
-   * `handlers.changed(state)` hears of each change of state; `handlers.heard(name, data)` takes what comes in.
+   * `handlers.changed(state, reason)` hears of each change of state, and of a new reason for a loss; `handlers.heard(name, data)`
+   * takes what comes in.
    */
   constructor(url, handlers) {
     this.url = url;
@@ -46,7 +47,13 @@ export class Stream {
     this.#early = [];
     this.loaded = false;
     source.onopen = () => this.#opened(attempt);
-    source.onerror = () => attempt === this.#attempt && this.#lose();
+    source.onerror = () => {
+      if (attempt !== this.#attempt) return;
+      // Closed at once means that there was an answer, and that it was no stream.
+      const isRefused = source.readyState === EventSource.CLOSED;
+      this.#lose();
+      if (isRefused) this.#askWhy(this.#attempt);
+    };
     for (const name of EVENTS) {
       source.addEventListener(name, (message) => {
         if (attempt !== this.#attempt) return;
@@ -63,7 +70,7 @@ export class Stream {
     try {
       await this.handlers.load();
     } catch (error) {
-      if (attempt === this.#attempt) this.#lose(error);
+      if (attempt === this.#attempt) this.#lose(`Andon answers, but not as it should (${error.message}).`);
       return;
     }
     if (attempt !== this.#attempt) return;
@@ -79,19 +86,41 @@ export class Stream {
     if (performance.now() - since > SILENCE_MAX_MS) this.#lose();
   }
 
-  #lose() {
+  #lose(reason = "") {
     this.#source?.close();
     this.#source = null;
     this.#attempt += 1;
-    this.#become("lost");
+    this.#become("lost", reason);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), this.#retry);
     this.#retry = Math.min(this.#retry * 1.5, RETRY_MAX_MS);
   }
 
-  #become(state) {
-    if (this.state === state) return;
-    this.state = state;
-    this.handlers.changed(state);
+  /** An EventSource hides the answer that refused it; asking once more shows it. */
+  async #askWhy(attempt) {
+    const abort = new AbortController();
+    try {
+      const response = await fetch(this.url, { signal: abort.signal, headers: { accept: "text/event-stream" } });
+      if (response.ok || attempt !== this.#attempt) return;
+      this.#become("lost", whyNot(response.status, await response.json()));
+    } catch {
+      // Away again: the alarm says so already.
+    } finally {
+      abort.abort();
+    }
   }
+
+  #become(state, reason = "") {
+    if (this.state === state && (this.reason === reason || !reason)) return;
+    this.state = state;
+    this.reason = reason;
+    this.handlers.changed(state, reason);
+  }
+}
+
+/** A refusal in words. */
+function whyNot(status, { detail = "" }) {
+  if (status === 401) return "The login is no longer valid: load this page again and log in.";
+  if (status === 503) return `Andon takes no more screens: ${detail}.`;
+  return `Andon refuses: ${detail || status}.`;
 }

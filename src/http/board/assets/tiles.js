@@ -1,17 +1,17 @@
-// The tiles: one element per machine, made once and used again, changed only where something changed.
+// All tiles: made once and used again, brought into order, and drawn where somebody can see them.
 //
-// Texts of machines enter the page as text alone. Work is done in slices between two frames, so that thousands of
-// machines never freeze the page.
+// Work is done between two frames, for a few milliseconds each, so that thousands of machines never freeze the page.
+// What is out of sight costs nothing but a change of its state.
 
-import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration } from "./format.js";
+import { bringIntoOrder } from "./order.js";
+import { Tile } from "./tile.js";
 
-/** Tiles made or changed between two frames. */
-const SLICE = 150;
-const EXTRAS_MAX = 3;
-/** Characters of a name that a tile of each size has room for. */
-const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
-/** How long a machine that has just gone offline draws attention. */
-const CHANGED_MS = 6_000;
+/** Milliseconds of drawing between two frames. */
+const BUDGET_MS = 8;
+/** Tiles put into place between two frames: what follows, styles and layout, takes far longer than the putting. */
+const PLACED_MAX = 250;
+/** Tiles this near to the screen are drawn, in case it is scrolled; in heights of the screen. */
+const NEAR = 0.5;
 
 export class Tiles {
   #tiles = new Map();
@@ -20,39 +20,44 @@ export class Tiles {
   #frame = null;
   #order = [];
   #orderDirty = false;
+  #lookDirty = false;
+  #budgetEnds = 0;
 
-  /** `seen(id)` is told when a tile comes into sight; `path(id)` gives its curve; `now()` is the server's clock. */
-  constructor(list, template, { seen, path, now }) {
-    Object.assign(this, { list, template, seen, path, now });
-    this.observer = new IntersectionObserver((entries) => this.#sighted(entries), { rootMargin: "100px" });
+  /** `frame` and `inside` are the templates of a tile; `seen(id)` is told when a curve comes into sight; `path(id)` gives a
+   *  curve; `now()` is the server's clock. */
+  constructor(list, { frame, inside, seen, path, now }) {
+    Object.assign(this, { list, frame, inside, seen, path, now });
+    addEventListener("scroll", () => this.#lookSoon(), { passive: true });
     setInterval(() => this.#tick(), 1_000);
   }
 
-  /** The machines to show, in order; `visible` may be fewer than there are. */
-  show(machines) {
+  /** The machines to show, in order, in rows of `columns`; they may be fewer than there are. */
+  show(machines, columns) {
     this.#order = machines;
+    this.columns = columns;
+    this.gap = parseFloat(getComputedStyle(this.list).rowGap) || 0;
     if (this.size !== this.list.dataset.size) {
       this.size = this.list.dataset.size;
-      this.#tiles.forEach((_, id) => this.#dirty.add(id));
+      this.#inSight.forEach((id) => this.#draw(id));
+      this.curvesInSight.forEach((id) => this.seen(id));
     }
     this.#orderDirty = true;
-    this.#soon();
+    this.#lookSoon();
   }
 
   /** One machine has news. */
   touch(machine) {
     const tile = this.#tiles.get(machine.machine_id);
     if (!tile) return;
+    const isChanged = tile.machine.status !== machine.status;
     tile.machine = machine;
-    this.#dirty.add(machine.machine_id);
-    this.#soon();
+    if (isChanged || tile.isInSight) this.#draw(machine.machine_id);
   }
 
   forget(ids) {
     for (const id of ids) {
       const tile = this.#tiles.get(id);
       if (!tile) continue;
-      this.observer.unobserve(tile.item);
       tile.item.remove();
       this.#tiles.delete(id);
       this.#inSight.delete(id);
@@ -61,184 +66,107 @@ export class Tiles {
 
   /** Draws the curve of a machine anew. */
   redrawTrend(id) {
-    const tile = this.#tiles.get(id);
-    if (tile) setAttribute(tile.curve, "d", this.path(id));
+    this.#tiles.get(id)?.drawCurve(this.#pathOf(id));
   }
 
   redrawTrends() {
     for (const id of this.#inSight) this.redrawTrend(id);
   }
 
-  /** All tiles that are in sight, for a curve that is to be asked for again. */
-  get inSight() {
-    return [...this.#inSight];
+  /** The tiles whose curves are in sight. */
+  get curvesInSight() {
+    return this.size === "full" ? [...this.#inSight] : [];
+  }
+
+  #pathOf(id) {
+    return this.size === "full" ? this.path(id) : "";
+  }
+
+  #draw(id) {
+    this.#dirty.add(id);
+    this.#soon();
   }
 
   #soon() {
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;
+      this.#budgetEnds = performance.now() + BUDGET_MS;
       this.#work();
     });
   }
 
+  #isOver() {
+    return performance.now() >= this.#budgetEnds;
+  }
+
   #work() {
-    if (this.#orderDirty) {
-      if (!this.#arrange()) return this.#soon();
-      this.#orderDirty = false;
-    }
-    let left = SLICE;
+    if (this.#orderDirty) this.#orderDirty = !this.#arrange();
+    if (this.#lookDirty) this.#look();
+    if (this.#orderDirty) return this.#lookSoon();
     for (const id of this.#dirty) {
-      if (left-- === 0) return this.#soon();
+      if (this.#isOver()) return this.#soon();
       this.#dirty.delete(id);
-      const tile = this.#tiles.get(id);
-      if (tile) this.#draw(tile);
+      this.#tiles.get(id)?.draw(this.size, this.now(), this.#pathOf(id));
     }
   }
 
-  /** Puts the elements in order, at most a slice of them; false if there is more to do. */
+  /** What is first is shown first: tiles that exist are put in place while others are still to be made. */
   #arrange() {
-    let moved = 0;
-    let next = this.list.firstElementChild;
+    const items = [];
+    let [made, placed] = [0, 0];
     for (const machine of this.#order) {
       let tile = this.#tiles.get(machine.machine_id);
       if (!tile) {
+        made += 1;
+        if (made > PLACED_MAX) continue;
         tile = this.#make(machine);
+      } else if (tile.machine !== machine) {
+        this.touch(machine);
       }
-      if (tile.machine !== machine) {
-        tile.machine = machine;
-        this.#dirty.add(machine.machine_id);
-      }
-      if (tile.item === next) {
-        next = next.nextElementSibling;
-      } else {
-        if (moved++ === SLICE) return false;
-        this.list.insertBefore(tile.item, next);
-      }
+      items.push(tile.item);
     }
-    if (next) {
-      const rest = document.createRange();
-      rest.setStartBefore(next);
-      rest.setEndAfter(this.list.lastElementChild);
-      rest.deleteContents(); // the elements are kept in #tiles, for when they are asked for again
-    }
-    return true;
+    return bringIntoOrder(this.list, items, () => (placed += 1) > PLACED_MAX) && made <= PLACED_MAX;
   }
 
   #make(machine) {
-    const item = this.template.content.firstElementChild.cloneNode(true);
-    const part = (name) => item.querySelector(`.${name}`);
-    const link = part("tile");
-    const tile = { machine, item, link, word: part("word"), since: part("since"), name: part("name") };
-    Object.assign(tile, { flapping: part("flapping"), note: part("note"), extras: part("extras") });
-    Object.assign(tile, { values: part("values"), curve: item.querySelector("path"), state: null });
-    part("only-spoken").textContent = machine.machine_id;
-    link.title = machine.machine_id;
-    link.setAttribute("href", machineUrl(machine.machine_id));
-    item.dataset.machine = machine.machine_id;
+    const tile = new Tile(machine, this.frame, this.inside);
     this.#tiles.set(machine.machine_id, tile);
-    this.observer.observe(item);
-    this.#draw(tile);
     return tile;
   }
 
-  #draw(tile) {
-    const { machine } = tile;
-    if (tile.state !== machine.status) {
-      const worse = tile.state !== null && machine.status === "offline";
-      tile.link.dataset.state = machine.status;
-      tile.word.textContent = WORDS[machine.status] ?? machine.status;
-      tile.state = machine.status;
-      tile.link.classList.toggle("changed", worse);
-      if (worse) setTimeout(() => tile.link.classList.remove("changed"), CHANGED_MS);
-    }
-    if (tile.flapping.hidden === Boolean(machine.flapping)) tile.flapping.hidden = !machine.flapping;
-    setText(tile.name, shortened(machine.machine_id, NAME_CHARACTERS[this.size] ?? Infinity));
-    this.#drawSince(tile);
-    this.#drawValues(tile);
-    setText(tile.note, note(machine, this.now(), this.size !== "full"));
-    if (this.#inSight.has(machine.machine_id)) this.redrawTrend(machine.machine_id);
-  }
-
-  #drawSince(tile) {
-    const since = millis(tile.machine.status_since);
-    if (since === null || tile.machine.status === "unknown") return setText(tile.since, "");
-    const age = this.now() - since;
-    setText(tile.since, this.size === "full" ? `for ${duration(age)}` : shortDuration(age));
-  }
-
-  #drawValues(tile) {
-    const latest = tile.machine.latest;
-    const known = MEASUREMENTS.filter(({ name }) => Number.isFinite(latest?.[name]));
-    const text = known.map(({ name, unit }) => `${number(latest[name])}\u00a0${unit}`).join("|");
-    if (tile.valuesText !== text) {
-      tile.valuesText = text;
-      tile.values.replaceChildren(...known.map(({ name, unit }) => valueElement(number(latest[name]), unit, name)));
-    }
-    setText(tile.extras, numericExtras(latest?.extra).join("   "));
-  }
-
-  #sighted(entries) {
-    for (const entry of entries) {
-      const id = entry.target.dataset.machine;
-      if (entry.isIntersecting) {
-        this.#inSight.add(id);
-        this.#dirty.add(id);
-        this.seen(id);
-      } else {
-        this.#inSight.delete(id);
-      }
-    }
+  #lookSoon() {
+    this.#lookDirty = true;
     this.#soon();
+  }
+
+  /**
+   * Which tiles are in sight. All rows are equally high, so that this is arithmetic; observers and events of thousands of
+   * elements cost more on each frame of a scroll than everything else.
+   */
+  #look() {
+    this.#lookDirty = false;
+    const first = this.list.firstElementChild?.getBoundingClientRect();
+    const row = first ? first.height + this.gap : Infinity;
+    const [above, below] = [-NEAR * innerHeight, (1 + NEAR) * innerHeight];
+    const top = first?.top ?? 0;
+    const rows = [Math.max(0, Math.floor((above - top) / row)), Math.max(0, Math.ceil((below - top) / row))];
+    const near = new Set(this.#order.slice(...rows.map((each) => each * this.columns)).map((machine) => machine.machine_id));
+    for (const id of this.#inSight) {
+      if (near.has(id)) continue;
+      this.#inSight.delete(id);
+      this.#tiles.get(id)?.leave();
+    }
+    for (const id of near) {
+      if (this.#inSight.has(id) || !this.#tiles.has(id)) continue;
+      this.#inSight.add(id);
+      this.#tiles.get(id).enter();
+      this.#dirty.add(id);
+      if (this.size === "full") this.seen(id);
+    }
   }
 
   /** Ages grow by themselves; only those in sight are worth the work. */
   #tick() {
-    for (const id of this.#inSight) {
-      const tile = this.#tiles.get(id);
-      if (!tile) continue;
-      this.#drawSince(tile);
-      setText(tile.note, note(tile.machine, this.now(), this.size !== "full"));
-    }
+    for (const id of this.#inSight) this.#tiles.get(id)?.drawAge(this.size, this.now());
   }
-}
-
-/** Both ends of a long name: machines of a line often differ in the end alone. */
-function shortened(name, most) {
-  const characters = [...name];
-  if (characters.length <= most) return name;
-  const end = Math.ceil((most - 1) * 0.6);
-  return `${characters.slice(0, most - 1 - end).join("")}…${characters.slice(-end).join("")}`;
-}
-
-/** What is worth saying about a machine that is not simply online. */
-function note(machine, now, isNarrow) {
-  const heard = millis(machine.last_seen_at);
-  if (machine.status === "online") return "";
-  if (machine.status === "never_seen") return isNarrow ? "Never spoke" : "Expected, but never spoke";
-  if (heard === null) return "";
-  return isNarrow ? `Heard ${shortDuration(now - heard)} ago` : `Last heard ${clock(heard, now)}`;
-}
-
-/** `name value` of the first few numbers among what a machine sends beyond the usual. */
-function numericExtras(extra) {
-  if (extra === null || typeof extra !== "object" || Array.isArray(extra)) return [];
-  const numbers = Object.entries(extra).filter(([, value]) => Number.isFinite(value));
-  return numbers.slice(0, EXTRAS_MAX).map(([name, value]) => `${name} ${number(value)}`);
-}
-
-function valueElement(value, unit, name) {
-  const span = document.createElement("span");
-  const strong = document.createElement("b");
-  strong.textContent = value;
-  span.append(strong, `\u00a0${unit}`);
-  span.title = name;
-  return span;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function setAttribute(element, name, value) {
-  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }

@@ -1,0 +1,149 @@
+// One tile. Its frame (state and name) is always there and true; what is inside is made when the tile comes near the
+// screen and thrown away when it leaves: nothing old is kept anywhere, and thousands of tiles cost little.
+//
+// Texts of machines enter the page as text alone.
+
+import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration } from "./format.js";
+
+const EXTRAS_MAX = 3;
+/** Characters of a name that a tile of each size has room for, and how many more in smaller letters. */
+const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
+const LONG_NAME = 1.5;
+/** How long a machine that has just gone offline draws attention. */
+const CHANGED_MS = 6_000;
+
+export class Tile {
+  #state = null;
+  /** The parts inside; null while the tile is out of sight. */
+  #inside = null;
+
+  constructor(machine, frame, inside) {
+    this.machine = machine;
+    this.item = frame.content.firstElementChild.cloneNode(true);
+    this.template = inside;
+    this.link = this.item.firstElementChild;
+    this.word = this.item.querySelector(".word");
+    this.link.querySelector("bdi").textContent = machine.machine_id;
+    this.link.title = machine.machine_id;
+    this.link.setAttribute("href", machineUrl(machine.machine_id));
+    this.item.dataset.machine = machine.machine_id;
+    this.drawState();
+  }
+
+  get isInSight() {
+    return this.#inside !== null;
+  }
+
+  enter() {
+    if (this.#inside) return;
+    const inside = this.template.content.cloneNode(true);
+    const part = (name) => inside.querySelector(`.${name}`);
+    this.#inside = { flapping: part("flapping"), since: part("since"), name: part("name"), values: part("values") };
+    Object.assign(this.#inside, { note: part("note"), extras: part("extras"), curve: inside.querySelector("path") });
+    const [top, ...rest] = inside.children;
+    this.link.querySelector(".top").append(...top.children);
+    this.link.append(...rest);
+    this.item.classList.add("near");
+  }
+
+  leave() {
+    if (!this.#inside) return;
+    const top = this.link.querySelector(".top");
+    while (top.children.length > 1) top.lastElementChild.remove();
+    while (this.link.children.length > 2) this.link.lastElementChild.remove();
+    this.#inside = null;
+    this.item.classList.remove("near");
+  }
+
+  drawState() {
+    const { status } = this.machine;
+    if (this.#state === status) return;
+    const worse = this.#state !== null && status === "offline";
+    this.link.dataset.state = status;
+    this.word.textContent = WORDS[status] ?? status;
+    this.#state = status;
+    this.link.classList.toggle("changed", worse);
+    if (worse) setTimeout(() => this.link.classList.remove("changed"), CHANGED_MS);
+  }
+
+  /** Draws what is inside, if it is in sight; `path` is its curve. */
+  draw(size, now, path) {
+    this.drawState();
+    if (!this.#inside) return;
+    const { machine } = this;
+    const { flapping, name, extras } = this.#inside;
+    if (flapping.hidden === Boolean(machine.flapping)) flapping.hidden = !machine.flapping;
+    const room = NAME_CHARACTERS[size] ?? Infinity;
+    const isLong = machine.machine_id.length > room;
+    name.classList.toggle("long", isLong);
+    setText(name, shortened(machine.machine_id, isLong ? Math.floor(room * LONG_NAME) : room));
+    this.#drawValues();
+    setText(extras, numericExtras(machine.latest?.extra).join("   "));
+    this.drawAge(size, now);
+    this.drawCurve(path);
+  }
+
+  /** What grows old by itself. */
+  drawAge(size, now) {
+    if (!this.#inside) return;
+    const since = millis(this.machine.status_since);
+    const isNarrow = size !== "full";
+    const age = now - since;
+    const isKnown = since !== null && this.machine.status !== "unknown";
+    setText(this.#inside.since, isKnown ? (isNarrow ? shortDuration(age) : `for ${duration(age)}`) : "");
+    setText(this.#inside.note, note(this.machine, now, isNarrow));
+  }
+
+  drawCurve(path) {
+    const curve = this.#inside?.curve;
+    if (curve && curve.getAttribute("d") !== path) curve.setAttribute("d", path);
+  }
+
+  /** The elements are used again as long as the same things are measured. */
+  #drawValues() {
+    const latest = this.machine.latest;
+    const known = MEASUREMENTS.filter(({ name }) => Number.isFinite(latest?.[name]));
+    const { values } = this.#inside;
+    const names = known.map(({ name }) => name).join();
+    if (values.dataset.names !== names) {
+      values.dataset.names = names;
+      values.replaceChildren(...known.map(({ name, unit }) => valueElement(name, unit)));
+    }
+    known.forEach(({ name }, index) => setText(values.children[index].firstElementChild, number(latest[name])));
+  }
+}
+
+/** Both ends of a long name: machines of a line often differ in the end alone. */
+function shortened(name, most) {
+  const characters = [...name];
+  if (characters.length <= most) return name;
+  const end = Math.ceil((most - 1) * 0.6);
+  return `${characters.slice(0, most - 1 - end).join("")}…${characters.slice(-end).join("")}`;
+}
+
+/** What is worth saying about a machine that is not simply online. */
+function note(machine, now, isNarrow) {
+  const heard = millis(machine.last_seen_at);
+  if (machine.status === "online") return "";
+  if (machine.status === "never_seen") return isNarrow ? "Never spoke" : "Expected, but never spoke";
+  if (heard === null) return "Not heard yet";
+  return isNarrow ? `Heard ${shortDuration(now - heard)} ago` : `Last heard ${clock(heard, now)}`;
+}
+
+/** `name value` of the first few numbers among what a machine sends beyond the usual; a `timestamp` there is one that could not be used. */
+function numericExtras(extra) {
+  if (extra === null || typeof extra !== "object" || Array.isArray(extra)) return [];
+  const numbers = Object.entries(extra).filter(([name, value]) => name !== "timestamp" && Number.isFinite(value));
+  return numbers.slice(0, EXTRAS_MAX).map(([name, value]) => `${name} ${number(value)}`);
+}
+
+function valueElement(name, unit) {
+  const span = document.createElement("span");
+  span.append(document.createElement("b"), `\u00a0${unit}`);
+  span.title = name;
+  return span;
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
