@@ -304,6 +304,25 @@ mod tests {
     }
 
     #[test]
+    fn every_role_that_is_drawn_has_a_colour_in_the_style_sheet() {
+        let style = include_str!("../assets/andon.css");
+        let span = |from, to, status| Span { from: at(from), to: at(to), status };
+        let spans = [
+            span(0, 20, BoardStatus::Online),
+            span(20, 40, BoardStatus::Offline),
+            span(40, 60, BoardStatus::Unknown),
+        ];
+        let drawn = svg(&points((0..10).chain(20..21)), &spans, Shape::WIDE);
+        // Texts have one colour, whatever their role.
+        for element in drawn.lines().filter(|line| line.starts_with('<') && !line.starts_with("<text")) {
+            for attribute in element.split(' ').filter(|part| part.contains("=\"#0")) {
+                let attribute = attribute.trim_end_matches("/>").trim_end_matches('>');
+                assert!(style.contains(&format!("[{attribute}]")), "{attribute} in {element}");
+            }
+        }
+    }
+
+    #[test]
     fn a_chart_is_accepted_under_the_strictest_policy_and_its_texts_are_texts() {
         for shape in [Shape::WIDE, Shape::NARROW] {
             let drawn = svg(&points(0..60), &[], shape);
