@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::andon::Site;
+use crate::support::andon::{Andon, Site};
 use crate::support::database::{Database, rows_stored};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
@@ -41,8 +41,8 @@ fn records(site: &Site) -> u64 {
     inspection["records"].as_u64().unwrap_or(0)
 }
 
-/// A site whose journal holds [`MESSAGES`], of which the database has a first few, and whose service was killed.
-fn killed_with_a_full_journal(broker: &Mosquitto) -> Site {
+/// A site whose journal holds [`MESSAGES`], of which the database has a first few, and whose service was then ended by `end`.
+fn ended_with_a_full_journal(broker: &Mosquitto, end: fn(Andon)) -> Site {
     let site = Site::new(broker.port());
     let mut andon = site.run();
     andon.wait_until_connected();
@@ -52,14 +52,24 @@ fn killed_with_a_full_journal(broker: &Mosquitto) -> Site {
     database.execute("BEGIN EXCLUSIVE");
     publisher::publish_numbered(broker.port(), TOPIC, 3, STORED..MESSAGES, 1);
     wait_until("the messages", || records(&site) == MESSAGES);
-    andon.kill();
+    end(andon);
     site
+}
+
+/// Messages and gaps make up the position, and every element is accounted for.
+fn assert_ledger_is_exact(database: &mut Database) {
+    let unaccounted = "SELECT committed_seq - messages - (SELECT sum(to_seq - from_seq + 1) FROM journal_gap) \
+                       AS value FROM ingest_checkpoint";
+    assert_eq!(database.number(unaccounted), 0, "messages + gap = committed_seq");
+    let elements =
+        "SELECT messages - stored - duplicate - rejected - control AS value FROM ingest_checkpoint";
+    assert_eq!(database.number(elements), 0);
 }
 
 #[test]
 fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
     let broker = Mosquitto::start("");
-    let site = killed_with_a_full_journal(&broker);
+    let site = ended_with_a_full_journal(&broker, Andon::kill);
     damage(&site);
 
     let (code, _, said) = run(&site, &["run"]);
@@ -70,6 +80,8 @@ fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
         assert!(said.lines().last().unwrap().contains("`andon journal repair`"), "{said}");
     }
     let (_, exported, _) = run(&site, &["journal", "export"]);
+    let (_, said, _) = run(&site, &["journal", "verify"]);
+    assert!(said.contains(&format!("{} records can be read", MESSAGES - 1)), "{said}");
 
     let (code, said, complaints) = run(&site, &["journal", "repair"]);
     assert_eq!(code, Some(0), "{said}{complaints}");
@@ -95,12 +107,32 @@ fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
     publisher::publish_numbered(broker.port(), TOPIC, 3, MESSAGES..MESSAGES + 50, 1);
     wait_until("more rows", || rows_stored(&site.sqlite_url()) >= MESSAGES as i64 + 49);
     assert!(andon.stop().success());
-    let unaccounted = "SELECT committed_seq - messages - (SELECT sum(to_seq - from_seq + 1) FROM journal_gap) \
-                       AS value FROM ingest_checkpoint";
-    assert_eq!(database.number(unaccounted), 0, "messages + gap = committed_seq");
-    let elements =
-        "SELECT messages - stored - duplicate - rejected - control AS value FROM ingest_checkpoint";
-    assert_eq!(database.number(elements), 0);
+    assert_ledger_is_exact(&mut database);
+}
+
+#[test]
+fn an_end_that_was_cut_off_after_a_clean_stop_is_a_gap_and_no_reason_to_stay_down() {
+    let broker = Mosquitto::start("");
+    let site = ended_with_a_full_journal(&broker, |andon| assert!(andon.stop().success()));
+    let path = newest_segment(&site);
+    let written = std::fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(written - 20).unwrap();
+
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_numbered(broker.port(), TOPIC, 3, MESSAGES..MESSAGES + 50, 1);
+    wait_until("all rows but one", || rows_stored(&site.sqlite_url()) == MESSAGES as i64 + 49);
+    let log = andon.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("cut at the last whole record")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("ERROR") && told[0].contains(&format!("records: {MESSAGES}")), "{}", told[0]);
+    assert!(andon.stop().success());
+    let mut database = Database::open(&site.sqlite_url()).unwrap();
+    let gap = format!(
+        "SELECT count(*) AS value FROM journal_gap WHERE from_seq = {MESSAGES} AND to_seq = {MESSAGES}"
+    );
+    assert_eq!(database.number(&gap), 1);
+    assert_ledger_is_exact(&mut database);
 }
 
 #[test]

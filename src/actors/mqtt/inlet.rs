@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fail::fail_point;
 use slog::{Logger, error};
@@ -20,6 +21,9 @@ use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
 use crate::shutdown::halt;
 
+/// Long enough for an acknowledgement to be read by the broker.
+const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+
 /// Everything the callback needs; shared by all clients the actor ever makes.
 pub struct Inlet {
     /// Where messages go.
@@ -32,6 +36,8 @@ pub struct Inlet {
     pub payload_bytes_max: usize,
     /// For the line before a halt.
     pub logger: Logger,
+    /// We are about to leave the broker: see [`Inlet::slow_down`].
+    pub leaving: AtomicBool,
     /// A message is in the callback.
     pub receiving: AtomicBool,
     /// Counts for [`Inlet::skips_on_purpose`].
@@ -44,9 +50,19 @@ impl Inlet {
         self.receiving.load(Ordering::Relaxed)
     }
 
+    /// While we leave, messages come in one by one, slowly. A broker that is sending when the connection closes does not read any
+    /// more what had come before, our acknowledgements among it, and delivers those messages again; one without a usable time
+    /// would be stored twice.
+    fn slow_down(&self) {
+        if self.leaving.load(Ordering::Relaxed) {
+            std::thread::sleep(LEAVING_PAUSE);
+        }
+    }
+
     /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
     pub fn receive(&self, message: &paho_mqtt::Message) -> Result<(), String> {
         self.receiving.store(true, Ordering::Relaxed);
+        self.slow_down();
         let outcome = self.receive_now(message);
         self.receiving.store(false, Ordering::Relaxed);
         outcome

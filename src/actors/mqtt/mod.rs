@@ -60,6 +60,7 @@ pub use self::proving::ProveLink;
 use self::proving::Proving;
 use self::pulse::{Beat, LinkPulse};
 use self::remembered::Remembered;
+use self::session::say_goodbye;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
 use super::backoff::Backoff;
@@ -369,7 +370,7 @@ impl Handler<StopChild> for Mqtt {
         self.state = State::Stopping;
         self.attempt += 1;
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
-        let (liveness, journal) = (self.wires.liveness.clone(), self.inlet.journal.clone());
+        let (liveness, inlet) = (self.wires.liveness.clone(), Arc::clone(&self.inlet));
         let generation = self.lifeline.generation();
         let farewell = async move {
             let Some(link) = link else { return };
@@ -378,9 +379,9 @@ impl Handler<StopChild> for Mqtt {
                 // A broker that does not answer sends our last will instead.
                 let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
             }
-            link.disconnect().await;
+            say_goodbye(&inlet, &link).await;
             let at = Moment { mono: mono_now(), wall: wall_now() };
-            let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
+            let (reason, appended) = (OutageReason::Stopped, inlet.journal.positions().appended);
             let news = LinkChanged { up: false, at, reason, appended, generation };
             if up {
                 // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start

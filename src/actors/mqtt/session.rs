@@ -1,6 +1,7 @@
 //! The session with the broker: connecting, subscribing, losing and leaving the link (invariants M2 to M5 of [`super`]).
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use slog::{error, info, warn};
 
 use super::contest::Loss;
 use super::hosts::{Failure, Next};
+use super::inlet::Inlet;
 use super::link::Link;
 use super::reasons::{LinkError, with_brokers_words};
 use super::subscribing::{Subscribed, Subscribing};
@@ -19,6 +21,8 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
 use crate::status::BrokerState;
 
+/// How long messages are let in slowly before the connection is closed: a few of [`Inlet::leaving`]'s pauses.
+const GOODBYE: Duration = Duration::from_millis(50);
 /// A link that has been up for this long, and for the longest backoff, is not contested.
 const PEACE_MIN: Duration = Duration::from_secs(10);
 
@@ -37,6 +41,7 @@ impl Mqtt {
             }
         };
         self.state = State::Connecting;
+        self.inlet.leaving.store(false, Ordering::Relaxed);
         *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.attempt += 1;
         self.attempt_pending = true;
@@ -362,7 +367,16 @@ impl Mqtt {
             self.tell_liveness(false, context);
         }
         if let Some(link) = self.link.clone() {
-            context.wait(async move { link.disconnect().await }.into_actor(self));
+            let inlet = Arc::clone(&self.inlet);
+            context.wait(async move { say_goodbye(&inlet, &link).await }.into_actor(self));
         }
     }
+}
+
+/// Leaves the broker in order. What it sends meanwhile is let in slowly, so that it has read our acknowledgements when the
+/// connection ends.
+pub(super) async fn say_goodbye(inlet: &Inlet, link: &Link) {
+    inlet.leaving.store(true, Ordering::Relaxed);
+    actix_rt::time::sleep(GOODBYE).await;
+    link.disconnect().await;
 }

@@ -14,7 +14,9 @@ use serde_json::json;
 use super::{Exit, Output, counted};
 use crate::config::Settings;
 use crate::domain::Seq;
-use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
+use crate::journal::{
+    self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair, export,
+};
 use crate::logging::causes;
 
 #[derive(Debug, Subcommand)]
@@ -173,7 +175,11 @@ fn verdict(dir: &Path, found: &Inspection) -> String {
     match found.damage.len() {
         0 => format!("{shown} is whole: {records} in {segments}\n") + &remarks(found),
         places => {
-            format!("{shown} is damaged in {}; {records} can be read\n", counted(places as u64, "place"))
+            // Those behind a damaged place, too: what an export gives out and a repair keeps.
+            let exported = export(dir, &RealFs, Seq::ZERO, Seq(u64::MAX), &mut |_| ControlFlow::Continue(()));
+            let readable = exported.map_or(found.records, |exported| exported.records);
+            let (places, records) = (counted(places as u64, "place"), counted(readable, "record"));
+            format!("{shown} is damaged in {places}; {records} can be read\n")
         }
     }
 }
