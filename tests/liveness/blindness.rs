@@ -191,3 +191,38 @@ fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
     drop(gateway);
     assert!(andon.stop().success());
 }
+
+#[test]
+fn a_last_will_that_the_broker_retains_is_news_when_it_comes_and_not_at_each_reconnect() {
+    let mut broker = Mosquitto::start("");
+    // With 3.1.1 a broker hands over what it retains at each subscribe.
+    let site = Site::new(broker.port())
+        .set("liveness.offline_after=1h")
+        .set("mqtt.protocol=3.1.1")
+        .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"");
+    let url = site.sqlite_url();
+    let port = broker.port().to_string();
+    let say_gone = || {
+        let retained = ["-p", &port, "-q", "1", "-r", "-t", "factory/machine/press-1/lwt", "-m", "gone"];
+        assert!(Command::new("mosquitto_pub").args(retained).status().unwrap().success());
+    };
+    say_gone();
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    speak(&mut Single::connect(broker.port()), "press-1");
+    wait_for_events(&url, "press-1", &["online - first_seen"]);
+    say_gone();
+    wait_for_events(&url, "press-1", &["online - first_seen", "offline online last_will"]);
+    speak(&mut Single::connect(broker.port()), "press-1");
+    let all = ["online - first_seen", "offline online last_will", "online offline message"];
+    wait_for_events(&url, "press-1", &all);
+    broker.restart();
+    wait_until("the link", || andon.log().matches("connected to the broker").count() == 2);
+    speak(&mut Single::connect(broker.port()), "press-2");
+    wait_for_events(&url, "press-2", &["online - first_seen"]);
+    assert_eq!(events(&url, "press-1"), all, "{}", andon.log());
+    let mut database = Database::open(&url).unwrap();
+    let control = "SELECT control AS value FROM ingest_checkpoint";
+    assert_eq!(database.number(control), 3, "at the first subscribe, when it came, and at the second");
+    assert!(andon.stop().success());
+}
