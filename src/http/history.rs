@@ -20,7 +20,7 @@ const THREADS: usize = 2;
 /// Questions that wait.
 const QUEUE_MAX: usize = 64;
 /// How long a question may take, waiting included.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Bound on one statement.
 const STATEMENT_MAX: Duration = Duration::from_secs(8);
 /// Bound on waiting for a lock; readers need hardly any.

@@ -10,6 +10,7 @@ use super::band::{Change, band};
 use super::span::{Lookback, Window, windows};
 use crate::domain::{BoardStatus, MachineId, Timestamp};
 use crate::http::board::charts::{Point, Span};
+use crate::http::history::ANSWER_MAX;
 use crate::http::{HistoryError, HistoryPool};
 use crate::store::{
     Aggregate, Bucket, BucketsQuery, EventCursor, EventsQuery, Order, ReadingCursor, ReadingsQuery,
@@ -143,8 +144,13 @@ impl Question {
         }
     }
 
-    /// Asks the database.
+    /// Asks the database; all the questions of a page together take no longer than one may.
     pub async fn ask(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
+        let gathered = actix_rt::time::timeout(ANSWER_MAX, self.gather(history)).await;
+        gathered.unwrap_or(Err(HistoryError::TooSlow))
+    }
+
+    async fn gather(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
         let newest = self.newest_readings(history).await?;
         let extras = numeric_fields(&newest);
         let events = self.events(history).await?;
