@@ -14,9 +14,7 @@ use serde_json::json;
 use super::{Exit, Output, counted};
 use crate::config::Settings;
 use crate::domain::Seq;
-use crate::journal::{
-    self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair, export,
-};
+use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
 use crate::logging::causes;
 
 #[derive(Debug, Subcommand)]
@@ -176,7 +174,8 @@ fn verdict(dir: &Path, found: &Inspection) -> String {
         0 => format!("{shown} is whole: {records} in {segments}\n") + &remarks(found),
         places => {
             // Those behind a damaged place, too: what an export gives out and a repair keeps.
-            let exported = export(dir, &RealFs, Seq::ZERO, Seq(u64::MAX), &mut |_| ControlFlow::Continue(()));
+            let exported =
+                journal::export(dir, &RealFs, Seq::ZERO, Seq(u64::MAX), &mut |_| ControlFlow::Continue(()));
             let readable = exported.map_or(found.records, |exported| exported.records);
             let (places, records) = (counted(places as u64, "place"), counted(readable, "record"));
             format!("{shown} is damaged in {places}; {records} can be read\n")
