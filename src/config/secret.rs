@@ -45,7 +45,8 @@ const SCHEMES: [&str; 3] = ["sqlite", "postgres", "postgresql"];
 
 impl DatabaseUrl {
     /// Takes `sqlite://<path>` and `postgres://…` or `postgresql://…`. The driver that other tools put into
-    /// the scheme (`postgresql+psycopg2://`) is cut off.
+    /// the scheme (`postgresql+psycopg2://`) is cut off; the path of such an SQLite address begins behind a third slash, as
+    /// SQLAlchemy has it. So does one that would be `/./…`, which nobody means.
     ///
     /// # Errors
     /// What is wrong with it, without any of its text but the scheme.
@@ -64,7 +65,11 @@ impl DatabaseUrl {
         if rest.contains('\0') {
             return Err("it contains a NUL character".to_owned());
         }
+        let mut rest = rest;
         if plain_scheme == "sqlite" {
+            if scheme.contains('+') || rest.starts_with("/./") {
+                rest = rest.strip_prefix('/').unwrap_or(rest);
+            }
             check_sqlite_path(rest)?;
         }
         Ok(Self(format!("{plain_scheme}://{rest}")))
@@ -90,7 +95,7 @@ fn check_sqlite_path(path: &str) -> Result<(), String> {
     if path.contains('?') {
         return Err("options after \"?\" are not supported for SQLite".to_owned());
     }
-    if path.ends_with('/') {
+    if path.is_empty() || path.ends_with('/') {
         return Err("it names a directory, not a file".to_owned());
     }
     Ok(())
@@ -194,5 +199,21 @@ mod tests {
     fn the_driver_in_the_scheme_is_cut_off() {
         let url = DatabaseUrl::parse("postgresql+psycopg2://u:p@h/d").expect("a valid url");
         assert_eq!(url.expose(), "postgresql://u:p@h/d");
+    }
+
+    #[test]
+    fn with_a_driver_the_path_of_sqlite_begins_behind_the_third_slash() {
+        for (url, path) in [
+            ("sqlite://data/x.db", "data/x.db"),
+            ("sqlite:///data/x.db", "/data/x.db"),
+            ("sqlite:///./x.db", "./x.db"),
+            ("sqlite+aiosqlite:///data/x.db", "data/x.db"),
+            ("sqlite+aiosqlite:///./x.db", "./x.db"),
+            ("sqlite+pysqlite:////data/x.db", "/data/x.db"),
+        ] {
+            let parsed = DatabaseUrl::parse(url).expect("a valid url");
+            assert_eq!(parsed.sqlite_path(), Some(Path::new(path)), "{url}");
+        }
+        assert!(DatabaseUrl::parse("sqlite+aiosqlite:///").is_err(), "no file");
     }
 }
