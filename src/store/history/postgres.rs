@@ -21,7 +21,7 @@ use crate::store::target::PostgresUrl;
 use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
 
 pub(super) const DIALECT: Dialect = Dialect {
-    epoch_seconds: "CAST(floor(extract(epoch FROM t.recorded_at)) AS bigint)",
+    epoch_seconds: "CAST(floor(date_part('epoch', t.recorded_at)) AS bigint)",
     // A numeric may be too large or too small for a double; a cast of such a one would fail the query.
     extra_number: "CASE WHEN jsonb_typeof(r.extra -> $5) <> 'number' THEN NULL \
          WHEN abs(CAST(r.extra -> $5 AS numeric)) BETWEEN 1e-300 AND 1e150 \
