@@ -118,11 +118,14 @@ fn after_a_clean_close_all_records_but_the_last_are_protected_from_flips() {
     }
 }
 
+/// What happens to the bytes of a segment.
+type Damage<'a> = dyn Fn(&mut Vec<u8>) + 'a;
+
 #[test]
 fn durable_records_that_are_gone_with_the_end_of_the_newest_segment_become_a_hole() {
     let original = SimFs::default();
     let ends = closed_journal(&original);
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>), u64); 5] = [
+    let damages: [(&str, &Damage<'_>, u64); 5] = [
         ("the last record is cut", &|bytes| bytes.truncate(ends[3] - 20), 3),
         ("the last record is overwritten", &|bytes| bytes[ends[3] - 1] ^= 1, 3),
         ("the file ends between two records", &|bytes| bytes.truncate(ends[1]), 2),
