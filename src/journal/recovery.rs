@@ -141,14 +141,13 @@ pub(super) fn recover(
     let rebooted = boot_id.is_none() || directory.meta.boot_id != boot_id;
     let mut row = directory.scan()?;
     let tail = directory.judge(&row, rebooted)?;
-    if tail.lost.is_some() {
-        row.give_up_newest_if_empty();
-    }
-    let torn = tail.may_be_torn.then(|| directory.cut(&mut row)).transpose()?.flatten();
-    directory.make_durable(&row)?;
+    // Before anything is cut: dying in between leaves what was just found, but for the hole, which has its name then.
     if let Some(lost) = tail.lost {
         directory.name_lost(lost, &mut row)?;
     }
+    row.give_up_newest_before_hole();
+    let torn = tail.may_be_torn.then(|| directory.cut(&mut row)).transpose()?.flatten();
+    directory.make_durable(&row)?;
     directory.remove_leftovers()?;
     let active = directory.open_active(&mut row, segment_bytes)?;
 

@@ -35,8 +35,9 @@ pub struct TornTail {
 
 impl Row {
     /// A hole that begins with a segment takes it whole.
-    pub(super) fn give_up_newest_if_empty(&mut self) {
-        if self.segments.pop_if(|newest| newest.last < newest.first).is_some() {
+    pub(super) fn give_up_newest_before_hole(&mut self) {
+        let next = self.next;
+        if self.segments.pop_if(|newest| newest.last < newest.first && newest.first < next).is_some() {
             self.end.whole_to = None;
         }
     }
@@ -76,8 +77,13 @@ impl Directory<'_> {
             kept: Vec::new(),
         };
         let whole_segments = end.index + usize::from(end.whole_to.is_some());
-        for first in self.names.split_off(whole_segments).into_iter().rev() {
-            self.set_aside(first, &mut torn)?;
+        let set_aside = self.names.split_off(whole_segments);
+        for first in set_aside.iter().rev() {
+            self.set_aside(*first, &mut torn)?;
+        }
+        if !set_aside.is_empty() {
+            // Behind a hole the next segment has another name: both must never be there together.
+            self.fs.sync_dir(self.dir).map_err(JournalError::io("sync directory", self.dir))?;
         }
         if let Some(whole_to) = end.whole_to {
             self.cut_segment(self.names[end.index], whole_to, &mut torn)?;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::machines::{events, speak, wait_for_events};
-use crate::support::andon::Site;
+use crate::support::andon::{Andon, Site};
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
@@ -165,8 +165,8 @@ impl Drop for Gateway {
     }
 }
 
-#[test]
-fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
+/// A gateway goes on speaking for thousands of machines while somebody stands still for longer than `offline_after`.
+fn nobody_is_offline_after_a_standstill(freeze: fn(&Mosquitto, &Andon), thaw: fn(&Mosquitto, &Andon)) {
     const MACHINES: usize = 3_000;
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=2s");
@@ -179,10 +179,10 @@ fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
     wait_until("all of them", || database.number(first_seen) == MACHINES as i64);
     speak(&mut Single::connect(broker.port()), "silent");
     wait_for_events(&url, "silent", &["online - first_seen"]);
-    broker.freeze();
+    freeze(&broker, &andon);
     // Longer than offline_after: whoever believed the first answer after it would say offline of all.
     std::thread::sleep(Duration::from_secs(5));
-    broker.thaw();
+    thaw(&broker, &andon);
     // Its deadline and theirs passed at the same time: once it is judged, so are they.
     wait_for_events(&url, "silent", &["online - first_seen", "offline online silence"]);
     let silences = "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence'";
@@ -190,6 +190,16 @@ fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
     assert_eq!(andon.log().matches("connected to the broker").count(), 1, "the link was never lost");
     drop(gateway);
     assert!(andon.stop().success());
+}
+
+#[test]
+fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
+    nobody_is_offline_after_a_standstill(|broker, _| broker.freeze(), |broker, _| broker.thaw());
+}
+
+#[test]
+fn m8_a_standstill_of_our_own_makes_no_machine_offline_that_spoke_meanwhile() {
+    nobody_is_offline_after_a_standstill(|_, andon| andon.signal("STOP"), |_, andon| andon.signal("CONT"));
 }
 
 #[test]

@@ -258,6 +258,7 @@ impl Actor for Mqtt {
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
+            actor.look_at_own_clock(context);
             actor.look_for_peace();
             // Asked only then: while a connect is under way (to a proxy that does not answer, say) the library may be busy.
             if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {

@@ -2,7 +2,7 @@
 //!
 //! A broker that was frozen, or had no time, has a backlog of what others sent to it meanwhile, and may answer us before it
 //! reads that. So once it is asked only a prompt answer is a proof, and no message is (invariant M8 of [`super`]). After a late
-//! answer the broker gets [`SETTLE`] to work its backlog off, and is asked again. One that is always slow is believed after
+//! answer, and after a standstill of our own process, the broker gets [`SETTLE`] to work its backlog off, and is asked again. One that is always slow is believed after
 //! [`INSIST_MAX`] all the same.
 
 use std::time::Duration;
@@ -54,6 +54,13 @@ impl Proving {
         Some(self.question)
     }
 
+    /// As after a late answer: the number of a question to be asked in a while, in place of any that is under way.
+    fn begin_late(&mut self, now: Mono) -> u64 {
+        (self.under_way, self.late_since) = (true, Some(now));
+        self.question += 1;
+        self.question
+    }
+
     fn waits_for(&self, question: u64) -> bool {
         self.under_way && self.question == question
     }
@@ -82,6 +89,7 @@ impl Handler<ProveLink> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
+        self.look_at_own_clock(context);
         let State::Up { since_mono, .. } = self.state else { return };
         if self.options.link.availability_topic.is_none() {
             // Without a topic of our own the library's keep-alive is the only witness: it pings after one interval of
@@ -100,6 +108,29 @@ impl Handler<ProveLink> for Mqtt {
 }
 
 impl Mqtt {
+    /// Notices that the process did not run for a while. What the broker had to tell meanwhile is still to come, so that nothing
+    /// is concluded from the first of it.
+    pub(super) fn look_at_own_clock(&mut self, context: &mut Context<Self>) {
+        let now = mono_now();
+        if !self.pulse.running(now) || !matches!(self.state, State::Up { .. }) {
+            return;
+        }
+        if self.options.link.availability_topic.is_none() {
+            context.run_later(INSIST_MAX, |actor, _| actor.pulse.trust());
+            return;
+        }
+        let question = self.proving.begin_late(now);
+        self.ask_later(question, context);
+    }
+
+    fn ask_later(&mut self, question: u64, context: &mut Context<Self>) {
+        context.run_later(SETTLE, move |actor, context| {
+            if actor.proving.waits_for(question) {
+                actor.ask(question, context);
+            }
+        });
+    }
+
     fn ask(&mut self, question: u64, context: &mut Context<Self>) {
         let (Some(link), Some(topic)) = (self.link.clone(), self.options.link.availability_topic.clone())
         else {
@@ -130,13 +161,7 @@ impl Mqtt {
                 self.pulse.trust();
                 self.prove(asked);
             }
-            Worth::AskAgain => {
-                context.run_later(SETTLE, move |actor, context| {
-                    if actor.proving.waits_for(question) {
-                        actor.ask(question, context);
-                    }
-                });
-            }
+            Worth::AskAgain => self.ask_later(question, context),
         }
     }
 }

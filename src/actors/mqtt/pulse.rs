@@ -20,17 +20,30 @@ pub struct LinkPulse {
     beats: Mutex<Beats>,
 }
 
+/// Longer than this our own clock does not stand still while we run: the process was stopped, or the machine asleep.
+const STANDSTILL_MIN: Mono = Mono(3_000_000);
+
 #[derive(Debug, Default)]
 struct Beats {
     heard: Option<Beat>,
     proof: Option<Beat>,
     doubted: bool,
+    /// When the mqtt actor last said that we run.
+    running_at: Option<Mono>,
+}
+
+impl Beats {
+    fn stood_still(&self, now: Mono) -> bool {
+        self.running_at.is_some_and(|at| now.0.saturating_sub(at.0) > STANDSTILL_MIN.0)
+    }
 }
 
 impl LinkPulse {
-    /// Replaces the proof by a newer one; older ones are ignored, and all while there is doubt.
+    /// Replaces the proof by a newer one; older ones are ignored, and all while there is doubt. After a standstill of our own
+    /// there is: what is received then was sent long ago, and more of it is to come.
     pub fn prove(&self, beat: Beat) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.doubted |= beats.stood_still(beat.at);
         let is_newer = |known: Option<Beat>| known.is_none_or(|known| known.at <= beat.at);
         if is_newer(beats.heard) {
             beats.heard = Some(beat);
@@ -38,6 +51,15 @@ impl LinkPulse {
         if !beats.doubted && is_newer(beats.proof) {
             beats.proof = Some(beat);
         }
+    }
+
+    /// We run. `true` if we had not for a while: then there is doubt from now on.
+    pub fn running(&self, now: Mono) -> bool {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let stood_still = beats.stood_still(now);
+        beats.doubted |= stood_still;
+        beats.running_at = Some(now);
+        stood_still
     }
 
     /// From now on a word of the broker is no proof that it has nothing else to tell.
@@ -80,5 +102,24 @@ mod tests {
         pulse.prove(beat(3));
         pulse.prove(beat(2));
         assert_eq!((pulse.newest(), pulse.heard()), (Some(beat(3)), Some(beat(3))));
+    }
+
+    #[test]
+    fn m8_after_a_standstill_of_our_own_nothing_is_a_proof_until_it_is_asked_for() {
+        let pulse = LinkPulse::default();
+        let beat = |at| Beat { at: Mono(at), upto: Seq(at) };
+        assert!(!pulse.running(Mono(1_000_000)));
+        pulse.prove(beat(2_000_000));
+        assert!(!pulse.running(Mono(4_000_000)));
+        // The callback may be the first to run again.
+        pulse.prove(beat(9_000_000));
+        assert_eq!(pulse.newest(), Some(beat(2_000_000)));
+        assert!(pulse.running(Mono(9_000_001)));
+        pulse.prove(beat(9_000_002));
+        assert_eq!((pulse.newest(), pulse.heard()), (Some(beat(2_000_000)), Some(beat(9_000_002))));
+        assert!(!pulse.running(Mono(10_000_000)), "said once");
+        pulse.trust();
+        pulse.prove(beat(10_000_001));
+        assert_eq!(pulse.newest(), Some(beat(10_000_001)));
     }
 }

@@ -59,8 +59,9 @@ impl Parser {
             "the database is away: watching the machines without their recorded past until it is back"
         );
         let positions = self.journal.positions();
-        // What was received before this process started is of the past, too: retold without it, it would be news that never was.
-        let after = positions.committed.max(self.options.appended_at_open);
+        // What was received before this process started, or was seen by a liveness before this one, is of the past, too: retold
+        // without it, it would be news that never was.
+        let after = positions.committed.max(self.options.appended_at_open).max(self.lookout);
         let received_before = positions.appended;
         let (machines, past) = (Vec::new(), LivenessPast::default());
         self.recover(Recover { machines, past, after, received_before, provisional: true }, context);

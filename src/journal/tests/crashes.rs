@@ -159,6 +159,51 @@ fn durable_records_that_are_gone_with_the_end_of_the_newest_segment_become_a_hol
     }
 }
 
+/// Two segments in which all is known to be durable; the newest one, the first seq in it, and the one after the last.
+fn two_closed_segments(fs: &SimFs) -> (PathBuf, u64, u64) {
+    let (journal, _) = open(fs);
+    while journal.stats().segments == 1 {
+        append_many(&journal, 1, 8000);
+    }
+    append_many(&journal, 2, 8000);
+    let (first, next) = (journal.shared_first_of_segment(1), journal.positions().appended.0 + 1);
+    journal.close().unwrap();
+    (segment(first), first, next)
+}
+
+#[test]
+fn dying_while_a_hole_is_made_of_the_end_leaves_what_the_next_start_understands() {
+    let one = SimFs::default();
+    closed_journal(&one);
+    let two = SimFs::default();
+    let (newest, first, next) = two_closed_segments(&two);
+    for (original, path, lost_from, next) in [(&one, &segment(1), 1, 4), (&two, &newest, first, next)] {
+        for (remains, power_cut) in [(0, false), (9, false), (0, true), (9, true)] {
+            for at in 0.. {
+                let what = format!("{} with {remains} bytes, call {at}", path.display());
+                let fs = original.fork();
+                fs.tamper(path, |bytes| bytes.truncate(HEADER_BYTES + remains));
+                fs.fail(sim_fs::Fault { at, kind: sim_fs::Kind::Eio });
+                drop(try_open(&fs));
+                if fs.forget_fault() {
+                    assert!(at > 5, "the whole recovery was tried");
+                    break;
+                }
+                if power_cut {
+                    fs.power_cut(at);
+                }
+                let (journal, _) = try_open(&fs).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_eq!(append(&journal, next, 50).unwrap(), Seq(next), "{what}");
+                journal.sync().unwrap();
+                drop(journal);
+                let (kept, gaps) = read_all(&open(&fs).0, 0).unwrap();
+                assert_eq!(kept, (1..lost_from).chain(next..=next).collect::<Vec<u64>>(), "{what}");
+                assert_eq!((gaps[0].from, gaps[0].to), (Seq(lost_from), Seq(next - 1)), "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_missing_newest_segment_is_damage_and_no_torn_tail() {
     let original = SimFs::default();

@@ -111,7 +111,7 @@ fn clear(table: &str) -> String {
     format!(
         "DELETE FROM {table} WHERE site = $1 AND (machine_id, bucket_start) IN ({} \
          SELECT r.machine_id, r.bucket_start FROM machines CROSS JOIN machine_rollup r WHERE r.site = $1 \
-         AND r.machine_id = machines.machine_id AND r.bucket_start >= $2 AND r.bucket_start < $3 LIMIT $4)",
+         AND r.machine_id = machines.machine_id AND r.bucket_start >= $2 AND r.bucket_start < $3 ORDER BY r.machine_id, r.bucket_start LIMIT $4)",
         machines_in("machine_rollup")
     )
 }

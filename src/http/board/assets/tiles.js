@@ -19,6 +19,8 @@ export class Tiles {
   #inSight = new Set();
   #frame = null;
   #order = [];
+  /** What has come about machines since they were brought into this order. */
+  #news = new Map();
   #orderDirty = false;
   #lookDirty = false;
   #budgetEnds = 0;
@@ -34,6 +36,7 @@ export class Tiles {
   /** The machines to show, in order, in rows of `columns`; they may be fewer than there are. */
   show(machines, columns) {
     this.#order = machines;
+    this.#news.clear();
     this.columns = columns;
     this.gap = parseFloat(getComputedStyle(this.list).rowGap) || 0;
     if (this.size !== this.list.dataset.size) {
@@ -47,6 +50,7 @@ export class Tiles {
 
   /** One machine has news. */
   touch(machine) {
+    this.#news.set(machine.machine_id, machine);
     const tile = this.#tiles.get(machine.machine_id);
     if (!tile) return;
     const isChanged = tile.machine.status !== machine.status;
@@ -114,7 +118,8 @@ export class Tiles {
   #arrange() {
     const items = [];
     let [made, placed] = [0, 0];
-    for (const machine of this.#order) {
+    for (const listed of this.#order) {
+      const machine = this.#news.get(listed.machine_id) ?? listed;
       let tile = this.#tiles.get(machine.machine_id);
       if (!tile) {
         made += 1;
