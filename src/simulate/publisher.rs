@@ -3,12 +3,14 @@
 //! What a lost connection leaves unacknowledged is published again by us on the next: at least once, as devices do it.
 //! What comes twice by that is a duplicate by its content.
 //!
-//! One paho client serves the whole run, and is never dropped: a pending connect holds a reference to it inside the
-//! library, and if that is the last one, its end destroys the client on the library's own thread under the library's
-//! global lock, which it then waits for itself, for ever, and with it every client of the process (paho-mqtt 0.14.0,
-//! seen with a broker that accepts the connection and then says nothing).
+//! A paho client is never dropped: a pending connect holds a reference to it inside the library, and if that is the last
+//! one, its end destroys the client on the library's own thread under the library's global lock, which it then waits for
+//! itself, for ever, and with it every client of the process (paho-mqtt 0.14.0, seen with a broker that accepts the
+//! connection and then says nothing). Nor is one used again that has lost a connection: what broke in the middle is sent
+//! and freed once more (paho C 1.3.16, its issues 1621 and 1622).
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -163,7 +165,7 @@ struct Publisher {
 
 impl Publisher {
     fn run(mut self, report: &mut dyn FnMut(SimulateReport)) -> Result<SimulateReport, SimulateError> {
-        let client = self.create_client()?;
+        let mut client = ManuallyDrop::new(self.create_client()?);
         let mut backoff = BACKOFF_MIN;
         while !self.is_over() {
             let attempted = Instant::now();
@@ -174,6 +176,7 @@ impl Publisher {
                     let problem = self.publish_while_connected(&client, report);
                     self.keep_unacknowledged();
                     disconnect(&client);
+                    client = ManuallyDrop::new(self.create_client()?);
                     problem
                 }
                 Err(problem) => Some(problem),
@@ -186,7 +189,6 @@ impl Publisher {
             self.sleep(backoff.mul_f64(rand::rng().random_range(0.5..=1.0)));
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
-        std::mem::forget(client);
         self.state.connected = false;
         Ok(self.report_now())
     }

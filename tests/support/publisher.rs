@@ -1,6 +1,7 @@
 //! Publishing that is not believed done before the broker has acknowledged it.
 
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -111,19 +112,21 @@ fn publish_windows_with<P: Into<Vec<u8>>>(
 
 /// A client that publishes one message at a time.
 pub struct Single {
-    client: mqtt::AsyncClient,
+    /// Never destroyed: the library frees a message that broke with its connection a second time then
+    /// (`src/actors/mqtt/deliveries.rs`), and with it ends the process of all tests.
+    client: ManuallyDrop<mqtt::AsyncClient>,
     port: u16,
     v5: bool,
 }
 
-fn new_client(port: u16, v5: bool) -> mqtt::AsyncClient {
+fn new_client(port: u16, v5: bool) -> ManuallyDrop<mqtt::AsyncClient> {
     let options = mqtt::CreateOptionsBuilder::new()
         .mqtt_version(if v5 { mqtt::MQTT_VERSION_5 } else { mqtt::MQTT_VERSION_3_1_1 })
         .server_uri(format!("tcp://127.0.0.1:{port}"))
         .persistence(mqtt::PersistenceType::None)
         .max_buffered_messages(10_000)
         .finalize();
-    mqtt::AsyncClient::new(options).unwrap()
+    ManuallyDrop::new(mqtt::AsyncClient::new(options).unwrap())
 }
 
 impl Single {
@@ -141,8 +144,8 @@ impl Single {
     fn connect_again(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         if !self.client.is_connected() {
-            // The library does not survive what a lost connection left in a client, nor the end of one whose connect failed.
-            std::mem::forget(std::mem::replace(&mut self.client, new_client(self.port, self.v5)));
+            // Nor does it survive to connect again what a lost connection left in a client.
+            self.client = new_client(self.port, self.v5);
         }
         while !self.client.is_connected() {
             let mut options = if self.v5 {

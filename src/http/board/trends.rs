@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Length of a step of a curve, in seconds. `trend.js` knows the same.
 const STEP_SECONDS: u32 = 30;
 /// Machines in one question. `trend.js` knows the same.
-const MACHINES_MAX: usize = 100;
+const MACHINES_MAX: usize = 50;
 
 #[derive(Debug, Serialize)]
 struct Answer {

@@ -10,7 +10,7 @@ const STEP_MS = 30_000;
 const STEPS = WINDOW_MS / STEP_MS;
 /** Longest query of one request, far below what a server takes. */
 const QUERY_MAX = 4_000;
-const MACHINES_MAX = 100;
+const MACHINES_MAX = 50;
 
 export class Trends {
   #points = new Map();
