@@ -35,6 +35,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest session.
+const SESSION_SECONDS: u32 = 1;
 /// How long the last acknowledgements are waited for.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -217,7 +219,13 @@ impl Publisher {
     /// One attempt, given up when it is over. The library gives up by itself after [`CONNECT_TIMEOUT`] for each address of the host.
     fn connect(&self, client: &paho::AsyncClient) -> Result<(), String> {
         let mut options = paho::ConnectOptionsBuilder::new_v5();
+        // Without a session the library frees what broke in the middle a second time, as soon as the connection is lost.
+        let mut properties = paho::Properties::new();
+        properties
+            .push_u32(paho::PropertyCode::SessionExpiryInterval, SESSION_SECONDS)
+            .map_err(|error| error.to_string())?;
         options
+            .properties(properties)
             .clean_start(true)
             .keep_alive_interval(Duration::from_secs(10))
             .connect_timeout(CONNECT_TIMEOUT)

@@ -153,6 +153,12 @@ impl Single {
             } else {
                 mqtt::ConnectOptionsBuilder::new_v3()
             };
+            if self.v5 {
+                // Without a session the library frees such a message a second time as soon as the connection is lost.
+                let mut properties = mqtt::Properties::new();
+                properties.push_u32(mqtt::PropertyCode::SessionExpiryInterval, 1).unwrap();
+                options.properties(properties);
+            }
             let options = options.connect_timeout(Duration::from_secs(5)).max_inflight(1000).finalize();
             if let Err(error) = self.client.connect(options).wait() {
                 assert!(Instant::now() < deadline, "no connection to the test's broker: {error}");

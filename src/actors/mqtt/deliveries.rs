@@ -5,6 +5,8 @@
 //! `outboundMsgs`, and after the `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. A client
 //! that connects again sends what stands there by then: malformed packets. One that is destroyed frees it again
 //! (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this.
+//! One whose session ends with its connection does so at the loss itself (`MQTTAsync_closeSession`): ours never does, as
+//! `mqtt.session_expiry` is at least a second and a clean start is never asked for.
 //!
 //! - D1 A client that holds such a message is neither connected again nor destroyed. It is leaked: 3 KiB, and half a KiB for each
 //!   message that it still had to send (measured; at most as many as are handed over at once). That is at most once for each
