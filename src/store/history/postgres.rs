@@ -30,6 +30,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     no_number: "CAST(NULL AS double precision)",
     clamped: |instant| format!("least(greatest($4, {instant}), $5)"),
     bucket_end: "b.bucket_start + interval '300 seconds'",
+    has_lateral: true,
     texts: "json_array_elements_text(CAST($2 AS json)) AS w(value)",
 };
 

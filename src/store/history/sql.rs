@@ -69,6 +69,8 @@ pub struct Dialect {
     pub clamped: fn(&str) -> String,
     /// The instant after the last of a bucket that begins at `b.bucket_start`.
     pub bucket_end: &'static str,
+    /// A joined query may name what stands before it.
+    pub has_lateral: bool,
     /// A table `w` whose column `value` has the texts of the JSON array `$2`.
     pub texts: &'static str,
 }
@@ -117,6 +119,17 @@ pub fn trends(dialect: &Dialect, step_seconds: u32) -> String {
     let start = format!("({} / {step_seconds}) * {step_seconds}", dialect.epoch_seconds);
     let means = ["temperature", "humidity", "vibration"]
         .map(|name| format!("avg(CASE WHEN abs(t.{name}) <= {MEASUREMENT_MAX} THEN t.{name} END) AS {name}"));
+    if dialect.has_lateral {
+        // Joined otherwise, PostgreSQL walks along the index of all machines for the few that are asked for.
+        return format!(
+            "SELECT w.value AS machine_id, g.* FROM {} CROSS JOIN LATERAL ( \
+             SELECT CAST({start} AS bigint) AS start_seconds, {} FROM machine_telemetry t \
+             WHERE t.site = $1 AND t.machine_id = w.value AND t.recorded_at >= $3 AND t.recorded_at < $4 GROUP BY 1) g \
+             ORDER BY 1, 2",
+            dialect.texts,
+            means.join(", ")
+        );
+    }
     // CROSS JOIN keeps this order on SQLite: for each machine a walk along the index.
     format!(
         "SELECT t.machine_id, CAST({start} AS bigint) AS start_seconds, {} \

@@ -28,6 +28,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     no_number: "CAST(NULL AS REAL)",
     clamped: |instant| format!("min(max($4, {instant}), $5)"),
     bucket_end: "strftime('%Y-%m-%d %H:%M:%S.000000+00:00', substr(b.bucket_start, 1, 19), '+300 seconds')",
+    has_lateral: false,
     texts: "json_each($2) AS w",
 };
 
