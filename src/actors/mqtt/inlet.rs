@@ -1,7 +1,7 @@
 //! The message callback: from paho's receive thread into the journal.
 //!
 //! It runs on paho's one receive thread, under its global lock, before the PUBACK of the message. It appends
-//! and returns; but while we leave it never waits for anything but the disk, never calls into the client, never allocates for
+//! and returns; except while we leave, it never waits for anything but the disk, never calls into the client, never allocates for
 //! long. If the append fails it does not return at all (invariant M1 of [`super`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
