@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         flapping: FlappingRule { changes: 6, window: Duration::from_secs(600) },
     };
     let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
-    tracker.link_up(moment(SECOND));
+    tracker.link_up(moment(SECOND), moment(SECOND).mono);
     let mut good = true;
 
     let before = IN_USE.load(Ordering::Relaxed);

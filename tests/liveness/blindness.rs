@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::{Andon, Site};
 use crate::support::database::Database;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
@@ -200,6 +201,25 @@ fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
 #[test]
 fn m8_a_standstill_of_our_own_makes_no_machine_offline_that_spoke_meanwhile() {
     nobody_is_offline_after_a_standstill(|_, andon| andon.signal("STOP"), |_, andon| andon.signal("CONT"));
+}
+
+#[test]
+fn t4_a_message_that_the_session_delivers_while_subscriptions_are_checked_is_a_sign_of_life() {
+    let mut broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=1h");
+    let mut andon = site.run_with("mqtt::subscribe=sleep(1000)");
+    let address = andon.wait_for_http();
+    andon.wait_until_seeing();
+    speak(&mut Single::connect(broker.port()), "press-1");
+    let shown = || Client::new(&address).json("/api/v1/machines/press-1")["status"].clone();
+    wait_until("it to be online", || shown() == "online");
+    broker.restart();
+    wait_until("the loss to be noticed", || shown() == "unknown");
+    // The broker keeps it for the session, which gets it at once; "up" is said a second later.
+    speak(&mut Single::connect(broker.port()), "press-1");
+    wait_until("it to be online again", || shown() == "online");
+    assert_eq!(events(&site.sqlite_url(), "press-1"), ["online - first_seen"], "{}", andon.log());
+    assert!(andon.stop().success());
 }
 
 #[test]

@@ -19,8 +19,8 @@ const DRIFT_MAX: i64 = 5_000;
 /// What happened beside the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The link came up.
-    LinkUp(Moment),
+    /// The link came up; what was received from this instant on came over it.
+    LinkUp(Moment, Mono),
     /// The link went down; the newest record in the journal then.
     LinkDown(Moment, Seq),
     /// The link was alive then or later, and every record received before then had been looked at.
@@ -126,11 +126,11 @@ mod tests {
     #[test]
     fn events_come_back_between_the_same_records() {
         let mut diary = Diary::new(Seq(10), moment(0, 1_000));
-        diary.link_changed(Event::LinkUp(moment(5, 1_005)));
+        diary.link_changed(Event::LinkUp(moment(5, 1_005), Mono(4)));
         diary.looked_at(Seq(12), moment(10, 1_010));
         diary.proven(Mono(10), true);
         diary.looked_at(Seq(15), moment(20, 1_020));
-        assert_eq!(diary.next_before(Seq(11)), Some(Event::LinkUp(moment(5, 1_005))));
+        assert_eq!(diary.next_before(Seq(11)), Some(Event::LinkUp(moment(5, 1_005), Mono(4))));
         assert_eq!(diary.next_before(Seq(12)), None);
         assert_eq!(diary.next_before(Seq(13)), Some(Event::Proven(Mono(10))));
         assert_eq!((diary.next_before(Seq(99)), diary.ends_at()), (None, Seq(15)));

@@ -81,7 +81,7 @@ mod tests {
             flapping: FlappingRule { changes: 6, window: Duration::from_secs(600) },
         };
         let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
-        tracker.link_up(Moment { mono: Mono(1), wall: Timestamp::from_micros(1) });
+        tracker.link_up(Moment { mono: Mono(1), wall: Timestamp::from_micros(1) }, Mono(1));
         for (seq, name) in (1..).zip(names) {
             let sighting = Sighting {
                 machine_id: MachineId::parse(name).expect("a valid id"),

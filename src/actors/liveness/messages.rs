@@ -107,6 +107,9 @@ pub struct LinkChanged {
     pub up: bool,
     /// When.
     pub at: Moment,
+    /// If it came up: what was received from here on came over it. A session delivers while its subscriptions are still
+    /// being checked.
+    pub heard_from: Mono,
     /// Why, if it went down.
     pub reason: OutageReason,
     /// The newest record in the journal at that moment.

@@ -345,11 +345,12 @@ impl Handler<LinkChanged> for Liveness {
         }
         if changed.up {
             self.sight_log.link_up(changed.at);
+            self.watch.link_up(changed.at, changed.heard_from);
             self.publishing.everything();
         } else {
             self.sight_log.link_down(changed.at, self.watch.proven_until(), changed.reason);
+            self.watch.link_down(changed.at, changed.appended);
         }
-        self.watch.link_changed(changed.up, changed.at, changed.appended);
         self.tell_parser();
         self.publish(context);
     }

@@ -49,7 +49,7 @@ pub struct Watch {
     past: Past,
     /// See [`Beginning`].
     received_before: Seq,
-    link_up_since: Option<Moment>,
+    link_is_up: bool,
     /// Links that ended, with the newest record of each, as long as records of before may still come.
     links_ended: VecDeque<(Seq, Mono)>,
     newest_received: Option<Mono>,
@@ -64,7 +64,7 @@ impl Watch {
             tracker: None,
             past: Past::Unknown,
             received_before: Seq::ZERO,
-            link_up_since: None,
+            link_is_up: false,
             links_ended: VecDeque::new(),
             newest_received: None,
             proven_until: Mono::default(),
@@ -93,7 +93,7 @@ impl Watch {
 
     /// The broker link is up.
     pub fn link_is_up(&self) -> bool {
-        self.link_up_since.is_some()
+        self.link_is_up
     }
 
     /// The newest proof of the link.
@@ -125,10 +125,10 @@ impl Watch {
         let mut tracker = Tracker::new(options, Vec::new(), after);
         let mut diary = Diary::new(after, now);
         self.received_before = received_before;
-        if self.link_up_since.is_some() {
+        if self.link_is_up {
             // Sight begins now, not when the link came up: until now nobody looked.
-            tracker.link_up(now);
-            diary.link_changed(Event::LinkUp(now));
+            tracker.link_up(now, now.mono);
+            diary.link_changed(Event::LinkUp(now, now.mono));
         }
         self.tracker = Some(tracker);
         self.past = Past::Missing { diary, may_be_known: after > Seq::ZERO };
@@ -148,8 +148,8 @@ impl Watch {
             }
             _ => {
                 self.received_before = beginning.received_before;
-                if self.link_up_since.is_some() {
-                    tracker.link_up(now);
+                if self.link_is_up {
+                    tracker.link_up(now, now.mono);
                 }
                 self.tracker = Some(tracker);
             }
@@ -193,13 +193,21 @@ impl Watch {
         Some(transitions)
     }
 
-    /// The link came up or went down at `at`; `appended` was the newest record then.
-    pub fn link_changed(&mut self, up: bool, at: Moment, appended: Seq) {
-        let event = if up { Event::LinkUp(at) } else { Event::LinkDown(at, appended) };
-        if self.link_up_since.is_some() && !up {
+    /// The link came up at `at`; what was received from `heard_from` on came over it.
+    pub fn link_up(&mut self, at: Moment, heard_from: Mono) {
+        self.link_is_up = true;
+        self.link_changed(Event::LinkUp(at, heard_from));
+    }
+
+    /// The link went down at `at`; `appended` was the newest record then.
+    pub fn link_down(&mut self, at: Moment, appended: Seq) {
+        if std::mem::take(&mut self.link_is_up) {
             self.links_ended.push_back((appended, at.mono));
         }
-        self.link_up_since = up.then_some(at);
+        self.link_changed(Event::LinkDown(at, appended));
+    }
+
+    fn link_changed(&mut self, event: Event) {
         match &mut self.past {
             // It happened after everything in the diary.
             Past::Repeated(diary) => return diary.link_changed(event),
@@ -279,7 +287,7 @@ impl Watch {
 
 fn apply(tracker: &mut Tracker, event: Event, out: &mut Vec<Transition>) {
     match event {
-        Event::LinkUp(at) => tracker.link_up(at),
+        Event::LinkUp(at, heard_from) => tracker.link_up(at, heard_from),
         Event::LinkDown(at, _) => tracker.link_down(at),
         Event::Proven(until) => tracker.advance(until, out),
     }

@@ -27,8 +27,10 @@ enum Step {
     Pass(u64),
     /// The wall clock is set, in seconds.
     Jump(i64),
+    /// The link comes, and could be heard this long before, in seconds; or it goes.
     Link {
         up: bool,
+        heard: u64,
     },
     Prove,
 }
@@ -40,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => machine.prop_map(|machine| Step::Receive { machine, kind: SightingKind::LastWill }),
         5 => prop::sample::select(vec![1, 4, 5, 9]).prop_map(Step::Pass),
         1 => prop::sample::select(vec![-3600, 3600]).prop_map(Step::Jump),
-        2 => any::<bool>().prop_map(|up| Step::Link { up }),
+        2 => (any::<bool>(), 0..3_u64).prop_map(|(up, heard)| Step::Link { up, heard }),
         5 => Just(Step::Prove),
     ]
 }
@@ -142,9 +144,11 @@ impl World {
                 self.lead += seconds * 1_000_000;
                 Vec::new()
             }
-            Step::Link { up } => {
-                if up || self.link_up {
-                    watch.link_changed(up, self.moment(), self.appended());
+            Step::Link { up, heard } => {
+                if up {
+                    watch.link_up(self.moment(), Mono(self.now - heard * SECOND));
+                } else if self.link_up {
+                    watch.link_down(self.moment(), self.appended());
                 }
                 self.link_up = up;
                 Vec::new()
@@ -188,7 +192,14 @@ fn is_lasting(steps: &[Step]) -> bool {
 #[test]
 fn a_silence_that_a_message_ended_before_the_past_was_known_is_an_event_all_the_same() {
     let message = Step::Receive { machine: 3, kind: SightingKind::Message };
-    let steps = [Step::Link { up: true }, message.clone(), Step::Pass(9), Step::Prove, message, Step::Prove];
+    let steps = [
+        Step::Link { up: true, heard: 0 },
+        message.clone(),
+        Step::Pass(9),
+        Step::Prove,
+        message,
+        Step::Prove,
+    ];
     let (late, _) = run(&steps, 6, 100);
     let of_new: Vec<_> =
         late.iter().filter(|each| each.machine_id == id("new")).map(|each| each.reason).collect();
@@ -201,13 +212,13 @@ fn a_record_that_is_looked_at_after_its_link_ended_is_no_sign_of_life_in_the_nex
     let mut world = World::new();
     let mut watch = Watch::new(options());
     watch.recover(beginning(), world.moment());
-    watch.link_changed(true, world.moment(), world.appended());
+    watch.link_up(world.moment(), Mono(world.now));
     world.show(&mut watch, 1, None);
     world.now += SECOND;
     world.receive(3, SightingKind::Message);
-    watch.link_changed(false, world.moment(), world.appended());
+    watch.link_down(world.moment(), world.appended());
     world.now += SECOND;
-    watch.link_changed(true, world.moment(), world.appended());
+    watch.link_up(world.moment(), Mono(world.now));
     world.now += SECOND;
     let reasons: Vec<_> = world.show(&mut watch, 1, None).iter().map(|each| each.reason).collect();
     assert_eq!(reasons, [TransitionReason::FirstSeen]);

@@ -168,6 +168,8 @@ pub struct Mqtt {
     state: State,
     /// Numbers the attempts to connect; an answer to another than the newest is stale.
     attempt: u64,
+    /// When the newest attempt to connect, or to subscribe again, began: what was received since then came over its link.
+    attempt_began: Mono,
     /// An attempt has not been answered yet. The library answers each, and must not be asked twice at a time.
     attempt_pending: bool,
     /// The broker had a session of ours in this run.
@@ -217,6 +219,7 @@ impl Mqtt {
             turn,
             state: State::Down,
             attempt: 0,
+            attempt_began: Mono::default(),
             attempt_pending: false,
             had_session: false,
             room,
@@ -254,6 +257,8 @@ impl Actor for Mqtt {
         self.show(state, reason);
         self.tell_liveness(false, context);
         self.begin_vigil(context);
+        // From now on a standstill of our own is noticed, also before the first look below.
+        self.look_at_own_clock(context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
@@ -383,7 +388,7 @@ impl Handler<StopChild> for Mqtt {
             say_goodbye(&inlet, &link).await;
             let at = Moment { mono: mono_now(), wall: wall_now() };
             let (reason, appended) = (OutageReason::Stopped, inlet.journal.positions().appended);
-            let news = LinkChanged { up: false, at, reason, appended, generation };
+            let news = LinkChanged { up: false, at, heard_from: at.mono, reason, appended, generation };
             if up {
                 // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
                 // finds out by itself, a little less exactly.

@@ -2,12 +2,14 @@
 //!
 //! A broker that was frozen, or had no time, has a backlog of what others sent to it meanwhile, and may answer us before it
 //! reads that. So once it is asked only a prompt answer is a proof, and no message is (invariant M8 of [`super`]). After a late
-//! answer, and after a standstill of our own process, the broker gets [`SETTLE`] to work its backlog off, and is asked again. One that is always slow is believed after
-//! [`INSIST_MAX`] all the same.
+//! answer, and after a standstill of our own process, the broker gets as long as that lasted, at least [`SETTLE`], to hand over what
+//! waits, and is asked again: one that keeps up with its machines has done so by then. One that is always slow is believed
+//! [`INSIST_MAX`] later all the same.
 
 use std::time::Duration;
 
 use actix::prelude::*;
+use slog::warn;
 
 use super::link::Published;
 use super::reasons::LinkError;
@@ -16,10 +18,10 @@ use crate::clock::{Mono, mono_now};
 
 /// An answer within this is prompt.
 const PROMPT: Duration = Duration::from_millis(500);
-/// How long after a late answer the broker is asked again.
+/// How long after a late answer the broker is asked again, at least.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long after the first late answer any answer is taken.
-const INSIST_MAX: Duration = Duration::from_secs(10);
+/// How long after it could have handed over what waited at the first late answer any answer is taken.
+const INSIST_MAX: Duration = Duration::from_secs(8);
 
 /// Prove that the link is alive, by a round trip of our own.
 #[derive(Debug, Clone, Copy, Message)]
@@ -32,16 +34,16 @@ pub(super) struct Proving {
     /// Numbers the questions.
     question: u64,
     under_way: bool,
-    /// The first of the late answers since the last prompt one.
-    late_since: Option<Mono>,
+    /// From then on any answer is taken: set by the first late one since the last prompt one.
+    believe_from: Option<Mono>,
 }
 
 /// What an answer is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Worth {
     Proof,
-    /// It came late: ask again in a while.
-    AskAgain,
+    /// It came late: ask again after this.
+    AskAgain(Duration),
 }
 
 impl Proving {
@@ -54,11 +56,12 @@ impl Proving {
         Some(self.question)
     }
 
-    /// As after a late answer: the number of a question to be asked in a while, in place of any that is under way.
-    fn begin_late(&mut self, now: Mono) -> u64 {
-        (self.under_way, self.late_since) = (true, Some(now));
+    /// As after an answer that was late by `lateness`: the number of a question to be asked in a while, in place of any that is
+    /// under way, and that while.
+    fn begin_late(&mut self, lateness: Duration, now: Mono) -> (u64, Duration) {
+        self.under_way = true;
         self.question += 1;
-        self.question
+        (self.question, self.be_patient(lateness, now))
     }
 
     fn waits_for(&self, question: u64) -> bool {
@@ -67,21 +70,26 @@ impl Proving {
 
     /// What was asked at `asked` is answered `now`.
     fn on_answer(&mut self, asked: Mono, now: Mono) -> Worth {
-        let took = |since: Mono| Duration::from_micros(now.0.saturating_sub(since.0));
-        let is_prompt = took(asked) <= PROMPT;
-        let is_always_slow = self.late_since.is_some_and(|since| took(since) >= INSIST_MAX);
-        if is_prompt || is_always_slow {
-            self.late_since = None;
+        let took = Duration::from_micros(now.0.saturating_sub(asked.0));
+        let is_always_slow = self.believe_from.is_some_and(|from| from <= now);
+        if took <= PROMPT || is_always_slow {
+            self.believe_from = None;
             return Worth::Proof;
         }
-        self.late_since = self.late_since.or(Some(now));
-        Worth::AskAgain
+        Worth::AskAgain(self.be_patient(took, now))
+    }
+
+    fn be_patient(&mut self, lateness: Duration, now: Mono) -> Duration {
+        let settle = lateness.max(SETTLE);
+        let believe_from = Mono(now.0.saturating_add(Mono::from(settle + INSIST_MAX).0));
+        self.believe_from.get_or_insert(believe_from);
+        settle
     }
 
     /// The link is gone, and with it what was asked.
     pub(super) fn forget(&mut self) {
         self.under_way = false;
-        self.late_since = None;
+        self.believe_from = None;
     }
 }
 
@@ -112,19 +120,26 @@ impl Mqtt {
     /// is concluded from the first of it.
     pub(super) fn look_at_own_clock(&mut self, context: &mut Context<Self>) {
         let now = mono_now();
-        if !self.pulse.running(now) || !matches!(self.state, State::Up { .. }) {
+        let Some(stood_still) = self.pulse.running(now) else { return };
+        if !matches!(self.state, State::Up { .. }) {
             return;
         }
-        if self.options.link.availability_topic.is_none() {
-            context.run_later(INSIST_MAX, |actor, _| actor.pulse.trust());
-            return;
+        warn!(self.logger, "the process stood still: was it stopped, the machine asleep or out of memory? What the broker has \
+            kept meanwhile is waited for before any machine is called offline"; "stood_still_ms" => stood_still.as_millis());
+        let (question, settle) = self.proving.begin_late(stood_still, now);
+        if self.options.link.availability_topic.is_some() {
+            return self.ask_later(question, settle, context);
         }
-        let question = self.proving.begin_late(now);
-        self.ask_later(question, context);
+        context.run_later(settle + INSIST_MAX, move |actor, _| {
+            if actor.proving.waits_for(question) {
+                actor.proving.forget();
+                actor.pulse.trust();
+            }
+        });
     }
 
-    fn ask_later(&mut self, question: u64, context: &mut Context<Self>) {
-        context.run_later(SETTLE, move |actor, context| {
+    fn ask_later(&mut self, question: u64, settle: Duration, context: &mut Context<Self>) {
+        context.run_later(settle, move |actor, context| {
             if actor.proving.waits_for(question) {
                 actor.ask(question, context);
             }
@@ -161,7 +176,7 @@ impl Mqtt {
                 self.pulse.trust();
                 self.prove(asked);
             }
-            Worth::AskAgain => self.ask_later(question, context),
+            Worth::AskAgain(settle) => self.ask_later(question, settle, context),
         }
     }
 }
@@ -178,18 +193,34 @@ mod tests {
     fn a_late_answer_is_no_proof_and_a_prompt_one_after_it_is() {
         let mut proving = Proving::default();
         assert_eq!(proving.on_answer(at(0), at(500)), Worth::Proof);
-        assert_eq!(proving.on_answer(at(1_000), at(1_501)), Worth::AskAgain);
+        assert_eq!(proving.on_answer(at(1_000), at(1_501)), Worth::AskAgain(SETTLE));
         assert_eq!(proving.on_answer(at(3_501), at(3_502)), Worth::Proof);
-        assert_eq!(proving.late_since, None);
+        assert_eq!(proving.believe_from, None);
     }
 
     #[test]
     fn a_broker_that_is_always_slow_is_believed_after_a_while() {
         let mut proving = Proving::default();
-        assert_eq!(proving.on_answer(at(0), at(2_000)), Worth::AskAgain);
-        assert_eq!(proving.on_answer(at(4_000), at(11_000)), Worth::AskAgain);
-        assert_eq!(proving.on_answer(at(13_000), at(15_000)), Worth::Proof);
-        assert_eq!(proving.on_answer(at(16_000), at(18_000)), Worth::AskAgain, "anew");
+        assert_eq!(proving.on_answer(at(0), at(2_000)), Worth::AskAgain(SETTLE));
+        assert_eq!(proving.on_answer(at(4_000), at(11_000)), Worth::AskAgain(Duration::from_secs(7)));
+        assert_eq!(proving.on_answer(at(18_000), at(20_000)), Worth::Proof);
+        assert_eq!(proving.on_answer(at(21_000), at(23_000)), Worth::AskAgain(SETTLE), "anew");
+    }
+
+    #[test]
+    fn whoever_stood_still_gets_as_long_as_that_lasted_to_hand_over_what_waited() {
+        let mut proving = Proving::default();
+        let late = Duration::from_secs(60);
+        assert_eq!(proving.on_answer(at(0), at(60_000)), Worth::AskAgain(late));
+        assert_eq!(
+            proving.on_answer(at(120_000), at(120_600)),
+            Worth::AskAgain(SETTLE),
+            "it is not believed before"
+        );
+        assert_eq!(proving.on_answer(at(130_000), at(130_600)), Worth::Proof);
+        let (question, settle) = proving.begin_late(late, at(0));
+        assert!(proving.waits_for(question) && settle == late);
+        assert_eq!(proving.on_answer(at(60_000), at(60_100)), Worth::Proof);
     }
 
     #[test]

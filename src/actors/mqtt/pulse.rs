@@ -1,6 +1,7 @@
 //! The newest proof that the broker link was alive.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::domain::Seq;
@@ -33,8 +34,10 @@ struct Beats {
 }
 
 impl Beats {
-    fn stood_still(&self, now: Mono) -> bool {
-        self.running_at.is_some_and(|at| now.0.saturating_sub(at.0) > STANDSTILL_MIN.0)
+    /// For how long, up to `now`, if for long.
+    fn stood_still(&self, now: Mono) -> Option<Mono> {
+        let still = Mono(now.0.saturating_sub(self.running_at?.0));
+        (still > STANDSTILL_MIN).then_some(still)
     }
 }
 
@@ -43,7 +46,7 @@ impl LinkPulse {
     /// there is: what is received then was sent long ago, and more of it is to come.
     pub fn prove(&self, beat: Beat) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.doubted |= beats.stood_still(beat.at);
+        beats.doubted |= beats.stood_still(beat.at).is_some();
         let is_newer = |known: Option<Beat>| known.is_none_or(|known| known.at <= beat.at);
         if is_newer(beats.heard) {
             beats.heard = Some(beat);
@@ -53,13 +56,13 @@ impl LinkPulse {
         }
     }
 
-    /// We run. `true` if we had not for a while: then there is doubt from now on.
-    pub fn running(&self, now: Mono) -> bool {
+    /// We run. If we had not for a while: for how long, and there is doubt from now on.
+    pub fn running(&self, now: Mono) -> Option<Duration> {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         let stood_still = beats.stood_still(now);
-        beats.doubted |= stood_still;
+        beats.doubted |= stood_still.is_some();
         beats.running_at = Some(now);
-        stood_still
+        stood_still.map(|still| Duration::from_micros(still.0))
     }
 
     /// From now on a word of the broker is no proof that it has nothing else to tell.
@@ -108,16 +111,16 @@ mod tests {
     fn m8_after_a_standstill_of_our_own_nothing_is_a_proof_until_it_is_asked_for() {
         let pulse = LinkPulse::default();
         let beat = |at| Beat { at: Mono(at), upto: Seq(at) };
-        assert!(!pulse.running(Mono(1_000_000)));
+        assert_eq!(pulse.running(Mono(1_000_000)), None);
         pulse.prove(beat(2_000_000));
-        assert!(!pulse.running(Mono(4_000_000)));
+        assert_eq!(pulse.running(Mono(4_000_000)), None);
         // The callback may be the first to run again.
         pulse.prove(beat(9_000_000));
         assert_eq!(pulse.newest(), Some(beat(2_000_000)));
-        assert!(pulse.running(Mono(9_000_001)));
+        assert_eq!(pulse.running(Mono(9_000_001)), Some(Duration::from_micros(5_000_001)));
         pulse.prove(beat(9_000_002));
         assert_eq!((pulse.newest(), pulse.heard()), (Some(beat(2_000_000)), Some(beat(9_000_002))));
-        assert!(!pulse.running(Mono(10_000_000)), "said once");
+        assert_eq!(pulse.running(Mono(10_000_000)), None, "said once");
         pulse.trust();
         pulse.prove(beat(10_000_001));
         assert_eq!(pulse.newest(), Some(beat(10_000_001)));

@@ -44,6 +44,7 @@ impl Mqtt {
         self.inlet.leaving.store(false, Ordering::Relaxed);
         *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.attempt += 1;
+        self.attempt_began = mono_now();
         self.attempt_pending = true;
         let attempt = self.attempt;
         let mut subscribing = self.subscribing();
@@ -212,6 +213,7 @@ impl Mqtt {
         let Some(link) = self.link.clone().filter(|_| matches!(self.state, State::Restricted)) else {
             return;
         };
+        self.attempt_began = mono_now();
         let (attempt, subscribing) = (self.attempt, self.subscribing());
         let asking = async move { subscribing.run(&link, true).await };
         context.spawn(asking.into_actor(self).map(move |subscribed, actor, context| {
@@ -329,7 +331,8 @@ impl Mqtt {
         let appended = self.inlet.journal.positions().appended;
         let generation = self.lifeline.generation();
         let reason = if self.room { OutageReason::LinkDown } else { OutageReason::Hold };
-        let news = LinkChanged { up, at, reason, appended, generation };
+        let heard_from = self.attempt_began;
+        let news = LinkChanged { up, at, heard_from, reason, appended, generation };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {

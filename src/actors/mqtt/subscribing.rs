@@ -6,6 +6,7 @@ use super::hosts::Endpoint;
 use super::link::Link;
 use super::reasons::LinkError;
 use super::remembered::{Remembered, obsolete};
+use crate::actors::failpoint::failpoint;
 use crate::domain::{Qos, TopicFilter};
 
 /// What became of all subscriptions.
@@ -37,6 +38,8 @@ pub(super) struct Subscribing {
 impl Subscribing {
     /// Subscribes to everything wanted, then ends what the session holds beyond it. A fresh session holds nothing.
     pub(super) async fn run(&self, link: &Link, session_present: bool) -> Subscribed {
+        // Only ever a delay: what goes wrong here the broker says.
+        let _never_fails = failpoint("mqtt::subscribe");
         let mut subscribed = Subscribed::default();
         let known = if session_present { self.known(&mut subscribed) } else { BTreeSet::new() };
         let wanted = self.wanted.iter().map(|(filter, _)| filter);

@@ -15,8 +15,8 @@
 //!   down, hold, restart), `offline_after` past the moment sight came back. `occurred_at` is that message's
 //!   `received_at`, or that moment's wall time, plus `offline_after`, to the microsecond. The monotonic clock
 //!   decides, the wall clock only labels. `advance` emits in the order of the deadlines.
-//! - **T4** The board shows a status only while sight is open and the status was learned in the present stretch
-//!   of sight, or, for a machine recorded as offline, once sight is proven to have lasted `offline_after` without
+//! - **T4** The board shows a status only while sight is open and the status was learned over the link of the present
+//!   stretch, or, for a machine recorded as offline, once sight is proven to have lasted `offline_after` without
 //!   a word from it. Otherwise it shows `unknown`. (It is true of all machines:
 //!   a machine that was offline may have come back where we could not see it. The recorded status does not
 //!   change by blindness, and makes no event.)
@@ -162,11 +162,13 @@ impl Tracker {
 
     /// Sight begins anew at `now`: the link came up, or catching up after a start has ended (T3). Called while
     /// sight is open it means that there was a break. Give the instant of the event itself, not of the call.
-    pub fn link_up(&mut self, now: Moment) {
-        self.sight.open(now);
+    ///
+    /// What was received from `heard_from` on, at most `now`, came over this link (T4).
+    pub fn link_up(&mut self, now: Moment, heard_from: Mono) {
+        self.sight.open(now, heard_from);
         self.tally.uncover_all();
         if self.sight.covers(self.newest_evidence) {
-            // Records from after `now` were observed before we heard of the link.
+            // Records of this link were observed before we heard of it.
             self.recount();
         }
     }

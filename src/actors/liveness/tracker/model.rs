@@ -108,6 +108,8 @@ pub(super) struct Model {
     pub(super) machines: Vec<Known>,
     /// Each time the link came up, and when it went down again.
     pub(super) links: Vec<(Moment, Option<u64>)>,
+    /// Since when something could be heard over the newest of them.
+    pub(super) heard_from: u64,
     pub(super) proven: u64,
     pub(super) seen_upto: Seq,
 }
@@ -131,7 +133,7 @@ impl Model {
                 machines.push(Known::new(MachineId::parse(name).expect("a valid id")));
             }
         }
-        Self { machines, links: Vec::new(), proven: 0, seen_upto: position }
+        Self { machines, links: Vec::new(), heard_from: 0, proven: 0, seen_upto: position }
     }
 
     pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
@@ -214,7 +216,7 @@ impl Model {
 
     pub(super) fn shown(&self, machine: &Known) -> BoardStatus {
         let Some((up, None)) = self.links.last() else { return BoardStatus::Unknown };
-        let seen = machine.learned.is_some_and(|learned| learned >= up.mono.0);
+        let seen = machine.learned.is_some_and(|learned| learned >= self.heard_from);
         let waited = self.proven >= up.mono.0 + machine.offline_after();
         match machine.status() {
             Some(MachineStatus::Online) if seen => BoardStatus::Online,

@@ -26,9 +26,10 @@ enum Operation {
     Pass(u64),
     /// The wall clock is set.
     Jump(i64),
-    /// The link came up, this long ago as far as possible.
+    /// The link came up, this long ago as far as possible, and could be heard this long before that.
     LinkUp {
         ago: u64,
+        heard: u64,
     },
     LinkDown,
     /// The link is proven (or was, this long ago), and everything is looked at.
@@ -64,7 +65,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..4_usize).prop_map(Operation::Look),
         8 => pass.prop_map(Operation::Pass),
         1 => prop::sample::select(vec![-3600, -10, 10, 3600]).prop_map(|seconds| Operation::Jump(seconds * 1_000_000)),
-        3 => prop::sample::select(vec![0, SECOND, 20 * SECOND]).prop_map(|ago| Operation::LinkUp { ago }),
+        3 => (prop::sample::select(vec![0, SECOND, 20 * SECOND]), prop::sample::select(vec![0, 1, SECOND]))
+            .prop_map(|(ago, heard)| Operation::LinkUp { ago, heard }),
         2 => Just(Operation::LinkDown),
         6 => prop::sample::select(vec![0, 0, 1, SECOND]).prop_map(|ago| Operation::Prove { ago }),
         3 => (0..6_usize, 0..3_usize).prop_map(|(records, deadlines)| Operation::Commit { records, deadlines }),
@@ -130,12 +132,14 @@ impl World {
             Operation::Look(records) => self.look(records),
             Operation::Pass(micros) => self.now += micros,
             Operation::Jump(micros) => self.wall_ahead += micros,
-            Operation::LinkUp { ago } => {
+            Operation::LinkUp { ago, heard } => {
                 let last = self.model.links.last().map_or(0, |(up, down)| down.unwrap_or(up.mono.0));
                 let at = self.now.saturating_sub(ago).max(last);
                 let moment = Moment { mono: Mono(at), wall: self.wall_at(at) };
-                self.tracker.link_up(moment);
+                let heard_from = at.saturating_sub(heard);
+                self.tracker.link_up(moment, Mono(heard_from));
                 self.model.links.push((moment, None));
+                self.model.heard_from = heard_from.max(last);
                 self.model.proven = 0;
             }
             Operation::LinkDown => {
@@ -329,11 +333,11 @@ fn run(operations: &[Operation]) -> World {
 #[test]
 fn counter_example_sight_begins_anew_before_a_deadline_that_has_passed() {
     run(&[
-        Operation::LinkUp { ago: 0 },
+        Operation::LinkUp { ago: 0, heard: 0 },
         Operation::Pass(15 * SECOND),
         Operation::Prove { ago: 0 },
-        Operation::LinkUp { ago: 20 * SECOND },
-        Operation::LinkUp { ago: SECOND },
+        Operation::LinkUp { ago: 20 * SECOND, heard: 0 },
+        Operation::LinkUp { ago: SECOND, heard: 0 },
     ]);
 }
 

@@ -17,6 +17,9 @@ pub struct Moment {
 pub(super) struct Sight {
     /// When the link came up; `None` before it ever did.
     since: Option<Moment>,
+    /// What was received from here on came over this link: a little before `since`, as a session delivers while its
+    /// subscriptions are still being checked.
+    heard_from: Mono,
     /// When it went down again.
     lost_at: Option<Mono>,
     /// The newest instant of this stretch at which the link is proven to have been alive, with every record
@@ -33,10 +36,13 @@ impl Sight {
         self.since
     }
 
-    /// A new stretch begins (T3). It cannot begin before the one before it ended.
-    pub(super) fn open(&mut self, now: Moment) {
+    /// A new stretch begins (T3), over a link on which was heard from `heard_from` on. It cannot begin before the one before
+    /// it ended.
+    pub(super) fn open(&mut self, now: Moment, heard_from: Mono) {
         let not_before = self.lost_at.max(self.since.map(|since| since.mono)).unwrap_or_default();
-        self.since = Some(Moment { mono: now.mono.max(not_before), wall: now.wall });
+        let since = Moment { mono: now.mono.max(not_before), wall: now.wall };
+        self.since = Some(since);
+        self.heard_from = heard_from.clamp(not_before, since.mono);
         self.lost_at = None;
         self.proven = None;
     }
@@ -63,10 +69,10 @@ impl Sight {
         Some(horizon)
     }
 
-    /// Whether something observed at `evidence` falls into this stretch: nothing between then and now,
+    /// Whether something observed at `evidence` came over the link of this stretch: nothing between then and now,
     /// or the end of the stretch, has escaped us.
     pub(super) fn covers(&self, evidence: Option<Mono>) -> bool {
-        self.since.is_some_and(|since| evidence >= Some(since.mono))
+        self.since.is_some() && evidence >= Some(self.heard_from)
     }
 
     /// When a machine without evidence in this stretch has had `patience_micros` to speak.

@@ -63,7 +63,7 @@ impl Bench {
     /// One with an open sight since 1 s.
     fn seeing() -> Self {
         let mut bench = Self::new(options(), vec![]);
-        bench.tracker.link_up(moment(SECOND));
+        bench.tracker.link_up(moment(SECOND), Mono(SECOND));
         bench
     }
 
@@ -203,7 +203,7 @@ fn t3_after_a_flap_everybody_gets_offline_after_to_speak() {
     let mut bench = Bench::seeing();
     bench.message("m1", 2 * SECOND);
     bench.tracker.link_down(moment(10 * SECOND));
-    bench.tracker.link_up(moment(12 * SECOND));
+    bench.tracker.link_up(moment(12 * SECOND), Mono(12 * SECOND));
     assert_eq!(bench.advance(27 * SECOND - 1), []);
     let silent = bench.advance(27 * SECOND);
     assert_eq!(briefs(&silent), [event("m1", Offline, Some(Online), Silence, 27 * SECOND, Some(2 * SECOND))]);
@@ -213,7 +213,7 @@ fn t3_after_a_flap_everybody_gets_offline_after_to_speak() {
 fn t3_link_up_twice_means_that_there_was_a_break() {
     let mut bench = Bench::seeing();
     bench.message("m1", 2 * SECOND);
-    bench.tracker.link_up(moment(12 * SECOND));
+    bench.tracker.link_up(moment(12 * SECOND), Mono(12 * SECOND));
     assert_eq!(bench.advance(27 * SECOND - 1), []);
     assert_eq!(bench.advance(27 * SECOND).len(), 1);
 }
@@ -223,7 +223,7 @@ fn t3_a_message_after_the_flap_counts_from_itself() {
     let mut bench = Bench::seeing();
     bench.message("m1", 2 * SECOND);
     bench.tracker.link_down(moment(10 * SECOND));
-    bench.tracker.link_up(moment(12 * SECOND));
+    bench.tracker.link_up(moment(12 * SECOND), Mono(12 * SECOND));
     bench.message("m1", 13 * SECOND);
     let silent = bench.advance(60 * SECOND);
     assert_eq!(
@@ -237,7 +237,7 @@ fn t3_news_of_the_link_may_come_after_the_first_message_through_it() {
     let mut bench = Bench::new(options(), vec![known("m1", Online, 0, 0), known("m2", Online, 0, 0)]);
     bench.message("m1", 12 * SECOND);
     assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
-    bench.tracker.link_up(moment(10 * SECOND));
+    bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     assert_eq!(bench.shown("m1"), BoardStatus::Online);
     assert_eq!(bench.tracker.counts(), StatusCounts { online: 1, unknown: 1, ..StatusCounts::default() });
     let silent = bench.advance(60 * SECOND);
@@ -249,11 +249,35 @@ fn t3_news_of_the_link_may_come_after_the_first_message_through_it() {
 }
 
 #[test]
+fn t4_a_message_that_came_over_the_link_before_it_was_called_up_is_shown_and_everybody_gets_offline_after() {
+    let mut bench = Bench::seeing();
+    bench.message("m1", 2 * SECOND);
+    bench.message("m2", 2 * SECOND);
+    bench.tracker.link_down(moment(3 * SECOND));
+    bench.message("m1", 9 * SECOND);
+    bench.tracker.link_up(moment(10 * SECOND), Mono(8 * SECOND));
+    assert_eq!((bench.shown("m1"), bench.shown("m2")), (BoardStatus::Online, BoardStatus::Unknown));
+    assert_eq!(bench.tracker.counts(), StatusCounts { online: 1, unknown: 1, ..StatusCounts::default() });
+    let silent = bench.advance(60 * SECOND);
+    assert!(silent.iter().all(|each| each.occurred_at == wall(25 * SECOND)), "{silent:?}");
+    assert_eq!(silent.len(), 2);
+}
+
+#[test]
+fn t4_what_came_over_the_link_before_is_not_shown_however_early_the_next_was_heard() {
+    let mut bench = Bench::seeing();
+    bench.message("m1", 2 * SECOND);
+    bench.tracker.link_down(moment(3 * SECOND));
+    bench.tracker.link_up(moment(10 * SECOND), Mono(SECOND));
+    assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
+}
+
+#[test]
 fn t3_a_message_from_before_the_break_that_is_looked_at_after_it_waits_for_sight() {
     let mut bench = Bench::seeing();
     bench.message("m1", 2 * SECOND);
     bench.tracker.link_down(moment(10 * SECOND));
-    bench.tracker.link_up(moment(12 * SECOND));
+    bench.tracker.link_up(moment(12 * SECOND), Mono(12 * SECOND));
     bench.message("m1", 9 * SECOND);
     assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
     let silent = bench.advance(60 * SECOND);
@@ -265,7 +289,7 @@ fn t3_deadlines_come_out_in_their_order_whatever_the_offline_after() {
     let rule = |seconds| MachineRule { offline_after: Some(Duration::from_secs(seconds)), expected: false };
     let machines = HashMap::from([(id("fast"), rule(1)), (id("slow"), rule(86_400)), (id("odd"), rule(100))]);
     let mut bench = Bench::new(TrackerOptions { machines, ..options() }, vec![]);
-    bench.tracker.link_up(moment(0));
+    bench.tracker.link_up(moment(0), Mono(0));
     for name in ["slow", "odd", "plain", "fast"] {
         bench.message(name, SECOND);
     }
@@ -301,7 +325,7 @@ fn t4_while_blind_every_machine_is_unknown_and_confirmed_one_by_one_afterwards()
     let all_unknown = StatusCounts { unknown: 4, ..StatusCounts::default() };
     assert_eq!(bench.tracker.counts(), all_unknown);
 
-    bench.tracker.link_up(moment(10 * SECOND));
+    bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     assert_eq!(bench.tracker.counts(), all_unknown, "sight is back, nobody has spoken");
     bench.message("on", 11 * SECOND);
     assert_eq!(bench.shown("on"), BoardStatus::Online);
@@ -327,7 +351,7 @@ fn t4_while_blind_every_machine_is_unknown_and_confirmed_one_by_one_afterwards()
 #[test]
 fn t4_confirming_an_offline_machine_asks_for_a_proof() {
     let mut bench = Bench::new(options(), vec![known("off", Offline, 3, 2)]);
-    bench.tracker.link_up(moment(10 * SECOND));
+    bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     assert_eq!(bench.tracker.next_deadline(), Some(Mono(25 * SECOND)));
     assert_eq!(bench.advance(25 * SECOND - 1), []);
     assert_eq!(bench.shown("off"), BoardStatus::Unknown);
@@ -355,7 +379,7 @@ fn t5_occurred_at_grows_even_if_the_wall_clock_is_set_back() {
 #[test]
 fn t6_a_last_will_makes_an_online_machine_offline_at_once_and_only_that() {
     let mut bench = Bench::new(options(), vec![known("off", Offline, 3, 2)]);
-    bench.tracker.link_up(moment(SECOND));
+    bench.tracker.link_up(moment(SECOND), Mono(SECOND));
     assert_eq!(bench.last_will("stranger", 2 * SECOND), None);
     assert!(bench.tracker.status_of("stranger").is_none());
     assert_eq!(bench.last_will("off", 2 * SECOND), None);
@@ -389,7 +413,7 @@ fn t6_a_machine_back_after_its_will_keeps_one_deadline() {
 #[test]
 fn t7_an_expected_machine_is_reported_once_and_not_again_after_a_restart() {
     let mut bench = Bench::new(expecting(&["e1"]), vec![]);
-    bench.tracker.link_up(moment(SECOND));
+    bench.tracker.link_up(moment(SECOND), Mono(SECOND));
     let never = bench.advance(16 * SECOND);
     assert_eq!(briefs(&never), [event("e1", Offline, None, NeverSeen, 16 * SECOND, None)]);
     assert_eq!(bench.advance(600 * SECOND), []);
@@ -397,7 +421,7 @@ fn t7_an_expected_machine_is_reported_once_and_not_again_after_a_restart() {
     let row =
         KnownMachine { first_seen_at: None, last_seen_at: None, ..known("e1", Offline, 16 * SECOND, 0) };
     let mut restarted = Bench::new(expecting(&["e1"]), vec![row]);
-    restarted.tracker.link_up(moment(700 * SECOND));
+    restarted.tracker.link_up(moment(700 * SECOND), Mono(700 * SECOND));
     assert_eq!(restarted.advance(900 * SECOND), []);
     let first = restarted.message("e1", 901 * SECOND).expect("it speaks at last");
     assert_eq!(
@@ -409,7 +433,7 @@ fn t7_an_expected_machine_is_reported_once_and_not_again_after_a_restart() {
 #[test]
 fn t7_an_expected_machine_that_speaks_in_time_is_simply_first_seen() {
     let mut bench = Bench::new(expecting(&["e1"]), vec![]);
-    bench.tracker.link_up(moment(SECOND));
+    bench.tracker.link_up(moment(SECOND), Mono(SECOND));
     let first = bench.message("e1", 15 * SECOND).expect("it speaks");
     assert_eq!(brief(&first), event("e1", Online, None, FirstSeen, 15 * SECOND, Some(15 * SECOND)));
     assert_eq!(bench.advance(16 * SECOND), []);
@@ -466,7 +490,7 @@ fn t8_a_replayed_record_newer_than_what_is_known_is_a_sighting_as_any() {
     let first = bench.replayed("m2", 12 * SECOND, SightingKind::Message).expect("a new machine");
     assert_eq!(first.reason, FirstSeen);
     assert_eq!(bench.shown("m2"), BoardStatus::Unknown);
-    bench.tracker.link_up(moment(3600 * SECOND));
+    bench.tracker.link_up(moment(3600 * SECOND), Mono(3600 * SECOND));
     let silent = bench.advance(3615 * SECOND);
     assert_eq!(
         briefs(&silent),
@@ -496,7 +520,7 @@ fn t8_a_live_message_counts_although_the_wall_clock_says_it_is_old() {
 fn t9_above_machines_max_the_new_are_not_tracked_and_the_others_go_on() {
     let limited = TrackerOptions { machines_max: 2, ..expecting(&["e1"]) };
     let mut bench = Bench::new(limited, vec![known("m1", Online, 0, 0)]);
-    bench.tracker.link_up(moment(SECOND));
+    bench.tracker.link_up(moment(SECOND), Mono(SECOND));
     assert!(!bench.tracker.overflowed());
     assert_eq!(bench.message("runaway", 2 * SECOND), None);
     assert_eq!(bench.message("runaway", 3 * SECOND), None);
@@ -569,7 +593,7 @@ fn deadlines_survive_a_blindness_longer_than_the_wheel() {
         bench.message(&format!("m{n}"), 2 * SECOND + n);
     }
     bench.tracker.link_down(moment(3 * SECOND));
-    bench.tracker.link_up(moment(1_000_000 * SECOND));
+    bench.tracker.link_up(moment(1_000_000 * SECOND), Mono(1_000_000 * SECOND));
     assert_eq!(bench.advance(1_000_000 * SECOND), []);
     bench.message("m7", 1_000_001 * SECOND);
     assert_eq!(bench.advance(1_000_015 * SECOND).len(), 99);
