@@ -142,7 +142,6 @@ impl Plan {
             metrics: Arc::clone(&metrics),
             payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
-            leaving: AtomicBool::new(false),
             receiving: AtomicBool::new(false),
             skipped_turn: AtomicU64::new(0),
         });

@@ -36,8 +36,6 @@ pub struct Inlet {
     pub payload_bytes_max: usize,
     /// For the line before a halt.
     pub logger: Logger,
-    /// We are about to leave the broker: see [`Inlet::slow_down`].
-    pub leaving: AtomicBool,
     /// A message is in the callback.
     pub receiving: AtomicBool,
     /// Counts for [`Inlet::skips_on_purpose`].
@@ -50,19 +48,16 @@ impl Inlet {
         self.receiving.load(Ordering::Relaxed)
     }
 
-    /// While we leave, messages come in one by one, slowly. A broker that is sending when the connection closes does not read any
-    /// more what had come before, our acknowledgements among it, and delivers those messages again; one without a usable time
-    /// would be stored twice.
-    fn slow_down(&self) {
-        if self.leaving.load(Ordering::Relaxed) {
+    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
+    ///
+    /// While its connection is `leaving`, messages come in one by one, slowly. A broker that is sending when the connection closes
+    /// does not read any more what had come before, our acknowledgements among it, and delivers those messages again; one
+    /// without a usable time would be stored twice.
+    pub fn receive(&self, message: &paho_mqtt::Message, leaving: bool) -> Result<(), String> {
+        self.receiving.store(true, Ordering::Relaxed);
+        if leaving {
             std::thread::sleep(LEAVING_PAUSE);
         }
-    }
-
-    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
-    pub fn receive(&self, message: &paho_mqtt::Message) -> Result<(), String> {
-        self.receiving.store(true, Ordering::Relaxed);
-        self.slow_down();
         let outcome = self.receive_now(message);
         self.receiving.store(false, Ordering::Relaxed);
         outcome

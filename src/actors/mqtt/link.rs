@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
@@ -41,6 +43,8 @@ pub struct Link {
     /// A connect that took longer than we wait.
     late: RefCell<Option<paho::ConnectToken>>,
     deliveries: Rc<Deliveries>,
+    /// Set by [`Link::say_goodbye`].
+    leaving: Arc<AtomicBool>,
 }
 
 impl Drop for Link {
@@ -80,6 +84,7 @@ impl Link {
             answered: Cell::new(true),
             late: RefCell::default(),
             deliveries: Rc::default(),
+            leaving: Arc::default(),
         })
     }
 
@@ -280,7 +285,22 @@ impl Link {
         }
     }
 
-    /// Leaves the broker in order: the session stays, the last will is not sent.
+    /// Whether this connection is about to be left, for the message callback.
+    pub(super) fn leaving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.leaving)
+    }
+
+    /// Leaves the broker in order. What it sends meanwhile is let in slowly ([`Inlet::receive`]), so that it has read our
+    /// acknowledgements when the connection ends.
+    ///
+    /// [`Inlet::receive`]: super::inlet::Inlet::receive
+    pub(super) async fn say_goodbye(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        actix_rt::time::sleep(GOODBYE).await;
+        self.disconnect().await;
+    }
+
+    /// Leaves the broker at once: the session stays, the last will is not sent.
     pub async fn disconnect(&self) {
         // Nothing is asked while a connect is under way: the library may be busy (with looking the name up, say).
         if self.answered.get() && self.client.is_connected() {
@@ -321,6 +341,8 @@ async fn on_a_thread<T: Send + 'static>(
 
 /// How soon an answer that can no longer come is given up.
 const LOOK_FOR_LOSS_EVERY: Duration = Duration::from_millis(50);
+/// How long messages are let in slowly before the connection is closed: a few of the pauses.
+const GOODBYE: Duration = Duration::from_millis(50);
 /// A topic filter that nobody subscribes to.
 const NEVER_SUBSCRIBED: &str = "$andon/are-you-there";
 

@@ -25,6 +25,7 @@ pub mod certificates;
 mod contest;
 mod deliveries;
 mod expiry_watch;
+mod farewell;
 mod fence;
 pub mod hosts;
 pub mod inlet;
@@ -60,17 +61,16 @@ pub use self::proving::ProveLink;
 use self::proving::Proving;
 use self::pulse::{Beat, LinkPulse};
 use self::remembered::Remembered;
-use self::session::say_goodbye;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
-use super::liveness::{LinkChanged, Moment};
+use super::liveness::LinkChanged;
 use super::parser::JournalGrew;
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Heartbeat, Lifeline};
 use super::wire::Wire;
-use crate::clock::{Mono, mono_now, wall_now};
-use crate::domain::{OutageReason, Qos, Seq, TopicFilter};
+use crate::clock::Mono;
+use crate::domain::{Qos, Seq, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
 use crate::status::{BrokerBoard, BrokerState};
@@ -136,9 +136,6 @@ pub struct TellLink;
 
 /// How late the library may look at its keep-alive.
 const KEEP_ALIVE_SLACK: Duration = Duration::from_secs(5);
-
-/// How long liveness may take to hear that we leave in order.
-const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 enum State {
     /// Waits for a retry, or for room in the journal.
@@ -361,45 +358,5 @@ impl Handler<Heartbeat> for Mqtt {
             self.lifeline.fail(error);
             context.stop();
         }
-    }
-}
-
-impl Handler<StopChild> for Mqtt {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("mqtt::stop") {
-            self.lifeline.fail(error);
-            return context.stop();
-        }
-        let up = matches!(self.state, State::Up { .. });
-        self.state = State::Stopping;
-        self.attempt += 1;
-        let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
-        let (liveness, inlet) = (self.wires.liveness.clone(), Arc::clone(&self.inlet));
-        let generation = self.lifeline.generation();
-        let farewell = async move {
-            let Some(link) = link else { return };
-            if let (true, Some(topic)) = (up, topic) {
-                let said = link.publish(&topic, b"offline".to_vec(), true);
-                // A broker that does not answer sends our last will instead.
-                let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
-            }
-            say_goodbye(&inlet, &link).await;
-            let at = Moment { mono: mono_now(), wall: wall_now() };
-            let (reason, appended) = (OutageReason::Stopped, inlet.journal.positions().appended);
-            let news = LinkChanged { up: false, at, heard_from: at.mono, reason, appended, generation };
-            if up {
-                // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
-                // finds out by itself, a little less exactly.
-                let _told_or_not = liveness.call(news, FAREWELL_MAX).await;
-            }
-        };
-        context.wait(farewell.into_actor(self).map(|(), actor, context| {
-            actor.metrics.broker_connected.set(false);
-            actor.show(BrokerState::Away, Some("Andon is stopping"));
-            actor.lifeline.finish();
-            context.stop();
-        }));
     }
 }

@@ -1,4 +1,4 @@
-//! The session with the broker: connecting, subscribing, losing and leaving the link (invariants M2 to M5 of [`super`]).
+//! The session with the broker: connecting, subscribing and losing the link (invariants M2 to M5 of [`super`]).
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,6 @@ use slog::{error, info, warn};
 
 use super::contest::Loss;
 use super::hosts::{Failure, Next};
-use super::inlet::Inlet;
 use super::link::Link;
 use super::reasons::{LinkError, with_brokers_words};
 use super::subscribing::{Subscribed, Subscribing};
@@ -21,8 +20,6 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
 use crate::status::BrokerState;
 
-/// How long messages are let in slowly before the connection is closed: a few of [`Inlet::leaving`]'s pauses.
-const GOODBYE: Duration = Duration::from_millis(50);
 /// A link that has been up for this long, and for the longest backoff, is not contested.
 const PEACE_MIN: Duration = Duration::from_secs(10);
 
@@ -41,7 +38,6 @@ impl Mqtt {
             }
         };
         self.state = State::Connecting;
-        self.inlet.leaving.store(false, Ordering::Relaxed);
         *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.attempt += 1;
         self.attempt_began = mono_now();
@@ -91,11 +87,10 @@ impl Mqtt {
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
         let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.speaks_v5());
         let link = Link::create(self.options.link.clone(), endpoint, v5)?;
-        let inlet = Arc::clone(&self.inlet);
-        let actor = context.address();
+        let (inlet, leaving, actor) = (Arc::clone(&self.inlet), link.leaving(), context.address());
         link.client().set_message_callback(move |_, message| {
             if let Some(message) = message
-                && let Err(message) = inlet.receive(&message)
+                && let Err(message) = inlet.receive(&message, leaving.load(Ordering::Relaxed))
             {
                 actor.do_send(CallbackPanicked { message });
             }
@@ -355,31 +350,4 @@ impl Mqtt {
             }));
         }
     }
-
-    pub(super) fn leave(&mut self, context: &mut Context<Self>) {
-        let was_up = matches!(self.state, State::Up { .. });
-        self.state = State::Down;
-        self.attempt += 1;
-        // The answer to a question of before is not heard any more.
-        self.proving.forget();
-        if let Some(retry) = self.retry.take() {
-            context.cancel_future(retry);
-        }
-        if was_up {
-            self.metrics.broker_connected.set(false);
-            self.tell_liveness(false, context);
-        }
-        if let Some(link) = self.link.clone() {
-            let inlet = Arc::clone(&self.inlet);
-            context.wait(async move { say_goodbye(&inlet, &link).await }.into_actor(self));
-        }
-    }
-}
-
-/// Leaves the broker in order. What it sends meanwhile is let in slowly, so that it has read our acknowledgements when the
-/// connection ends.
-pub(super) async fn say_goodbye(inlet: &Inlet, link: &Link) {
-    inlet.leaving.store(true, Ordering::Relaxed);
-    actix_rt::time::sleep(GOODBYE).await;
-    link.disconnect().await;
 }

@@ -83,7 +83,7 @@ impl Fixture {
             let path = self.url.strip_prefix("sqlite://").unwrap();
             std::fs::create_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
             let mut connection = SqliteConnection::establish(path).unwrap();
-            connection.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
+            connection.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
             Raw::Sqlite(connection)
         } else {
             Raw::Postgres(PgConnection::establish(&self.url).unwrap())

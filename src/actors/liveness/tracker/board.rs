@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::{BoardStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
 
 use super::machine::Machine;
+use super::patience::Patiences;
 use super::sight::Sight;
 
 /// One machine as the tracker knows it.
@@ -48,10 +49,10 @@ pub(super) fn view<'a>(
     machine_id: &'a MachineId,
     machine: &Machine,
     sight: &Sight,
-    patiences_micros: &[u64],
+    patiences: &Patiences,
     flapping: bool,
 ) -> View<'a> {
-    let patience_micros = patiences_micros[machine.patience().0 as usize];
+    let patience_micros = patiences.micros(machine.patience());
     View {
         machine_id,
         status: status_of(machine, sight, patience_micros),

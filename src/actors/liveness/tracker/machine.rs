@@ -3,8 +3,8 @@
 use crate::clock::Mono;
 use crate::domain::{BoardStatus, MachineStatus, Timestamp, TransitionReason};
 
-use super::PatienceId;
 use super::packed::{PackedMono, PackedTimestamp};
+use super::patience::PatienceId;
 
 /// What the tracker knows about one machine. 40 bytes.
 #[derive(Debug)]

@@ -41,8 +41,10 @@ mod flapping;
 mod input;
 mod machine;
 mod packed;
+mod patience;
 mod roster;
 mod sight;
+mod silence;
 mod tally;
 
 #[cfg(test)]
@@ -51,9 +53,6 @@ mod model;
 mod model_tests;
 #[cfg(test)]
 mod tests;
-
-use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::domain::{MachineId, Seq, Timestamp, Transition};
@@ -66,16 +65,14 @@ pub use self::sight::Moment;
 use self::deadlines::Deadlines;
 use self::flapping::Flapping;
 use self::machine::{Change, Machine, Recorded};
+use self::patience::Patiences;
 use self::roster::{Roster, Slot};
 use self::sight::Sight;
+use self::silence::{deadline_of, real_deadline};
 use self::tally::Tally;
 
 /// How many sightings are looked up together; their machines fit into the processor's first cache.
 const LOOKED_UP_TOGETHER: usize = 64;
-
-/// Index of one of the distinct `offline_after` durations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PatienceId(u32);
 
 /// The state machine of all machines of a site.
 #[derive(Debug)]
@@ -85,10 +82,7 @@ pub struct Tracker {
     sight: Sight,
     tally: Tally,
     flapping: Flapping,
-    /// The distinct `offline_after`, in microseconds; the first is the general one.
-    patiences: Vec<u64>,
-    /// Machines whose `offline_after` is not the general one.
-    own_patience: HashMap<MachineId, PatienceId>,
+    patiences: Patiences,
     machines_max: usize,
     /// The newest record looked at, and its element (T8).
     looked_at: (Seq, u32),
@@ -106,15 +100,14 @@ impl Tracker {
     /// possibly some transitions by silence after them.
     #[must_use]
     pub fn new(options: TrackerOptions, known: Vec<KnownMachine>, position: Seq) -> Self {
-        let (patiences, own_patience) = distinct_patiences(&options);
+        let patiences = Patiences::new(&options);
         let mut tracker = Self {
             roster: Roster::with_capacity(known.len()),
             deadlines: Deadlines::new(),
             sight: Sight::default(),
-            tally: Tally::new(&patiences),
+            tally: Tally::new(patiences.all_micros()),
             flapping: Flapping::new(options.flapping),
             patiences,
-            own_patience,
             machines_max: options.machines_max,
             looked_at: (position, u32::MAX),
             newest_evidence: None,
@@ -129,7 +122,7 @@ impl Tracker {
         expected.sort_unstable();
         for machine_id in expected {
             if tracker.roster.find(machine_id.as_str()).is_none() {
-                let machine = Machine::unheard_of(tracker.patience_for(&machine_id));
+                let machine = Machine::unheard_of(tracker.patiences.of(&machine_id));
                 tracker.add_machine(machine_id, machine);
             }
         }
@@ -222,7 +215,7 @@ impl Tracker {
                 None
             }
             (None, SightingKind::Message) => {
-                let machine = Machine::unheard_of(self.patience_for(&sighting.machine_id));
+                let machine = Machine::unheard_of(self.patiences.of(&sighting.machine_id));
                 let slot = self.add_machine(sighting.machine_id.clone(), machine);
                 self.observe_tracked(slot, sighting, received)
             }
@@ -390,7 +383,7 @@ impl Tracker {
             first_seen: row.first_seen_at,
             last_seen: row.last_seen_at,
         };
-        let machine = Machine::known(recorded, self.patience_for(&row.machine_id));
+        let machine = Machine::known(recorded, self.patiences.of(&row.machine_id));
         self.add_machine(row.machine_id, machine);
     }
 
@@ -401,12 +394,8 @@ impl Tracker {
         slot
     }
 
-    fn patience_for(&self, machine_id: &MachineId) -> PatienceId {
-        self.own_patience.get(machine_id).copied().unwrap_or(PatienceId(0))
-    }
-
     fn recount(&mut self) {
-        self.tally = Tally::new(&self.patiences);
+        self.tally = Tally::new(self.patiences.all_micros());
         for (_, _, machine) in self.roster.iter() {
             self.tally.add(machine, &self.sight);
         }
@@ -415,46 +404,4 @@ impl Tracker {
     fn view<'a>(&self, slot: Slot, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
         board::view(machine_id, machine, &self.sight, &self.patiences, self.flapping.is_flapping(slot))
     }
-}
-
-/// T3, as far as it is known today; evidence and sight can only move it to a later instant. `None`: the machine is
-/// offline.
-fn deadline_of(machine: &Machine, sight: &Sight, patiences: &[u64]) -> Option<Moment> {
-    if !machine.is_watched() {
-        return None;
-    }
-    let offline_after = patiences[machine.patience().0 as usize];
-    let from = match (machine.evidence(), machine.last_seen(), sight.since()) {
-        (Some(mono), Some(wall), Some(since)) if since.mono <= mono => Moment { mono, wall },
-        (_, _, Some(since)) => since,
-        // Never had sight: early, and never proven to have passed.
-        (evidence, _, None) => Moment { mono: evidence.unwrap_or_default(), wall: Timestamp::from_micros(0) },
-    };
-    let mono = Mono(from.mono.0.saturating_add(offline_after));
-    Some(Moment { mono, wall: from.wall.plus(Duration::from_micros(offline_after)) })
-}
-
-/// [`deadline_of`] for the deadlines: the machine's entry is armed for it, or is gone.
-fn real_deadline(machine: &mut Machine, sight: &Sight, patiences: &[u64]) -> Option<Mono> {
-    let deadline = deadline_of(machine, sight, patiences);
-    machine.armed = deadline.is_some();
-    deadline.map(|deadline| deadline.mono)
-}
-
-/// The distinct `offline_after` in microseconds, the general one first, and who has another one.
-fn distinct_patiences(options: &TrackerOptions) -> (Vec<u64>, HashMap<MachineId, PatienceId>) {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    let general = micros(options.offline_after);
-    let mut patiences = vec![general];
-    let mut ids = HashMap::from([(general, PatienceId(0))]);
-    let mut own_patience = HashMap::new();
-    for (machine_id, rule) in &options.machines {
-        let Some(offline_after) = rule.offline_after.map(micros) else { continue };
-        let id = *ids.entry(offline_after).or_insert_with(|| {
-            patiences.push(offline_after);
-            PatienceId(u32::try_from(patiences.len() - 1).expect("there are fewer rules than 2^32"))
-        });
-        own_patience.insert(machine_id.clone(), id);
-    }
-    (patiences, own_patience)
 }

@@ -1,8 +1,9 @@
 //! How many machines are in which status, without looking at any of them.
 
 use super::board::StatusCounts;
+use super::machine::Machine;
+use super::patience::PatienceId;
 use super::sight::Sight;
-use super::{PatienceId, machine::Machine};
 use crate::domain::BoardStatus;
 
 /// Machines that share one `offline_after`, counted by recorded standing.
@@ -96,7 +97,7 @@ impl Tally {
     }
 
     fn group(&mut self, patience: PatienceId) -> &mut Group {
-        &mut self.groups[patience.0 as usize]
+        &mut self.groups[patience.index()]
     }
 
     fn split_of(&mut self, machine: &Machine) -> Option<&mut Split> {

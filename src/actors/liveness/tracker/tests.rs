@@ -1,5 +1,6 @@
 //! The rules, one claim a test.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;

@@ -1,0 +1,33 @@
+//! When a machine falls silent (rule T3 of [`super`]).
+
+use std::time::Duration;
+
+use super::machine::Machine;
+use super::patience::Patiences;
+use super::sight::{Moment, Sight};
+use crate::clock::Mono;
+use crate::domain::Timestamp;
+
+/// T3, as far as it is known today; evidence and sight can only move it to a later instant. `None`: the machine is
+/// offline.
+pub(super) fn deadline_of(machine: &Machine, sight: &Sight, patiences: &Patiences) -> Option<Moment> {
+    if !machine.is_watched() {
+        return None;
+    }
+    let offline_after = patiences.micros(machine.patience());
+    let from = match (machine.evidence(), machine.last_seen(), sight.since()) {
+        (Some(mono), Some(wall), Some(since)) if since.mono <= mono => Moment { mono, wall },
+        (_, _, Some(since)) => since,
+        // Never had sight: early, and never proven to have passed.
+        (evidence, _, None) => Moment { mono: evidence.unwrap_or_default(), wall: Timestamp::from_micros(0) },
+    };
+    let mono = Mono(from.mono.0.saturating_add(offline_after));
+    Some(Moment { mono, wall: from.wall.plus(Duration::from_micros(offline_after)) })
+}
+
+/// [`deadline_of`] for the [`super::deadlines`]: the machine's entry is armed for it, or is gone.
+pub(super) fn real_deadline(machine: &mut Machine, sight: &Sight, patiences: &Patiences) -> Option<Mono> {
+    let deadline = deadline_of(machine, sight, patiences);
+    machine.armed = deadline.is_some();
+    deadline.map(|deadline| deadline.mono)
+}

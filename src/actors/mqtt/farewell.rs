@@ -1,0 +1,77 @@
+//! Leaving the broker in order: because the journal is full (invariant M4 of [`super`]), or because Andon stops.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::{Mqtt, State};
+use crate::actors::failpoint::failpoint;
+use crate::actors::liveness::{LinkChanged, Moment};
+use crate::actors::supervisor::StopChild;
+use crate::clock::{mono_now, wall_now};
+use crate::domain::OutageReason;
+use crate::status::BrokerState;
+
+/// How long liveness may take to hear that we leave.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
+impl Mqtt {
+    /// Leaves the broker until there is room in the journal again.
+    pub(super) fn leave(&mut self, context: &mut Context<Self>) {
+        let was_up = matches!(self.state, State::Up { .. });
+        self.state = State::Down;
+        self.attempt += 1;
+        // The answer to a question of before is not heard any more.
+        self.proving.forget();
+        if let Some(retry) = self.retry.take() {
+            context.cancel_future(retry);
+        }
+        if was_up {
+            self.metrics.broker_connected.set(false);
+            self.tell_liveness(false, context);
+        }
+        if let Some(link) = self.link.clone() {
+            context.wait(async move { link.say_goodbye().await }.into_actor(self));
+        }
+    }
+}
+
+impl Handler<StopChild> for Mqtt {
+    type Result = ();
+
+    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
+        if let Err(error) = failpoint("mqtt::stop") {
+            self.lifeline.fail(error);
+            return context.stop();
+        }
+        let up = matches!(self.state, State::Up { .. });
+        self.state = State::Stopping;
+        self.attempt += 1;
+        let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
+        let (liveness, journal) = (self.wires.liveness.clone(), self.inlet.journal.clone());
+        let generation = self.lifeline.generation();
+        let farewell = async move {
+            let Some(link) = link else { return };
+            if let (true, Some(topic)) = (up, topic) {
+                let said = link.publish(&topic, b"offline".to_vec(), true);
+                // A broker that does not answer sends our last will instead.
+                let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
+            }
+            link.say_goodbye().await;
+            let at = Moment { mono: mono_now(), wall: wall_now() };
+            let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
+            let news = LinkChanged { up: false, at, heard_from: at.mono, reason, appended, generation };
+            if up {
+                // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
+                // finds out by itself, a little less exactly.
+                let _told_or_not = liveness.call(news, FAREWELL_MAX).await;
+            }
+        };
+        context.wait(farewell.into_actor(self).map(|(), actor, context| {
+            actor.metrics.broker_connected.set(false);
+            actor.show(BrokerState::Away, Some("Andon is stopping"));
+            actor.lifeline.finish();
+            context.stop();
+        }));
+    }
+}
