@@ -116,4 +116,6 @@ pub struct LinkChanged {
     pub appended: Seq,
     /// The incarnation of the mqtt actor: an abandoned one that wakes up has no say any more.
     pub generation: Generation,
+    /// Names the link within the incarnation: what is said twice of one link is no news.
+    pub link: u64,
 }

@@ -104,6 +104,8 @@ pub struct Liveness {
     watch: Watch,
     /// Of the mqtt actor's news.
     link_generation: Generation,
+    /// The link that is up.
+    link: Option<u64>,
     sight_log: SightLog,
     transitions: TransitionOutbox,
     publishing: Publishing,
@@ -133,6 +135,7 @@ impl Liveness {
             lifeline,
             logger: logger.new(o!("component" => "liveness")),
             link_generation: 0,
+            link: None,
             sight_log: SightLog::default(),
             transitions: TransitionOutbox::new(takers),
             publishing: Publishing::default(),
@@ -336,10 +339,14 @@ impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
-        if changed.generation < self.link_generation {
+        let is_known = changed.up && self.link == Some(changed.link);
+        if changed.generation < self.link_generation
+            || (is_known && changed.generation == self.link_generation)
+        {
             return;
         }
         self.link_generation = changed.generation;
+        self.link = changed.up.then_some(changed.link);
         if self.watch.link_is_up() != changed.up {
             debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
         }

@@ -49,7 +49,7 @@ impl Handler<StopChild> for Mqtt {
         self.attempt += 1;
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
         let (liveness, journal) = (self.wires.liveness.clone(), self.inlet.journal.clone());
-        let generation = self.lifeline.generation();
+        let (generation, link_no) = (self.lifeline.generation(), self.attempt);
         let farewell = async move {
             let Some(link) = link else { return };
             if let (true, Some(topic)) = (up, topic) {
@@ -60,7 +60,15 @@ impl Handler<StopChild> for Mqtt {
             link.say_goodbye().await;
             let at = Moment { mono: mono_now(), wall: wall_now() };
             let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
-            let news = LinkChanged { up: false, at, heard_from: at.mono, reason, appended, generation };
+            let news = LinkChanged {
+                up: false,
+                at,
+                heard_from: at.mono,
+                reason,
+                appended,
+                generation,
+                link: link_no,
+            };
             if up {
                 // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
                 // finds out by itself, a little less exactly.

@@ -97,6 +97,7 @@ impl Inlet {
     }
 
     fn append(&self, message: &paho_mqtt::Message) -> Result<(), JournalError> {
+        let began = mono_now();
         if self.skips_on_purpose() {
             return Ok(());
         }
@@ -109,7 +110,7 @@ impl Inlet {
             topic: message.topic(),
             payload: &payload[..kept],
         })?;
-        self.pulse.prove(Beat { at: mono_now(), upto: seq });
+        self.pulse.received(began, Beat { at: mono_now(), upto: seq });
         self.metrics.messages_received.add(1);
         self.metrics.bytes_received.add(payload.len() as u64);
         // Whatever a test wants here but to hold: the message is journaled and will be acknowledged.

@@ -254,13 +254,12 @@ impl Actor for Mqtt {
         self.show(state, reason);
         self.tell_liveness(false, context);
         self.begin_vigil(context);
-        // From now on a standstill of our own is noticed, also before the first look below.
         self.look_at_own_clock(context);
+        context.run_interval(proving::LOOK_AT_CLOCK_EVERY, Self::look_at_own_clock);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
-            actor.look_at_own_clock(context);
             actor.look_for_peace();
             // Asked only then: while a connect is under way (to a proxy that does not answer, say) the library may be busy.
             if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {

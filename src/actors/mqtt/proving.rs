@@ -16,6 +16,10 @@ use super::reasons::LinkError;
 use super::{KEEP_ALIVE_SLACK, Mqtt, State};
 use crate::clock::{Mono, mono_now};
 
+/// How often our own clock is looked at.
+pub(super) const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_millis(100);
+/// A standstill of our own that lasted as long as this is worth a line.
+const STANDSTILL_TOLD_MIN: Duration = Duration::from_secs(3);
 /// An answer within this is prompt.
 const PROMPT: Duration = Duration::from_millis(500);
 /// How long after a late answer the broker is asked again, at least.
@@ -57,11 +61,14 @@ impl Proving {
     }
 
     /// As after an answer that was late by `lateness`: the number of a question to be asked in a while, in place of any that is
-    /// under way, and that while.
-    fn begin_late(&mut self, lateness: Duration, now: Mono) -> (u64, Duration) {
+    /// under way, and that while. `None` if we have been patient for too long already: then what is under way goes on.
+    fn begin_late(&mut self, lateness: Duration, now: Mono) -> Option<(u64, Duration)> {
+        if self.under_way && self.believe_from.is_some_and(|from| from <= now) {
+            return None;
+        }
         self.under_way = true;
         self.question += 1;
-        (self.question, self.be_patient(lateness, now))
+        Some((self.question, self.be_patient(lateness, now)))
     }
 
     fn waits_for(&self, question: u64) -> bool {
@@ -116,17 +123,20 @@ impl Handler<ProveLink> for Mqtt {
 }
 
 impl Mqtt {
-    /// Notices that the process did not run for a while. What the broker had to tell meanwhile is still to come, so that nothing
-    /// is concluded from the first of it.
+    /// Notices that the process, or the callback, did not go on for a while. What the broker had to tell meanwhile is still to
+    /// come, so that nothing is concluded from the first of it.
     pub(super) fn look_at_own_clock(&mut self, context: &mut Context<Self>) {
         let now = mono_now();
         let Some(stood_still) = self.pulse.running(now) else { return };
         if !matches!(self.state, State::Up { .. }) {
             return;
         }
-        warn!(self.logger, "the process stood still: was it stopped, the machine asleep or out of memory? What the broker has \
-            kept meanwhile is waited for before any machine is called offline"; "stood_still_ms" => stood_still.as_millis());
-        let (question, settle) = self.proving.begin_late(stood_still, now);
+        if stood_still >= STANDSTILL_TOLD_MIN {
+            warn!(self.logger, "the process stood still: was it stopped, the machine asleep, the disk slow? What the broker has \
+                kept meanwhile is waited for before any machine is called offline";
+                "stood_still_ms" => stood_still.as_millis());
+        }
+        let Some((question, settle)) = self.proving.begin_late(stood_still, now) else { return };
         if self.options.link.availability_topic.is_some() {
             return self.ask_later(question, settle, context);
         }
@@ -218,9 +228,20 @@ mod tests {
             "it is not believed before"
         );
         assert_eq!(proving.on_answer(at(130_000), at(130_600)), Worth::Proof);
-        let (question, settle) = proving.begin_late(late, at(0));
+        let (question, settle) = proving.begin_late(late, at(0)).unwrap();
         assert!(proving.waits_for(question) && settle == late);
         assert_eq!(proving.on_answer(at(60_000), at(60_100)), Worth::Proof);
+    }
+
+    #[test]
+    fn whoever_stands_still_again_and_again_is_believed_at_last() {
+        let mut proving = Proving::default();
+        let stall = Duration::from_millis(600);
+        for second in 0..10 {
+            assert!(proving.begin_late(stall, at(second * 1_000)).is_some(), "{second}");
+        }
+        assert_eq!(proving.begin_late(stall, at(10_000)), None, "the question of second 9 is asked");
+        assert_eq!(proving.on_answer(at(11_000), at(11_600)), Worth::Proof);
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub struct LinkPulse {
     beats: Mutex<Beats>,
 }
 
-/// Longer than this our own clock does not stand still while we run: the process was stopped, or the machine asleep.
-const STANDSTILL_MIN: Mono = Mono(3_000_000);
+/// Longer than this neither our own clock stands still nor one message takes while all is well: the process was stopped, the
+/// machine asleep, or the disk slow. What was sent meanwhile is still to come.
+const STANDSTILL_MIN: Mono = Mono(500_000);
 
 #[derive(Debug, Default)]
 struct Beats {
@@ -31,35 +32,55 @@ struct Beats {
     doubted: bool,
     /// When the mqtt actor last said that we run.
     running_at: Option<Mono>,
+    /// The longest that one message took since then, if it took long.
+    stalled: Option<Mono>,
 }
 
 impl Beats {
     /// For how long, up to `now`, if for long.
     fn stood_still(&self, now: Mono) -> Option<Mono> {
-        let still = Mono(now.0.saturating_sub(self.running_at?.0));
-        (still > STANDSTILL_MIN).then_some(still)
+        long(self.running_at?, now)
+    }
+
+    fn prove(&mut self, beat: Beat) {
+        let is_newer = |known: Option<Beat>| known.is_none_or(|known| known.at <= beat.at);
+        if is_newer(self.heard) {
+            self.heard = Some(beat);
+        }
+        if !self.doubted && is_newer(self.proof) {
+            self.proof = Some(beat);
+        }
     }
 }
 
+/// The time from `since` to `now`, if it is [`STANDSTILL_MIN`] or more.
+fn long(since: Mono, now: Mono) -> Option<Mono> {
+    let still = Mono(now.0.saturating_sub(since.0));
+    (still > STANDSTILL_MIN).then_some(still)
+}
+
 impl LinkPulse {
+    /// A message that came into the callback at `began` is journaled.
+    pub fn received(&self, began: Mono, beat: Beat) {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = long(began, beat.at);
+        beats.stalled = beats.stalled.max(stalled);
+        beats.doubted |= stalled.is_some() || beats.stood_still(beat.at).is_some();
+        beats.prove(beat);
+    }
+
     /// Replaces the proof by a newer one; older ones are ignored, and all while there is doubt. After a standstill of our own
     /// there is: what is received then was sent long ago, and more of it is to come.
     pub fn prove(&self, beat: Beat) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
         beats.doubted |= beats.stood_still(beat.at).is_some();
-        let is_newer = |known: Option<Beat>| known.is_none_or(|known| known.at <= beat.at);
-        if is_newer(beats.heard) {
-            beats.heard = Some(beat);
-        }
-        if !beats.doubted && is_newer(beats.proof) {
-            beats.proof = Some(beat);
-        }
+        beats.prove(beat);
     }
 
-    /// We run. If we had not for a while: for how long, and there is doubt from now on.
+    /// We run. If we, or a message in the callback, had stood still for a while: for how long, and there is doubt from now on.
     pub fn running(&self, now: Mono) -> Option<Duration> {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let stood_still = beats.stood_still(now);
+        let stood_still = beats.stood_still(now).max(beats.stalled.take());
         beats.doubted |= stood_still.is_some();
         beats.running_at = Some(now);
         stood_still.map(|still| Duration::from_micros(still.0))
@@ -112,17 +133,34 @@ mod tests {
         let pulse = LinkPulse::default();
         let beat = |at| Beat { at: Mono(at), upto: Seq(at) };
         assert_eq!(pulse.running(Mono(1_000_000)), None);
-        pulse.prove(beat(2_000_000));
-        assert_eq!(pulse.running(Mono(4_000_000)), None);
+        pulse.prove(beat(1_100_000));
+        assert_eq!(pulse.running(Mono(1_200_000)), None);
         // The callback may be the first to run again.
         pulse.prove(beat(9_000_000));
-        assert_eq!(pulse.newest(), Some(beat(2_000_000)));
-        assert_eq!(pulse.running(Mono(9_000_001)), Some(Duration::from_micros(5_000_001)));
+        assert_eq!(pulse.newest(), Some(beat(1_100_000)));
+        assert_eq!(pulse.running(Mono(9_000_001)), Some(Duration::from_micros(7_800_001)));
         pulse.prove(beat(9_000_002));
-        assert_eq!((pulse.newest(), pulse.heard()), (Some(beat(2_000_000)), Some(beat(9_000_002))));
-        assert_eq!(pulse.running(Mono(10_000_000)), None, "said once");
+        assert_eq!((pulse.newest(), pulse.heard()), (Some(beat(1_100_000)), Some(beat(9_000_002))));
+        assert_eq!(pulse.running(Mono(9_500_000)), None, "said once");
         pulse.trust();
-        pulse.prove(beat(10_000_001));
-        assert_eq!(pulse.newest(), Some(beat(10_000_001)));
+        pulse.prove(beat(9_500_001));
+        assert_eq!(pulse.newest(), Some(beat(9_500_001)));
+    }
+
+    #[test]
+    fn m8_after_a_message_that_took_long_nothing_is_a_proof_until_it_is_asked_for() {
+        let pulse = LinkPulse::default();
+        let beat = |at| Beat { at: Mono(at), upto: Seq(at) };
+        pulse.received(Mono(1_000_000), beat(1_400_000));
+        assert_eq!((pulse.newest(), pulse.running(Mono(1_400_000))), (Some(beat(1_400_000)), None));
+        assert_eq!(pulse.running(Mono(1_800_000)), None);
+        pulse.received(Mono(1_400_001), beat(1_900_002));
+        pulse.received(Mono(1_900_002), beat(1_900_003));
+        assert_eq!(pulse.newest(), Some(beat(1_400_000)), "what was sent meanwhile is still to come");
+        assert_eq!(pulse.running(Mono(1_900_004)), Some(Duration::from_micros(500_001)));
+        pulse.trust();
+        assert_eq!(pulse.running(Mono(1_900_005)), None, "said once");
+        pulse.received(Mono(1_900_005), beat(1_900_006));
+        assert_eq!(pulse.newest(), Some(beat(1_900_006)));
     }
 }

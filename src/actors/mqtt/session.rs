@@ -327,7 +327,7 @@ impl Mqtt {
         let generation = self.lifeline.generation();
         let reason = if self.room { OutageReason::LinkDown } else { OutageReason::Hold };
         let heard_from = self.attempt_began;
-        let news = LinkChanged { up, at, heard_from, reason, appended, generation };
+        let news = LinkChanged { up, at, heard_from, reason, appended, generation, link: self.attempt };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {

@@ -129,7 +129,7 @@ impl Parser {
                     parser.lookout = observed_upto;
                     parser.liveness_ready = true;
                     parser.liveness_provisional = provisional;
-                    parser.transitions_pending = transitions_pending;
+                    parser.transitions_pending |= transitions_pending > 0;
                     parser.pump(context);
                 }
                 Err(error) => parser.liveness_away(error, context),

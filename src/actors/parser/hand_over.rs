@@ -28,13 +28,13 @@ impl Parser {
     /// commit before it ran. `true` if the answer of liveness has to come first.
     pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
         let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
-        let something = !self.building.is_empty() || self.transitions_pending > 0;
+        let something = !self.building.is_empty() || self.transitions_pending;
         // P2: liveness may have begun again behind the batch.
         let seen = self.lookout >= self.building.upto();
         if !ready || self.in_flight.is_some() || !something || !seen {
             return false;
         }
-        if self.transitions_pending == 0 {
+        if !std::mem::take(&mut self.transitions_pending) {
             self.commit_built(FromLiveness::default(), context);
             return false;
         }
@@ -56,7 +56,6 @@ impl Parser {
     }
 
     fn on_taken(&mut self, taken: TakenTransitions, context: &mut Context<Self>) {
-        self.transitions_pending = 0;
         let nothing = taken.transitions.is_empty() && taken.rows.is_empty();
         let TakenTransitions { transitions, rows, receipt, more } = taken;
         let from_liveness = FromLiveness { transitions, rows, receipt };
@@ -64,7 +63,7 @@ impl Parser {
             // P2: the position does not move before every transition up to it is recorded.
             let only_transitions =
                 BatchBuilder::new(self.building.after(), self.options.batch_rows_max, BATCH_BYTES_MAX);
-            self.transitions_pending = 1;
+            self.transitions_pending = true;
             self.commit(only_transitions, from_liveness, context);
         } else if !nothing || !self.building.is_empty() {
             self.commit_built(from_liveness, context);

@@ -159,7 +159,9 @@ pub struct Parser {
     lookout_reader: Option<Reader>,
     building: BatchBuilder,
     in_flight: Option<InFlight>,
-    transitions_pending: usize,
+    /// Liveness may have something to record. Never taken back by an answer that was given before the news of it: only asking
+    /// what it is takes it back.
+    transitions_pending: bool,
     /// A proof whose records have not all been looked at yet.
     proof: Option<Beat>,
     proof_told: Mono,
@@ -200,7 +202,7 @@ impl Parser {
             liveness_provisional: false,
             building,
             in_flight: None,
-            transitions_pending: 0,
+            transitions_pending: false,
             proof: None,
             proof_told: Mono::default(),
             stopping: false,
@@ -283,7 +285,7 @@ impl Parser {
         self.liveness_ready = false;
         self.proof_told = Mono::default();
         self.proof = None;
-        self.transitions_pending = 0;
+        self.transitions_pending = false;
         self.detach(context);
     }
 
@@ -310,7 +312,7 @@ impl Parser {
         }
         let nothing_left = self.building.is_empty()
             && self.in_flight.is_none()
-            && self.transitions_pending == 0
+            && !self.transitions_pending
             && self.storage.position() >= self.journal.positions().appended;
         let database_away = !matches!(self.store, Store::Ready) || !self.metrics.store_available.get();
         if nothing_left || database_away {
@@ -349,7 +351,7 @@ impl Handler<TransitionsPending> for Parser {
     type Result = ();
 
     fn handle(&mut self, _: TransitionsPending, context: &mut Context<Self>) {
-        self.transitions_pending = self.transitions_pending.max(1);
+        self.transitions_pending = true;
         self.pump(context);
     }
 }
@@ -374,6 +376,8 @@ impl Handler<StopChild> for Parser {
             return context.stop();
         }
         self.stopping = true;
+        // That Andon is stopped is among what liveness records.
+        self.transitions_pending |= self.liveness_ready && !self.liveness_provisional;
         self.pump(context);
         self.finish_if_drained(context);
         context.run_interval(Duration::from_millis(20), |parser, context| {

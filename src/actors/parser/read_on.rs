@@ -92,7 +92,7 @@ impl Parser {
             parser.step = Step::Idle;
             match answer {
                 Ok(Observed::Seen { transitions_pending }) => {
-                    parser.transitions_pending = transitions_pending;
+                    parser.transitions_pending |= transitions_pending > 0;
                     parser.pump(context);
                 }
                 Ok(Observed::NotRecovered) => parser.liveness_lost(context),

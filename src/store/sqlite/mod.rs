@@ -189,6 +189,14 @@ impl Store for SqliteStore {
     fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError> {
         let id = journal.to_string();
         let site = self.site.as_str();
+        let failed = |source: diesel::result::Error| StoreError::ReadCheckpoint {
+            journal_id: journal,
+            source: source.into(),
+        };
+        // Asked every few seconds: the write lock is taken only for a journal that is new.
+        if let Some(known) = reads::sqlite::load_checkpoint(&mut self.connection, &id).map_err(failed)? {
+            return Ok(known);
+        }
         let row = self.connection.immediate_transaction(|connection| {
             sql_query(
                 "INSERT INTO ingest_checkpoint (journal_id, site, updated_at) VALUES (?, ?, ?) \
@@ -200,7 +208,7 @@ impl Store for SqliteStore {
             .execute(connection)?;
             reads::sqlite::load_checkpoint(connection, &id)?.ok_or(diesel::result::Error::NotFound)
         });
-        row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+        row.map_err(failed)
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
