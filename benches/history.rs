@@ -53,7 +53,7 @@ fn measure(name: &str, url: &str, readings: u64) {
     loop {
         match store.fill_rollups(span).unwrap() {
             RollupFill::Done => break,
-            RollupFill::More => {}
+            RollupFill::More | RollupFill::Disturbed => {}
             RollupFill::TooMuch => span /= 2,
         }
     }

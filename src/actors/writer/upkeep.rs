@@ -91,6 +91,7 @@ impl Upkeep {
                 self.span = (self.span / 4).max(SPAN_MIN);
                 took * PAUSE_SHARE
             }
+            Some(RollupFill::Disturbed) => took * PAUSE_SHARE,
             Some(RollupFill::Done) => INTERVAL,
             None => {
                 self.span = SPAN_MIN;
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(step(Some(RollupFill::More), 1_500), (hour, ms(6_000)));
         assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 4, ms(0)));
         assert_eq!(step(Some(RollupFill::Done), 10), (hour / 4, INTERVAL));
+        assert_eq!(step(Some(RollupFill::Disturbed), 50), (hour / 4, ms(200)));
         assert_eq!(step(None, 10), (hour / 12, INTERVAL));
         assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 12, ms(0)), "never less than a bucket");
     }

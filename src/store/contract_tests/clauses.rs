@@ -33,6 +33,10 @@ pub use super::rollup_clauses::{
     figures_are_those_of_the_rows_whatever_happens, figures_of_long_times_are_read_by_index_only,
     readings_from_before_there_were_buckets_are_filled_in_step_by_step, refused_rows_are_in_no_bucket,
 };
+pub use super::rollup_memory::{
+    a_step_takes_little_memory_however_large_its_rows_are,
+    a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
+};
 pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};

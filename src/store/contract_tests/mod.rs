@@ -14,6 +14,7 @@ mod only_postgres;
 mod only_sqlite;
 mod rejected_clauses;
 mod rollup_clauses;
+mod rollup_memory;
 mod trend_clauses;
 
 #[path = "../../../tests/support/postgres.rs"]
@@ -89,6 +90,8 @@ contract! {
     readings_from_before_there_were_buckets_are_filled_in_step_by_step,
     a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
     buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,
+    a_step_takes_little_memory_however_large_its_rows_are,
+    a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
     a_question_that_takes_too_long_is_cut,
     figures_of_long_times_are_read_by_index_only,
 }

@@ -1,21 +1,34 @@
 //! Buckets of readings that were stored before there were any.
 //!
 //! A step takes a stretch of time before `filled_from`, throws its buckets away, computes them anew from the rows, and moves
-//! `filled_from` back, in one transaction that keeps every other writer of buckets out (the caller sees to that). Whoever
+//! `filled_from` back, in one transaction that keeps every other writer of buckets out (S9; the caller sees to that). Whoever
 //! stored a row of that stretch has either committed before, and the row is counted, or adds it afterwards.
+//!
+//! Rows are read in pages and one by one, and what they come to is written whenever it has grown to [`HELD_BYTES_MAX`]: the
+//! memory a step takes depends neither on how many rows there are nor on how large they are.
 
 use std::time::Duration;
 
+use diesel::connection::DefaultLoadingMode;
+use diesel::pg::{Pg, PgRowByRowLoadingMode};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
+use diesel::sqlite::Sqlite;
 
 use super::{BUCKET_MICROS, Measured, Rollup, bucket_start};
 use crate::domain::Timestamp;
 use crate::store::schema::{INSTANT_MICROS_MAX, INSTANT_MICROS_MIN, Instant, Moment};
+use crate::store::statement::cached_statement;
 
-/// Rows that a step reads, unless a single bucket has more.
+/// Rows that a step reads, unless a single bucket has more. Batches wait for it.
 const ROWS_MAX: usize = 100_000;
+/// Bytes of `extra` that a step reads, unless a single bucket has more.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Rows of a page: PostgreSQL sends all of one that is given up.
+const PAGE_ROWS: i64 = 1_000;
+/// Figures are written when they have grown to that many bytes.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
 /// Buckets without rows that a step deletes.
 const STALE_BUCKETS_MAX: i64 = 10_000;
 /// All is filled.
@@ -32,12 +45,15 @@ pub enum RollupFill {
     More,
     /// Nothing was done, for so long a stretch has too many rows: try a shorter one.
     TooMuch,
+    /// Nothing was done, for somebody wrote figures meanwhile without waiting (S10): try again.
+    Disturbed,
 }
 
 /// Why the transaction of a step ends.
 #[derive(Debug)]
 pub enum FillStop {
     TooMuch,
+    Disturbed,
     Failed(diesel::result::Error),
 }
 
@@ -52,6 +68,7 @@ impl FillStop {
     pub fn into_result(self) -> QueryResult<RollupFill> {
         match self {
             Self::TooMuch => Ok(RollupFill::TooMuch),
+            Self::Disturbed => Ok(RollupFill::Disturbed),
             Self::Failed(error) => Err(error),
         }
     }
@@ -72,17 +89,50 @@ struct NewestRow {
 }
 
 #[derive(QueryableByName)]
-struct RawRow {
-    #[diesel(sql_type = Instant)]
-    recorded_at: Moment,
-    #[diesel(sql_type = Nullable<Double>)]
-    temperature: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    humidity: Option<f64>,
-    #[diesel(sql_type = Nullable<Double>)]
-    vibration: Option<f64>,
-    #[diesel(sql_type = Nullable<Text>)]
-    extra: Option<String>,
+struct SumRow {
+    #[diesel(sql_type = BigInt)]
+    readings: i64,
+}
+
+/// Columns of [`sqlite::NextRows`] and its like.
+type RowTypes = (Instant, BigInt, Nullable<Double>, Nullable<Double>, Nullable<Double>, Nullable<Text>);
+type RawRow = (Moment, i64, Option<f64>, Option<f64>, Option<f64>, Option<String>);
+
+/// What is read and how much of it.
+struct Reader {
+    from: Timestamp,
+    before: Timestamp,
+    /// A shorter stretch can be tried.
+    is_limited: bool,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Reader {
+    /// Notes another row; too many end the step.
+    fn note(&mut self, extra: Option<&str>) -> Result<(), FillStop> {
+        self.rows += 1;
+        self.bytes += extra.map_or(0, str::len);
+        let is_too_much = self.is_limited && (self.rows > ROWS_MAX || self.bytes > BYTES_MAX);
+        if is_too_much { Err(FillStop::TooMuch) } else { Ok(()) }
+    }
+}
+
+/// The first key that is not before a row, among those of one machine: its instant and its digest.
+#[derive(Clone, Copy)]
+struct RowKey(Timestamp, i64);
+
+impl RowKey {
+    const fn first_at(instant: Timestamp) -> Self {
+        Self(instant, i64::MIN)
+    }
+
+    fn after(self) -> Self {
+        match self.1.checked_add(1) {
+            Some(digest) => Self(self.0, digest),
+            None => Self::first_at(Timestamp::from_micros(self.0.as_micros().saturating_add(1))),
+        }
+    }
 }
 
 /// The machines of site `$1` in a table whose index begins with site and machine: hops from one to the next.
@@ -116,9 +166,15 @@ fn clear(table: &str) -> String {
     )
 }
 
-/// `$1` site, `$2` machine, `$3` and `$4` first instant and first one that counts no more.
-const ROWS: &str = "SELECT recorded_at, temperature, humidity, vibration, CAST(extra AS text) AS extra \
-    FROM machine_telemetry WHERE site = $1 AND machine_id = $2 AND recorded_at >= $3 AND recorded_at < $4 LIMIT $5";
+/// `$1` site, `$2` and `$3` first instant and first one that counts no more: how many readings the buckets hold.
+fn readings_in_buckets() -> String {
+    format!(
+        "{} SELECT CAST(coalesce(sum((SELECT sum(r.readings) FROM machine_rollup r WHERE r.site = $1 \
+         AND r.machine_id = machines.machine_id AND r.bucket_start >= $2 AND r.bucket_start < $3)), 0) AS bigint) AS readings \
+         FROM machines WHERE machines.machine_id IS NOT NULL",
+        machines_in("machine_rollup")
+    )
+}
 
 const SET_FILLED_FROM: &str = "INSERT INTO machine_rollup_filled (site, filled_from) VALUES ($1, $2) \
     ON CONFLICT (site) DO UPDATE SET filled_from = excluded.filled_from";
@@ -140,11 +196,22 @@ fn trusted_from(before: Timestamp) -> Timestamp {
 }
 
 macro_rules! fill_for {
-    ($name:ident, $connection:ty) => {
+    ($name:ident, $backend:ty, $connection:ty, $row_by_row:ty) => {
         /// Filling through this connection.
         pub mod $name {
             use super::*;
             use crate::store::$name::rollups;
+
+            cached_statement! {
+                /// A page of the rows of a machine.
+                NextRows on $backend, $connection, returning RowTypes:
+                "SELECT recorded_at, digest, temperature, humidity, vibration, CAST(extra AS text) FROM machine_telemetry \
+                 WHERE site = " [site: Text = &'a str]
+                " AND machine_id = " [machine_id: Text = &'a str]
+                " AND (recorded_at, digest) >= (" [at: Instant = Moment, digest: BigInt = i64]
+                ") AND recorded_at < " [before: Instant = Moment]
+                " ORDER BY recorded_at, digest LIMIT " [rows_max: BigInt = i64]
+            }
 
             fn load_filled_from(connection: &mut $connection, site: &str) -> QueryResult<Option<Timestamp>> {
                 let row = sql_query("SELECT filled_from FROM machine_rollup_filled WHERE site = $1")
@@ -180,20 +247,12 @@ macro_rules! fill_for {
                     return Ok(RollupFill::Done);
                 };
                 let from = stretch_start(newest, span);
-                let rows_max = if from < bucket_start(newest) { ROWS_MAX } else { usize::MAX };
+                let is_limited = from < bucket_start(newest);
+                let mut reader = Reader { from, before, is_limited, rows: 0, bytes: 0 };
                 clear_between(connection, site, from, before, i64::MAX)?;
-                let mut rows = 0;
-                for row in machines.iter().filter(|row| row.newest.is_some_and(|newest| newest.0 >= from)) {
-                    rows += fill(
-                        connection,
-                        site,
-                        &row.machine_id,
-                        (from, before),
-                        rows_max.saturating_sub(rows),
-                    )?;
-                    if rows > rows_max {
-                        return Err(FillStop::TooMuch);
-                    }
+                fill(connection, site, &machines, &mut reader)?;
+                if count_between(connection, site, from, before)? != reader.rows {
+                    return Err(FillStop::Disturbed);
                 }
                 set_filled_from(connection, site, from)?;
                 Ok(RollupFill::More)
@@ -236,34 +295,66 @@ macro_rules! fill_for {
                 Ok(i64::try_from(cleared).unwrap_or(i64::MAX))
             }
 
-            /// Fills the buckets of one machine; gives the number of its rows, which may be one more than `rows_max`.
+            /// How many readings the buckets hold.
+            fn count_between(
+                connection: &mut $connection,
+                site: &str,
+                from: Timestamp,
+                before: Timestamp,
+            ) -> QueryResult<usize> {
+                let sum: SumRow = sql_query(readings_in_buckets())
+                    .bind::<Text, _>(site)
+                    .bind::<Instant, _>(Moment(from))
+                    .bind::<Instant, _>(Moment(before))
+                    .get_result(connection)?;
+                Ok(usize::try_from(sum.readings).unwrap_or(usize::MAX))
+            }
+
+            /// Fills the buckets of all machines.
             fn fill(
                 connection: &mut $connection,
                 site: &str,
-                machine_id: &str,
-                (from, before): (Timestamp, Timestamp),
-                rows_max: usize,
-            ) -> QueryResult<usize> {
-                let rows: Vec<RawRow> = sql_query(ROWS)
-                    .bind::<Text, _>(site)
-                    .bind::<Text, _>(machine_id)
-                    .bind::<Instant, _>(Moment(from))
-                    .bind::<Instant, _>(Moment(before))
-                    .bind::<BigInt, _>(i64::try_from(rows_max.saturating_add(1)).unwrap_or(i64::MAX))
-                    .load(connection)?;
+                machines: &[NewestRow],
+                reader: &mut Reader,
+            ) -> Result<(), FillStop> {
                 let mut rollup = Rollup::default();
-                for row in &rows {
-                    rollup.add(Measured {
-                        machine_id,
-                        recorded_at: row.recorded_at.0,
-                        temperature: row.temperature,
-                        humidity: row.humidity,
-                        vibration: row.vibration,
-                        extra: row.extra.as_deref(),
-                    });
+                for machine in machines {
+                    if machine.newest.is_none_or(|newest| newest.0 < reader.from) {
+                        continue;
+                    }
+                    let mut next = Some(RowKey::first_at(reader.from));
+                    while let Some(key) = next {
+                        next = read_page(connection, site, &machine.machine_id, key, reader, &mut rollup)?;
+                        if rollup.size() > HELD_BYTES_MAX {
+                            rollups::add(connection, site, &rollup)?;
+                            rollup = Rollup::default();
+                        }
+                    }
                 }
-                rollups::add(connection, site, &rollup)?;
-                Ok(rows.len())
+                Ok(rollups::add(connection, site, &rollup)?)
+            }
+
+            /// Counts a page of the rows of a machine; gives where the next one begins.
+            fn read_page<'m>(
+                connection: &mut $connection,
+                site: &str,
+                machine_id: &'m str,
+                RowKey(at, digest): RowKey,
+                reader: &mut Reader,
+                rollup: &mut Rollup<'m>,
+            ) -> Result<Option<RowKey>, FillStop> {
+                let (at, before) = (Moment(at), Moment(reader.before));
+                let page = NextRows { site, machine_id, at, digest, before, rows_max: PAGE_ROWS };
+                let (mut rows, mut last) = (0, None);
+                for row in page.load_iter::<RawRow, $row_by_row>(connection)? {
+                    let (Moment(recorded_at), digest, temperature, humidity, vibration, extra) = row?;
+                    let extra = extra.as_deref();
+                    reader.note(extra)?;
+                    let reading = Measured { machine_id, recorded_at, temperature, humidity, vibration, extra };
+                    rollup.add_passing(machine_id, reading);
+                    (rows, last) = (rows + 1, Some(RowKey(recorded_at, digest)));
+                }
+                Ok(last.filter(|_| rows == PAGE_ROWS).map(RowKey::after))
             }
 
             fn set_filled_from(connection: &mut $connection, site: &str, from: Timestamp) -> QueryResult<()> {
@@ -277,8 +368,8 @@ macro_rules! fill_for {
     };
 }
 
-fill_for!(sqlite, SqliteConnection);
-fill_for!(postgres, PgConnection);
+fill_for!(sqlite, Sqlite, SqliteConnection, DefaultLoadingMode);
+fill_for!(postgres, Pg, PgConnection, PgRowByRowLoadingMode);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,13 @@
 //! Figures of five minutes: what a batch adds to them, and how they are made up for readings that were stored before there were any.
 //!
-//! Invariant
+//! Before `filled_from` of the site figures are computed from the rows. Filling goes from the newest rows back, step by step
+//! ([`fill`]), each bucket computed anew from its rows.
+//!
+//! Invariants
 //! - **S8** From `filled_from` of the site on, each bucket holds exactly the readings that are stored: what is added to it is
 //!   committed with the rows, what is deleted makes `filled_from` move in the transaction that deletes.
-//!
-//! Before that instant figures are computed from the rows. Filling goes from the newest rows back, step by step
-//! ([`fill`]), each bucket computed anew from its rows. It keeps whoever else writes the buckets out for as long as a step takes.
+//! - **S9** Who fills keeps whoever else writes the buckets out for as long as a step takes.
+//! - **S10** A step ends only if the buckets it leaves count as many readings as it read.
 
 pub mod fill;
 mod numbers;
@@ -108,14 +110,30 @@ pub type ExtraKey<'a> = (&'a str, i64, Cow<'a, str>);
 pub struct Rollup<'a> {
     buckets: HashMap<BucketKey<'a>, Tally, RandomState>,
     extras: HashMap<ExtraKey<'a>, Figures, RandomState>,
+    /// Bytes of the names in the keys of `extras`.
+    names_bytes: usize,
 }
 
 impl<'a> Rollup<'a> {
     /// Counts a reading that was stored.
     pub fn add(&mut self, reading: impl Into<Measured<'a>>) {
         let reading = reading.into();
+        self.count(reading.machine_id, reading, |name| name);
+    }
+
+    /// Counts a reading of `machine_id` that is not kept: names in its `extra` are copied.
+    pub fn add_passing(&mut self, machine_id: &'a str, reading: Measured<'_>) {
+        self.count(machine_id, reading, |name| Cow::Owned(name.into_owned()));
+    }
+
+    fn count<'r>(
+        &mut self,
+        machine_id: &'a str,
+        reading: Measured<'r>,
+        kept: impl Fn(Cow<'r, str>) -> Cow<'a, str>,
+    ) {
         let start = bucket_start(reading.recorded_at).as_micros();
-        let tally = self.buckets.entry((reading.machine_id, start)).or_default();
+        let tally = self.buckets.entry((machine_id, start)).or_default();
         tally.readings += 1;
         tally.temperature.add(reading.temperature);
         tally.humidity.add(reading.humidity);
@@ -126,10 +144,19 @@ impl<'a> Rollup<'a> {
             Some(Some(numbers)) => {
                 for (field, value) in numbers.into_iter().filter(|(_, value)| value.abs() <= MEASUREMENT_MAX)
                 {
-                    self.extras.entry((reading.machine_id, start, field)).or_default().add(Some(value));
+                    let (name_bytes, fields) = (field.len(), self.extras.len());
+                    self.extras.entry((machine_id, start, kept(field))).or_default().add(Some(value));
+                    self.names_bytes += if self.extras.len() > fields { name_bytes } else { 0 };
                 }
             }
         }
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub fn size(&self) -> usize {
+        self.buckets.len() * size_of::<(BucketKey<'_>, Tally)>()
+            + self.extras.len() * size_of::<(ExtraKey<'_>, Figures)>()
+            + self.names_bytes
     }
 
     /// The buckets, in the order of their keys: two writers never wait for each other in a circle.
