@@ -14,6 +14,7 @@ mod only_postgres;
 mod only_sqlite;
 mod rejected_clauses;
 mod rollup_clauses;
+mod rollup_lock;
 mod rollup_memory;
 mod trend_clauses;
 

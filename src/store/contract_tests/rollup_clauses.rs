@@ -14,13 +14,13 @@ use crate::store::{
 };
 
 /// 2026-01-05T06:00:00Z
-const START: i64 = 1_767_592_800_000_000;
+pub(super) const START: i64 = 1_767_592_800_000_000;
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 const MACHINES: [&str; 3] = ["m-1", "m-2", "m-3"];
 
 /// Numbers that look random and are the same in every run (splitmix64).
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
     fn roll(&mut self, sides: i64) -> i64 {
@@ -141,7 +141,7 @@ fn assert_alike(found: &[Bucket], expected: &[Bucket], about: &str) {
     }
 }
 
-fn check(fixture: &Fixture, dice: &mut Dice, about: &str) {
+pub(super) fn check(fixture: &Fixture, dice: &mut Dice, about: &str) {
     let mut history = open_history(&fixture.options()).unwrap();
     for _ in 0..4 {
         let (one, other) = (dice.instant(), dice.instant());

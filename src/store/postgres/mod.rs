@@ -281,9 +281,7 @@ impl Store for PostgresStore {
                 return Ok(RollupFill::Done);
             }
             let filled = connection.transaction(|connection| {
-                connection.batch_execute(
-                    "LOCK TABLE machine_rollup_filled, machine_rollup IN SHARE ROW EXCLUSIVE MODE",
-                )?;
+                rollups::lock(connection, site)?;
                 fill::postgres::step(connection, site, span)
             });
             filled.or_else(FillStop::into_result)
@@ -312,7 +310,7 @@ impl Store for PostgresStore {
         .bind::<BigInt, _>(i64::from(rows_max));
         let (connection, site) = (&mut self.connection, self.site.as_str());
         let deleted = connection.transaction(|connection| {
-            connection.batch_execute("LOCK TABLE machine_rollup_filled IN SHARE ROW EXCLUSIVE MODE")?;
+            rollups::lock(connection, site)?;
             let deleted = statement.execute(connection)?;
             if deleted > 0 {
                 fill::postgres::distrust_before(connection, site, before)?;

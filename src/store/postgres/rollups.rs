@@ -1,9 +1,13 @@
-//! Adding to buckets, many in one statement.
+//! Adding to buckets, many in one statement, and who waits for whom (S9).
 //!
 //! The rows are sent, and locked, in the order of their keys: two processes of one site never wait for each other in a circle.
+//! The lock of a site is an advisory one: its first number is "ando" in ASCII, its second a hash of the site. Two sites of the
+//! same hash wait for each other now and then, no more.
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
+use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
 
 use super::commit::{RUN_BYTES_MAX, RUN_ROWS_MAX};
@@ -14,13 +18,14 @@ use crate::store::schema::{Instant, Moment};
 use crate::store::statement::cached_statement;
 
 cached_statement! {
-    /// Adds to buckets.
+    /// Adds to buckets, and shares the lock of the site from then on.
     AddToBuckets on Pg, PgConnection:
-    "INSERT INTO machine_rollup AS r (site, machine_id, bucket_start, readings, \
+    "WITH shared AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(1634624623, hashtext($1))) \
+     INSERT INTO machine_rollup AS r (site, machine_id, bucket_start, readings, \
      temperature_count, temperature_min, temperature_max, temperature_sum, \
      humidity_count, humidity_min, humidity_max, humidity_sum, \
      vibration_count, vibration_min, vibration_max, vibration_sum, extra_left_out) SELECT " [site: Text = &'a str]
-    ", u.* FROM unnest("
+    ", u.* FROM shared CROSS JOIN unnest("
     [
         machine_ids: Array<Text> = Vec<&'a str>,
         bucket_starts: Array<Instant> = Vec<Moment>,
@@ -72,7 +77,18 @@ cached_statement! {
      value_max = greatest(r.value_max, excluded.value_max), value_sum = r.value_sum + excluded.value_sum"
 }
 
-/// Adds all of `rollup` (S8).
+/// Keeps everybody else of the site from adding to buckets, and from deleting readings and filling, until the transaction ends.
+/// What is committed before is seen by the statements that follow.
+pub fn lock(connection: &mut PgConnection, site: &str) -> QueryResult<()> {
+    // What an Andon without the advisory lock waits for when it deletes or fills (S10). Nobody else does, nor any vacuum.
+    connection.batch_execute("LOCK TABLE machine_rollup_filled IN ROW EXCLUSIVE MODE")?;
+    sql_query("SELECT pg_advisory_xact_lock(1634624623, hashtext($1))")
+        .bind::<Text, _>(site)
+        .execute(connection)
+        .map(drop)
+}
+
+/// Adds all of `rollup` (S8); no reading may be inserted afterwards (S9).
 pub fn add(connection: &mut PgConnection, site: &str, rollup: &Rollup<'_>) -> QueryResult<()> {
     for run in runs(&rollup.buckets(), RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
         connection.execute_returning_count(&AddToBuckets::new(site, run))?;

@@ -6,8 +6,22 @@
 //! Invariants
 //! - **S8** From `filled_from` of the site on, each bucket holds exactly the readings that are stored: what is added to it is
 //!   committed with the rows, what is deleted makes `filled_from` move in the transaction that deletes.
-//! - **S9** Who fills keeps whoever else writes the buckets out for as long as a step takes.
-//! - **S10** A step ends only if the buckets it leaves count as many readings as it read.
+//! - **S9** While a step of filling looks at a site, nobody else who adds to its buckets, or deletes its readings, commits. Else
+//!   a row that is committed after the step cleared a bucket, and before it reads the rows, is in the bucket and is counted
+//!   again; and a row that is deleted after the step has counted it stays in a bucket that `filled_from` then vouches for.
+//!   SQLite has one writer at a time. PostgreSQL has an advisory lock a site, kept until the end of the transaction: who adds
+//!   shares it (with each other), a step or a deletion has it alone.
+//!   1. The step takes it in a statement of its own, before the first one that reads: each statement sees what was committed
+//!      when it began, so one that waits for the lock itself would not see what it waited for.
+//!   2. Who adds takes it with the statement that adds, after all its readings are inserted. Whoever has it then commits before
+//!      the step reads, and its rows are counted; whoever has not adds when the step is over, to what it left. (An `ON CONFLICT`
+//!      goes by the newest row there is, not by what the statement saw when it began.)
+//!   3. Nobody waits in a circle: who shares the lock inserts no reading any more, and before that it has no bucket; who has it
+//!      alone waits for nothing that somebody without it can have.
+//! - **S10** A step ends only if the buckets it leaves count as many readings as it read. Whoever adds without the lock (an Andon
+//!   of before it, or a person) and is committed meanwhile makes them differ, and the step is undone. Such an Andon deletes and fills
+//!   under a lock of the table `machine_rollup_filled`, which is asked for, too: they exclude each other. One that knows no buckets
+//!   at all must not write any more when filling begins.
 
 pub mod fill;
 mod numbers;
