@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::andon::{Andon, Site};
-use crate::support::database::rows_stored;
+use crate::support::database::{Database, rows_stored};
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::{wait_for, wait_until};
@@ -22,6 +22,7 @@ struct Scene {
     _site: Site,
     andon: Andon,
     client: Client,
+    url: String,
 }
 
 /// A minute later for each reading; the temperature is the minute.
@@ -58,7 +59,7 @@ impl Scene {
         single.publish("factory/machine/x/telemetry", hostile.as_bytes(), 1);
         single.publish("factory/machine/x/telemetry", b"no json", 1);
         wait_until("the rows", || rows_stored(&url) == 11);
-        Self { _broker: broker, single, _site: site, andon, client }
+        Self { _broker: broker, single, _site: site, andon, client, url }
     }
 }
 
@@ -288,6 +289,45 @@ fn every_metric_that_is_watched_is_there(exposition: &str) {
     assert!(watched > 20, "{watched}");
 }
 
+/// Far more readings than one answer is computed from.
+fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
+    let columns = "INSERT INTO machine_telemetry (site, machine_id, temperature, source_topic, recorded_at, time_source, \
+        received_at, digest)";
+    let mut database = Database::open(&scene.url).unwrap();
+    let sqlite = matches!(database, Database::Sqlite(_));
+    let site = database.words("SELECT min(site) AS value FROM machine_telemetry").remove(0).unwrap();
+    database.execute(&if sqlite {
+        format!(
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 249999) \
+             {columns} SELECT '{site}', 'busy', 1, 't', strftime('%Y-%m-%d %H:%M:%S.000000+00:00', 1772323200 + i, 'unixepoch'), \
+             'device', '2026-01-01 00:00:00.000000+00:00', i FROM n"
+        )
+    } else {
+        format!(
+            "{columns} SELECT '{site}', 'busy', 1, 't', to_timestamp(1772323200 + i), 'device', now(), i \
+             FROM generate_series(0, 249999) i"
+        )
+    });
+    // Readings by hand are in no figures yet.
+    database.execute("DELETE FROM machine_rollup_filled");
+    let path = "/api/v1/machines/busy/readings?from=2026-03-01T00:00:00Z&to=2026-03-31T00:00:00Z&bucket=1m&extra=none";
+    let (mut pages, mut buckets, mut readings, mut cursor) = (0, 0, 0.0, String::new());
+    loop {
+        let page = scene.client.json(&format!("{path}{cursor}"));
+        let counts = numbers(&page, "buckets", "count");
+        pages += 1;
+        buckets += counts.len();
+        readings += counts.iter().sum::<f64>();
+        assert!(counts.iter().sum::<f64>() <= 100_000.0);
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((pages, buckets, readings), (3, 4_167, 250_000.0));
+    let whole = scene.client.json(&path.replace("1m", "5m"));
+    assert!(whole["next"].is_null(), "five minutes are one page");
+    assert_eq!(numbers(&whole, "buckets", "count").len(), 834);
+}
+
 fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
     let long = "x".repeat(101);
     let wrong = [
@@ -299,6 +339,7 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         ("/api/v1/machines/press-1/readings?format=xml", 400, "format"),
         ("/api/v1/machines/press-1/readings?cursor=7", 400, "cursor"),
         ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
+        ("/api/v1/machines/press-1/readings?bucket=1m&cursor=7", 400, "cursor"),
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
             400,
@@ -359,6 +400,7 @@ fn api_keeps_its_contract(url: Option<&str>) {
     the_status_says_where_everything_is(&scene);
     metrics_say_the_same(&scene);
     lists_that_have_not_changed_are_not_sent_again(&scene);
+    short_buckets_of_a_long_time_come_in_pages(&scene);
     what_is_wrong_with_a_request_is_said(&scene);
     the_stream_tells_what_happens(&mut scene);
     assert!(scene.andon.stop().success());

@@ -128,11 +128,13 @@ pub struct ReadingsBuckets {
     /// The first instant that counts.
     #[schema(format = DateTime)]
     pub from: String,
-    /// The first instant that counts no more.
+    /// The first instant that counts no more in this page.
     #[schema(format = DateTime)]
     pub to: String,
     /// The buckets.
     pub buckets: Vec<ReadingsBucket>,
+    /// What to pass as `cursor`, with the same `from` and `to`, for the buckets from `to` on; null if these are all.
+    pub next: Option<String>,
 }
 
 /// A page of readings, or buckets if `bucket` is given.

@@ -17,6 +17,8 @@ const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
 /// Buckets of one answer: enough for the minutes of a month.
 const BUCKETS_MAX: i64 = 50_000;
+/// Readings that the buckets of one page are computed from, about: a second of work, with a field of `extra`.
+const BUCKETS_READINGS_MAX: u32 = 100_000;
 /// What is asked for by bucket when `from` is not given.
 const BUCKETS_SPAN_MICROS: i64 = 86_400 * 1_000_000;
 /// Longest name of a field of `extra`.
@@ -38,7 +40,7 @@ enum Format {
     ("order" = inline(Option<OrderWord>), Query, description = "desc (newest first) or asc"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ("format" = inline(Option<FormatWord>), Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples"),
+    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples; others come in pages of about 100000 readings, oldest first"),
     ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
     (status = 200, description = "Readings or buckets; none of a machine that is not known", content(
@@ -124,10 +126,12 @@ async fn buckets(
     bucket_seconds: u32,
 ) -> Result<HttpResponse, Problem> {
     let extra = extra_field(&mut parameters)?;
+    let cursor = parameters.take("cursor").map(|text| read_cursor(&text)).transpose()?;
     parameters.finish()?;
     let to = span.to.unwrap_or_else(wall_now);
     let from =
         span.from.unwrap_or(Timestamp::from_micros(to.as_micros().saturating_sub(BUCKETS_SPAN_MICROS)));
+    let from = cursor.map_or(from, |cursor| cursor.at.clamp(from.min(to), to));
     let count = to.as_micros().saturating_sub(from.as_micros()) / (i64::from(bucket_seconds) * 1_000_000);
     if count > BUCKETS_MAX {
         return Err(Problem::bad_request(format!(
@@ -136,9 +140,18 @@ async fn buckets(
     }
     let query =
         BucketsQuery { machine_id: span.machine_id, from, to, bucket_seconds: Some(bucket_seconds), extra };
-    let rows = state.history.ask(move |history| history.buckets(&query)).await?;
-    let buckets = rows.iter().map(ReadingsBucket::from).collect();
-    let answer = ReadingsBuckets { bucket_seconds, from: from.to_string(), to: to.to_string(), buckets };
+    let page = state.history.ask(move |history| {
+        let to = history.bucket_page_end(&query, BUCKETS_READINGS_MAX)?;
+        Ok((to, history.buckets(&BucketsQuery { to, ..query.clone() })?))
+    });
+    let (page_to, rows) = page.await?;
+    let answer = ReadingsBuckets {
+        bucket_seconds,
+        from: from.to_string(),
+        to: page_to.to_string(),
+        buckets: rows.iter().map(ReadingsBucket::from).collect(),
+        next: (page_to < to).then(|| ReadingCursor::before(page_to).to_string()),
+    };
     Ok(etag::json(&request, &answer))
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+pub use super::bucket_pages::pages_of_buckets_join_and_are_of_few_readings;
 use super::fixture::{
     Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, reading, rejection,
     transition,

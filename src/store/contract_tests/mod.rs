@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bucket_pages;
 mod clauses;
 mod fixture;
 mod history_clauses;
@@ -95,4 +96,5 @@ contract! {
     a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
     a_question_that_takes_too_long_is_cut,
     figures_of_long_times_are_read_by_index_only,
+    pages_of_buckets_join_and_are_of_few_readings,
 }

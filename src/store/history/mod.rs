@@ -12,6 +12,7 @@
 //! - **S7** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
 //!   of the last row, never a count.
 
+mod bucket_page;
 mod deadline;
 mod outages;
 mod postgres;
@@ -119,6 +120,13 @@ pub trait History: Send {
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError>;
+
+    /// Where a page of those buckets ends that is computed from at most `readings_max` readings, or from one bucket: at the
+    /// beginning of a bucket, or at the end of `query`. Whole buckets of five minutes are not counted.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn bucket_page_end(&mut self, query: &BucketsQuery, readings_max: u32) -> Result<Timestamp, StoreError>;
 
     /// The steps of all those machines in one query, machine by machine in order of time; empty ones are left out.
     ///

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use super::bucket_page::{self, InstantColumn};
 use super::queries::history_queries;
 use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
 use super::sql::{self, Dialect};

@@ -79,6 +79,29 @@ macro_rules! history_queries {
                     .map_err(begun.unread("figures of readings"))
             }
 
+            fn bucket_page_end(
+                &mut self,
+                query: &BucketsQuery,
+                readings_max: u32,
+            ) -> Result<Timestamp, StoreError> {
+                if bucket_page::is_undivided(query) {
+                    return Ok(query.to);
+                }
+                let begun = self.begin();
+                let one_too_many = sql_query(sql::ONE_TOO_MANY)
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(query.machine_id.as_str())
+                    .bind::<Instant, _>(Moment(query.from))
+                    .bind::<Instant, _>(Moment(query.to))
+                    .bind::<BigInt, _>(i64::from(readings_max))
+                    .get_result::<InstantColumn>(&mut self.connection)
+                    .optional()
+                    .map_err(Cause::from)
+                    .map_err(begun.unread("how many readings there are"))?;
+                let end = |row: InstantColumn| bucket_page::end_before(query, row.recorded_at.0);
+                Ok(one_too_many.map_or(query.to, end))
+            }
+
             fn trends(&mut self, query: &TrendsQuery) -> Result<Vec<TrendPoint>, StoreError> {
                 let begun = self.begin();
                 let ids: Vec<_> = query.machine_ids.iter().map(MachineId::as_str).collect();

@@ -57,6 +57,10 @@ pub fn events(of_machine: bool, limit: u32) -> String {
     )
 }
 
+/// `$1` site, `$2` machine, `$3` first instant, `$4` first instant that counts no more, `$5` how many readings to pass over.
+pub const ONE_TOO_MANY: &str = "SELECT t.recorded_at FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+     AND t.recorded_at >= $3 AND t.recorded_at < $4 ORDER BY t.recorded_at LIMIT 1 OFFSET $5";
+
 /// How a database says what the bucket query needs.
 pub struct Dialect {
     /// Whole seconds since 1970 of `t.recorded_at`.

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use super::bucket_page::{self, InstantColumn};
 use super::deadline::Deadline;
 use super::queries::history_queries;
 use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
