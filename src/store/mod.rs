@@ -287,7 +287,7 @@ pub trait Store: Send {
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
 
     /// Makes up figures of five minutes for readings that were stored before there were any: a step of about `span` of their
-    /// time, from the newest back. Whoever stores readings meanwhile waits for it.
+    /// time, from the newest back. Whoever stores readings of the site meanwhile waits for it.
     ///
     /// # Errors
     /// [`StoreError::FillRollups`].
