@@ -184,6 +184,7 @@ impl Plan {
                 board: Arc::clone(&boards.broker),
                 remembered: Remembered::in_directory(&settings.journal.dir),
                 subscriptions: subscriptions(settings),
+                offline_after_min: settings.liveness.offline_after_min(),
                 backoff_min: settings.mqtt.backoff_min,
                 backoff_max: settings.mqtt.backoff_max,
             },

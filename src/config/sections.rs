@@ -274,6 +274,15 @@ pub struct Liveness {
     pub last_will: Vec<LastWill>,
 }
 
+impl Liveness {
+    /// The shortest `offline_after` of any machine.
+    #[must_use]
+    pub fn offline_after_min(&self) -> Duration {
+        let own = self.machines.values().filter_map(|rule| rule.offline_after);
+        own.fold(self.offline_after, Duration::min)
+    }
+}
+
 /// `[liveness.machines.<id>]`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MachineRule {

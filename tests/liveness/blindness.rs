@@ -147,9 +147,12 @@ impl Gateway {
 }
 
 fn speak_on(mut stdin: ChildStdin, machines: usize, is_over: &AtomicBool) {
+    let mut order: Vec<usize> = (0..machines).collect();
     while !is_over.load(Ordering::Relaxed) {
+        // Whoever spoke first the last time speaks last: the first deadline is that of the last word in the broker's queue.
+        order.reverse();
         let lines: String =
-            (0..machines).map(|number| format!("{{\"machine_id\":\"m-{number}\"}}\n")).collect();
+            order.iter().map(|number| format!("{{\"machine_id\":\"m-{number}\"}}\n")).collect();
         if stdin.write_all(lines.as_bytes()).is_err() {
             return;
         }
@@ -167,12 +170,16 @@ impl Drop for Gateway {
 }
 
 type Act = fn(&Mosquitto, &Andon);
+const FREEZE: Act = |broker, _| broker.freeze();
+const THAW: Act = |broker, _| broker.thaw();
+const STOP: Act = |_, andon| andon.signal("STOP");
+const CONTINUE: Act = |_, andon| andon.signal("CONT");
 
 /// A gateway goes on speaking for thousands of machines, each about once a second, while somebody stands still.
-fn nobody_is_offline_after_a_standstill(offline_after: &str, standstill: Duration, freeze: Act, thaw: Act) {
+fn nobody_is_offline_after_a_standstill(settings: &[&str], standstill: Duration, freeze: Act, thaw: Act) {
     const MACHINES: usize = 3_000;
     let broker = Mosquitto::start("");
-    let site = Site::new(broker.port()).set(&format!("liveness.offline_after={offline_after}"));
+    let site = settings.iter().fold(Site::new(broker.port()), |site, setting| site.set(setting));
     let url = site.sqlite_url();
     let mut andon = site.run();
     andon.wait_until_seeing();
@@ -198,20 +205,40 @@ fn nobody_is_offline_after_a_standstill(offline_after: &str, standstill: Duratio
 
 #[test]
 fn m8_a_broker_that_was_frozen_makes_no_machine_offline_that_spoke_meanwhile() {
-    let (freeze, thaw): (Act, Act) = (|broker, _| broker.freeze(), |broker, _| broker.thaw());
-    nobody_is_offline_after_a_standstill("5s", Duration::from_secs(8), freeze, thaw);
+    nobody_is_offline_after_a_standstill(
+        &["liveness.offline_after=5s"],
+        Duration::from_secs(8),
+        FREEZE,
+        THAW,
+    );
+}
+
+#[test]
+fn m8_nor_does_one_that_thaws_just_before_their_time_is_over() {
+    let standstill = Duration::from_millis(4_750);
+    nobody_is_offline_after_a_standstill(&["liveness.offline_after=5s"], standstill, FREEZE, THAW);
+}
+
+#[test]
+fn m8_nor_does_a_frozen_broker_to_which_nothing_is_published() {
+    let settings = ["liveness.offline_after=5s", "liveness.publish_prefix="];
+    nobody_is_offline_after_a_standstill(&settings, Duration::from_secs(8), FREEZE, THAW);
 }
 
 #[test]
 fn m8_a_standstill_of_our_own_makes_no_machine_offline_that_spoke_meanwhile() {
-    let (freeze, thaw): (Act, Act) = (|_, andon| andon.signal("STOP"), |_, andon| andon.signal("CONT"));
-    nobody_is_offline_after_a_standstill("5s", Duration::from_secs(8), freeze, thaw);
+    nobody_is_offline_after_a_standstill(
+        &["liveness.offline_after=5s"],
+        Duration::from_secs(8),
+        STOP,
+        CONTINUE,
+    );
 }
 
 #[test]
 fn m8_nor_does_one_that_is_hardly_longer_than_their_time() {
-    let (freeze, thaw): (Act, Act) = (|_, andon| andon.signal("STOP"), |_, andon| andon.signal("CONT"));
-    nobody_is_offline_after_a_standstill("2500ms", Duration::from_millis(2_900), freeze, thaw);
+    let standstill = Duration::from_millis(2_900);
+    nobody_is_offline_after_a_standstill(&["liveness.offline_after=2500ms"], standstill, STOP, CONTINUE);
 }
 
 #[test]

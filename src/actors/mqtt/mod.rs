@@ -90,6 +90,8 @@ pub struct MqttOptions {
     pub board: Arc<BrokerBoard>,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
+    /// The shortest time in which a machine falls silent.
+    pub offline_after_min: Duration,
     /// First delay between attempts.
     pub backoff_min: Duration,
     /// Longest delay between attempts.
@@ -133,9 +135,6 @@ struct CallbackPanicked {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct TellLink;
-
-/// How late the library may look at its keep-alive.
-const KEEP_ALIVE_SLACK: Duration = Duration::from_secs(5);
 
 enum State {
     /// Waits for a retry, or for room in the journal.

@@ -1,4 +1,5 @@
-//! Proofs of the link that liveness asks for: a round trip of our own.
+//! Proofs of the link that liveness asks for: a round trip of our own, by a QoS 1 message to our own availability topic, or
+//! without a topic by the vigil's question.
 //!
 //! A broker that was frozen, or had no time, has a backlog of what others sent to it meanwhile, and may answer us before it
 //! reads that. So once it is asked only a prompt answer is a proof, and no message is (invariant M8 of [`super`]). After a late
@@ -11,9 +12,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::warn;
 
-use super::link::Published;
 use super::reasons::LinkError;
-use super::{KEEP_ALIVE_SLACK, Mqtt, State};
+use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
 
 /// How often our own clock is looked at.
@@ -105,15 +105,7 @@ impl Handler<ProveLink> for Mqtt {
 
     fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
         self.look_at_own_clock(context);
-        let State::Up { since_mono, .. } = self.state else { return };
-        if self.options.link.availability_topic.is_none() {
-            // Without a topic of our own the library's keep-alive is the only witness: it pings after one interval of
-            // silence and gives up one and a half intervals after that (paho C 1.3.16, `MQTTProtocol_keepalive`).
-            let noticed_within = Mono::from(self.options.link.keep_alive.mul_f32(2.5) + KEEP_ALIVE_SLACK);
-            let at = Mono(mono_now().0.saturating_sub(noticed_within.0));
-            if at >= since_mono && self.is_connected() {
-                self.prove(at);
-            }
+        if !matches!(self.state, State::Up { .. }) {
             return;
         }
         if let Some(question) = self.proving.begin() {
@@ -136,16 +128,26 @@ impl Mqtt {
                 kept meanwhile is waited for before any machine is called offline";
                 "stood_still_ms" => stood_still.as_millis());
         }
-        let Some((question, settle)) = self.proving.begin_late(stood_still, now) else { return };
-        if self.options.link.availability_topic.is_some() {
-            return self.ask_later(question, settle, context);
+        self.on_lateness(stood_still, context);
+    }
+
+    /// The broker answered what the vigil asked at `asked`, or said something else since.
+    pub(super) fn on_sign_of_life(&mut self, asked: Mono, context: &mut Context<Self>) {
+        let took = Duration::from_micros(mono_now().0.saturating_sub(asked.0));
+        if took > PROMPT {
+            self.on_lateness(took, context);
+        } else if !self.proving.under_way {
+            self.pulse.trust();
+            self.prove(asked);
         }
-        context.run_later(settle + INSIST_MAX, move |actor, _| {
-            if actor.proving.waits_for(question) {
-                actor.proving.forget();
-                actor.pulse.trust();
-            }
-        });
+    }
+
+    /// Nothing that comes is a proof until the broker has had time to hand over what waited for `lateness`.
+    fn on_lateness(&mut self, lateness: Duration, context: &mut Context<Self>) {
+        self.pulse.doubt();
+        if let Some((question, settle)) = self.proving.begin_late(lateness, mono_now()) {
+            self.ask_later(question, settle, context);
+        }
     }
 
     fn ask_later(&mut self, question: u64, settle: Duration, context: &mut Context<Self>) {
@@ -157,22 +159,28 @@ impl Mqtt {
     }
 
     fn ask(&mut self, question: u64, context: &mut Context<Self>) {
-        let (Some(link), Some(topic)) = (self.link.clone(), self.options.link.availability_topic.clone())
-        else {
-            return;
-        };
+        let Some(link) = self.link.clone() else { return };
+        let topic = self.options.link.availability_topic.clone();
+        let within = self.options.link.connect_timeout;
         let asked = mono_now();
         self.pulse.doubt();
-        let round_trip = async move { link.publish(&topic, b"online".to_vec(), true).await };
+        let round_trip = async move {
+            match topic {
+                Some(topic) => link.publish(&topic, b"online".to_vec(), true).await.map(|_answer| ()),
+                None if link.round_trip(within).await => Ok(()),
+                None => Err(LinkError::NoAnswer { what: "unsubscribe", within }),
+            }
+        };
         context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
             if !actor.proving.waits_for(question) {
                 return; // It says nothing of the link that came after.
             }
             match outcome {
-                Ok(Published::Accepted | Published::Refused(_)) => actor.on_answer(question, asked, context),
+                // A refusal is an answer, too.
+                Ok(()) => actor.on_answer(question, asked, context),
                 // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
                 Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    actor.give_up_link("no answer to a message of our own; is the broker frozen?", context);
+                    actor.give_up_link("no answer to a question of our own; is the broker frozen?", context);
                 }
                 Err(_) => actor.proving.forget(),
             }

@@ -1,8 +1,12 @@
-//! The vigil: a broker that does not answer is noticed within one and a half keep-alives.
+//! The vigil: a broker that does not answer is noticed, within one and a half keep-alives at the latest.
 //!
 //! The library alone takes up to two and a half: it pings after one interval of silence and waits one and a half for the
 //! answer (paho C 1.3.16, `MQTTProtocol_keepalive`). So after three quarters of a keep-alive without a word from the broker we
 //! ask ourselves ([`Link::round_trip`](super::link::Link::round_trip)) and give up half a keep-alive later.
+//!
+//! We ask earlier, after a quarter of the shortest `offline_after`, if that is less: a broker that was frozen for longer has kept
+//! words of machines for so long that their silence could be believed when it thaws. Its late answer says for how long
+//! ([`proving`](super::proving)).
 //!
 //! Nothing is asked, and nobody given up, while a message is in the callback: then the broker has just spoken, and it is the
 //! disk that is slow. (A call into the library would wait for the callback, too.)
@@ -14,7 +18,10 @@ use actix::prelude::*;
 use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
 
-/// When to look, when to ask, and how long to wait, for a keep-alive.
+/// The broker is not asked more often than this.
+const ASK_AFTER_MIN: Duration = Duration::from_millis(250);
+
+/// When to look, when to ask, and how long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Vigil {
     /// Pause between two looks.
@@ -26,15 +33,17 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
-    pub(super) fn of(keep_alive: Duration) -> Self {
-        let look_every = (keep_alive / 8).min(Duration::from_secs(1));
-        Self { look_every, ask_after: keep_alive * 3 / 4, answer_within: keep_alive / 2 }
+    /// For a keep-alive, and the shortest time in which a machine falls silent.
+    pub(super) fn of(keep_alive: Duration, offline_after_min: Duration) -> Self {
+        let ask_after = (offline_after_min / 4).max(ASK_AFTER_MIN).min(keep_alive * 3 / 4);
+        let look_every = (ask_after / 4).min(keep_alive / 8).min(Duration::from_secs(1));
+        Self { look_every, ask_after, answer_within: keep_alive / 2 }
     }
 }
 
 impl Mqtt {
     pub(super) fn begin_vigil(&mut self, context: &mut Context<Self>) {
-        let vigil = Vigil::of(self.options.link.keep_alive);
+        let vigil = Vigil::of(self.options.link.keep_alive, self.options.offline_after_min);
         context.run_interval(vigil.look_every, move |actor, context| actor.look_for_silence(vigil, context));
     }
 
@@ -48,6 +57,8 @@ impl Mqtt {
         }
         let Some(link) = self.link.clone() else { return };
         self.asking = true;
+        // If it was frozen, what it says first after that proves nothing.
+        self.pulse.doubt();
         let attempt = self.attempt;
         let question = async move { link.round_trip(vigil.answer_within).await };
         context.spawn(question.into_actor(self).map(move |answered, actor, context| {
@@ -55,9 +66,9 @@ impl Mqtt {
             if actor.attempt != attempt || !matches!(actor.state, State::Up { .. }) {
                 return;
             }
-            if answered {
-                actor.prove(asked_at);
-            } else if actor.heard_at() < asked_at && !actor.inlet.is_receiving() {
+            if answered || actor.heard_at() >= asked_at || actor.inlet.is_receiving() {
+                actor.on_sign_of_life(asked_at, context);
+            } else {
                 actor.give_up_link("the broker does not answer; is it frozen, or the cable cut?", context);
             }
         }));
@@ -87,13 +98,26 @@ mod tests {
 
     #[test]
     fn a_silent_broker_is_given_up_within_one_and_a_half_keep_alives() {
-        for seconds in [1, 2, 5, 30, 60, 65_535] {
+        for (seconds, offline_after_ms) in [1, 2, 5, 30, 60, 65_535]
+            .into_iter()
+            .flat_map(|keep_alive| [100, 15_000, 86_400_000].map(|ms| (keep_alive, ms)))
+        {
             let keep_alive = Duration::from_secs(seconds);
-            let vigil = Vigil::of(keep_alive);
+            let vigil = Vigil::of(keep_alive, Duration::from_millis(offline_after_ms));
             // It falls silent right after a word of its own, and the look that would see it has just passed.
             let noticed_after = vigil.ask_after + vigil.look_every + vigil.answer_within;
             assert!(noticed_after <= keep_alive * 3 / 2, "{seconds} s: {noticed_after:?}");
-            assert!(vigil.look_every > Duration::ZERO);
+            assert!(vigil.look_every >= Duration::from_millis(50) && vigil.ask_after >= ASK_AFTER_MIN);
         }
+    }
+
+    #[test]
+    fn a_broker_is_asked_long_before_a_machine_could_fall_silent() {
+        let ask_after = |keep_alive, offline_after_ms| {
+            Vigil::of(Duration::from_secs(keep_alive), Duration::from_millis(offline_after_ms)).ask_after
+        };
+        assert_eq!(ask_after(30, 15_000), Duration::from_millis(3_750));
+        assert_eq!(ask_after(2, 15_000), Duration::from_millis(1_500));
+        assert_eq!(ask_after(30, 100), ASK_AFTER_MIN);
     }
 }
