@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use prometheus::{Histogram, HistogramOpts};
 
-use crate::domain::RejectReason;
+use crate::domain::{RefusedKind, RejectReason};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -64,6 +64,8 @@ pub struct Metrics {
     pub batches: BatchFigures,
     /// Elements rejected, in the order of [`RejectReason::ALL`].
     rejected_by_reason: [Counter; RejectReason::ALL.len()],
+    /// Rows beside the readings that the database refused, in the order of [`RefusedKind::ALL`].
+    refused_by_kind: [Counter; RefusedKind::ALL.len()],
     /// Jobs that wait for the database.
     pub writer_queue: Gauge,
     /// Messages handed over by the client library and journaled.
@@ -184,5 +186,16 @@ impl Metrics {
     #[must_use]
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         self.rejected_by_reason[reason as usize].get()
+    }
+
+    /// Counts a row beside the readings that the database refused.
+    pub fn count_refusal(&self, kind: RefusedKind) {
+        self.refused_by_kind[kind as usize].add(1);
+    }
+
+    /// Rows of that kind that the database refused.
+    #[must_use]
+    pub fn refused(&self, kind: RefusedKind) -> u64 {
+        self.refused_by_kind[kind as usize].get()
     }
 }

@@ -13,7 +13,7 @@ use super::HttpState;
 use super::api::status::{Ledger, time_to_full};
 use super::problem::Problem;
 use crate::clock::{Mono, mono_now, wall_now};
-use crate::domain::{BoardStatus, RejectReason};
+use crate::domain::{BoardStatus, RefusedKind, RejectReason};
 use crate::status::{ActorPhase, BrokerState};
 
 /// Every metric, in Prometheus's text format.
@@ -142,6 +142,13 @@ fn messages(page: &Page, state: &HttpState) -> prometheus::Result<()> {
         "andon_transitions_recorded_total",
         "Changes of machines' status recorded.",
         metrics.transitions_recorded.get(),
+    )?;
+    let refused = RefusedKind::ALL.map(|kind| (kind.as_str(), metrics.refused(kind)));
+    page.counters(
+        "andon_refused_rows_total",
+        "Rows beside the readings that the database refused and that are stored nowhere, by what they were to record.",
+        "kind",
+        refused,
     )
 }
 

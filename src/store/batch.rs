@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::liveness_rows::LivenessRows;
+use super::refused::RefusedRow;
 use crate::domain::{
     JournalId, Ledger, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq,
     Timestamp, Transition,
@@ -167,8 +168,10 @@ pub struct CommitOutcome {
     pub duplicate: u64,
     /// The batch's rejections plus the poisoned rows.
     pub rejected: u64,
-    /// Rows that the database refused.
+    /// Readings that the database refused.
     pub poisoned: Vec<PoisonedRow>,
+    /// Other rows that the database refused: they are stored nowhere, and count for no element.
+    pub refused: Vec<RefusedRow>,
     /// The journal's ledger as this commit left it.
     pub ledger: Ledger,
 }
@@ -179,13 +182,25 @@ const REFUSAL_BYTES_MAX: usize = 2_000;
 impl CommitOutcome {
     /// Notes that the database refused `row` in the words `refusal`.
     pub(super) fn poison(&mut self, row: &ReadingRow, mut refusal: String) -> RejectionRow {
-        let cut = (0..=REFUSAL_BYTES_MAX.min(refusal.len())).rev().find(|&at| refusal.is_char_boundary(at));
-        refusal.truncate(cut.unwrap_or(0));
+        shorten(&mut refusal);
         let rejection = row.refused(&refusal);
         self.poisoned.push(PoisonedRow { seq: row.seq, element: row.element, detail: refusal });
         self.rejected += 1;
         rejection
     }
+
+    /// Notes rows beside the readings that the database refused.
+    pub(super) fn refuse(&mut self, rows: impl IntoIterator<Item = RefusedRow>) {
+        self.refused.extend(rows.into_iter().map(|mut row| {
+            shorten(&mut row.detail);
+            row
+        }));
+    }
+}
+
+fn shorten(refusal: &mut String) {
+    let cut = (0..=REFUSAL_BYTES_MAX.min(refusal.len())).rev().find(|&at| refusal.is_char_boundary(at));
+    refusal.truncate(cut.unwrap_or(0));
 }
 
 /// Cuts `rows` into runs of at most `rows_max` rows and about `bytes_max` bytes; a single larger row is a run

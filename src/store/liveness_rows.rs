@@ -141,30 +141,37 @@ macro_rules! statements_for {
         pub(super) mod $name {
             use super::*;
 
-            /// Outages and the proof of sight.
-            pub fn write(connection: &mut $connection, site: &str, rows: &LivenessRows) -> QueryResult<()> {
-                for outage in &rows.outages {
-                    sql_query(
-                        "INSERT INTO link_outage (site, began_at, ended_at, reason) VALUES ($1, $2, $3, $4) \
-                         ON CONFLICT (site, began_at) DO UPDATE SET \
-                         ended_at = coalesce(link_outage.ended_at, excluded.ended_at)",
-                    )
-                    .bind::<Text, _>(site)
-                    .bind::<Instant, _>(Moment(outage.began_at))
-                    .bind::<Nullable<Instant>, _>(outage.ended_at.map(Moment))
-                    .bind::<Text, _>(outage.reason.as_str())
-                    .execute(connection)?;
-                }
-                if let Some(seen_until) = rows.seen_until {
-                    sql_query(
-                        "INSERT INTO link_sight (site, seen_until) VALUES ($1, $2) \
-                         ON CONFLICT (site) DO UPDATE SET seen_until = excluded.seen_until",
-                    )
-                    .bind::<Text, _>(site)
-                    .bind::<Instant, _>(Moment(seen_until))
-                    .execute(connection)?;
-                }
-                Ok(())
+            /// One outage; one that is closed stays so.
+            pub fn write_outage(
+                connection: &mut $connection,
+                site: &str,
+                outage: &LinkOutage,
+            ) -> QueryResult<usize> {
+                sql_query(
+                    "INSERT INTO link_outage (site, began_at, ended_at, reason) VALUES ($1, $2, $3, $4) \
+                     ON CONFLICT (site, began_at) DO UPDATE SET \
+                     ended_at = coalesce(link_outage.ended_at, excluded.ended_at)",
+                )
+                .bind::<Text, _>(site)
+                .bind::<Instant, _>(Moment(outage.began_at))
+                .bind::<Nullable<Instant>, _>(outage.ended_at.map(Moment))
+                .bind::<Text, _>(outage.reason.as_str())
+                .execute(connection)
+            }
+
+            /// The proof of sight.
+            pub fn write_sight(
+                connection: &mut $connection,
+                site: &str,
+                seen_until: Timestamp,
+            ) -> QueryResult<usize> {
+                sql_query(
+                    "INSERT INTO link_sight (site, seen_until) VALUES ($1, $2) \
+                     ON CONFLICT (site) DO UPDATE SET seen_until = excluded.seen_until",
+                )
+                .bind::<Text, _>(site)
+                .bind::<Instant, _>(Moment(seen_until))
+                .execute(connection)
             }
 
             /// What liveness begins from.

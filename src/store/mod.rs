@@ -9,6 +9,7 @@
 //! target           store.url → where to connect, and what may be said about it aloud
 //! batch            what is committed, and the outcome
 //! machine_changes  transitions folded to one row per machine
+//! refused          rows beside the readings that the database does not take
 //! liveness_rows    our own outages and the events' outbox
 //! schema           the tables, and instants in both databases (instant_text)
 //! statement        fixed SQL that is prepared once a connection
@@ -32,8 +33,8 @@
 //!   nothing.
 //! - **S3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
 //!   transaction.
-//! - **S4** A row that the database refuses for what it holds never fails its batch; everything else that
-//!   goes wrong does.
+//! - **S4** A reading, event, machine, mark, outage or sighting that the database refuses for what it holds never fails its
+//!   batch; everything else that goes wrong does.
 //! - **S5** A database with migrations that this binary does not know is not touched.
 //! - **S6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
 //!
@@ -52,6 +53,7 @@ mod machine_changes;
 mod migrate;
 mod postgres;
 mod reads;
+mod refused;
 mod rejected;
 mod rollup;
 mod schema;
@@ -75,6 +77,7 @@ pub use history::{
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
+pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 pub use rollup::fill::RollupFill;
 use target::Target;

@@ -7,6 +7,7 @@ mod database_away;
 mod flapping;
 mod publishing;
 mod reconnect;
+mod refused;
 
 use std::process::Command;
 

@@ -6,7 +6,7 @@ use slog::{debug, warn};
 
 use super::Writer;
 use crate::clock::wall_now;
-use crate::domain::{Ledger, RejectReason};
+use crate::domain::{Ledger, RefusedKind, RejectReason};
 use crate::store::{Batch, CommitOutcome};
 
 impl Writer {
@@ -38,7 +38,9 @@ impl Writer {
         metrics.readings_stored.add(outcome.stored);
         metrics.readings_duplicate.add(outcome.duplicate);
         metrics.elements_rejected.add(outcome.rejected);
-        metrics.transitions_recorded.add(batch.transitions.len() as u64);
+        let unrecorded = outcome.refused.iter().filter(|row| row.kind == RefusedKind::Event).count();
+        metrics.transitions_recorded.add(batch.transitions.len().saturating_sub(unrecorded) as u64);
+        self.refusals.report(&outcome.refused, metrics, &self.logger, Instant::now());
         if let Some(first) = outcome.poisoned.first() {
             warn!(self.logger, "the database refuses rows; they are kept in rejected_message as store_rejected";
                 "rows" => outcome.poisoned.len(), "first_seq" => first.seq.0, "first_element" => first.element,

@@ -14,6 +14,7 @@
 
 mod account;
 mod messages;
+mod refusals;
 #[cfg(feature = "failpoints")]
 mod sabotage;
 mod upkeep;
@@ -28,6 +29,7 @@ use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
 pub use self::messages::{Attach, Attached, CommitBatch, Committed, NotCommitted};
+use self::refusals::Refusals;
 use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::backoff::Backoff;
@@ -85,6 +87,7 @@ pub struct Writer {
     backoff: Backoff,
     last_reason: Option<String>,
     upkeep: Upkeep,
+    refusals: Refusals,
     /// Of the newest attachment.
     journal_id: Option<JournalId>,
 }
@@ -106,6 +109,7 @@ impl Writer {
             backoff,
             last_reason: None,
             upkeep,
+            refusals: Refusals::default(),
             journal_id: None,
         }
     }

@@ -21,6 +21,10 @@ pub use super::liveness_clauses::{
     outages_are_recorded_once_and_stay_closed, outages_of_a_time_are_those_that_reach_into_it,
     readings_events_and_outages_of_a_time_are_those_of_the_site,
 };
+pub use super::refused_clauses::{
+    a_refused_row_of_any_kind_is_left_out_and_told_and_all_else_is_recorded,
+    thousands_of_changes_with_a_refused_one_among_them_are_recorded,
+};
 pub use super::rejected_clauses::{
     a_message_that_turns_out_to_be_an_array_counts_as_its_elements,
     a_reading_that_the_database_refuses_stays_rejected,

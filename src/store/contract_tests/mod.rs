@@ -13,6 +13,7 @@ mod history_clauses;
 mod liveness_clauses;
 mod only_postgres;
 mod only_sqlite;
+mod refused_clauses;
 mod rejected_clauses;
 mod rollup_clauses;
 mod rollup_lock;
@@ -65,6 +66,8 @@ contract! {
     sightings_only_move_known_machines_forward,
     events_are_pending_until_they_are_marked_and_come_back_in_order,
     outages_are_recorded_once_and_stay_closed,
+    a_refused_row_of_any_kind_is_left_out_and_told_and_all_else_is_recorded,
+    thousands_of_changes_with_a_refused_one_among_them_are_recorded,
     readings_events_and_outages_of_a_time_are_those_of_the_site,
     outages_of_a_time_are_those_that_reach_into_it,
     trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing,

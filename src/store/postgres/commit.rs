@@ -1,8 +1,8 @@
 //! One batch, one transaction, a few statements.
 //!
-//! Readings go in by the thousand. If the server refuses such a statement for what may be one row's fault,
-//! the transaction is rolled back and the batch tried once more, with the readings stored one by one inside
-//! the server.
+//! Rows go in by the thousand. If the server refuses such a statement for what may be one row's fault,
+//! the transaction is rolled back and the batch tried once more, with such rows stored one by one inside
+//! the server: the readings, or the rows beside them, or both.
 
 use std::time::{Duration, Instant as Clock};
 
@@ -12,15 +12,13 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text};
 
 use super::refusal::may_be_a_rows_fault;
-use super::rollups;
-use super::statements::{CorrectCounters, MovePosition, ReadingColumns, UpdateSightings};
+use super::statements::{CorrectCounters, MovePosition, ReadingColumns};
 use super::stored::insert_run;
-use crate::domain::{Ledger, Transition};
+use super::{one_by_one, rollups, status_rows};
+use crate::domain::Ledger;
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow, runs};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
-use crate::store::liveness_rows::{self, EventKey};
-use crate::store::machine_changes::machine_changes;
 use crate::store::reads::LedgerColumns;
 use crate::store::rollup::Rollup;
 use crate::store::schema::{Instant, Moment};
@@ -31,13 +29,41 @@ pub(super) const RUN_ROWS_MAX: usize = 1_024;
 /// Bytes of one statement, about; bounds the memory for its parameters, here and in the server.
 pub(super) const RUN_BYTES_MAX: usize = 1024 * 1024;
 
-/// How readings are inserted.
+/// How rows are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Insertion {
     /// One statement a run; one row that is refused fails them all.
     Bulk,
     /// Each row in a subtransaction of its own; refused ones are reported.
     OneByOne,
+}
+
+/// How each part of a batch is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Care {
+    readings: Insertion,
+    /// Events, machines, marks, outages and sightings.
+    status_rows: Insertion,
+}
+
+impl Care {
+    const LEAST: Self = Self { readings: Insertion::Bulk, status_rows: Insertion::Bulk };
+
+    /// With what failed at `step` written one by one; `None` if it was already, or cannot be.
+    fn after(self, step: CommitStep) -> Option<Self> {
+        let more = match step {
+            CommitStep::Readings => Self { readings: Insertion::OneByOne, ..self },
+            CommitStep::Transitions | CommitStep::Outages | CommitStep::Sightings => {
+                Self { status_rows: Insertion::OneByOne, ..self }
+            }
+            // A constraint that is checked at the end of the transaction fails the COMMIT.
+            CommitStep::Transaction => {
+                Self { readings: Insertion::OneByOne, status_rows: Insertion::OneByOne }
+            }
+            _ => self,
+        };
+        (more != self).then_some(more)
+    }
 }
 
 /// Stores `batch` (S1 to S4).
@@ -47,12 +73,19 @@ pub fn commit(
     batch: &Batch,
     statement_timeout: Duration,
 ) -> Result<CommitOutcome, CommitFailure> {
-    let began = Clock::now();
-    match try_commit(connection, site, batch, Insertion::Bulk) {
-        Err(failure) if may_be_a_rows_fault(&failure, began.elapsed(), statement_timeout) => {
-            try_commit(connection, site, batch, Insertion::OneByOne)
+    let mut care = Care::LEAST;
+    // At most three rounds, for each takes more care than the one before.
+    loop {
+        let began = Clock::now();
+        let (step, error) = match try_commit(connection, site, batch, care) {
+            Err(CommitFailure::Step(step, error)) => (step, error),
+            result => return result,
+        };
+        let is_retried = may_be_a_rows_fault(&error, began.elapsed(), statement_timeout);
+        match care.after(step).filter(|_| is_retried) {
+            Some(more) => care = more,
+            None => return Err(CommitFailure::Step(step, error)),
         }
-        result => result,
     }
 }
 
@@ -60,7 +93,7 @@ fn try_commit(
     connection: &mut PgConnection,
     site: &str,
     batch: &Batch,
-    insertion: Insertion,
+    care: Care,
 ) -> Result<CommitOutcome, CommitFailure> {
     let journal_id = batch.journal_id.to_string();
     connection.transaction(|connection| {
@@ -71,7 +104,7 @@ fn try_commit(
         let mut rollup = Rollup::default();
         for run in runs(&batch.readings, RUN_ROWS_MAX, RUN_BYTES_MAX, ReadingRow::size) {
             let columns = ReadingColumns::new(run);
-            match insertion {
+            match care.readings {
                 Insertion::Bulk => {
                     let stored = insert_run(connection, site, &columns, run).at(CommitStep::Readings)?;
                     outcome.stored += stored.len() as u64;
@@ -91,12 +124,9 @@ fn try_commit(
         insert_rejections(connection, site, &journal_id, &batch.rejections).at(CommitStep::Rejections)?;
         insert_rejections(connection, site, &journal_id, &refused).at(CommitStep::Rejections)?;
         insert_gaps(connection, &journal_id, &batch.gaps).at(CommitStep::Gaps)?;
-        record_transitions(connection, site, batch).at(CommitStep::Transitions)?;
-        mark_published(connection, site, &batch.liveness.published).at(CommitStep::Transitions)?;
-        liveness_rows::postgres::write(connection, site, &batch.liveness).at(CommitStep::Outages)?;
-        for run in runs(&batch.sightings, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
-            let update = UpdateSightings::new(site, run);
-            connection.execute_returning_count(&update).at(CommitStep::Sightings)?;
+        match care.status_rows {
+            Insertion::Bulk => status_rows::write(connection, site, batch)?,
+            Insertion::OneByOne => outcome.refuse(one_by_one::write(connection, site, batch)?),
         }
         correct_counters(connection, &journal_id, &outcome).at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
@@ -224,82 +254,6 @@ fn insert_gaps(connection: &mut PgConnection, journal_id: &str, gaps: &[GapRow])
         .execute(connection)
         .map(drop)
     })
-}
-
-fn record_transitions(connection: &mut PgConnection, site: &str, batch: &Batch) -> QueryResult<()> {
-    let mut published = batch.liveness.transitions_published;
-    for run in runs(&batch.transitions, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
-        insert_events(connection, site, run, published)?;
-        upsert_machines(connection, site, run)?;
-        published = published.saturating_sub(run.len());
-    }
-    Ok(())
-}
-
-/// The first `published` of them are not pending.
-fn insert_events(
-    connection: &mut PgConnection,
-    site: &str,
-    run: &[Transition],
-    published: usize,
-) -> QueryResult<usize> {
-    let each = || run.iter();
-    sql_query(
-        "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
-         publish_pending) SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS u \
-         ON CONFLICT (site, machine_id, occurred_at, status) DO NOTHING",
-    )
-    .bind::<Text, _>(site)
-    .bind::<Array<Text>, _>(each().map(|transition| transition.machine_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(each().map(|transition| transition.status.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Text>>, _>(
-        each().map(|transition| transition.previous_status.map(|status| status.as_str())).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Text>, _>(each().map(|transition| transition.reason.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Instant>, _>(each().map(|transition| Moment(transition.occurred_at)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(
-        each().map(|transition| transition.last_seen_at.map(Moment)).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Bool>, _>((0..run.len()).map(|index| index >= published).collect::<Vec<_>>())
-    .execute(connection)
-}
-
-fn mark_published(connection: &mut PgConnection, site: &str, events: &[EventKey]) -> QueryResult<()> {
-    runs(events, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0).try_for_each(|run| {
-        let each = || run.iter();
-        sql_query(
-            "UPDATE machine_event SET publish_pending = false FROM unnest($2, $3, $4) AS u (id, at, became) \
-             WHERE machine_event.site = $1 AND machine_event.machine_id = u.id AND machine_event.occurred_at = u.at \
-             AND machine_event.status = u.became AND machine_event.publish_pending",
-        )
-        .bind::<Text, _>(site)
-        .bind::<Array<Text>, _>(each().map(|event| event.machine_id.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Instant>, _>(each().map(|event| Moment(event.occurred_at)).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(each().map(|event| event.status.as_str()).collect::<Vec<_>>())
-        .execute(connection)
-        .map(drop)
-    })
-}
-
-fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[Transition]) -> QueryResult<usize> {
-    let changes = machine_changes(run);
-    let each = || changes.iter();
-    sql_query(
-        "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) \
-         SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) AS u \
-         ON CONFLICT (site, machine_id) DO UPDATE SET \
-         status = CASE WHEN machine.status_since > excluded.status_since THEN machine.status ELSE excluded.status END, \
-         status_since = greatest(machine.status_since, excluded.status_since), \
-         first_seen_at = least(machine.first_seen_at, excluded.first_seen_at), \
-         last_seen_at = greatest(machine.last_seen_at, excluded.last_seen_at)",
-    )
-    .bind::<Text, _>(site)
-    .bind::<Array<Text>, _>(each().map(|change| change.machine_id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(each().map(|change| change.status.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Instant>, _>(each().map(|change| Moment(change.status_since)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>())
-    .execute(connection)
 }
 
 fn correct_counters(

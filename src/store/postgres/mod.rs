@@ -5,10 +5,12 @@
 //! timeout for that. Such a thread can be given up; whatever it does when it wakes is caught by S2.
 
 mod commit;
+mod one_by_one;
 mod refusal;
 mod retry;
 pub(super) mod rollups;
 mod statements;
+mod status_rows;
 mod stored;
 
 use std::time::Duration;

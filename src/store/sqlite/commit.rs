@@ -13,30 +13,26 @@ use diesel::sqlite::SqliteConnection;
 
 use super::now;
 use super::refusal::refusal;
-use super::rollups;
-use super::statements::{
-    CorrectCounters, InsertEvent, InsertGap, InsertReading, InsertRejection, MarkPublished, MovePosition,
-    UpdateSighting, UpsertMachine,
-};
+use super::statements::{CorrectCounters, InsertGap, InsertReading, InsertRejection, MovePosition};
+use super::{rollups, status_rows};
 use crate::domain::{Ledger, Timestamp};
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
-use crate::store::liveness_rows::{self, EventKey};
-use crate::store::machine_changes::machine_changes;
 use crate::store::reads::LedgerColumns;
+use crate::store::refused::Place;
 use crate::store::rollup::Rollup;
 use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
 
-/// Readings by index, with the words in which the database refused them and ended the transaction.
-pub(super) type Fatal = BTreeMap<usize, String>;
+/// Rows with the words in which the database refused them and ended the transaction.
+pub(super) type Fatal = BTreeMap<Place, String>;
 
 pub(super) enum Failure {
     Commit(CommitFailure),
-    /// This reading ended the transaction.
-    Fatal(usize, String),
+    /// This row ended the transaction.
+    Fatal(Place, String),
 }
 
 impl From<CommitFailure> for Failure {
@@ -58,12 +54,12 @@ pub fn commit(
     batch: &Batch,
 ) -> Result<CommitOutcome, CommitFailure> {
     let mut fatal = Fatal::new();
-    // At most one round a reading, for each round adds one to those that are not tried again.
+    // At most one round a row, for each round adds one to those that are not tried again.
     loop {
         match try_commit(connection, site, batch, &fatal) {
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Commit(failure)) => return Err(failure),
-            Err(Failure::Fatal(index, refusal)) => fatal.insert(index, refusal),
+            Err(Failure::Fatal(place, refusal)) => fatal.insert(place, refusal),
         };
     }
 }
@@ -89,19 +85,38 @@ fn try_commit(
         writer.insert_rejections(connection, &batch.rejections).at(CommitStep::Rejections)?;
         writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
         writer.insert_gaps(connection, &batch.gaps).at(CommitStep::Gaps)?;
-        writer.record_transitions(connection, batch).at(CommitStep::Transitions)?;
-        writer.mark_published(connection, &batch.liveness.published).at(CommitStep::Transitions)?;
-        liveness_rows::sqlite::write(connection, site, &batch.liveness).at(CommitStep::Outages)?;
-        for (machine_id, seen_at) in &batch.sightings {
-            writer.record_sighting(connection, machine_id.as_str(), *seen_at).at(CommitStep::Sightings)?;
-        }
+        outcome.refuse(status_rows::write(connection, &writer, batch, fatal)?);
         writer.correct_counters(connection, &outcome).at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok(outcome)
     })
 }
 
-fn text(instant: Timestamp) -> InstantText {
+/// Writes the row at `place` by `statement`: how many rows that changed, or the words in which the database refuses it.
+pub(super) fn write_row(
+    connection: &mut SqliteConnection,
+    place: Place,
+    fatal: &Fatal,
+    step: CommitStep,
+    statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
+) -> Result<Result<usize, String>, Failure> {
+    if let Some(refusal) = fatal.get(&place) {
+        return Ok(Err(refusal.clone()));
+    }
+    let error = match statement(connection) {
+        Ok(changed) => return Ok(Ok(changed)),
+        Err(error) => error,
+    };
+    let Some(refusal) = refusal(&error) else {
+        return Err(CommitFailure::Step(step, error).into());
+    };
+    if !in_transaction(connection) {
+        return Err(Failure::Fatal(place, refusal));
+    }
+    Ok(Err(refusal))
+}
+
+pub(super) fn text(instant: Timestamp) -> InstantText {
     InstantText::new(Moment(instant))
 }
 
@@ -147,26 +162,15 @@ impl Writer<'_> {
     ) -> Result<Vec<RejectionRow>, Failure> {
         let mut refused = Vec::new();
         for (index, row) in rows.iter().enumerate() {
-            if let Some(refusal) = fatal.get(&index) {
-                refused.push(outcome.poison(row, refusal.clone()));
-                continue;
-            }
-            let error = match self.insert_reading(connection, row) {
-                Ok(0) => continue,
+            let insert = |connection: &mut _| self.insert_reading(connection, row);
+            match write_row(connection, Place::Reading(index), fatal, CommitStep::Readings, insert)? {
+                Ok(0) => {}
                 Ok(_) => {
                     outcome.stored += 1;
                     rollup.add(&row.reading);
-                    continue;
                 }
-                Err(error) => error,
-            };
-            let Some(refusal) = refusal(&error) else {
-                return Err(CommitFailure::Step(CommitStep::Readings, error).into());
-            };
-            if !in_transaction(connection) {
-                return Err(Failure::Fatal(index, refusal));
+                Err(refusal) => refused.push(outcome.poison(row, refusal)),
             }
-            refused.push(outcome.poison(row, refusal));
         }
         Ok(refused)
     }
@@ -224,57 +228,6 @@ impl Writer<'_> {
             };
             connection.execute_returning_count(&insert).map(drop)
         })
-    }
-
-    fn record_transitions(&self, connection: &mut SqliteConnection, batch: &Batch) -> QueryResult<()> {
-        for (index, transition) in batch.transitions.iter().enumerate() {
-            let insert = InsertEvent {
-                site: self.site,
-                machine_id: transition.machine_id.as_str(),
-                status: transition.status.as_str(),
-                previous_status: transition.previous_status.map(|status| status.as_str()),
-                reason: transition.reason.as_str(),
-                occurred_at: text(transition.occurred_at),
-                last_seen_at: transition.last_seen_at.map(text),
-                publish_pending: index >= batch.liveness.transitions_published,
-            };
-            connection.execute_returning_count(&insert)?;
-        }
-        for change in machine_changes(&batch.transitions) {
-            let upsert = UpsertMachine {
-                site: self.site,
-                machine_id: change.machine_id,
-                status: change.status.as_str(),
-                status_since: text(change.status_since),
-                first_seen_at: change.first_seen_at.map(text),
-                last_seen_at: change.last_seen_at.map(text),
-            };
-            connection.execute_returning_count(&upsert)?;
-        }
-        Ok(())
-    }
-
-    fn mark_published(&self, connection: &mut SqliteConnection, events: &[EventKey]) -> QueryResult<()> {
-        events.iter().try_for_each(|event| {
-            let mark = MarkPublished {
-                site: self.site,
-                machine_id: event.machine_id.as_str(),
-                occurred_at: text(event.occurred_at),
-                status: event.status.as_str(),
-            };
-            connection.execute_returning_count(&mark).map(drop)
-        })
-    }
-
-    fn record_sighting(
-        &self,
-        connection: &mut SqliteConnection,
-        machine_id: &str,
-        seen: Timestamp,
-    ) -> QueryResult<()> {
-        let seen_at = text(seen);
-        let update = UpdateSighting { seen_at, site: self.site, machine_id, newer_than: seen_at };
-        connection.execute_returning_count(&update).map(drop)
     }
 
     fn correct_counters(

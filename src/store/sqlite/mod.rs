@@ -10,6 +10,7 @@ mod refusal;
 mod retry;
 pub(super) mod rollups;
 mod statements;
+mod status_rows;
 
 use std::fs::File;
 use std::path::Path;

@@ -33,19 +33,18 @@ const NOT_THE_ROW: [&str; 21] = [
 ];
 
 /// Beginnings of messages about the schema or the statement.
-const NOT_THE_ROW_PREFIXES: [&str; 8] = [
+const NOT_THE_ROW_PREFIXES: [&str; 7] = [
     "no such ",
     "near ",
     "malformed database schema",
     "database ",
-    "table machine_telemetry has no column",
     "ON CONFLICT clause",
     "cannot modify ",
     "unable to ",
 ];
 
-/// A clash of ids: SQLite only gets there when the greatest id possible is taken.
-const PRIMARY_KEY: &str = "machine_telemetry.id";
+/// Clashes of ids: SQLite only gets there when the greatest id possible is taken.
+const PRIMARY_KEYS: [&str; 3] = ["machine_telemetry.id", "machine_event.id", "link_outage.id"];
 
 /// The database's words if `error` is a row's own fault.
 pub fn refusal(error: &Error) -> Option<String> {
@@ -54,17 +53,20 @@ pub fn refusal(error: &Error) -> Option<String> {
     };
     let message = information.message();
     let is_the_rows_fault = match kind {
-        DatabaseErrorKind::UniqueViolation => !message.ends_with(PRIMARY_KEY),
+        DatabaseErrorKind::UniqueViolation => !PRIMARY_KEYS.iter().any(|key| message.ends_with(key)),
         DatabaseErrorKind::CheckViolation
         | DatabaseErrorKind::NotNullViolation
         | DatabaseErrorKind::ForeignKeyViolation => true,
-        DatabaseErrorKind::Unknown => {
-            !NOT_THE_ROW.contains(&message)
-                && !NOT_THE_ROW_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
-        }
+        DatabaseErrorKind::Unknown => !is_of_file_or_schema(message),
         _ => false,
     };
     is_the_rows_fault.then(|| message.to_owned())
+}
+
+fn is_of_file_or_schema(message: &str) -> bool {
+    NOT_THE_ROW.contains(&message)
+        || NOT_THE_ROW_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
+        || (message.starts_with("table ") && message.contains(" has no column "))
 }
 
 #[cfg(test)]

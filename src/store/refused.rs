@@ -1,0 +1,71 @@
+//! Rows beside the readings that the database refuses for what they hold: events, machines, our own outages, marks.
+//!
+//! They are no elements of a message: the ledger knows nothing of them, and there is no table to keep them in. What is left of
+//! one is a [`RefusedRow`], for the log and the metrics.
+
+use super::batch::Batch;
+use super::machine_changes::MachineChange;
+use crate::domain::{MachineId, MachineStatus, RefusedKind, Timestamp};
+
+/// A row beside the readings that the database refused for what it holds. It is stored nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// What it was to record.
+    pub kind: RefusedKind,
+    /// Whose it is; an outage is nobody's.
+    pub machine_id: Option<MachineId>,
+    /// The status it was to record.
+    pub status: Option<MachineStatus>,
+    /// When that began, or was so.
+    pub at: Option<Timestamp>,
+    /// The database's words.
+    pub detail: String,
+}
+
+/// A row's place among those of its batch. In the order in which they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Reading(usize),
+    Event(usize),
+    Machine(usize),
+    Mark(usize),
+    Outage(usize),
+    Sight,
+    Sighting(usize),
+}
+
+impl Place {
+    /// The row at this place, refused in the words `detail`; `None` for a reading, which has a table to be kept in.
+    pub fn refused(self, batch: &Batch, changes: &[MachineChange<'_>], detail: String) -> Option<RefusedRow> {
+        let bare = |kind, at| RefusedRow { kind, machine_id: None, status: None, at, detail: detail.clone() };
+        let row = match self {
+            Self::Reading(_) => return None,
+            Self::Event(index) => {
+                let event = batch.transitions.get(index)?;
+                let bare = bare(RefusedKind::Event, Some(event.occurred_at));
+                RefusedRow { machine_id: Some(event.machine_id.clone()), status: Some(event.status), ..bare }
+            }
+            Self::Machine(index) => {
+                let change = changes.get(index)?;
+                let bare = bare(RefusedKind::Machine, Some(change.status_since));
+                let machine_id = MachineId::parse(change.machine_id).ok();
+                RefusedRow { machine_id, status: Some(change.status), ..bare }
+            }
+            Self::Mark(index) => {
+                let event = batch.liveness.published.get(index)?;
+                let bare = bare(RefusedKind::Mark, Some(event.occurred_at));
+                RefusedRow { machine_id: Some(event.machine_id.clone()), status: Some(event.status), ..bare }
+            }
+            Self::Outage(index) => {
+                bare(RefusedKind::Outage, batch.liveness.outages.get(index).map(|row| row.began_at))
+            }
+            Self::Sight => bare(RefusedKind::Sight, batch.liveness.seen_until),
+            Self::Sighting(index) => {
+                let (machine_id, seen_at) = batch.sightings.get(index)?;
+                let bare = bare(RefusedKind::Sighting, Some(*seen_at));
+                RefusedRow { machine_id: Some(machine_id.clone()), ..bare }
+            }
+        };
+        Some(row)
+    }
+}
