@@ -27,6 +27,24 @@ fn every_mistake_of_the_configuration_is_reported_at_once() {
 }
 
 #[test]
+fn mistakes_in_a_postgres_url_are_reported_without_its_password() {
+    let url = "postgres://andon:hush-hush@db:54x2/plant?sslmode=full&conect_timeout=5";
+    let site = Site::new(1883)
+        .without("store.url")
+        .configure(&format!("[store]\nurl = {url:?}\n[journal]\nsync = \"sometimes\""));
+    for command in [&["config", "check"][..], &["run"][..]] {
+        let (code, text) = run(&site, command);
+        assert_eq!(code, Some(2), "{text}");
+        for hint in
+            ["test.toml: store.url", "port", "sslmode", "verify-full", "connect_timeout", "journal.sync"]
+        {
+            assert!(text.contains(hint), "no {hint:?} in:\n{text}");
+        }
+        assert!(!text.contains("hush"), "{text}");
+    }
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let site = Site::new(1883)
         .set("mqtt.username=u")

@@ -20,8 +20,10 @@
 mod compat;
 mod keys;
 mod layers;
+mod libpq;
 mod log_levels;
 mod origin;
+mod postgres_url;
 mod problem;
 mod secret;
 mod secrets;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use super::postgres_url;
+
 /// In place of what must not be seen.
 pub(super) const REDACTED: &str = "***";
 
@@ -72,7 +74,14 @@ impl DatabaseUrl {
             }
             check_sqlite_path(rest)?;
         }
-        Ok(Self(format!("{plain_scheme}://{rest}")))
+        let url = format!("{plain_scheme}://{rest}");
+        if plain_scheme != "sqlite" {
+            let mistakes = postgres_url::mistakes(&url);
+            if !mistakes.is_empty() {
+                return Err(mistakes.join("; "));
+            }
+        }
+        Ok(Self(url))
     }
 
     /// The whole address, for the one place that connects.
@@ -173,7 +182,8 @@ mod tests {
             ("sqlite://data/a@b:c.db", "sqlite://data/a@b:c.db"),
         ];
         for (url, expected) in table {
-            let url = DatabaseUrl::parse(url).expect("a valid url");
+            // Also of one that is none: what prints it does not ask.
+            let url = DatabaseUrl(url.to_owned());
             assert_eq!(url.to_string(), expected);
             assert_eq!(format!("{url:?}"), format!("{expected:?}"));
         }

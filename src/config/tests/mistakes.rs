@@ -109,6 +109,8 @@ fn values_out_of_their_bounds_or_of_the_wrong_kind_are_refused() {
         ("journal.sync", r#""always""#),
         ("store.batch_max", "0"),
         ("store.url", r#""mysql://host/db""#),
+        ("store.url", r#""postgres://h:54x/d""#),
+        ("store.url", r#""postgres://h/d?sslmode=foo""#),
         ("store.connect_timeout", r#""1s""#),
         ("payload.max_ahead", r#""-1s""#),
         ("payload.fields", r#""/t""#),

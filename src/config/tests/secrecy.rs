@@ -172,6 +172,8 @@ fn no_complaint_holds_a_secret() {
         format!("[mqtt]\npasword = \"{HIDDEN}\""),
         format!("[store]\nurl = \"{HIDDEN}\""),
         format!("[store]\nurl = \"mysql://u:{HIDDEN}@h/d\""),
+        format!("[store]\nurl = \"postgres://u:{HIDDEN}/@h:x/d?{HIDDEN}=1\""),
+        format!("[store]\nurl = \"postgres://u:%zz{HIDDEN}@h/d\""),
         format!("[http]\ntoken = \"{HIDDEN} \\u0000\""),
         format!("[http]\ntoken = \"{HIDDEN} two words\""),
     ];
