@@ -126,8 +126,12 @@ fn pages_of_readings_join_without_gap_or_overlap(scene: &Scene) {
     assert_eq!(numbers(&newest, "readings", "temperature"), [9.0], "newest first");
     assert_eq!(newest["readings"][0]["time_source"], "device");
     assert_eq!(newest["readings"][0]["extra"]["note"], "<b>");
-    let nobody = scene.client.json("/api/v1/machines/nobody/readings");
-    assert_eq!(nobody["readings"].as_array().unwrap().len(), 0);
+    let none = scene.client.json(&format!("{path}?from=2020-01-01&to=2020-01-02"));
+    assert_eq!(
+        none["readings"].as_array().unwrap().len(),
+        0,
+        "a machine that is known, and a time without readings"
+    );
 }
 
 fn csv_has_every_row_of_the_range(scene: &Scene) {
@@ -351,6 +355,11 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         ("/api/v1/machines/%ff", 400, "UTF-8"),
         ("/api/v1/events?limit=1001", 400, "limit"),
         ("/api/v1/nothing", 404, "/api/v1/nothing"),
+        ("/api/v1/machines/nobody/readings", 404, "nobody"),
+        ("/api/v1/machines/nobody/readings?bucket=1m", 404, "nobody"),
+        ("/api/v1/machines/nobody/readings?format=csv", 404, "nobody"),
+        ("/api/v1/machines/nobody/summary", 404, "nobody"),
+        ("/api/v1/machines/nobody/summary?window=1y", 400, "window"),
     ];
     let too_long = format!("/api/v1/machines/{long}");
     for (path, status, word) in wrong.into_iter().chain([(too_long.as_str(), 400, "101 characters")]) {
@@ -387,6 +396,39 @@ fn the_stream_tells_what_happens(scene: &mut Scene) {
     assert_eq!(machine["status"], "online");
     let status = named("status", "");
     assert_eq!(status["ledger"]["journaled"].as_u64(), Some(13));
+}
+
+/// Above `liveness.machines_max`: stored, and not watched.
+#[test]
+fn a_machine_that_is_not_watched_has_readings_and_one_that_is_only_expected_is_known() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port())
+        .set("liveness.machines_max=2")
+        .set("liveness.machines={ghost = { expected = true }}");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    andon.wait_for_log("told where to begin");
+    let client = Client::new(&andon.wait_for_http());
+    let mut single = Single::connect(broker.port());
+    for machine in ["first", "second", "third"] {
+        single.publish(&format!("factory/machine/{machine}/telemetry"), br#"{"temperature":7}"#, 1);
+    }
+    wait_until("the rows", || rows_stored(&site.sqlite_url()) == 3);
+    let status = |path: &str| client.get(&format!("/api/v1/machines/{path}")).status;
+    let unwatched = ["second", "third"].into_iter().find(|machine| status(machine) == 404);
+    let unwatched = unwatched.expect("one of them is beyond the limit");
+    let readings = client.json(&format!("/api/v1/machines/{unwatched}/readings"));
+    assert_eq!(numbers(&readings, "readings", "temperature"), [7.0]);
+    assert_eq!(client.json(&format!("/api/v1/machines/{unwatched}/summary"))["count"].as_u64(), Some(1));
+    assert_eq!(status(&format!("{unwatched}/readings?format=csv")), 200);
+    assert_eq!(client.json("/api/v1/machines/ghost/readings")["readings"].as_array().unwrap().len(), 0);
+    assert_eq!(client.json("/api/v1/machines/ghost/summary")["count"].as_u64(), Some(0));
+    for path in
+        ["nobody/readings", "nobody/readings?bucket=1h", "nobody/readings?format=csv", "nobody/summary"]
+    {
+        assert_eq!(status(path), 404, "{path}");
+    }
+    assert!(andon.stop().success());
 }
 
 /// Every clause in turn, for starting a site costs more than asking it.

@@ -141,6 +141,17 @@ fn every_address_answers_to_the_methods_that_it_has_and_says_which() {
         client.get("/metrics").body.contains("andon_http_streams 0")
     });
     assert_eq!(client.request("GET", "/logout", "").header("allow"), Some("POST"));
+    let (get, head) = (client.get("/login"), client.request("HEAD", "/login", ""));
+    assert_eq!((head.status, head.body.as_str()), (get.status, ""), "HEAD /login");
+    for method in ["OPTIONS", "PUT", "DELETE"] {
+        let refused = client.request(method, "/login", "");
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, Some("GET, HEAD, POST")),
+            "{method} /login"
+        );
+        assert!(refused.json()["detail"].as_str().unwrap().contains("POST"), "{}", refused.body);
+    }
 
     // What is not there is said to programs as a problem and to people as a page, with nothing of the path as markup.
     for path in ["/api", "/api/", "/api/v2/x", "/api/v1/nothing"] {

@@ -33,7 +33,14 @@ fn without_the_database_history_is_refused_and_the_rest_goes_on() {
     server.stop();
     single.publish("factory/machine/press-1/telemetry", br#"{"temperature":2}"#, 1);
     andon.wait_for_log("the database does not take the data");
-    for path in ["/api/v1/events", "/api/v1/machines/press-1/readings", "/api/v1/machines/press-1/summary"] {
+    for path in [
+        "/api/v1/events",
+        "/api/v1/machines/press-1/readings",
+        "/api/v1/machines/press-1/summary",
+        // Nobody can tell whether there are readings of it.
+        "/api/v1/machines/nobody/readings",
+        "/api/v1/machines/nobody/summary",
+    ] {
         let answer = client.get(path);
         assert_eq!(
             (answer.status, answer.header("content-type")),

@@ -85,11 +85,11 @@ fn configure(config: &mut ServiceConfig) {
         .app_data(web::FormConfig::default().limit(BODY_BYTES_MAX));
     for (path, mount) in ROUTES {
         let route = mount().guard(Any(Get()).or(Head()));
-        config.service(web::resource(*path).route(route).default_service(web::to(problem::no_such_method)));
+        config.service(web::resource(*path).route(route).default_service(web::to(problem::only_get)));
     }
-    let login =
-        web::resource("/login").route(web::get().to(auth::login_form)).route(web::post().to(auth::login));
-    config.service(login.default_service(web::to(problem::no_such_method)));
+    let form = web::to(auth::login_form).guard(Any(Get()).or(Head()));
+    let login = web::resource("/login").route(form).route(web::post().to(auth::login));
+    config.service(login.default_service(web::to(problem::only_get_and_post)));
     let logout = web::resource("/logout").route(web::post().to(auth::logout));
     config.service(logout.default_service(web::to(problem::only_post)));
     board::configure(config);

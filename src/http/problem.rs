@@ -4,7 +4,7 @@ use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ContentType, HeaderValue};
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -80,23 +80,29 @@ impl From<HistoryError> for Problem {
 }
 
 /// Whatever has no route, for programs.
-pub async fn no_such_resource(request: actix_web::HttpRequest) -> HttpResponse {
+pub async fn no_such_resource(request: HttpRequest) -> HttpResponse {
     Problem::not_found(format!("there is nothing at {}", request.path())).response()
 }
 
 /// The right place, but another method.
-pub async fn no_such_method(request: actix_web::HttpRequest) -> HttpResponse {
-    let detail = format!("{} is not allowed here; only GET is", request.method());
-    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+pub async fn only_get(request: HttpRequest) -> HttpResponse {
+    no_such_method(&request, "GET, HEAD")
+}
+
+/// The same where a form is shown and sent to.
+pub async fn only_get_and_post(request: HttpRequest) -> HttpResponse {
+    no_such_method(&request, "GET, HEAD, POST")
 }
 
 /// The right place for a form only.
-pub async fn only_post(request: actix_web::HttpRequest) -> HttpResponse {
-    let detail = format!("{} is not allowed here; only POST is", request.method());
+pub async fn only_post(request: HttpRequest) -> HttpResponse {
+    no_such_method(&request, "POST")
+}
+
+fn no_such_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse {
+    let detail = format!("{} is not allowed here; allowed: {allowed}", request.method());
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

@@ -43,6 +43,15 @@ pub struct MachinesSnapshot {
     pub machines: Vec<MachineView>,
 }
 
+impl MachinesSnapshot {
+    /// That machine, if it is watched.
+    #[must_use]
+    pub fn find(&self, machine_id: &MachineId) -> Option<&MachineView> {
+        let place = self.machines.binary_search_by(|machine| machine.machine_id.cmp(machine_id));
+        place.ok().map(|index| &self.machines[index])
+    }
+}
+
 /// Written by liveness, at its own pace and only while somebody reads; read by anybody.
 #[derive(Debug, Default)]
 pub struct MachinesBoard {

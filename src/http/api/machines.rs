@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::model::{Machine, Machines};
 use super::problem_of_machine;
+use crate::domain::MachineId;
 use crate::http::problem::{self, Problem};
 use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, etag, machines};
@@ -24,6 +25,23 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
     Ok(etag::json(&request, &Machines { machines }))
 }
 
+/// A machine that is watched, or, as one above `liveness.machines_max` or one that only retained messages are of, has readings.
+///
+/// # Errors
+/// It is none, or the database is away and cannot tell.
+pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<(), Problem> {
+    if machines::at_hand(state).find(machine_id).is_some() {
+        return Ok(());
+    }
+    let asked = machine_id.clone();
+    if state.history.ask(move |history| history.latest_of(&asked)).await?.is_some() {
+        return Ok(());
+    }
+    // Nobody had asked for a while, and the machine is new or only expected.
+    let snapshot = machines::current(state).await;
+    snapshot.find(machine_id).map(drop).ok_or_else(|| problem_of_machine(machine_id))
+}
+
 /// One machine.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
@@ -37,13 +55,12 @@ pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<Ht
     Parameters::of(&request)?.finish()?;
     let machine_id = machine_id_in_path(&request, 3)?;
     let snapshot = machines::current(&state).await;
-    let found = snapshot.machines.binary_search_by(|view| view.machine_id.cmp(&machine_id));
-    let Ok(index) = found else { return Err(problem_of_machine(&machine_id)) };
+    let Some(machine) = snapshot.find(&machine_id) else { return Err(problem_of_machine(&machine_id)) };
     let asked = machine_id.clone();
     let latest = match state.history.ask(move |history| history.latest_of(&asked)).await {
         Ok(latest) => latest,
         // The database is away: the last known one.
         Err(_) => state.latest.get(&state.history).await.get(&machine_id).cloned(),
     };
-    Ok(problem::json(StatusCode::OK, &Machine::new(&snapshot.machines[index], latest.as_ref())))
+    Ok(problem::json(StatusCode::OK, &Machine::new(machine, latest.as_ref())))
 }

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::csv;
+use super::machines::require_known;
 use super::model::{Reading, Readings, ReadingsAnswer, ReadingsBucket, ReadingsBuckets};
 use super::words::{FormatWord, OrderWord};
 use crate::clock::wall_now;
@@ -43,11 +44,12 @@ enum Format {
     ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples; others come in pages of about 100000 readings, oldest first"),
     ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
-    (status = 200, description = "Readings or buckets; none of a machine that is not known", content(
+    (status = 200, description = "Readings or buckets", content(
         (ReadingsAnswer = "application/json"), (String = "text/csv"))),
     (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -68,6 +70,8 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
     let limit = parameters.number("limit", 0, 1, LIMIT_MAX)?;
     let cursor = parameters.take("cursor").or_else(|| parameters.take("next"));
     parameters.finish()?;
+    let cursor = cursor.as_deref().map(read_cursor).transpose()?;
+    require_known(&state, &machine_id).await?;
     let mut query = ReadingsQuery {
         machine_id,
         from: ReadingCursor::before(from.unwrap_or(Timestamp::from_micros(i64::MIN))),
@@ -76,7 +80,7 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         limit: if limit == 0 { LIMIT } else { limit },
     };
     if let Some(cursor) = cursor {
-        advance(&mut query, read_cursor(&cursor)?);
+        advance(&mut query, cursor);
     }
     match format {
         Format::Csv => csv::answer(state.history.clone(), query, limit != 0).await,
@@ -138,6 +142,7 @@ async fn buckets(
             "that would be {count} buckets; allowed are {BUCKETS_MAX}: make the bucket longer, or the time shorter"
         )));
     }
+    require_known(&state, &span.machine_id).await?;
     let query =
         BucketsQuery { machine_id: span.machine_id, from, to, bucket_seconds: Some(bucket_seconds), extra };
     let page = state.history.ask(move |history| {

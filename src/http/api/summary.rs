@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::machines::require_known;
 use super::model::{Measured, Summary};
 use super::readings::extra_field;
 use super::words::WindowWord;
@@ -21,6 +22,7 @@ use crate::store::BucketsQuery;
     (status = 200, description = "The figures", body = Summary),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -29,6 +31,7 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     let window = parameters.word("window", &Window::ALL)?;
     let extra = extra_field(&mut parameters)?;
     parameters.finish()?;
+    require_known(&state, &machine_id).await?;
     let (from, to) = window.range(wall_now(), state.time_zone);
     let query = BucketsQuery { machine_id: machine_id.clone(), from, to, bucket_seconds: None, extra };
     let rows = state.history.ask(move |history| history.buckets(&query)).await?;

@@ -45,7 +45,7 @@ const PAGES: &[(&str, Mount)] = &[
 pub fn configure(config: &mut web::ServiceConfig) {
     for (path, mount) in PAGES {
         let route = mount().guard(Any(Get()).or(Head()));
-        config.service(web::resource(*path).route(route).default_service(web::to(problem::no_such_method)));
+        config.service(web::resource(*path).route(route).default_service(web::to(problem::only_get)));
     }
 }
 
