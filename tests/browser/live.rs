@@ -10,7 +10,10 @@ fn a_machine_appears_goes_offline_and_comes_back_without_a_reload() {
     hall.browser.wait_for("!document.getElementById('empty').hidden");
     hall.browser.run("window.notReloaded = true");
 
-    hall.publish("press-1", "\"temperature\":61.25,\"humidity\":40,\"vibration\":0.0512,\"cycles\":4711");
+    hall.publish(
+        "press-1",
+        "\"temperature\":61.25,\"humidity\":40,\"vibration\":0.0512,\"cycles\":4711,\"timestamp\":4712",
+    );
     hall.wait_for_tile("press-1", "online");
     assert_eq!(
         hall.browser.text(&format!("return {}.querySelector('.word').textContent", tile("press-1"))),

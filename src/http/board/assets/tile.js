@@ -6,6 +6,8 @@
 import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration } from "./format.js";
 
 const EXTRAS_MAX = 3;
+/** Under these names `extra` keeps the original of a value that could not be used. */
+const ORIGINALS = new Set(["temperature", "humidity", "vibration", "timestamp"]);
 /** Characters of a name that a tile of each size has room for, and how many more in smaller letters. */
 const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
 const LONG_NAME = 1.5;
@@ -130,10 +132,10 @@ function note(machine, now, isNarrow) {
   return isNarrow ? `Heard ${shortDuration(now - heard)} ago` : `Last heard ${clock(heard, now)}`;
 }
 
-/** `name value` of the first few numbers among what a machine sends beyond the usual; a `timestamp` there is one that could not be used. */
+/** `name value` of the first few numbers among what a machine sends beyond the usual. */
 function numericExtras(extra) {
   if (extra === null || typeof extra !== "object" || Array.isArray(extra)) return [];
-  const numbers = Object.entries(extra).filter(([name, value]) => name !== "timestamp" && Number.isFinite(value));
+  const numbers = Object.entries(extra).filter(([name, value]) => !ORIGINALS.has(name) && Number.isFinite(value));
   return numbers.slice(0, EXTRAS_MAX).map(([name, value]) => `${name} ${number(value)}`);
 }
 

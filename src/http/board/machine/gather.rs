@@ -19,6 +19,9 @@ use crate::store::{
 
 /// Numeric fields of `extra` that get a chart of their own.
 const EXTRAS_MAX: usize = 4;
+/// What stands in `extra` under these names is the original of a value that could not be used: no further measurement, whatever
+/// it looks like.
+const ORIGINALS: [&str; 4] = ["temperature", "humidity", "vibration", "timestamp"];
 /// Newest readings that are looked at for such fields.
 const READINGS_LOOKED_AT: u32 = 20;
 /// Changes of status that are shown, and that make the band.
@@ -251,7 +254,7 @@ fn numeric_fields(readings: &[StoredReading]) -> Vec<String> {
     let mut fields = BTreeMap::new();
     for extra in readings.iter().filter_map(|reading| reading.reading.extra.as_deref()) {
         for (name, value) in members(extra) {
-            if number(&value).is_some() {
+            if number(&value).is_some() && !ORIGINALS.contains(&name.as_str()) {
                 fields.insert(name, ());
             }
         }

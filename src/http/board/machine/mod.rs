@@ -11,6 +11,9 @@ mod sight;
 mod span;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use actix_web::{HttpResponse, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
