@@ -103,10 +103,12 @@ pub struct Past {
     pub series: Vec<Series>,
     /// What the figures are for.
     pub windows: [Window; 4],
-    /// The states.
+    /// The states; from [`Past::changes_from`] on, if that is set.
     pub band: Vec<Span>,
     /// Changes of status, newest first.
     pub events: Vec<StoredEvent>,
+    /// There are more changes than are shown: the oldest of these. What was before it is not known here.
+    pub changes_from: Option<Timestamp>,
     /// The newest reading, by its own time.
     pub latest: Option<StoredReading>,
 }
@@ -156,7 +158,8 @@ impl Question {
     async fn gather(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
         let newest = self.newest_readings(history).await?;
         let extras = numeric_fields(&newest);
-        let events = self.events(history).await?;
+        let mut events = self.events(history).await?;
+        let changes_from = cut(&mut events);
         let to = self.now;
         // Bound by one extra field a question; the usual measurements come with the first.
         let mut series: Vec<Series> = Vec::new();
@@ -173,7 +176,11 @@ impl Question {
             }
             series.extend(self.series(history, measurements, extra).await?);
         }
-        let changes: Vec<_> = events.iter().rev().map(change).collect();
+        let mut changes: Vec<_> = events.iter().rev().map(change).collect();
+        if let (Some(oldest), Some(_)) = (changes.first_mut(), changes_from) {
+            // It says what was just before it, and not how long that was so.
+            oldest.was_online = None;
+        }
         Ok(Past {
             from: self.from(),
             to,
@@ -181,6 +188,7 @@ impl Question {
             windows: windows(self.now, self.zone),
             band: band(&changes, self.from(), to, self.status),
             events,
+            changes_from,
             latest: newest.into_iter().next(),
         })
     }
@@ -229,7 +237,8 @@ impl Question {
             machine_id: Some(self.machine_id.clone()),
             from: self.from(),
             before: EventCursor { at: self.now.plus(Duration::from_secs(1)), id: 0 },
-            limit: EVENTS_MAX,
+            // One more tells whether there are more.
+            limit: EVENTS_MAX + 1,
         };
         history.ask(move |history| history.events(&query)).await
     }
@@ -239,6 +248,13 @@ fn point(bucket: &Bucket, measurement: &Measurement) -> Option<Point> {
     let Aggregate { min, mean, max, count } = measurement.of(bucket)?;
     let at = Timestamp::from_micros(bucket.start_seconds.saturating_mul(1_000_000));
     (min.is_finite() && mean.is_finite() && max.is_finite()).then_some(Point { at, min, mean, max, count })
+}
+
+/// Leaves the newest [`EVENTS_MAX`] of `events`, and tells when the oldest of these was if there were more.
+fn cut(events: &mut Vec<StoredEvent>) -> Option<Timestamp> {
+    let more = events.len() > EVENTS_MAX as usize;
+    events.truncate(EVENTS_MAX as usize);
+    events.last().filter(|_| more).map(|event| event.key.at)
 }
 
 fn change(event: &StoredEvent) -> Change {

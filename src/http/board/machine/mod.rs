@@ -58,8 +58,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
     let snapshot = machines::current(state).await;
-    let place = snapshot.machines.binary_search_by(|machine| machine.machine_id.cmp(&machine_id));
-    let machine = place.ok().map(|place| &snapshot.machines[place]);
+    let machine = snapshot.find(&machine_id);
     let question = Question {
         machine_id: machine_id.clone(),
         lookback: Lookback::parse(query.range.as_deref()),

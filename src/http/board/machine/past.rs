@@ -14,7 +14,7 @@ use crate::domain::LinkOutage;
 use crate::http::board::charts::{Chart, Point, Shape, coarser};
 use crate::store::Aggregate;
 
-/// Changes that are listed; the band shows all of them.
+/// Changes that are listed; the band shows all that were read.
 const EVENTS_LISTED: usize = 50;
 
 /// Everything below the present state.
@@ -27,7 +27,7 @@ pub fn past(past: &Past, content: &Content<'_>) -> Markup {
         @for series in past.series.iter().filter(|series| !series.points.is_empty()) {
             (chart(past, series, content))
         }
-        @if !past.series.is_empty() { (legend()) (figures(past)) }
+        @if !past.series.is_empty() { (legend(past, zone)) (figures(past)) }
         (events(past, zone))
         @if !content.outages.is_empty() { (unseen(content.outages, zone)) }
     }
@@ -91,8 +91,14 @@ fn table(points: &[Point], name: &str, lookback: Lookback, zone: Tz) -> Markup {
 }
 
 /// What the band under each chart means.
-fn legend() -> Markup {
+fn legend(past: &Past, zone: Tz) -> Markup {
     html! {
+        @if let Some(at) = past.changes_from {
+            p.legend.cut {
+                "The bar shows the newest " (past.events.len()) " changes. What was before " time datetime=(at) { (date_and_time(at, zone)) }
+                " is not shown: it is empty there."
+            }
+        }
         p.legend {
             "Line: mean. Area: from min to max. Bar below: "
             span.low { "online" } ", " span.half { "unknown" } " (hatched: Andon could not see), " span.high { "offline" } "."
@@ -151,7 +157,12 @@ fn events(past: &Past, zone: Tz) -> Markup {
                         }
                     }
                 }
-                @if past.events.len() > EVENTS_LISTED { p.nothing { "and " (past.events.len() - EVENTS_LISTED) " older ones" } }
+                @if past.events.len() > EVENTS_LISTED {
+                    p.nothing {
+                        "and " (past.events.len() - EVENTS_LISTED) " older ones"
+                        @if past.changes_from.is_some() { ", and still older ones that were not counted" }
+                    }
+                }
             }
         }
     }

@@ -13,7 +13,10 @@ use super::gather::{Past, Question};
 use super::span::Lookback;
 use super::{past, view};
 use crate::clock::wall_now;
-use crate::domain::{BoardStatus, JournalId, MachineId, Qos, Reading, Seq, TimeSource, Timestamp};
+use crate::domain::{
+    BoardStatus, JournalId, MachineId, MachineStatus, Qos, Reading, Seq, TimeSource, Timestamp, Transition,
+    TransitionReason,
+};
 use crate::http::HistoryPool;
 use crate::store::{self, Batch, ReadingRow, StoreOptions};
 
@@ -48,6 +51,24 @@ impl Scene {
         let mut batch = Batch::new(journal, Seq::ZERO);
         change(&mut batch);
         store.commit(&batch).unwrap();
+    }
+
+    /// Offline, online, offline …, a change every ten minutes, the newest one ten minutes ago.
+    fn flapping(&self, changes: i64) {
+        let transition = |number: i64| {
+            let is_online = number % 2 == 0;
+            let [online, offline] = [MachineStatus::Online, MachineStatus::Offline];
+            Transition {
+                machine_id: MachineId::parse("press-1").unwrap(),
+                status: if is_online { online } else { offline },
+                previous_status: Some(if is_online { offline } else { online }),
+                reason: if is_online { TransitionReason::Message } else { TransitionReason::Silence },
+                occurred_at: self.ago(10 * number),
+                last_seen_at: None,
+                seq: Seq(1),
+            }
+        };
+        self.commit(|batch| batch.transitions = (1..=changes).rev().map(transition).collect());
     }
 
     fn reading(&self, extra: &str) {
@@ -98,6 +119,35 @@ impl Scene {
             question,
         };
         past::past(known, &content).into_string()
+    }
+}
+
+#[test]
+fn of_too_many_changes_the_band_shows_the_newest_and_says_what_it_leaves_out() {
+    for changes in [1_000, 1_001, 1_500] {
+        let scene = Scene::new();
+        scene.flapping(changes);
+        scene.reading("{}");
+        let question = scene.question(Lookback::Month);
+        let known = scene.past(&question);
+        let page = scene.page(&question, &known);
+        assert_eq!(known.events.len(), 1_000);
+        let first = known.band[0];
+        if changes == 1_000 {
+            assert_eq!((first.from, first.to), (known.from, scene.ago(10_000)), "what was before is known");
+            assert_eq!((known.changes_from, page.contains("is not shown")), (None, false));
+            continue;
+        }
+        let shown_from = scene.ago(10_000);
+        assert_eq!(
+            (first.from, first.status),
+            (shown_from, BoardStatus::Online),
+            "nothing is made up before it"
+        );
+        assert_eq!(known.changes_from, Some(shown_from));
+        assert!(page.contains("The bar shows the newest 1000 changes"), "{page}");
+        assert!(page.contains(&format!("datetime=\"{shown_from}\"")), "{page}");
+        assert!(page.contains("and 950 older ones, and still older ones"), "{page}");
     }
 }
 
