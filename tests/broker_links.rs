@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
-use crate::support::mosquitto::{Mosquitto, free_port};
+use crate::support::mosquitto::{FreePort, Mosquitto};
 use crate::support::paper_broker::{
     Answer, Packet, PaperBroker, connack_4, connack_5, disconnect_5, suback_4, suback_5,
 };
@@ -22,7 +22,7 @@ fn connections(log: &str) -> usize {
 fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
     let mut first = Mosquitto::start("");
     let mut second = Mosquitto::start("");
-    let nobody = free_port();
+    let nobody = FreePort::find();
     let refusing = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x87, "")));
     let (a, b, no) = (first.port(), second.port(), refusing.port());
     let site = Site::new(1883)

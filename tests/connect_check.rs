@@ -2,7 +2,7 @@
 
 use crate::support::andon::Site;
 use crate::support::certificates::{Identity, Valid};
-use crate::support::mosquitto::{Mosquitto, free_port};
+use crate::support::mosquitto::{FreePort, Mosquitto};
 use crate::support::paper_broker::{Answer, PaperBroker, connack_4, connack_5, suback_4};
 use crate::support::postgres::Postgres;
 
@@ -66,8 +66,8 @@ fn every_step_that_works_says_ok_and_a_running_service_keeps_its_session() {
 
 #[test]
 fn a_step_that_fails_is_named_and_the_others_are_tried_all_the_same() {
-    let nobody = free_port();
-    let site = Site::new(nobody)
+    let nobody = FreePort::find();
+    let site = Site::new(nobody.number())
         .set("store.url=postgres://u:hush-hush-9@127.0.0.1:1/db")
         .set("store.connect_timeout=2s")
         .set("journal.dir=/dev/null/journal");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::mosquitto::{Mosquitto, free_port};
+use crate::support::mosquitto::{FreePort, Mosquitto};
 
 /// How long a broker may take to listen.
 const START_MAX: Duration = Duration::from_secs(90);
@@ -29,14 +29,14 @@ pub struct Broker {
 
 enum Running {
     Mosquitto(Mosquitto),
-    Own { port: u16, home: TempDir, children: Vec<Child> },
+    Own { port: FreePort, home: TempDir, children: Vec<Child> },
 }
 
 impl Broker {
     pub fn port(&self) -> u16 {
         match &self.running {
             Running::Mosquitto(broker) => broker.port(),
-            Running::Own { port, .. } => *port,
+            Running::Own { port, .. } => port.number(),
         }
     }
 
@@ -97,10 +97,11 @@ fn spawn(command: &mut Command, home: &Path) -> Child {
         .unwrap()
 }
 
-fn listening(name: &str, port: u16, home: TempDir, children: Vec<Child>) -> Result<Running, String> {
+fn listening(name: &str, port: FreePort, home: TempDir, children: Vec<Child>) -> Result<Running, String> {
+    let number = port.number();
     let mut running = Running::Own { port, home, children };
     let deadline = Instant::now() + START_MAX;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while TcpStream::connect(("127.0.0.1", number)).is_err() {
         let Running::Own { children, home, .. } = &mut running else { unreachable!("made above") };
         let ended = children.iter_mut().any(|child| child.try_wait().is_ok_and(|ended| ended.is_some()));
         if ended || Instant::now() > deadline {
@@ -132,7 +133,7 @@ fn rabbitmq() -> Result<Broker, String> {
         .ok_or("RabbitMQ is not installed (scripts/setup.sh brokers)")?;
     let epmd = found(&["/usr/bin/epmd"]).ok_or("Erlang's epmd is not installed")?;
     let home = home("rabbitmq");
-    let (port, epmd_port, dist_port) = (free_port(), free_port(), free_port());
+    let (port, epmd_port, dist_port) = (FreePort::find(), FreePort::find(), FreePort::find());
     let file = |name: &str| home.path().join(name);
     let config = format!(
         "listeners.tcp = none\nmqtt.listeners.tcp.default = 127.0.0.1:{port}\nmqtt.allow_anonymous = true\n\
@@ -168,7 +169,7 @@ fn nats() -> Result<Broker, String> {
     let program = found(&["/usr/sbin/nats-server", "/usr/bin/nats-server"])
         .ok_or("NATS is not installed (scripts/setup.sh brokers)")?;
     let home = home("nats");
-    let (port, own_port) = (free_port(), free_port());
+    let (port, own_port) = (FreePort::find(), FreePort::find());
     let config = format!(
         "listen: 127.0.0.1:{own_port}\nserver_name: andon\njetstream {{ store_dir: {:?} }}\nmqtt {{ listen: 127.0.0.1:{port} }}\n",
         home.path().join("jetstream")
@@ -193,7 +194,7 @@ fn aedes() -> Result<Broker, String> {
     let manifest = manifest.map_err(|_| "aedes is not installed (scripts/setup.sh brokers)")?;
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     let home = home("aedes");
-    let port = free_port();
+    let port = FreePort::find();
     let script = format!(
         "import {{ createServer }} from 'node:net';\nimport {{ Aedes }} from {:?};\n\
          const broker = await Aedes.createBroker();\n\

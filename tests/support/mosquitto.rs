@@ -1,9 +1,12 @@
 //! A private Mosquitto on a free port of loopback.
 
 use std::collections::hash_map::RandomState;
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,9 +20,9 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// and [`Mosquitto::restart`], not [`Mosquitto::kill`].
 pub struct Mosquitto {
     directory: TempDir,
-    port: u16,
+    port: FreePort,
     /// Of the second listener, if there is one.
-    second_port: u16,
+    second_port: FreePort,
     child: Option<Child>,
 }
 
@@ -36,24 +39,25 @@ impl Mosquitto {
 
     fn start_with(config_extra: impl Fn(u16) -> String) -> Self {
         let directory = tempfile::Builder::new().prefix("andon-mosquitto-").tempdir().unwrap();
-        let mut broker = Self { directory, port: 0, second_port: 0, child: None };
+        let mut broker =
+            Self { directory, port: FreePort::find(), second_port: FreePort::find(), child: None };
         for _ in 0..20 {
-            broker.port = free_port();
-            broker.second_port = free_port();
-            broker.configure(&config_extra(broker.second_port));
+            broker.configure(&config_extra(broker.second_port()));
             if broker.launch() {
                 return broker;
             }
+            broker.port = FreePort::find();
+            broker.second_port = FreePort::find();
         }
         panic!("mosquitto does not start:\n{}", broker.log());
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn second_port(&self) -> u16 {
-        self.second_port
+        self.second_port.number()
     }
 
     pub fn pid(&self) -> u32 {
@@ -106,7 +110,7 @@ impl Mosquitto {
         let config = format!(
             "listener {} 127.0.0.1\nallow_anonymous {anonymous}\nuser root\npersistence true\n\
              persistence_location {}/\nmax_queued_messages 0\n{config_extra}\n",
-            self.port,
+            self.port(),
             home.display()
         );
         fs::write(home.join("mosquitto.conf"), config).unwrap();
@@ -133,7 +137,7 @@ impl Mosquitto {
                 return false;
             }
             // The port alone could be somebody else's broker.
-            if self.log().contains(" running") && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if self.log().contains(" running") && TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -175,13 +179,43 @@ fn program() -> PathBuf {
     if usual.exists() { usual.to_path_buf() } else { PathBuf::from("mosquitto") }
 }
 
-/// A free port below the range that the system takes for outgoing connections: it stays free while the broker is stopped.
-pub fn free_port() -> u16 {
-    loop {
-        let seed = RandomState::new().build_hasher().finish();
-        let port = 20_000 + u16::try_from(seed % 12_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+/// A port of loopback that nobody listens on, and that no other test takes for as long as this lives, whether or not its
+/// holder listens meanwhile. Below the range that the system takes for outgoing connections.
+pub struct FreePort {
+    number: u16,
+    /// A name that only one process can have at a time; it goes with its holder, and is no file.
+    _taken: UnixListener,
+}
+
+impl FreePort {
+    pub fn find() -> Self {
+        loop {
+            let seed = RandomState::new().build_hasher().finish();
+            let number = 20_000 + u16::try_from(seed % 12_000).unwrap();
+            let name = SocketAddr::from_abstract_name(format!("andon-test-port-{number}")).unwrap();
+            let taken = UnixListener::bind_addr(&name);
+            if let (Ok(taken), Ok(_free)) = (taken, TcpListener::bind(("127.0.0.1", number))) {
+                return Self { number, _taken: taken };
+            }
         }
     }
+
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+impl Display for FreePort {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        self.number.fmt(formatter)
+    }
+}
+
+#[test]
+fn a_port_is_nobody_elses_while_it_is_held() {
+    let held = FreePort::find();
+    let name = SocketAddr::from_abstract_name(format!("andon-test-port-{}", held.number())).unwrap();
+    assert!(UnixListener::bind_addr(&name).is_err(), "another test gets it");
+    drop(held);
+    assert!(UnixListener::bind_addr(&name).is_ok(), "it is kept for ever");
 }
