@@ -62,8 +62,10 @@ fn each_time_in_which_we_could_not_see_is_written_down_once_with_its_reason() {
 
 #[test]
 fn a_backlog_of_our_own_downtime_makes_no_false_event() {
+    const OFFLINE_AFTER: Duration = Duration::from_secs(4);
     let broker = Mosquitto::start("");
-    let site = Site::new(broker.port()).set("liveness.offline_after=2s");
+    let offline_after = format!("liveness.offline_after={}s", OFFLINE_AFTER.as_secs());
+    let site = Site::new(broker.port()).set(&offline_after);
     let url = site.sqlite_url();
     let mut andon = site.run();
     andon.wait_until_connected();
@@ -76,14 +78,14 @@ fn a_backlog_of_our_own_downtime_makes_no_false_event() {
         speak(&mut single, "press-2");
     }
     // Longer than offline_after: whoever counted our own downtime would say offline.
-    std::thread::sleep(Duration::from_millis(2_500));
+    std::thread::sleep(OFFLINE_AFTER + Duration::from_millis(500));
+    let seen_again = chrono::Utc::now();
     let mut andon = site.run();
     andon.wait_until_connected();
-    let seen_until = chrono::Utc::now();
     wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
     wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
     let mut database = Database::open(&url).unwrap();
-    let earliest = (seen_until + Duration::from_millis(1_000)).format("%Y-%m-%d %H:%M:%S");
+    let earliest = (seen_again + OFFLINE_AFTER).format("%Y-%m-%d %H:%M:%S%.6f");
     let too_early = format!(
         "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence' AND occurred_at < '{earliest}'"
     );

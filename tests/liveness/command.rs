@@ -55,7 +55,7 @@ fn tells_who_is_online_only_while_somebody_looks(site: &Site, url: &str, port: u
 }
 
 fn rules() -> &'static str {
-    "[liveness.machines.\"press-2\"]\noffline_after = \"1s\""
+    "[liveness.machines.\"press-1\"]\noffline_after = \"1h\"\n[liveness.machines.\"press-2\"]\noffline_after = \"1s\""
 }
 
 #[test]

@@ -36,7 +36,9 @@ impl Loyal {
 
     fn seen(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.file).unwrap();
-        text.lines().map(str::to_owned).collect()
+        // The last line may still be under way.
+        let (whole, _unfinished) = text.rsplit_once('\n').unwrap_or_default();
+        whole.lines().map(str::to_owned).collect()
     }
 }
 
