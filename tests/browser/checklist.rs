@@ -16,7 +16,10 @@ fn assert_in_order(browser: &Browser, what: &str) {
 
 #[test]
 fn every_page_passes_the_checklist_on_wall_and_phone_in_the_light_and_in_the_dark() {
-    let mut hall = Hall::open(&["liveness.offline_after=4s", "liveness.machines={press-9={expected=true}}"]);
+    let mut hall = Hall::open(&[
+        "liveness.offline_after=4s",
+        "liveness.machines={press-2={offline_after=\"10m\"},press-9={expected=true}}",
+    ]);
     for number in 1..=5 {
         hall.publish(
             &format!("press-{number}"),

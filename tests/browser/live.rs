@@ -5,7 +5,7 @@ use crate::support::http::Client;
 
 #[test]
 fn a_machine_appears_goes_offline_and_comes_back_without_a_reload() {
-    let mut hall = Hall::open(&["liveness.offline_after=3s"]);
+    let mut hall = Hall::open(&["liveness.offline_after=8s"]);
     hall.open_board("");
     hall.browser.wait_for("!document.getElementById('empty').hidden");
     hall.browser.run("window.notReloaded = true");
@@ -145,7 +145,7 @@ fn a_screen_too_many_is_told_why_it_shows_nothing() {
 
 #[test]
 fn without_broker_and_database_the_board_says_so_and_knows_what_it_can() {
-    let mut hall = Hall::open(&["store.url=postgres://nobody@127.0.0.1:1/none", "mqtt.keep_alive=2s"]);
+    let mut hall = Hall::open(&["store.url=postgres://nobody@127.0.0.1:1/none"]);
     hall.publish("press-1", "\"temperature\":20");
     hall.open_board("");
     hall.wait_for_tile("press-1", "online");
