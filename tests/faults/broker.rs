@@ -90,7 +90,7 @@ pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut 
 fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut Lab) -> Report {
     let prefix = *lab.chance.pick(&["andon", ""]);
     let mut plant = Plant::sqlite(lab).set(&[
-        "mqtt.keep_alive=2s",
+        "mqtt.keep_alive=4s",
         "mqtt.connect_timeout=2s",
         &format!("liveness.publish_prefix={prefix}"),
     ]);
@@ -198,6 +198,9 @@ fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut La
     plant.finish()
 }
 
+/// The broker ends a silent connection after 4.5 s, and Andon gives it 1.5 s to answer: longer than either loses its turn.
+const PATIENT: &str = "mqtt.keep_alive=3s";
+
 /// Andon keeps its link while something else does not answer: the broker must never complain.
 fn no_keep_alive_is_missed(plant: &Plant) {
     let log = plant.broker.log();
@@ -205,12 +208,12 @@ fn no_keep_alive_is_missed(plant: &Plant) {
 }
 
 fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&["mqtt.keep_alive=1s"]);
+    let mut plant = Plant::postgres(lab).set(&[PATIENT]);
     plant.open();
     plant.server().freeze();
     let load = plant.load(500 * lab.scale);
-    // Several keep-alives long.
-    std::thread::sleep(Duration::from_secs(4));
+    // Longer than the broker waits, twice as long as we do.
+    std::thread::sleep(Duration::from_secs(8));
     load.join();
     plant.server().thaw();
     plant.fault_is_over();
@@ -221,8 +224,8 @@ fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
 
 /// Each sync takes a while, with a message in the callback most of the time.
 fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["mqtt.keep_alive=1s", "journal.sync=before_ack"]);
-    plant.open_with("journal::sync=60*sleep(100)");
+    let mut plant = Plant::sqlite(lab).set(&[PATIENT, "journal.sync=before_ack"]);
+    plant.open_with("journal::sync=80*sleep(100)");
     plant.publish(300 * lab.scale);
     plant.wait_until_stored(300 * lab.scale);
     plant.fault_is_over();

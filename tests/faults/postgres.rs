@@ -43,6 +43,8 @@ fn outage(
         let load = plant.load(MESSAGES);
         lab.chance.pause(Duration::from_millis(200));
         breaks(&mut plant);
+        // There is something to refuse, whatever was left of the load.
+        plant.publish(50);
         plant.andon().wait_for_log(REFUSED);
         lab.chance.pause(Duration::from_millis(300));
         load.join();
@@ -93,7 +95,12 @@ fn cut_commits(cut: Cut, lab: &mut Lab) -> Report {
     }
     load.join();
     plant.publish(50); // Whatever was still armed strikes here.
-    wait_until("every cut", || cable.cuts() >= wanted.min(2));
+    while cable.cuts() < wanted {
+        let done = cable.cuts();
+        cable.cut_next(cut);
+        plant.publish(10);
+        wait_until("a commit after the load", || cable.cuts() > done);
+    }
     plant.fault_is_over();
     let report = plant.finish();
     drop(cable);

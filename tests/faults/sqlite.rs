@@ -31,6 +31,8 @@ fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Repo
         let mut other = Database::open(&plant.url).unwrap();
         other.execute("BEGIN EXCLUSIVE");
         load.join();
+        // There is something to refuse, whatever was left of the load.
+        plant.publish(50);
         plant.andon().wait_for_log(REFUSED);
         lab.chance.pause(Duration::from_millis(300));
         other.execute("ROLLBACK");
