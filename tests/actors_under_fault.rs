@@ -13,16 +13,19 @@ const HANG: &str = "sleep(120000)";
 /// Runs with a failpoint armed, publishes, and wants every row and a restart of `child`.
 fn the_pipeline_heals(failpoint: &str, child: &str, reason: &str) {
     let broker = Mosquitto::start("");
-    let site = Site::new(broker.port()).set("supervisor.hang_after=2s").set("supervisor.backoff_min=20ms");
+    let site = Site::new(broker.port()).set("supervisor.hang_after=4s").set("supervisor.backoff_min=20ms");
     let mut andon = site.run_with(failpoint);
     andon.wait_until_connected();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..400, 1);
-    andon.wait_for_log("child ended and will be restarted");
+    // Under load another one may be found hung besides.
+    let ended = |line: &str| {
+        line.contains("child ended and will be restarted")
+            && line.contains(&format!("child: {child},"))
+            && line.contains(reason)
+    };
+    wait_until("the child's end", || andon.log().lines().any(ended));
     publisher::publish_numbered(broker.port(), TOPIC, 5, 400..800, 1);
     wait_until("every row", || rows_stored(&site.sqlite_url()) == 800);
-    let log = andon.log();
-    let ended = log.lines().find(|line| line.contains("child ended and will be restarted")).unwrap();
-    assert!(ended.contains(&format!("child: {child}")) && ended.contains(reason), "{ended}");
     assert!(andon.stop().success());
     let mut database = Database::open(&site.sqlite_url()).unwrap();
     assert_eq!(database.number("SELECT messages - stored - duplicate AS value FROM ingest_checkpoint"), 0);
@@ -94,7 +97,7 @@ fn an_error_after_the_commit_is_settled_by_the_position() {
 #[test]
 fn the_ledger_shown_is_exact_though_most_commits_are_in_doubt() {
     // Not all: a batch that does not move the position cannot be found to be done, and is stored until the answer comes.
-    a_failed_commit_is_settled("writer::after_commit=70%return(connection cut)");
+    a_failed_commit_is_settled("writer::after_commit=1*return(connection cut)->70%return(connection cut)");
 }
 
 #[test]

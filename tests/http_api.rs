@@ -376,25 +376,28 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
 
 fn the_stream_tells_what_happens(scene: &mut Scene) {
     let mut lines = scene.client.stream("/api/v1/stream");
-    let mut named = |name: &str, word: &str| {
-        let mut found = None;
-        while found.is_none() {
+    // The first of each that holds its word, in whatever order they come.
+    let mut named = |wanted: &[(&str, &str)]| -> Vec<Value> {
+        let mut found = vec![None; wanted.len()];
+        while found.iter().any(Option::is_none) {
             let line = lines.next().expect("the stream goes on");
-            if line == format!("event: {name}") {
-                let data = lines.next().expect("data follows").strip_prefix("data: ").unwrap().to_owned();
-                found = Some(data).filter(|data| data.contains(word));
+            let Some(name) = line.strip_prefix("event: ") else { continue };
+            let data = lines.next().expect("data follows").strip_prefix("data: ").unwrap().to_owned();
+            for (slot, (wanted, word)) in found.iter_mut().zip(wanted) {
+                if slot.is_none() && name == *wanted && data.contains(word) {
+                    *slot = Some(serde_json::from_str(&data).unwrap());
+                }
             }
         }
-        serde_json::from_str::<Value>(&found.unwrap()).unwrap()
+        found.into_iter().flatten().collect()
     };
-    let status = named("status", "");
+    let status = named(&[("status", "")]).remove(0);
     assert_eq!(status["broker"]["state"], "connected");
     scene.single.publish("factory/machine/late/telemetry", br#"{"temperature":7}"#, 1);
-    let event = named("event", "late");
+    let [event, machine] = &named(&[("event", "late"), ("machine", "\"late\"")])[..] else { unreachable!() };
     assert_eq!((event["machine_id"].as_str(), event["status"].as_str()), (Some("late"), Some("online")));
-    let machine = named("machine", "\"late\"");
     assert_eq!(machine["status"], "online");
-    let status = named("status", "");
+    let status = named(&[("status", "\"journaled\":13")]).remove(0);
     assert_eq!(status["ledger"]["journaled"].as_u64(), Some(13));
 }
 
