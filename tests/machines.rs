@@ -94,6 +94,8 @@ fn a_broker_that_is_away_makes_no_machine_offline() {
     std::thread::sleep(Duration::from_secs(5));
     broker.restart();
     wait_until("the link", || andon.log().matches("connected to the broker").count() == 2);
+    // Long enough to see that it was silent, for whoever counted from before.
+    std::thread::sleep(Duration::from_secs(1));
     let back = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S%.6f");
     speak(&mut Single::connect(broker.port()), "press-1");
     let mut database = Database::open(&url).unwrap();
