@@ -22,7 +22,9 @@ C
 
 pids=()
 finish() {
-    trap - EXIT INT TERM
+    # A second Ctrl-C must not leave the others behind: they end by themselves within seconds.
+    trap - EXIT
+    trap '' INT TERM
     # In the order of the data: machines, Andon (which stores what is pending), broker.
     for pid in "${pids[@]}"; do
         kill -TERM "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true

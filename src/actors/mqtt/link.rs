@@ -274,14 +274,23 @@ impl Link {
         }
     }
 
-    /// Asks the broker to end a subscription that we never had, which every broker answers, whatever its access rules:
-    /// `true` if it does so in time.
-    pub async fn round_trip(&self, within: Duration) -> bool {
-        let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
-        match actix_rt::time::timeout(within, token).await {
-            // A refusal is an answer, too.
-            Ok(answer) => matches!(answer, Ok(_) | Err(paho::Error::ReasonCode(..))),
-            Err(_elapsed) => false,
+    /// Asks the broker something that it has to answer; a refusal is an answer, too. That is to publish `online` to our own
+    /// `topic`, or else to end a subscription that we never had, which every broker answers, whatever its access rules.
+    ///
+    /// # Errors
+    /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library does not
+    /// send it.
+    pub async fn round_trip(&self, topic: Option<&str>, within: Duration) -> Result<(), LinkError> {
+        let answer = if let Some(topic) = topic {
+            let delivery = self.hand_over(topic, b"online".to_vec(), true)?;
+            self.answer_within("publish", delivery, within).await?
+        } else {
+            let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
+            self.answer_within("unsubscribe", token, within).await?.map(|_response| ())
+        };
+        match answer {
+            Ok(()) | Err(paho::Error::ReasonCode(..)) => Ok(()),
+            Err(error) => Err(LinkError::Publish(explain(&error))),
         }
     }
 
@@ -312,8 +321,15 @@ impl Link {
 
     /// The broker's answer. The library loses some when the link breaks while they come: then there is none to wait for.
     async fn answer<A: Future + Unpin>(&self, what: &'static str, token: A) -> Result<A::Output, LinkError> {
-        let within = self.options.connect_timeout;
-        let mut token = token;
+        self.answer_within(what, token, self.options.connect_timeout).await
+    }
+
+    async fn answer_within<A: Future + Unpin>(
+        &self,
+        what: &'static str,
+        mut token: A,
+        within: Duration,
+    ) -> Result<A::Output, LinkError> {
         let deadline = Instant::now() + within;
         loop {
             match actix_rt::time::timeout(LOOK_FOR_LOSS_EVERY, &mut token).await {

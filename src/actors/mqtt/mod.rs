@@ -63,6 +63,7 @@ use self::pulse::{Beat, LinkPulse};
 use self::remembered::Remembered;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
+use self::vigil::VigilQuestion;
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::LinkChanged;
@@ -181,8 +182,7 @@ pub struct Mqtt {
     status_stream: StatusStream,
     refusal_told: bool,
     proving: Proving,
-    /// A question of the vigil is under way.
-    asking: bool,
+    vigil_question: Option<VigilQuestion>,
     contest: Contest,
     /// The end of the link that is being dealt with was a take-over.
     taken_over: bool,
@@ -227,7 +227,7 @@ impl Mqtt {
             status_stream: StatusStream::default(),
             refusal_told: false,
             proving: Proving::default(),
-            asking: false,
+            vigil_question: None,
             contest: Contest::default(),
             taken_over: false,
         }

@@ -3,16 +3,17 @@
 //!
 //! A broker that was frozen, or had no time, has a backlog of what others sent to it meanwhile, and may answer us before it
 //! reads that. So once it is asked only a prompt answer is a proof, and no message is (invariant M8 of [`super`]). After a late
-//! answer, and after a standstill of our own process, the broker gets as long as that lasted, at least [`SETTLE`], to hand over what
-//! waits, and is asked again: one that keeps up with its machines has done so by then. One that is always slow is believed
-//! [`INSIST_MAX`] later all the same.
+//! answer, and after a standstill of our own process, the broker gets as long as that lasted, within [`SETTLE_MIN`] and
+//! [`SETTLE_MAX`], to hand over what waits, and is asked again: one that keeps up with its machines has done so by then. One that is
+//! always as slow is believed [`INSIST_MAX`] later all the same.
 
 use std::time::Duration;
 
 use actix::prelude::*;
-use slog::warn;
+use slog::{info, warn};
 
 use super::reasons::LinkError;
+use super::vigil::ANSWER_MAX;
 use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
 
@@ -23,8 +24,10 @@ const STANDSTILL_TOLD_MIN: Duration = Duration::from_secs(3);
 /// An answer within this is prompt.
 const PROMPT: Duration = Duration::from_millis(500);
 /// How long after a late answer the broker is asked again, at least.
-const SETTLE: Duration = Duration::from_secs(2);
-/// How long after it could have handed over what waited at the first late answer any answer is taken.
+const SETTLE_MIN: Duration = Duration::from_secs(2);
+/// And at most: silence must be believed some day.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How long after it could have handed over what waited an answer that is no later than that is taken.
 const INSIST_MAX: Duration = Duration::from_secs(8);
 
 /// Prove that the link is alive, by a round trip of our own.
@@ -38,8 +41,19 @@ pub(super) struct Proving {
     /// Numbers the questions.
     question: u64,
     under_way: bool,
-    /// From then on any answer is taken: set by the first late one since the last prompt one.
-    believe_from: Option<Mono>,
+    /// Since the first late answer after the last prompt one.
+    patience: Option<Patience>,
+    /// That the broker is late again and again has been said.
+    told: bool,
+}
+
+/// What a late broker is granted.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// To hand over what waits.
+    settle: Duration,
+    /// From then on it is believed, unless it is later still.
+    believe_from: Mono,
 }
 
 /// What an answer is worth.
@@ -61,14 +75,18 @@ impl Proving {
     }
 
     /// As after an answer that was late by `lateness`: the number of a question to be asked in a while, in place of any that is
-    /// under way, and that while. `None` if we have been patient for too long already: then what is under way goes on.
+    /// under way, and that while. `None` if we have been patient for long enough: then what is under way goes on.
     fn begin_late(&mut self, lateness: Duration, now: Mono) -> Option<(u64, Duration)> {
-        if self.under_way && self.believe_from.is_some_and(|from| from <= now) {
+        if self.under_way && self.is_exhausted(lateness, now) {
             return None;
         }
         self.under_way = true;
         self.question += 1;
         Some((self.question, self.be_patient(lateness, now)))
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way
     }
 
     fn waits_for(&self, question: u64) -> bool {
@@ -77,27 +95,44 @@ impl Proving {
 
     /// What was asked at `asked` is answered `now`.
     fn on_answer(&mut self, asked: Mono, now: Mono) -> Worth {
-        let took = Duration::from_micros(now.0.saturating_sub(asked.0));
-        let is_always_slow = self.believe_from.is_some_and(|from| from <= now);
-        if took <= PROMPT || is_always_slow {
-            self.believe_from = None;
+        let took = since(asked, now);
+        if took <= PROMPT || self.is_exhausted(took, now) {
+            self.patience = None;
             return Worth::Proof;
         }
         Worth::AskAgain(self.be_patient(took, now))
     }
 
     fn be_patient(&mut self, lateness: Duration, now: Mono) -> Duration {
-        let settle = lateness.max(SETTLE);
-        let believe_from = Mono(now.0.saturating_add(Mono::from(settle + INSIST_MAX).0));
-        self.believe_from.get_or_insert(believe_from);
+        let settle = settle(lateness);
+        if self.patience.is_none_or(|patience| patience.settle < settle) {
+            let believe_from = Mono(now.0.saturating_add(Mono::from(settle + INSIST_MAX).0));
+            self.patience = Some(Patience { settle, believe_from });
+        }
         settle
+    }
+
+    /// Whether who is as late as this has had all the time that it may have.
+    fn is_exhausted(&self, lateness: Duration, now: Mono) -> bool {
+        let exhausted =
+            |patience: Patience| patience.believe_from <= now && settle(lateness) <= patience.settle;
+        self.patience.is_some_and(exhausted)
     }
 
     /// The link is gone, and with it what was asked.
     pub(super) fn forget(&mut self) {
         self.under_way = false;
-        self.believe_from = None;
+        self.patience = None;
     }
+}
+
+/// The time to hand over what waited for so long.
+fn settle(lateness: Duration) -> Duration {
+    lateness.clamp(SETTLE_MIN, SETTLE_MAX)
+}
+
+fn since(asked: Mono, now: Mono) -> Duration {
+    Duration::from_micros(now.0.saturating_sub(asked.0))
 }
 
 impl Handler<ProveLink> for Mqtt {
@@ -118,14 +153,13 @@ impl Mqtt {
     /// Notices that the process, or the callback, did not go on for a while. What the broker had to tell meanwhile is still to
     /// come, so that nothing is concluded from the first of it.
     pub(super) fn look_at_own_clock(&mut self, context: &mut Context<Self>) {
-        let now = mono_now();
-        let Some(stood_still) = self.pulse.running(now) else { return };
+        let Some(stood_still) = self.pulse.running(mono_now()) else { return };
         if !matches!(self.state, State::Up { .. }) {
             return;
         }
         if stood_still >= STANDSTILL_TOLD_MIN {
-            warn!(self.logger, "the process stood still: was it stopped, the machine asleep, the disk slow? What the broker has \
-                kept meanwhile is waited for before any machine is called offline";
+            warn!(self.logger, "the process, or the disk, stood still: what the broker has kept meanwhile is waited for before \
+                any machine is called offline";
                 "stood_still_ms" => stood_still.as_millis());
         }
         self.on_lateness(stood_still, context);
@@ -133,10 +167,10 @@ impl Mqtt {
 
     /// The broker answered what the vigil asked at `asked`, or said something else since.
     pub(super) fn on_sign_of_life(&mut self, asked: Mono, context: &mut Context<Self>) {
-        let took = Duration::from_micros(mono_now().0.saturating_sub(asked.0));
+        let took = since(asked, mono_now());
         if took > PROMPT {
             self.on_lateness(took, context);
-        } else if !self.proving.under_way {
+        } else if !self.proving.is_under_way() {
             self.pulse.trust();
             self.prove(asked);
         }
@@ -161,26 +195,28 @@ impl Mqtt {
     fn ask(&mut self, question: u64, context: &mut Context<Self>) {
         let Some(link) = self.link.clone() else { return };
         let topic = self.options.link.availability_topic.clone();
-        let within = self.options.link.connect_timeout;
+        // About as long as the vigil would wait: it is not for one question to end a link.
+        let within = self.options.link.keep_alive.min(ANSWER_MAX);
         let asked = mono_now();
         self.pulse.doubt();
-        let round_trip = async move {
-            match topic {
-                Some(topic) => link.publish(&topic, b"online".to_vec(), true).await.map(|_answer| ()),
-                None if link.round_trip(within).await => Ok(()),
-                None => Err(LinkError::NoAnswer { what: "unsubscribe", within }),
-            }
-        };
+        let round_trip = async move { link.round_trip(topic.as_deref(), within).await };
         context.spawn(round_trip.into_actor(self).map(move |outcome, actor, context| {
             if !actor.proving.waits_for(question) {
                 return; // It says nothing of the link that came after.
             }
             match outcome {
-                // A refusal is an answer, too.
                 Ok(()) => actor.on_answer(question, asked, context),
                 // The link looks connected, and nobody answers: a frozen broker, or a half-open connection.
                 Err(LinkError::NoAnswer { .. }) if matches!(actor.state, State::Up { .. }) => {
-                    actor.give_up_link("no answer to a question of our own; is the broker frozen?", context);
+                    if actor.was_heard(asked, within) {
+                        actor.proving.under_way = false;
+                        actor.on_lateness(since(asked, mono_now()), context);
+                    } else {
+                        actor.give_up_link(
+                            "no answer to a question of our own; is the broker frozen?",
+                            context,
+                        );
+                    }
                 }
                 Err(_) => actor.proving.forget(),
             }
@@ -188,13 +224,27 @@ impl Mqtt {
     }
 
     fn on_answer(&mut self, question: u64, asked: Mono, context: &mut Context<Self>) {
-        match self.proving.on_answer(asked, mono_now()) {
+        let now = mono_now();
+        // An older question may have been answered in the same moment: then the broker was away for all that time.
+        let asked_first = self.vigil_asked().map_or(asked, |vigil| vigil.min(asked));
+        let was_late = self.proving.patience.is_some();
+        let took_ms = since(asked_first, now).as_millis();
+        match self.proving.on_answer(asked_first, now) {
             Worth::Proof => {
                 self.proving.forget();
                 self.pulse.trust();
                 self.prove(asked);
+                if took_ms <= PROMPT.as_millis() && std::mem::take(&mut self.proving.told) {
+                    info!(self.logger, "the broker answers in time again");
+                }
             }
-            Worth::AskAgain(settle) => self.ask_later(question, settle, context),
+            Worth::AskAgain(settle) => {
+                if was_late && !std::mem::replace(&mut self.proving.told, true) {
+                    warn!(self.logger, "the broker answers late, again and again: is it, the network or this machine overloaded? \
+                        Silence of a machine is noticed later than it could be"; "took_ms" => took_ms);
+                }
+                self.ask_later(question, settle, context);
+            }
         }
     }
 }
@@ -211,18 +261,23 @@ mod tests {
     fn a_late_answer_is_no_proof_and_a_prompt_one_after_it_is() {
         let mut proving = Proving::default();
         assert_eq!(proving.on_answer(at(0), at(500)), Worth::Proof);
-        assert_eq!(proving.on_answer(at(1_000), at(1_501)), Worth::AskAgain(SETTLE));
+        assert_eq!(proving.on_answer(at(1_000), at(1_501)), Worth::AskAgain(SETTLE_MIN));
         assert_eq!(proving.on_answer(at(3_501), at(3_502)), Worth::Proof);
-        assert_eq!(proving.believe_from, None);
+        assert!(proving.patience.is_none());
     }
 
     #[test]
     fn a_broker_that_is_always_slow_is_believed_after_a_while() {
         let mut proving = Proving::default();
-        assert_eq!(proving.on_answer(at(0), at(2_000)), Worth::AskAgain(SETTLE));
+        assert_eq!(proving.on_answer(at(0), at(2_000)), Worth::AskAgain(SETTLE_MIN));
         assert_eq!(proving.on_answer(at(4_000), at(11_000)), Worth::AskAgain(Duration::from_secs(7)));
-        assert_eq!(proving.on_answer(at(18_000), at(20_000)), Worth::Proof);
-        assert_eq!(proving.on_answer(at(21_000), at(23_000)), Worth::AskAgain(SETTLE), "anew");
+        assert_eq!(
+            proving.on_answer(at(18_000), at(20_000)),
+            Worth::AskAgain(SETTLE_MIN),
+            "7 and 8 s after 11"
+        );
+        assert_eq!(proving.on_answer(at(24_000), at(26_000)), Worth::Proof);
+        assert_eq!(proving.on_answer(at(27_000), at(29_000)), Worth::AskAgain(SETTLE_MIN), "anew");
     }
 
     #[test]
@@ -232,7 +287,7 @@ mod tests {
         assert_eq!(proving.on_answer(at(0), at(60_000)), Worth::AskAgain(late));
         assert_eq!(
             proving.on_answer(at(120_000), at(120_600)),
-            Worth::AskAgain(SETTLE),
+            Worth::AskAgain(SETTLE_MIN),
             "it is not believed before"
         );
         assert_eq!(proving.on_answer(at(130_000), at(130_600)), Worth::Proof);
@@ -250,6 +305,17 @@ mod tests {
         }
         assert_eq!(proving.begin_late(stall, at(10_000)), None, "the question of second 9 is asked");
         assert_eq!(proving.on_answer(at(11_000), at(11_600)), Worth::Proof);
+    }
+
+    #[test]
+    fn the_patience_for_a_short_standstill_is_none_for_a_long_one() {
+        let mut proving = Proving::default();
+        assert!(proving.begin_late(Duration::from_millis(600), at(0)).is_some());
+        let (long, longest) = (Duration::from_secs(40), Duration::from_secs(3_600));
+        assert_eq!(proving.begin_late(long, at(41_000)).map(|(_, settle)| settle), Some(long));
+        assert_eq!(proving.on_answer(at(42_000), at(42_600)), Worth::AskAgain(SETTLE_MIN));
+        assert_eq!(proving.on_answer(at(50_000), at(90_000)), Worth::Proof, "40 and 8 s after 41");
+        assert_eq!(proving.begin_late(longest, at(100_000)).map(|(_, settle)| settle), Some(SETTLE_MAX));
     }
 
     #[test]

@@ -21,9 +21,9 @@ pub struct LinkPulse {
     beats: Mutex<Beats>,
 }
 
-/// Longer than this neither our own clock stands still nor one message takes while all is well: the process was stopped, the
-/// machine asleep, or the disk slow. What was sent meanwhile is still to come.
-const STANDSTILL_MIN: Mono = Mono(500_000);
+/// Longer than this neither our own clock stands still nor one message takes while all is well: the process was stopped, or the
+/// disk is slow. What was sent meanwhile is still to come.
+pub(super) const STANDSTILL_MIN: Mono = Mono(500_000);
 
 #[derive(Debug, Default)]
 struct Beats {
@@ -32,7 +32,7 @@ struct Beats {
     doubted: bool,
     /// When the mqtt actor last said that we run.
     running_at: Option<Mono>,
-    /// The longest that one message took since then, if it took long.
+    /// The longest standstill since then that a message, or a proof, has met.
     stalled: Option<Mono>,
 }
 
@@ -40,6 +40,12 @@ impl Beats {
     /// For how long, up to `now`, if for long.
     fn stood_still(&self, now: Mono) -> Option<Mono> {
         long(self.running_at?, now)
+    }
+
+    /// Doubts from now on, and keeps it for [`LinkPulse::running`]: whoever asks for the proof has to hear of it.
+    fn note_still(&mut self, still: Option<Mono>) {
+        self.doubted |= still.is_some();
+        self.stalled = self.stalled.max(still);
     }
 
     fn prove(&mut self, beat: Beat) {
@@ -63,9 +69,8 @@ impl LinkPulse {
     /// A message that came into the callback at `began` is journaled.
     pub fn received(&self, began: Mono, beat: Beat) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = long(began, beat.at);
-        beats.stalled = beats.stalled.max(stalled);
-        beats.doubted |= stalled.is_some() || beats.stood_still(beat.at).is_some();
+        let still = long(began, beat.at).max(beats.stood_still(beat.at));
+        beats.note_still(still);
         beats.prove(beat);
     }
 
@@ -73,15 +78,17 @@ impl LinkPulse {
     /// there is: what is received then was sent long ago, and more of it is to come.
     pub fn prove(&self, beat: Beat) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.doubted |= beats.stood_still(beat.at).is_some();
+        let still = beats.stood_still(beat.at);
+        beats.note_still(still);
         beats.prove(beat);
     }
 
     /// We run. If we, or a message in the callback, had stood still for a while: for how long, and there is doubt from now on.
     pub fn running(&self, now: Mono) -> Option<Duration> {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        let stood_still = beats.stood_still(now).max(beats.stalled.take());
-        beats.doubted |= stood_still.is_some();
+        let still = beats.stood_still(now);
+        beats.note_still(still);
+        let stood_still = beats.stalled.take();
         beats.running_at = Some(now);
         stood_still.map(|still| Duration::from_micros(still.0))
     }

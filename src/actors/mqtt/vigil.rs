@@ -2,7 +2,7 @@
 //!
 //! The library alone takes up to two and a half: it pings after one interval of silence and waits one and a half for the
 //! answer (paho C 1.3.16, `MQTTProtocol_keepalive`). So after three quarters of a keep-alive without a word from the broker we
-//! ask ourselves ([`Link::round_trip`](super::link::Link::round_trip)) and give up half a keep-alive later.
+//! ask ourselves ([`Link::round_trip`](super::link::Link::round_trip)), and give up after one and a quarter.
 //!
 //! We ask earlier, after a quarter of the shortest `offline_after`, if that is less: a broker that was frozen for longer has kept
 //! words of machines for so long that their silence could be believed when it thaws. Its late answer says for how long
@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::pulse::STANDSTILL_MIN;
 use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
 
+/// A broker gets no longer than this to answer, however long the keep-alive.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// The broker is not asked more often than this.
 const ASK_AFTER_MIN: Duration = Duration::from_millis(250);
 
@@ -37,8 +40,16 @@ impl Vigil {
     pub(super) fn of(keep_alive: Duration, offline_after_min: Duration) -> Self {
         let ask_after = (offline_after_min / 4).max(ASK_AFTER_MIN).min(keep_alive * 3 / 4);
         let look_every = (ask_after / 4).min(keep_alive / 8).min(Duration::from_secs(1));
-        Self { look_every, ask_after, answer_within: keep_alive / 2 }
+        Self { look_every, ask_after, answer_within: (keep_alive * 5 / 4 - ask_after).min(ANSWER_MAX) }
     }
+}
+
+/// What the vigil has asked on a link.
+#[derive(Debug)]
+pub(super) struct VigilQuestion {
+    /// Which link.
+    attempt: u64,
+    asked_at: Mono,
 }
 
 impl Mqtt {
@@ -52,26 +63,40 @@ impl Mqtt {
         let asked_at = mono_now();
         let silent_since = self.heard_at().max(since_mono);
         let is_due = asked_at.0.saturating_sub(silent_since.0) >= Mono::from(vigil.ask_after).0;
-        if !is_due || self.asking || self.inlet.is_receiving() {
+        if !is_due || self.vigil_asked().is_some() || self.inlet.is_receiving() {
             return;
         }
         let Some(link) = self.link.clone() else { return };
-        self.asking = true;
+        self.vigil_question = Some(VigilQuestion { attempt: self.attempt, asked_at });
         // If it was frozen, what it says first after that proves nothing.
         self.pulse.doubt();
         let attempt = self.attempt;
-        let question = async move { link.round_trip(vigil.answer_within).await };
-        context.spawn(question.into_actor(self).map(move |answered, actor, context| {
-            actor.asking = false;
+        let question = async move { link.round_trip(None, vigil.answer_within).await };
+        context.spawn(question.into_actor(self).map(move |outcome, actor, context| {
             if actor.attempt != attempt || !matches!(actor.state, State::Up { .. }) {
-                return;
+                return; // It says nothing of the link that came after.
             }
-            if answered || actor.heard_at() >= asked_at || actor.inlet.is_receiving() {
+            actor.vigil_question = None;
+            if outcome.is_ok() || actor.was_heard(asked_at, vigil.answer_within) {
                 actor.on_sign_of_life(asked_at, context);
             } else {
                 actor.give_up_link("the broker does not answer; is it frozen, or the cable cut?", context);
             }
         }));
+    }
+
+    /// When the vigil asked what has not been answered yet.
+    pub(super) fn vigil_asked(&self) -> Option<Mono> {
+        let question = self.vigil_question.as_ref()?;
+        (question.attempt == self.attempt).then_some(question.asked_at)
+    }
+
+    /// Whether the broker was heard since `asked_at`, or we could not have heard it: our disk is slow, or we stood still ourselves
+    /// while its answer was due.
+    pub(super) fn was_heard(&self, asked_at: Mono, within: Duration) -> bool {
+        let took = Mono(mono_now().0.saturating_sub(asked_at.0));
+        let stood_still = took.0 > Mono::from(within).0.saturating_add(STANDSTILL_MIN.0);
+        stood_still || self.heard_at() >= asked_at || self.inlet.is_receiving()
     }
 
     /// When the broker was last known to be there.
