@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::fixture::{Fixture, assert_stale, assert_transient, batch_of};
+use super::fixture::{Fixture, assert_stale, assert_transient, batch_of, machine, transition};
 use super::postgres_server::Postgres;
-use crate::domain::Seq;
-use crate::store::{self, CommitStep, StoreError, StoreOptions};
+use crate::domain::{RefusedKind, Seq, TransitionReason};
+use crate::store::{self, Batch, CommitStep, StoreError, StoreOptions};
 
 #[test]
 fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
@@ -38,6 +38,7 @@ fn one_server_keeps_what_only_a_server_can_break() {
     a_zombie_in_its_commit_is_waited_for_and_wins(&new("zombie"));
     a_lock_that_is_never_released_is_transient(&new("locked"));
     a_constraint_checked_at_the_end_costs_its_row_only(&new("deferred"));
+    a_late_constraint_and_a_refused_change_cost_their_rows_only(&new("late_and_refused"));
     values_that_a_column_cannot_hold_cost_their_rows_only(&new("values"));
     a_sequence_that_is_behind_is_nobodys_row(&new("sequence"));
     a_statement_that_takes_too_long_is_transient(&new("slow"));
@@ -77,16 +78,35 @@ fn a_lock_that_is_never_released_is_transient(fixture: &Fixture) {
     assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
 }
 
-fn a_constraint_checked_at_the_end_costs_its_row_only(fixture: &Fixture) {
-    let (mut store, journal) = fixture.with_journal();
+/// Makes the database refuse the reading of record 2, but not before it has to.
+fn refuse_2_late(fixture: &Fixture) {
     fixture.raw().execute(
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              IF NEW.digest = 2 THEN RAISE EXCEPTION 'too late'; END IF; RETURN NULL; END $$;
          CREATE CONSTRAINT TRIGGER late AFTER INSERT ON machine_telemetry DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION late()",
     );
+}
+
+fn a_constraint_checked_at_the_end_costs_its_row_only(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    refuse_2_late(fixture);
     let outcome = store.commit(&batch_of(journal, 0, 3)).unwrap();
     assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
+}
+
+/// The change is refused at once. Written one by one, it makes the server look at the readings, too.
+fn a_late_constraint_and_a_refused_change_cost_their_rows_only(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    refuse_2_late(fixture);
+    fixture.raw().execute("ALTER TABLE machine_event ADD CHECK (machine_id <> 'cursed')");
+    let change = |id| transition(id, TransitionReason::FirstSeen, 0, None);
+    let sent = Batch { transitions: vec![change("cursed"), change("new")], ..batch_of(journal, 0, 3) };
+    let outcome = store.commit(&sent).unwrap();
+    assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
+    let refused: Vec<_> = outcome.refused.iter().map(|row| (row.kind, row.machine_id.clone())).collect();
+    assert_eq!(refused, [(RefusedKind::Event, Some(machine("cursed")))]);
+    assert_eq!(fixture.raw().rows(&["machine_id"], "machine_event"), ["new"]);
 }
 
 fn values_that_a_column_cannot_hold_cost_their_rows_only(fixture: &Fixture) {

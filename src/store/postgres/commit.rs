@@ -49,17 +49,19 @@ struct Care {
 impl Care {
     const LEAST: Self = Self { readings: Insertion::Bulk, status_rows: Insertion::Bulk };
 
+    const MOST: Self = Self { readings: Insertion::OneByOne, status_rows: Insertion::OneByOne };
+
     /// With what failed at `step` written one by one; `None` if it was already, or cannot be.
     fn after(self, step: CommitStep) -> Option<Self> {
         let more = match step {
             CommitStep::Readings => Self { readings: Insertion::OneByOne, ..self },
-            CommitStep::Transitions | CommitStep::Outages | CommitStep::Sightings => {
-                Self { status_rows: Insertion::OneByOne, ..self }
-            }
+            CommitStep::Transitions | CommitStep::Outages | CommitStep::Sightings => match self.status_rows {
+                Insertion::Bulk => Self { status_rows: Insertion::OneByOne, ..self },
+                // Writing them one by one checks at once what else waits for the end of the transaction: that of the readings.
+                Insertion::OneByOne => Self::MOST,
+            },
             // A constraint that is checked at the end of the transaction fails the COMMIT.
-            CommitStep::Transaction => {
-                Self { readings: Insertion::OneByOne, status_rows: Insertion::OneByOne }
-            }
+            CommitStep::Transaction => Self::MOST,
             _ => self,
         };
         (more != self).then_some(more)
