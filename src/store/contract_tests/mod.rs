@@ -11,6 +11,7 @@ mod clauses;
 mod fixture;
 mod history_clauses;
 mod liveness_clauses;
+mod one_by_one;
 mod only_postgres;
 mod only_sqlite;
 mod refused_clauses;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, assert_stale, assert_transient, batch_of, machine, transition};
+use super::one_by_one::rows_written_one_by_one_are_those_written_at_once;
 use super::postgres_server::Postgres;
 use crate::domain::{RefusedKind, Seq, TransitionReason};
 use crate::store::{self, Batch, CommitStep, StoreError, StoreOptions};
@@ -39,6 +40,7 @@ fn one_server_keeps_what_only_a_server_can_break() {
     a_lock_that_is_never_released_is_transient(&new("locked"));
     a_constraint_checked_at_the_end_costs_its_row_only(&new("deferred"));
     a_late_constraint_and_a_refused_change_cost_their_rows_only(&new("late_and_refused"));
+    rows_written_one_by_one_are_those_written_at_once(&new("at_once"), &new("one_by_one"));
     values_that_a_column_cannot_hold_cost_their_rows_only(&new("values"));
     a_sequence_that_is_behind_is_nobodys_row(&new("sequence"));
     a_statement_that_takes_too_long_is_transient(&new("slow"));
