@@ -46,9 +46,10 @@ impl RefusedKind {
         }
     }
 
-    /// Whether the next batch says the same again, and newer: nothing is lost by its refusal but freshness.
+    /// Whether the next batch says the same again, and newer: nothing is lost by its refusal but freshness. A mark is said
+    /// once for each event, and never again: an event without one is published again at every start.
     #[must_use]
     pub const fn is_repeated(self) -> bool {
-        matches!(self, Self::Mark | Self::Sight | Self::Sighting)
+        matches!(self, Self::Sight | Self::Sighting)
     }
 }

@@ -1,8 +1,10 @@
 //! What is said of rows beside the readings that the database refuses.
 //!
-//! A status change or an outage that is refused is said once, for the log is the only place where it is kept. A mark or a sighting
-//! is refused again with the next batch: of those, one line in ten minutes.
+//! A status change, a machine, a mark or an outage that is refused is said once, for the log is the only place where it is kept:
+//! the first of a batch on a line each with the database's words, all others by name, many on a line, so that thousands of them
+//! fit into the channel of the log. Sight and sightings are refused again with the next batch: of those, one line in ten minutes.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use slog::{Logger, error};
@@ -12,8 +14,10 @@ use crate::logging::keys;
 use crate::metrics::Metrics;
 use crate::store::RefusedRow;
 
-/// Lines of one batch; of more rows, the number is said.
+/// Rows of one batch that have a line of their own.
 const LINES_MAX: usize = 20;
+/// Rows named on one line, of all others.
+const NAMES_MAX: usize = 50;
 /// Between two lines of one kind that is refused with every batch.
 const REPETITION: Duration = Duration::from_secs(600);
 
@@ -26,23 +30,12 @@ pub struct Refusals {
 impl Refusals {
     /// Counts the rows that one commit left out, and says which they are.
     pub fn report(&mut self, rows: &[RefusedRow], metrics: &Metrics, logger: &Logger, now: Instant) {
-        let (mut said, mut unsaid) = (0, 0);
-        for row in rows {
-            metrics.count_refusal(row.kind);
-            if row.kind.is_repeated() && !self.is_due(row.kind, now) {
-                continue;
-            }
-            if said == LINES_MAX {
-                unsaid += 1;
-                continue;
-            }
-            said += 1;
-            say(row, logger);
-        }
-        if unsaid > 0 {
-            error!(logger, "the database refuses more rows of the same batch; andon_refused_rows_total counts them";
-                "rows" => unsaid);
-        }
+        rows.iter().for_each(|row| metrics.count_refusal(row.kind));
+        let due = rows.iter().filter(|row| !row.kind.is_repeated() || self.is_due(row.kind, now));
+        let due: Vec<&RefusedRow> = due.collect();
+        let (first, others) = due.split_at(due.len().min(LINES_MAX));
+        first.iter().for_each(|row| say(row, logger));
+        others.chunks(NAMES_MAX).for_each(|rows| name(rows, logger));
     }
 
     fn is_due(&mut self, kind: RefusedKind, now: Instant) -> bool {
@@ -56,21 +49,89 @@ impl Refusals {
 }
 
 fn say(row: &RefusedRow, logger: &Logger) {
-    let machine_id = row.machine_id.as_ref().map_or("-", |machine_id| machine_id.as_str());
-    let status = row.status.map_or("-", |status| status.as_str());
-    let at = row.at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    let Name { machine_id, status, at } = Name::of(row);
     error!(logger, "the database refuses a row for what it holds and it is stored nowhere; everything else is stored. \
         Change the constraint or trigger of that table that refuses it";
         "table" => row.kind.table(), "kind" => row.kind.as_str(), keys::MACHINE_ID => machine_id,
         keys::STATUS => status, "occurred_at" => at, keys::REASON => &row.detail);
 }
 
+fn name(rows: &[&RefusedRow], logger: &Logger) {
+    let names: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row.kind.as_str(), Name::of(row))).collect();
+    error!(logger, "the database refuses more rows of the same batch, and they are stored nowhere";
+        "rows" => names.len(), "which" => names.join(", "));
+}
+
+/// What tells a row from others of its kind.
+struct Name<'a> {
+    machine_id: &'a str,
+    status: &'static str,
+    at: String,
+}
+
+impl<'a> Name<'a> {
+    fn of(row: &'a RefusedRow) -> Self {
+        Self {
+            machine_id: row.machine_id.as_ref().map_or("-", |machine_id| machine_id.as_str()),
+            status: row.status.map_or("-", |status| status.as_str()),
+            at: row.at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.machine_id, self.status, self.at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+    use std::sync::{Arc, Mutex};
+
+    use slog::{Drain, Never, OwnedKVList, Record, Serializer};
+
     use super::*;
+    use crate::domain::{MachineId, MachineStatus, Timestamp};
 
     fn row(kind: RefusedKind) -> RefusedRow {
         RefusedRow { kind, machine_id: None, status: None, at: None, detail: "no".to_owned() }
+    }
+
+    /// Keeps what each line says.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    struct Values(String);
+
+    impl Serializer for Values {
+        fn emit_arguments(&mut self, key: slog::Key, value: &fmt::Arguments<'_>) -> slog::Result {
+            self.0.push_str(&format!(" {key}={value};"));
+            Ok(())
+        }
+    }
+
+    impl Drain for Lines {
+        type Ok = ();
+        type Err = Never;
+
+        fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Never> {
+            let mut values = Values(record.msg().to_string());
+            slog::KV::serialize(&record.kv(), record, &mut values).unwrap();
+            self.0.lock().unwrap().push(values.0);
+            Ok(())
+        }
+    }
+
+    fn said(rows: &[RefusedRow]) -> Vec<String> {
+        let lines = Lines::default();
+        let logger = Logger::root(lines.clone(), slog::o!());
+        Refusals::default().report(rows, &Metrics::default(), &logger, Instant::now());
+        drop(logger);
+        lines.0.lock().unwrap().clone()
     }
 
     #[test]
@@ -84,7 +145,32 @@ mod tests {
         }
         assert_eq!((metrics.refused(RefusedKind::Sighting), metrics.refused(RefusedKind::Event)), (6, 3));
         assert!(!refusals.is_due(RefusedKind::Sighting, begun + REPETITION / 2));
-        assert!(refusals.is_due(RefusedKind::Mark, begun), "each kind by itself");
+        assert!(refusals.is_due(RefusedKind::Sight, begun), "each kind by itself");
         assert!(refusals.is_due(RefusedKind::Sighting, begun + REPETITION));
+    }
+
+    #[test]
+    fn every_row_that_is_said_once_is_named_however_many_there_are() {
+        let kinds = [RefusedKind::Event, RefusedKind::Machine, RefusedKind::Mark];
+        let rows: Vec<RefusedRow> = kinds
+            .into_iter()
+            .flat_map(|kind| (0..4_096).map(move |number| (kind, number)))
+            .map(|(kind, number)| RefusedRow {
+                machine_id: Some(MachineId::parse(&format!("m-{number}")).unwrap()),
+                status: Some(MachineStatus::Offline),
+                at: Some(Timestamp::from_micros(i64::from(number))),
+                ..row(kind)
+            })
+            .collect();
+        let lines = said(&rows);
+        assert!(lines.len() < 300, "the channel of the log has room for {} lines", lines.len());
+        let which = lines.iter().filter_map(|line| line.split("which=").nth(1)?.split(';').next());
+        let named: HashSet<&str> = which.flat_map(|which| which.split(", ")).collect();
+        for row in &rows[LINES_MAX..] {
+            let wanted = format!("{} {}", row.kind.as_str(), Name::of(row));
+            assert!(named.contains(wanted.as_str()), "{wanted}");
+        }
+        let first = format!("machine_id={};", rows[LINES_MAX - 1].machine_id.as_ref().unwrap().as_str());
+        assert!(lines[..LINES_MAX].iter().any(|line| line.contains(&first)), "{first}");
     }
 }
