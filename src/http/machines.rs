@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::HttpState;
 use crate::clock::{Mono, mono_now};
-use crate::domain::BoardStatus;
+use crate::domain::{BoardStatus, MachineId};
 use crate::status::{MachineView, MachinesSnapshot};
 
 /// A snapshot of this age is shown without waiting for a newer one.
@@ -36,6 +36,11 @@ pub async fn current(state: &HttpState) -> Arc<MachinesSnapshot> {
 /// The machines as far as they are known without waiting for anybody.
 pub fn at_hand(state: &HttpState) -> Arc<MachinesSnapshot> {
     believed(state.boards.machines.snapshot())
+}
+
+/// Whether that machine was watched when the newest snapshot was made, however old that is: of a status there is no question.
+pub fn was_watched(state: &HttpState, machine_id: &MachineId) -> bool {
+    state.boards.machines.snapshot().find(machine_id).is_some()
 }
 
 fn believed(snapshot: Arc<MachinesSnapshot>) -> Arc<MachinesSnapshot> {

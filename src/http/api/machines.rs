@@ -30,7 +30,7 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
 /// # Errors
 /// It is none, or the database is away and cannot tell.
 pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<(), Problem> {
-    if machines::at_hand(state).find(machine_id).is_some() {
+    if machines::was_watched(state, machine_id) {
         return Ok(());
     }
     let asked = machine_id.clone();
