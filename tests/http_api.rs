@@ -334,6 +334,9 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
 
 fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
     let long = "x".repeat(101);
+    let readings = scene.client.json("/api/v1/machines/press-1/readings?limit=1");
+    let next = readings["next"].as_str().expect("there are more");
+    let of_readings = format!("/api/v1/machines/press-1/readings?bucket=1m&cursor={next}");
     let wrong = [
         ("/api/v1/machines/press-1/readings?limit=0", 400, "limit"),
         ("/api/v1/machines/press-1/readings?limit=many", 400, "limit"),
@@ -344,6 +347,13 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         ("/api/v1/machines/press-1/readings?cursor=7", 400, "cursor"),
         ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
         ("/api/v1/machines/press-1/readings?bucket=1m&cursor=7", 400, "cursor"),
+        (of_readings.as_str(), 400, "page of such buckets"),
+        // A minute after midnight, as it ends a page of minutes.
+        (
+            "/api/v1/machines/press-1/readings?bucket=1h&cursor=00000000039387008000000000000000",
+            400,
+            "page of such buckets",
+        ),
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
             400,

@@ -92,6 +92,16 @@ fn read_cursor(text: &str) -> Result<ReadingCursor, Problem> {
     text.parse().map_err(|_| Problem::bad_request("cursor is not the `next` of a page before"))
 }
 
+/// Pages of buckets end between two of them: any other place would give figures of part of a bucket.
+fn read_cursor_of_buckets(text: &str, bucket_seconds: u32) -> Result<ReadingCursor, Problem> {
+    let cursor = read_cursor(text)?;
+    let is_between = cursor.at.as_micros().rem_euclid(i64::from(bucket_seconds) * 1_000_000) == 0;
+    if is_between && cursor == ReadingCursor::before(cursor.at) {
+        return Ok(cursor);
+    }
+    Err(Problem::bad_request("cursor is not the `next` of a page of such buckets before"))
+}
+
 /// Lets `query` go on after `cursor`, within its range.
 pub fn advance(query: &mut ReadingsQuery, cursor: ReadingCursor) {
     match query.order {
@@ -130,7 +140,8 @@ async fn buckets(
     bucket_seconds: u32,
 ) -> Result<HttpResponse, Problem> {
     let extra = extra_field(&mut parameters)?;
-    let cursor = parameters.take("cursor").map(|text| read_cursor(&text)).transpose()?;
+    let cursor =
+        parameters.take("cursor").map(|text| read_cursor_of_buckets(&text, bucket_seconds)).transpose()?;
     parameters.finish()?;
     let to = span.to.unwrap_or_else(wall_now);
     let from =
