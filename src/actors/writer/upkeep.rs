@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{debug, warn};
+use slog::{debug, info, warn};
 
 use super::worker::StoreWorker;
 use super::{Failure, Work, Writer};
@@ -38,6 +38,17 @@ const STEP_MIN: Duration = Duration::from_millis(250);
 const STEP_MAX: Duration = Duration::from_secs(1);
 /// After a step comes a pause of so many times its length.
 const PAUSE_SHARE: u32 = 4;
+/// Steps in a row that come to nothing, because somebody else writes, until it is said: once or twice is nobody's fault.
+const DISTURBED_MAX: u32 = 10;
+
+/// What there is to say of somebody who writes figures without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disturbance {
+    /// Step after step comes to nothing.
+    Lasts,
+    /// A step has come to something again.
+    Over,
+}
 
 /// When it is time for what.
 pub struct Upkeep {
@@ -46,6 +57,8 @@ pub struct Upkeep {
     is_pruning: bool,
     fill_at: Instant,
     span: Duration,
+    /// Steps in a row that somebody disturbed.
+    disturbed: u32,
     look_at: Instant,
 }
 
@@ -58,6 +71,7 @@ impl Upkeep {
             is_pruning: false,
             fill_at: now,
             span: SPAN_FIRST,
+            disturbed: 0,
             look_at: now + LEDGER_AGE_MAX,
         }
     }
@@ -99,6 +113,22 @@ impl Upkeep {
             }
         };
         self.fill_at = now + pause;
+    }
+
+    /// Notes whether somebody disturbed a step; gives what is to be said of it now.
+    fn disturbed(&mut self, outcome: RollupFill) -> Option<Disturbance> {
+        match outcome {
+            RollupFill::Disturbed => {
+                self.disturbed = self.disturbed.saturating_add(1);
+                (self.disturbed == DISTURBED_MAX).then_some(Disturbance::Lasts)
+            }
+            // It ended before anybody could have disturbed it.
+            RollupFill::TooMuch => None,
+            RollupFill::More | RollupFill::Done => {
+                let steps = std::mem::take(&mut self.disturbed);
+                (steps >= DISTURBED_MAX).then_some(Disturbance::Over)
+            }
+        }
     }
 }
 
@@ -160,8 +190,11 @@ impl Writer {
         self.run(job, context, move |writer, result, context| {
             let took = begun.elapsed();
             match &result {
-                Ok(outcome) => debug!(writer.logger, "figures of older readings made up";
-                    "span_s" => span.as_secs(), "outcome" => ?outcome, "took_ms" => took.as_millis()),
+                Ok(outcome) => {
+                    debug!(writer.logger, "figures of older readings made up";
+                        "span_s" => span.as_secs(), "outcome" => ?outcome, "took_ms" => took.as_millis());
+                    writer.say_disturbance(*outcome);
+                }
                 Err(Failure::Away(reason)) => {
                     warn!(writer.logger, "figures of older readings could not be made up; charts of that time are slow";
                         "reason" => reason);
@@ -174,6 +207,23 @@ impl Writer {
                 context.run_later(pause, |writer, context| writer.next(context));
             }
         });
+    }
+
+    fn say_disturbance(&mut self, outcome: RollupFill) {
+        match self.upkeep.disturbed(outcome) {
+            Some(Disturbance::Lasts) => {
+                warn!(self.logger, "figures of older readings cannot be made up, for somebody else writes \
+                    figures of this site meanwhile; charts of that time are slow. Is there an older Andon on this site? Update it";
+                    "steps" => DISTURBED_MAX);
+            }
+            Some(Disturbance::Over) => {
+                info!(
+                    self.logger,
+                    "figures of older readings are made up again; nobody disturbs it any more"
+                );
+            }
+            None => {}
+        }
     }
 }
 
@@ -199,6 +249,22 @@ mod tests {
         assert_eq!(step(Some(RollupFill::Disturbed), 50), (hour / 4, ms(200)));
         assert_eq!(step(None, 10), (hour / 12, INTERVAL));
         assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 12, ms(0)), "never less than a bucket");
+    }
+
+    #[test]
+    fn that_somebody_disturbs_filling_is_said_once_when_it_lasts_and_once_when_it_is_over() {
+        let mut upkeep = Upkeep::new(false);
+        let mut said = |outcomes: &[RollupFill]| -> Vec<Disturbance> {
+            outcomes.iter().filter_map(|outcome| upkeep.disturbed(*outcome)).collect()
+        };
+        let disturbed = |times| vec![RollupFill::Disturbed; times];
+        let few = DISTURBED_MAX as usize - 1;
+        assert_eq!(said(&disturbed(few)), []);
+        assert_eq!(said(&[RollupFill::More]), [], "it was not said");
+        assert_eq!(said(&disturbed(few)), [], "not in a row with the others");
+        assert_eq!(said(&[RollupFill::TooMuch]), [], "says nothing of it");
+        assert_eq!(said(&disturbed(few)), [Disturbance::Lasts], "once");
+        assert_eq!(said(&[RollupFill::TooMuch, RollupFill::Done, RollupFill::More]), [Disturbance::Over]);
     }
 
     #[test]
