@@ -38,6 +38,11 @@ impl Fixture {
     }
 
     pub fn postgres(url: String) -> Self {
+        Self::of(url)
+    }
+
+    /// The database with that URL, which belongs to somebody else.
+    pub fn of(url: String) -> Self {
         Self { url, _directory: None }
     }
 
