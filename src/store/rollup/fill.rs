@@ -233,6 +233,8 @@ macro_rules! fill_for {
                 span: Duration,
             ) -> Result<RollupFill, FillStop> {
                 let before = load_filled_from(connection, site)?.unwrap_or(END);
+                // Not before the lock is held: of a machine whose first reading of the stretch comes in between, the bucket would
+                // be thrown away and no row be read, and both counts (S10) would leave it out. A fifth of a second for 100,000, on SQLite.
                 let machines: Vec<NewestRow> = sql_query(newest_before())
                     .bind::<Text, _>(site)
                     .bind::<Instant, _>(Moment(before))
