@@ -21,15 +21,7 @@ impl Mqtt {
         let was_up = matches!(self.state, State::Up { .. });
         self.state = State::Down;
         self.attempt += 1;
-        // The answer to a question of before is not heard any more.
-        self.proving.forget();
-        if let Some(retry) = self.retry.take() {
-            context.cancel_future(retry);
-        }
-        if was_up {
-            self.metrics.broker_connected.set(false);
-            self.tell_liveness(false, context);
-        }
+        self.end_link(was_up, context);
         if let Some(link) = self.link.clone() {
             context.wait(async move { link.say_goodbye().await }.into_actor(self));
         }

@@ -268,6 +268,18 @@ impl Mqtt {
         let was_up = matches!(self.state, State::Up { .. });
         self.note_loss();
         self.state = State::Down;
+        self.end_link(was_up, context);
+        self.metrics.broker_failures.add(1);
+        let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Rounds of a contest are not told one by one.
+        if !self.contest.is_on() {
+            self.complain(farewell.as_deref().unwrap_or(reason), "the link to the broker is down");
+        }
+        self.retry_later(context);
+    }
+
+    /// Nothing is waited for any more, neither a retry nor the answer to a question; liveness hears of it if the link was up.
+    pub(super) fn end_link(&mut self, was_up: bool, context: &mut Context<Self>) {
         self.proving.forget();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
@@ -276,13 +288,6 @@ impl Mqtt {
             self.metrics.broker_connected.set(false);
             self.tell_liveness(false, context);
         }
-        self.metrics.broker_failures.add(1);
-        let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Rounds of a contest are not told one by one.
-        if !self.contest.is_on() {
-            self.complain(farewell.as_deref().unwrap_or(reason), "the link to the broker is down");
-        }
-        self.retry_later(context);
     }
 
     /// Recognises that somebody else uses our client id.
