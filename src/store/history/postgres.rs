@@ -51,8 +51,10 @@ impl PostgresHistory {
             .map_err(|error| failed(url.redact(&error.to_string())))?;
         let statement_timeout = options.statement_timeout.as_millis();
         let lock_timeout = options.lock_timeout.as_millis();
+        // Compiling a question to machine code takes some 50 ms, ten times what most of ours take.
         let configured = connection.batch_execute(&format!(
             "SET default_transaction_read_only = on;
+             SET jit = off;
              SET statement_timeout = {statement_timeout};
              SET lock_timeout = {lock_timeout};
              SET TIME ZONE 'UTC';
