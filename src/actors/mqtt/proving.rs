@@ -85,10 +85,6 @@ impl Proving {
         Some((self.question, self.be_patient(lateness, now)))
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        self.under_way
-    }
-
     fn waits_for(&self, question: u64) -> bool {
         self.under_way && self.question == question
     }
@@ -170,7 +166,7 @@ impl Mqtt {
         let took = since(asked, mono_now());
         if took > PROMPT {
             self.on_lateness(took, context);
-        } else if !self.proving.is_under_way() {
+        } else if !self.proving.under_way {
             self.pulse.trust();
             self.prove(asked);
         }

@@ -59,7 +59,7 @@ impl Beats {
     }
 }
 
-/// The time from `since` to `now`, if it is [`STANDSTILL_MIN`] or more.
+/// The time from `since` to `now`, if it is more than [`STANDSTILL_MIN`].
 fn long(since: Mono, now: Mono) -> Option<Mono> {
     let still = Mono(now.0.saturating_sub(since.0));
     (still > STANDSTILL_MIN).then_some(still)
