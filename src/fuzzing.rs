@@ -64,10 +64,15 @@ fn interpret(rules: &PayloadRules, payload: &[u8]) -> Vec<Outcome> {
 fn check_outcome(rules: &PayloadRules, outcome: &Outcome, raw: &[u8]) {
     match &outcome.result {
         Ok(reading) => {
-            check_reading(reading, raw);
+            check_reading(reading, raw, outcome.element);
             let alone = interpret(rules, raw);
             assert_eq!(alone.len(), 1, "an element is one element");
-            assert_eq!(alone[0].result.as_ref(), Ok(reading), "an element reads alone as in its array");
+            let alone_as = Reading { digest: digest(raw, reading.time_source, 0), ..reading.clone() };
+            assert_eq!(
+                alone[0].result,
+                Ok(alone_as),
+                "an element reads alone as in its array, but for its place"
+            );
         }
         Err(rejection) => {
             assert_eq!(rejection.payload, raw[..raw.len().min(REJECTED_PAYLOAD_BYTES_MAX)]);
@@ -78,8 +83,8 @@ fn check_outcome(rules: &PayloadRules, outcome: &Outcome, raw: &[u8]) {
     }
 }
 
-fn check_reading(reading: &Reading, raw: &[u8]) {
-    assert_eq!(reading.digest, digest(raw), "P2");
+fn check_reading(reading: &Reading, raw: &[u8], element: u32) {
+    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "P2");
     for value in [reading.temperature, reading.humidity, reading.vibration] {
         assert!(value.is_none_or(f64::is_finite), "P3");
     }

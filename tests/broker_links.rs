@@ -1,6 +1,5 @@
 //! Several brokers, both protocols, what a broker says, and what its session holds.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::andon::Site;
@@ -346,11 +345,7 @@ fn a_shared_subscription_gives_readings_of_the_right_machine() {
 #[test]
 fn version_5_gets_retained_messages_for_a_new_subscription_only() {
     let broker = Mosquitto::start("");
-    let published = Command::new("mosquitto_pub")
-        .args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-r", "-q", "1"])
-        .args(["-t", "factory/machine/press-1/telemetry", "-m", r#"{"temperature":1}"#])
-        .status();
-    assert!(published.unwrap().success());
+    publisher::retain(broker.port(), "factory/machine/press-1/telemetry", r#"{"temperature":1}"#);
     let site = Site::new(broker.port()).set("mqtt.protocol=5");
     let url = site.sqlite_url();
     for rows in [1, 2] {

@@ -21,7 +21,9 @@ fn messages_become_rows_rejections_and_a_ledger(site: Site, url: &str, port: u16
         1,
     );
     single.publish("factory/machine/press-9/telemetry", &[0xff, 0xfe], 1);
-    wait_until("all rows", || rows_stored(url) == 502);
+    let three_alike = br#"[{"vibration":5},{"vibration":5},{"vibration":5}]"#;
+    single.publish("factory/machine/press-9/telemetry", three_alike, 1);
+    wait_until("all rows", || rows_stored(url) == 505);
     wait_until("all machines online", || {
         Database::open(url).unwrap().number("SELECT count(*) AS value FROM machine WHERE status = 'online'")
             == 8
@@ -34,9 +36,9 @@ fn messages_become_rows_rejections_and_a_ledger(site: Site, url: &str, port: u16
     let ledger = |column: &str, database: &mut Database| {
         database.number(&format!("SELECT {column} AS value FROM ingest_checkpoint"))
     };
-    assert_eq!(ledger("committed_seq", &mut database), 503);
-    assert_eq!(ledger("messages", &mut database), 503);
-    assert_eq!(ledger("stored", &mut database), 502);
+    assert_eq!(ledger("committed_seq", &mut database), 504);
+    assert_eq!(ledger("messages", &mut database), 504);
+    assert_eq!(ledger("stored", &mut database), 505);
     assert_eq!(ledger("rejected", &mut database), 3);
     assert_eq!(ledger("duplicate + control", &mut database), 0);
     let first_seen = "SELECT count(*) AS value FROM machine_event WHERE reason = 'first_seen'";

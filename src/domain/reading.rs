@@ -39,6 +39,6 @@ pub struct Reading {
     pub recorded_at: Timestamp,
     /// Where `recorded_at` comes from.
     pub time_source: TimeSource,
-    /// 64-bit xxh3 of the payload, or of the element's own bytes in an array.
+    /// 64-bit xxh3 of the payload, or of the element's own bytes in an array; without usable time also of its place there.
     pub digest: u64,
 }

@@ -14,7 +14,8 @@
 //!
 //! Invariants, cited by tests:
 //! - **P1** Every element ends as exactly one outcome; a message never ends as none.
-//! - **P2** `raw` and the digest refer to the bytes as they were received, and depend on nothing else.
+//! - **P2** `raw` and the digest refer to the bytes as they were received, and depend on nothing else; the digest of an
+//!   element without usable time also on its place in the array.
 //! - **P3** Measurements are finite; `recorded_at` is usable device time or the time of receipt.
 //! - **P4** `extra` is a JSON object without U+0000, without duplicate keys, without a number that PostgreSQL's
 //!   `jsonb` refuses or writes out at length, nested at most [`NESTING_MAX`] levels.
@@ -41,7 +42,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::domain::{Reading, Rejection, TopicFilter};
+use crate::domain::{Reading, Rejection, TimeSource, TopicFilter};
 
 pub use fields::PayloadRulesError;
 pub use json::NESTING_MAX;
@@ -83,8 +84,15 @@ pub struct Outcome {
     pub result: Result<Reading, Rejection>,
 }
 
-/// Identity of a payload (or of an element's own bytes in an array): its 64-bit xxh3, seed 0.
+/// Identity of a payload, or of an element's own bytes in an array: 64-bit xxh3.
+///
+/// The seed is 0, but for an element that is dated with its receipt: then it is the element's place in the array, from 0.
+/// Three equal elements without a time of their own are three readings.
 #[must_use]
-pub fn digest(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
+pub fn digest(bytes: &[u8], time_source: TimeSource, element: u32) -> u64 {
+    let seed = match time_source {
+        TimeSource::Device => 0,
+        TimeSource::Server => u64::from(element),
+    };
+    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }

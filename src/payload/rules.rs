@@ -134,7 +134,7 @@ impl PayloadRules {
         let elements = match document {
             Document::Object(text) => {
                 let raw = 0..message.payload.len();
-                let reading = self.interpret_object(message, source, text, &raw)?;
+                let reading = self.interpret_object(message, source, text, &raw, 0)?;
                 outcomes.push(Outcome { element: 0, raw, result: Ok(reading) });
                 return Ok(());
             }
@@ -145,7 +145,7 @@ impl PayloadRules {
         outcomes.reserve(elements.len());
         for (element, text) in (0_u32..).zip(elements) {
             let raw = source.range(text);
-            outcomes.push(match self.interpret_object(message, source, text, &raw) {
+            outcomes.push(match self.interpret_object(message, source, text, &raw, element) {
                 Ok(reading) => Outcome { element, raw, result: Ok(reading) },
                 Err(problem) => rejected(message, element, raw, problem),
             });
@@ -154,13 +154,14 @@ impl PayloadRules {
     }
 
     /// Reads one element. `text` is a part of the source and lies at `raw` in the payload (for a message that is a
-    /// single object, `raw` is all of the payload).
+    /// single object, `raw` is all of the payload); `element` is its place in the array, from 0.
     fn interpret_object(
         &self,
         message: &Message<'_>,
         source: &Source<'_>,
         text: &str,
         raw: &Range<usize>,
+        element: u32,
     ) -> Result<Reading, Problem> {
         if !text.starts_with('{') {
             return Err(not_an_object(json::kind(text)));
@@ -191,7 +192,7 @@ impl PayloadRules {
             extra: extra::write(&object, text.len()),
             recorded_at,
             time_source,
-            digest: digest(message.payload.get(raw.clone()).unwrap_or_default()),
+            digest: digest(message.payload.get(raw.clone()).unwrap_or_default(), time_source, element),
         })
     }
 }

@@ -18,6 +18,7 @@
 //! history/         what the board and the API read, read-only
 //! fleet            what a person wants to know of the machines
 //! reads            what is read back, alike on both
+//! retained         retained messages without a time of their own, each once
 //! rejected         what could not become a reading, looked at and tried again
 //! rollup/          figures of five minutes
 //! migrate          embedded migrations, one runner at a time
@@ -37,6 +38,7 @@
 //!   batch; everything else that goes wrong does.
 //! - **S5** A database with migrations that this binary does not know is not touched.
 //! - **S6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
+//! - **S11** A retained message without usable time is stored once for a machine and payload, however often it is handed over.
 //!
 //! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
 //! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
@@ -55,6 +57,7 @@ mod postgres;
 mod reads;
 mod refused;
 mod rejected;
+mod retained;
 mod rollup;
 mod schema;
 mod sqlite;
@@ -297,7 +300,8 @@ pub trait Store: Send {
     fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError>;
 
     /// Deletes readings of the site that were recorded before `before`, at most `rows_max`, and says how
-    /// many. Fewer than `rows_max` means that none are left.
+    /// many. Fewer than `rows_max` means that none are left. Retained messages that were last handed over before then are
+    /// forgotten, too.
     ///
     /// # Errors
     /// [`StoreError::Prune`].

@@ -11,6 +11,7 @@ use super::{Lab, Report, faults};
 use crate::support::andon::Site;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
+use crate::support::publisher;
 
 faults![
     a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged,
@@ -22,6 +23,8 @@ faults![
     a_session_taken_over_again_and_again_is_said_once_and_not_fought,
     a_frozen_database_starves_no_keep_alive,
     a_slow_disk_starves_no_keep_alive,
+    retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite,
+    retained_messages_without_time_are_stored_once_at_every_connect_in_postgres,
 ];
 
 const CONNECTED: &str = "connected to the broker";
@@ -232,4 +235,57 @@ fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
     no_keep_alive_is_missed(&plant);
     assert_eq!(plant.andon().log().matches(CONNECTED).count(), 1);
     plant.finish()
+}
+
+/// With 3.1.1 the broker hands over at every connect what it retains, and each time it is received at another time.
+fn retained_messages_without_time_are_stored_once_at_every_connect(
+    mut plant: Plant,
+    lab: &mut Lab,
+) -> Report {
+    plant = plant.set(&["mqtt.protocol=3.1.1"]);
+    let port = plant.broker.port();
+    let retain = |machine: u64, state: &str| {
+        let topic = format!("factory/machine/press-{machine:02}/telemetry");
+        publisher::retain(port, &topic, &format!(r#"{{"state":"{state}"}}"#));
+    };
+    (0..load::MACHINES).for_each(|machine| retain(machine, "A"));
+    plant.open();
+    plant.publish(100);
+    // Live, so that its retained copy is known by the reading that is the machine's newest.
+    retain(0, "live");
+    plant.sent.others = load::MACHINES + 1;
+    wait_until("what is handed over, and the live one", || {
+        super::traffic::others_stored(&plant.url) == plant.sent.others
+    });
+    for round in 0..3 * lab.scale {
+        let load = plant.load(200);
+        lab.chance.pause(Duration::from_millis(150));
+        if lab.chance.below(2) == 0 {
+            plant.kill()
+        } else {
+            plant.stop()
+        }
+        match round % 3 {
+            0 => retain(1, "B"),
+            1 => retain(1, "A"),
+            _ => {}
+        }
+        // Our session gets it live, too, and a live one is a reading of its own.
+        plant.sent.others += u64::from(round % 3 < 2);
+        plant.start();
+        plant.andon().wait_until_connected();
+        load.join();
+        plant.wait_until_stored(plant.sent.numbered);
+        wait_until("the live one", || super::traffic::others_stored(&plant.url) >= plant.sent.others);
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite(lab: &mut Lab) -> Report {
+    retained_messages_without_time_are_stored_once_at_every_connect(Plant::sqlite(lab), lab)
+}
+
+fn retained_messages_without_time_are_stored_once_at_every_connect_in_postgres(lab: &mut Lab) -> Report {
+    retained_messages_without_time_are_stored_once_at_every_connect(Plant::postgres(lab), lab)
 }

@@ -143,8 +143,8 @@ fn a_flood_of_machines_is_stored_and_bounded(lab: &mut Lab) -> Report {
 }
 
 /// Rows of messages that are not numbered.
-fn others_stored(url: &str) -> u64 {
-    let sql = "SELECT count(*) AS value FROM machine_telemetry WHERE extra IS NULL";
+pub fn others_stored(url: &str) -> u64 {
+    let sql = "SELECT count(*) AS value FROM machine_telemetry WHERE time_source = 'server'";
     let count = Database::open(url).and_then(|mut database| database.try_number(sql));
     count.map_or(0, |count| u64::try_from(count).unwrap())
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::pin::pin;
+use std::process::Command;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,14 @@ fn publish_windows_with<P: Into<Vec<u8>>>(
         }
         after_each(window[window.len() - 1]);
     }
+}
+
+/// Publishes a message that the broker keeps for new subscribers, and waits for the acknowledgement.
+pub fn retain(port: u16, topic: &str, payload: &str) {
+    let published = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-r", "-q", "1", "-t", topic, "-m", payload])
+        .status();
+    assert!(published.unwrap().success());
 }
 
 /// A client that publishes one message at a time.

@@ -7,8 +7,8 @@ use super::{Exit, Failure, Output, show};
 use crate::app::payload_options;
 use crate::cli::{counted, escape};
 use crate::config::Settings;
-use crate::domain::{Message, REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection};
-use crate::payload::{Outcome, PayloadRules};
+use crate::domain::{Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection};
+use crate::payload::{Outcome, PayloadRules, digest};
 use crate::store::{
     ReadingRow, RejectedPage, RejectedRow, RejectionRow, Retry, RetryOutcome, Store, StoreError,
 };
@@ -140,13 +140,16 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
         let element = if is_array { element } else { row.element };
         match result {
             Ok(reading) => retry.readings.push(ReadingRow {
+                reading: Reading {
+                    digest: digest(&row.payload[raw.clone()], reading.time_source, element),
+                    ..reading
+                },
                 seq: row.seq,
                 element,
                 received_at: row.received_at,
                 topic: row.topic.as_str().into(),
                 qos: row.qos,
                 retained: row.retained,
-                reading,
                 payload: row.payload[raw].to_vec(),
             }),
             Err(rejection) => retry.rejections.push(rejected_again(row, element, rejection)),
@@ -235,7 +238,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Qos, Seq, Timestamp};
+    use crate::domain::{Qos, Seq, TimeSource, Timestamp};
     use crate::payload::PayloadOptions;
 
     fn rules(pointer: &str) -> PayloadRules {
@@ -274,7 +277,11 @@ mod tests {
         let reading = &retry.readings[0];
         assert_eq!((reading.seq, reading.element, reading.received_at), (Seq(3), 4, rejected.received_at));
         assert_eq!(reading.reading.machine_id.as_str(), "press-1");
-        assert_eq!(reading.reading.digest, crate::payload::digest(payload));
+        assert_eq!(
+            reading.reading.digest,
+            digest(payload, TimeSource::Server, 4),
+            "its place in the array counts"
+        );
         assert_eq!(reading.reading.recorded_at, rejected.received_at, "received_at of the original");
         assert!(retry.rejections.is_empty());
     }

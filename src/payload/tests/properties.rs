@@ -82,7 +82,7 @@ fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
         end = outcome.raw.end;
         let raw = &payload[outcome.raw.clone()];
         match &outcome.result {
-            Ok(reading) => check_reading(reading, raw, options.max_ahead),
+            Ok(reading) => check_reading(reading, raw, outcome.element, options.max_ahead),
             Err(rejection) => {
                 assert_eq!(rejection.payload, raw[..raw.len().min(REJECTED_PAYLOAD_BYTES_MAX)], "P2");
                 assert!(!rejection.detail.is_empty() && rejection.detail.chars().count() <= DETAIL_CHARS_MAX);
@@ -100,8 +100,8 @@ fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
     outcomes
 }
 
-fn check_reading(reading: &Reading, raw: &[u8], max_ahead: Duration) {
-    assert_eq!(reading.digest, digest(raw), "P2");
+fn check_reading(reading: &Reading, raw: &[u8], element: u32, max_ahead: Duration) {
+    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "P2");
     for value in [reading.temperature, reading.humidity, reading.vibration] {
         assert!(value.is_none_or(f64::is_finite), "P3");
     }
@@ -203,7 +203,10 @@ proptest! {
             prop_assert_eq!(&payload[outcome.raw.clone()], element.as_str());
             let alone = interpret(element);
             match &outcome.result {
-                Ok(reading) => prop_assert_eq!(alone[0].result.as_ref(), Ok(reading)),
+                Ok(reading) => {
+                    let digest = digest(element.as_bytes(), reading.time_source, 0);
+                    prop_assert_eq!(alone[0].result.clone(), Ok(Reading { digest, ..reading.clone() }));
+                }
                 Err(rejection) if rejection.reason == RejectReason::NotAnObject => {}
                 Err(rejection) => {
                     prop_assert_eq!(alone[0].result.as_ref().map_err(|r| r.reason), Err(rejection.reason));

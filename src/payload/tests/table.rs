@@ -379,7 +379,9 @@ fn one_bad_element_rejects_that_element_only() {
         assert_eq!(outcome.element as usize, at);
         assert_eq!(&payload[outcome.raw.clone()], *element, "the element's own bytes, as received");
         match &outcome.result {
-            Ok(reading) => assert_eq!(reading.digest, digest(element.as_bytes())),
+            Ok(reading) => {
+                assert_eq!(reading.digest, digest(element.as_bytes(), TimeSource::Server, outcome.element));
+            }
             Err(rejection) => assert_eq!(rejection.payload, element.as_bytes()),
         }
     }
@@ -389,15 +391,35 @@ fn one_bad_element_rejects_that_element_only() {
 
 #[test]
 fn the_digest_is_of_all_bytes_of_a_single_object_and_of_the_elements_own_in_an_array() {
+    let of = |text: &str| digest(text.as_bytes(), TimeSource::Device, 7);
     for payload in ["{}", " {}", "\u{FEFF}{}", "{\"a\":NaN}", "{ }\n"] {
-        assert_eq!(reading(payload).digest, digest(payload.as_bytes()), "{payload:?}");
+        assert_eq!(reading(payload).digest, of(payload), "{payload:?}");
     }
-    let in_array = interpret("[ {\"a\":NaN} , {} ]");
-    assert_eq!(in_array[0].result.as_ref().unwrap().digest, digest(b"{\"a\":NaN}"));
-    assert_eq!(in_array[1].result.as_ref().unwrap().digest, digest(b"{}"));
+    let dated = r#"{"timestamp":1763806272}"#;
+    let in_array = interpret(format!("[ {{\"a\":NaN}} , {dated} ]"));
+    assert_eq!(in_array[0].result.as_ref().unwrap().digest, of("{\"a\":NaN}"));
+    assert_eq!(in_array[1].result.as_ref().unwrap().digest, of(dated));
     // Fixed for ever: the rows in the databases hold it.
-    assert_eq!(digest(b""), 0x2D06_8005_38D3_94C2);
-    assert_eq!(digest(br#"{"machine_id":"m1"}"#), reading(r#"{"machine_id":"m1"}"#).digest);
+    assert_eq!(of(""), 0x2D06_8005_38D3_94C2);
+    assert_eq!(of(r#"{"machine_id":"m1"}"#), reading(r#"{"machine_id":"m1"}"#).digest);
+}
+
+#[test]
+fn equal_elements_of_an_array_are_apart_without_a_time_and_one_with_it() {
+    let digests = |payload: &str| -> Vec<u64> {
+        interpret(payload).into_iter().map(|outcome| outcome.result.unwrap().digest).collect()
+    };
+    let undated = digests(r#"[{"t":1},{"t":1},{"t":1}]"#);
+    assert!(undated[0] != undated[1] && undated[1] != undated[2] && undated[0] != undated[2], "{undated:x?}");
+    assert_eq!(undated, digests(r#"[ {"t":1}, {"t":1}, {"t":1} ]"#), "the same when it comes again");
+    assert_eq!(undated[0], reading(r#"{"t":1}"#).digest);
+    // Fixed for ever: the rows in the databases hold them.
+    assert_eq!(undated, [0xAB8D_0212_1613_A1C4, 0x8E36_07AA_331A_91A7, 0xECE6_9FEF_BBC6_2220]);
+    // An uptime is no usable time; a time from now is.
+    let uptimes = digests(r#"[{"timestamp":17},{"timestamp":17}]"#);
+    assert_ne!(uptimes[0], uptimes[1]);
+    let dated = digests(r#"[{"timestamp":1763806272},{"timestamp":1763806272}]"#);
+    assert_eq!(dated[0], dated[1]);
 }
 
 #[test]

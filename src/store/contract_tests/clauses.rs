@@ -32,6 +32,13 @@ pub use super::rejected_clauses::{
     rejected_elements_are_listed_in_pages_and_counted, rejected_elements_of_another_site_are_left_alone,
     without_a_ledger_nothing_is_retried,
 };
+pub use super::retained_clauses::{
+    a_refused_retained_message_is_stored_when_it_comes_again,
+    a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_retention,
+    a_retained_message_without_time_is_stored_once_however_often_it_comes,
+    rejected_copies_of_a_retained_message_become_one_reading,
+    the_retained_copy_of_the_newest_reading_is_no_other_reading,
+};
 pub use super::rollup_clauses::{
     a_question_that_takes_too_long_is_cut, a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
     buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,

@@ -16,6 +16,7 @@ mod only_postgres;
 mod only_sqlite;
 mod refused_clauses;
 mod rejected_clauses;
+mod retained_clauses;
 mod rollup_clauses;
 mod rollup_lock;
 mod rollup_memory;
@@ -82,6 +83,11 @@ contract! {
     rejected_elements_of_another_site_are_left_alone,
     without_a_ledger_nothing_is_retried,
     commits_and_retries_at_once_lose_no_count,
+    a_retained_message_without_time_is_stored_once_however_often_it_comes,
+    the_retained_copy_of_the_newest_reading_is_no_other_reading,
+    a_refused_retained_message_is_stored_when_it_comes_again,
+    rejected_copies_of_a_retained_message_become_one_reading,
+    a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_retention,
     rejected_elements_are_listed_in_pages_and_counted,
     the_curves_of_many_machines_are_one_question,
     history_cannot_write,

@@ -20,6 +20,7 @@ use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::reads::LedgerColumns;
+use crate::store::retained;
 use crate::store::rollup::Rollup;
 use crate::store::schema::{Instant, Moment};
 use crate::store::{bigint, reads, without_nul};
@@ -103,8 +104,9 @@ fn try_commit(
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
         let mut refused = Vec::new();
+        let readings = retained::unless_seen(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
-        for run in runs(&batch.readings, RUN_ROWS_MAX, RUN_BYTES_MAX, ReadingRow::size) {
+        for run in runs(&readings, RUN_ROWS_MAX, RUN_BYTES_MAX, ReadingRow::size) {
             let columns = ReadingColumns::new(run);
             match care.readings {
                 Insertion::Bulk => {
@@ -120,6 +122,7 @@ fn try_commit(
                 }
             }
         }
+        retained::forget_refused(connection, site, &readings, &outcome.poisoned).at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
         rollups::add(connection, site, &rollup).at(CommitStep::Rollups)?;
 

@@ -10,6 +10,7 @@ use crate::store::Cause;
 use crate::store::batch::CommitOutcome;
 use crate::store::rejected::postgres::{delete_rejected, move_in_ledger};
 use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+use crate::store::retained;
 use crate::store::rollup::Rollup;
 use crate::store::schema::ingest_checkpoint;
 
@@ -26,10 +27,12 @@ pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result
             return Err(RetryStop::Gone);
         }
         let mut outcome = CommitOutcome::default();
-        let fates = store_one_by_one(connection, site, &ReadingColumns::new(&retry.readings))?;
+        let new = retained::unless_seen(connection, site, &retry.readings)?;
+        let fates = store_one_by_one(connection, site, &ReadingColumns::new(&new))?;
         let mut rollup = Rollup::default();
-        let settle = |fate: Fate| fate.settle(&retry.readings, &mut outcome, &mut rollup);
+        let settle = |fate: Fate| fate.settle(&new, &mut outcome, &mut rollup);
         let refused: Vec<_> = fates.into_iter().filter_map(settle).collect();
+        retained::forget_refused(connection, site, &new, &outcome.poisoned)?;
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
         }

@@ -22,6 +22,7 @@ use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
 use crate::store::reads::LedgerColumns;
 use crate::store::refused::Place;
+use crate::store::retained;
 use crate::store::rollup::Rollup;
 use crate::store::schema::Moment;
 use crate::store::{bigint, reads, without_nul};
@@ -76,9 +77,10 @@ fn try_commit(
         let ledger = writer.move_position(connection, batch)?;
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
+        let readings = retained::unless_seen(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
-        let refused =
-            writer.insert_readings(connection, &batch.readings, fatal, &mut outcome, &mut rollup)?;
+        let refused = writer.insert_readings(connection, &readings, fatal, &mut outcome, &mut rollup)?;
+        retained::forget_refused(connection, site, &readings, &outcome.poisoned).at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
         rollups::add(connection, site, &rollup).at(CommitStep::Rollups)?;
 

@@ -28,6 +28,7 @@ use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
+use super::retained::RetainedTable;
 use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
 use super::{
@@ -310,6 +311,7 @@ impl Store for SqliteStore {
             if deleted > 0 {
                 fill::sqlite::distrust_before(connection, site, before)?;
             }
+            connection.forget_before(site, before, rows_max)?;
             Ok(deleted as u64)
         });
         deleted.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })

@@ -10,6 +10,7 @@ use crate::store::batch::CommitOutcome;
 use crate::store::failure::CommitFailure;
 use crate::store::rejected::sqlite::{delete_rejected, move_in_ledger};
 use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
+use crate::store::retained;
 use crate::store::rollup::Rollup;
 
 impl From<Failure> for RetryStop {
@@ -30,9 +31,10 @@ pub fn retry(connection: &mut SqliteConnection, site: &str, retry: &Retry) -> Re
             return Err(RetryStop::Gone);
         }
         let mut outcome = CommitOutcome::default();
+        let new = retained::unless_seen(connection, site, &retry.readings)?;
         let mut rollup = Rollup::default();
-        let refused =
-            writer.insert_readings(connection, &retry.readings, &Fatal::new(), &mut outcome, &mut rollup)?;
+        let refused = writer.insert_readings(connection, &new, &Fatal::new(), &mut outcome, &mut rollup)?;
+        retained::forget_refused(connection, site, &new, &outcome.poisoned)?;
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
         }
