@@ -55,8 +55,13 @@ fn rules(fields: &[(&str, &str)]) -> PayloadRules {
 fn interpret(rules: &PayloadRules, payload: &[u8]) -> Vec<Outcome> {
     let topic = "factory/machine/press-1/telemetry";
     let mut outcomes = Vec::new();
-    let message =
-        Message { received_at: RECEIVED_AT, qos: Qos::AtLeastOnce, retained: false, topic, payload };
+    let message = Message {
+        received_at: RECEIVED_AT,
+        qos: Qos::AtLeastOnce,
+        retained: false,
+        topic: topic.into(),
+        payload,
+    };
     rules.interpret(&message, &mut outcomes);
     outcomes
 }

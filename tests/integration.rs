@@ -19,6 +19,7 @@ mod faults;
 mod http_api;
 mod http_door;
 mod http_faults;
+mod invalid_topics;
 mod journal_repair;
 mod ledger;
 mod liveness;

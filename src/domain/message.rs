@@ -1,5 +1,7 @@
 //! What the broker handed over.
 
+use std::borrow::Cow;
+
 use super::Timestamp;
 
 /// MQTT quality of service.
@@ -33,6 +35,50 @@ impl Qos {
     }
 }
 
+/// The topic of a message, as the broker sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic<'a> {
+    /// UTF-8 without U+0000.
+    Text(&'a str),
+    /// Anything else. MQTT forbids it (MQTT 5 §1.5.4), but some brokers let it through.
+    Invalid(&'a [u8]),
+}
+
+impl<'a> Topic<'a> {
+    /// Looks at the bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if !bytes.contains(&0) => Self::Text(text),
+            _ => Self::Invalid(bytes),
+        }
+    }
+
+    /// The bytes as they were sent.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Invalid(bytes) => bytes,
+        }
+    }
+
+    /// The topic for people and databases: U+FFFD stands where the bytes are invalid.
+    #[must_use]
+    pub fn to_text(&self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Invalid(bytes) => Cow::Owned(String::from_utf8_lossy(bytes).replace('\0', "\u{FFFD}")),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Topic<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
 /// One MQTT message as it was received, borrowed from where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -43,7 +89,29 @@ pub struct Message<'a> {
     /// The broker sent it as a retained message (an old one, kept for new subscribers).
     pub retained: bool,
     /// Topic it was published to; at most 65,535 bytes (MQTT's limit).
-    pub topic: &'a str,
+    pub topic: Topic<'a>,
     /// Its bytes, untouched.
     pub payload: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_text_only_without_bad_bytes_and_without_nul() {
+        let table: [(&[u8], &str, bool); 6] = [
+            (b"a/b", "a/b", true),
+            (b"", "", true),
+            ("a/ü".as_bytes(), "a/ü", true),
+            (b"a/\xff\xfe/b", "a/\u{FFFD}\u{FFFD}/b", false),
+            (b"a/\xed\xa0\x80", "a/\u{FFFD}\u{FFFD}\u{FFFD}", false),
+            (b"a\0b", "a\u{FFFD}b", false),
+        ];
+        for (bytes, text, is_text) in table {
+            let topic = Topic::from_bytes(bytes);
+            assert_eq!(topic.to_text(), text);
+            assert_eq!((topic.as_bytes(), matches!(topic, Topic::Text(_))), (bytes, is_text));
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub use availability::{Availability, Span, StatusChange, availability, merged};
 pub use ledger::Ledger;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
-pub use message::{Message, Qos};
+pub use message::{Message, Qos, Topic};
 pub use outage::{LinkOutage, OutageReason};
 pub use reading::{Reading, TimeSource};
 pub use refused::RefusedKind;

@@ -15,6 +15,8 @@ pub const fn journaled_payload_bytes_max(max_payload: usize) -> usize {
 /// Why; the word is stored in `rejected_message.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
+    /// The topic is not UTF-8, or holds U+0000.
+    InvalidTopic,
     /// The payload is not UTF-8.
     InvalidUtf8,
     /// The payload is not JSON, or nested beyond the parser's limit.
@@ -33,7 +35,8 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason, for metrics and tests.
-    pub const ALL: [RejectReason; 7] = [
+    pub const ALL: [RejectReason; 8] = [
+        Self::InvalidTopic,
         Self::InvalidUtf8,
         Self::InvalidJson,
         Self::NotAnObject,
@@ -47,6 +50,7 @@ impl RejectReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::InvalidTopic => "invalid_topic",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::InvalidJson => "invalid_json",
             Self::NotAnObject => "not_an_object",

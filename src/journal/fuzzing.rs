@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cursor::{CHUNK_BYTES, Cursor, Step};
 use super::fs::FsFile;
 use super::record::{self, BadRecord, RECORD_HEADER_BYTES};
-use crate::domain::{Message, Qos, Seq, Timestamp};
+use crate::domain::{Message, Qos, Seq, Timestamp, Topic};
 
 /// The first four bytes are the CRC's seed, the rest is read as a record, as a segment's tail, and as a message's content.
 ///
@@ -70,12 +70,11 @@ fn round_trip(bytes: &[u8], seed: u32) {
     let number =
         |at: usize| u64::from_le_bytes(*numbers[at..].first_chunk().expect("18 bytes hold two numbers"));
     let (topic, payload) = content.split_at(content.len().min(usize::from(numbers[16])));
-    let topic = String::from_utf8_lossy(topic);
     let message = Message {
         received_at: Timestamp::from_micros(number(0).cast_signed()),
         qos: Qos::from_u8(numbers[17] % 3).expect("below 3"),
         retained: numbers[17] > 127,
-        topic: &topic,
+        topic: Topic::from_bytes(topic),
         payload,
     };
     let mut encoded = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::JournalError;
-use crate::domain::{Message, Qos, Seq, Timestamp};
+use crate::domain::{Message, Qos, Seq, Timestamp, Topic};
 
 /// Longest payload: 256 MiB, the most that MQTT can carry.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -18,6 +18,7 @@ const BODY_BYTES_MAX: usize = BODY_FIXED_BYTES + u16::MAX as usize + PAYLOAD_BYT
 
 const QOS_MASK: u8 = 0b011;
 const RETAINED_BIT: u8 = 0b100;
+const INVALID_TOPIC_BIT: u8 = 0b1000;
 
 /// A decoded record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Stored<'_> {
 
     /// Length of topic and payload.
     pub(super) fn content_len(&self) -> usize {
-        self.message.topic.len() + self.message.payload.len()
+        self.message.topic.as_bytes().len() + self.message.payload.len()
     }
 }
 
@@ -74,7 +75,7 @@ impl fmt::Display for BadRecord {
 
 /// Length of a message as a record.
 pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> {
-    let (topic, payload) = (message.topic.len(), message.payload.len());
+    let (topic, payload) = (message.topic.as_bytes().len(), message.payload.len());
     if topic > usize::from(u16::MAX) || payload > PAYLOAD_BYTES_MAX {
         return Err(JournalError::TooLarge { topic, payload });
     }
@@ -83,10 +84,12 @@ pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> 
 
 /// Replaces the contents of `buffer` by the record. The message's lengths have been checked by [`encoded_len`].
 pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, message: &Message<'_>) {
-    let topic_len = u16::try_from(message.topic.len()).expect("encoded_len checked the topic");
-    let body_len = BODY_FIXED_BYTES + message.topic.len() + message.payload.len();
+    let topic = message.topic.as_bytes();
+    let topic_len = u16::try_from(topic.len()).expect("encoded_len checked the topic");
+    let body_len = BODY_FIXED_BYTES + topic.len() + message.payload.len();
     let body_len = u32::try_from(body_len).expect("encoded_len checked topic and payload");
-    let flags = message.qos.as_u8() | if message.retained { RETAINED_BIT } else { 0 };
+    let retained = if message.retained { RETAINED_BIT } else { 0 };
+    let invalid_topic = if matches!(message.topic, Topic::Invalid(_)) { INVALID_TOPIC_BIT } else { 0 };
 
     let mut header = [0u8; RECORD_HEADER_BYTES];
     header[0..4].copy_from_slice(&body_len.to_le_bytes());
@@ -94,10 +97,10 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, 
     header[16..24].copy_from_slice(&message.received_at.as_micros().to_le_bytes());
     header[24..32].copy_from_slice(&watermark.0.to_le_bytes());
     header[32..34].copy_from_slice(&topic_len.to_le_bytes());
-    header[34] = flags;
+    header[34] = message.qos.as_u8() | retained | invalid_topic;
     buffer.clear();
     buffer.extend_from_slice(&header);
-    buffer.extend_from_slice(message.topic.as_bytes());
+    buffer.extend_from_slice(topic);
     buffer.extend_from_slice(message.payload);
     seal(buffer, seed);
 }
@@ -128,11 +131,14 @@ pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> 
     let flags = record[34];
     let qos = Qos::from_u8(flags & QOS_MASK).ok_or(BadRecord::Content)?;
     let rest = &record[RECORD_HEADER_BYTES..];
-    if flags & !(QOS_MASK | RETAINED_BIT) != 0 || record[35] != 0 || topic_len > rest.len() {
+    if flags & !(QOS_MASK | RETAINED_BIT | INVALID_TOPIC_BIT) != 0
+        || record[35] != 0
+        || topic_len > rest.len()
+    {
         return Err(BadRecord::Content);
     }
     let (topic, payload) = rest.split_at(topic_len);
-    let topic = std::str::from_utf8(topic).map_err(|_| BadRecord::Content)?;
+    let topic = decode_topic(topic, flags & INVALID_TOPIC_BIT != 0)?;
     Ok(Stored {
         seq: stored_seq(record),
         watermark: Seq(u64::from_le_bytes(field(record, 24))),
@@ -144,6 +150,12 @@ pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> 
             payload,
         },
     })
+}
+
+/// The bit must tell the truth: one message, one spelling.
+fn decode_topic(bytes: &[u8], is_invalid: bool) -> Result<Topic<'_>, BadRecord> {
+    let topic = Topic::from_bytes(bytes);
+    if matches!(topic, Topic::Invalid(_)) == is_invalid { Ok(topic) } else { Err(BadRecord::Content) }
 }
 
 /// The seq field, unchecked; `record` holds at least the record's header.
@@ -169,7 +181,7 @@ mod tests {
             received_at: Timestamp::from_micros(-7),
             qos: Qos::ExactlyOnce,
             retained: true,
-            topic: "a/ü",
+            topic: "a/ü".into(),
             payload: &[0, 255, 3],
         }
     }
@@ -182,6 +194,22 @@ mod tests {
         assert_eq!(record_len(field(&buffer, 0)), Ok(buffer.len()));
         let stored = decode(&buffer, 77).expect("a whole record");
         assert_eq!(stored, Stored { seq: Seq(5), watermark: Seq(3), message: message() });
+    }
+
+    #[test]
+    fn a_topic_that_is_no_text_reads_back_byte_for_byte() {
+        for topic in [b"a/\xff/b".as_slice(), b"a\0b", &[0xff; 65_535]] {
+            let message = Message { topic: Topic::from_bytes(topic), ..message() };
+            let mut buffer = Vec::new();
+            encode(&mut buffer, 77, Seq(5), Seq(3), &message);
+            assert_eq!(decode(&buffer, 77).expect("a whole record").message, message);
+            for lie in [INVALID_TOPIC_BIT, 0b1_0000] {
+                let mut lying = buffer.clone();
+                lying[34] ^= lie;
+                seal(&mut lying, 77);
+                assert_eq!(decode(&lying, 77), Err(BadRecord::Content), "{lie:b}");
+            }
+        }
     }
 
     #[test]
@@ -210,7 +238,7 @@ mod tests {
     fn a_topic_or_payload_too_long_is_refused() {
         let topic = "t".repeat(65_536);
         assert!(matches!(
-            encoded_len(&Message { topic: &topic, ..message() }),
+            encoded_len(&Message { topic: topic.as_str().into(), ..message() }),
             Err(JournalError::TooLarge { topic: 65_536, .. })
         ));
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::domain::{
-    Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, TopicFilter,
+    Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Topic, TopicFilter,
     journaled_payload_bytes_max,
 };
 
@@ -98,6 +98,9 @@ impl PayloadRules {
 
     /// As [`Self::interpret`]; an error rejects the message as a whole, and nothing was appended.
     fn interpret_text(&self, message: &Message<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
+        if let Topic::Invalid(topic) = message.topic {
+            return Err(invalid_topic(topic));
+        }
         let payload = message.payload;
         if payload.len() > self.max_payload {
             let (bytes, allowed) = (payload.len(), self.max_payload);
@@ -173,7 +176,7 @@ impl PayloadRules {
         let places = &self.places;
         let machine_id = match places.machine_id.take(&mut object, machine::read) {
             Some(named) => named?,
-            None => machine::from_topic(&self.segments, message.topic)?,
+            None => machine::from_topic(&self.segments, &message.topic.to_text())?,
         };
         let temperature = places.temperature.take(&mut object, measurement::read);
         let humidity = places.humidity.take(&mut object, measurement::read);
@@ -195,6 +198,20 @@ impl PayloadRules {
             digest: digest(message.payload.get(raw.clone()).unwrap_or_default(), time_source, element),
         })
     }
+}
+
+/// So many bytes of a topic are shown: the whole detail stays below [`DETAIL_CHARS_MAX`].
+const TOPIC_SHOWN_BYTES_MAX: usize = 200;
+
+fn invalid_topic(topic: &[u8]) -> Problem {
+    let what = match std::str::from_utf8(topic) {
+        Err(error) => format!("the topic is not UTF-8 at byte {}", error.valid_up_to()),
+        Ok(_) => "the topic has a NUL in it".to_owned(),
+    };
+    let shown = &topic[..topic.len().min(TOPIC_SHOWN_BYTES_MAX)];
+    let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+    let rest = if shown.len() < topic.len() { format!("… ({} bytes)", topic.len()) } else { String::new() };
+    Problem::new(RejectReason::InvalidTopic, format!("{what}; its bytes in hex: {hex}{rest}"))
 }
 
 fn not_an_object(found: &str) -> Problem {

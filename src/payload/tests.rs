@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{
-    Message, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Timestamp,
+    Message, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Timestamp, Topic,
     TopicFilter,
 };
 
@@ -32,7 +32,7 @@ fn options() -> PayloadOptions {
 }
 
 fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Message<'a> {
-    Message { received_at: RECEIVED_AT, qos: Qos::AtLeastOnce, retained: false, topic, payload }
+    Message { received_at: RECEIVED_AT, qos: Qos::AtLeastOnce, retained: false, topic: topic.into(), payload }
 }
 
 fn interpret_with(options: PayloadOptions, topic: &str, payload: &[u8]) -> Vec<Outcome> {

@@ -109,7 +109,7 @@ fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut 
 }
 
 /// A plant whose Andon reaches the broker over a cable of ours.
-fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
+pub fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
     let broker = Mosquitto::start("");
     let cable = Proxy::start(broker.port());
     let site = Site::new(cable.port());

@@ -140,7 +140,13 @@ fn measure_unsynced() {
     for number in 0..messages {
         let (topic, payload) = load::message(number);
         let (received_at, payload) = (Timestamp::from(chrono::Utc::now()), payload.as_bytes());
-        let message = Message { received_at, qos: Qos::AtLeastOnce, retained: false, topic: &topic, payload };
+        let message = Message {
+            received_at,
+            qos: Qos::AtLeastOnce,
+            retained: false,
+            topic: topic.as_str().into(),
+            payload,
+        };
         journal.append(&message).unwrap();
         // 5,000 a second.
         std::thread::sleep(Duration::from_micros(number * 200).saturating_sub(began.elapsed()));

@@ -8,10 +8,12 @@ use andon::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
 
+use super::broker::over_a_cable;
 use super::load;
 use super::plant::Plant;
 use super::{Lab, Report, faults};
 use crate::support::database::Database;
+use crate::support::paper_broker::publish_bytes;
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
 
@@ -20,6 +22,7 @@ faults![
     oversized_payloads_are_rejected_and_stall_nothing,
     a_topic_at_the_limit_of_mqtt_is_stored,
     nothing_but_malformed_traffic_moves_the_position_on,
+    a_topic_that_is_no_text_is_rejected_and_ends_nothing,
     a_flood_of_machines_is_stored_and_bounded,
     a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event,
 ];
@@ -49,7 +52,9 @@ fn write_backlog(plant: &mut Plant, count: u64) {
         let (topic, payload) = load::message(number);
         let received_at = Timestamp::from(chrono::Utc::now());
         let (qos, payload) = (Qos::AtLeastOnce, payload.as_bytes());
-        journal.append(&Message { received_at, qos, retained: false, topic: &topic, payload }).unwrap();
+        journal
+            .append(&Message { received_at, qos, retained: false, topic: topic.as_str().into(), payload })
+            .unwrap();
     }
     journal.close().unwrap();
 }
@@ -123,6 +128,31 @@ fn nothing_but_malformed_traffic_moves_the_position_on(lab: &mut Lab) -> Report 
     plant.sent.hopeless = count;
     plant.fault_is_over();
     plant.finish()
+}
+
+/// A broker that lets such topics through: they are put into the stream behind its back. Unacknowledged, each would come again.
+fn a_topic_that_is_no_text_is_rejected_and_ends_nothing(lab: &mut Lab) -> Report {
+    let (mut plant, cable) = over_a_cable(lab);
+    plant.open();
+    for round in 0..5 * lab.scale {
+        plant.publish(20);
+        // Whole packets only: nothing of the broker's may be under way.
+        plant.wait_until_stored(plant.sent.numbered);
+        let bad = *lab.chance.pick(&[b"\xff".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc3"]);
+        let topic = [b"factory/machine/m".as_slice(), bad, b"/telemetry"].concat();
+        let (qos, id) = (u8::try_from(round % 2).unwrap(), 65_000 + u16::try_from(round).unwrap());
+        cable.inject(&publish_bytes(true, qos, &topic, br#"{"machine_id":"press-00"}"#, id));
+        plant.sent.hopeless += 1;
+        wait_until("the rejection", || rejections(&plant.url) == plant.sent.hopeless);
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn rejections(url: &str) -> u64 {
+    let sql = "SELECT count(*) AS value FROM rejected_message WHERE reason = 'invalid_topic'";
+    let count = Database::open(url).and_then(|mut database| database.try_number(sql));
+    count.map_or(0, |count| u64::try_from(count).unwrap())
 }
 
 fn a_flood_of_machines_is_stored_and_bounded(lab: &mut Lab) -> Report {

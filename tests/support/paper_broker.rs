@@ -225,9 +225,21 @@ pub fn puback(publish: &Packet) -> Vec<u8> {
 
 /// PUBLISH with QoS 1 of version 5, or of 3.1.1.
 pub fn publish(v5: bool, topic: &str, payload: &str, id: u16) -> Vec<u8> {
+    publish_bytes(v5, 1, topic.as_bytes(), payload.as_bytes(), id)
+}
+
+/// PUBLISH with any QoS, and any bytes for a topic.
+pub fn publish_bytes(v5: bool, qos: u8, topic: &[u8], payload: &[u8], id: u16) -> Vec<u8> {
     let length = u16::try_from(topic.len()).unwrap().to_be_bytes();
     let no_properties: &[u8] = if v5 { &[0] } else { &[] };
-    packet(0x32, [&length, topic.as_bytes(), &id.to_be_bytes(), no_properties, payload.as_bytes()].concat())
+    let id = id.to_be_bytes();
+    let id: &[u8] = if qos == 0 { &[] } else { &id };
+    packet(0x30 | qos << 1, [&length, topic, id, no_properties, payload].concat())
+}
+
+/// PUBREL of either version.
+pub fn pubrel(pubrec: &Packet) -> Vec<u8> {
+    packet(0x62, pubrec.body[..2].to_vec())
 }
 
 /// DISCONNECT of version 5.

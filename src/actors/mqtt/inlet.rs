@@ -13,9 +13,10 @@ use fail::fail_point;
 use slog::{Logger, error};
 
 use super::pulse::{Beat, LinkPulse};
+use super::raw_callback::Incoming;
 use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::clock::{mono_now, wall_now};
-use crate::domain::{Message, Qos};
+use crate::domain::{Message, Qos, Topic};
 use crate::journal::{Journal, JournalError};
 use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
@@ -53,7 +54,7 @@ impl Inlet {
     /// While its connection is `leaving`, messages come in one by one, slowly. A broker that is sending when the connection closes
     /// does not read any more what had come before, our acknowledgements among it, and delivers those messages again; one
     /// without a usable time would be stored twice.
-    pub fn receive(&self, message: &paho_mqtt::Message, leaving: bool) -> Result<(), String> {
+    pub fn receive(&self, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
         self.receiving.store(true, Ordering::Relaxed);
         if leaving {
             std::thread::sleep(LEAVING_PAUSE);
@@ -63,7 +64,7 @@ impl Inlet {
         outcome
     }
 
-    fn receive_now(&self, message: &paho_mqtt::Message) -> Result<(), String> {
+    fn receive_now(&self, message: &Incoming<'_>) -> Result<(), String> {
         let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
             Ok(()) => Ok(()),
             Err(_) => Err(last_panic_message()),
@@ -96,18 +97,18 @@ impl Inlet {
         sabotaged("sabotage::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
 
-    fn append(&self, message: &paho_mqtt::Message) -> Result<(), JournalError> {
+    fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {
         let began = mono_now();
         if self.skips_on_purpose() {
             return Ok(());
         }
-        let payload = message.payload();
+        let payload = message.payload;
         let kept = payload.len().min(self.payload_bytes_max + 1);
         let seq = self.journal.append(&Message {
             received_at: wall_now(),
-            qos: Qos::from_u8(message.qos() as u8).unwrap_or(Qos::ExactlyOnce),
-            retained: message.retained(),
-            topic: message.topic(),
+            qos: Qos::from_u8(message.qos).unwrap_or(Qos::ExactlyOnce),
+            retained: message.retained,
+            topic: Topic::from_bytes(message.topic),
             payload: &payload[..kept],
         })?;
         self.pulse.received(began, Beat { at: mono_now(), upto: seq });

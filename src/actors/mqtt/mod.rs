@@ -34,6 +34,7 @@ pub mod link_options;
 pub mod probe;
 mod proving;
 pub mod pulse;
+mod raw_callback;
 pub mod reasons;
 pub mod remembered;
 mod session;

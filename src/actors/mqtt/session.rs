@@ -11,6 +11,7 @@ use slog::{error, info, warn};
 use super::contest::Loss;
 use super::hosts::{Failure, Next};
 use super::link::Link;
+use super::raw_callback::set_message_callback;
 use super::reasons::{LinkError, with_brokers_words};
 use super::subscribing::{Subscribed, Subscribing};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
@@ -88,13 +89,17 @@ impl Mqtt {
         let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.speaks_v5());
         let link = Link::create(self.options.link.clone(), endpoint, v5)?;
         let (inlet, leaving, actor) = (Arc::clone(&self.inlet), link.leaving(), context.address());
-        link.client().set_message_callback(move |_, message| {
-            if let Some(message) = message
-                && let Err(message) = inlet.receive(&message, leaving.load(Ordering::Relaxed))
-            {
+        let guarded = set_message_callback(link.client(), move |message| {
+            if let Err(message) = inlet.receive(message, leaving.load(Ordering::Relaxed)) {
                 actor.do_send(CallbackPanicked { message });
             }
         });
+        if !guarded && self.attempt == 0 {
+            warn!(
+                self.logger,
+                "this program is linked without the guard against invalid topics: a topic that is not UTF-8 ends it"
+            );
+        }
         let actor = context.address();
         link.client().set_connection_lost_callback(move |_| {
             actor.do_send(LinkEnded { reason: "connection lost".to_owned(), taken_over: false });

@@ -91,12 +91,12 @@ impl BatchBuilder {
         self.begun.get_or_insert_with(Instant::now);
         self.upto = record.seq;
         self.messages += 1;
-        self.bytes += message.payload.len() + message.topic.len();
+        self.bytes += message.payload.len() + message.topic.as_bytes().len();
         if is_control {
             self.control += 1;
             return;
         }
-        let topic = self.topic(message.topic);
+        let topic = self.topic(&message.topic.to_text());
         for outcome in outcomes.drain(..) {
             match outcome.result {
                 Ok(reading) => {
@@ -199,8 +199,13 @@ mod tests {
 
     fn record(seq: u64) -> Record<'static> {
         let received_at = Timestamp::from_micros(1);
-        let message =
-            Message { received_at, qos: Qos::AtLeastOnce, retained: false, topic: "a/b/c", payload: b"x" };
+        let message = Message {
+            received_at,
+            qos: Qos::AtLeastOnce,
+            retained: false,
+            topic: "a/b/c".into(),
+            payload: b"x",
+        };
         Record { seq: Seq(seq), message }
     }
 

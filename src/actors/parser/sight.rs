@@ -1,7 +1,7 @@
 //! What one message means: readings and rejections, sightings of machines, or control.
 
 use crate::actors::liveness::{Sighting, SightingKind};
-use crate::domain::{MachineId, TopicFilter, topic_segment};
+use crate::domain::{MachineId, Topic, TopicFilter, topic_segment};
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};
 
@@ -40,7 +40,12 @@ impl Sight {
     ) -> bool {
         outcomes.clear();
         let message = &record.message;
-        if self.is_own(message.topic) {
+        let Topic::Text(topic) = message.topic else {
+            // It may look like a topic of our own or of a last will, but it is none.
+            self.rules.interpret(message, outcomes);
+            return false;
+        };
+        if self.is_own(topic) {
             return true;
         }
         let mut sighted = |machine_id: MachineId, element, kind| {
@@ -48,18 +53,18 @@ impl Sight {
             sightings.push(Sighting { machine_id, received_at, seq: record.seq, element, kind });
         };
         let mut on_last_will_topic = false;
-        for rule in self.last_wills.iter().filter(|rule| rule.filter.matches(message.topic)) {
+        for rule in self.last_wills.iter().filter(|rule| rule.filter.matches(topic)) {
             on_last_will_topic = true;
             if rule.payload != message.payload {
                 continue;
             }
-            let machine = topic_segment(message.topic, rule.machine_segment).map(MachineId::parse);
+            let machine = topic_segment(topic, rule.machine_segment).map(MachineId::parse);
             if let (Some(Ok(machine_id)), false) = (machine, message.retained) {
                 sighted(machine_id, 0, SightingKind::LastWill);
             }
             return true;
         }
-        if on_last_will_topic && !self.telemetry.iter().any(|filter| filter.matches(message.topic)) {
+        if on_last_will_topic && !self.telemetry.iter().any(|filter| filter.matches(topic)) {
             return true;
         }
         self.rules.interpret(message, outcomes);

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Exit, Output, counted};
 use crate::config::Settings;
-use crate::domain::Seq;
+use crate::domain::{Seq, Topic};
 use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
 use crate::logging::causes;
 
@@ -100,8 +100,11 @@ fn record_json(record: Record<'_>) -> serde_json::Value {
         "received_at": message.received_at.to_string(),
         "qos": message.qos.as_u8(),
         "retained": message.retained,
-        "topic": message.topic,
+        "topic": message.topic.to_text(),
     });
+    if let Topic::Invalid(bytes) = message.topic {
+        object["topic_hex"] = hex(bytes).into();
+    }
     match std::str::from_utf8(message.payload) {
         Ok(text) => object["payload"] = text.into(),
         Err(_) => object["payload_hex"] = hex(message.payload).into(),
@@ -224,7 +227,7 @@ mod tests {
             received_at: Timestamp::from_micros(1_700_000_000_000_000),
             qos: crate::domain::Qos::AtLeastOnce,
             retained: false,
-            topic: "a/b",
+            topic: "a/b".into(),
             payload,
         };
         let shown = |payload| record_json(Record { seq: Seq(7), message: message(payload) });
@@ -233,6 +236,9 @@ mod tests {
         assert!(text.get("payload_hex").is_none());
         let binary = shown(&[0, 255, 16]);
         assert_eq!(binary["payload_hex"], "00ff10");
-        assert!(binary.get("payload").is_none());
+        assert!(binary.get("payload").is_none() && binary.get("topic_hex").is_none());
+        let no_topic = crate::domain::Message { topic: Topic::from_bytes(b"a\xff"), ..message(b"") };
+        let shown = record_json(Record { seq: Seq(7), message: no_topic });
+        assert_eq!((&shown["topic"], &shown["topic_hex"]), (&json!("a\u{FFFD}"), &json!("61ff")));
     }
 }

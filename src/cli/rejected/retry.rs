@@ -112,11 +112,14 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
     if is_cut(row) {
         return Err("cannot be tried: not all of its payload is kept".to_owned());
     }
+    if row.reason == RejectReason::InvalidTopic.as_str() {
+        return Err(format!("{}: no configuration makes a topic of it", row.reason));
+    }
     let message = Message {
         received_at: row.received_at,
         qos: row.qos,
         retained: row.retained,
-        topic: &row.topic,
+        topic: row.topic.as_str().into(),
         payload: &row.payload,
     };
     let mut outcomes = Vec::new();

@@ -367,7 +367,7 @@ fn a_payload_that_imitates_a_record_is_not_taken_for_one() {
         received_at: Timestamp::from_micros(0),
         qos: Qos::AtLeastOnce,
         retained: false,
-        topic: "x",
+        topic: "x".into(),
         payload: b"y",
     };
     record::encode(&mut image, 0, Seq(2), Seq(2), &message);

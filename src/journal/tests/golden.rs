@@ -28,7 +28,7 @@ fn golden_records() -> Vec<u8> {
     for (index, (topic, payload, qos, retained)) in messages.into_iter().enumerate() {
         let number = index as u64;
         let received_at = Timestamp::from_micros(1_750_000_000_000_000 + number as i64);
-        let message = Message { received_at, qos, retained, topic, payload };
+        let message = Message { received_at, qos, retained, topic: topic.into(), payload };
         record::encode(&mut buffer, header().seed(), Seq(number + 1), Seq(number / 2), &message);
         bytes.extend_from_slice(&buffer);
     }
@@ -55,8 +55,9 @@ fn a_segment_of_format_version_1_is_read() {
     while at < bytes.len() {
         let len = record::record_len(*bytes[at..].first_chunk().unwrap()).unwrap();
         let stored = record::decode(&bytes[at..at + len], header().seed()).unwrap();
-        topics.push((stored.seq.0, stored.message.topic));
+        topics.push((stored.seq.0, stored.message.topic.to_text().into_owned()));
         at += len;
     }
-    assert_eq!(topics, [(1, "factory/machine/m1/telemetry"), (2, "f/ü"), (3, "")]);
+    let expected = [(1, "factory/machine/m1/telemetry"), (2, "f/ü"), (3, "")];
+    assert_eq!(topics, expected.map(|(seq, topic)| (seq, topic.to_owned())));
 }

@@ -96,7 +96,7 @@ fn append(journal: &Journal, number: u64, len: usize) -> Result<Seq, JournalErro
         received_at: Timestamp::from_micros(1_700_000_000_000_000 + number as i64),
         qos: Qos::from_u8((number % 3) as u8).unwrap(),
         retained: number.is_multiple_of(5),
-        topic: &topic,
+        topic: topic.as_str().into(),
         payload: &payload,
     })
 }
@@ -114,7 +114,7 @@ fn check(record: super::Record<'_>) {
     let number = record.seq.0;
     let message = record.message;
     assert_eq!(message.payload, payload(number, message.payload.len()), "payload of {number}");
-    assert_eq!(message.topic, format!("factory/machine/m{}/telemetry", number % 7));
+    assert_eq!(message.topic.to_text(), format!("factory/machine/m{}/telemetry", number % 7));
     assert_eq!(message.received_at.as_micros(), 1_700_000_000_000_000 + number as i64);
     assert_eq!(message.qos.as_u8(), (number % 3) as u8);
     assert_eq!(message.retained, number.is_multiple_of(5));

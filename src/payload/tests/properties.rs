@@ -221,7 +221,7 @@ proptest! {
             received_at: Timestamp::from_micros(RECEIVED_AT.as_micros() + i64::from(at)),
             qos: Qos::AtMostOnce,
             retained: true,
-            topic: "other/m2/topic/x",
+            topic: "other/m2/topic/x".into(),
             payload: payload.as_bytes(),
         };
         let mut outcomes = Vec::new();

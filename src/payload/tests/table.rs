@@ -436,6 +436,25 @@ fn too_large_comes_before_everything_else_and_keeps_the_first_64_kib() {
 }
 
 #[test]
+fn a_topic_that_is_no_text_rejects_the_message_whatever_its_payload() {
+    let of = |topic: &[u8], payload: &[u8]| {
+        let mut outcomes = Vec::new();
+        let message = Message { topic: Topic::from_bytes(topic), ..message("", payload) };
+        PayloadRules::new(options()).unwrap().interpret(&message, &mut outcomes);
+        assert_eq!((outcomes.len(), outcomes[0].raw.clone()), (1, 0..payload.len()));
+        outcomes.remove(0).result.unwrap_err()
+    };
+    for payload in [br#"[{"machine_id":"m"},{"machine_id":"n"}]"#.as_slice(), b"no JSON", b""] {
+        let rejection = of(b"a/\xff/c", payload);
+        assert_eq!((rejection.reason, &*rejection.payload), (RejectReason::InvalidTopic, payload));
+        assert_eq!(rejection.detail, "the topic is not UTF-8 at byte 2; its bytes in hex: 612fff2f63");
+    }
+    assert_eq!(of(b"a\0", b"{}").detail, "the topic has a NUL in it; its bytes in hex: 6100");
+    let long = of(&[0xff; 65_535], b"{}").detail;
+    assert!(long.ends_with("ffff… (65535 bytes)") && long.len() <= DETAIL_CHARS_MAX, "{long}");
+}
+
+#[test]
 fn what_is_not_utf_8_is_rejected_with_its_place() {
     for payload in [b"{\"a\":\"\xFF\"}".as_slice(), b"{\"a\":\"\xED\xA0\x80\"}", b"{\"a\":\"\xC0\x80\"}"] {
         let rejection = rejection(payload);

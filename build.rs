@@ -1,0 +1,9 @@
+//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/raw_callback.rs`).
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let target = |key: &str| std::env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
+    if target("OS") == "linux" && target("ENV") == "gnu" {
+        println!("cargo:rustc-link-arg=-Wl,--wrap=MQTTAsync_setMessageArrivedCallback");
+    }
+}
