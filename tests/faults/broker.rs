@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use paho_mqtt as mqtt;
 
+use super::kinds;
 use super::load;
 use super::plant::Plant;
 use super::proxy::Proxy;
@@ -245,15 +246,17 @@ fn retained_messages_without_time_are_stored_once_at_every_connect(
     plant = plant.set(&["mqtt.protocol=3.1.1"]);
     let port = plant.broker.port();
     let retain = |machine: u64, state: &str| {
-        let topic = format!("factory/machine/press-{machine:02}/telemetry");
+        let topic = format!("factory/machine/sensor-{machine:02}/telemetry");
         publisher::retain(port, &topic, &format!(r#"{{"state":"{state}"}}"#));
     };
-    (0..load::MACHINES).for_each(|machine| retain(machine, "A"));
+    (0..kinds::MACHINES).for_each(|machine| retain(machine, "A"));
     plant.open();
     plant.publish(100);
     // Live, so that its retained copy is known by the reading that is the machine's newest.
     retain(0, "live");
-    plant.sent.others = load::MACHINES + 1;
+    plant.sent.others = kinds::MACHINES + 1;
+    // That one, and the one that changes its state below: being handed over is no sign of life.
+    plant.sent.other_machines = 2;
     wait_until("what is handed over, and the live one", || {
         super::traffic::others_stored(&plant.url) == plant.sent.others
     });

@@ -1,7 +1,9 @@
 //! The journal's disk full and freed, its I/O failing, and its bound reached.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::kinds;
 use super::plant::Plant;
 use super::tmpfs::Disk;
 use super::{Lab, Report, faults};
@@ -131,6 +133,14 @@ fn a_journal_at_its_bound_gives_up_the_oldest_and_says_which(lab: &mut Lab) -> R
     let mut report = plant.finish();
     let lost = std::mem::take(&mut report.verdict.lost);
     assert!(!lost.is_empty(), "nothing was given up: the fault did not happen");
-    assert_eq!(i64::try_from(lost.len()).unwrap(), report.verdict.given_up);
+    // The broker hands everything over once, in order: the seqs are the numbers.
+    let number = |seq: &u64| seq.checked_sub(kinds::KEPT + 1).expect("what was kept is stored before");
+    let given_up: BTreeSet<u64> = report.verdict.given_up.iter().map(number).collect();
+    let is_lost = |number: &u64| {
+        let said_again = kinds::repeats_the_one_before(number + 1) && !given_up.contains(&(number + 1));
+        kinds::sample(*number).is_visible() && !said_again
+    };
+    let expected: Vec<u64> = given_up.iter().copied().filter(is_lost).collect();
+    assert_eq!(lost, expected);
     report
 }

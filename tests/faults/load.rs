@@ -6,30 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::kinds;
 use crate::support::publisher;
 
-/// Machines that speak; each gets exactly one event, `first_seen`.
-pub const MACHINES: u64 = 20;
-/// 2026-01-01T00:00:00Z in seconds.
-const EPOCH_SECONDS: i64 = 1_767_225_600;
 /// Messages between two breaths of the publisher.
 const WINDOW: usize = 100;
 
-/// The temperature of message `number`, by which the oracle knows that a row is still what was sent.
-pub fn temperature(number: u64) -> f64 {
-    20.0 + (number % 100) as f64 / 10.0
-}
-
-/// Topic and payload of message `number`. Two messages share machine and instant: only their digest tells them apart.
-pub fn message(number: u64) -> (String, String) {
-    let machine = format!("press-{:02}", number % MACHINES);
-    let seconds = EPOCH_SECONDS + i64::try_from(number / (2 * MACHINES)).unwrap();
-    let instant = chrono::DateTime::from_timestamp(seconds, 0).unwrap().format("%Y-%m-%dT%H:%M:%SZ");
-    let payload = format!(
-        r#"{{"machine_id":"{machine}","n":{number},"temperature":{:.1},"vibration":0.42,"timestamp":"{instant}"}}"#,
-        temperature(number)
-    );
-    (format!("factory/machine/{machine}/telemetry"), payload)
+/// Topic and payload of message `number`, of whatever kind that is.
+pub fn message(number: u64) -> (String, Vec<u8>) {
+    let kinds::Sample { topic, payload, .. } = kinds::sample(number);
+    (topic, payload)
 }
 
 /// Publishes and returns when the broker has acknowledged all.

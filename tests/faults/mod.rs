@@ -1,7 +1,7 @@
 //! Nothing lost, nothing twice: every fault that a plant knows, struck into the real process under load, and the proof.
 //!
-//! A fault is a function that builds a [`Plant`](plant::Plant), publishes numbered QoS 1 messages, breaks something while they
-//! flow, mends it, and returns what the [`oracle`] found. The faults of a file are listed once (`faults!`), which makes a
+//! A fault is a function that builds a [`Plant`](plant::Plant), publishes numbered QoS 1 messages of all [`kinds`], breaks something
+//! while they flow, mends it, and returns what the [`oracle`] found. The faults of a file are listed once (`faults!`), which makes a
 //! test of each and a line of `make soak`.
 //!
 //! `ANDON_FAULT_SEED` chooses what chance decides; the seed is printed with every failure. `ANDON_FAULT_SCALE` (1) multiplies
@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+mod kinds;
 mod load;
 mod memory;
 mod oracle;
@@ -29,6 +30,7 @@ mod sabotage;
 mod sqlite;
 mod together;
 mod traffic;
+mod witness;
 
 /// Peak RSS above idle, whatever the backlog.
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;

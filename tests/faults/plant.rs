@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::kinds;
 use super::load::{self, Load};
 use super::memory::{PeakWatch, status_kib};
 use super::oracle::{self, Sent, Verdict};
@@ -12,6 +13,7 @@ use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
+use crate::support::publisher::Single;
 
 /// Liveness must not see silence in these tests: then every event but `first_seen` is a false one.
 const OFFLINE_AFTER: &str = "liveness.offline_after=1h";
@@ -56,8 +58,20 @@ impl Plant {
     }
 
     pub fn new(lab: &Lab, broker: Mosquitto, postgres: Option<Postgres>, site: Site, url: String) -> Self {
-        let site =
-            site.set(OFFLINE_AFTER).set("supervisor.backoff_min=20ms").set("supervisor.backoff_max=200ms");
+        let site = [
+            OFFLINE_AFTER,
+            kinds::SUBSCRIPTIONS,
+            kinds::LAST_WILL,
+            kinds::MAX_PAYLOAD,
+            "supervisor.backoff_min=20ms",
+            "supervisor.backoff_max=200ms",
+        ]
+        .into_iter()
+        .fold(site, |site, setting| site.set(setting));
+        let mut single = Single::connect(broker.port());
+        for kinds::Sample { topic, payload, .. } in (0..kinds::KEPT).map(kinds::kept) {
+            single.publish_retained(&topic, &payload, 1);
+        }
         let journal_dir = site.journal_dir();
         let sabotage = lab.sabotage.clone();
         let sent = Sent::default();
@@ -105,7 +119,10 @@ impl Plant {
         self.start_with(failpoints);
         self.andon().wait_for_log("attached to the database");
         self.andon().wait_until_connected();
-        self.note_idle();
+        if self.idle_kib == 0 {
+            self.note_idle();
+            wait_until("what the broker has kept", || self.messages_committed() >= kinds::KEPT);
+        }
     }
 
     /// Takes the present memory for idle, unless one was taken before.
@@ -185,17 +202,25 @@ impl Plant {
     pub fn promise(&mut self, count: u64) -> std::ops::Range<u64> {
         let from = self.sent.numbered;
         self.sent.numbered += count;
-        self.sent.machines = self.sent.machines.max(self.sent.numbered.min(load::MACHINES));
         from..self.sent.numbered
     }
 
+    /// Numbered messages that are stored, or rejected; grows with each.
     pub fn stored(&self) -> u64 {
-        oracle::numbers_stored(&self.url)
+        oracle::numbers_shown(&self.url)
     }
 
-    /// Waits until at least `count` numbered messages are stored.
+    /// Waits until the first `count` numbered messages are stored or rejected.
     pub fn wait_until_stored(&self, count: u64) {
-        wait_until(&format!("{count} messages stored"), || self.stored() >= count);
+        let visible = kinds::sums(count).visible;
+        wait_until(&format!("{count} messages stored"), || self.stored() >= visible);
+    }
+
+    /// By the ledger; 0 while the database is not there.
+    fn messages_committed(&self) -> u64 {
+        let sql = "SELECT CAST(coalesce(sum(committed_seq), 0) AS bigint) AS value FROM ingest_checkpoint";
+        let number = Database::open(&self.url).and_then(|mut database| database.try_number(sql));
+        number.map_or(0, |number| u64::try_from(number).unwrap())
     }
 
     /// The fault is over: from here the recovery is timed.
@@ -213,28 +238,38 @@ impl Plant {
         }
         self.recovery = self.over_since.map(|since| since.elapsed());
         self.stop();
-        let verdict = oracle::judge(&self.url, &self.journal_dir, self.sent);
+        let verdict = oracle::judge(&self.url, &self.journal_dir, self.sent, &self.broker.history());
         self.report(verdict)
     }
 
     fn is_settled(&self, all: Sent) -> bool {
+        // The ledger first, not the rows: counting a million of them fifty times a second would be a fault of its own.
         let Some(mut database) = Database::open(&self.url) else { return false };
-        let mut number = |sql: &str| database.try_number(sql).and_then(|number| u64::try_from(number).ok());
-        let given_up = if all.may_give_up {
-            number("SELECT CAST(coalesce(sum(to_seq - from_seq + 1), 0) AS bigint) AS value FROM journal_gap")
-        } else {
-            Some(0)
+        let mut number =
+            |sql: &str| database.try_number(sql).and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+        let mut sum = |column: &str| {
+            number(&format!(
+                "SELECT CAST(coalesce(sum({column}), 0) AS bigint) AS value FROM ingest_checkpoint"
+            ))
         };
-        // The ledger, not the rows: counting a million of them fifty times a second would be a fault of its own.
-        number("SELECT CAST(coalesce(sum(stored), 0) AS bigint) AS value FROM ingest_checkpoint")
-            .zip(number("SELECT CAST(coalesce(sum(rejected), 0) AS bigint) AS value FROM ingest_checkpoint"))
-            .zip(number("SELECT count(*) AS value FROM machine_event"))
-            .zip(given_up)
-            .is_some_and(|(((rows, rejections), events), given_up)| {
-                rows + given_up >= all.numbered + all.others
-                    && rejections >= all.hopeless
-                    && (events >= all.machines || all.may_give_up)
-            })
+        if sum("committed_seq") < all.total() || all.may_give_up {
+            return all.may_give_up && sum("committed_seq") >= all.total();
+        }
+        let expected = kinds::sums(all.numbered);
+        let counted = sum("stored") >= expected.rows + all.others
+            && sum("rejected") >= expected.rejected + all.hopeless
+            && sum("duplicate") >= expected.duplicate
+            && sum("control") >= expected.control;
+        let mut machines = |reason: &str| {
+            number(&format!(
+                "SELECT count(DISTINCT machine_id) AS value FROM machine_event WHERE reason = '{reason}'"
+            ))
+        };
+        counted
+            && machines("first_seen") >= all.machines()
+            && machines("last_will") >= expected.wills
+            // Some may have come twice, and others not yet.
+            && self.stored() >= expected.visible
     }
 
     fn report(self, verdict: Verdict) -> Report {

@@ -25,7 +25,9 @@ pub fn without_a_fault_everything_is_stored_once(lab: &mut Lab) -> Report {
     plant.open();
     plant.publish(MESSAGES * lab.scale);
     plant.fault_is_over();
-    plant.finish()
+    let report = plant.finish();
+    assert!(report.verdict.each_once || !lab.sabotage.is_empty(), "{:#?}", report.verdict);
+    report
 }
 
 fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {

@@ -32,7 +32,7 @@ impl Line {
         self.lost += report.verdict.lost.len();
         self.doubled += report.verdict.doubled.len();
         self.ledger += report.verdict.ledger.len() + report.verdict.events.len();
-        self.ledger += usize::from(report.verdict.strange > 0);
+        self.ledger += report.verdict.strange.len();
         self.above_idle_kib = self.above_idle_kib.max(report.above_idle_kib());
         self.recovery = self.recovery.max(report.recovery.unwrap_or_default());
     }
@@ -139,7 +139,7 @@ fn measure_unsynced() {
     let (began, messages) = (Instant::now(), 50_000);
     for number in 0..messages {
         let (topic, payload) = load::message(number);
-        let (received_at, payload) = (Timestamp::from(chrono::Utc::now()), payload.as_bytes());
+        let (received_at, payload) = (Timestamp::from(chrono::Utc::now()), payload.as_slice());
         let message = Message {
             received_at,
             qos: Qos::AtLeastOnce,

@@ -8,7 +8,6 @@ use super::{Lab, Report, faults};
 use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
-use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
 
 faults![drawn_at_random_together];
@@ -183,8 +182,7 @@ fn drawn_at_random_together(lab: &mut Lab) -> Report {
         load.join();
         // A signal finds no handler in the first milliseconds, and nothing is struck that is not at work.
         scene.plant.andon().wait_until_connected();
-        let before = scene.plant.sent.numbered.saturating_sub(400);
-        wait_until("progress", || scene.plant.stored() >= before);
+        scene.plant.wait_until_stored(scene.plant.sent.numbered.saturating_sub(400));
     }
     scene.plant.fault_is_over();
     let Scene { plant, cable, .. } = scene;

@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 /// How long a broker may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
+/// The usual ones, and each packet (`debug`).
+const LOG_TYPES: &str =
+    "log_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type debug\n";
 
 /// A broker; killed and removed when dropped. Sessions and retained messages survive [`Mosquitto::stop`]
 /// and [`Mosquitto::restart`], not [`Mosquitto::kill`].
@@ -64,8 +67,15 @@ impl Mosquitto {
         self.child.as_ref().expect("the broker runs").id()
     }
 
+    /// Of the present run: what happens, and each packet.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// The logs of all runs, oldest first.
+    pub fn history(&self) -> String {
+        let earlier = fs::read_to_string(self.directory.path().join("log-before")).unwrap_or_default();
+        earlier + &self.log()
     }
 
     /// SIGTERM, and waits: sessions are saved.
@@ -109,7 +119,7 @@ impl Mosquitto {
         // As root it would become the user mosquitto, who may not write here.
         let config = format!(
             "listener {} 127.0.0.1\nallow_anonymous {anonymous}\nuser root\npersistence true\n\
-             persistence_location {}/\nmax_queued_messages 0\n{config_extra}\n",
+             persistence_location {}/\nmax_queued_messages 0\n{LOG_TYPES}{config_extra}\n",
             self.port(),
             home.display()
         );
@@ -119,6 +129,7 @@ impl Mosquitto {
     /// `false` if the process ends at once (the port was taken in between).
     fn launch(&mut self) -> bool {
         let home = self.directory.path();
+        fs::write(home.join("log-before"), self.history()).unwrap();
         let log = File::create(home.join("log")).unwrap();
         let child = Command::new(program())
             .arg("-c")

@@ -190,10 +190,18 @@ impl Single {
 
     /// Publishes and waits for the acknowledgement.
     pub fn publish(&mut self, topic: &str, payload: &[u8], qos: i32) {
+        self.publish_message(&mqtt::Message::new(topic, payload, qos));
+    }
+
+    /// The same for a message that the broker keeps for later subscribers.
+    pub fn publish_retained(&mut self, topic: &str, payload: &[u8], qos: i32) {
+        self.publish_message(&mqtt::Message::new_retained(topic, payload, qos));
+    }
+
+    fn publish_message(&mut self, message: &mqtt::Message) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let message = mqtt::Message::new(topic, payload, qos);
-            let sent = self.client.try_publish(message);
+            let sent = self.client.try_publish(message.clone());
             if sent.is_ok_and(|token| self.is_acknowledged(token)) {
                 return;
             }

@@ -1,5 +1,7 @@
 //! A writer that is wrong on purpose (Cargo feature `failpoints`): what the fault suite has to catch.
 
+use std::collections::HashSet;
+
 use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::actors::writer::worker::JobError;
 use crate::store::{Batch, CommitOutcome, Store};
@@ -14,6 +16,9 @@ pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutco
     }
     if sabotaged("sabotage::digest_of_delivery") {
         return Some(with_digest(store, batch, |seq| seq));
+    }
+    if sabotaged("sabotage::no_rejections_beside_duplicates") {
+        return Some(without_rejections_beside_duplicates(store, batch));
     }
     None
 }
@@ -37,6 +42,19 @@ fn with_digest(
     let mut broken = batch.clone();
     for row in &mut broken.readings {
         row.reading.digest = digest(row.seq.0);
+    }
+    Ok(store.commit(&broken)?)
+}
+
+/// A batch in which a reading comes twice forgets its rejections.
+fn without_rejections_beside_duplicates(
+    store: &mut dyn Store,
+    batch: &Batch,
+) -> Result<CommitOutcome, JobError> {
+    let mut seen = HashSet::new();
+    let mut broken = batch.clone();
+    if !batch.readings.iter().all(|row| seen.insert((&row.reading.machine_id, row.reading.digest))) {
+        broken.rejections.clear();
     }
     Ok(store.commit(&broken)?)
 }

@@ -305,6 +305,7 @@ pub fn the_ledger_holds_over_batches_of_every_kind(fixture: &Fixture) {
     assert_eq!((ledger.committed_seq, ledger.messages, ledger.control), (Seq(at_seq), at_seq, control));
     assert_eq!(ledger.stored + ledger.duplicate + ledger.rejected, elements);
     assert_eq!(ledger.stored, fixture.raw().count("machine_telemetry"));
+    assert_eq!(ledger.rejected, fixture.raw().count("rejected_message"), "beside duplicates, too");
     assert!(ledger.duplicate > 0 && ledger.rejected > 6, "{ledger:?}");
 }
 
