@@ -34,6 +34,7 @@ pub mod status;
 
 pub mod logging;
 pub mod shutdown;
+pub mod terminal;
 
 pub mod actors;
 

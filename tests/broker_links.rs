@@ -171,7 +171,7 @@ fn the_brokers_own_words_are_in_the_log() {
     });
     let site = Site::new(broker.port()).set("liveness.publish_prefix=").set("mqtt.protocol=5");
     let mut andon = site.run();
-    andon.wait_for_log("reason: connect: Not authorized; see mqtt.username and mqtt.password");
+    andon.wait_for_log("reason: \"connect: Not authorized; see mqtt.username and mqtt.password");
     andon.wait_for_log("closing time");
     let log = andon.log();
     let line = |words: &str| log.lines().find(|line| line.contains(words)).unwrap().to_owned();

@@ -125,7 +125,7 @@ fn an_end_that_was_cut_off_after_a_clean_stop_is_a_gap_and_no_reason_to_stay_dow
     let log = andon.log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("cut at the last whole record")).collect();
     assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains("ERRO") && told[0].contains(&format!("records: {MESSAGES}")), "{}", told[0]);
+    assert!(told[0].contains(" ERROR ") && told[0].contains(&format!("records: {MESSAGES}")), "{}", told[0]);
     assert!(andon.stop().success());
     let mut database = Database::open(&site.sqlite_url()).unwrap();
     let gap = format!(

@@ -27,7 +27,7 @@ fn the_ledger_is_shown_while_the_database_works_is_stuck_and_is_away() {
     andon.wait_for_log(
         "stored: 100, duplicate: 0, rejected: 0, control: 0, journaled: 100, committed: 100, pending: 0",
     );
-    andon.wait_for_log("journal_full_in: never at this rate");
+    andon.wait_for_log("journal_full_in: \"never at this rate\"");
 
     let settled = inspect(&site);
     let counts =

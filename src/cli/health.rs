@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::{Exit, Output};
 use crate::config::Settings;
+use crate::terminal;
 
 /// Bound on connecting and on the whole answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -83,7 +84,8 @@ fn read(answer: &str) -> Result<String, String> {
     };
     let lines = |wanted: fn(&Check) -> bool| -> String {
         let lines = checks.iter().filter(|check| wanted(check));
-        lines.map(|check| format!("{}: {}\n", check.name, check.reason)).collect()
+        let line = |check: &Check| format!("{}: {}", check.name, check.reason);
+        lines.map(|check| format!("{}\n", terminal::printable(&line(check)))).collect()
     };
     let failing = lines(|check| !check.ok);
     if status == "200" && failing.is_empty() {

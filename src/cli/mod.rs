@@ -4,7 +4,6 @@
 mod config;
 mod connect;
 mod db;
-mod escape;
 mod health;
 mod journal;
 mod machines;
@@ -22,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Loaded, Sources, load};
 use crate::shutdown::Exit;
+use crate::terminal;
 
 /// Plant-floor telemetry: from an MQTT broker into SQL, with nothing lost, nothing twice, nothing silent.
 #[derive(Debug, Parser)]
@@ -208,7 +208,7 @@ impl Output {
 fn complain(lines: &str) {
     let mut stderr = io::stderr().lock();
     for line in lines.lines() {
-        writeln!(stderr, "andon: {line}").ok();
+        writeln!(stderr, "andon: {}", terminal::printable(line)).ok();
     }
 }
 
@@ -217,11 +217,15 @@ fn counted(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// Rows under their headings, columns aligned; columns of numbers (marked by `>`) to the right.
+/// Rows under their headings, columns aligned; columns of numbers (marked by `>`) to the right. What is in the cells may come
+/// from anybody: see [`terminal`].
 fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let right: Vec<bool> = headings.iter().map(|heading| heading.starts_with('>')).collect();
     let headings = headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect();
-    let lines: Vec<&Vec<String>> = std::iter::once(&headings).chain(rows).collect();
+    let plain = |cells: &Vec<String>| -> Vec<String> {
+        cells.iter().map(|cell| terminal::printable(cell).into_owned()).collect()
+    };
+    let lines: Vec<Vec<String>> = std::iter::once(&headings).chain(rows).map(plain).collect();
     let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let mut text = String::new();
@@ -289,6 +293,12 @@ mod tests {
     fn what_is_set_is_not_seen_in_debug_output() {
         let cli = parse(&["run", "--set", "mqtt.password=hunter2"]).expect("valid");
         assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_cell_cannot_turn_the_line_around() {
+        let rows = [vec!["a\u{202e}b".to_owned(), "\u{1b}[2J".to_owned()]];
+        assert_eq!(table(&["name", "x"], &rows), "name        x\na\\u{202e}b  \\u{1b}[2J\n");
     }
 
     #[test]

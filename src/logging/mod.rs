@@ -12,7 +12,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -24,9 +24,12 @@ pub mod keys;
 mod panics;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use self::panics::{install_panic_hook, last_panic_message, remember_panics, take_panic_message};
+use self::text::text_drain;
 use crate::config::{LogFormat, LogLevels};
+use crate::terminal;
 
 /// Records that wait to be written; above it they are dropped and counted (L1). A record takes some 300 bytes.
 const CHANNEL_RECORDS_MAX: usize = 4096;
@@ -83,21 +86,9 @@ where
     (Logger::root(filter, o!()), LogGuard { channel: Some(guard) })
 }
 
-/// `ts LEVEL message, key: value`, colours if the decorator has any.
-fn text_drain<D>(decorator: D) -> impl Drain<Ok = (), Err = Never> + Send + 'static
-where
-    D: slog_term::Decorator + Send + 'static,
-{
-    let format = slog_term::FullFormat::new(decorator)
-        .use_custom_timestamp(|io: &mut dyn Write| write!(io, "{}", now()))
-        .use_original_order()
-        .build();
-    format.ignore_res()
-}
-
 /// One object a line: `ts`, `level`, `msg`, then the logger's and the record's values.
 fn json_drain<W: Write + Send + 'static>(io: W) -> impl Drain<Ok = (), Err = Never> + Send + 'static {
-    let format = slog_json::Json::new(io)
+    let format = slog_json::Json::new(PlainJson(io))
         .set_flush(true)
         .add_key_value(o!("ts" => FnValue(|_: &Record<'_>| now())))
         .add_key_value(o!("level" => FnValue(|record: &Record<'_>| level_word(record.level()))))
@@ -106,6 +97,24 @@ fn json_drain<W: Write + Send + 'static>(io: W) -> impl Drain<Ok = (), Err = Nev
         )
         .build();
     format.ignore_res()
+}
+
+/// Escapes what is invisible, or turns text around, in JSON that passes through: `slog_json` writes it as it is.
+struct PlainJson<W>(W);
+
+impl<W: Write> Write for PlainJson<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(terminal::json(text).as_bytes())?,
+            // A serializer writes whole characters; whoever does not gets them written as they are.
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// RFC 3339, UTC, microseconds.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use slog::{debug, error, info, trace, warn};
+use slog::{crit, debug, error, info, trace, warn};
 
 use super::*;
 
@@ -73,6 +73,46 @@ fn text_is_one_plain_line_with_level_message_and_values_off_a_terminal() {
     let lines = sink.lines();
     let [line] = lines.as_slice() else { panic!("one line, not {lines:?}") };
     assert!(line.ends_with("INFO connected, component: mqtt, broker: 127.0.0.1:1883"), "{line}");
+}
+
+#[test]
+fn no_value_passes_for_a_field_or_a_line_and_levels_are_whole_words() {
+    let sink = Sink::default();
+    let decorator = slog_term::PlainDecorator::new(sink.clone());
+    let (logger, guard) = start(text_drain(decorator), &levels("trace"));
+    let id = "press-1, status: offline\n2026-01-02T03:04:05Z ERROR forged\u{202e}";
+    info!(logger, "machine changed its status"; keys::MACHINE_ID => id, keys::STATUS => "online", "none" => None::<u8>);
+    crit!(logger, "a");
+    error!(logger, "a");
+    warn!(logger, "b\r\nc");
+    debug!(logger, "d"; "count" => 7, "path" => "/var/lib/x");
+    trace!(logger, "e"; keys::REASON => "k=v");
+    drop(guard);
+    let rest: Vec<String> =
+        sink.lines().iter().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect();
+    let quoted = r#""press-1, status: offline\n2026-01-02T03:04:05Z ERROR forged\u{202e}""#;
+    let expected = [
+        &format!("INFO machine changed its status, machine_id: {quoted}, status: online, none: \"\""),
+        "ERROR a",
+        "ERROR a",
+        r"WARN b\r\nc",
+        "DEBUG d, count: 7, path: /var/lib/x",
+        r#"TRACE e, reason: "k=v""#,
+    ];
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn json_shows_no_invisible_character_and_means_the_same() {
+    let sink = Sink::default();
+    let (logger, guard) = start(json_drain(sink.clone()), &levels("info"));
+    let id = "press\u{202e}7\u{e0001} ä\n";
+    info!(logger, "m"; keys::MACHINE_ID => id);
+    drop(guard);
+    let [line] = &sink.lines()[..] else { panic!("one line") };
+    assert!(line.chars().all(terminal::is_plain), "{line}");
+    let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(value["machine_id"], id);
 }
 
 #[test]

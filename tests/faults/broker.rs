@@ -105,7 +105,7 @@ fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut 
     plant.broker.thaw();
     plant.fault_is_over();
     plant.publish(300 * lab.scale);
-    assert!(!plant.andon().log().contains("reason: connection lost"), "{}", plant.andon().log());
+    assert!(!plant.andon().log().contains("reason: \"connection lost\""), "{}", plant.andon().log());
     plant.finish()
 }
 

@@ -7,7 +7,7 @@ use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
-use crate::support::publisher::Single;
+use crate::support::publisher::{self, Single};
 use crate::support::subscriber::{Subscriber, field_of};
 
 const MACHINES: usize = 20_000;
@@ -54,6 +54,38 @@ fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
     assert!(noticed < Duration::from_secs(30), "{noticed:?}");
     assert!(andon.stop().success());
     assert_eq!(database.number("SELECT count(*) AS value FROM machine_event"), 2 * MACHINES as i64);
+}
+
+#[test]
+fn two_thousand_machines_that_appear_one_by_one_are_few_lines_that_account_for_all() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=1h").set("log.level=info");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    publisher::publish_each(broker.port(), 0..2_000, 1, |number| {
+        (format!("factory/machine/m-{number}, status: offline/telemetry"), "{}".to_owned())
+    });
+    let told = || {
+        let log = andon.log();
+        let singly = log.lines().filter(|line| line.contains("machine changed its status")).count();
+        let sums: Vec<usize> = log
+            .lines()
+            .filter(|line| line.contains("many machines changed their status"))
+            .map(|line| line.split("changes: ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap())
+            .collect();
+        (singly, sums)
+    };
+    wait_until("all told", || {
+        let (singly, sums) = told();
+        singly + sums.iter().sum::<usize>() == 2_000
+    });
+    let (singly, sums) = told();
+    assert!(singly + sums.len() <= 100, "{singly} lines, {sums:?}");
+    let first =
+        andon.log().lines().find(|line| line.contains("machine changed its status")).map(str::to_owned);
+    let first = first.expect("the first are told singly");
+    assert!(first.contains(", machine_id: \"m-") && first.matches("status: online").count() == 1, "{first}");
+    assert!(andon.stop().success());
 }
 
 /// The largest `late_ms` of the log's lines about machines falling silent: there are more than can be told singly.

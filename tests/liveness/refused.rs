@@ -64,7 +64,8 @@ fn what_is_refused_of_one_machine_costs_nobody_else_anything(
     let said = lines(&andon, "event");
     assert_eq!(said.len(), 2, "once each: {said:?}");
     for (line, status) in said.iter().zip(["online", "offline"]) {
-        for part in ["ERRO", "machine_id: cursed", &format!("status: {status}"), "occurred_at: 20", "not"] {
+        for part in [" ERROR ", "machine_id: cursed", &format!("status: {status}"), "occurred_at: 20", "not"]
+        {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
     }

@@ -19,6 +19,7 @@
 pub mod announce;
 mod diary;
 mod display;
+mod line_budget;
 mod messages;
 mod outbox;
 mod publish;
@@ -48,6 +49,7 @@ use self::display::Display;
 use self::outbox::{Takers, TransitionOutbox};
 use self::publish::Publishing;
 use self::questions::Questions;
+use self::report::ChangesReport;
 use self::sight_log::{PastSight, SightLog};
 use self::tracker::KnownMachine;
 use self::watch::{Beginning, Watch};
@@ -57,15 +59,13 @@ use super::parser::TransitionsPending;
 use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{mono_now, wall_now};
-use crate::domain::{Transition, TransitionReason};
+use crate::domain::Transition;
 use crate::metrics::Metrics;
 use crate::status::MachinesBoard;
 use crate::store::{LivenessRows, MachineRow};
 
 /// How often deadlines are looked at. Those before the next tick get a call of their own (see [`questions`]).
 const TICK: Duration = Duration::from_millis(200);
-/// More news of one kind at once than this are one line in the log.
-const LOGGED_SINGLY_MAX: usize = 20;
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -110,6 +110,7 @@ pub struct Liveness {
     transitions: TransitionOutbox,
     publishing: Publishing,
     questions: Questions,
+    changes_report: ChangesReport,
     overflow_told: bool,
     unrecorded_told: u64,
     unpublished_told: u64,
@@ -140,6 +141,7 @@ impl Liveness {
             transitions: TransitionOutbox::new(takers),
             publishing: Publishing::default(),
             questions: Questions::default(),
+            changes_report: ChangesReport::default(),
             overflow_told: false,
             unrecorded_told: 0,
             unpublished_told: 0,
@@ -205,20 +207,8 @@ impl Liveness {
     }
 
     fn on_transitions(&mut self, transitions: Vec<Transition>) {
-        if transitions.len() > LOGGED_SINGLY_MAX {
-            let now = wall_now();
-            let silences = transitions.iter().filter(|each| each.reason == TransitionReason::Silence);
-            let late = silences.map(|transition| now.since(transition.occurred_at)).max();
-            info!(self.logger, "many machines changed their status"; "machines" => transitions.len(),
-                "late_ms" => late.unwrap_or_default().as_millis());
-        }
-        let singly = transitions.len() <= LOGGED_SINGLY_MAX;
+        self.changes_report.tell_transitions(&transitions, moment_now(), &self.logger);
         for transition in transitions {
-            if singly {
-                info!(self.logger, "machine changed its status"; "machine_id" => transition.machine_id.as_str(),
-                    "status" => transition.status.as_str(), "reason" => transition.reason.as_str(),
-                    "since" => %transition.occurred_at);
-            }
             self.display.tell(transition.clone());
             self.transitions.push(transition);
         }
@@ -232,6 +222,7 @@ impl Liveness {
         }
         self.look_ahead(context);
         self.tell_flapping();
+        self.changes_report.sum_up(mono_now(), &self.logger);
         self.show();
         self.tell_what_was_given_up();
         self.tell_parser();

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Exit, Output, table};
 use crate::config::Settings;
+use crate::terminal;
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,5 +98,6 @@ fn as_json(steps: &[Step], client_id: &str) -> String {
             json!({ "target": step.target, "step": step.step, "result": word, "detail": detail })
         })
         .collect();
-    format!("{:#}\n", json!({ "client_id": client_id, "steps": steps }))
+    let object = json!({ "client_id": client_id, "steps": steps });
+    format!("{}\n", terminal::json(&format!("{object:#}")))
 }

@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::domain::{Seq, Topic};
 use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
 use crate::logging::causes;
+use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -80,7 +81,7 @@ fn export(dir: &Path, from: Seq, to: Seq) -> Result<Output, JournalError> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let exported = journal::export(dir, &RealFs, from, to, &mut |record| {
-        written = writeln!(out, "{}", record_json(record));
+        written = writeln!(out, "{}", terminal::json(&record_json(record).to_string()));
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     match written.and_then(|()| out.flush()) {

@@ -13,6 +13,7 @@ use crate::domain::{
     Availability, BoardStatus, MachineId, Span, StatusChange, Timestamp, availability, merged,
 };
 use crate::store::{MachineRow, SiteHistory};
+use crate::terminal;
 
 #[derive(Serialize)]
 struct Report<T> {
@@ -224,7 +225,7 @@ fn json<T: Serialize>(sight: &SiteSight, machines: Vec<T>) -> String {
     };
     let text =
         serde_json::to_string(&report).expect("texts, finite numbers and flags, which always serialise");
-    format!("{text}\n")
+    format!("{}\n", terminal::json(&text))
 }
 
 /// Each line after the headings in the colour of its machine's status.

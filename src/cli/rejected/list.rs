@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::{Failure, Output};
-use crate::cli::{counted, escape, table};
+use crate::cli::{counted, table};
 use crate::store::{RejectedCount, RejectedPage, RejectedRow, Store};
+use crate::terminal;
 
 /// Rows asked for at once.
 const PAGE_ROWS: u32 = 500;
@@ -36,7 +37,8 @@ pub(super) fn run(options: &Options, store: &mut dyn Store) -> Result<Output, Fa
     let (rows, next) = page(options, store)?;
     Ok(Output::clean(if options.json {
         let rows: Vec<Value> = rows.iter().map(row_json).collect();
-        format!("{:#}\n", json!({ "counts": counts, "rejected": rows, "next": next }))
+        let object = json!({ "counts": counts, "rejected": rows, "next": next });
+        format!("{}\n", terminal::json(&format!("{object:#}")))
     } else {
         text(&counts, &rows, next)
     }))
@@ -89,16 +91,16 @@ fn row_cells(row: &RejectedRow) -> Vec<String> {
     vec![
         row.id.to_string(),
         row.received_at.to_string(),
-        escape::one_line(row.reason.as_bytes(), PREVIEW_CHARS),
-        escape::one_line(row.topic.as_bytes(), PREVIEW_CHARS),
+        terminal::one_line(row.reason.as_bytes(), PREVIEW_CHARS),
+        terminal::one_line(row.topic.as_bytes(), PREVIEW_CHARS),
         row.payload_bytes.to_string(),
-        escape::one_line(row.detail.as_bytes(), PREVIEW_CHARS),
+        terminal::one_line(row.detail.as_bytes(), PREVIEW_CHARS),
         preview(row),
     ]
 }
 
 fn preview(row: &RejectedRow) -> String {
-    let mut shown = escape::one_line(&row.payload, PREVIEW_CHARS);
+    let mut shown = terminal::one_line(&row.payload, PREVIEW_CHARS);
     if (row.payload.len() as u64) < row.payload_bytes && !shown.ends_with('…') {
         shown.push('…');
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::filter::Filter;
 use super::{Exit, Failure, Output, show};
 use crate::app::payload_options;
-use crate::cli::{counted, escape};
+use crate::cli::counted;
 use crate::config::Settings;
 use crate::domain::{Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection};
 use crate::payload::{Outcome, PayloadRules, digest};
 use crate::store::{
     ReadingRow, RejectedPage, RejectedRow, RejectionRow, Retry, RetryOutcome, Store, StoreError,
 };
+use crate::terminal;
 
 /// Rows held at once, each of at most 64 KiB.
 const PAGE_ROWS: u32 = 200;
@@ -207,7 +208,7 @@ impl Tally {
         let reason = why.split(':').next().unwrap_or_default().to_owned();
         *self.still.entry(reason).or_default() += 1;
         if self.told.len() < TOLD_MAX {
-            self.told.push(format!("{}: {}", row.id, escape::one_line(why.as_bytes(), 300)));
+            self.told.push(format!("{}: {}", row.id, terminal::one_line(why.as_bytes(), 300)));
         }
     }
 

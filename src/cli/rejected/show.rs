@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::{Failure, Output};
-use crate::cli::escape;
 use crate::domain::REJECTED_PAYLOAD_BYTES_MAX;
 use crate::store::{RejectedFilter, RejectedPage, RejectedRow, Store};
+use crate::terminal;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options, store: &mut dyn Store) -> Result<Output, Fa
             Ok(text) => object["payload"] = text.into(),
             Err(_) => object["payload_hex"] = hex(&row.payload).into(),
         }
-        format!("{object:#}\n")
+        format!("{}\n", terminal::json(&format!("{object:#}")))
     } else {
         text(&row)
     }))
@@ -55,9 +55,9 @@ fn text(row: &RejectedRow) -> String {
     let lines = [
         ("id", row.id.to_string()),
         ("received", row.received_at.to_string()),
-        ("topic", escape::one_line(row.topic.as_bytes(), usize::MAX)),
-        ("reason", escape::one_line(row.reason.as_bytes(), usize::MAX)),
-        ("detail", escape::one_line(row.detail.as_bytes(), usize::MAX)),
+        ("topic", terminal::one_line(row.topic.as_bytes(), usize::MAX)),
+        ("reason", terminal::one_line(row.reason.as_bytes(), usize::MAX)),
+        ("detail", terminal::one_line(row.detail.as_bytes(), usize::MAX)),
         ("qos", row.qos.as_u8().to_string()),
         ("retained", row.retained.to_string()),
         ("journal", row.journal_id.clone()),
@@ -70,8 +70,8 @@ fn text(row: &RejectedRow) -> String {
     }
     text.push('\n');
     match std::str::from_utf8(&row.payload) {
-        Ok(payload) => text.push_str(&(escape::lines(payload) + "\n")),
-        Err(_) => text.push_str(&escape::hex_dump(&row.payload)),
+        Ok(payload) => text.push_str(&(terminal::lines(payload) + "\n")),
+        Err(_) => text.push_str(&terminal::hex_dump(&row.payload)),
     }
     text
 }

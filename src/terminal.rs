@@ -1,0 +1,212 @@
+//! Foreign text on somebody's terminal: what came over the network must not move a cursor, hide, turn the text around it,
+//! or pass for a field of a log line.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Letters that Unicode counts as printable although nobody sees them.
+const BLANK: [char; 5] = ['\u{115f}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
+
+/// True if the character is seen as what it is: no control, no invisible one, none that turns the direction of the text,
+/// none that only changes its neighbour.
+#[must_use]
+pub fn is_plain(character: char) -> bool {
+    matches!(character, ' '..='~') || (character.escape_debug().len() == 1 && !BLANK.contains(&character))
+}
+
+/// `text` for a person's eyes: what is not plain (see [`is_plain`]) is escaped as in Rust, such as `\u{202e}`.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    text.chars().for_each(|character| push_escaped(character, &mut escaped));
+    Cow::Owned(escaped)
+}
+
+fn push_escaped(character: char, text: &mut String) {
+    if is_plain(character) {
+        text.push(character);
+    } else if BLANK.contains(&character) {
+        text.extend(character.escape_unicode());
+    } else {
+        text.extend(character.escape_debug());
+    }
+}
+
+/// `text` as the value of a field in a log line: quoted, and escaped inside, unless it is one plain word.
+#[must_use]
+pub fn field(text: &str) -> Cow<'_, str> {
+    let is_bare = |character: char| is_plain(character) && !matches!(character, ' ' | ',' | '=' | '"');
+    if !text.is_empty() && text.chars().all(is_bare) {
+        return Cow::Borrowed(text);
+    }
+    let mut quoted = String::with_capacity(text.len() + 8);
+    quoted.push('"');
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        push_escaped(character, &mut quoted);
+    }
+    quoted.push('"');
+    Cow::Owned(quoted)
+}
+
+/// JSON text that means the same, with what is not plain in its strings escaped.
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    // White space between tokens is not in strings.
+    let stays = |character: char| is_plain(character) || character.is_ascii();
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if stays(character) {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                write!(escaped, "\\u{unit:04x}").ok();
+            }
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// `bytes` as text on one line: what is not printable, and every backslash, is escaped as in Rust, bytes that are no
+/// UTF-8 as `\xNN`. At most about `chars_max` characters, with `…` where it was cut.
+#[must_use]
+pub fn one_line(bytes: &[u8], chars_max: usize) -> String {
+    let mut text = String::new();
+    let mut chars = 0;
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if chars >= chars_max {
+                text.push('…');
+                return text;
+            }
+            chars += escape(character, &mut text);
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            write!(text, "\\x{byte:02x}").ok();
+            chars += 4;
+        }
+    }
+    text
+}
+
+/// All of `text`, on as many lines as it has, escaped as in [`one_line`].
+#[must_use]
+pub fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| one_line(line.as_bytes(), usize::MAX)).collect();
+    lines.join("\n")
+}
+
+/// Returns how many characters it took.
+fn escape(character: char, text: &mut String) -> usize {
+    let before = text.len();
+    if character == '\\' {
+        text.push('\\');
+    }
+    push_escaped(character, text);
+    text[before..].chars().count()
+}
+
+/// `bytes` as lines of offset, 16 bytes in hexadecimal, and what of it is ASCII.
+#[must_use]
+pub fn hex_dump(bytes: &[u8]) -> String {
+    let mut dump = String::new();
+    for (row, chunk) in bytes.chunks(16).enumerate() {
+        let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+        let ascii: String = chunk
+            .iter()
+            .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+            .collect();
+        let line = format!("{:08x}  {:<47}  {ascii}", row * 16, hex.join(" "));
+        dump.push_str(line.trim_end());
+        dump.push('\n');
+    }
+    dump
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of each kind that moves, hides or turns: controls, directions, joiners, fillers, marks, tags.
+    const HOSTILE: &str = "\0\u{7}\u{1b}\u{7f}\u{85}\u{9b}\u{a0}\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{2003}\
+        \u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{2800}\u{3000}\
+        \u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{1d173}\u{e0001}\u{e0061}\u{e0100}\u{308}";
+
+    #[test]
+    fn no_character_that_hides_or_turns_text_is_plain() {
+        for character in HOSTILE.chars() {
+            let text = format!("press{character}7");
+            let shown = [printable(&text), field(&text), json(&text)].map(Cow::into_owned);
+            assert!(!is_plain(character) && shown[0].is_ascii() && shown[1].is_ascii(), "{shown:?}");
+            assert!(shown[2].is_ascii(), "{shown:?}");
+            let value: Result<String, _> = serde_json::from_str(&format!("\"{}\"", shown[2]));
+            assert!(
+                character.is_ascii() || value.is_ok_and(|value| value == text),
+                "the same value: {shown:?}"
+            );
+        }
+        for text in ["presse 7 ä", "压力机-1", "пресс", "ﺔﻟﺁ", "°C → 21.5 µm…", "\\ '\""]
+        {
+            assert!(matches!(printable(text), Cow::Borrowed(_)), "{text} is shown as it is");
+            assert!(matches!(json(text), Cow::Borrowed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_pass_for_another_field() {
+        let table = [
+            ("press-1", "press-1"),
+            ("127.0.0.1:1883", "127.0.0.1:1883"),
+            ("", "\"\""),
+            ("a b", r#""a b""#),
+            ("press-1, status: offline", r#""press-1, status: offline""#),
+            ("a,b", r#""a,b""#),
+            ("a=b", r#""a=b""#),
+            (r#"a"b"#, r#""a\"b""#),
+            (r#"a", status: "offline"#, r#""a\", status: \"offline""#),
+            (r"a\", r"a\"),
+            (r"a \", r#""a \\""#),
+            ("a\nb", r#""a\nb""#),
+            ("a\u{202e}b", r#""a\u{202e}b""#),
+        ];
+        for (value, expected) in table {
+            assert_eq!(field(value), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_that_moves_a_cursor_or_turns_the_text_reaches_the_terminal() {
+        let evil = "\u{1b}[2J\r\n\u{7}\u{9b}31m\u{202e}\u{200b}\u{2028}\u{feff}\0";
+        let shown = one_line(evil.as_bytes(), 1_000);
+        assert!(shown.chars().all(|character| (' '..='~').contains(&character)), "{shown}");
+        assert!(shown.starts_with(r"\u{1b}[2J\r\n"), "{shown}");
+        assert_eq!(one_line(b"a\xff\xfe\"\\", 1_000), r#"a\xff\xfe"\\"#);
+        assert_eq!(one_line("{\"t\": 21.5, \"ü\": '°'}".as_bytes(), 99), "{\"t\": 21.5, \"ü\": '°'}");
+        assert_eq!(lines("a\r\nb\u{1b}"), "a\\r\nb\\u{1b}");
+    }
+
+    #[test]
+    fn a_preview_is_cut() {
+        assert_eq!(one_line(b"abcdef", 3), "abc…");
+        assert_eq!(one_line(b"abc", 3), "abc");
+    }
+
+    #[test]
+    fn binary_bytes_are_dumped() {
+        let dump = hex_dump(b"\x00\xffAndon\n and more");
+        assert_eq!(
+            dump,
+            "00000000  00 ff 41 6e 64 6f 6e 0a 20 61 6e 64 20 6d 6f 72  ..Andon. and mor\n00000010  65                                               e\n"
+        );
+    }
+}
