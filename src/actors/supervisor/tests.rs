@@ -27,7 +27,8 @@ enum Place {
 
 /// Longer than any test waits: to the supervisor it is for ever.
 const FOR_EVER: Duration = Duration::from_secs(120);
-/// Longer than a sound thread waits for its turn on a busy machine.
+/// Longer than a sound thread waits for its turn on a busy machine; only for tests in which something hangs. A panic may take
+/// longer: with `RUST_BACKTRACE` set, the text of its backtrace is looked up in the whole test binary first.
 const HANG_AFTER: Duration = Duration::from_secs(3);
 /// Longer than a few hangs take; only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -102,14 +103,18 @@ impl ProbePlan {
     ) -> Self {
         Self { name, strategy, fault: Some(fault), faulty_generations, escalates: true }
     }
+
+    fn hangs(&self) -> bool {
+        self.fault.is_some_and(|(fault, _)| fault == Fault::Hang)
+    }
 }
 
-fn probe_spec(plan: ProbePlan, starts: Arc<AtomicU64>) -> ChildSpec {
+fn probe_spec(plan: ProbePlan, hang_after: Duration, starts: Arc<AtomicU64>) -> ChildSpec {
     ChildSpec {
         name: plan.name,
         strategy: plan.strategy,
         escalates: plan.escalates,
-        stop_within: HANG_AFTER,
+        stop_within: hang_after,
         start: Box::new(move |seat| {
             let faulty = seat.generation <= plan.faulty_generations;
             let fault = plan.fault.filter(|_| faulty);
@@ -131,17 +136,18 @@ impl Running {
     fn new(plans: &[ProbePlan], restarts_max: u32) -> Self {
         let board = Arc::new(ActorsBoard::default());
         let starts: Vec<_> = plans.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let hang_after = if plans.iter().any(ProbePlan::hangs) { HANG_AFTER } else { FOR_EVER };
         let specs: Vec<_> = plans
             .iter()
             .zip(&starts)
-            .map(|(plan, starts)| probe_spec(plan.clone(), Arc::clone(starts)))
+            .map(|(plan, starts)| probe_spec(plan.clone(), hang_after, Arc::clone(starts)))
             .collect();
         let options = SupervisorOptions {
             restarts_max,
             period: Duration::from_secs(60),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(20),
-            hang_after: HANG_AFTER,
+            hang_after,
         };
         let (address_out, address_in) = channel();
         let (exit_out, exit) = channel();
