@@ -43,6 +43,7 @@ fn measure(name: &str, url: &str, readings: u64) {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),
         lock_timeout: Duration::from_secs(10),
+        unreadable: store::UnreadableRows::default(),
     };
     let mut store = store::open(&options).unwrap();
     store.migrate().unwrap();

@@ -145,6 +145,7 @@ impl Plan {
             receiving: AtomicBool::new(false),
             skipped_turn: AtomicU64::new(0),
         });
+        let store = store_options(settings);
         let own_prefix = settings.liveness.publish_prefix.as_ref();
         let topic_prefix = own_prefix.map(|prefix| format!("{prefix}/{}", settings.site.id));
         let sight = Arc::new(Sight {
@@ -155,7 +156,7 @@ impl Plan {
         });
         Ok(Self {
             writer: WriterOptions {
-                store: store_options(settings),
+                store: store.clone(),
                 database: settings.store.url.to_string(),
                 job_max: settings.store.connect_timeout + settings.store.statement_timeout * 2,
                 backoff_min: settings.store.backoff_min,
@@ -194,7 +195,7 @@ impl Plan {
                 backoff_min: settings.supervisor.backoff_min,
                 backoff_max: settings.supervisor.backoff_max,
             },
-            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal)?),
+            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal, &store)?),
             supervisor: SupervisorOptions {
                 restarts_max: settings.supervisor.restarts_max,
                 period: settings.supervisor.period,

@@ -80,6 +80,8 @@ pub struct Metrics {
     pub elements_rejected: Counter,
     /// Transactions committed.
     pub batches_committed: Counter,
+    /// Rows of the database that cannot be read and were passed over; each counts once.
+    pub rows_unreadable: Counter,
     /// Failed attempts to store a batch (each is tried again).
     pub store_failures: Counter,
     /// Connections to the broker lost or refused.

@@ -15,7 +15,7 @@ use crate::http::{Access, Boards, HistoryPool, HttpState, LatestCache, Standstil
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
 use crate::payload::PayloadOptions;
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, UnreadableRows};
 
 /// What HTTP requests may see.
 pub(super) fn http_state(
@@ -23,6 +23,7 @@ pub(super) fn http_state(
     boards: &Boards,
     metrics: &Arc<Metrics>,
     journal: &Journal,
+    store: &StoreOptions,
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
     let token = http.token.as_ref().map(|token| token.expose());
@@ -33,7 +34,7 @@ pub(super) fn http_state(
         offline_after: settings.liveness.offline_after,
         metrics_per_machine: settings.metrics.per_machine,
         access: Access::new(&site.id, token, http.anonymous)?,
-        history: HistoryPool::start(&store_options(settings))?,
+        history: HistoryPool::start(store)?,
         latest: LatestCache::default(),
         boards: boards.clone(),
         metrics: Arc::clone(metrics),
@@ -73,6 +74,7 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
         connect_timeout: store.connect_timeout,
         statement_timeout: store.statement_timeout,
         lock_timeout: store.lock_timeout,
+        unreadable: UnreadableRows::default(),
     }
 }
 

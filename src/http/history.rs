@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::http::problem::Problem;
+    use crate::store::UnreadableRows;
 
     #[test]
     fn an_answer_that_takes_too_much_is_a_problem_that_says_what_helps() {
@@ -189,6 +190,7 @@ mod tests {
             connect_timeout: CONNECT_MAX,
             statement_timeout: STATEMENT_MAX,
             lock_timeout: LOCK_MAX,
+            unreadable: UnreadableRows::default(),
         };
         store::open(&options).unwrap().migrate().unwrap();
         let pool = HistoryPool::start(&options).unwrap();

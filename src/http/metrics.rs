@@ -245,6 +245,11 @@ fn pipeline(page: &Page, state: &HttpState) -> prometheus::Result<()> {
         "1 if the newest attempt to use the database succeeded.",
         u64::from(metrics.store_available.get()),
     )?;
+    page.counter(
+        "andon_unreadable_rows_total",
+        "Rows of the database that are not as Andon writes them and are passed over; the log names them.",
+        metrics.rows_unreadable.get(),
+    )?;
     page.whole("andon_writer_queue_jobs", "Jobs that wait for the database.", metrics.writer_queue.get())?;
     let actors = boards.actors.snapshot();
     let restarts = actors.iter().map(|actor| (actor.name, actor.restarts));

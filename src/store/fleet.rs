@@ -4,9 +4,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use super::from_bigint;
 use super::liveness_rows::{EVENT_COLUMNS, EventRow, OutageRow};
 use super::schema::{Instant, Moment};
-use super::{Cause, from_bigint};
+use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use crate::domain::{LinkOutage, MachineId, Timestamp, Transition};
 
 /// What happened on a site from some moment on.
@@ -21,9 +22,18 @@ pub struct SiteHistory {
 #[derive(QueryableByName)]
 struct CountRow {
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(sql_type = BigInt)]
     readings: i64,
+}
+
+impl CountRow {
+    fn count(self) -> Result<(MachineId, u64), UnreadableRow> {
+        let key = self.machine_id.to_string();
+        let machine_id =
+            self.machine_id.machine_id().map_err(|what| UnreadableRow { table: "machine", key, what })?;
+        Ok((machine_id, from_bigint(self.readings)))
+    }
 }
 
 /// The same statements on both: each parameter is bound once and in order, so that SQLite takes `$1` as PostgreSQL does.
@@ -38,7 +48,8 @@ macro_rules! queries_for {
                 site: &str,
                 from: Timestamp,
                 to: Timestamp,
-            ) -> Result<Vec<(MachineId, u64)>, Cause> {
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<Vec<(MachineId, u64)>> {
                 let rows: Vec<CountRow> = sql_query(
                     "SELECT m.machine_id, (SELECT count(*) FROM machine_telemetry t WHERE t.site = m.site \
                      AND t.machine_id = m.machine_id AND t.recorded_at >= $1 AND t.recorded_at < $2) AS readings \
@@ -48,9 +59,7 @@ macro_rules! queries_for {
                 .bind::<Instant, _>(Moment(to))
                 .bind::<Text, _>(site)
                 .load(connection)?;
-                rows.into_iter()
-                    .map(|row| Ok((MachineId::parse(&row.machine_id)?, from_bigint(row.readings))))
-                    .collect()
+                Ok(unreadable.pass_over(rows.into_iter().map(CountRow::count)))
             }
 
             /// Events and outages from `from` on.
@@ -58,7 +67,8 @@ macro_rules! queries_for {
                 connection: &mut $connection,
                 site: &str,
                 from: Timestamp,
-            ) -> Result<SiteHistory, Cause> {
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<SiteHistory> {
                 let events: Vec<EventRow> = sql_query(format!(
                     "SELECT {EVENT_COLUMNS} FROM machine_event WHERE site = $1 AND occurred_at >= $2 \
                      ORDER BY occurred_at, id"
@@ -74,8 +84,8 @@ macro_rules! queries_for {
                 .bind::<Instant, _>(Moment(from))
                 .load(connection)?;
                 Ok(SiteHistory {
-                    events: events.into_iter().map(EventRow::transition).collect::<Result<_, Cause>>()?,
-                    outages: outages.into_iter().map(OutageRow::outage).collect::<Result<_, Cause>>()?,
+                    events: unreadable.pass_over(events.into_iter().map(EventRow::transition)),
+                    outages: unreadable.pass_over(outages.into_iter().map(OutageRow::outage)),
                 })
             }
         }

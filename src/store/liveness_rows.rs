@@ -5,8 +5,9 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::bigint;
 use super::schema::{Instant, Moment};
-use super::{Cause, bigint};
+use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use crate::domain::{
     LinkOutage, MachineId, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason,
 };
@@ -68,25 +69,25 @@ pub struct PastWanted {
 #[derive(QueryableByName)]
 struct ChangeRow {
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Moment,
+    occurred_at: Column<Moment>,
 }
 
 #[derive(QueryableByName)]
 pub(super) struct EventRow {
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(sql_type = Text)]
-    status: String,
+    status: Column<String>,
     #[diesel(sql_type = Nullable<Text>)]
-    previous_status: Option<String>,
+    previous_status: Column<Option<String>>,
     #[diesel(sql_type = Text)]
-    reason: String,
+    reason: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Moment,
+    occurred_at: Column<Moment>,
     #[diesel(sql_type = Nullable<Instant>)]
-    last_seen_at: Option<Moment>,
+    last_seen_at: Column<Option<Moment>>,
 }
 
 /// The columns of [`EventRow`].
@@ -96,44 +97,77 @@ pub(super) const EVENT_COLUMNS: &str =
 #[derive(QueryableByName)]
 pub(super) struct OutageRow {
     #[diesel(sql_type = Instant)]
-    began_at: Moment,
+    began_at: Column<Moment>,
     #[diesel(sql_type = Nullable<Instant>)]
-    ended_at: Option<Moment>,
+    ended_at: Column<Option<Moment>>,
     #[diesel(sql_type = Text)]
-    reason: String,
+    reason: Column<String>,
 }
 
 #[derive(QueryableByName)]
 struct SightRow {
     #[diesel(sql_type = Instant)]
-    seen_until: Moment,
+    seen_until: Column<Moment>,
+}
+
+/// A row of `machine_event` that cannot be read.
+pub(super) fn unreadable_event(
+    machine_id: &Column<String>,
+    occurred_at: &Column<Moment>,
+) -> impl FnOnce(String) -> UnreadableRow + use<> {
+    let key = format!("{machine_id} at {occurred_at}");
+    move |what| UnreadableRow { table: "machine_event", key, what }
+}
+
+impl ChangeRow {
+    fn change(self) -> Result<(MachineId, Timestamp), UnreadableRow> {
+        let unreadable = unreadable_event(&self.machine_id, &self.occurred_at);
+        let read = || Ok((self.machine_id.machine_id()?, self.occurred_at.get("occurred_at")?.0));
+        read().map_err(unreadable)
+    }
 }
 
 impl EventRow {
-    /// Fails on words that Andon never writes.
-    pub(super) fn transition(self) -> Result<Transition, Cause> {
-        let unknown = |word: &str| format!("machine_event has the unknown word {word:?}");
-        let status = |word: &str| MachineStatus::from_word(word).ok_or_else(|| unknown(word));
-        Ok(Transition {
-            machine_id: MachineId::parse(&self.machine_id)?,
-            status: status(&self.status)?,
-            previous_status: self.previous_status.as_deref().map(status).transpose()?,
-            reason: TransitionReason::from_word(&self.reason).ok_or_else(|| unknown(&self.reason))?,
-            occurred_at: self.occurred_at.0,
-            last_seen_at: self.last_seen_at.map(|moment| moment.0),
-            seq: Seq::ZERO,
-        })
+    pub(super) fn transition(self) -> Result<Transition, UnreadableRow> {
+        let unreadable = unreadable_event(&self.machine_id, &self.occurred_at);
+        let read = || {
+            Ok(Transition {
+                machine_id: self.machine_id.machine_id()?,
+                status: self.status.word("status", MachineStatus::from_word)?,
+                previous_status: self.previous_status.word("previous_status", MachineStatus::from_word)?,
+                reason: self.reason.word("reason", TransitionReason::from_word)?,
+                occurred_at: self.occurred_at.get("occurred_at")?.0,
+                last_seen_at: self.last_seen_at.get("last_seen_at")?.map(|moment| moment.0),
+                seq: Seq::ZERO,
+            })
+        };
+        read().map_err(unreadable)
     }
 }
 
 impl OutageRow {
-    /// Fails on a reason that Andon never writes.
-    pub(super) fn outage(self) -> Result<LinkOutage, Cause> {
-        let reason = OutageReason::from_word(&self.reason)
-            .ok_or_else(|| format!("link_outage has the unknown reason {:?}", self.reason))?;
-        Ok(LinkOutage { began_at: self.began_at.0, ended_at: self.ended_at.map(|moment| moment.0), reason })
+    pub(super) fn outage(self) -> Result<LinkOutage, UnreadableRow> {
+        let key = format!("that began at {}", self.began_at);
+        let read = || {
+            Ok(LinkOutage {
+                began_at: self.began_at.get("began_at")?.0,
+                ended_at: self.ended_at.get("ended_at")?.map(|moment| moment.0),
+                reason: self.reason.word("reason", OutageReason::from_word)?,
+            })
+        };
+        read().map_err(|what| UnreadableRow { table: "link_outage", key, what })
     }
 }
+
+impl SightRow {
+    fn seen_until(self, site: &str) -> Result<Timestamp, UnreadableRow> {
+        let unreadable = |what| UnreadableRow { table: "link_sight", key: format!("of site {site:?}"), what };
+        Ok(self.seen_until.get("seen_until").map_err(unreadable)?.0)
+    }
+}
+
+/// Outages among which the newest one that can be read is looked for.
+const NEWEST_OUTAGES: u32 = 20;
 
 /// The same statements on both: each parameter is bound once and in order, so that SQLite takes `$1` as PostgreSQL does.
 macro_rules! statements_for {
@@ -179,7 +213,8 @@ macro_rules! statements_for {
                 connection: &mut $connection,
                 site: &str,
                 wanted: PastWanted,
-            ) -> Result<LivenessPast, Cause> {
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<LivenessPast> {
                 let rows_max = bigint(wanted.rows_max as u64);
                 let changes: Vec<ChangeRow> = sql_query(
                     "SELECT machine_id, occurred_at FROM machine_event WHERE site = $1 AND occurred_at >= $2 \
@@ -196,36 +231,25 @@ macro_rules! statements_for {
                 .bind::<Text, _>(site)
                 .bind::<BigInt, _>(rows_max)
                 .load(connection)?;
-                let newest_outage: Option<OutageRow> = sql_query(
+                let outages: Vec<OutageRow> = sql_query(format!(
                     "SELECT began_at, ended_at, reason FROM link_outage WHERE site = $1 \
-                     ORDER BY began_at DESC LIMIT 1",
-                )
+                     ORDER BY began_at DESC LIMIT {NEWEST_OUTAGES}"
+                ))
                 .bind::<Text, _>(site)
-                .get_result(connection)
-                .optional()?;
-                Ok(LivenessPast {
-                    recent_changes: changes
-                        .into_iter()
-                        .rev()
-                        .map(|row| Ok((MachineId::parse(&row.machine_id)?, row.occurred_at.0)))
-                        .collect::<Result<_, Cause>>()?,
-                    unpublished: unpublished
-                        .into_iter()
-                        .rev()
-                        .map(EventRow::transition)
-                        .collect::<Result<_, Cause>>()?,
-                    newest_outage: newest_outage.map(OutageRow::outage).transpose()?,
-                    seen_until: load_sight(connection, site)?,
-                })
-            }
-
-            /// How far sight is proven.
-            pub fn load_sight(connection: &mut $connection, site: &str) -> QueryResult<Option<Timestamp>> {
-                let row: Option<SightRow> = sql_query("SELECT seen_until FROM link_sight WHERE site = $1")
+                .load(connection)?;
+                let sight: Vec<SightRow> = sql_query("SELECT seen_until FROM link_sight WHERE site = $1")
                     .bind::<Text, _>(site)
-                    .get_result(connection)
-                    .optional()?;
-                Ok(row.map(|row| row.seen_until.0))
+                    .load(connection)?;
+                let changes = changes.into_iter().rev().map(ChangeRow::change);
+                let unpublished = unpublished.into_iter().rev().map(EventRow::transition);
+                let outages = unreadable.pass_over(outages.into_iter().map(OutageRow::outage));
+                let sight = sight.into_iter().map(|row| row.seen_until(site));
+                Ok(LivenessPast {
+                    recent_changes: unreadable.pass_over(changes),
+                    unpublished: unreadable.pass_over(unpublished),
+                    newest_outage: outages.first().copied(),
+                    seen_until: unreadable.pass_over(sight).first().copied(),
+                })
             }
         }
     };

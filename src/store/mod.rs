@@ -22,6 +22,7 @@
 //! rejected         what could not become a reading, looked at and tried again
 //! rollup/          figures of five minutes
 //! migrate          embedded migrations, one runner at a time
+//! unreadable       rows that are not as Andon writes them: passed over, and named
 //! error, failure   why an operation failed, and whether trying again can help
 //! ```
 //!
@@ -63,6 +64,7 @@ mod schema;
 mod sqlite;
 mod statement;
 mod target;
+mod unreadable;
 
 #[cfg(test)]
 mod contract_tests;
@@ -84,6 +86,7 @@ pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 pub use rollup::fill::RollupFill;
 use target::Target;
+pub use unreadable::{UnreadableRow, UnreadableRows};
 
 /// How to reach the database and how long to wait for it.
 #[derive(Clone)]
@@ -99,6 +102,8 @@ pub struct StoreOptions {
     pub statement_timeout: Duration,
     /// How long to wait for somebody else's lock; zero is for ever on PostgreSQL and not at all on SQLite.
     pub lock_timeout: Duration,
+    /// Where rows are noted that cannot be read; whoever opened the store says so.
+    pub unreadable: UnreadableRows,
 }
 
 /// Shows everything but the credentials in the URL.

@@ -1,30 +1,40 @@
 //! Reading back what both databases hold alike.
 
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_types::BigInt;
 
 use super::schema::Moment;
-use super::{Cause, Checkpoint, MachineRow, from_bigint};
-use crate::domain::{Ledger, MachineId, MachineStatus, Seq, TransitionReason};
+use super::unreadable::{Column, UnreadableRow, UnreadableRows};
+use super::{Checkpoint, MachineRow, from_bigint};
+use crate::domain::{Ledger, MachineStatus, Seq, Timestamp, TransitionReason};
 
+/// A number of a [`Checkpoint`].
+type Number = Column<i64>;
 /// The columns of a [`Checkpoint`], in the order of the table.
-pub type CheckpointColumns = (String, String, i64, i64, i64, i64, i64, i64, Moment);
+pub type CheckpointColumns =
+    (Column<String>, Column<String>, Number, Number, Number, Number, Number, Number, Column<Moment>);
 
-/// A row of `ingest_checkpoint`.
-pub fn checkpoint(columns: CheckpointColumns) -> Checkpoint {
+/// A row of `ingest_checkpoint`. When it was updated is shown, no more: nothing fails for it.
+pub fn checkpoint(columns: CheckpointColumns) -> Result<Checkpoint, UnreadableRow> {
     let (journal_id, site, committed_seq, messages, stored, duplicate, rejected, control, updated_at) =
         columns;
-    Checkpoint {
-        journal_id,
-        site,
-        committed_seq: Seq(from_bigint(committed_seq)),
-        messages: from_bigint(messages),
-        stored: from_bigint(stored),
-        duplicate: from_bigint(duplicate),
-        rejected: from_bigint(rejected),
-        control: from_bigint(control),
-        updated_at: updated_at.0,
-    }
+    let key = journal_id.to_string();
+    let number = |column: Number, name| column.get(name).map(from_bigint);
+    let read = || {
+        Ok(Checkpoint {
+            journal_id: journal_id.get("journal_id")?,
+            site: site.get("site")?,
+            committed_seq: Seq(number(committed_seq, "committed_seq")?),
+            messages: number(messages, "messages")?,
+            stored: number(stored, "stored")?,
+            duplicate: number(duplicate, "duplicate")?,
+            rejected: number(rejected, "rejected")?,
+            control: number(control, "control")?,
+            updated_at: updated_at.get("updated_at").map_or(Timestamp::from_micros(0), |moment| moment.0),
+        })
+    };
+    read().map_err(|what| UnreadableRow { table: "ingest_checkpoint", key, what })
 }
 
 /// The types of a ledger's columns.
@@ -46,18 +56,26 @@ pub fn ledger(columns: LedgerColumns) -> Ledger {
 }
 
 /// The columns of a [`MachineRow`].
-pub type MachineColumns = (String, String, Option<Moment>, Option<Moment>, Option<Moment>, Option<String>);
+pub type MachineColumns = (Column<String>, Column<String>, Instant, Instant, Instant, Column<Option<String>>);
+type Instant = Column<Option<Moment>>;
 
-/// A row of `machine`; fails on an id or a status that Andon never writes.
-pub fn machine_row(columns: MachineColumns) -> Result<MachineRow, Cause> {
-    let (id, word, status_since, first_seen_at, last_seen_at, reason) = columns;
-    let machine_id = MachineId::parse(&id)?;
-    let status = MachineStatus::from_word(&word)
-        .ok_or_else(|| format!("machine {id} has the unknown status {word:?}"))?;
-    let [status_since, first_seen_at, last_seen_at] =
-        [status_since, first_seen_at, last_seen_at].map(|moment| moment.map(|moment| moment.0));
-    let reason = reason.as_deref().and_then(TransitionReason::from_word);
-    Ok(MachineRow { machine_id, status, status_since, reason, first_seen_at, last_seen_at })
+/// A row of `machine`.
+pub fn machine_row(columns: MachineColumns) -> Result<MachineRow, UnreadableRow> {
+    let (id, status, status_since, first_seen_at, last_seen_at, reason) = columns;
+    let key = id.to_string();
+    let instant = |column: Instant, name| column.get(name).map(|moment| moment.map(|moment| moment.0));
+    let read = || {
+        Ok(MachineRow {
+            machine_id: id.machine_id()?,
+            status: status.word("status", MachineStatus::from_word)?,
+            status_since: instant(status_since, "status_since")?,
+            // The event's; a word that it should not have is named where events are read.
+            reason: reason.word("reason", TransitionReason::from_word).unwrap_or_default(),
+            first_seen_at: instant(first_seen_at, "first_seen_at")?,
+            last_seen_at: instant(last_seen_at, "last_seen_at")?,
+        })
+    };
+    read().map_err(|what| UnreadableRow { table: "machine", key, what })
 }
 
 /// Queries in diesel's own language, which needs the connection's concrete type.
@@ -77,13 +95,18 @@ macro_rules! queries_for {
                     .find(journal)
                     .first::<CheckpointColumns>(connection)
                     .optional()?;
-                Ok(row.map(checkpoint))
+                // Without its own position a journal cannot go on.
+                row.map(checkpoint).transpose().map_err(|row| Error::DeserializationError(row.into()))
             }
 
             /// Every journal's checkpoint.
-            pub fn load_checkpoints(connection: &mut $connection) -> QueryResult<Vec<Checkpoint>> {
+            pub fn load_checkpoints(
+                connection: &mut $connection,
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<Vec<Checkpoint>> {
                 let query = ingest_checkpoint::table.order(ingest_checkpoint::journal_id);
-                Ok(query.load::<CheckpointColumns>(connection)?.into_iter().map(checkpoint).collect())
+                let rows = query.load::<CheckpointColumns>(connection)?;
+                Ok(unreadable.pass_over(rows.into_iter().map(checkpoint)))
             }
 
             /// Only the position of one journal.
@@ -93,7 +116,11 @@ macro_rules! queries_for {
             }
 
             /// Every machine of a site.
-            pub fn load_machines(connection: &mut $connection, site: &str) -> Result<Vec<MachineRow>, Cause> {
+            pub fn load_machines(
+                connection: &mut $connection,
+                site: &str,
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<Vec<MachineRow>> {
                 let its_event = machine_event::site
                     .eq(machine::site)
                     .and(machine_event::machine_id.eq(machine::machine_id))
@@ -111,7 +138,8 @@ macro_rules! queries_for {
                         machine::last_seen_at,
                         machine_event::reason.nullable(),
                     ));
-                query.load::<MachineColumns>(connection)?.into_iter().map(machine_row).collect()
+                let rows = query.load::<MachineColumns>(connection)?;
+                Ok(unreadable.pass_over(rows.into_iter().map(machine_row)))
             }
         }
     };

@@ -50,8 +50,11 @@ impl ToSql<Instant, Pg> for Moment {
 
 impl FromSql<Instant, Pg> for Moment {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let micros = <i64 as FromSql<BigInt, Pg>>::from_sql(value)?;
-        Ok(Self(Timestamp::from_micros(micros.saturating_add(POSTGRES_EPOCH_MICROS))))
+        let micros = <i64 as FromSql<BigInt, Pg>>::from_sql(value)?.saturating_add(POSTGRES_EPOCH_MICROS);
+        if !(INSTANT_MICROS_MIN..=INSTANT_MICROS_MAX).contains(&micros) {
+            return Err("an instant outside the years 1 to 9999".into());
+        }
+        Ok(Self(Timestamp::from_micros(micros)))
     }
 }
 
@@ -72,7 +75,8 @@ impl ToSql<Instant, Sqlite> for InstantText {
 impl FromSql<Instant, Sqlite> for Moment {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         let text = <String as FromSql<Text, Sqlite>>::from_sql(value)?;
-        let instant = parse_instant(&text).ok_or_else(|| format!("{text:?} is not an instant in UTC"))?;
+        let instant =
+            parse_instant(&text).ok_or_else(|| format!("{text:?}, which is not an instant in UTC"))?;
         Ok(Self(instant))
     }
 }

@@ -27,6 +27,7 @@ mod disk;
 mod postgres;
 mod process;
 mod sabotage;
+mod spoilt;
 mod sqlite;
 mod together;
 mod traffic;
@@ -125,6 +126,7 @@ pub const ALL: &[&[Fault]] = &[
     process::FAULTS,
     postgres::FAULTS,
     sqlite::FAULTS,
+    spoilt::FAULTS,
     disk::FAULTS,
     broker::FAULTS,
     actors::FAULTS,

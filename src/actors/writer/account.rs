@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use slog::{debug, warn};
+use slog::{debug, error, warn};
 
 use super::Writer;
 use crate::clock::wall_now;
@@ -14,6 +14,15 @@ impl Writer {
     pub(super) fn show(&mut self, ledger: Ledger) {
         self.options.ledger.write(ledger);
         self.upkeep.shown(Instant::now());
+    }
+
+    /// Counts and names the rows that were passed over, whoever read them.
+    pub(super) fn name_unreadable_rows(&self) {
+        for row in self.options.store.unreadable.take_news() {
+            self.metrics.rows_unreadable.add(1);
+            error!(self.logger, "a row of the database is not as andon writes it and is passed over; everything else goes on. \
+                Correct or delete it, then restart"; "table" => row.table, "row" => row.key, "what" => row.what);
+        }
     }
 
     /// How long it took, the commit itself and from receipt on.

@@ -232,6 +232,7 @@ impl Writer {
             Ok(knowledge) => {
                 writer.on_success();
                 writer.report_opened(&knowledge);
+                writer.name_unreadable_rows();
                 writer.journal_id = Some(journal_id);
                 writer.show(knowledge.checkpoint.ledger());
                 let Knowledge { checkpoint, machines, past, .. } = knowledge;
@@ -334,7 +335,10 @@ impl Actor for Writer {
             self.lifeline.fail(error);
             return context.stop();
         }
-        context.run_interval(Duration::from_secs(1), |writer, context| writer.next(context));
+        context.run_interval(Duration::from_secs(1), |writer, context| {
+            writer.name_unreadable_rows();
+            writer.next(context);
+        });
     }
 }
 

@@ -94,14 +94,19 @@ fn look(options: &Options, settings: &Settings, style: Style) -> Output {
     if let Some(complaint) = db::missing_file(settings) {
         return Output::failed(Exit::Failure, complaint);
     }
-    let report = store::open(&store_options(settings)).and_then(|mut store| {
+    let store_options = store_options(settings);
+    let report = store::open(&store_options).and_then(|mut store| {
         if !store.migration_status()?.pending.is_empty() {
             return Ok(None);
         }
         report(options, settings, store.as_mut(), style).map(Some)
     });
     match report {
-        Ok(Some(text)) => Output::clean(text),
+        Ok(Some(text)) => {
+            let passed_over = store_options.unreadable.take_news();
+            let complaints = passed_over.iter().map(|row| format!("warning: passed over {row}")).collect();
+            Output { complaints, ..Output::clean(text) }
+        }
         Ok(None) => Output::failed(
             Exit::Failure,
             "the database is older than this andon; `andon db migrate` or `andon run` brings it up to date",

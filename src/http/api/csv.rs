@@ -10,7 +10,6 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::readings::advance;
 use crate::http::problem::Problem;
 use crate::http::{HistoryError, HistoryPool};
 use crate::store::{ReadingsQuery, StoredReading};
@@ -73,7 +72,7 @@ impl CsvBody {
         let full = rows.len() as u64 == self.left.min(u64::from(PAGE));
         self.left = if full { self.left - rows.len() as u64 } else { 0 };
         if let Some(last) = rows.last() {
-            advance(&mut self.query, last.key);
+            self.query.advance(last.key);
             self.ready.push_back(lines(rows).into());
         }
     }
@@ -154,7 +153,9 @@ mod tests {
     use actix_web::body::to_bytes;
 
     use crate::domain::{JournalId, MachineId, Qos, Reading, Seq, TimeSource, Timestamp};
-    use crate::store::{Batch, LatestReading, Order, ReadingCursor, ReadingRow, StoreOptions, open};
+    use crate::store::{
+        Batch, LatestReading, Order, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows, open,
+    };
 
     #[test]
     fn a_row_is_quoted_where_it_must_be() {
@@ -207,6 +208,7 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),
             lock_timeout: Duration::from_secs(5),
+            unreadable: UnreadableRows::default(),
         };
         let machine_id = MachineId::parse("m").unwrap();
         let mut store = open(&options).unwrap();

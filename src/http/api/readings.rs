@@ -80,7 +80,7 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         limit: if limit == 0 { LIMIT } else { limit },
     };
     if let Some(cursor) = cursor {
-        advance(&mut query, cursor);
+        query.advance(cursor);
     }
     match format {
         Format::Csv => csv::answer(state.history.clone(), query, limit != 0).await,
@@ -100,14 +100,6 @@ fn read_cursor_of_buckets(text: &str, bucket_seconds: u32) -> Result<ReadingCurs
         return Ok(cursor);
     }
     Err(Problem::bad_request("cursor is not the `next` of a page of such buckets before"))
-}
-
-/// Lets `query` go on after `cursor`, within its range.
-pub fn advance(query: &mut ReadingsQuery, cursor: ReadingCursor) {
-    match query.order {
-        Order::Ascending => query.from = query.from.max(cursor.successor()),
-        Order::Descending => query.to = query.to.min(cursor),
-    }
 }
 
 async fn page(

@@ -50,6 +50,7 @@ pub use super::rollup_memory::{
     a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
 };
 pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
+pub use super::unreadable_clauses::rows_that_cannot_be_read_are_passed_over_and_named_once;
 use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
 

@@ -14,7 +14,7 @@ use crate::domain::{
     JournalId, MachineId, MachineStatus, Qos, Reading, RejectReason, Rejection, Seq, TimeSource, Timestamp,
     Transition, TransitionReason,
 };
-use crate::store::{self, Batch, ReadingRow, RejectionRow, Store, StoreError, StoreOptions};
+use crate::store::{self, Batch, ReadingRow, RejectionRow, Store, StoreError, StoreOptions, UnreadableRows};
 
 /// 2026-01-05T06:39:59.000001Z
 pub const T0: i64 = 1_767_595_199_000_001;
@@ -62,6 +62,7 @@ impl Fixture {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),
             lock_timeout: Duration::from_secs(10),
+            unreadable: UnreadableRows::default(),
         }
     }
 

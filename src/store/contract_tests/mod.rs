@@ -21,6 +21,7 @@ mod rollup_clauses;
 mod rollup_lock;
 mod rollup_memory;
 mod trend_clauses;
+mod unreadable_clauses;
 
 #[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, unused)]
@@ -72,6 +73,7 @@ contract! {
     thousands_of_changes_with_a_refused_one_among_them_are_recorded,
     readings_events_and_outages_of_a_time_are_those_of_the_site,
     outages_of_a_time_are_those_that_reach_into_it,
+    rows_that_cannot_be_read_are_passed_over_and_named_once,
     trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing,
     machines_and_readings_of_another_site_are_left_alone,
     two_migrators_at_once_apply_each_migration_once,

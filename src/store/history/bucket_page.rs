@@ -6,11 +6,12 @@ use super::BucketsQuery;
 use super::rolled::whole_buckets;
 use crate::domain::Timestamp;
 use crate::store::schema::{Instant, Moment};
+use crate::store::unreadable::Column;
 
 #[derive(QueryableByName)]
 pub(super) struct InstantColumn {
     #[diesel(sql_type = Instant)]
-    pub recorded_at: Moment,
+    pub recorded_at: Column<Moment>,
 }
 
 /// All of `query` is one page: there is nothing to divide, or whole buckets of five minutes answer.

@@ -31,7 +31,7 @@ pub use range::{EventCursor, Order, ReadingCursor};
 pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading, TrendPoint};
 
 use super::target::Target;
-use super::{Cause, MachineRow, StoreError, StoreOptions};
+use super::{MachineRow, StoreError, StoreOptions};
 
 /// Readings of one machine, from a first key on and up to before a last one.
 #[derive(Debug, Clone)]
@@ -46,6 +46,16 @@ pub struct ReadingsQuery {
     pub order: Order,
     /// Rows at most.
     pub limit: u32,
+}
+
+impl ReadingsQuery {
+    /// Goes on after `cursor`, within the range.
+    pub fn advance(&mut self, cursor: ReadingCursor) {
+        match self.order {
+            Order::Ascending => self.from = self.from.max(cursor.successor()),
+            Order::Descending => self.to = self.to.min(cursor),
+        }
+    }
 }
 
 /// Minimum, mean, maximum and count, for each of equal stretches of time or for one.
@@ -170,8 +180,9 @@ impl Begun {
     }
 
     /// Names what could not be read. Databases say in various words that a statement took too long; the clock says it too.
-    fn unread(self, what: &'static str) -> impl FnOnce(Cause) -> StoreError {
+    fn unread(self, what: &'static str) -> impl FnOnce(diesel::result::Error) -> StoreError {
         move |source| {
+            let source = source.into();
             let is_too_slow = !self.limit.is_zero() && self.at.elapsed() >= self.limit;
             if is_too_slow {
                 StoreError::HistoryTooSlow { what, limit: self.limit, source }

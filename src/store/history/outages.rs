@@ -5,9 +5,9 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
 use crate::domain::{LinkOutage, Timestamp};
-use crate::store::Cause;
 use crate::store::liveness_rows::OutageRow;
 use crate::store::schema::{Instant, Moment};
+use crate::store::unreadable::UnreadableRows;
 
 /// Outages of one answer, the newest: a link that is lost every few minutes is lost this often in a month.
 const OUTAGES_MAX: i64 = 10_000;
@@ -30,14 +30,15 @@ macro_rules! outages_on {
                 site: &str,
                 from: Timestamp,
                 to: Timestamp,
-            ) -> Result<Vec<LinkOutage>, Cause> {
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<Vec<LinkOutage>> {
                 let rows: Vec<OutageRow> = sql_query(OVERLAPPING)
                     .bind::<Text, _>(site)
                     .bind::<Instant, _>(Moment(from))
                     .bind::<Instant, _>(Moment(to))
                     .bind::<BigInt, _>(OUTAGES_MAX)
                     .load(connection)?;
-                rows.into_iter().rev().map(OutageRow::outage).collect()
+                Ok(unreadable.pass_over(rows.into_iter().rev().map(OutageRow::outage)))
             }
         }
     };

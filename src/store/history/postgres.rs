@@ -19,7 +19,8 @@ use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;
 use crate::store::schema::{Instant, Moment};
 use crate::store::target::PostgresUrl;
-use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
+use crate::store::unreadable::UnreadableRows;
+use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
 
 pub(super) const DIALECT: Dialect = Dialect {
     epoch_seconds: "CAST(floor(date_part('epoch', t.recorded_at)) AS bigint)",
@@ -40,6 +41,7 @@ pub struct PostgresHistory {
     pub(super) connection: PgConnection,
     statement_timeout: Duration,
     site: String,
+    unreadable: UnreadableRows,
 }
 
 impl PostgresHistory {
@@ -61,7 +63,12 @@ impl PostgresHistory {
              SET client_min_messages = warning;"
         ));
         configured.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { connection, statement_timeout: options.statement_timeout, site: options.site.clone() })
+        Ok(Self {
+            connection,
+            statement_timeout: options.statement_timeout,
+            site: options.site.clone(),
+            unreadable: options.unreadable.clone(),
+        })
     }
 
     /// To be called before each statement.

@@ -6,7 +6,7 @@ macro_rules! history_queries {
         impl History for $history {
             fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
                 let begun = self.begin();
-                reads::$reads::load_machines(&mut self.connection, &self.site)
+                reads::$reads::load_machines(&mut self.connection, &self.site, &self.unreadable)
                     .map_err(begun.unread("the machines"))
             }
 
@@ -15,39 +15,47 @@ macro_rules! history_queries {
                 let rows = sql_query($latest())
                     .bind::<Text, _>(&self.site)
                     .load::<LatestColumns>(&mut self.connection)
-                    .map_err(Cause::from);
-                rows.and_then(|rows| rows.into_iter().map(LatestColumns::into_latest).collect())
-                    .map_err(begun.unread("the newest readings"))
+                    .map_err(begun.unread("the newest readings"))?;
+                Ok(self.unreadable.pass_over(rows.into_iter().map(LatestColumns::into_latest)))
             }
 
             fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError> {
                 let begun = self.begin();
-                let row = sql_query(sql::latest_of())
+                let rows = sql_query(sql::latest_of())
                     .bind::<Text, _>(&self.site)
                     .bind::<Text, _>(machine_id.as_str())
-                    .get_result::<LatestColumns>(&mut self.connection)
-                    .optional()
-                    .map_err(Cause::from);
-                let latest = row.and_then(|row| row.map(LatestColumns::into_latest).transpose());
-                latest
-                    .map(|latest| latest.map(|(_, reading)| reading))
-                    .map_err(begun.unread("the newest reading of a machine"))
+                    .load::<LatestColumns>(&mut self.connection)
+                    .map_err(begun.unread("the newest reading of a machine"))?;
+                let latest = self.unreadable.pass_over(rows.into_iter().map(LatestColumns::into_latest));
+                Ok(latest.into_iter().next().map(|(_, reading)| reading))
             }
 
             fn readings(&mut self, query: &ReadingsQuery) -> Result<Vec<StoredReading>, StoreError> {
-                let begun = self.begin();
-                let rows = sql_query(sql::readings(query.order))
-                    .bind::<Text, _>(&self.site)
-                    .bind::<Text, _>(query.machine_id.as_str())
-                    .bind::<Instant, _>(Moment(query.from.at))
-                    .bind::<BigInt, _>(query.from.digest)
-                    .bind::<Instant, _>(Moment(query.to.at))
-                    .bind::<BigInt, _>(query.to.digest)
-                    .bind::<BigInt, _>(i64::from(query.limit))
-                    .load::<ReadingColumns>(&mut self.connection)
-                    .map_err(Cause::from);
-                rows.map(|rows| rows.into_iter().map(StoredReading::from).collect())
-                    .map_err(begun.unread("readings"))
+                let (mut query, mut found) = (query.clone(), Vec::new());
+                loop {
+                    let begun = self.begin();
+                    let rows = sql_query(sql::readings(query.order))
+                        .bind::<Text, _>(&self.site)
+                        .bind::<Text, _>(query.machine_id.as_str())
+                        .bind::<Instant, _>(Moment(query.from.at))
+                        .bind::<BigInt, _>(query.from.digest)
+                        .bind::<Instant, _>(Moment(query.to.at))
+                        .bind::<BigInt, _>(query.to.digest)
+                        .bind::<BigInt, _>(i64::from(query.limit))
+                        .load::<ReadingColumns>(&mut self.connection)
+                        .map_err(begun.unread("readings"))?;
+                    let is_last = rows.len() < query.limit as usize;
+                    let readings = rows.into_iter().map(|row| row.into_reading(query.machine_id.as_str()));
+                    let readings = self.unreadable.pass_over(readings);
+                    let Some(last) = readings.last().map(|reading| reading.key) else { return Ok(found) };
+                    query.limit -= readings.len() as u32;
+                    found.extend(readings);
+                    // A short page would look like the last one: what was passed over is made up for.
+                    if is_last || query.limit == 0 {
+                        return Ok(found);
+                    }
+                    query.advance(last);
+                }
             }
 
             fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError> {
@@ -74,9 +82,11 @@ macro_rules! history_queries {
                     Some(field) => statement.bind::<Text, _>(without_nul(field).into_owned()),
                     None => statement,
                 };
-                let rows = statement.load::<BucketColumns>(&mut self.connection).map_err(Cause::from);
-                rows.map(|rows| rows.into_iter().map(Bucket::from).collect())
-                    .map_err(begun.unread("figures of readings"))
+                let rows = statement
+                    .load::<BucketColumns>(&mut self.connection)
+                    .map_err(begun.unread("figures of readings"))?;
+                let buckets = rows.into_iter().map(|row| row.into_bucket(query.machine_id.as_str()));
+                Ok(self.unreadable.pass_over(buckets))
             }
 
             fn bucket_page_end(
@@ -96,10 +106,9 @@ macro_rules! history_queries {
                     .bind::<BigInt, _>(i64::from(readings_max))
                     .get_result::<InstantColumn>(&mut self.connection)
                     .optional()
-                    .map_err(Cause::from)
                     .map_err(begun.unread("how many readings there are"))?;
-                let end = |row: InstantColumn| bucket_page::end_before(query, row.recorded_at.0);
-                Ok(one_too_many.map_or(query.to, end))
+                let one_too_many = one_too_many.and_then(|row| row.recorded_at.get("recorded_at").ok());
+                Ok(one_too_many.map_or(query.to, |at| bucket_page::end_before(query, at.0)))
             }
 
             fn trends(&mut self, query: &TrendsQuery) -> Result<Vec<TrendPoint>, StoreError> {
@@ -112,31 +121,42 @@ macro_rules! history_queries {
                     .bind::<Instant, _>(Moment(query.from))
                     .bind::<Instant, _>(Moment(query.to))
                     .load::<TrendColumns>(&mut self.connection)
-                    .map_err(Cause::from);
-                rows.and_then(|rows| rows.into_iter().map(TrendColumns::into_point).collect())
-                    .map_err(begun.unread("the newest minutes"))
+                    .map_err(begun.unread("the newest minutes"))?;
+                Ok(self.unreadable.pass_over(rows.into_iter().map(TrendColumns::into_point)))
             }
 
             fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError> {
-                let begun = self.begin();
-                let statement = sql_query(sql::events(query.machine_id.is_some(), query.limit))
-                    .into_boxed()
-                    .bind::<Text, _>(&self.site)
-                    .bind::<Instant, _>(Moment(query.from))
-                    .bind::<Instant, _>(Moment(query.before.at))
-                    .bind::<BigInt, _>(query.before.id);
-                let statement = match &query.machine_id {
-                    Some(machine_id) => statement.bind::<Text, _>(machine_id.as_str().to_owned()),
-                    None => statement,
-                };
-                let rows = statement.load::<EventColumns>(&mut self.connection).map_err(Cause::from);
-                rows.and_then(|rows| rows.into_iter().map(EventColumns::into_event).collect())
-                    .map_err(begun.unread("events"))
+                let (mut query, mut found) = (query.clone(), Vec::new());
+                loop {
+                    let begun = self.begin();
+                    let statement = sql_query(sql::events(query.machine_id.is_some(), query.limit))
+                        .into_boxed()
+                        .bind::<Text, _>(&self.site)
+                        .bind::<Instant, _>(Moment(query.from))
+                        .bind::<Instant, _>(Moment(query.before.at))
+                        .bind::<BigInt, _>(query.before.id);
+                    let statement = match &query.machine_id {
+                        Some(machine_id) => statement.bind::<Text, _>(machine_id.as_str().to_owned()),
+                        None => statement,
+                    };
+                    let rows = statement
+                        .load::<EventColumns>(&mut self.connection)
+                        .map_err(begun.unread("events"))?;
+                    let is_last = rows.len() < query.limit as usize;
+                    let events = self.unreadable.pass_over(rows.into_iter().map(EventColumns::into_event));
+                    let Some(last) = events.last().map(|event| event.key) else { return Ok(found) };
+                    query.limit -= events.len() as u32;
+                    query.before = last;
+                    found.extend(events);
+                    if is_last || query.limit == 0 {
+                        return Ok(found);
+                    }
+                }
             }
 
             fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError> {
                 let begun = self.begin();
-                outages::$reads::load(&mut self.connection, &self.site, from, to)
+                outages::$reads::load(&mut self.connection, &self.site, from, to, &self.unreadable)
                     .map_err(begun.unread("our own outages"))
             }
         }

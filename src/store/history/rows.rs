@@ -5,8 +5,10 @@ use diesel::sql_types::{BigInt, Double, Nullable, Text};
 
 use super::range::{EventCursor, ReadingCursor};
 use crate::domain::{MachineId, Timestamp};
+use crate::store::from_bigint;
+use crate::store::liveness_rows::unreadable_event;
 use crate::store::schema::{Instant, Moment};
-use crate::store::{Cause, from_bigint};
+use crate::store::unreadable::{Column, UnreadableRow};
 
 /// The newest reading of a machine, by its own time.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,11 +103,11 @@ pub struct StoredEvent {
 #[derive(QueryableByName)]
 pub(super) struct ReadingColumns {
     #[diesel(sql_type = Instant)]
-    recorded_at: Moment,
+    recorded_at: Column<Moment>,
     #[diesel(sql_type = BigInt)]
-    digest: i64,
+    digest: Column<i64>,
     #[diesel(sql_type = Instant)]
-    received_at: Moment,
+    received_at: Column<Moment>,
     #[diesel(sql_type = Nullable<Double>)]
     temperature: Option<f64>,
     #[diesel(sql_type = Nullable<Double>)]
@@ -115,77 +117,94 @@ pub(super) struct ReadingColumns {
     #[diesel(sql_type = Nullable<Text>)]
     extra: Option<String>,
     #[diesel(sql_type = Text)]
-    time_source: String,
+    time_source: Column<String>,
 }
 
-impl From<ReadingColumns> for StoredReading {
-    fn from(columns: ReadingColumns) -> Self {
-        Self {
-            key: ReadingCursor { at: columns.recorded_at.0, digest: columns.digest },
-            reading: LatestReading {
-                recorded_at: columns.recorded_at.0,
-                temperature: columns.temperature,
-                humidity: columns.humidity,
-                vibration: columns.vibration,
-                extra: columns.extra,
-            },
-            time_source: columns.time_source,
-            received_at: columns.received_at.0,
-        }
+fn unreadable_reading(key: String) -> impl FnOnce(String) -> UnreadableRow {
+    move |what| UnreadableRow { table: "machine_telemetry", key, what }
+}
+
+impl ReadingColumns {
+    /// As a reading of `machine_id`.
+    pub(super) fn into_reading(self, machine_id: &str) -> Result<StoredReading, UnreadableRow> {
+        let unreadable = unreadable_reading(format!("{machine_id:?} at {}", self.recorded_at));
+        let read = || {
+            let recorded_at = self.recorded_at.get("recorded_at")?.0;
+            Ok(StoredReading {
+                key: ReadingCursor { at: recorded_at, digest: self.digest.get("digest")? },
+                reading: LatestReading {
+                    recorded_at,
+                    temperature: self.temperature,
+                    humidity: self.humidity,
+                    vibration: self.vibration,
+                    extra: self.extra,
+                },
+                time_source: self.time_source.get("time_source")?,
+                received_at: self.received_at.get("received_at")?.0,
+            })
+        };
+        read().map_err(unreadable)
     }
 }
 
 #[derive(QueryableByName)]
 pub(super) struct LatestColumns {
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(embed)]
     reading: ReadingColumns,
 }
 
 impl LatestColumns {
-    pub(super) fn into_latest(self) -> Result<(MachineId, LatestReading), Cause> {
-        Ok((MachineId::parse(&self.machine_id)?, StoredReading::from(self.reading).reading))
+    pub(super) fn into_latest(self) -> Result<(MachineId, LatestReading), UnreadableRow> {
+        let unreadable = unreadable_reading(format!("{} at {}", self.machine_id, self.reading.recorded_at));
+        let machine_id = self.machine_id.machine_id().map_err(unreadable)?;
+        let reading = self.reading.into_reading(machine_id.as_str())?.reading;
+        Ok((machine_id, reading))
     }
 }
 
 #[derive(QueryableByName)]
 pub(super) struct EventColumns {
     #[diesel(sql_type = BigInt)]
-    id: i64,
+    id: Column<i64>,
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(sql_type = Text)]
-    status: String,
+    status: Column<String>,
     #[diesel(sql_type = Nullable<Text>)]
     previous_status: Option<String>,
     #[diesel(sql_type = Text)]
-    reason: String,
+    reason: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Moment,
+    occurred_at: Column<Moment>,
     #[diesel(sql_type = Nullable<Instant>)]
-    last_seen_at: Option<Moment>,
+    last_seen_at: Column<Option<Moment>>,
 }
 
 impl EventColumns {
-    pub(super) fn into_event(self) -> Result<StoredEvent, Cause> {
-        Ok(StoredEvent {
-            key: EventCursor { at: self.occurred_at.0, id: self.id },
-            machine_id: MachineId::parse(&self.machine_id)?,
-            status: self.status,
-            previous_status: self.previous_status,
-            reason: self.reason,
-            last_seen_at: self.last_seen_at.map(|moment| moment.0),
-        })
+    pub(super) fn into_event(self) -> Result<StoredEvent, UnreadableRow> {
+        let unreadable = unreadable_event(&self.machine_id, &self.occurred_at);
+        let read = || {
+            Ok(StoredEvent {
+                key: EventCursor { at: self.occurred_at.get("occurred_at")?.0, id: self.id.get("id")? },
+                machine_id: self.machine_id.machine_id()?,
+                status: self.status.get("status")?,
+                previous_status: self.previous_status,
+                reason: self.reason.get("reason")?,
+                last_seen_at: self.last_seen_at.get("last_seen_at")?.map(|moment| moment.0),
+            })
+        };
+        read().map_err(unreadable)
     }
 }
 
 #[derive(QueryableByName)]
 pub(super) struct TrendColumns {
     #[diesel(sql_type = Text)]
-    machine_id: String,
+    machine_id: Column<String>,
     #[diesel(sql_type = BigInt)]
-    start_seconds: i64,
+    start_seconds: Column<i64>,
     #[diesel(sql_type = Nullable<Double>)]
     temperature: Option<f64>,
     #[diesel(sql_type = Nullable<Double>)]
@@ -195,14 +214,18 @@ pub(super) struct TrendColumns {
 }
 
 impl TrendColumns {
-    pub(super) fn into_point(self) -> Result<TrendPoint, Cause> {
-        Ok(TrendPoint {
-            machine_id: MachineId::parse(&self.machine_id)?,
-            start_seconds: self.start_seconds,
-            temperature: self.temperature,
-            humidity: self.humidity,
-            vibration: self.vibration,
-        })
+    pub(super) fn into_point(self) -> Result<TrendPoint, UnreadableRow> {
+        let unreadable = unreadable_reading(format!("of {}", self.machine_id));
+        let read = || {
+            Ok(TrendPoint {
+                machine_id: self.machine_id.machine_id()?,
+                start_seconds: self.start_seconds.get("recorded_at")?,
+                temperature: self.temperature,
+                humidity: self.humidity,
+                vibration: self.vibration,
+            })
+        };
+        read().map_err(unreadable)
     }
 }
 
@@ -211,7 +234,7 @@ macro_rules! aggregate_columns {
         #[derive(QueryableByName)]
         pub(super) struct BucketColumns {
             #[diesel(sql_type = BigInt)]
-            start_seconds: i64,
+            start_seconds: Column<i64>,
             #[diesel(sql_type = BigInt)]
             readings: i64,
             $(
@@ -226,13 +249,15 @@ macro_rules! aggregate_columns {
             )+
         }
 
-        impl From<BucketColumns> for Bucket {
-            fn from(columns: BucketColumns) -> Self {
-                Self {
-                    start_seconds: columns.start_seconds,
-                    count: from_bigint(columns.readings),
-                    $($name: aggregate(columns.$min, columns.$mean, columns.$max, columns.$count),)+
-                }
+        impl BucketColumns {
+            /// As figures of `machine_id`. Without a beginning they are of readings whose time cannot be read.
+            pub(super) fn into_bucket(self, machine_id: &str) -> Result<Bucket, UnreadableRow> {
+                let unreadable = unreadable_reading(format!("of {machine_id:?}"));
+                Ok(Bucket {
+                    start_seconds: self.start_seconds.get("recorded_at").map_err(unreadable)?,
+                    count: from_bigint(self.readings),
+                    $($name: aggregate(self.$min, self.$mean, self.$max, self.$count),)+
+                })
             }
         }
     };

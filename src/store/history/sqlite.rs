@@ -19,7 +19,8 @@ use super::{
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::schema::{Instant, Moment};
-use crate::store::{Cause, MachineRow, StoreError, StoreOptions, reads, without_nul};
+use crate::store::unreadable::UnreadableRows;
+use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
 
 pub(super) const DIALECT: Dialect = Dialect {
     // Of the whole seconds only: with a fraction it rounds to milliseconds, up into the next second.
@@ -43,6 +44,7 @@ pub struct SqliteHistory {
     deadline: Deadline,
     statement_timeout: Duration,
     site: String,
+    unreadable: UnreadableRows,
 }
 
 impl SqliteHistory {
@@ -60,7 +62,8 @@ impl SqliteHistory {
         ));
         configured.map_err(|error| failed(error.into()))?;
         let (statement_timeout, site) = (options.statement_timeout, options.site.clone());
-        Ok(Self { connection, deadline, statement_timeout, site })
+        let unreadable = options.unreadable.clone();
+        Ok(Self { connection, deadline, statement_timeout, site, unreadable })
     }
 
     /// To be called before each statement.

@@ -30,6 +30,7 @@ use super::retained::RetainedTable;
 use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
+use super::unreadable::UnreadableRows;
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
     SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
@@ -47,6 +48,7 @@ const MIGRATION_LOCK: i64 = 0x61_6e_64_6f_6e;
 pub struct PostgresStore {
     connection: PgConnection,
     site: String,
+    unreadable: UnreadableRows,
     statement_timeout: Duration,
     facts: StoreFacts,
 }
@@ -100,8 +102,8 @@ impl PostgresStore {
         }
         let warnings = durability_warnings(&settings);
         let facts = StoreFacts { backend: "postgresql", version: settings.version, target, warnings };
-        let site = options.site.clone();
-        Ok(Self { connection, site, statement_timeout: options.statement_timeout, facts })
+        let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
+        Ok(Self { connection, site, unreadable, statement_timeout: options.statement_timeout, facts })
     }
 }
 
@@ -218,18 +220,18 @@ impl Store for PostgresStore {
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
-        reads::postgres::load_checkpoints(&mut self.connection)
+        reads::postgres::load_checkpoints(&mut self.connection, &self.unreadable)
             .map_err(|source| StoreError::ReadStatus { source: source.into() })
     }
 
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
-        reads::postgres::load_machines(&mut self.connection, &self.site)
-            .map_err(|source| StoreError::ReadMachines { source })
+        reads::postgres::load_machines(&mut self.connection, &self.site, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
-        liveness_rows::postgres::load_past(&mut self.connection, &self.site, wanted)
-            .map_err(|source| StoreError::ReadMachines { source })
+        liveness_rows::postgres::load_past(&mut self.connection, &self.site, wanted, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn readings_between(
@@ -237,13 +239,13 @@ impl Store for PostgresStore {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(MachineId, u64)>, StoreError> {
-        fleet::postgres::count_readings(&mut self.connection, &self.site, from, to)
-            .map_err(|source| StoreError::ReadMachines { source })
+        fleet::postgres::count_readings(&mut self.connection, &self.site, from, to, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError> {
-        fleet::postgres::load_history(&mut self.connection, &self.site, from)
-            .map_err(|source| StoreError::ReadMachines { source })
+        fleet::postgres::load_history(&mut self.connection, &self.site, from, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
@@ -327,11 +329,14 @@ impl Store for PostgresStore {
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {
-        let connection = &mut self.connection;
+        let (connection, unreadable) = (&mut self.connection, &self.unreadable);
         let status = connection.transaction(|connection| {
             let tables = COUNTED_TABLES.iter().map(|&(table, _)| count_rows(connection, table));
             let tables = tables.collect::<QueryResult<Vec<_>>>()?;
-            Ok(StoreStatus { tables, checkpoints: reads::postgres::load_checkpoints(connection)? })
+            Ok(StoreStatus {
+                tables,
+                checkpoints: reads::postgres::load_checkpoints(connection, unreadable)?,
+            })
         });
         status.map_err(|source: diesel::result::Error| StoreError::ReadStatus { source: source.into() })
     }

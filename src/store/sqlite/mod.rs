@@ -31,6 +31,7 @@ use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, Rejecte
 use super::retained::RetainedTable;
 use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
+use super::unreadable::UnreadableRows;
 use super::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
     SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
@@ -50,6 +51,7 @@ const WAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
 pub struct SqliteStore {
     connection: SqliteConnection,
     site: String,
+    unreadable: UnreadableRows,
     facts: StoreFacts,
 }
 
@@ -87,7 +89,8 @@ impl SqliteStore {
             ));
         }
         let facts = StoreFacts { backend: "sqlite", version, target, warnings };
-        Ok(Self { connection, site: options.site.clone(), facts })
+        let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
+        Ok(Self { connection, site, unreadable, facts })
     }
 }
 
@@ -214,18 +217,18 @@ impl Store for SqliteStore {
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
-        reads::sqlite::load_checkpoints(&mut self.connection)
+        reads::sqlite::load_checkpoints(&mut self.connection, &self.unreadable)
             .map_err(|source| StoreError::ReadStatus { source: source.into() })
     }
 
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
-        reads::sqlite::load_machines(&mut self.connection, &self.site)
-            .map_err(|source| StoreError::ReadMachines { source })
+        reads::sqlite::load_machines(&mut self.connection, &self.site, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
-        liveness_rows::sqlite::load_past(&mut self.connection, &self.site, wanted)
-            .map_err(|source| StoreError::ReadMachines { source })
+        liveness_rows::sqlite::load_past(&mut self.connection, &self.site, wanted, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn readings_between(
@@ -233,13 +236,13 @@ impl Store for SqliteStore {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(MachineId, u64)>, StoreError> {
-        fleet::sqlite::count_readings(&mut self.connection, &self.site, from, to)
-            .map_err(|source| StoreError::ReadMachines { source })
+        fleet::sqlite::count_readings(&mut self.connection, &self.site, from, to, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError> {
-        fleet::sqlite::load_history(&mut self.connection, &self.site, from)
-            .map_err(|source| StoreError::ReadMachines { source })
+        fleet::sqlite::load_history(&mut self.connection, &self.site, from, &self.unreadable)
+            .map_err(|source| StoreError::ReadMachines { source: source.into() })
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
@@ -318,11 +321,11 @@ impl Store for SqliteStore {
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {
-        let connection = &mut self.connection;
+        let (connection, unreadable) = (&mut self.connection, &self.unreadable);
         let status = connection.transaction(|connection| {
             let tables = COUNTED_TABLES.iter().map(|&(table, has_id)| count_rows(connection, table, has_id));
             let tables = tables.collect::<QueryResult<Vec<_>>>()?;
-            Ok(StoreStatus { tables, checkpoints: reads::sqlite::load_checkpoints(connection)? })
+            Ok(StoreStatus { tables, checkpoints: reads::sqlite::load_checkpoints(connection, unreadable)? })
         });
         status.map_err(|source: diesel::result::Error| StoreError::ReadStatus { source: source.into() })
     }

@@ -18,7 +18,7 @@ use crate::domain::{
     TransitionReason,
 };
 use crate::http::HistoryPool;
-use crate::store::{self, Batch, ReadingRow, StoreOptions};
+use crate::store::{self, Batch, ReadingRow, StoreOptions, UnreadableRows};
 
 struct Scene {
     _directory: TempDir,
@@ -35,6 +35,7 @@ impl Scene {
             connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(5),
+            unreadable: UnreadableRows::default(),
         };
         store::open(&options).unwrap().migrate().unwrap();
         Self { _directory: directory, options, now: wall_now() }

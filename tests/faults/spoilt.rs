@@ -1,0 +1,67 @@
+//! Rows that somebody changed by hand: Andon passes them over, names each once, and stores everything else.
+
+use super::plant::Plant;
+use super::{Lab, Report, faults};
+use crate::support::database::Database;
+use crate::support::http::Client;
+use crate::support::poll::wait_until;
+
+faults![rows_spoilt_by_hand_stop_nothing_in_sqlite, rows_spoilt_by_hand_stop_nothing_in_postgres];
+
+const MESSAGES: u64 = 500;
+const PASSED_OVER: &str = "a row of the database is not as andon writes it and is passed over";
+
+/// One bad row of each table that is read before anything can be stored.
+const SPOILT: [&str; 4] = [
+    "INSERT INTO machine (site, machine_id, status) VALUES ('test', 'spoilt', 'broken')",
+    "INSERT INTO machine (site, machine_id, status) VALUES ('test', ' ', 'online')",
+    "INSERT INTO machine_event (site, machine_id, status, reason, occurred_at, publish_pending) \
+     VALUES ('test', 'spoilt', 'online', 'because', '2030-01-01 00:00:00.000000+00:00', true)",
+    "INSERT INTO link_outage (site, began_at, reason) VALUES ('test', '2030-01-01 00:00:00.000000+00:00', 'sunspots')",
+];
+const REMOVED: [&str; 3] = [
+    "DELETE FROM machine WHERE machine_id IN ('spoilt', ' ')",
+    "DELETE FROM machine_event WHERE machine_id = 'spoilt'",
+    "DELETE FROM link_outage WHERE reason = 'sunspots'",
+];
+
+fn rows_spoilt_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut Lab) -> Report {
+    plant.open();
+    plant.publish(50);
+    plant.wait_until_stored(50);
+    plant.stop();
+    let mut database = Database::open(&plant.url).unwrap();
+    SPOILT.iter().for_each(|statement| database.execute(statement));
+    database.execute(&format!("UPDATE link_sight SET seen_until = {bad_time}"));
+    database.execute(&format!("UPDATE ingest_checkpoint SET updated_at = {bad_time}"));
+    plant.open();
+    for _ in 0..lab.scale {
+        plant.load(MESSAGES).join();
+    }
+    let all = plant.sent.numbered;
+    plant.wait_until_stored(all);
+    let http = Client::new(&plant.andon().wait_for_http());
+    assert_eq!(http.get("/api/v1/machines").status, 200);
+    assert_eq!(http.get("/api/v1/events").status, 200);
+    wait_until("every row counted", || {
+        http.get("/metrics").body.contains("\nandon_unreadable_rows_total 5\n")
+    });
+    let named: Vec<String> =
+        plant.andon().log().lines().filter(|line| line.contains(PASSED_OVER)).map(str::to_owned).collect();
+    let words = ["\"broken\"", "machine id is empty", "\"because\"", "\"sunspots\"", "seen_until is"];
+    for word in words {
+        assert_eq!(named.iter().filter(|line| line.contains(word)).count(), 1, "{word} in {named:#?}");
+    }
+    assert_eq!(named.len(), words.len(), "{named:#?}");
+    REMOVED.iter().for_each(|statement| database.execute(statement));
+    drop(database);
+    plant.finish()
+}
+
+fn rows_spoilt_by_hand_stop_nothing_in_sqlite(lab: &mut Lab) -> Report {
+    rows_spoilt_by_hand_stop_nothing(Plant::sqlite(lab), "'yesterday'", lab)
+}
+
+fn rows_spoilt_by_hand_stop_nothing_in_postgres(lab: &mut Lab) -> Report {
+    rows_spoilt_by_hand_stop_nothing(Plant::postgres(lab), "'infinity'", lab)
+}
