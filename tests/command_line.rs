@@ -1,5 +1,7 @@
 //! The commands, their exit codes, and what they say when something is wrong.
 
+use std::process::{Command, Stdio};
+
 use crate::support::andon::Site;
 use crate::support::database::rows_stored;
 use crate::support::mosquitto::Mosquitto;
@@ -63,6 +65,52 @@ fn a_worker_that_is_switched_off_says_so_and_exits_clean() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("RUN_MQTT_WORKER"), "{text}");
+}
+
+#[test]
+fn a_run_without_configuration_says_where_it_looked_and_runs_all_the_same() {
+    let broker = Mosquitto::start("");
+    let home = tempfile::tempdir().unwrap();
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_andon"));
+        command.args(["--set", &format!("mqtt.port={}", broker.port()), "--set", "http.bind=127.0.0.1:0"]);
+        command.args(arguments).env_clear().current_dir(home.path()).stdin(Stdio::null());
+        command
+    };
+    let log = home.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut child = start(&["run"]).stderr(file).stdout(Stdio::null()).spawn().unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    wait_until("the link", || said().contains("connected to the broker"));
+    let looked_in = format!("looked_in: \"{}, /etc/andon\"", home.path().join("config").display());
+    assert!(said().contains(" WARN ") && said().contains(&looked_in), "{}", said());
+    // SIGTERM.
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success(), "{}", said());
+    assert!(
+        home.path().join("data/default/journal").is_dir()
+            && home.path().join("data/default/andon.db").is_file()
+    );
+    let check = start(&["config", "check"]).output().unwrap();
+    let text = String::from_utf8(check.stdout).unwrap();
+    assert!(
+        check.status.success() && text.contains(&format!("none in {}", home.path().join("config").display())),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_secret_in_a_malformed_value_is_not_echoed() {
+    let site =
+        Site::new(1883).set("mqtt.host=mqtt://u:hush-hush@b").environment("MQTT_USE_TLS", "u:hush-hush@b");
+    for command in [&["config", "check"][..], &["run"][..], &["config", "show"][..], &["machines"][..]] {
+        let (code, text) = run(&site, command);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(
+            text.contains("mqtt.host") && text.contains("mqtt://***@b") && !text.contains("hush"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn every_step_that_works_says_ok_and_a_running_service_keeps_its_session() {
     assert!(line(&text, "SUBSCRIBE $share/g/other/+/x").contains("not tried"), "{text}");
     assert!(line(&text, "all migrations applied").contains("ok"), "{text}");
     assert!(line(&text, " room ").contains("MiB free"), "{text}");
-    assert!(text.contains("a service that runs keeps its session"), "{text}");
+    assert!(text.contains("a running service keeps its session"), "{text}");
 
     let (code, json) = check(&site, &["--json"]);
     assert_eq!(code, Some(0), "{json}");
@@ -118,8 +118,8 @@ fn migrations_are_looked_at_and_not_applied() {
     for _again in 0..2 {
         let (code, text) = check(&site, &[]);
         assert_eq!(code, Some(0), "{text}");
-        assert!(text.contains("migrations pending, which `andon run` applies"), "{text}");
+        assert!(text.contains("migrations pending; `andon run` applies what is pending"), "{text}");
     }
     let (_, text) = check(&Site::new(broker.port()), &[]);
-    assert!(text.contains("not there yet; `andon run` makes it"), "{text}");
+    assert!(text.contains("not there yet; `andon run` creates it"), "{text}");
 }

@@ -3,22 +3,23 @@
 
 use clap::Subcommand;
 
-use super::{Loaded, Output, Sources, connect};
+use super::{Loaded, Output, Sources, connect, run};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Report every mistake in the configuration; exit code 2 if there is one
     Check {
-        /// Also go the way to brokers, database and journal, step by step; exit code 1 if a step fails
+        /// Also test the connection to the brokers and the database, and the journal's directory, step by step; exit code 1
+        /// if a step fails
         #[arg(long)]
         connect: bool,
-        /// With --connect: the steps as JSON
+        /// With --connect: print the steps as JSON
         #[arg(long, requires = "connect")]
         json: bool,
     },
     /// Print the settings in effect, secrets hidden
     Show {
-        /// Tell with each value where it comes from
+        /// Show where each value comes from
         #[arg(long)]
         origin: bool,
     },
@@ -44,6 +45,9 @@ fn check(sources: &Sources, loaded: &Loaded) -> String {
     lines.push("files:".to_owned());
     lines.push("  built-in defaults".to_owned());
     lines.extend(loaded.files.iter().map(|file| format!("  {}", file.display())));
+    if loaded.files.is_empty() {
+        lines.push(format!("  none in {}", run::directories(loaded)));
+    }
     if !loaded.worker_enabled {
         lines.push("RUN_MQTT_WORKER=false: `andon run` will end at once".to_owned());
     }

@@ -10,9 +10,9 @@ use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create or update the tables; the service does it too, when it starts
+    /// Create or update the tables; the service does this at its start, too
     Migrate,
-    /// Tell which migrations are applied, how many rows there are, and where each journal stands
+    /// Show which migrations are applied, how many rows there are, and how far each journal is stored
     Status,
 }
 

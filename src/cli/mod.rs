@@ -36,13 +36,13 @@ pub struct Cli {
 /// Which configuration: options of every command.
 #[derive(clap::Args)]
 struct Configuration {
-    /// The site, whose settings are in config-dir/sites/SITE.toml [env: ANDON_SITE]
+    /// The site; its settings are in sites/SITE.toml of the configuration directory [env: ANDON_SITE]
     #[arg(long, value_name = "SITE", global = true)]
     site: Option<String>,
-    /// Where the settings are, "config" if not given [env: ANDON_CONFIG_DIR]
+    /// The configuration directory; without it: config, or else /etc/andon [env: ANDON_CONFIG_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     config_dir: Option<PathBuf>,
-    /// Sets a key, above everything else, such as mqtt.host=broker; repeatable
+    /// Set a key, over all other sources, such as mqtt.host=broker; repeatable
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
 }
@@ -66,7 +66,7 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Prepare the database, or tell how it stands
+    /// Create or update the tables, or show their state
     Db {
         #[command(subcommand)]
         command: db::Command,
@@ -76,16 +76,16 @@ enum Command {
         #[command(subcommand)]
         command: journal::Command,
     },
-    /// Look at what could not become a reading, and try it again
+    /// Look at rejected messages, and try them again
     Rejected {
         #[command(subcommand)]
         command: rejected::Command,
     },
-    /// Tell who is online, or how available everybody was; also while the service is down
+    /// Show which machines are online, or how available they were; also while the service is down
     Machines(machines::Options),
     /// Ask the running service whether it is ready; exit code 0 or 1
     Health(health::Options),
-    /// Publish what a fleet of machines would, with faults
+    /// Publish messages as a fleet of machines would, faults included
     Simulate(simulate::Options),
 }
 
@@ -160,6 +160,7 @@ impl Configuration {
             config_dir: self.config_dir.or_else(|| variable("ANDON_CONFIG_DIR").map(PathBuf::from)),
             set: self.set,
             environment,
+            ..Sources::default()
         }
     }
 }

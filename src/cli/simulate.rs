@@ -31,13 +31,13 @@ pub(super) struct Options {
     /// Time between two messages of a machine, such as 1s or 250ms
     #[arg(long, default_value = "1s", value_parser = interval)]
     interval: Duration,
-    /// End after this time, such as 30s
+    /// Stop after this time, such as 30s
     #[arg(long, value_parser = interval)]
     duration: Option<Duration>,
-    /// End after so many messages
+    /// Stop after this many messages
     #[arg(long)]
     count: Option<u64>,
-    /// The same seed makes the same machines
+    /// Seed of chance: the same seed makes the same machines
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Healthy machines only: no silence, wrong clocks, NaN, malformed messages, duplicates, bursts

@@ -8,7 +8,7 @@ use config::{Map, Value, ValueKind};
 use super::keys;
 use super::layers::{Layer, insert, segments, variable_origin};
 use super::problem::Problems;
-use super::values::{flag_from_text, from_text, text, text_value};
+use super::values::{flag_from_text, found_text, from_text, text, text_value};
 
 /// How the text of a name is put into its key.
 #[derive(Clone, Copy)]
@@ -66,10 +66,14 @@ pub(super) fn layer(
         match (value, meaning) {
             (Some(value), _) => insert(&mut table, &segments(key), value),
             (None, Meaning::Seconds) => {
-                problems.add(origin, key, format!("expected a number of seconds, found the text {given:?}"));
+                problems.add(
+                    origin,
+                    key,
+                    format!("expected a number of seconds, found {}", found_text(given)),
+                );
             }
             (None, _) => {
-                problems.add(origin, key, format!("expected true or false, found the text {given:?}"))
+                problems.add(origin, key, format!("expected true or false, found {}", found_text(given)))
             }
         }
     }
@@ -82,7 +86,7 @@ pub(super) fn worker_enabled(variables: &BTreeMap<String, String>, problems: &mu
         return true;
     };
     flag_from_text(given).unwrap_or_else(|| {
-        let message = format!("expected true or false, found the text {given:?}");
+        let message = format!("expected true or false, found {}", found_text(given));
         problems.add(variable_origin(RUN_WORKER), "", message);
         true
     })

@@ -88,13 +88,18 @@ pub(super) struct Layers {
     pub(super) layers: Vec<Layer>,
     /// Files that were read.
     pub(super) files: Vec<PathBuf>,
+    /// Where they lie, or would lie.
+    pub(super) config_dir: PathBuf,
+    /// The directories that were tried.
+    pub(super) looked_in: Vec<PathBuf>,
 }
 
 /// Reads every layer; mistakes go to `problems`, and what they concern is left out.
 pub(super) fn gather(sources: &Sources, problems: &mut Problems) -> Layers {
-    let mut gathered = Layers { layers: Vec::new(), files: Vec::new() };
+    let (dir, looked_in) = config_dir(sources, problems);
+    let config_dir = dir.clone();
+    let mut gathered = Layers { layers: Vec::new(), files: Vec::new(), config_dir, looked_in };
     gathered.layers.extend(parse_file(DEFAULT_TOML, DEFAULT_ORIGIN, problems));
-    let dir = config_dir(sources, problems);
     if let Some(site) = &sources.site {
         gathered.layers.extend(site_name(site, problems));
         if values::is_site_id(site) {
@@ -114,14 +119,21 @@ pub(super) fn gather(sources: &Sources, problems: &mut Problems) -> Layers {
     gathered
 }
 
-fn config_dir(sources: &Sources, problems: &mut Problems) -> PathBuf {
-    let Some(dir) = &sources.config_dir else {
-        return PathBuf::from(CONFIG_DIR);
-    };
-    if !dir.is_dir() {
-        problems.add("--config-dir", "", format!("{} is not a directory", dir.display()));
+/// The directory that is named, or else the first one that is there; and all that were tried.
+fn config_dir(sources: &Sources, problems: &mut Problems) -> (PathBuf, Vec<PathBuf>) {
+    if let Some(dir) = &sources.config_dir {
+        if !dir.is_dir() {
+            problems.add("--config-dir", "", format!("{} is not a directory", dir.display()));
+        }
+        return (dir.clone(), vec![dir.clone()]);
     }
-    dir.clone()
+    let local = sources.places.working_dir.join(CONFIG_DIR);
+    if local.is_dir() {
+        return (local.clone(), vec![local]);
+    }
+    let system = sources.places.system_config.clone();
+    let dir = if system.is_dir() { system.clone() } else { local.clone() };
+    (dir, vec![local, system])
 }
 
 /// The site's name is its id unless its file says otherwise.
@@ -220,11 +232,11 @@ fn set(arguments: &[String], problems: &mut Problems) -> Map<String, Value> {
     let mut table = Map::new();
     for argument in arguments {
         let Some((key, text)) = argument.split_once('=') else {
-            problems.add(SET_ORIGIN, argument.as_str(), "expected key=value, such as mqtt.host=broker");
+            problems.add(SET_ORIGIN, key_like(argument), "expected key=value, such as mqtt.host=broker");
             continue;
         };
         let Some(path) = key_path(key) else {
-            problems.add(SET_ORIGIN, key, "is not a key; keys look like mqtt.host");
+            problems.add(SET_ORIGIN, key_like(key), "is not a key; keys look like mqtt.host");
             continue;
         };
         match keys::kind_at(&path) {
@@ -233,6 +245,12 @@ fn set(arguments: &[String], problems: &mut Problems) -> Map<String, Value> {
         }
     }
     table
+}
+
+/// The beginning of a text that could be a key's: the rest may be a secret that was put in the wrong place.
+fn key_like(text: &str) -> &str {
+    let is_of_key = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+    text.split(|character| !is_of_key(character)).next().unwrap_or_default()
 }
 
 /// A key as written in TOML, quoted parts included.

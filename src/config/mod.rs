@@ -23,6 +23,7 @@ mod layers;
 mod libpq;
 mod log_levels;
 mod origin;
+mod paths;
 mod postgres_url;
 mod problem;
 mod secret;
@@ -42,6 +43,7 @@ use std::path::PathBuf;
 
 pub use layers::{CONFIG_DIR, DEFAULT_TOML};
 pub use log_levels::LogLevels;
+pub use paths::Places;
 pub use problem::{ConfigError, Problem};
 pub use secret::{DatabaseUrl, Secret};
 pub use sections::{
@@ -50,14 +52,17 @@ pub use sections::{
 };
 
 use origin::Effective;
+use paths::Paths;
 use problem::Problems;
 use settings::Values;
 
 /// Where a configuration comes from, beside the built-in defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// Directory of the files; `None`: [`CONFIG_DIR`], which need not exist.
+    /// Directory of the files; `None`: [`CONFIG_DIR`], or else that of the system ([`Places`]); neither need exist.
     pub config_dir: Option<PathBuf>,
+    /// Directories that nobody names.
+    pub places: Places,
     /// The site whose file is read.
     pub site: Option<String>,
     /// The environment: all variables, also those that mean nothing to us.
@@ -85,6 +90,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Files that were read, in order of rank.
     pub files: Vec<PathBuf>,
+    /// Directories that files were looked for in.
+    pub looked_in: Vec<PathBuf>,
     /// False if `RUN_MQTT_WORKER=false` says that `run` shall not run.
     pub worker_enabled: bool,
     effective: Effective,
@@ -108,11 +115,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let worker_enabled = compat::worker_enabled(&sources.environment, &mut problems);
     let gathered = layers::gather(sources, &mut problems);
     let mut table = settings::merge(&gathered.layers, &mut problems);
+    let paths = Paths::new(&sources.places, &gathered.config_dir, &table);
+    paths.settle_files(&mut table, &mut warnings);
     secrets::resolve(&mut table, &gathered.layers, &sources.environment, &mut problems, &mut warnings);
+    paths.settle_url(&mut table, &mut warnings);
     let values = Values::normalised(table);
     let settings = values.settings();
     validate::contradictions(&settings, &values, &mut problems);
     validate::doubts(&settings, &mut warnings);
     let effective = Effective::redacted(values.into_table());
-    problems.none_or(Loaded { settings, warnings, files: gathered.files, worker_enabled, effective })
+    let layers::Layers { files, looked_in, .. } = gathered;
+    problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, effective })
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::secret::without_userinfo;
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -42,11 +44,25 @@ fn lines(problems: &[Problem]) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Problem>,
+    /// Keys whose values are wrong by themselves.
+    wrong: Vec<String>,
 }
 
 impl Problems {
-    /// Adds a mistake.
+    /// Adds a mistake in a value.
     pub(super) fn add(
+        &mut self,
+        origin: impl Into<String>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        let key = key.into();
+        self.wrong.push(key.clone());
+        self.add_contradiction(origin, key, message);
+    }
+
+    /// Adds a mistake that is none of the value's own: it contradicts another one.
+    pub(super) fn add_contradiction(
         &mut self,
         origin: impl Into<String>,
         key: impl Into<String>,
@@ -54,13 +70,14 @@ impl Problems {
     ) {
         // One line each, whatever a cause's text contains.
         let message = message.into().replace(['\r', '\n'], " ");
-        self.found.push(Problem { origin: origin.into(), key: key.into(), message });
+        let key = without_userinfo(&key.into());
+        self.found.push(Problem { origin: origin.into(), key, message });
     }
 
-    /// Whether a mistake was found in this key or below it.
+    /// Whether a value of this key, or below it, is wrong by itself.
     pub(super) fn concern(&self, key: &str) -> bool {
         let below = |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
-        self.found.iter().any(|problem| problem.key == key || below(&problem.key))
+        self.wrong.iter().any(|found| found == key || below(found))
     }
 
     /// `value`, if nothing was wrong.

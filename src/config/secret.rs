@@ -155,9 +155,47 @@ fn redacted(url: &str) -> String {
     shown
 }
 
+/// `text`, which is not what it should be, without what may be a secret in it: people put whole addresses where a host belongs.
+/// Everything before the last `@` is hidden (but a scheme), and what follows a word such as `password=`.
+pub(super) fn without_userinfo(text: &str) -> String {
+    let mut shown = match text.rsplit_once('@') {
+        None => text.to_owned(),
+        Some((before, after)) => {
+            let scheme = before.find("://").map_or("", |end| &before[..end + "://".len()]);
+            format!("{scheme}{REDACTED}@{after}")
+        }
+    };
+    let lower = shown.to_ascii_lowercase();
+    let named = ["pass", "pwd", "token", "secret"].iter().filter_map(|word| lower.find(word));
+    let begins = named.filter_map(|at| Some(at + lower[at..].find(['=', ':'])? + 1)).min();
+    if let Some(begins) = begins.filter(|begins| *begins < shown.len()) {
+        shown.truncate(begins);
+        shown.push_str(REDACTED);
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_in_a_wrong_value_is_hidden() {
+        let table = [
+            ("mqtt://u:s3cret@b", "mqtt://***@b"),
+            ("u:s3cret@b:1883", "***@b:1883"),
+            ("u:s3c://r@et@b", "u:s3c://***@b"),
+            ("http://s3cret@proxy:3128/x", "http://***@proxy:3128/x"),
+            ("broker?user=u&password=s3cret&x=1", "broker?user=u&password=***"),
+            ("Token: s3cret", "Token:***"),
+            ("tokens", "tokens"),
+            ("mqtt://broker:1883", "mqtt://broker:1883"),
+            ("", ""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(without_userinfo(text), expected);
+        }
+    }
 
     #[test]
     fn a_secret_shows_nothing_of_itself() {

@@ -37,7 +37,7 @@ pub(super) fn resolve(
         let (key_rank, file_rank) = (rank(secret.key), rank(secret.file_key));
         if key_rank.is_some() && key_rank == file_rank {
             let origin = origin_of(table, secret.key);
-            problems.add(
+            problems.add_contradiction(
                 origin,
                 secret.key,
                 format!("{} is set in the same place; keep one", secret.file_key),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use config::{Config, Map, Value, ValueKind};
 
-use super::keys::KEYS;
+use super::keys::{KEYS, Kind};
 use super::layers::{Layer, insert, lookup, segments};
 use super::log_levels::LogLevels;
 use super::problem::Problems;
@@ -18,6 +18,7 @@ use super::sections::{
     HostAndPort, Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload,
     Protocol, Proxy, Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
 };
+use super::units::{show_duration, show_size};
 use super::values::{duration, host_and_port, integer, size, text, text_value};
 use crate::domain::{MachineId, Qos, TopicFilter};
 
@@ -44,6 +45,7 @@ impl Values {
     /// Takes out what is set to nothing, and derives what was left open.
     pub(super) fn normalised(mut table: Map<String, Value>) -> Self {
         drop_empty(&mut table);
+        humanise(&mut table);
         let mut values = Self { table };
         if values.get("mqtt.port").is_none() {
             let transport = values.transport();
@@ -310,6 +312,40 @@ fn drop_empty(table: &mut Map<String, Value>) {
         if let Some(table) = table_mut(table, free_keys) {
             drop_empty_below(table);
         }
+    }
+}
+
+/// Writes durations and sizes as a person would: `37s` for what came as `37000ms`.
+fn humanise(table: &mut Map<String, Value>) {
+    for key in KEYS {
+        humanise_value(table, &segments(key.path), key.kind);
+    }
+    let machines = lookup(table, super::keys::LIVENESS_MACHINES).map(|value| &value.kind);
+    let Some(ValueKind::Table(machines)) = machines else { return };
+    for id in machines.keys().cloned().collect::<Vec<_>>() {
+        for key in super::keys::MACHINE {
+            let mut path = segments(super::keys::LIVENESS_MACHINES);
+            path.extend([id.clone(), key.path.to_owned()]);
+            humanise_value(table, &path, key.kind);
+        }
+    }
+}
+
+fn humanise_value(table: &mut Map<String, Value>, path: &[String], kind: Kind) {
+    let Some((name, sections)) = path.split_last() else { return };
+    let section = sections.iter().try_fold(&*table, |table, name| match &table.get(name)?.kind {
+        ValueKind::Table(below) => Some(below),
+        _ => None,
+    });
+    let Some(value) = section.and_then(|section| section.get(name)) else { return };
+    let shown = match kind {
+        Kind::Duration { .. } => duration(value).map(show_duration),
+        Kind::Size { .. } => size(value).map(show_size),
+        _ => None,
+    };
+    if let Some(shown) = shown {
+        let value = text_value(&shown, value.origin().unwrap_or_default());
+        insert(table, path, value);
     }
 }
 

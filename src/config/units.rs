@@ -43,6 +43,8 @@ pub(super) fn show_duration(duration: Duration) -> String {
         (seconds / 60 % 60, "m"),
         (seconds % 60, "s"),
         (u64::from(duration.subsec_millis()), "ms"),
+        (u64::from(duration.subsec_micros() % 1_000), "us"),
+        (u64::from(duration.subsec_nanos() % 1_000), "ns"),
     ];
     let shown: String = parts
         .iter()
@@ -52,15 +54,20 @@ pub(super) fn show_duration(duration: Duration) -> String {
     if shown.is_empty() { "0s".to_owned() } else { shown }
 }
 
-/// Writes a size in the largest binary unit that divides it.
+/// Writes a size in the largest binary unit that divides it, or else in the largest decimal one.
 pub(super) fn show_size(bytes: u64) -> String {
-    let binary = SIZE_UNITS.iter().rev().filter(|(name, _)| name.ends_with("ib"));
-    for ((_, unit), name) in binary.zip(["TiB", "GiB", "MiB", "KiB"]) {
-        if bytes >= *unit && bytes.is_multiple_of(*unit) {
-            return format!("{}{name}", bytes / unit);
-        }
-    }
-    bytes.to_string()
+    const SHOWN: [(u64, &str); 8] = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    let unit = SHOWN.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
 #[cfg(test)]
@@ -113,10 +120,13 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back_as_the_same() {
-        for bytes in [0, 1, 1023, 1024, 1 << 20, 3 << 30, 5 << 40, 10_000_000] {
+        for bytes in [0, 1, 999, 1000, 1023, 1024, 1 << 20, 3 << 30, 5 << 40, 10_000_000, 1_000_001, u64::MAX]
+        {
             assert_eq!(parse_size(&show_size(bytes)), Some(bytes), "{bytes}");
         }
-        assert_eq!(show_size(16 << 20), "16MiB");
+        assert_eq!((show_size(16 << 20), show_size(10_000_000)), ("16MiB".to_owned(), "10MB".to_owned()));
+        let odd = Duration::new(1, 2_003_004);
+        assert_eq!(parse_duration(&show_duration(odd)), Some(odd), "{}", show_duration(odd));
         for millis in [0, 1, 250, 1000, 90_000, 86_400_000, 864_000_000] {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(&show_duration(duration)), Some(duration), "{millis}");

@@ -45,13 +45,13 @@ pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
         && !mqtt.hosts.iter().all(|broker| is_this_machine(&broker.host))
     {
         warnings.push(format!(
-            "mqtt.password goes over the network readable for everybody (mqtt.transport = {:?}); use \"tls\"",
+            "mqtt.password is sent unencrypted (mqtt.transport = {:?}): everybody on the network can read it; use \"tls\"",
             mqtt.transport.as_str()
         ));
     }
     for subscription in mqtt.subscriptions.iter().filter(|each| each.filter.is_shared()) {
         warnings.push(format!(
-            "mqtt.subscriptions: {:?} is shared: what the broker gives to other members of the group is not seen here, \
+            "mqtt.subscriptions: {:?} is shared: messages that the broker gives to other members of the group do not arrive here, \
              and their machines count as silent",
             subscription.filter.as_str()
         ));
@@ -84,7 +84,7 @@ impl Check<'_> {
             return;
         }
         if let Some(key) = keys.first() {
-            self.problems.add(self.values.origin(key), *key, message);
+            self.problems.add_contradiction(self.values.origin(key), *key, message);
         }
     }
 
@@ -276,8 +276,11 @@ impl Check<'_> {
 
     fn http(&mut self, settings: &Settings) {
         let http = &settings.http;
-        if http.anonymous && http.token.is_some() {
-            self.report(&["http.anonymous", "http.token"], "contradicts http.token; keep one of them");
+        // Also of a token that cannot be read: whoever names its file wants one.
+        let tokens = ["http.token", "http.token_file"].into_iter().filter(|key| self.is_set(key));
+        let tokens = tokens.collect::<Vec<_>>().join(" and ");
+        if http.anonymous && !tokens.is_empty() {
+            self.report(&["http.anonymous"], format!("contradicts {tokens}; keep one of them"));
         }
         if !http.bind.ip().is_loopback() && http.token.is_none() && !http.anonymous {
             let message = "is reachable from other machines; allowed only with http.token, or with http.anonymous = true";

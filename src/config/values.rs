@@ -7,7 +7,7 @@ use config::{Map, Value, ValueKind};
 
 use super::keys::{self, FIELDS, Key, Kind, LAST_WILL, MACHINE, SUBSCRIPTION};
 use super::log_levels::LogLevels;
-use super::secret::DatabaseUrl;
+use super::secret::{DatabaseUrl, without_userinfo};
 use super::units::{parse_duration, parse_size};
 use crate::domain::{MachineId, TopicFilter};
 
@@ -265,8 +265,18 @@ fn expected(kind: Kind, value: &Value) -> String {
     format!("expected {}, found {found}", kind.allowed())
 }
 
-fn found(value: &Value) -> String {
+/// `the text "…"`, without secrets, and not longer than anybody wants to read.
+pub(super) fn found_text(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 80;
+    let shown = without_userinfo(text);
+    if shown.chars().count() <= SHOWN_CHARS_MAX {
+        return format!("the text {shown:?}");
+    }
+    let start: String = shown.chars().take(SHOWN_CHARS_MAX).collect();
+    format!("the text {start:?}… ({} bytes)", text.len())
+}
+
+fn found(value: &Value) -> String {
     match &value.kind {
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Boolean(flag) => flag.to_string(),
@@ -277,11 +287,7 @@ fn found(value: &Value) -> String {
         | ValueKind::Float(_) => {
             format!("the number {value}")
         }
-        ValueKind::String(text) if text.chars().count() > SHOWN_CHARS_MAX => {
-            let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-            format!("the text {start:?}… ({} bytes)", text.len())
-        }
-        ValueKind::String(text) => format!("the text {text:?}"),
+        ValueKind::String(text) => found_text(text),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
     }
@@ -325,11 +331,13 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
         Kind::TimeZone => text.parse::<chrono_tz::Tz>().is_ok(),
         Kind::DatabaseUrl => return DatabaseUrl::parse(text).err().and_then(because),
-        Kind::LogLevels => return LogLevels::parse(text).err().and_then(because),
+        Kind::LogLevels => {
+            return LogLevels::parse(text).err().and_then(|why| because(without_userinfo(&why)));
+        }
         Kind::TopicFilter => {
             return TopicFilter::parse(text)
                 .err()
-                .and_then(|error| because(format!("{error} (found {text:?})")));
+                .and_then(|error| because(format!("{error} (found {:?})", without_userinfo(text))));
         }
         Kind::TopicPrefix => is_topic_prefix(text),
         Kind::JsonPointer => is_json_pointer(text),

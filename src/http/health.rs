@@ -168,15 +168,21 @@ fn pending(stats: &JournalStats) -> u64 {
     stats.positions.appended.since(stats.positions.committed)
 }
 
+/// `1 message` with the verb for one, or `2 messages` with that for many.
+fn messages(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 message {one}") } else { format!("{count} messages {many}") }
+}
+
 fn store(facts: &Facts<'_>) -> Check {
     let pending = pending(facts.journal);
+    let waiting = messages(pending, "waits", "wait");
     match facts.store.state {
         StoreState::Works => check("store", true, "it commits"),
         _ if pending == 0 => check("store", true, "nothing is pending"),
-        StoreState::Opening => check("store", false, format!("it is being opened, {pending} messages wait")),
+        StoreState::Opening => check("store", false, format!("it is being opened, {waiting}")),
         StoreState::Away => {
             let why = facts.store.reason.as_deref().unwrap_or("no reason is known");
-            check("store", false, format!("{pending} messages wait: {why}"))
+            check("store", false, format!("{waiting}: {why}"))
         }
     }
 }
@@ -187,7 +193,7 @@ fn progress(facts: &Facts<'_>) -> Check {
         let reason = if pending == 0 {
             "nothing is pending".to_owned()
         } else {
-            format!("{pending} messages are under way")
+            messages(pending, "is under way", "are under way")
         };
         return check("progress", true, reason);
     }
@@ -196,7 +202,8 @@ fn progress(facts: &Facts<'_>) -> Check {
         "progress",
         false,
         format!(
-            "{pending} messages are pending and nothing was stored for {seconds} s: the {stage} stands still"
+            "{} and nothing was stored for {seconds} s: the {stage} stands still",
+            messages(pending, "is pending", "are pending")
         ),
     )
 }
@@ -251,6 +258,7 @@ mod tests {
         let health = judge(&connected, &away, &stats(9, 7), 0);
         assert_eq!(failing(&health), ["store"]);
         assert_eq!(health.checks[2].reason, "2 messages wait: no route to host");
+        assert_eq!(messages(1, "waits", "wait"), "1 message waits");
         let lost = BrokerStatus {
             state: BrokerState::Away,
             reason: Some("refused".to_owned()),

@@ -86,11 +86,33 @@ pub(super) fn object(text: &str) -> Result<Members<'_>, SyntaxError> {
     }
 }
 
+/// The words of `serde_json`, and what they mean to somebody who has never heard of a parser.
+const WORDS: [(&str, &str); 12] = [
+    ("EOF while parsing a value", "the payload ends where a value should stand"),
+    ("EOF while parsing an object", "the payload ends inside an object"),
+    ("EOF while parsing a list", "the payload ends inside an array"),
+    ("EOF while parsing a string", "the payload ends inside a string"),
+    ("expected value", "expected a value"),
+    ("expected ident", "expected true, false or null"),
+    ("key must be a string", "expected a name in double quotes"),
+    ("trailing characters", "there is more behind the end of the JSON text"),
+    (
+        "control character (\\u0000-\\u001F) found while parsing a string",
+        "a control character inside a string",
+    ),
+    ("invalid escape", "unknown escape sequence in a string"),
+    ("lone leading surrogate in hex escape", "half a surrogate pair in a string"),
+    ("unexpected end of hex escape", "half a surrogate pair in a string"),
+];
+
 /// `serde_json`'s error with its position as an offset.
 fn syntax_error(text: &str, error: &serde_json::Error) -> SyntaxError {
     let mut message = error.to_string();
     if let Some(position) = message.rfind(" at line ") {
         message.truncate(position);
+    }
+    if let Some((_, words)) = WORDS.iter().find(|(word, _)| *word == message) {
+        (*words).clone_into(&mut message);
     }
     let lines_before = error.line().saturating_sub(1);
     let line_start: usize = text.split_inclusive('\n').take(lines_before).map(str::len).sum();
@@ -117,7 +139,7 @@ impl<'a> Walk<'a> {
             Some(b't') => Ok(self.literal(4, Node::Bool(true))),
             Some(b'f') => Ok(self.literal(5, Node::Bool(false))),
             Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => Err(self.error("expected value")),
+            _ => Err(self.error("expected a value")),
         }
     }
 
@@ -130,7 +152,7 @@ impl<'a> Walk<'a> {
         }
         loop {
             if self.peek() != Some(b'"') {
-                return Err(self.error("key must be a string"));
+                return Err(self.error("expected a name in double quotes"));
             }
             let key = self.string()?;
             let key = if key.contains('\0') { Cow::Owned(key.replace('\0', "\u{FFFD}")) } else { key };
@@ -177,7 +199,7 @@ impl<'a> Walk<'a> {
                     at += 2;
                 }
                 Some(_) => at += 1,
-                None => return Err(self.error("EOF while parsing a string")),
+                None => return Err(self.error("the payload ends inside a string")),
             }
         }
         self.at = at + 1;

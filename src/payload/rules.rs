@@ -114,6 +114,11 @@ impl PayloadRules {
             Problem::new(RejectReason::InvalidUtf8, detail)
         })?;
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        if text.trim().is_empty() {
+            let detail =
+                if payload.is_empty() { "the payload is empty" } else { "the payload is white space only" };
+            return Err(Problem::new(RejectReason::InvalidJson, detail));
+        }
         let source = Source { payload, text, skipped: payload.len() - text.len(), replaced: None };
         let first_error = match json::document(text) {
             Ok(document) => return self.interpret_document(message, &source, document, outcomes),

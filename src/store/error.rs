@@ -199,7 +199,7 @@ pub enum StoreError {
         source: Cause,
     },
     /// Figures of older readings could not be made up.
-    #[error("make up figures of five minutes for older readings")]
+    #[error("fill in the five-minute rollups of older readings")]
     FillRollups {
         /// Why.
         #[source]

@@ -40,7 +40,7 @@ fn outage(
 ) -> Report {
     plant.open();
     // The fault is for the data: upkeep, which is given up for much longer, is done.
-    plant.andon().wait_for_log("figures of older readings made up");
+    plant.andon().wait_for_log("rollups of older readings filled in");
     for _ in 0..lab.scale {
         let load = plant.load(MESSAGES);
         lab.chance.pause(Duration::from_millis(200));

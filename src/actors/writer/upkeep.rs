@@ -191,12 +191,12 @@ impl Writer {
             let took = begun.elapsed();
             match &result {
                 Ok(outcome) => {
-                    debug!(writer.logger, "figures of older readings made up";
+                    debug!(writer.logger, "rollups of older readings filled in";
                         "span_s" => span.as_secs(), "outcome" => ?outcome, "took_ms" => took.as_millis());
                     writer.say_disturbance(*outcome);
                 }
                 Err(Failure::Away(reason)) => {
-                    warn!(writer.logger, "figures of older readings could not be made up; charts of that time are slow";
+                    warn!(writer.logger, "rollups of older readings could not be filled in; charts of that time are slow";
                         "reason" => reason);
                 }
                 Err(Failure::Stale) => {}
@@ -212,14 +212,14 @@ impl Writer {
     fn say_disturbance(&mut self, outcome: RollupFill) {
         match self.upkeep.disturbed(outcome) {
             Some(Disturbance::Lasts) => {
-                warn!(self.logger, "figures of older readings cannot be made up, for somebody else writes \
-                    figures of this site meanwhile; charts of that time are slow. Is there an older Andon on this site? Update it";
+                warn!(self.logger, "rollups of older readings cannot be filled in, because another process writes rollups \
+                    of this site; charts of that time are slow. Is an older Andon running for this site? Update it";
                     "steps" => DISTURBED_MAX);
             }
             Some(Disturbance::Over) => {
                 info!(
                     self.logger,
-                    "figures of older readings are made up again; nobody disturbs it any more"
+                    "rollups of older readings are filled in again: no other process writes rollups of this site any more"
                 );
             }
             None => {}

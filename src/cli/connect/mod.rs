@@ -73,7 +73,7 @@ pub(super) fn run(settings: &Settings, heading: String, json: bool) -> Output {
 
 fn as_text(steps: &[Step], client_id: &str) -> String {
     let mut text = format!(
-        "\ntrying it, with the client id {client_id:?} and a session of its own: a service that runs keeps its session\n\n"
+        "\ntesting the connections, with the client id {client_id:?} and a session of its own: a running service keeps its session\n\n"
     );
     let mut shown = "";
     let rows: Vec<Vec<String>> = steps

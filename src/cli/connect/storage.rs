@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Step;
 use crate::app::store_options;
+use crate::cli::counted;
 use crate::config::Settings;
 use crate::logging::causes;
 use crate::store::{self, MigrationStatus};
@@ -14,7 +15,7 @@ pub(super) fn check_database(settings: &Settings) -> Step {
     let target = format!("database {}", settings.store.url);
     if let Some(path) = settings.store.url.sqlite_path().filter(|path| !path.exists()) {
         let writable = path.parent().map_or_else(|| Ok(PathBuf::new()), try_to_write);
-        let told = writable.map(|_| "not there yet; `andon run` makes it".to_owned());
+        let told = writable.map(|_| "not there yet; `andon run` creates it".to_owned());
         return Step::new(&target, "open", told);
     }
     let looked = store::open(&store_options(settings)).and_then(|mut store| {
@@ -36,7 +37,9 @@ fn migration_state(migrations: &MigrationStatus) -> Result<String, String> {
     }
     Ok(match migrations.pending.len() {
         0 => "all migrations applied".to_owned(),
-        pending => format!("{pending} migrations pending, which `andon run` applies"),
+        pending => {
+            format!("{} pending; `andon run` applies what is pending", counted(pending as u64, "migration"))
+        }
     })
 }
 
@@ -50,7 +53,7 @@ pub(super) fn check_journal(settings: &Settings) -> Vec<Step> {
         if directory == journal.dir {
             "as this user".to_owned()
         } else {
-            format!("as this user; not there yet, `andon run` makes it below {}", directory.display())
+            format!("as this user; not there yet, `andon run` creates it below {}", directory.display())
         }
     });
     let mut steps = vec![Step::new(&target, "write", told)];

@@ -22,21 +22,21 @@ use crate::terminal;
 pub(super) enum Command {
     /// Show what the journal holds; exit code 3 if it is damaged
     Inspect {
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Read every record and check it; exit code 3 if the journal is damaged
     Verify,
-    /// Make a damaged journal usable: keep every readable record, keep aside what is cut, note what is lost. Not while
-    /// the service runs
+    /// Repair a damaged journal: keep every readable record, set aside what is cut out, record what is lost. Stop the
+    /// service first
     Repair,
-    /// Write the readable records as JSON, one a line; exit code 3 if some cannot be read
+    /// Print the readable records as JSON, one per line; exit code 3 if some cannot be read
     Export {
-        /// The first one
+        /// The first record
         #[arg(long, value_name = "SEQ", default_value_t = 1)]
         from: u64,
-        /// The last one, the newest if not given
+        /// The last record; without it: the newest
         #[arg(long, value_name = "SEQ")]
         to: Option<u64>,
     },

@@ -21,13 +21,13 @@ const PREVIEW_CHARS: usize = 60;
 pub(in crate::cli) struct Options {
     #[command(flatten)]
     filter: Filter,
-    /// At most so many
+    /// Show at most this many
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
-    /// Those before this id: the next page
+    /// Show the rows before this id: the next page
     #[arg(long, value_name = "ID")]
     before: Option<i64>,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -82,7 +82,10 @@ fn text(counts: &BTreeMap<String, u64>, rows: &[RejectedRow], next: Option<i64>)
     let headings = [">id", "received", "reason", "topic", ">bytes", "detail", "payload"];
     let mut text = format!("{}\n{}", table(&["reason", ">elements"], &sums), table(&headings, &cells));
     if let Some(next) = next {
-        text.push_str(&format!("\n{} shown; for more: --before {next}\n", counted(rows.len() as u64, "row")));
+        text.push_str(&format!(
+            "\n{} shown; continue with --before {next}\n",
+            counted(rows.len() as u64, "row")
+        ));
     }
     text
 }

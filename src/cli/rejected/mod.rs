@@ -17,10 +17,10 @@ use crate::store::{self, Store, StoreError};
 pub(super) enum Command {
     /// List rejected messages, newest first, with counts by reason
     List(list::Options),
-    /// Show one rejected message with all of its payload that is kept
+    /// Show one rejected message and its payload
     Show(show::Options),
-    /// Interpret kept payloads again by the present configuration, and store what is a reading now; also while the
-    /// service runs
+    /// Read rejected payloads again with the present configuration, and store those that are readings now; also while
+    /// the service runs
     Retry(retry::Options),
 }
 

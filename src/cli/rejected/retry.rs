@@ -21,15 +21,15 @@ const TOLD_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
-    /// Ids, as listed
+    /// Ids, from `andon rejected list`
     #[arg(value_name = "ID", conflicts_with_all = ["all", "reason", "topic", "since", "from", "to"])]
     ids: Vec<i64>,
     #[command(flatten)]
     filter: Filter,
-    /// All of the site
+    /// Every rejected message of the site
     #[arg(long)]
     all: bool,
-    /// Only say what would become of them
+    /// Only show what would happen
     #[arg(long)]
     dry_run: bool,
 }
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings)
     let mut retrial = Retrial { rules, dry_run: options.dry_run, tally: Tally::default() };
     if options.ids.is_empty() {
         if options.filter.is_empty() && !options.all {
-            return Err(Failure::usage("which ones? Give ids, a filter such as --reason, or --all"));
+            return Err(Failure::usage("nothing selected: give ids, a filter such as --reason, or --all"));
         }
         retrial.all_of(&options.filter, store)?;
     } else {

@@ -11,12 +11,12 @@ use crate::terminal;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
-    /// Its id, as listed
+    /// The message's id, from `andon rejected list`
     id: i64,
-    /// Only the kept bytes of the payload, as they are
+    /// Print nothing but the payload's bytes, unchanged
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

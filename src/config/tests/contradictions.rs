@@ -124,6 +124,38 @@ fn each_contradiction_is_told_once_with_its_key() {
 }
 
 #[test]
+fn all_contradictions_are_told_at_once_also_of_one_key() {
+    let scene = Scene::new();
+    let file = scene.file("token", "t\n");
+    let file = file.display();
+    std::fs::set_permissions(scene.path().join("token"), std::fs::Permissions::from_mode(0o600))
+        .expect("set");
+    let scene = scene.local(&format!("[http]\ntoken = \"x\"\ntoken_file = \"{file}\"\nanonymous = true"));
+    assert_eq!(
+        scene.complaints(),
+        [
+            "DIR/local.toml: http.token: http.token_file is set in the same place; keep one",
+            "DIR/local.toml: http.anonymous: contradicts http.token and http.token_file; keep one of them",
+        ]
+    );
+    let scene = Scene::new().local("[http]\ntoken_file = \"no/such\"\nanonymous = true");
+    assert_eq!(
+        scene.complaints(),
+        [
+            "DIR/local.toml: http.token_file: cannot read \"no/such\": No such file or directory (os error 2)",
+            "DIR/local.toml: http.anonymous: contradicts http.token_file; keep one of them",
+        ]
+    );
+    assert_eq!(
+        complaints(&["mqtt.hosts=a,a", "mqtt.host=c"]),
+        [
+            "--set: mqtt.hosts: contradicts mqtt.host; keep one of them",
+            "--set: mqtt.hosts: \"a\" with port 1883 is there twice",
+        ]
+    );
+}
+
+#[test]
 fn what_fits_together_is_taken() {
     let cert = &format!("mqtt.tls.cert_file={FILE}");
     let key = &format!("mqtt.tls.key_file={FILE}");
@@ -198,7 +230,7 @@ fn doubtful_settings_are_warned_about() {
         scene.loaded().warnings,
         [
             format!("--set: mqtt.password_file: {shown} can be read by everybody on this machine; chmod 600 {shown}"),
-            "mqtt.password goes over the network readable for everybody (mqtt.transport = \"tcp\"); use \"tls\"".to_owned(),
+            "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): everybody on the network can read it; use \"tls\"".to_owned(),
         ]
     );
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("it can be set");

@@ -109,14 +109,14 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
             },
         },
         journal: Journal {
-            dir: "data/journal".into(),
+            dir: "data/default/journal".into(),
             max_bytes: 1 << 30,
             segment_bytes: 16 << 20,
             sync: SyncMode::Background,
             when_full: WhenFull::Hold,
         },
         store: Store {
-            url: DatabaseUrl::parse("sqlite://data/andon.db").expect("valid"),
+            url: DatabaseUrl::parse("sqlite://data/default/andon.db").expect("valid"),
             batch_max: 4096,
             retention: None,
             connect_timeout: seconds(10),

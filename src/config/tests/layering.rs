@@ -58,6 +58,31 @@ fn where_each_value_comes_from_is_shown() {
 }
 
 #[test]
+fn durations_and_sizes_are_shown_as_a_person_writes_them() {
+    let scene = Scene::new()
+        .env("MACHINE_OFFLINE_AFTER_SECONDS", "37")
+        .set("liveness.machines.m.offline_after=90000ms")
+        .set("store.retention=17520h")
+        .set("mqtt.backoff_min=1500ms")
+        .set("journal.max_bytes=1073741824")
+        .set("mqtt.max_payload=10MB")
+        .set("supervisor.period=90m");
+    let table = [
+        ("liveness", "offline_after", "\"37s\"  # environment variable MACHINE_OFFLINE_AFTER_SECONDS"),
+        ("liveness", "machines.m.offline_after", "\"1m30s\"  # --set"),
+        ("store", "retention", "\"730d\"  # --set"),
+        ("mqtt", "backoff_min", "\"1s500ms\"  # --set"),
+        ("journal", "max_bytes", "\"1GiB\"  # --set"),
+        ("mqtt", "max_payload", "\"10MB\"  # --set"),
+        ("supervisor", "period", "\"1h30m\"  # --set"),
+        ("http", "connections_max", "256  # default"),
+    ];
+    for (section, key, shown) in table {
+        assert_eq!(scene.shown(section, key), format!("{key} = {shown}"));
+    }
+}
+
+#[test]
 fn what_is_shown_is_a_configuration_with_the_same_meaning() {
     let scene = Scene::new()
         .site(

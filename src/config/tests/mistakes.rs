@@ -58,6 +58,7 @@ fn all_mistakes_of_all_layers_are_told_at_once() {
             "--set: nonsense: expected key=value, such as mqtt.host=broker",
             "--set: http.bind: expected an IP address with port, such as \"127.0.0.1:8080\", found the text \"localhost\"",
             "DIR/local.toml: mqtt.tls.cert_file: a certificate needs its private key; set mqtt.tls.key_file",
+            "DIR/local.toml: mqtt.tls.cert_file: has no effect with mqtt.transport = \"tcp\"; allowed with \"tls\" and \"wss\"",
         ]
     );
 }

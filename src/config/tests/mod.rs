@@ -4,13 +4,14 @@ mod contradictions;
 mod documentation;
 mod layering;
 mod mistakes;
+mod paths;
 mod secrecy;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Loaded, Sources, load};
+use super::{Loaded, Places, Sources, load};
 
 /// A configuration in a directory of its own.
 struct Scene {
@@ -21,7 +22,9 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let sources = Sources { config_dir: Some(dir.path().to_owned()), ..Sources::default() };
+        // What lies around in the repository is not looked at.
+        let places = Places { working_dir: dir.path().join("empty"), ..Places::default() };
+        let sources = Sources { config_dir: Some(dir.path().to_owned()), places, ..Sources::default() };
         Self { dir, sources }
     }
 

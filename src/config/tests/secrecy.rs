@@ -176,6 +176,18 @@ fn no_complaint_holds_a_secret() {
         format!("[store]\nurl = \"postgres://u:%zz{HIDDEN}@h/d\""),
         format!("[http]\ntoken = \"{HIDDEN} \\u0000\""),
         format!("[http]\ntoken = \"{HIDDEN} two words\""),
+        format!("mqtt.host = \"mqtt://u:{HIDDEN}@b\""),
+        format!("mqtt.host = \"{HIDDEN}@b\""),
+        format!("mqtt.hosts = [\"a\", \"u:{HIDDEN}@b\"]"),
+        format!("mqtt.port = \"u:{HIDDEN}@b:1883\""),
+        format!("mqtt.proxy = \"http://u:{HIDDEN}@proxy:3128\""),
+        format!("mqtt.subscriptions = [\"u:{HIDDEN}@a/#/b\"]"),
+        format!("http.bind = \"127.0.0.1:80?token={HIDDEN}\""),
+        format!("log.level = \"u:{HIDDEN}@x\""),
+        format!("liveness.offline_after = \"password={HIDDEN}\""),
+        format!("[liveness.machines]\n\"u:{HIDDEN}@x\" = 5"),
+        format!("[liveness.machines.m]\n\"u:{HIDDEN}@x\" = 5"),
+        format!("[\"u:{HIDDEN}@x\"]"),
     ];
     for text in &broken {
         let scene = Scene::new().local(text);
@@ -188,6 +200,14 @@ fn no_complaint_holds_a_secret() {
         Scene::new().env("DATABASE_URL", HIDDEN),
         Scene::new().env("ANDON__MQTT__PASWORD", HIDDEN),
         Scene::new().env("ANDON__HTTP__TOKEN", &format!("{HIDDEN} x")),
+        Scene::new().env("MQTT_BROKER_HOST", &format!("mqtt://u:{HIDDEN}@b")),
+        Scene::new().env("MQTT_KEEPALIVE_SECONDS", &format!("u:{HIDDEN}@b")),
+        Scene::new().env("MQTT_USE_TLS", &format!("u:{HIDDEN}@b")),
+        Scene::new().env("RUN_MQTT_WORKER", &format!("u:{HIDDEN}@b")),
+        Scene::new().set(&format!("mqtt.password {HIDDEN}")),
+        Scene::new().set(&format!("mqtt.password:{HIDDEN}")),
+        Scene::new().set(&format!("postgres://u:{HIDDEN}@h/d?sslmode=x")),
+        Scene::new().set(&format!("mqtt.host=mqtt://u:{HIDDEN}@b")),
     ];
     for scene in &scenes {
         let error = load(&scene.sources).expect_err("it is broken");
