@@ -43,7 +43,7 @@ pub struct Lab {
     pub scale: u64,
     /// Failpoints of every start, which break Andon on purpose.
     pub sabotage: String,
-    /// How long everything may take to be stored at the end.
+    /// How long nothing may move at the end while not everything is stored.
     pub patience: Duration,
 }
 

@@ -228,12 +228,19 @@ impl Plant {
         self.over_since = Some(Instant::now());
     }
 
-    /// Waits until everything is stored (or patience ends: then the verdict tells what is missing), stops Andon in order,
-    /// and judges.
+    /// Waits until everything is stored (or patience with a plant in which nothing moves ends: then the verdict tells what is
+    /// missing), stops Andon in order, and judges.
     pub fn finish(mut self) -> Report {
-        let deadline = Instant::now() + self.patience;
         let all = self.sent;
-        while !self.is_settled(all) && Instant::now() < deadline {
+        let last = Instant::now() + self.patience * 10;
+        let (mut committed, mut deadline) = (0, Instant::now());
+        while !self.is_settled(all) && Instant::now() < last {
+            let present = self.messages_committed();
+            if present != committed {
+                (committed, deadline) = (present, Instant::now() + self.patience);
+            } else if Instant::now() >= deadline {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         self.recovery = self.over_since.map(|since| since.elapsed());
