@@ -1,12 +1,15 @@
 //! Several brokers, both protocols, what a broker says, and what its session holds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
 use crate::support::mosquitto::{FreePort, Mosquitto};
 use crate::support::paper_broker::{
-    Answer, Packet, PaperBroker, connack_4, connack_5, disconnect_5, suback_4, suback_5,
+    Answer, Packet, PaperBroker, connack_4, connack_5, connack_5_session_present, disconnect_5, puback,
+    suback_4, suback_5, unsuback_5,
 };
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
@@ -248,6 +251,55 @@ fn what_is_no_longer_configured_is_unsubscribed_at_the_next_start() {
         andon.wait_until_connected();
         assert!(!andon.log().contains("unsubscribed"), "once is enough:\n{}", andon.log());
         assert!(andon.stop().success());
+    }
+}
+
+/// A broker that holds the session for good, and refuses to end the old filter while it is told to.
+fn stubborn_broker(refuses: &Arc<AtomicBool>) -> PaperBroker {
+    let refuses = Arc::clone(refuses);
+    PaperBroker::start(move |packet| {
+        Answer::Send(match packet.head >> 4 {
+            1 if packet.connection == 0 => connack_5(0, ""),
+            1 => connack_5_session_present(),
+            3 => puback(packet),
+            8 => suback_5(packet, 1, ""),
+            10 if refuses.load(Ordering::SeqCst) => unsuback_5(packet, 0x87, "not you"),
+            10 => unsuback_5(packet, 0, ""),
+            _ => Vec::new(),
+        })
+    })
+}
+
+#[test]
+fn a_refused_unsubscribe_is_said_and_asked_again_at_the_next_connect() {
+    const OLD: &str = "old/machine/+/telemetry";
+    let refuses = Arc::new(AtomicBool::new(true));
+    let broker = stubborn_broker(&refuses);
+    let asked = || broker.packets().iter().filter(|packet| packet.ends(OLD)).count();
+    let site = Site::new(broker.port()).set("mqtt.protocol=5").set(BOTH_FILTERS);
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    assert!(andon.stop().success());
+    assert_eq!(asked(), 0);
+
+    let fewer = site.set(ONE_FILTER);
+    for round in 1..=2 {
+        let mut andon = fewer.run();
+        andon.wait_until_connected();
+        let log = andon.log();
+        let line = log.lines().find(|line| line.contains("keeps a filter that is not configured")).unwrap();
+        assert!(line.contains(OLD) && line.contains("not authorised") && line.contains("not you"), "{line}");
+        assert!(!log.contains("unsubscribed from a filter"), "{log}");
+        assert_eq!(asked(), round);
+        assert!(andon.stop().success());
+    }
+    refuses.store(false, Ordering::SeqCst);
+    for _ in 0..2 {
+        let mut andon = fewer.run();
+        andon.wait_until_connected();
+        assert!(!andon.log().contains("keeps a filter"), "{}", andon.log());
+        assert!(andon.stop().success());
+        assert_eq!(asked(), 3, "once it is ended nobody asks again");
     }
 }
 

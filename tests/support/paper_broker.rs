@@ -36,6 +36,11 @@ impl Packet {
         self.head >> 4 == 8
     }
 
+    /// An UNSUBSCRIBE from `filter`.
+    pub fn ends(&self, filter: &str) -> bool {
+        self.head >> 4 == 10 && self.body.ends_with(filter.as_bytes())
+    }
+
     /// Of a CONNECT: 5, or 4 for 3.1.1.
     pub fn protocol_level(&self) -> u8 {
         self.body[6]
@@ -211,6 +216,16 @@ pub fn connack_4(code: u8) -> Vec<u8> {
 pub fn suback_5(subscribe: &Packet, code: u8, reason: &str) -> Vec<u8> {
     let id = &subscribe.body[..2];
     packet(0x90, [id.to_vec(), reason_string(reason), vec![code]].concat())
+}
+
+/// CONNACK of version 5 of a broker that still has the session.
+pub fn connack_5_session_present() -> Vec<u8> {
+    packet(0x20, vec![1, 0, 0])
+}
+
+/// UNSUBACK of version 5 to the UNSUBSCRIBE, for one filter.
+pub fn unsuback_5(unsubscribe: &Packet, code: u8, reason: &str) -> Vec<u8> {
+    packet(0xb0, [unsubscribe.body[..2].to_vec(), reason_string(reason), vec![code]].concat())
 }
 
 /// SUBACK of version 3.1.1 to the SUBSCRIBE, for one filter.

@@ -220,10 +220,16 @@ impl Link {
     /// # Errors
     /// [`LinkError::Unsubscribe`] with the broker's reason if it refused.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<(), LinkError> {
+        let refused = |reason: String| LinkError::Unsubscribe { filter: filter.clone(), reason };
         let token = self.client.unsubscribe(filter.as_str());
         match self.answer("unsubscribe", token).await? {
+            // The library calls every UNSUBACK a success (paho C 1.3.16, `MQTTAsync_receiveThread`).
+            Ok(response) if response.reason_code().is_err() => {
+                let reason = subscribe_reason(response.reason_code() as i32);
+                Err(refused(with_brokers_words(reason, response.properties())))
+            }
             Ok(_) => Ok(()),
-            Err(error) => Err(LinkError::Unsubscribe { filter: filter.clone(), reason: explain(&error) }),
+            Err(error) => Err(refused(explain(&error))),
         }
     }
 
