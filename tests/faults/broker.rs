@@ -22,6 +22,7 @@ faults![
     a_broker_that_ends_the_connection_with_a_reason_is_come_back_to,
     a_cable_that_is_cut_again_and_again_loses_nothing,
     a_session_taken_over_again_and_again_is_said_once_and_not_fought,
+    a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again,
     a_frozen_database_starves_no_keep_alive,
     a_slow_disk_starves_no_keep_alive,
     retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite,
@@ -199,6 +200,28 @@ fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut La
     assert_eq!(log.matches("another client takes our session over").count(), 1, "{log}");
     let told = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
     assert!(told <= 6, "a contest is told round by round:\n{log}");
+    plant.finish()
+}
+
+fn a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again(lab: &mut Lab) -> Report {
+    let protocol = *lab.chance.pick(&["5", "3.1.1"]);
+    let mut plant = Plant::sqlite(lab).set(&[
+        &format!("mqtt.protocol={protocol}"),
+        "mqtt.backoff_min=20ms",
+        "mqtt.backoff_max=1s",
+    ]);
+    plant.open();
+    plant.publish(200);
+    plant.wait_until_stored(200);
+    impostor(plant.broker.port(), protocol, 6);
+    plant.andon().wait_for_log("another client takes our session over");
+    plant.andon().wait_for_log("nobody takes the session over any more");
+    let told = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();
+    let before = told(&mut plant);
+    plant.broker.restart();
+    wait_until("the loss is told", || told(&mut plant) > before);
+    plant.fault_is_over();
+    plant.publish(200 * lab.scale);
     plant.finish()
 }
 

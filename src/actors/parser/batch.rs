@@ -194,7 +194,7 @@ impl BatchBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Message, Qos};
+    use crate::domain::{Message, Qos, Reading, TimeSource};
     use crate::journal::GapReason;
 
     fn record(seq: u64) -> Record<'static> {
@@ -238,5 +238,55 @@ mod tests {
         let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
         assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "what is committed is no gap");
         assert_eq!(batch.messages, 0);
+    }
+
+    fn outcome(machine: &str) -> Outcome {
+        let reading = Reading {
+            machine_id: MachineId::parse(machine).unwrap(),
+            temperature: None,
+            humidity: None,
+            vibration: None,
+            extra: None,
+            recorded_at: Timestamp::from_micros(1),
+            time_source: TimeSource::Device,
+            digest: 0,
+        };
+        Outcome { element: 0, raw: 0..1, result: Ok(reading) }
+    }
+
+    #[test]
+    fn a_retained_message_is_stored_and_moves_no_last_seen() {
+        let mut builder = BatchBuilder::new(Seq(0), 100, 1000);
+        builder.add(&record(1), false, &mut vec![outcome("press-1")]);
+        let mut late = record(2);
+        (late.message.received_at, late.message.retained) = (Timestamp::from_micros(9), true);
+        builder.add(&late, false, &mut vec![outcome("press-1"), outcome("press-2")]);
+        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
+        assert_eq!(batch.readings.len(), 3);
+        assert_eq!(batch.sightings, [(MachineId::parse("press-1").unwrap(), Timestamp::from_micros(1))]);
+    }
+
+    #[test]
+    fn a_batch_is_full_at_its_bytes_or_its_rows_or_its_messages_whichever_comes_first() {
+        let rows_until_full = |bytes_max, payload: &'static [u8], is_control: bool| {
+            let mut builder = BatchBuilder::new(Seq(0), 20, bytes_max);
+            (1..).find(|seq| {
+                assert!(!builder.is_full());
+                let mut record = record(*seq);
+                record.message.payload = payload;
+                builder.add(&record, is_control, &mut vec![outcome("press-1")]);
+                builder.is_full()
+            })
+        };
+        // Beside the payload its topic counts: five bytes.
+        assert_eq!(rows_until_full(1_000, &[b'x'; 95], false), Some(10));
+        assert_eq!(
+            rows_until_full(1_001, &[b'x'; 95], false),
+            Some(11),
+            "the last message may carry it past"
+        );
+        assert_eq!(rows_until_full(1_000, b"x", false), Some(20));
+        assert_eq!(rows_until_full(1_000, b"x", true), Some(20), "control makes no rows");
+        assert_eq!(rows_until_full(1_000, &[b'x'; 95], true), Some(10));
     }
 }
