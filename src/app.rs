@@ -14,14 +14,16 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, debug, error, info, o, warn};
 
-pub use self::options::{endpoints, link_options, payload_options, store_options, subscriptions};
+pub use self::options::{
+    echo_topic, endpoints, link_options, payload_options, store_options, subscriptions, topic_prefix,
+};
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
 use self::signals::StopSignals;
 use self::wires::{JournalNews, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::hosts::Hosts;
 use crate::actors::mqtt::inlet::Inlet;
-use crate::actors::mqtt::pulse::LinkPulse;
+use crate::actors::mqtt::link_health::{LinkHealth, SharedLinkHealth, Timing};
 use crate::actors::mqtt::remembered::Remembered;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires};
 use crate::actors::parser::{Parser, ParserOptions, ParserWires, Sight};
@@ -113,7 +115,7 @@ struct Plan {
     journal: Journal,
     logger: Logger,
     metrics: Arc<Metrics>,
-    pulse: Arc<LinkPulse>,
+    health: Arc<SharedLinkHealth>,
     boards: Boards,
     inlet: Arc<Inlet>,
     writer: WriterOptions,
@@ -135,10 +137,14 @@ impl Plan {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
         let boards = Boards::default();
-        let pulse = Arc::new(LinkPulse::default());
+        let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
+        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing)));
+        let echo_topic = echo_topic(settings);
         let inlet = Arc::new(Inlet {
             journal: journal.clone(),
-            pulse: Arc::clone(&pulse),
+            health: Arc::clone(&health),
+            echo_topic: echo_topic.clone(),
+            parser: wires.journal_grew.clone(),
             metrics: Arc::clone(&metrics),
             payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
@@ -146,8 +152,7 @@ impl Plan {
             skipped_turn: AtomicU64::new(0),
         });
         let store = store_options(settings);
-        let own_prefix = settings.liveness.publish_prefix.as_ref();
-        let topic_prefix = own_prefix.map(|prefix| format!("{prefix}/{}", settings.site.id));
+        let topic_prefix = topic_prefix(settings);
         let sight = Arc::new(Sight {
             rules: PayloadRules::new(payload_options(settings))?,
             telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
@@ -185,7 +190,7 @@ impl Plan {
                 board: Arc::clone(&boards.broker),
                 remembered: Remembered::in_directory(&settings.journal.dir),
                 subscriptions: subscriptions(settings),
-                offline_after_min: settings.liveness.offline_after_min(),
+                echo_topic,
                 backoff_min: settings.mqtt.backoff_min,
                 backoff_max: settings.mqtt.backoff_max,
             },
@@ -207,7 +212,7 @@ impl Plan {
             boards,
             logger: logger.clone(),
             inlet,
-            pulse,
+            health,
             metrics,
             journal,
             wires,
@@ -292,15 +297,16 @@ impl Plan {
     }
 
     fn parser_spec(&self) -> ChildSpec {
-        let (options, journal, pulse) = (self.parser.clone(), self.journal.clone(), Arc::clone(&self.pulse));
+        let (options, journal, health) =
+            (self.parser.clone(), self.journal.clone(), Arc::clone(&self.health));
         let (metrics, logger) = (Arc::clone(&self.metrics), self.logger.clone());
         let (own, grew) = (self.parser_wires(), self.wires.journal_grew.clone());
         let pending = self.wires.transitions_pending.clone();
         spec("parser", STORAGE_GROUP, 3_500, move |seat| {
             let (options, own, journal) = (options.clone(), own.clone(), journal.clone());
-            let (pulse, metrics, logger) = (Arc::clone(&pulse), Arc::clone(&metrics), logger.clone());
+            let (health, metrics, logger) = (Arc::clone(&health), Arc::clone(&metrics), logger.clone());
             let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
-                Parser::new(options, own, journal, pulse, metrics, lifeline, &logger)
+                Parser::new(options, own, journal, health, metrics, lifeline, &logger)
             });
             grew.connect(address.clone().recipient());
             pending.connect(address.recipient());

@@ -45,6 +45,7 @@ fn every_step_that_works_says_ok_and_a_running_service_keeps_its_session() {
     assert!(line(&text, "CONNECT").contains("ok         MQTT 5"), "{text}");
     assert!(line(&text, "SUBSCRIBE factory/machine/+/telemetry").contains("with QoS 1"), "{text}");
     assert!(line(&text, "SUBSCRIBE $share/g/other/+/x").contains("not tried"), "{text}");
+    assert!(line(&text, " echo ").contains("came back after"), "{text}");
     assert!(line(&text, "all migrations applied").contains("ok"), "{text}");
     assert!(line(&text, " room ").contains("MiB free"), "{text}");
     assert!(text.contains("a running service keeps its session"), "{text}");
@@ -107,6 +108,25 @@ fn a_refused_login_and_a_refused_filter_are_named() {
     let connects = broker.connects();
     let clean = connects.iter().all(|connect| connect.body[7] & 0x02 != 0);
     assert!(clean, "a session that is thrown away");
+}
+
+#[test]
+fn an_echo_that_an_access_list_swallows_is_a_step_that_fails_and_says_what_to_allow() {
+    let home = tempfile::tempdir().unwrap();
+    let list = home.path().join("acl");
+    std::fs::write(&list, "topic readwrite factory/#\ntopic write andon/#\n").unwrap();
+    let broker = Mosquitto::start(&format!("acl_file {}", list.display()));
+    let site = Site::new(broker.port());
+    let (code, text) = check(&site, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    let said = line(&text, " echo ");
+    assert!(
+        said.contains("FAILED") && said.contains("publish and to subscribe to andon/test/echo"),
+        "{text}"
+    );
+    let (code, text) = check(&site.set("liveness.publish_prefix="), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(line(&text, " echo ").contains("not tried"), "{text}");
 }
 
 #[test]

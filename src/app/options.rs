@@ -115,6 +115,23 @@ pub fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
     wanted
 }
 
+/// `<publish_prefix>/<site>`, below which Andon publishes; `None`: nothing is published.
+#[must_use]
+pub fn topic_prefix(settings: &Settings) -> Option<String> {
+    let prefix = settings.liveness.publish_prefix.as_ref()?;
+    Some(format!("{prefix}/{}", settings.site.id))
+}
+
+/// Where our echo goes. There is none without a prefix, and none if all telemetry comes through shared subscriptions, which are queues of
+/// their own.
+#[must_use]
+pub fn echo_topic(settings: &Settings) -> Option<TopicFilter> {
+    if settings.mqtt.subscriptions.iter().all(|each| each.filter.is_shared()) {
+        return None;
+    }
+    TopicFilter::parse(&format!("{}/echo", topic_prefix(settings)?)).ok()
+}
+
 pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
     let rules = settings.liveness.machines.iter().map(|(machine_id, rule)| {
         (machine_id.clone(), MachineRule { offline_after: rule.offline_after, expected: rule.expected })

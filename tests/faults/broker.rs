@@ -13,6 +13,8 @@ use crate::support::andon::Site;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher;
+use crate::support::slow_line::SlowLine;
+use crate::support::talker::Talker;
 
 faults![
     a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged,
@@ -27,6 +29,7 @@ faults![
     a_slow_disk_starves_no_keep_alive,
     retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite,
     retained_messages_without_time_are_stored_once_at_every_connect_in_postgres,
+    a_backlog_that_drains_through_a_small_window_makes_no_machine_offline,
 ];
 
 const CONNECTED: &str = "connected to the broker";
@@ -314,4 +317,26 @@ fn retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite(lab
 
 fn retained_messages_without_time_are_stored_once_at_every_connect_in_postgres(lab: &mut Lab) -> Report {
     retained_messages_without_time_are_stored_once_at_every_connect(Plant::postgres(lab), lab)
+}
+
+/// A machine that speaks all the while, behind a backlog that takes longer than its `offline_after`: 100 messages a second.
+fn a_backlog_that_drains_through_a_small_window_makes_no_machine_offline(lab: &mut Lab) -> Report {
+    let broker = Mosquitto::start("");
+    let line = SlowLine::start(broker.port(), Duration::from_millis(100), 20);
+    let site = Site::new(line.port());
+    let url = site.sqlite_url();
+    let plant = Plant::new(lab, broker, None, site, url);
+    let mut plant = plant.set(&["liveness.machines.talker.offline_after=4s"]);
+    plant.open();
+    let talker = Talker::start(plant.broker.port(), "talker");
+    plant.publish(600 * lab.scale);
+    plant.wait_until_stored(plant.sent.numbered);
+    plant.fault_is_over();
+    plant.stop();
+    plant.sent.others += talker.stop();
+    plant.sent.other_machines += 1;
+    // From here on it is silent.
+    let mut plant = plant.set(&["liveness.machines.talker.offline_after=1h"]);
+    plant.open();
+    plant.finish()
 }

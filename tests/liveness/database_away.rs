@@ -1,10 +1,5 @@
 //! PostgreSQL away: liveness goes on, on MQTT and in time, and what happened is recorded when it is back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
 use crate::support::mosquitto::Mosquitto;
@@ -12,6 +7,7 @@ use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 use crate::support::subscriber::Subscriber;
+use crate::support::talker::Talker;
 
 /// What subscribers saw of a machine; the same status said again counts once.
 fn statuses(subscriber: &Subscriber, machine: &str) -> Vec<String> {
@@ -24,36 +20,6 @@ fn statuses(subscriber: &Subscriber, machine: &str) -> Vec<String> {
 fn wait_for_first_seen(url: &str, machine: &str) {
     let first_seen = || events(url, machine).first().is_some_and(|event| event == "online - first_seen");
     wait_until(&format!("{machine}: first_seen"), first_seen);
-}
-
-/// A machine that speaks five times a second, whatever the test waits for meanwhile. Ends when dropped.
-struct Talker {
-    thread: Option<JoinHandle<()>>,
-    over: Arc<AtomicBool>,
-}
-
-impl Talker {
-    fn start(port: u16, machine: &'static str) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let is_over = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            let mut single = Single::connect(port);
-            while !is_over.load(Ordering::Relaxed) {
-                speak(&mut single, machine);
-                std::thread::sleep(Duration::from_millis(200));
-            }
-        });
-        Self { thread: Some(thread), over }
-    }
-}
-
-impl Drop for Talker {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
-    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Who is on the floor, under everything that may happen to us, the broker and the database.
 
+mod backlog;
 mod blindness;
 mod command;
 mod crowd;
 mod database_away;
+mod echo;
 mod flapping;
 mod publishing;
 mod reconnect;

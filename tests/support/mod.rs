@@ -12,5 +12,7 @@ pub mod poll;
 pub mod postgres;
 pub mod proxy;
 pub mod publisher;
+pub mod slow_line;
 pub mod subscriber;
+pub mod talker;
 pub mod webdriver;

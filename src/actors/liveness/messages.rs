@@ -110,6 +110,8 @@ pub struct LinkChanged {
     /// If it came up: what was received from here on came over it. A session delivers while its subscriptions are still
     /// being checked.
     pub heard_from: Mono,
+    /// When the broker last gave a sign of life.
+    pub alive_until: Mono,
     /// Why, if it went down.
     pub reason: OutageReason,
     /// The newest record in the journal at that moment.

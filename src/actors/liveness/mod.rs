@@ -8,8 +8,8 @@
 //! Invariants
 //! - L1 It knows nothing before [`Recover`] (see [`watch`]).
 //! - L2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
-//! - L3 No transition by silence without proof that the link was alive (rule T2 of the tracker): if no message brings it,
-//!   a round trip of our own is asked for. What counts as a proof the mqtt actor decides (its invariant M8).
+//! - L3 No transition by silence without proof that the link was alive (rule T2 of the tracker), which the mqtt actor is asked for.
+//!   What counts as a proof it decides (its invariant M8).
 //! - L4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
 //!   and the database knows that. After a crash those that the database has as pending are published again, before anything
 //!   else. The present status of every machine follows whenever the link comes up, so that what the broker retains ends up
@@ -346,7 +346,7 @@ impl Handler<LinkChanged> for Liveness {
             self.watch.link_up(changed.at, changed.heard_from);
             self.publishing.everything();
         } else {
-            self.sight_log.link_down(changed.at, self.watch.proven_until(), changed.reason);
+            self.sight_log.link_down(changed.at, changed.alive_until, changed.reason);
             self.watch.link_down(changed.at, changed.appended);
         }
         self.tell_parser();

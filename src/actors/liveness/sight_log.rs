@@ -123,14 +123,14 @@ impl SightLog {
         self.marked = at.mono;
     }
 
-    /// Sight is lost: noticed at `at`, and last proven at `proven`.
-    pub fn link_down(&mut self, at: Moment, proven: Mono, reason: OutageReason) {
+    /// Sight is lost: noticed at `at`; the broker gave its last sign of life at `alive_until`.
+    pub fn link_down(&mut self, at: Moment, alive_until: Mono, reason: OutageReason) {
         if self.blind.is_some() {
             return;
         }
         // The two clocks are not read at one instant: it could begin a little before the one before it ended (G1).
         let newest_ended = self.newest.and_then(|outage| outage.ended_at);
-        let began_at = Some(wall_at(proven.max(self.marked), at)).max(newest_ended).unwrap_or(at.wall);
+        let began_at = Some(wall_at(alive_until.max(self.marked), at)).max(newest_ended).unwrap_or(at.wall);
         let began_at = self.unlike_the_newest(began_at, self.newest);
         self.blind = Some(Blind { began_at: Some(began_at), reason });
         self.tell(LinkOutage { began_at, ended_at: None, reason });

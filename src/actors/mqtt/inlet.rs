@@ -12,11 +12,13 @@ use std::time::Duration;
 use fail::fail_point;
 use slog::{Logger, error};
 
-use super::pulse::{Beat, LinkPulse};
+use super::link_health::SharedLinkHealth;
 use super::raw_callback::Incoming;
 use crate::actors::failpoint::{failpoint, sabotaged};
+use crate::actors::parser::JournalGrew;
+use crate::actors::wire::Wire;
 use crate::clock::{mono_now, wall_now};
-use crate::domain::{Message, Qos, Topic};
+use crate::domain::{Message, Qos, Topic, TopicFilter};
 use crate::journal::{Journal, JournalError};
 use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
@@ -29,8 +31,12 @@ const LEAVING_PAUSE: Duration = Duration::from_millis(10);
 pub struct Inlet {
     /// Where messages go.
     pub journal: Journal,
-    /// Proven by each message.
-    pub pulse: Arc<LinkPulse>,
+    /// Told of each message, and of our echo.
+    pub health: Arc<SharedLinkHealth>,
+    /// The topic on which our echo comes back; nothing on it is journaled.
+    pub echo_topic: Option<TopicFilter>,
+    /// Told of a newer proof of the link.
+    pub parser: Wire<JournalGrew>,
     /// Counts messages and bytes.
     pub metrics: Arc<Metrics>,
     /// Payloads are journaled up to one byte more than this, so that the parser can tell they are too large.
@@ -88,6 +94,15 @@ impl Inlet {
         }
     }
 
+    /// Everything that the broker had for us before it is in the journal.
+    fn receive_echo(&self, payload: &[u8]) {
+        let upto = self.journal.positions().appended;
+        if self.health.lock().echo(payload, mono_now(), upto) {
+            // If the parser is away it looks at the proof when it is back.
+            let _looks_itself = self.parser.try_send(JournalGrew);
+        }
+    }
+
     fn fail_point(&self) {
         fail_point!("mqtt::callback");
     }
@@ -99,19 +114,23 @@ impl Inlet {
 
     fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {
         let began = mono_now();
+        if self.echo_topic.as_ref().is_some_and(|topic| topic.as_str().as_bytes() == message.topic) {
+            self.receive_echo(message.payload);
+            return Ok(());
+        }
         if self.skips_on_purpose() {
             return Ok(());
         }
         let payload = message.payload;
         let kept = payload.len().min(self.payload_bytes_max + 1);
-        let seq = self.journal.append(&Message {
+        self.journal.append(&Message {
             received_at: wall_now(),
             qos: Qos::from_u8(message.qos).unwrap_or(Qos::ExactlyOnce),
             retained: message.retained,
             topic: Topic::from_bytes(message.topic),
             payload: &payload[..kept],
         })?;
-        self.pulse.received(began, Beat { at: mono_now(), upto: seq });
+        self.health.lock().message(began, mono_now());
         self.metrics.messages_received.add(1);
         self.metrics.bytes_received.add(payload.len() as u64);
         // Whatever a test wants here but to hold: the message is journaled and will be acknowledged.

@@ -23,8 +23,13 @@ use crate::domain::{Qos, TopicFilter};
 pub enum Published {
     /// It took it.
     Accepted,
-    /// It refused it, with this reason.
-    Refused(String),
+    /// It refused it.
+    Refused {
+        /// In its words.
+        reason: String,
+        /// Its access rules forbid it.
+        not_authorised: bool,
+    },
 }
 
 /// A paho client for one connection.
@@ -233,6 +238,11 @@ impl Link {
         }
     }
 
+    /// How long an answer is waited for.
+    pub(super) fn answer_max(&self) -> Duration {
+        self.options.connect_timeout
+    }
+
     /// Publishes with QoS 1 and waits for the broker's answer.
     ///
     /// # Errors
@@ -243,8 +253,8 @@ impl Link {
         payload: Vec<u8>,
         retained: bool,
     ) -> Result<Published, LinkError> {
-        let token = self.hand_over(topic, payload, retained)?;
-        self.delivered(token).await
+        let delivery = self.hand_over(topic, payload, retained)?;
+        self.delivered(delivery, self.answer_max()).await
     }
 
     /// Hands a message to the library, to be published with QoS 1 after those that were handed over before.
@@ -270,32 +280,31 @@ impl Link {
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub(super) async fn delivered(&self, delivery: Delivery) -> Result<Published, LinkError> {
-        match self.answer("publish", delivery).await? {
+    pub(super) async fn delivered(
+        &self,
+        delivery: Delivery,
+        within: Duration,
+    ) -> Result<Published, LinkError> {
+        match self.answer_within("publish", delivery, within).await? {
             Ok(()) => Ok(Published::Accepted),
-            Err(paho::Error::ReasonCode(code, properties)) => {
-                Ok(Published::Refused(with_brokers_words(code.to_string(), &properties)))
-            }
+            Err(paho::Error::ReasonCode(code, properties)) => Ok(Published::Refused {
+                reason: with_brokers_words(code.to_string(), &properties),
+                not_authorised: code == paho::ReasonCode::NotAuthorized,
+            }),
             Err(error) => Err(LinkError::Publish(explain(&error))),
         }
     }
 
-    /// Asks the broker something that it has to answer; a refusal is an answer, too. That is to publish `online` to our own
-    /// `topic`, or else to end a subscription that we never had, which every broker answers, whatever its access rules.
+    /// Asks the broker something that it has to answer, whatever its access rules: to end a subscription that we never had. A
+    /// refusal is an answer, too.
     ///
     /// # Errors
     /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library does not
     /// send it.
-    pub async fn round_trip(&self, topic: Option<&str>, within: Duration) -> Result<(), LinkError> {
-        let answer = if let Some(topic) = topic {
-            let delivery = self.hand_over(topic, b"online".to_vec(), true)?;
-            self.answer_within("publish", delivery, within).await?
-        } else {
-            let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
-            self.answer_within("unsubscribe", token, within).await?.map(|_response| ())
-        };
-        match answer {
-            Ok(()) | Err(paho::Error::ReasonCode(..)) => Ok(()),
+    pub async fn are_you_there(&self, within: Duration) -> Result<(), LinkError> {
+        let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
+        match self.answer_within("unsubscribe", token, within).await? {
+            Ok(_) | Err(paho::Error::ReasonCode(..)) => Ok(()),
             Err(error) => Err(LinkError::Publish(explain(&error))),
         }
     }

@@ -12,11 +12,11 @@
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
-//! - M6 A broker that does not answer is noticed within one and a half keep-alives ([`vigil`]).
+//! - M6 A broker that does not answer is noticed within one and a half keep-alives (rule K5 of [`link_health`]).
 //! - M7 Statuses go out in streams ([`statuses`]): in order, all on one connection, and nothing after what could not be sent or
 //!   was not answered. So no status overtakes one that has to be published again.
-//! - M8 Once the broker is asked for a proof of the link, only a prompt answer is one ([`proving`]): a broker that was frozen has
-//!   to catch up with what machines said meanwhile before their silence is believed.
+//! - M8 The link is proven by our echo, behind everything that the broker had queued for us, and by nothing else
+//!   ([`link_health`]): while a backlog drains, and until a broker that was frozen has caught up, no silence is believed.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
@@ -24,16 +24,17 @@
 pub mod certificates;
 mod contest;
 mod deliveries;
+pub mod echo_probe;
 mod expiry_watch;
 mod farewell;
 mod fence;
 pub mod hosts;
 pub mod inlet;
 pub mod link;
+pub mod link_health;
 pub mod link_options;
+mod link_watch;
 pub mod probe;
-mod proving;
-pub mod pulse;
 mod raw_callback;
 pub mod reasons;
 pub mod remembered;
@@ -42,7 +43,6 @@ mod statuses;
 mod subscribing;
 pub mod tls_diagnosis;
 mod unreserved;
-mod vigil;
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -58,13 +58,10 @@ use self::hosts::{Hosts, Turn};
 use self::inlet::Inlet;
 use self::link::Link;
 use self::link_options::LinkOptions;
-pub use self::proving::ProveLink;
-use self::proving::Proving;
-use self::pulse::{Beat, LinkPulse};
+pub use self::link_watch::ProveLink;
 use self::remembered::Remembered;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
-use self::vigil::VigilQuestion;
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::LinkChanged;
@@ -72,7 +69,7 @@ use super::parser::JournalGrew;
 use super::supervisor::{Heartbeat, Lifeline};
 use super::wire::Wire;
 use crate::clock::Mono;
-use crate::domain::{Qos, Seq, TopicFilter};
+use crate::domain::{Qos, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
 use crate::status::{BrokerBoard, BrokerState};
@@ -92,8 +89,8 @@ pub struct MqttOptions {
     pub board: Arc<BrokerBoard>,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
-    /// The shortest time in which a machine falls silent.
-    pub offline_after_min: Duration,
+    /// The topic of our echo, as a filter; `None`: there is none.
+    pub echo_topic: Option<TopicFilter>,
     /// First delay between attempts.
     pub backoff_min: Duration,
     /// Longest delay between attempts.
@@ -146,7 +143,6 @@ enum State {
     Restricted,
     Up {
         since: Instant,
-        since_mono: Mono,
     },
     Stopping,
 }
@@ -156,7 +152,6 @@ pub struct Mqtt {
     options: MqttOptions,
     wires: MqttWires,
     inlet: Arc<Inlet>,
-    pulse: Arc<LinkPulse>,
     metrics: Arc<Metrics>,
     lifeline: Lifeline,
     logger: Logger,
@@ -182,8 +177,8 @@ pub struct Mqtt {
     last_memory_failure: Option<String>,
     status_stream: StatusStream,
     refusal_told: bool,
-    proving: Proving,
-    vigil_question: Option<VigilQuestion>,
+    /// Why there is no echo, once that is said.
+    refused_echo: Option<String>,
     contest: Contest,
     /// The end of the link that is being dealt with was a take-over.
     taken_over: bool,
@@ -202,13 +197,12 @@ impl Mqtt {
     ) -> Self {
         let turn = Turn::new(Arc::clone(&options.hosts));
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
-        let (pulse, metrics) = (Arc::clone(&inlet.pulse), Arc::clone(&inlet.metrics));
+        let metrics = Arc::clone(&inlet.metrics);
         let logger = logger.new(o!("component" => "mqtt"));
         Self {
             options,
             wires,
             inlet,
-            pulse,
             metrics,
             lifeline,
             logger,
@@ -227,8 +221,7 @@ impl Mqtt {
             last_memory_failure: None,
             status_stream: StatusStream::default(),
             refusal_told: false,
-            proving: Proving::default(),
-            vigil_question: None,
+            refused_echo: None,
             contest: Contest::default(),
             taken_over: false,
         }
@@ -245,6 +238,7 @@ impl Actor for Mqtt {
         }
         // An incarnation before this one may have ended without a word.
         self.metrics.broker_connected.set(false);
+        self.health().link_down();
         self.metrics.holding.set(!self.room);
         let (state, reason) = if self.room {
             (BrokerState::Connecting, None)
@@ -253,9 +247,7 @@ impl Actor for Mqtt {
         };
         self.show(state, reason);
         self.tell_liveness(false, context);
-        self.begin_vigil(context);
-        self.look_at_own_clock(context);
-        context.run_interval(proving::LOOK_AT_CLOCK_EVERY, Self::look_at_own_clock);
+        self.watch_link(context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
             let space = actor.inlet.journal.stats().space;
@@ -337,15 +329,6 @@ impl Handler<TellLink> for Mqtt {
 
     fn handle(&mut self, _: TellLink, context: &mut Context<Self>) {
         self.tell_liveness(matches!(self.state, State::Up { .. }), context);
-    }
-}
-
-impl Mqtt {
-    fn prove(&mut self, at: Mono) {
-        let upto: Seq = self.inlet.journal.positions().appended;
-        self.pulse.prove(Beat { at, upto });
-        // If the parser is away it looks at the pulse when it is back.
-        let _retried_by_liveness = self.wires.parser.try_send(JournalGrew);
     }
 }
 

@@ -68,6 +68,7 @@ impl Mqtt {
             client_id: self.options.link.client_id.clone(),
             endpoint: self.turn.endpoint().clone(),
             others: self.turn.others(),
+            echo: self.options.echo_topic.clone(),
             remembered: self.options.remembered.clone(),
         }
     }
@@ -146,7 +147,7 @@ impl Mqtt {
         if !self.contest.is_on() {
             self.say_connected(session_present);
         }
-        for (filter, asked, granted) in subscribed.lowered {
+        for (filter, asked, granted) in &subscribed.lowered {
             // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
             // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
             warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
@@ -163,9 +164,8 @@ impl Mqtt {
         if !self.contest.is_on() {
             self.last_reason = None;
         }
-        self.state = State::Up { since: Instant::now(), since_mono: mono_now() };
-        // Whatever was slow was the connection before.
-        self.pulse.trust();
+        self.state = State::Up { since: Instant::now() };
+        self.begin_to_prove(subscribed.echo);
         self.metrics.broker_connected.set(true);
         let protocol = if self.turn.speaks_v5() { "5" } else { "3.1.1" };
         self.options.board.connected(self.uri(), &self.options.link.client_id, protocol, session_present);
@@ -285,7 +285,7 @@ impl Mqtt {
 
     /// Nothing is waited for any more, neither a retry nor the answer to a question; liveness hears of it if the link was up.
     pub(super) fn end_link(&mut self, was_up: bool, context: &mut Context<Self>) {
-        self.proving.forget();
+        self.health().link_down();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
@@ -337,7 +337,9 @@ impl Mqtt {
         let generation = self.lifeline.generation();
         let reason = if self.room { OutageReason::LinkDown } else { OutageReason::Hold };
         let heard_from = self.attempt_began;
-        let news = LinkChanged { up, at, heard_from, reason, appended, generation, link: self.attempt };
+        let alive_until = self.health().heard_at();
+        let link = self.attempt;
+        let news = LinkChanged { up, at, heard_from, alive_until, reason, appended, generation, link };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {

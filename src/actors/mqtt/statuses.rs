@@ -82,7 +82,7 @@ impl Handler<PublishStatuses> for Mqtt {
 
     fn handle(&mut self, publish: PublishStatuses, _: &mut Context<Self>) -> ResponseActFuture<Self, usize> {
         let PublishStatuses { messages, stream, part } = publish;
-        let (asked, handed_over_at) = (messages.len(), mono_now());
+        let asked = messages.len();
         let link = self.link.clone().filter(|_| self.may_publish(stream, part));
         // Here, not in the future: the library keeps the order in which it is asked.
         let deliveries = link.as_ref().map(|link| hand_over(link, messages)).unwrap_or_default();
@@ -94,8 +94,7 @@ impl Handler<PublishStatuses> for Mqtt {
         };
         Box::pin(counting.into_actor(self).map(move |counted, actor, _| {
             if counted.answered > 0 {
-                // Whoever answers what was sent then was there then.
-                actor.prove(handed_over_at);
+                actor.health().sign_of_life(mono_now());
             }
             if counted.answered < asked {
                 actor.status_stream.end(stream);
@@ -141,9 +140,9 @@ fn hand_over(link: &Link, messages: Vec<StatusMessage>) -> Vec<Delivery> {
 async fn count(link: &Link, deliveries: Vec<Delivery>) -> Counted {
     let mut counted = Counted::default();
     for delivery in deliveries {
-        match link.delivered(delivery).await {
+        match link.delivered(delivery, link.answer_max()).await {
             Ok(Published::Accepted) => {}
-            Ok(Published::Refused(reason)) => counted.refusal = Some(reason),
+            Ok(Published::Refused { reason, .. }) => counted.refusal = Some(reason),
             Err(_) => break,
         }
         counted.answered += 1;

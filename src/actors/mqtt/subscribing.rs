@@ -19,8 +19,20 @@ pub(super) struct Subscribed {
     pub(super) ended: Vec<TopicFilter>,
     /// No longer configured, and the broker does not end them.
     pub(super) not_ended: Vec<LinkError>,
+    /// Our echo (rule K1 of [`super::link_health`]).
+    pub(super) echo: EchoSubscription,
     /// Why what the session holds could not be read or noted (rule R2 of [`super::remembered`]).
     pub(super) memory_failures: Vec<String>,
+}
+
+/// Whether our echo comes back as telemetry does.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum EchoSubscription {
+    #[default]
+    NotWanted,
+    Granted,
+    /// And why not.
+    Refused(String),
 }
 
 /// The session that is subscribed for.
@@ -32,6 +44,8 @@ pub(super) struct Subscribing {
     pub(super) endpoint: Endpoint,
     /// The other brokers, which may hold the same session.
     pub(super) others: Vec<Endpoint>,
+    /// The topic of our echo, unless there is none.
+    pub(super) echo: Option<TopicFilter>,
     pub(super) remembered: Remembered,
 }
 
@@ -42,17 +56,23 @@ impl Subscribing {
         let _never_fails = failpoint("mqtt::subscribe");
         let mut subscribed = Subscribed::default();
         let known = if session_present { self.known(&mut subscribed) } else { BTreeSet::new() };
-        let wanted = self.wanted.iter().map(|(filter, _)| filter);
+        let wanted = self.wanted.iter().map(|(filter, _)| filter).chain(&self.echo);
         let mut held: BTreeSet<String> = wanted.clone().map(|filter| filter.as_str().to_owned()).collect();
         held.extend(known.iter().cloned());
         self.note(&held, &mut subscribed);
+        let mut granted_max = Qos::AtMostOnce;
         for (filter, qos) in &self.wanted {
             match link.subscribe(filter, *qos).await {
-                Ok(granted) if granted < *qos => subscribed.lowered.push((filter.clone(), *qos, granted)),
-                Ok(_) => {}
+                Ok(granted) => {
+                    granted_max = granted_max.max(granted);
+                    if granted < *qos {
+                        subscribed.lowered.push((filter.clone(), *qos, granted));
+                    }
+                }
                 Err(error) => subscribed.refused.push(error),
             }
         }
+        self.subscribe_echo(link, granted_max, &mut subscribed).await;
         for filter in obsolete(&known, wanted) {
             match link.unsubscribe(&filter).await {
                 Ok(()) => {
@@ -64,6 +84,22 @@ impl Subscribing {
         }
         self.note(&held, &mut subscribed);
         subscribed
+    }
+
+    /// With the QoS of the telemetry, so that it goes the same way.
+    async fn subscribe_echo(&self, link: &Link, qos: Qos, subscribed: &mut Subscribed) {
+        let Some(echo) = &self.echo else { return };
+        subscribed.echo = match link.subscribe(echo, qos).await {
+            Ok(granted) if granted < qos => EchoSubscription::Refused(format!(
+                "the broker grants QoS {} for it and {} for telemetry",
+                granted.as_u8(),
+                qos.as_u8()
+            )),
+            Ok(_) => EchoSubscription::Granted,
+            Err(LinkError::Subscribe { reason, .. }) => EchoSubscription::Refused(reason),
+            // The link itself is gone.
+            Err(error) => return subscribed.refused.push(error),
+        };
     }
 
     fn known(&self, subscribed: &mut Subscribed) -> BTreeSet<String> {

@@ -39,7 +39,7 @@ use self::batch::BatchBuilder;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
 use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
-use super::mqtt::pulse::{Beat, LinkPulse};
+use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
 use super::writer::{Attach, CommitBatch};
@@ -138,7 +138,7 @@ pub struct Parser {
     options: ParserOptions,
     wires: ParserWires,
     journal: Journal,
-    pulse: Arc<LinkPulse>,
+    health: Arc<SharedLinkHealth>,
     metrics: Arc<Metrics>,
     lifeline: Lifeline,
     logger: Logger,
@@ -163,7 +163,7 @@ pub struct Parser {
     /// what it is takes it back.
     transitions_pending: bool,
     /// A proof whose records have not all been looked at yet.
-    proof: Option<Beat>,
+    proof: Option<LinkProof>,
     proof_told: Mono,
     stopping: bool,
     outcomes: Vec<Outcome>,
@@ -176,7 +176,7 @@ impl Parser {
         options: ParserOptions,
         wires: ParserWires,
         journal: Journal,
-        pulse: Arc<LinkPulse>,
+        health: Arc<SharedLinkHealth>,
         metrics: Arc<Metrics>,
         lifeline: Lifeline,
         logger: &Logger,
@@ -189,7 +189,7 @@ impl Parser {
             options,
             wires,
             journal,
-            pulse,
+            health,
             metrics,
             lifeline,
             logger: logger.new(o!("component" => "parser")),

@@ -64,9 +64,9 @@ impl Parser {
     /// Tells liveness of a newer proof of the link once every record before it has been looked at.
     pub(super) fn tell_proof(&mut self, context: &mut Context<Self>) {
         if self.proof.is_none() {
-            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
+            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_told);
         }
-        if self.proof.is_some_and(|beat| beat.upto <= self.lookout) {
+        if self.proof.is_some_and(|proof| proof.upto <= self.lookout) {
             self.observe(Vec::new(), context);
         }
     }
@@ -74,13 +74,13 @@ impl Parser {
     pub(super) fn observe(&mut self, sightings: Vec<Sighting>, context: &mut Context<Self>) {
         let upto = self.lookout;
         if self.proof.is_none() {
-            self.proof = self.pulse.newest().filter(|beat| beat.at > self.proof_told);
+            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_told);
         }
         let proven_until = match self.proof {
-            Some(beat) if beat.upto <= upto => {
+            Some(proof) if proof.upto <= upto => {
                 self.proof = None;
-                self.proof_told = beat.at;
-                Some(beat.at)
+                self.proof_told = proof.at;
+                Some(proof.at)
             }
             _ => None,
         };

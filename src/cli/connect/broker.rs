@@ -1,9 +1,11 @@
-//! The way to each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE.
+//! The way to each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE, and an echo.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::Step;
 use crate::actors::mqtt::certificates::unix_seconds;
+use crate::actors::mqtt::echo_probe::EchoProbe;
 use crate::actors::mqtt::hosts::Endpoint;
 use crate::actors::mqtt::link::Link;
 use crate::actors::mqtt::link_options::{LinkOptions, ProtocolChoice, Session};
@@ -17,6 +19,8 @@ use crate::domain::{Qos, Timestamp, TopicFilter};
 
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
+/// How long an echo is waited for; nothing is queued before it in a session that has just begun.
+const ECHO_MAX: Duration = Duration::from_secs(3);
 
 /// A client id that nobody else has. Every broker must take up to 23 letters and digits (MQTT 3.1.1, 3.1.3.1).
 pub(super) fn throw_away_client_id() -> String {
@@ -30,12 +34,19 @@ pub(super) fn check(settings: &Settings, client_id: &str) -> Vec<Step> {
         session: Session::ThrowAway,
         ..app::link_options(settings, None)
     };
-    let filters = app::subscriptions(settings);
+    let wanted = Wanted { filters: app::subscriptions(settings), echo: app::echo_topic(settings) };
     let brokers = app::endpoints(settings);
-    brokers.iter().flat_map(|endpoint| check_broker(endpoint, &options, &filters)).collect()
+    brokers.iter().flat_map(|endpoint| check_broker(endpoint, &options, &wanted)).collect()
 }
 
-fn check_broker(endpoint: &Endpoint, options: &LinkOptions, filters: &[(TopicFilter, Qos)]) -> Vec<Step> {
+/// What a broker has to grant.
+struct Wanted {
+    filters: Vec<(TopicFilter, Qos)>,
+    /// `None`: the service uses none.
+    echo: Option<TopicFilter>,
+}
+
+fn check_broker(endpoint: &Endpoint, options: &LinkOptions, wanted: &Wanted) -> Vec<Step> {
     let target = format!("broker {}://{}", options.transport.as_str(), endpoint.address());
     let mut steps = Vec::new();
     let Some(stream) = check_tcp(&target, endpoint, options, &mut steps) else { return steps };
@@ -52,7 +63,7 @@ fn check_broker(endpoint: &Endpoint, options: &LinkOptions, filters: &[(TopicFil
         drop(stream);
     }
     let runtime = actix_rt::System::new();
-    runtime.block_on(check_mqtt(&target, endpoint, options, filters, &mut steps));
+    runtime.block_on(check_mqtt(&target, endpoint, options, wanted, &mut steps));
     steps
 }
 
@@ -113,19 +124,20 @@ async fn check_mqtt(
     target: &str,
     endpoint: &Endpoint,
     options: &LinkOptions,
-    filters: &[(TopicFilter, Qos)],
+    wanted: &Wanted,
     steps: &mut Vec<Step>,
 ) {
-    let connected = connect(endpoint, options).await;
-    let told = connected.as_ref().map(|(_, version)| format!("MQTT {version}")).map_err(|error| {
+    let connected = connect(endpoint, options, wanted.echo.as_ref()).await;
+    let told = connected.as_ref().map(|(_, _, version)| format!("MQTT {version}")).map_err(|error| {
         let client_id = &options.client_id;
         format!(
             "{error} (a broker may know the service's client id only, and this was tried with {client_id:?})"
         )
     });
     steps.push(Step::new(target, "CONNECT", told));
-    let Ok((link, _)) = connected else { return };
-    for (filter, qos) in filters {
+    let Ok((link, echo, _)) = connected else { return };
+    let mut granted_max = Qos::AtMostOnce;
+    for (filter, qos) in &wanted.filters {
         let step = format!("SUBSCRIBE {filter}");
         if filter.is_shared() {
             let why = "a member of the group would take its messages from the others";
@@ -136,6 +148,7 @@ async fn check_mqtt(
             LinkError::Subscribe { reason, .. } => reason,
             other => other.to_string(),
         });
+        granted_max = granted_max.max(*granted.as_ref().unwrap_or(&granted_max));
         let told = granted.map(|granted| match granted {
             granted if granted < *qos => {
                 format!("with QoS {} only, {} was asked for", granted.as_u8(), qos.as_u8())
@@ -144,18 +157,40 @@ async fn check_mqtt(
         });
         steps.push(Step::new(target, step, told));
     }
+    steps.push(match echo {
+        Some(echo) => {
+            let told = echo.run(&link, granted_max, ECHO_MAX).await;
+            Step::new(target, "echo", told.map(|took| format!("came back after {} ms", took.as_millis())))
+        }
+        None => Step::skipped(
+            target,
+            "echo",
+            "without liveness.publish_prefix, or with nothing but shared subscriptions",
+        ),
+    });
     link.disconnect().await;
 }
 
-async fn connect(endpoint: &Endpoint, options: &LinkOptions) -> Result<(Link, &'static str), LinkError> {
+type Connected = (Link, Option<EchoProbe>, &'static str);
+
+async fn connect(
+    endpoint: &Endpoint,
+    options: &LinkOptions,
+    echo: Option<&TopicFilter>,
+) -> Result<Connected, LinkError> {
+    let create = |v5| -> Result<_, LinkError> {
+        let link = Link::create(options.clone(), endpoint.clone(), v5)?;
+        let probe = echo.map(|topic| EchoProbe::listen(&link, topic.clone()));
+        Ok((link, probe))
+    };
     let v5 = options.protocol != ProtocolChoice::V311;
-    let link = Link::create(options.clone(), endpoint.clone(), v5)?;
+    let (link, probe) = create(v5)?;
     match link.connect().await {
-        Ok(_) => Ok((link, if v5 { "5" } else { "3.1.1" })),
+        Ok(_) => Ok((link, probe, if v5 { "5" } else { "3.1.1" })),
         Err(LinkError::ProtocolRefused | LinkError::HungUp) if options.protocol == ProtocolChoice::Auto => {
-            let link = Link::create(options.clone(), endpoint.clone(), false)?;
+            let (link, probe) = create(false)?;
             link.connect().await?;
-            Ok((link, "3.1.1, as the broker refuses 5"))
+            Ok((link, probe, "3.1.1, as the broker refuses 5"))
         }
         Err(error) => Err(error),
     }

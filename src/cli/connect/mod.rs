@@ -1,6 +1,6 @@
 //! `andon config check --connect`: goes the way of the service, step by step, and says of each step "ok" or why not.
 //!
-//! It changes nothing: at the broker it uses a client id and a session of its own, and publishes nothing; the database is
+//! It changes nothing: at the broker it uses a client id and a session of its own, and publishes one echo, which nobody keeps; the database is
 //! looked at, not migrated; in the journal's directory a file is made and removed again.
 
 mod broker;

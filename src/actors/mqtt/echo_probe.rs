@@ -1,0 +1,64 @@
+//! One echo (rule K1 of [`link_health`](super::link_health)), to find out whether the broker hands it back: for
+//! `config check --connect`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::link::{Link, Published};
+use super::raw_callback::set_message_callback;
+use super::reasons::LinkError;
+use crate::domain::{Qos, TopicFilter};
+
+/// Waits for an echo that only it knows. A service that runs under the same topic ignores it.
+pub struct EchoProbe {
+    topic: TopicFilter,
+    payload: String,
+    arrived: Arc<Notify>,
+}
+
+impl EchoProbe {
+    /// Listens on a link that is not connected yet.
+    pub fn listen(link: &Link, topic: TopicFilter) -> Self {
+        let (payload, arrived) = (format!("check-{:016x}", rand::random::<u64>()), Arc::new(Notify::new()));
+        let (wanted, found) = (payload.clone(), Arc::clone(&arrived));
+        let topic_wanted = topic.clone();
+        // Unguarded it is as good here: a topic that is no text ends this command, and nothing is lost.
+        let _guarded = set_message_callback(link.client(), move |message| {
+            if message.topic == topic_wanted.as_str().as_bytes() && message.payload == wanted.as_bytes() {
+                found.notify_one();
+            }
+        });
+        Self { topic, payload, arrived }
+    }
+
+    /// Subscribes with `qos`, that of the telemetry, and sends the echo: how long it took to come back, or why it did not.
+    ///
+    /// # Errors
+    /// In words, with what to allow.
+    pub async fn run(self, link: &Link, qos: Qos, within: Duration) -> Result<Duration, String> {
+        let allow = format!("allow the user to publish and to subscribe to {}", self.topic);
+        let granted = link.subscribe(&self.topic, qos).await.map_err(|error| match error {
+            LinkError::Subscribe { reason, .. } => format!("not subscribed: {reason}; {allow}"),
+            other => other.to_string(),
+        })?;
+        if granted < link.granted_at_most(qos) {
+            let (granted, qos) = (granted.as_u8(), qos.as_u8());
+            return Err(format!("the broker grants QoS {granted} for it and {qos} for telemetry"));
+        }
+        let sent = Instant::now();
+        match link.publish(self.topic.as_str(), self.payload.into_bytes(), false).await {
+            Ok(Published::Accepted) => {}
+            Ok(Published::Refused { reason, .. }) => return Err(format!("not published: {reason}; {allow}")),
+            Err(error) => return Err(error.to_string()),
+        }
+        match actix_rt::time::timeout(within, self.arrived.notified()).await {
+            Ok(()) => Ok(sent.elapsed()),
+            Err(_) => Err(format!(
+                "the broker took it and did not hand it back within {} s; {allow}",
+                within.as_secs()
+            )),
+        }
+    }
+}
