@@ -27,6 +27,8 @@ mod batch;
 mod hand_over;
 mod read_on;
 mod sight;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -310,7 +312,9 @@ impl Parser {
         if !self.stopping {
             return;
         }
-        let nothing_left = self.building.is_empty()
+        // Liveness may be about to hand out what is to be recorded.
+        let nothing_left = self.step != Step::WithLiveness
+            && self.building.is_empty()
             && self.in_flight.is_none()
             && !self.transitions_pending
             && self.storage.position() >= self.journal.positions().appended;

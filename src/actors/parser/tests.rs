@@ -1,0 +1,375 @@
+//! The parser between a liveness, a writer and a supervisor that do what a test says.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::actors::liveness::{Observed, Recovered, TakenTransitions};
+use crate::actors::mqtt::link_health::{Effect, LinkHealth, Timing};
+use crate::actors::supervisor::{ChildExited, ExitReason};
+use crate::actors::writer::{Attached, Committed, NotCommitted};
+use crate::domain::{
+    MachineId, MachineStatus, Message as Received, Qos, Timestamp, TopicFilter, Transition, TransitionReason,
+};
+use crate::journal::{JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull};
+use crate::payload::{PayloadOptions, PayloadRules};
+use crate::store::{LivenessPast, LivenessRows};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than the parser needs for what it must not do.
+const A_WHILE: Duration = Duration::from_millis(200);
+
+/// A batch that was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Commit {
+    after: u64,
+    upto: u64,
+    transitions: usize,
+}
+
+/// What the others know, and what they were told.
+#[derive(Default)]
+struct World {
+    /// The position in the database.
+    committed: Seq,
+    commits: Vec<Commit>,
+    /// The writer keeps batches while this is set.
+    writer_waits: bool,
+    held: Vec<oneshot::Sender<()>>,
+    /// Transitions that liveness has, and how many of them, from the first, are recorded.
+    transitions: u64,
+    recorded: u64,
+    /// Up to where liveness has seen the records, and whether it got a proof with that.
+    observed: Vec<(Seq, Option<Mono>)>,
+    exit: Option<ExitReason>,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    async fn wait_until(&self, what: &str, mut is_so: impl FnMut(&World) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(&self.lock()) {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            actix_rt::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets the writer go on with what it has, and with all that comes.
+    fn release(&self) {
+        let mut world = self.lock();
+        world.writer_waits = false;
+        for held in world.held.drain(..) {
+            held.send(()).unwrap();
+        }
+    }
+}
+
+struct Others(Shared);
+
+impl Actor for Others {
+    type Context = Context<Self>;
+}
+
+impl Handler<Attach> for Others {
+    type Result = Result<Attached, NotCommitted>;
+
+    fn handle(&mut self, _: Attach, _: &mut Context<Self>) -> Self::Result {
+        let committed_seq = self.0.lock().committed;
+        Ok(Attached { committed_seq, machines: Vec::new(), past: LivenessPast::default() })
+    }
+}
+
+impl Handler<CommitBatch> for Others {
+    type Result = ResponseFuture<Result<Committed, NotCommitted>>;
+
+    fn handle(&mut self, CommitBatch(batch): CommitBatch, _: &mut Context<Self>) -> Self::Result {
+        let shared = self.0.clone();
+        let held = {
+            let mut world = shared.lock();
+            let (hold, released) = oneshot::channel();
+            world.writer_waits.then(|| {
+                world.held.push(hold);
+                released
+            })
+        };
+        Box::pin(async move {
+            if let Some(held) = held {
+                held.await.unwrap();
+            }
+            let mut world = shared.lock();
+            if world.committed != batch.after {
+                return Err(NotCommitted::Stale);
+            }
+            world.committed = batch.upto;
+            let transitions = batch.transitions.len();
+            world.commits.push(Commit { after: batch.after.0, upto: batch.upto.0, transitions });
+            Ok(Committed)
+        })
+    }
+}
+
+impl Handler<Recover> for Others {
+    type Result = Recovered;
+
+    fn handle(&mut self, recover: Recover, _: &mut Context<Self>) -> Recovered {
+        let world = self.0.lock();
+        let transitions_pending = usize::try_from(world.transitions - world.recorded).unwrap();
+        Recovered { observed_upto: recover.after, transitions_pending }
+    }
+}
+
+impl Handler<Observe> for Others {
+    type Result = Observed;
+
+    fn handle(&mut self, observe: Observe, _: &mut Context<Self>) -> Observed {
+        let mut world = self.0.lock();
+        world.observed.push((observe.upto, observe.proven_until));
+        Observed::Seen { transitions_pending: usize::try_from(world.transitions - world.recorded).unwrap() }
+    }
+}
+
+impl Handler<TakeTransitions> for Others {
+    type Result = TakenTransitions;
+
+    fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
+        let world = self.0.lock();
+        let upto = world.transitions.min(world.recorded + take.count_max as u64);
+        let transitions = (world.recorded..upto).map(|_| transition()).collect();
+        let receipt = Receipt { transitions: upto, ..Receipt::default() };
+        let more = upto < world.transitions;
+        TakenTransitions { transitions, rows: LivenessRows::default(), receipt, more }
+    }
+}
+
+impl Handler<TransitionsRecorded> for Others {
+    type Result = ();
+
+    fn handle(&mut self, TransitionsRecorded(receipt): TransitionsRecorded, _: &mut Context<Self>) {
+        self.0.lock().recorded = receipt.transitions;
+    }
+}
+
+impl Handler<ChildExited> for Others {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, _: &mut Context<Self>) {
+        self.0.lock().exit = Some(exited.reason);
+    }
+}
+
+fn transition() -> Transition {
+    Transition {
+        machine_id: MachineId::parse("press-1").unwrap(),
+        status: MachineStatus::Online,
+        previous_status: None,
+        reason: TransitionReason::FirstSeen,
+        occurred_at: Timestamp::from_micros(1),
+        last_seen_at: None,
+        seq: Seq(1),
+    }
+}
+
+struct Unheard;
+
+impl JournalListener for Unheard {
+    fn readable(&self, _: Seq) {}
+    fn space(&self, _: Space) {}
+    fn failed(&self, error: &JournalError) {
+        panic!("{error}");
+    }
+}
+
+/// A journal, and what the parser is made of beside it.
+struct Stage {
+    shared: Shared,
+    journal: Journal,
+    health: Arc<SharedLinkHealth>,
+    _directory: TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = JournalOptions {
+            dir: directory.path().join("journal"),
+            max_bytes: 64 << 20,
+            segment_bytes: 1 << 20,
+            sync: SyncMode::Os,
+            when_full: WhenFull::Hold,
+        };
+        let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+        let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
+        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing)));
+        Self { shared: Shared::default(), journal, health, _directory: directory }
+    }
+
+    fn append(&self, count: usize) {
+        for _ in 0..count {
+            let message = Received {
+                received_at: Timestamp::from_micros(1),
+                qos: Qos::AtLeastOnce,
+                retained: false,
+                topic: "factory/machine/press-1/telemetry".into(),
+                payload: br#"{"temperature":1}"#,
+            };
+            self.journal.append(&message).unwrap();
+        }
+    }
+
+    /// An echo comes back behind record `upto`; when it was sent.
+    fn prove_link(&self, upto: u64) -> Mono {
+        let mut health = self.health.lock();
+        health.link_up(Mono(0), Some(7));
+        assert_eq!(health.look(Mono(100_000), false), [Effect::SendEcho(1)]);
+        let payload = health.echo_payload(1).unwrap();
+        assert!(health.echo(payload.as_bytes(), Mono(101_000), Seq(upto)));
+        health.proof().unwrap().at
+    }
+
+    fn start(&self) -> Addr<Parser> {
+        let others = Others(self.shared.clone()).start();
+        let wires = ParserWires {
+            observe: Wire::new(),
+            recover: Wire::new(),
+            take_transitions: Wire::new(),
+            transitions_recorded: Wire::new(),
+            attach: Wire::new(),
+            commit: Wire::new(),
+        };
+        wires.observe.connect(others.clone().recipient());
+        wires.recover.connect(others.clone().recipient());
+        wires.take_transitions.connect(others.clone().recipient());
+        wires.transitions_recorded.connect(others.clone().recipient());
+        wires.attach.connect(others.clone().recipient());
+        wires.commit.connect(others.clone().recipient());
+        let metrics = Arc::new(Metrics::default());
+        metrics.store_available.set(true);
+        let lifeline = Lifeline::new(0, 1, others.recipient());
+        let (journal, health) = (self.journal.clone(), Arc::clone(&self.health));
+        let logger = Logger::root(slog::Discard, o!());
+        Parser::new(options(&self.journal), wires, journal, health, metrics, lifeline, &logger).start()
+    }
+}
+
+fn options(journal: &Journal) -> ParserOptions {
+    let payload = PayloadOptions {
+        max_ahead: Duration::from_secs(86_400),
+        max_payload: 1_000,
+        segments: Vec::new(),
+        fields: Default::default(),
+    };
+    let sight = Sight {
+        rules: PayloadRules::new(payload).unwrap(),
+        telemetry: vec![TopicFilter::parse("factory/#").unwrap()],
+        last_wills: Vec::new(),
+        own_topics_prefix: None,
+    };
+    ParserOptions {
+        batch_rows_max: 10_000,
+        sight: Arc::new(sight),
+        progress: Arc::default(),
+        appended_at_open: journal.positions().appended,
+        position_checked: Arc::default(),
+    }
+}
+
+#[test]
+fn p2_the_position_stays_until_every_transition_before_it_is_recorded() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.append(10);
+        let all = 2 * BATCH_TRANSITIONS_MAX + 5;
+        stage.shared.lock().transitions = all as u64;
+        stage.start();
+        stage.shared.wait_until("all is recorded", |world| world.recorded == all as u64).await;
+        stage.shared.wait_until("the position", |world| world.committed == Seq(10)).await;
+        let commits = stage.shared.lock().commits.clone();
+        let some = Commit { after: 0, upto: 0, transitions: BATCH_TRANSITIONS_MAX };
+        assert_eq!(commits, [some, some, Commit { after: 0, upto: 10, transitions: 5 }]);
+    });
+}
+
+#[test]
+fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.shared.lock().writer_waits = true;
+        stage.append(5);
+        let parser = stage.start();
+        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        parser.do_send(StopChild);
+        actix_rt::time::sleep(A_WHILE).await;
+        assert_eq!(stage.shared.lock().exit, None, "the batch in flight");
+        // The callback may be in the middle of one.
+        stage.append(5);
+        parser.do_send(JournalGrew);
+        stage.shared.release();
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        let world = stage.shared.lock();
+        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq(10)));
+    });
+}
+
+#[test]
+fn a_proof_of_the_link_is_passed_on_only_behind_the_records_before_it() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        // More than are read at once.
+        stage.append(3_000);
+        let proven_at = stage.prove_link(3_000);
+        stage.start();
+        let is_read = |world: &World| world.observed.last().is_some_and(|(upto, _)| *upto == Seq(3_000));
+        stage.shared.wait_until("everything is read", is_read).await;
+        let proven = |world: &World| world.observed.iter().any(|(_, proven)| proven.is_some());
+        stage.shared.wait_until("the proof", proven).await;
+        let observed = stage.shared.lock().observed.clone();
+        assert!(observed.len() > 1, "{observed:?}");
+        let proofs: Vec<_> = observed.iter().filter(|(_, proven)| proven.is_some()).collect();
+        assert_eq!(proofs, [&(Seq(3_000), Some(proven_at))]);
+    });
+}
+
+#[test]
+fn a_position_that_moved_otherwise_is_read_again_and_gone_on_from() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.shared.lock().writer_waits = true;
+        stage.append(10);
+        stage.start();
+        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        stage.shared.lock().committed = Seq(5);
+        stage.shared.release();
+        stage.shared.wait_until("the position", |world| world.committed == Seq(10)).await;
+        assert_eq!(stage.shared.lock().commits, [Commit { after: 5, upto: 10, transitions: 0 }]);
+    });
+}
+
+#[test]
+fn an_orderly_stop_records_what_liveness_has_to_say_last() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.append(5);
+        let parser = stage.start();
+        stage.shared.wait_until("the position", |world| world.committed == Seq(5)).await;
+        (stage.shared.lock().transitions, stage.shared.lock().writer_waits) = (3, true);
+        parser.do_send(StopChild);
+        stage.shared.wait_until("the last batch in flight", |world| world.held.len() == 1).await;
+        actix_rt::time::sleep(A_WHILE).await;
+        assert_eq!(stage.shared.lock().exit, None);
+        stage.shared.release();
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        let world = stage.shared.lock();
+        assert_eq!(world.exit, Some(ExitReason::Normal));
+        assert_eq!(world.commits.last(), Some(&Commit { after: 5, upto: 5, transitions: 3 }));
+    });
+}
