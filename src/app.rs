@@ -138,7 +138,7 @@ impl Plan {
         let metrics = Arc::new(Metrics::default());
         let boards = Boards::default();
         let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
-        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing)));
+        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, journal.positions().appended)));
         let echo_topic = echo_topic(settings);
         let inlet = Arc::new(Inlet {
             journal: journal.clone(),
@@ -157,7 +157,7 @@ impl Plan {
             rules: PayloadRules::new(payload_options(settings))?,
             telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
             last_wills: last_will_rules(settings),
-            own_topics_prefix: topic_prefix.as_ref().map(|prefix| format!("{prefix}/")),
+            control_prefix: settings.liveness.publish_prefix.as_ref().map(|prefix| format!("{prefix}/")),
         });
         Ok(Self {
             writer: WriterOptions {

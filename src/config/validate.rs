@@ -25,6 +25,7 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
     check.files();
     check.login(settings);
     check.subscriptions(settings);
+    check.control(settings);
     check.journal(settings);
     check.fields(&settings.payload.fields);
     check.http(settings);
@@ -241,6 +242,23 @@ impl Check<'_> {
                     format!("{:?} is subscribed to twice; each filter is allowed once", filter.as_str()),
                 );
             }
+        }
+    }
+
+    /// What lies below the prefix is Andon's own, of any site: nothing there is read.
+    fn control(&mut self, settings: &Settings) {
+        const PREFIX: &str = "liveness.publish_prefix";
+        let Some(prefix) = &settings.liveness.publish_prefix else { return };
+        let is_below = |filter: &TopicFilter| filter.unshared().starts_with(&format!("{prefix}/"));
+        let telemetry = settings.mqtt.subscriptions.iter().map(|each| ("mqtt.subscriptions", &each.filter));
+        let wills = settings.liveness.last_will.iter().map(|each| ("liveness.last_will", &each.filter));
+        for (key, filter) in telemetry.chain(wills).filter(|(_, filter)| is_below(filter)) {
+            let message = format!(
+                "{:?} lies below {PREFIX} ({prefix:?}), where Andon publishes and takes nothing for a device's; allowed is any other \
+                 topic, or another prefix",
+                filter.as_str()
+            );
+            self.report(&[key, PREFIX], message);
         }
     }
 

@@ -16,7 +16,7 @@ mod load;
 mod memory;
 mod oracle;
 mod plant;
-mod proxy;
+pub mod proxy;
 mod seed;
 pub mod soak;
 mod tmpfs;
@@ -26,7 +26,6 @@ mod broker;
 mod disk;
 mod postgres;
 mod process;
-mod readers;
 mod sabotage;
 mod spoilt;
 mod sqlite;
@@ -132,6 +131,5 @@ pub const ALL: &[&[Fault]] = &[
     broker::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,
-    readers::FAULTS,
     together::FAULTS,
 ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::retained;
+use crate::faults::proxy::Proxy;
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
 use crate::support::database::Database;
@@ -121,6 +122,46 @@ fn a_broker_that_lost_its_memory_gets_every_present_status_again() {
     };
     wait_until("the first one's status", || is_retained(&machines[0]));
     wait_until("the last one's status", || is_retained(&machines[29]));
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_reconnect_to_a_broker_that_knows_our_session_publishes_no_status_again_but_what_it_had_not_acknowledged()
+{
+    let broker = Mosquitto::start("");
+    let cable = Proxy::start(broker.port());
+    let site = Site::new(cable.port())
+        .set("liveness.offline_after=1h")
+        .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"");
+    let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    let mut single = Single::connect(broker.port());
+    let machines: Vec<String> = (0..30).map(|number| format!("press-{number}")).collect();
+    machines.iter().for_each(|machine| speak(&mut single, machine));
+    let published = || subscriber.live("/status", "machine_id");
+    wait_until("the first status of each", || published().len() >= machines.len());
+    let mut database = Database::open(&site.sqlite_url()).unwrap();
+    wait_until("their acknowledgements", || database.number(PENDING) == 0);
+    for connects in 2..=6 {
+        cable.cut_all();
+        // One line each, also when so many losses in a row count as a contest for the session.
+        wait_until("the link", || andon.log().matches("link_up: true").count() == connects);
+        // What changes while it is away or back is published; behind it, nothing else has been.
+        let status = if connects % 2 == 0 { "offline" } else { "online" };
+        if status == "offline" {
+            single.publish("factory/machine/press-0/lwt", b"gone", 1);
+        } else {
+            speak(&mut single, "press-0");
+        }
+        wait_until("the change", || {
+            subscriber.live("/press-0/status", "status").last().is_some_and(|last| last == status)
+        });
+    }
+    let mut others = published();
+    others.retain(|machine| machine != "press-0");
+    let said: BTreeSet<&String> = others.iter().collect();
+    assert_eq!((others.len(), said.len()), (29, 29), "{others:?}");
     assert!(andon.stop().success());
 }
 

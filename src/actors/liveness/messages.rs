@@ -19,7 +19,7 @@ pub struct Recover {
     pub past: LivenessPast,
     /// The committed position.
     pub after: Seq,
-    /// Records up to here were received before now: how long ago is not known, they may be from before a link outage.
+    /// Records up to here were received over links that are over, or before this process began; how long ago is not known.
     pub received_before: Seq,
     /// The database is away and the past unknown: watch and publish, record nothing.
     pub provisional: bool,
@@ -110,6 +110,9 @@ pub struct LinkChanged {
     /// If it came up: what was received from here on came over it. A session delivers while its subscriptions are still
     /// being checked.
     pub heard_from: Mono,
+    /// If it came up: the broker does not have the statuses that were published before, as far as we know. It has lost our session,
+    /// or it is another one.
+    pub forgotten: bool,
     /// When the broker last gave a sign of life.
     pub alive_until: Mono,
     /// Why, if it went down.

@@ -12,8 +12,8 @@
 //!   What counts as a proof it decides (its invariant M8).
 //! - L4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
 //!   and the database knows that. After a crash those that the database has as pending are published again, before anything
-//!   else. The present status of every machine follows whenever the link comes up, so that what the broker retains ends up
-//!   equal to the database.
+//!   else. The present status of every machine follows when this incarnation begins and when the broker has forgotten, so that what
+//!   it retains ends up equal to the database; after any other loss of the link what was not acknowledged goes out again.
 //! - L5 A start without the database loses no transition (see [`watch`]).
 
 pub mod announce;
@@ -344,7 +344,9 @@ impl Handler<LinkChanged> for Liveness {
         if changed.up {
             self.sight_log.link_up(changed.at);
             self.watch.link_up(changed.at, changed.heard_from);
-            self.publishing.everything();
+            if changed.forgotten {
+                self.publishing.everything();
+            }
         } else {
             self.sight_log.link_down(changed.at, changed.alive_until, changed.reason);
             self.watch.link_down(changed.at, changed.appended);

@@ -23,7 +23,7 @@ pub struct Beginning {
     pub recent_changes: Vec<(MachineId, Timestamp)>,
     /// The committed position.
     pub after: Seq,
-    /// Records up to here were received at an unknown time before now, perhaps before a link outage.
+    /// Records up to here were received over links that are over, or before this process began.
     pub received_before: Seq,
 }
 
@@ -49,7 +49,8 @@ pub struct Watch {
     past: Past,
     /// See [`Beginning`].
     received_before: Seq,
-    link_is_up: bool,
+    /// The link is up: what was received from here on came over it.
+    heard_from: Option<Mono>,
     /// Links that ended, with the newest record of each, as long as records of before may still come.
     links_ended: VecDeque<(Seq, Mono)>,
     newest_received: Option<Mono>,
@@ -64,7 +65,7 @@ impl Watch {
             tracker: None,
             past: Past::Unknown,
             received_before: Seq::ZERO,
-            link_is_up: false,
+            heard_from: None,
             links_ended: VecDeque::new(),
             newest_received: None,
             proven_until: Mono::default(),
@@ -93,7 +94,7 @@ impl Watch {
 
     /// The broker link is up.
     pub fn link_is_up(&self) -> bool {
-        self.link_is_up
+        self.heard_from.is_some()
     }
 
     /// The newest proof of the link.
@@ -125,10 +126,10 @@ impl Watch {
         let mut tracker = Tracker::new(options, Vec::new(), after);
         let mut diary = Diary::new(after, now);
         self.received_before = received_before;
-        if self.link_is_up {
+        if let Some(heard_from) = self.heard_from {
             // Sight begins now, not when the link came up: until now nobody looked.
-            tracker.link_up(now, now.mono);
-            diary.link_changed(Event::LinkUp(now, now.mono));
+            tracker.link_up(now, heard_from);
+            diary.link_changed(Event::LinkUp(now, heard_from));
         }
         self.tracker = Some(tracker);
         self.past = Past::Missing { diary, may_be_known: after > Seq::ZERO };
@@ -148,8 +149,8 @@ impl Watch {
             }
             _ => {
                 self.received_before = beginning.received_before;
-                if self.link_is_up {
-                    tracker.link_up(now, now.mono);
+                if let Some(heard_from) = self.heard_from {
+                    tracker.link_up(now, heard_from);
                 }
                 self.tracker = Some(tracker);
             }
@@ -195,13 +196,13 @@ impl Watch {
 
     /// The link came up at `at`; what was received from `heard_from` on came over it.
     pub fn link_up(&mut self, at: Moment, heard_from: Mono) {
-        self.link_is_up = true;
+        self.heard_from = Some(heard_from);
         self.link_changed(Event::LinkUp(at, heard_from));
     }
 
     /// The link went down at `at`; `appended` was the newest record then.
     pub fn link_down(&mut self, at: Moment, appended: Seq) {
-        if std::mem::take(&mut self.link_is_up) {
+        if self.heard_from.take().is_some() {
             self.links_ended.push_back((appended, at.mono));
         }
         self.link_changed(Event::LinkDown(at, appended));

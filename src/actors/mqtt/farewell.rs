@@ -56,6 +56,7 @@ impl Handler<StopChild> for Mqtt {
                 up: false,
                 at,
                 heard_from: at.mono,
+                forgotten: false,
                 alive_until: at.mono,
                 reason,
                 appended,

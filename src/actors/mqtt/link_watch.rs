@@ -45,6 +45,12 @@ impl Mqtt {
         }
     }
 
+    /// The connection is gone.
+    pub(super) fn forget_link(&self) {
+        let appended = self.inlet.journal.positions().appended;
+        self.health().link_down(appended);
+    }
+
     pub(super) fn watch_link(&mut self, context: &mut Context<Self>) {
         self.look_at_link(context);
         context.run_interval(LOOK_EVERY, Self::look_at_link);

@@ -54,7 +54,7 @@ use slog::{Logger, info, o, warn};
 use self::certificates::CertificateWatch;
 use self::contest::Contest;
 pub use self::fence::PublishFence;
-use self::hosts::{Hosts, Turn};
+use self::hosts::{Endpoint, Hosts, Turn};
 use self::inlet::Inlet;
 use self::link::Link;
 use self::link_options::LinkOptions;
@@ -167,6 +167,9 @@ pub struct Mqtt {
     attempt_pending: bool,
     /// The broker had a session of ours in this run.
     had_session: bool,
+    /// The broker of the newest link that was up, and whether it had lost our session, or was another than before.
+    published_to: Option<Endpoint>,
+    broker_forgot: bool,
     room: bool,
     backoff: Backoff,
     retry: Option<SpawnHandle>,
@@ -213,6 +216,8 @@ impl Mqtt {
             attempt_began: Mono::default(),
             attempt_pending: false,
             had_session: false,
+            published_to: None,
+            broker_forgot: false,
             room,
             backoff,
             retry: None,
@@ -238,7 +243,7 @@ impl Actor for Mqtt {
         }
         // An incarnation before this one may have ended without a word.
         self.metrics.broker_connected.set(false);
-        self.health().link_down();
+        self.forget_link();
         self.metrics.holding.set(!self.room);
         let (state, reason) = if self.room {
             (BrokerState::Connecting, None)

@@ -161,6 +161,10 @@ impl Mqtt {
             );
         }
         self.had_session = true;
+        let endpoint = self.turn.endpoint().clone();
+        let is_another = self.published_to.as_ref().is_some_and(|known| *known != endpoint);
+        self.broker_forgot = !session_present || is_another;
+        self.published_to = Some(endpoint);
         if !self.contest.is_on() {
             self.last_reason = None;
         }
@@ -285,7 +289,7 @@ impl Mqtt {
 
     /// Nothing is waited for any more, neither a retry nor the answer to a question; liveness hears of it if the link was up.
     pub(super) fn end_link(&mut self, was_up: bool, context: &mut Context<Self>) {
-        self.health().link_down();
+        self.forget_link();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }
@@ -339,7 +343,9 @@ impl Mqtt {
         let heard_from = self.attempt_began;
         let alive_until = self.health().heard_at();
         let link = self.attempt;
-        let news = LinkChanged { up, at, heard_from, alive_until, reason, appended, generation, link };
+        let forgotten = self.broker_forgot;
+        let news =
+            LinkChanged { up, at, heard_from, forgotten, alive_until, reason, appended, generation, link };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {

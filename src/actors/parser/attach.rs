@@ -62,7 +62,7 @@ impl Parser {
         // What was received before this process started, or was seen by a liveness before this one, is of the past, too: retold
         // without it, it would be news that never was.
         let after = positions.committed.max(self.options.appended_at_open).max(self.lookout);
-        let received_before = positions.appended;
+        let received_before = self.health.lock().ended_upto();
         let (machines, past) = (Vec::new(), LivenessPast::default());
         self.recover(Recover { machines, past, after, received_before, provisional: true }, context);
     }
@@ -91,7 +91,7 @@ impl Parser {
         self.storage = self.journal.reader(committed);
         self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
         self.store = Store::Ready;
-        let received_before = positions.appended;
+        let received_before = self.health.lock().ended_upto();
         let Attached { machines, past, .. } = attached;
         let recover = Recover { machines, past, after: committed, received_before, provisional: false };
         self.recover(recover, context);

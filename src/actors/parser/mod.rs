@@ -168,6 +168,8 @@ pub struct Parser {
     proof: Option<LinkProof>,
     proof_told: Mono,
     stopping: bool,
+    /// That the statuses of another Andon come here has been said.
+    another_told: bool,
     outcomes: Vec<Outcome>,
 }
 
@@ -208,6 +210,7 @@ impl Parser {
             proof: None,
             proof_told: Mono::default(),
             stopping: false,
+            another_told: false,
             outcomes: Vec::new(),
         }
     }

@@ -39,7 +39,16 @@ impl Parser {
         let room = READ_RECORDS_MAX.min(self.building.rows_free());
         let mut sightings = Vec::new();
         let (options, outcomes, building) = (&self.options, &mut self.outcomes, &mut self.building);
+        let (logger, another_told) = (&self.logger, &mut self.another_told);
         let read = self.storage.read(room, READ_BYTES_MAX, &mut |record| {
+            if !*another_told
+                && let Some(topic) = options.sight.status_of_another(&record)
+            {
+                *another_told = true;
+                warn!(logger, "another Andon publishes the statuses of its machines where this one listens, and they are taken \
+                    for readings; give all sites of this broker the same liveness.publish_prefix, or narrow mqtt.subscriptions";
+                    "topic" => topic);
+            }
             let is_control = options.sight.interpret(&record, outcomes, &mut sightings);
             building.add(&record, is_control, outcomes);
         })?;

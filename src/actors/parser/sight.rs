@@ -1,7 +1,10 @@
 //! What one message means: readings and rejections, sightings of machines, or control.
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::actors::liveness::{Sighting, SightingKind};
-use crate::domain::{MachineId, Topic, TopicFilter, topic_segment};
+use crate::domain::{MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};
 
@@ -25,8 +28,9 @@ pub struct Sight {
     pub telemetry: Vec<TopicFilter>,
     /// Last wills.
     pub last_wills: Vec<LastWillRule>,
-    /// Topics below this are our own status messages, should a wide subscription bring them back.
-    pub own_topics_prefix: Option<String>,
+    /// Topics that begin with this are what Andon publishes, this one or that of another site, should a wide subscription
+    /// bring it here: `<publish_prefix>/`.
+    pub control_prefix: Option<String>,
 }
 
 impl Sight {
@@ -45,7 +49,7 @@ impl Sight {
             self.rules.interpret(message, outcomes);
             return false;
         };
-        if self.is_own(topic) {
+        if self.is_control(topic) {
             return true;
         }
         let mut sighted = |machine_id: MachineId, element, kind| {
@@ -78,7 +82,102 @@ impl Sight {
         false
     }
 
-    fn is_own(&self, topic: &str) -> bool {
-        self.own_topics_prefix.as_deref().is_some_and(|prefix| topic.starts_with(prefix))
+    fn is_control(&self, topic: &str) -> bool {
+        self.control_prefix.as_deref().is_some_and(|prefix| topic.starts_with(prefix))
+    }
+
+    /// The topic, if this is the status of a machine that an Andon publishes under another prefix than ours: a reading, for all we
+    /// know.
+    #[must_use]
+    pub fn status_of_another<'a>(&self, record: &Record<'a>) -> Option<&'a str> {
+        #[derive(Deserialize)]
+        struct Status {
+            #[serde(rename = "machine_id")]
+            _machine_id: String,
+            status: String,
+            #[serde(rename = "since")]
+            _since: String,
+            last_seen: Value,
+            reason: Value,
+        }
+        let Topic::Text(topic) = record.message.topic else { return None };
+        let mut levels = topic.rsplit('/');
+        let looks_alike = levels.next() == Some("status") && levels.nth(1) == Some("machine");
+        if !looks_alike || self.is_control(topic) {
+            return None;
+        }
+        let status: Status = serde_json::from_slice(record.message.payload).ok()?;
+        let text_or_null = |value: &Value| value.is_string() || value.is_null();
+        let is_one = MachineStatus::from_word(&status.status).is_some()
+            && text_or_null(&status.last_seen)
+            && text_or_null(&status.reason);
+        is_one.then_some(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Message, Qos, Seq, Timestamp};
+    use crate::payload::PayloadOptions;
+
+    fn sight(prefix: &str) -> Sight {
+        let options = PayloadOptions {
+            max_ahead: std::time::Duration::ZERO,
+            max_payload: 1024,
+            segments: Vec::new(),
+            fields: std::collections::BTreeMap::new(),
+        };
+        let rules = PayloadRules::new(options).expect("nothing is mapped");
+        let everything = TopicFilter::parse("#").expect("a filter");
+        let control_prefix = Some(prefix.to_owned());
+        Sight { rules, telemetry: vec![everything], last_wills: Vec::new(), control_prefix }
+    }
+
+    fn record<'a>(topic: &'a str, payload: &'a str) -> Record<'a> {
+        let (topic, payload) = (Topic::Text(topic), payload.as_bytes());
+        let received_at = Timestamp::from_micros(1);
+        Record {
+            seq: Seq(1),
+            message: Message { received_at, qos: Qos::AtLeastOnce, retained: false, topic, payload },
+        }
+    }
+
+    #[test]
+    fn everything_below_the_prefix_is_control_whichever_site_it_is_of() {
+        let sight = sight("andon/");
+        let is_control = |topic: &str| {
+            sight.interpret(&record(topic, r#"{"machine_id":"m"}"#), &mut Vec::new(), &mut Vec::new())
+        };
+        for topic in ["andon/a/status", "andon/b/machine/m/status", "andon/b/echo", "andon/"] {
+            assert!(is_control(topic), "{topic}");
+        }
+        for topic in ["andon", "andonx/a/status", "x/andon/a/status", "/andon/a"] {
+            assert!(!is_control(topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_another_prefix_is_known_by_its_topic_and_its_fields() {
+        let sight = sight("andon/");
+        let status = r#"{"machine_id":"m","status":"offline","since":"t","last_seen":null,"reason":"silence","flapping":false}"#;
+        let table = [
+            ("elsewhere/b/machine/m/status", status, true),
+            ("a/b/c/machine/m/status", status, true),
+            ("andon/b/machine/m/status", status, false),
+            ("elsewhere/b/machine/m/state", status, false),
+            ("elsewhere/machine/status", status, false),
+            ("elsewhere/b/machine/m/status", r#"{"machine_id":"m","status":"offline"}"#, false),
+            ("elsewhere/b/machine/m/status", &status.replace("offline", "running"), false),
+            ("elsewhere/b/machine/m/status", &status.replace("null", "7"), false),
+            ("elsewhere/b/machine/m/status", "online", false),
+        ];
+        for (topic, payload, expected) in table {
+            assert_eq!(
+                sight.status_of_another(&record(topic, payload)).is_some(),
+                expected,
+                "{topic} {payload}"
+            );
+        }
     }
 }

@@ -209,7 +209,7 @@ impl Stage {
         };
         let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
         let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
-        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing)));
+        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO)));
         Self { shared: Shared::default(), journal, health, _directory: directory }
     }
 
@@ -272,7 +272,7 @@ fn options(journal: &Journal) -> ParserOptions {
         rules: PayloadRules::new(payload).unwrap(),
         telemetry: vec![TopicFilter::parse("factory/#").unwrap()],
         last_wills: Vec::new(),
-        own_topics_prefix: None,
+        control_prefix: None,
     };
     ParserOptions {
         batch_rows_max: 10_000,

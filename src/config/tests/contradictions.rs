@@ -47,6 +47,10 @@ fn each_contradiction_is_told_once_with_its_key() {
             vec![tls, "mqtt.tls.ca_file=src"],
             "--set: mqtt.tls.ca_file: \"src\" is a directory; expected the path of a readable file",
         ),
+        (
+            vec!["mqtt.subscriptions=$share/g/andon/x/#,factory/#"],
+            "--set: mqtt.subscriptions: \"$share/g/andon/x/#\" lies below liveness.publish_prefix (\"andon\"), where Andon publishes and takes nothing for a device's; allowed is any other topic, or another prefix",
+        ),
         (vec!["mqtt.hosts=a,b", "mqtt.host=c"], "--set: mqtt.hosts: contradicts mqtt.host; keep one of them"),
         (vec!["mqtt.hosts=a,b:1883,a:1883"], "--set: mqtt.hosts: \"a\" with port 1883 is there twice"),
         (

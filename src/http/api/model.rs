@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{BoardStatus, Timestamp, Transition};
+use crate::domain::{Timestamp, Transition};
 use crate::status::MachineView;
 use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
 
 /// A machine.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Machine<'a> {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Machine {
     /// Its name within the site.
     pub machine_id: String,
     /// `online`, `offline`, `unknown` (Andon cannot see at present) or `never_seen`.
@@ -32,12 +32,12 @@ pub struct Machine<'a> {
     #[schema(value_type = f64)]
     pub offline_after_seconds: serde_json::Number,
     /// Its newest reading; null if there is none, or none is known while the database is away.
-    pub latest: Option<Latest<'a>>,
+    pub latest: Option<Latest>,
 }
 
 /// The newest reading of a machine.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Latest<'a> {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Latest {
     /// When it was measured.
     #[schema(format = DateTime)]
     pub recorded_at: String,
@@ -47,36 +47,26 @@ pub struct Latest<'a> {
     pub humidity: Option<f64>,
     /// As the machine sent it.
     pub vibration: Option<f64>,
-    /// Every other field that the machine sent. In lists of machines one of more than 16 KiB is `{"_bytes":n}`, its size alone.
+    /// Every other field that the machine sent.
     #[schema(value_type = Option<Object>)]
-    pub extra: Option<&'a RawValue>,
+    pub extra: Option<Box<RawValue>>,
 }
 
-/// A page of machines, in order of their ids.
+/// All machines of the site, in order of their ids.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
-pub struct Machines<'a> {
+pub struct Machines {
     /// The machines.
-    pub machines: Vec<Machine<'a>>,
-    /// What to pass as `cursor` for the next page; null if this is the last one.
-    pub next: Option<String>,
-}
-
-/// What follows the rows of a page.
-#[derive(Debug, Serialize)]
-pub struct NextPage {
-    /// What to pass as `cursor` for the next page; null if this is the last one.
-    pub next: Option<String>,
+    pub machines: Vec<Machine>,
 }
 
 /// A stored reading.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Reading<'a> {
+pub struct Reading {
     /// What was measured, and when.
     #[serde(flatten)]
-    pub reading: Latest<'a>,
+    pub reading: Latest,
     /// Whose clock `recorded_at` is from: `device` or `server`.
-    pub time_source: &'a str,
+    pub time_source: String,
     /// When its message was received.
     #[schema(format = DateTime)]
     pub received_at: String,
@@ -84,10 +74,9 @@ pub struct Reading<'a> {
 
 /// A page of readings.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
-pub struct Readings<'a> {
-    /// The readings; 4 MiB at most, or one.
-    pub readings: Vec<Reading<'a>>,
+pub struct Readings {
+    /// The readings.
+    pub readings: Vec<Reading>,
     /// What to pass as `cursor` for the next page; null if this is the last one.
     pub next: Option<String>,
 }
@@ -133,26 +122,17 @@ pub struct ReadingsBucket {
 
 /// Readings by bucket, oldest first; empty buckets are left out.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written bucket by bucket")]
 pub struct ReadingsBuckets {
-    /// The buckets.
-    pub buckets: Vec<ReadingsBucket>,
-    /// What the page is of.
-    #[serde(flatten)]
-    pub page: BucketsPage,
-}
-
-/// What follows the buckets of a page.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct BucketsPage {
     /// Length of a bucket.
     pub bucket_seconds: u32,
     /// The first instant that counts.
     #[schema(format = DateTime)]
     pub from: String,
-    /// End of the page, exclusive.
+    /// The first instant that counts no more in this page.
     #[schema(format = DateTime)]
     pub to: String,
+    /// The buckets.
+    pub buckets: Vec<ReadingsBucket>,
     /// What to pass as `cursor`, with the same `from` and `to`, for the buckets from `to` on; null if these are all.
     pub next: Option<String>,
 }
@@ -161,9 +141,9 @@ pub struct BucketsPage {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
-pub enum ReadingsAnswer<'a> {
+pub enum ReadingsAnswer {
     /// Without `bucket`.
-    Page(Readings<'a>),
+    Page(Readings),
     /// With `bucket`.
     Buckets(ReadingsBuckets),
 }
@@ -209,7 +189,6 @@ pub struct Event {
 
 /// A page of events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
 pub struct Events {
     /// The events.
     pub events: Vec<Event>,
@@ -221,12 +200,12 @@ fn text(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.to_string())
 }
 
-impl<'a> Machine<'a> {
-    /// From the board, with the status that may be shown, and with what the database knows.
-    pub fn new(view: &MachineView, status: BoardStatus, latest: Option<&'a LatestReading>) -> Self {
+impl Machine {
+    /// From the board, with what the database knows.
+    pub fn new(view: &MachineView, latest: Option<&LatestReading>) -> Self {
         Self {
             machine_id: view.machine_id.to_string(),
-            status: status.as_str(),
+            status: view.status.as_str(),
             status_since: text(view.status_since),
             reason: view.reason.map(|reason| reason.as_str()),
             flapping: view.flapping,
@@ -245,25 +224,25 @@ fn seconds(duration: std::time::Duration) -> serde_json::Number {
     fraction.unwrap_or_else(|| duration.as_secs().into())
 }
 
-impl<'a> From<&'a LatestReading> for Latest<'a> {
-    fn from(reading: &'a LatestReading) -> Self {
-        let extra = reading.extra.as_deref();
+impl From<&LatestReading> for Latest {
+    fn from(reading: &LatestReading) -> Self {
+        let extra = reading.extra.as_ref();
         Self {
             recorded_at: reading.recorded_at.to_string(),
             temperature: reading.temperature,
             humidity: reading.humidity,
             vibration: reading.vibration,
             // Somebody else may have written something that is no JSON there.
-            extra: extra.and_then(|text| serde_json::from_str(text).ok()),
+            extra: extra.and_then(|text| RawValue::from_string(text.clone()).ok()),
         }
     }
 }
 
-impl<'a> From<&'a StoredReading> for Reading<'a> {
-    fn from(stored: &'a StoredReading) -> Self {
+impl From<&StoredReading> for Reading {
+    fn from(stored: &StoredReading) -> Self {
         Self {
             reading: Latest::from(&stored.reading),
-            time_source: &stored.time_source,
+            time_source: stored.time_source.clone(),
             received_at: stored.received_at.to_string(),
         }
     }

@@ -94,6 +94,8 @@ pub enum Saying {
 pub struct LinkHealth {
     timing: Timing,
     link: Option<Up>,
+    /// Records up to here came over links that are over, or before this process began.
+    ended_upto: Seq,
     proof: Option<LinkProof>,
     doubt: Doubt,
     echo: EchoTrust,
@@ -137,12 +139,13 @@ struct Question {
 }
 
 impl LinkHealth {
-    /// Before the first link.
+    /// Before the first link; the journal holds records up to `appended`.
     #[must_use]
-    pub fn new(timing: Timing) -> Self {
+    pub fn new(timing: Timing, appended: Seq) -> Self {
         Self {
             timing,
             link: None,
+            ended_upto: appended,
             proof: None,
             doubt: Doubt::default(),
             echo: EchoTrust::default(),
@@ -159,6 +162,13 @@ impl LinkHealth {
     #[must_use]
     pub fn proof(&self) -> Option<LinkProof> {
         self.proof
+    }
+
+    /// Records up to here came over links that are over, or before this process began; later ones over the link that is up, or is
+    /// coming up.
+    #[must_use]
+    pub fn ended_upto(&self) -> Seq {
+        self.ended_upto
     }
 
     /// When the broker last gave a sign of life.
@@ -183,9 +193,10 @@ impl LinkHealth {
         self.echo.test_at_once();
     }
 
-    /// The link is gone, and with it what was asked.
-    pub fn link_down(&mut self) {
-        (self.link, self.doubt) = (None, Doubt::default());
+    /// The connection is gone, whether or not it was up, and with it what was asked; the journal holds records up to `appended`.
+    pub fn link_down(&mut self, appended: Seq) {
+        self.ended_upto = appended;
+        self.end();
     }
 
     /// A message that came into the callback at `began` is journaled at `at`.
@@ -278,6 +289,10 @@ impl LinkHealth {
         effects
     }
 
+    fn end(&mut self) {
+        (self.link, self.doubt) = (None, Doubt::default());
+    }
+
     /// Gives up what was asked too long ago.
     fn look_for_answer(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         let Some(question) = self.link.as_ref().and_then(|link| link.question) else { return };
@@ -288,7 +303,7 @@ impl LinkHealth {
             self.take(question.number);
             self.judge(question, question.gap, now, Seq::ZERO);
         } else if !question.acknowledged && quiet_for >= answer_within {
-            self.link_down();
+            self.end();
             effects.push(Effect::GiveUp);
         } else if !question.by_echo && out_for >= answer_within {
             self.want_again(question.number);

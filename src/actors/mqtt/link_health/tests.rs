@@ -22,7 +22,8 @@ struct Bench {
 
 impl Bench {
     fn new(nonce: Option<u64>) -> Self {
-        let mut health = LinkHealth::new(Timing::of(Duration::from_secs(30), Duration::from_secs(15)));
+        let mut health =
+            LinkHealth::new(Timing::of(Duration::from_secs(30), Duration::from_secs(15)), Seq(3));
         health.link_up(at(0), nonce);
         Self { health, looked_at: 0 }
     }
@@ -114,7 +115,7 @@ fn k1_a_foreign_echo_an_old_one_and_one_of_the_link_before_prove_nothing() {
     assert!(!bench.health.echo(&[0xff, b'-', b'2'], at(1_010), Seq(9)));
     assert!(!bench.echo(1, 1_010, 9), "old");
     let of_this_link = bench.health.echo_payload(2).expect("a link");
-    bench.health.link_down();
+    bench.health.link_down(Seq(9));
     assert!(!bench.health.echo(of_this_link.as_bytes(), at(1_020), Seq(9)), "no link");
     bench.health.link_up(at(1_030), Some(NONCE + 1));
     bench.look_until(1_100);
@@ -292,7 +293,7 @@ fn k4_the_patience_for_a_short_standstill_is_none_for_a_long_one_and_it_has_an_e
 #[test]
 fn k4_a_standstill_while_there_is_no_link_is_nobodys_concern() {
     let mut bench = Bench::proven();
-    bench.health.link_down();
+    bench.health.link_down(Seq(9));
     assert_eq!(bench.look_again_at(90_000), []);
     bench.health.link_up(at(90_000), Some(NONCE));
     assert_eq!(bench.look_until(90_100), [SendEcho(1)]);
@@ -468,7 +469,7 @@ fn k6_what_a_broker_forbids_is_not_relied_on_after_a_reconnect_but_tried() {
     let mut bench = Bench::new(Some(NONCE));
     bench.look_until(200);
     bench.health.forbidden(1, at(210));
-    bench.health.link_down();
+    bench.health.link_down(Seq(9));
     bench.health.link_up(at(220), Some(NONCE));
     assert_eq!(bench.look_until(300), [SendUnsubscribe(1), SendEcho(2)]);
 }
@@ -479,4 +480,12 @@ fn a_question_that_cannot_be_asked_is_asked_again() {
     assert_eq!(bench.want(1_000), [SendEcho(2)]);
     bench.health.not_asked(2);
     assert_eq!(bench.look_until(1_100), [SendEcho(3)]);
+}
+
+#[test]
+fn records_are_told_apart_by_the_link_they_came_over() {
+    let mut bench = Bench::proven();
+    assert_eq!(bench.health.ended_upto(), Seq(3), "what was there before the process began");
+    bench.health.link_down(Seq(9));
+    assert_eq!(bench.health.ended_upto(), Seq(9));
 }
