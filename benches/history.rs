@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use andon::domain::{MachineId, Timestamp};
 use andon::store::{
     self, BucketsQuery, EventCursor, EventsQuery, History, Order, ReadingCursor, ReadingsQuery, RollupFill,
-    StoreOptions, TrendsQuery,
+    StoreOptions, TrendsQuery, collected,
 };
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
@@ -124,7 +124,7 @@ fn questions(end: Timestamp) -> Vec<Question> {
     let mut all: Vec<Question> = Vec::new();
     all.push((
         "newest reading of each of 101 machines".to_owned(),
-        Box::new(|history| history.latest().unwrap().len()),
+        Box::new(|history| collected(|each| history.latest(each)).unwrap().len()),
     ));
     let machine_ids = (0..50).map(|n| MachineId::parse(&format!("other-{n:03}")).unwrap()).collect();
     let trends = TrendsQuery { machine_ids, from: back(15 * 60), to: end, step_seconds: 30 };
@@ -141,7 +141,7 @@ fn questions(end: Timestamp) -> Vec<Question> {
     };
     all.push((
         "page of 100 readings".to_owned(),
-        Box::new(move |history| history.readings(&page).unwrap().len()),
+        Box::new(move |history| collected(|each| history.readings(&page, each)).unwrap().len()),
     ));
     let events =
         EventsQuery { machine_id: None, from: back(30 * DAY), before: EventCursor::before(end), limit: 100 };
@@ -189,7 +189,7 @@ fn buckets(
         bucket_seconds,
         extra: extra.map(str::to_owned),
     };
-    (name, Box::new(move |history| history.buckets(&query).unwrap().len()))
+    (name, Box::new(move |history| collected(|each| history.buckets(&query, each)).unwrap().len()))
 }
 
 /// Gives the median in milliseconds.

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use prometheus::{Histogram, HistogramOpts};
-
 use crate::domain::{RefusedKind, RejectReason};
 
 /// A number that only grows.
@@ -122,25 +120,67 @@ const SECONDS: [f64; 18] = [
 /// Upper bounds of a batch's rows; the largest is the largest `store.batch_max`.
 const ROWS: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 8_192.0, 16_384.0, 65_536.0];
 
-/// Figures of many measurements: how many fell below each of some bounds. Observed once a batch, not once a message.
-#[derive(Debug, Clone)]
-pub struct Distribution(Histogram);
+/// Many measurements: how many were at most each of some bounds. Observed once a batch, not once a message.
+#[derive(Debug)]
+pub struct Distribution {
+    name: &'static str,
+    help: &'static str,
+    bounds: &'static [f64],
+    /// How many fell between two bounds; the last ones are above all of them.
+    between: Box<[Counter]>,
+    /// The bits of a double.
+    sum: AtomicU64,
+}
+
+/// What a [`Distribution`] has observed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// Each bound, infinity being the last one, and how many measurements were at most that.
+    pub at_most: Vec<(f64, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
 
 impl Distribution {
-    fn new(name: &str, help: &str, bounds: &[f64]) -> Self {
-        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
-        Self(Histogram::with_opts(options).expect("a valid name and ascending bounds"))
+    /// Nothing is observed yet; `bounds` ascend.
+    #[must_use]
+    pub fn new(name: &'static str, help: &'static str, bounds: &'static [f64]) -> Self {
+        let between = (0..=bounds.len()).map(|_| Counter::default()).collect();
+        Self { name, help, bounds, between, sum: AtomicU64::new(0) }
+    }
+
+    /// Its name in `/metrics`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is of.
+    #[must_use]
+    pub const fn help(&self) -> &'static str {
+        self.help
     }
 
     /// Adds one measurement.
     pub fn observe(&self, value: f64) {
-        self.0.observe(value);
+        self.between[self.bounds.partition_point(|bound| *bound < value)].add(1);
+        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        let _always_added = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// As a registry takes it.
+    /// What was observed so far.
     #[must_use]
-    pub fn collector(&self) -> Histogram {
-        self.0.clone()
+    pub fn observed(&self) -> Observed {
+        let mut count = 0;
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        let at_most = bounds.zip(&self.between).map(|(bound, counter)| {
+            count += counter.get();
+            (bound, count)
+        });
+        let at_most = at_most.collect();
+        Observed { at_most, count, sum: f64::from_bits(self.sum.load(Ordering::Relaxed)) }
     }
 }
 

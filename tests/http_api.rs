@@ -329,6 +329,20 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
     assert_eq!((pages, buckets, readings), (3, 4_167, 250_000.0));
     let whole = scene.client.json(&path.replace("1m", "5m"));
     assert!(whole["next"].is_null(), "five minutes are one page");
+
+    // Of fewer readings more buckets than a page has bytes for.
+    let path = "/api/v1/machines/busy/readings?from=2026-03-01T00:00:00Z&to=2026-03-01T12:00:00Z&bucket=1s";
+    let (mut starts, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let answer = scene.client.get(&format!("{path}{cursor}"));
+        assert!(answer.status == 200 && answer.body.len() <= 4 * 1024 * 1024, "{}", answer.body.len());
+        let page = answer.json();
+        starts.extend(texts(&page, "buckets", "start").into_iter().map(str::to_owned));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(starts.len(), 43_200);
+    assert!(starts.is_sorted_by(|one, next| one < next), "each bucket once");
     assert_eq!(numbers(&whole, "buckets", "count").len(), 834);
 }
 
@@ -409,6 +423,62 @@ fn the_stream_tells_what_happens(scene: &mut Scene) {
     assert_eq!(machine["status"], "online");
     let status = named(&[("status", "\"journaled\":13")]).remove(0);
     assert_eq!(status["ledger"]["journaled"].as_u64(), Some(13));
+}
+
+#[test]
+fn machines_come_in_pages_and_of_a_large_extra_the_list_has_the_size() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("liveness.offline_after=1h");
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    andon.wait_for_log("told where to begin");
+    let client = Client::new(&andon.wait_for_http());
+    let mut single = Single::connect(broker.port());
+    let ids: Vec<String> = (0..25).map(|number| format!("line {}/ü-{number:02}", number % 3)).collect();
+    for id in &ids {
+        let payload = serde_json::json!({ "machine_id": id, "temperature": 7, "note": "small" });
+        single.publish("factory/machine/any/telemetry", payload.to_string().as_bytes(), 1);
+    }
+    let blob = "x".repeat(20_000);
+    let large = format!(r#"{{"machine_id":"large","blob":"{blob}"}}"#);
+    single.publish("factory/machine/any/telemetry", large.as_bytes(), 1);
+    let extra_of = |list: &Value, id: &str| {
+        let machine = list["machines"].as_array().unwrap().iter().find(|machine| machine["machine_id"] == id);
+        machine.and_then(|machine| machine["latest"].as_object()).map(|latest| latest["extra"].clone())
+    };
+    let all = wait_for("all machines with their newest reading", || {
+        let all = client.json("/api/v1/machines");
+        let complete = all["machines"].as_array().unwrap().iter().all(|machine| !machine["latest"].is_null());
+        (texts(&all, "machines", "machine_id").len() == 26 && complete).then_some(all)
+    });
+    assert!(all["next"].is_null());
+    let sorted = texts(&all, "machines", "machine_id");
+    assert!(sorted.is_sorted());
+    assert_eq!(extra_of(&all, "large").unwrap().to_string(), format!(r#"{{"_bytes":{}}}"#, blob.len() + 11));
+    assert_eq!(extra_of(&all, &ids[0]).unwrap()["note"], "small");
+    let one = client.json("/api/v1/machines/large");
+    assert_eq!(one["latest"]["extra"]["blob"].as_str(), Some(blob.as_str()), "the machine has all of it");
+
+    for limit in [1, 7, 13, 25, 26, 10_000] {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = client.json(&format!("/api/v1/machines?limit={limit}{cursor}"));
+            let ids = texts(&page, "machines", "machine_id");
+            assert!(ids.len() <= limit);
+            found.extend(ids.into_iter().map(str::to_owned));
+            pages += 1;
+            let Some(next) = page["next"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(
+            (found, pages),
+            (sorted.iter().map(ToString::to_string).collect(), 26_usize.div_ceil(limit))
+        );
+    }
+    for wrong in ["limit=0", "limit=10001", "cursor=xyz", "limt=1"] {
+        assert_eq!(client.get(&format!("/api/v1/machines?{wrong}")).status, 400, "{wrong}");
+    }
+    assert!(andon.stop().success());
 }
 
 /// Above `liveness.machines_max`: stored, and not watched.

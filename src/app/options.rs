@@ -11,7 +11,10 @@ use crate::actors::mqtt::link_options::{
 use crate::actors::parser::LastWillRule;
 use crate::config::{self, Settings};
 use crate::domain::{Qos, TopicFilter};
-use crate::http::{Access, Boards, HistoryPool, HttpState, LatestCache, Standstill, Streams};
+use crate::http::{
+    Access, Boards, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines,
+    Standstill, Streams,
+};
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
 use crate::payload::PayloadOptions;
@@ -36,6 +39,8 @@ pub(super) fn http_state(
         access: Access::new(&site.id, token, http.anonymous)?,
         history: HistoryPool::start(store)?,
         latest: LatestCache::default(),
+        remembered: RememberedMachines::default(),
+        budget: Budget::new(IN_FLIGHT_BYTES_MAX),
         boards: boards.clone(),
         metrics: Arc::clone(metrics),
         journal: journal.clone(),

@@ -1,22 +1,31 @@
-//! Lists with an ETag: who has the newest gets 304 and no body.
+//! Answers with an ETag: who has the newest gets 304 and no body.
 
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use xxhash_rust::xxh3::xxh3_64;
 
-/// `body` as JSON, or 304.
-pub fn json(request: &HttpRequest, body: &impl Serialize) -> HttpResponse {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => tagged(request, "application/json", bytes),
-        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
-    }
+use super::body::{Body, BodyWriter};
+use super::budget::{Budget, BudgetSpent};
+
+/// `value` as JSON, or 304.
+///
+/// # Errors
+/// The budget is spent.
+pub fn json(
+    request: &HttpRequest,
+    budget: &Budget,
+    value: &impl Serialize,
+) -> Result<HttpResponse, BudgetSpent> {
+    let mut body = BodyWriter::new(budget);
+    body.json(value);
+    Ok(tagged(request, body.finish()?))
 }
 
-/// `body`, or 304.
-pub fn tagged(request: &HttpRequest, content_type: &'static str, body: Vec<u8>) -> HttpResponse {
-    let tag = format!("\"{:016x}\"", xxh3_64(&body));
+/// `body`, which is JSON, or 304.
+pub fn tagged(request: &HttpRequest, body: Body) -> HttpResponse {
+    let tag = format!("\"{:016x}\"", body.tag());
     let known = request.headers().get_all(header::IF_NONE_MATCH).any(|value| matches(value, &tag));
     let status = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
@@ -24,7 +33,8 @@ pub fn tagged(request: &HttpRequest, content_type: &'static str, body: Vec<u8>) 
     if known {
         return response.finish();
     }
-    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type))).body(body)
+    let content_type = HeaderValue::from_static("application/json");
+    response.insert_header((header::CONTENT_TYPE, content_type)).body(BoxBody::new(body))
 }
 
 /// Weak comparison (RFC 9110, 13.1.2).
@@ -43,7 +53,7 @@ mod tests {
     fn who_has_the_newest_gets_no_body() {
         let answer = |if_none_match: &str| {
             let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, if_none_match));
-            json(&request.to_http_request(), &[1, 2])
+            json(&request.to_http_request(), &Budget::new(0), &[1, 2]).unwrap()
         };
         let first = answer("\"other\"");
         assert_eq!(first.status(), StatusCode::OK);

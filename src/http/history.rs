@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::body::{Body, BodyWriter};
+use super::budget::{Budget, BudgetSpent};
 use crate::logging::causes;
 use crate::store::{self, StoreError, StoreOptions};
 
@@ -41,6 +43,9 @@ pub enum HistoryError {
     /// Too many questions at a time.
     #[error("too many questions to the database at a time; try again in a moment")]
     Busy,
+    /// The answer is larger than what is left for answers.
+    #[error(transparent)]
+    Spent(#[from] BudgetSpent),
     /// The answer needs more work than one statement may take.
     #[error("{0}")]
     TooMuch(String),
@@ -104,6 +109,25 @@ impl HistoryPool {
             Ok(Err(_)) => Err(HistoryError::Away("the reading thread has failed".to_owned())),
             Err(_) => Err(HistoryError::TooSlow),
         }
+    }
+
+    /// Has the answer written as it is read, so that nothing of it is in memory but the bytes that are to be sent.
+    ///
+    /// # Errors
+    /// [`HistoryError`] says why there is no answer.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        budget: &Budget,
+        question: impl Fn(&mut dyn store::History, &mut BodyWriter) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(Body, T), HistoryError> {
+        let budget = budget.clone();
+        let written = self.ask(move |history| {
+            let mut body = BodyWriter::new(&budget);
+            let outcome = question(history, &mut body)?;
+            Ok((body, outcome))
+        });
+        let (body, outcome) = written.await?;
+        Ok((body.finish()?, outcome))
     }
 }
 

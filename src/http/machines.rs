@@ -1,7 +1,9 @@
-//! The machines as requests see them: the newest snapshot, if it is fresh enough to be believed.
+//! The machines as requests see them: the newest snapshot, and whether it may be believed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use super::HttpState;
 use crate::clock::{Mono, mono_now};
@@ -16,8 +18,49 @@ const WAIT_STEP: Duration = Duration::from_millis(20);
 /// Of a snapshot older than this nothing is certain: who writes them has ended, or is far behind.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
 
+/// The machines at one moment. Shares the snapshot: a hundred thousand machines are not copied for a request.
+pub struct Machines {
+    snapshot: Arc<MachinesSnapshot>,
+    is_believed: bool,
+}
+
+impl Machines {
+    /// Those of a snapshot, which are believed if it is young enough.
+    pub fn of(snapshot: Arc<MachinesSnapshot>) -> Self {
+        let is_believed = age(&snapshot) <= BELIEVED_FOR;
+        Self { snapshot, is_believed }
+    }
+
+    /// In order of their ids. What they are now is [`Machines::status`].
+    pub fn views(&self) -> &[MachineView] {
+        &self.snapshot.machines
+    }
+
+    /// Those whose ids come after `id`.
+    pub fn after(&self, id: &str) -> &[MachineView] {
+        let views = self.views();
+        &views[views.partition_point(|view| view.machine_id.as_str() <= id)..]
+    }
+
+    /// What `view`, one of these machines, is.
+    pub fn status(&self, view: &MachineView) -> BoardStatus {
+        if self.is_believed { view.status } else { BoardStatus::Unknown }
+    }
+
+    /// That machine, if it is watched.
+    pub fn find(&self, machine_id: &MachineId) -> Option<MachineView> {
+        let view = self.snapshot.find(machine_id)?;
+        Some(MachineView { status: self.status(view), ..view.clone() })
+    }
+
+    /// Whether liveness wrote them just now.
+    pub fn is_fresh(&self) -> bool {
+        age(&self.snapshot) <= FRESH_FOR
+    }
+}
+
 /// The machines now.
-pub async fn current(state: &HttpState) -> Arc<MachinesSnapshot> {
+pub async fn current(state: &HttpState) -> Machines {
     let board = &state.boards.machines;
     let mut snapshot = board.snapshot();
     let mut waited = Duration::ZERO;
@@ -27,34 +70,19 @@ pub async fn current(state: &HttpState) -> Arc<MachinesSnapshot> {
         snapshot = board.snapshot();
     }
     if age(&snapshot) > BELIEVED_FOR && snapshot.machines.is_empty() {
-        let machines = from_database(state).await;
-        return Arc::new(MachinesSnapshot { at: snapshot.at, sighted: false, machines });
+        return Machines { snapshot: state.remembered.get(state).await, is_believed: false };
     }
-    believed(snapshot)
+    Machines::of(snapshot)
 }
 
 /// The machines as far as they are known without waiting for anybody.
-pub fn at_hand(state: &HttpState) -> Arc<MachinesSnapshot> {
-    believed(state.boards.machines.snapshot())
+pub fn at_hand(state: &HttpState) -> Machines {
+    Machines::of(state.boards.machines.snapshot())
 }
 
 /// Whether that machine was watched when the newest snapshot was made, however old that is: of a status there is no question.
 pub fn was_watched(state: &HttpState, machine_id: &MachineId) -> bool {
     state.boards.machines.snapshot().find(machine_id).is_some()
-}
-
-fn believed(snapshot: Arc<MachinesSnapshot>) -> Arc<MachinesSnapshot> {
-    if age(&snapshot) <= BELIEVED_FOR {
-        return snapshot;
-    }
-    let machines = snapshot.machines.iter().cloned();
-    let machines = machines.map(|machine| MachineView { status: BoardStatus::Unknown, ..machine });
-    Arc::new(MachinesSnapshot { at: snapshot.at, sighted: false, machines: machines.collect() })
-}
-
-/// Whether liveness wrote it just now, or nobody had asked it to for a while.
-pub fn is_fresh(snapshot: &MachinesSnapshot) -> bool {
-    age(snapshot) <= FRESH_FOR
 }
 
 fn age(snapshot: &MachinesSnapshot) -> Duration {
@@ -65,22 +93,41 @@ fn age(snapshot: &MachinesSnapshot) -> Duration {
     Duration::from_micros(mono_now().0.saturating_sub(snapshot.at.0))
 }
 
-/// What the database remembers, for when liveness has never spoken in this process's life.
-async fn from_database(state: &HttpState) -> Vec<MachineView> {
+/// What the database remembers, for when liveness has never spoken in this process's life: asked once, for however many want it.
+#[derive(Default)]
+pub struct RememberedMachines {
+    newest: Mutex<Option<(Instant, Arc<MachinesSnapshot>)>>,
+}
+
+impl RememberedMachines {
+    async fn get(&self, state: &HttpState) -> Arc<MachinesSnapshot> {
+        let mut newest = self.newest.lock().await;
+        match &*newest {
+            Some((asked_at, snapshot)) if asked_at.elapsed() < FRESH_FOR => Arc::clone(snapshot),
+            _ => {
+                let snapshot = Arc::new(from_database(state).await);
+                *newest = Some((Instant::now(), Arc::clone(&snapshot)));
+                snapshot
+            }
+        }
+    }
+}
+
+async fn from_database(state: &HttpState) -> MachinesSnapshot {
     let rows = state.history.ask(|history| history.machines()).await.unwrap_or_default();
     let offline_after = state.offline_after;
     let views = rows.into_iter().map(|row| MachineView {
         machine_id: row.machine_id,
         status: BoardStatus::Unknown,
         status_since: row.status_since,
-        reason: None,
+        reason: row.reason,
         first_seen_at: row.first_seen_at,
         last_seen_at: row.last_seen_at,
         offline_after,
         flapping: false,
     });
-    let mut views: Vec<MachineView> = views.collect();
+    let mut machines: Vec<MachineView> = views.collect();
     // The database may sort by the rules of some language.
-    views.sort_unstable_by(|a, b| a.machine_id.cmp(&b.machine_id));
-    views
+    machines.sort_unstable_by(|a, b| a.machine_id.cmp(&b.machine_id));
+    MachinesSnapshot { at: Mono::default(), sighted: false, machines }
 }

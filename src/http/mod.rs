@@ -9,6 +9,7 @@
 //! state        what every request may see
 //! auth         who may ask; login_page asks a browser
 //! headers      what a browser may do with an answer
+//! budget       the bytes of all answers in flight; body writes and sends what is charged to it
 //! query        the parameters of a request; window names stretches of time
 //! problem      how an error looks (RFC 9457); etag answers 304
 //! history      the threads that read the database; latest keeps the newest readings for a moment
@@ -22,13 +23,16 @@
 //!
 //! Invariants
 //! - H1 No request touches the pipeline: what is shared is read through atomics, short locks, or the database.
-//! - H2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets.
+//! - H2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets; and the bytes of all
+//!   answers in flight together, however many clients ask and however slowly they read.
 //! - H3 While the database is away, history answers 503 and everything else goes on.
 //! - H4 Without the right token there is no answer but 401, the page that asks for it, and what that page looks like.
 
 pub mod api;
 mod auth;
 mod board;
+mod body;
+mod budget;
 mod etag;
 mod headers;
 pub mod health;
@@ -48,8 +52,10 @@ mod window;
 use actix_web::web::{self, ServiceConfig};
 
 pub use self::auth::Access;
+pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
+pub use self::machines::RememberedMachines;
 pub use self::server::{Http, HttpOptions};
 pub use self::standstill::{Stage, Standstill};
 pub use self::state::{Boards, HttpState};

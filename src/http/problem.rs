@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::HistoryError;
+use super::budget::BudgetSpent;
 
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -75,6 +76,12 @@ impl ResponseError for Problem {
 
 impl From<HistoryError> for Problem {
     fn from(error: HistoryError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<BudgetSpent> for Problem {
+    fn from(error: BudgetSpent) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono_tz::Tz;
 
-use super::{Access, HistoryPool, LatestCache, Standstill, Streams};
+use super::{Access, Budget, HistoryPool, LatestCache, RememberedMachines, Standstill, Streams};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{
@@ -45,10 +45,14 @@ pub struct HttpState {
     pub metrics_per_machine: bool,
     /// Who may ask.
     pub access: Access,
-    /// Asks the database, read-only: `state.history.ask(|history| history.latest()).await`.
+    /// What answers may hold in memory, all together.
+    pub budget: Budget,
+    /// Asks the database, read-only: `state.history.ask(|history| history.machines()).await`.
     pub history: HistoryPool,
     /// The newest reading of every machine, for lists.
     pub latest: LatestCache,
+    /// The machines as the database has them, for when liveness has not spoken yet.
+    pub remembered: RememberedMachines,
     /// The snapshots.
     pub boards: Boards,
     /// The counters.

@@ -1,14 +1,16 @@
 //! `/api/v1/stream`: what changes, as server-sent events.
 //!
-//! One pump looks at the snapshots and writes each change once for all clients; it does so only while there are any. A
-//! client has a bounded queue: whoever does not keep up is dropped, connects again and reads the lists anew. A client
-//! that takes nothing at all is cut off by the system (see `server`).
+//! One pump looks at the snapshots and writes each change once for all clients; it does so only while there are any. What one look
+//! finds is a chunk, which all clients share, so that however many there are, and however slow, chunks take up
+//! [`QUEUE_MAX`] times [`CHUNK_BYTES_MAX`] at most; what has no room in a chunk is told at the next look. Whoever does not keep
+//! up is dropped, connects again and reads the lists anew. A client that takes nothing at all is cut off by the system (see
+//! `server`).
 //!
 //! Events: `machine` (a machine object), `event` (a change of status), `status` (the answer of `/api/v1/status`, every two
 //! seconds: a client that hears nothing for longer has lost the connection). A client connects first, reads the lists, and
 //! then applies what it has heard meanwhile and hears from then on; the first one also gets every machine once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,15 +27,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::api::model::{Event, Machine};
 use super::api::status::Status;
+use super::body::PIECE_BYTES;
+use super::machines::Machines;
 use super::problem::Problem;
 use super::query::Parameters;
-use super::{HttpState, machines};
+use super::{HttpState, LatestReadings, machines};
 use crate::domain::{BoardStatus, MachineId};
+use crate::status::MachineView;
 
 /// Chunks that wait for a client; a chunk is what one look has found.
 const QUEUE_MAX: usize = 16;
-/// Machines told of at one look, beside those whose status has changed.
-const MACHINES_MAX: usize = 1_000;
+/// Bytes of a chunk, about: when it has as many, nothing is added.
+const CHUNK_BYTES_MAX: usize = 512 * 1024;
 /// Looks at which an old snapshot is not told of, when nobody had listened for a while.
 const LOOKS_PATIENT: u64 = 3;
 /// Looks between two `status` events; the server looks twice a second.
@@ -81,9 +86,8 @@ impl Streams {
             return None;
         }
         let (sender, chunks) = mpsc::channel(QUEUE_MAX);
-        let _has_room = sender.try_send(first);
         clients.push(sender);
-        Some(StreamBody { chunks, open: Arc::clone(&self.open) })
+        Some(StreamBody { chunks, rest: first, open: Arc::clone(&self.open) })
     }
 
     fn send(&self, chunk: &Bytes) {
@@ -105,6 +109,8 @@ impl Streams {
 /// A client's end. Leaves when it is dropped, which is when its connection ends.
 struct StreamBody {
     chunks: mpsc::Receiver<Bytes>,
+    /// What is left of the present chunk: the connection copies what it is given, so that it is given little at a time.
+    rest: Bytes,
     open: Arc<AtomicUsize>,
 }
 
@@ -119,7 +125,16 @@ impl MessageBody for StreamBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.get_mut().chunks.poll_recv(context).map(|chunk| chunk.map(Ok))
+        let body = self.get_mut();
+        while body.rest.is_empty() {
+            match body.chunks.poll_recv(context) {
+                Poll::Ready(Some(chunk)) => body.rest = chunk,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let piece = body.rest.split_to(body.rest.len().min(PIECE_BYTES));
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 
@@ -161,11 +176,13 @@ fn event(name: &str, data: &impl Serialize) -> String {
 }
 
 /// Looks for changes and tells all clients.
+#[derive(Default)]
 pub struct Pump {
     looks: u64,
     /// Looks since there is a client again.
     looks_heard: u64,
     transitions_seen: u64,
+    /// What was told last of each machine: its status, and a digest of all.
     told: HashMap<MachineId, (BoardStatus, u64)>,
     /// Where the next look begins, so that every machine has its turn.
     turn: usize,
@@ -175,23 +192,36 @@ impl Pump {
     /// Tells of what happens from now on.
     pub fn new(state: &HttpState) -> Self {
         let (_, newest) = state.boards.machines.transitions_after(u64::MAX);
-        Self { looks: 0, looks_heard: 0, transitions_seen: newest, told: HashMap::new(), turn: 0 }
+        Self { transitions_seen: newest, ..Self::default() }
     }
 
     /// One look; does nothing but count while nobody listens.
     pub async fn look(&mut self, state: &HttpState) {
         self.looks += 1;
         let (transitions, newest) = state.boards.machines.transitions_after(self.transitions_seen);
-        self.transitions_seen = newest;
         if state.streams.open() == 0 {
+            self.transitions_seen = newest;
             self.told.clear();
             self.looks_heard = 0;
             return;
         }
         self.looks_heard += 1;
         let mut text = String::new();
-        transitions.iter().for_each(|each| text.push_str(&event("event", &Event::from(each))));
-        self.tell_machines(state, &mut text).await;
+        let mut untold = transitions.len() as u64;
+        for transition in &transitions {
+            if text.len() >= CHUNK_BYTES_MAX / 2 {
+                break;
+            }
+            text.push_str(&event("event", &Event::from(transition)));
+            untold -= 1;
+        }
+        self.transitions_seen = newest - untold;
+        let latest = state.latest.get(&state.history).await;
+        let machines = machines::at_hand(state);
+        // Not those from when somebody listened last; liveness has just been asked for new ones.
+        if self.looks_heard > LOOKS_PATIENT || machines.is_fresh() {
+            self.tell_machines(&machines, &latest, &mut text);
+        }
         if self.looks.is_multiple_of(LOOKS_PER_STATUS) {
             text.push_str(&event("status", &Status::now(state)));
         }
@@ -199,42 +229,49 @@ impl Pump {
             text.push_str(": still here\n\n");
         }
         if !text.is_empty() {
-            state.streams.send(&Bytes::from(text));
+            // It may be held for a while: without what it has grown by in vain.
+            state.streams.send(&Bytes::from(text.into_boxed_str().into_boxed_bytes()));
         }
     }
 
-    async fn tell_machines(&mut self, state: &HttpState, text: &mut String) {
-        let latest = state.latest.get(&state.history).await;
-        let snapshot = machines::at_hand(state);
-        if self.looks_heard <= LOOKS_PATIENT && !machines::is_fresh(&snapshot) {
-            return; // From when somebody listened last; liveness has just been asked for a new one.
+    /// Tells of those that have news, until the chunk is full.
+    fn tell_machines(&mut self, machines: &Machines, latest: &LatestReadings, text: &mut String) {
+        self.forget_others(machines);
+        let views = machines.views();
+        // Whose status has changed comes first, the others one after the other.
+        for view in views {
+            let status = machines.status(view);
+            if self.told.get(&view.machine_id).is_some_and(|(told, _)| *told != status) {
+                self.tell(view, status, latest, text);
+            }
+            if text.len() >= CHUNK_BYTES_MAX {
+                return;
+            }
         }
-        let count = snapshot.machines.len();
-        if self.told.len() > count {
-            let known: std::collections::HashSet<_> =
-                snapshot.machines.iter().map(|view| &view.machine_id).collect();
+        let begin = self.turn.min(views.len());
+        for index in (begin..views.len()).chain(0..begin) {
+            if text.len() >= CHUNK_BYTES_MAX {
+                self.turn = index;
+                return;
+            }
+            self.tell(&views[index], machines.status(&views[index]), latest, text);
+        }
+    }
+
+    /// Tells of a machine, unless the same was told last.
+    fn tell(&mut self, view: &MachineView, status: BoardStatus, latest: &LatestReadings, text: &mut String) {
+        let news = event("machine", &Machine::new(view, status, latest.get(&view.machine_id)));
+        let told = (status, xxh3_64(news.as_bytes()));
+        if self.told.get(&view.machine_id) != Some(&told) {
+            self.told.insert(view.machine_id.clone(), told);
+            text.push_str(&news);
+        }
+    }
+
+    fn forget_others(&mut self, machines: &Machines) {
+        if self.told.len() > machines.views().len() {
+            let known: HashSet<_> = machines.views().iter().map(|view| &view.machine_id).collect();
             self.told.retain(|id, _| known.contains(id));
-        }
-        let begin = self.turn.min(count);
-        let mut written = 0;
-        let in_turn = snapshot.machines[begin..].iter().chain(&snapshot.machines[..begin]).enumerate();
-        for (index, view) in in_turn {
-            let before = self.told.get(&view.machine_id);
-            let is_urgent = before.is_none_or(|(status, _)| *status != view.status);
-            if written >= MACHINES_MAX && (!is_urgent || before.is_none()) {
-                continue;
-            }
-            let told = event("machine", &Machine::new(view, latest.get(&view.machine_id)));
-            let digest = xxh3_64(told.as_bytes());
-            if before.is_some_and(|(_, known)| *known == digest) {
-                continue;
-            }
-            self.told.insert(view.machine_id.clone(), (view.status, digest));
-            text.push_str(&told);
-            written += 1;
-            if written == MACHINES_MAX {
-                self.turn = (begin + index + 1) % count.max(1);
-            }
         }
     }
 }
@@ -242,6 +279,9 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::mono_now;
+    use crate::status::MachinesSnapshot;
+    use crate::store::LatestReading;
 
     #[test]
     fn no_more_clients_join_than_allowed_and_who_leaves_makes_room() {
@@ -264,6 +304,98 @@ mod tests {
             while eager.chunks.try_recv().is_ok() {}
         }
         assert_eq!((streams.dropped(), streams.lock().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_large_chunk_is_given_to_the_connection_piece_by_piece() {
+        let streams = Streams::new(1);
+        let mut body = streams.join(Bytes::from_static(b"first")).unwrap();
+        streams.send(&Bytes::from(vec![b'x'; 3 * PIECE_BYTES + 1]));
+        streams.close();
+        let mut lengths = Vec::new();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_next(&mut context) {
+            lengths.push(piece.len());
+        }
+        assert_eq!(lengths, [5, PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 1]);
+    }
+
+    const MANY: usize = 5_000;
+
+    fn fleet(status: impl Fn(usize) -> BoardStatus) -> Machines {
+        let view = |number: usize| MachineView {
+            machine_id: MachineId::parse(&format!("robot-{number:05}")).unwrap(),
+            status: status(number),
+            status_since: None,
+            reason: None,
+            first_seen_at: None,
+            last_seen_at: None,
+            offline_after: std::time::Duration::from_secs(15),
+            flapping: false,
+        };
+        let machines = (0..MANY).map(view).collect();
+        Machines::of(Arc::new(MachinesSnapshot { at: mono_now(), sighted: true, machines }))
+    }
+
+    /// Of each machine a newest reading with an `extra` of a kilobyte.
+    fn readings(machines: &Machines) -> LatestReadings {
+        let reading = LatestReading {
+            recorded_at: crate::domain::Timestamp::from_micros(7),
+            temperature: None,
+            humidity: None,
+            vibration: None,
+            extra: Some(format!("{{\"x\":\"{}\"}}", "y".repeat(1_000))),
+        };
+        Arc::new(machines.views().iter().map(|view| (view.machine_id.clone(), reading.clone())).collect())
+    }
+
+    /// The machines that a look tells of, in their order.
+    fn told(pump: &mut Pump, machines: &Machines, latest: &LatestReadings) -> Vec<(String, String)> {
+        let mut text = String::new();
+        pump.tell_machines(machines, latest, &mut text);
+        assert!(text.len() < CHUNK_BYTES_MAX + 2_000, "{} bytes", text.len());
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let told = data.map(|data| serde_json::from_str::<serde_json::Value>(data).unwrap());
+        let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        told.map(|machine| (word(&machine["machine_id"]), word(&machine["status"]))).collect()
+    }
+
+    #[test]
+    fn a_look_tells_of_as_many_machines_as_a_chunk_has_room_for_and_the_next_ones_of_the_others() {
+        let online = fleet(|_| BoardStatus::Online);
+        let latest = readings(&online);
+        let mut pump = Pump::default();
+        let mut all = Vec::new();
+        for look in 0.. {
+            let some = told(&mut pump, &online, &latest);
+            if some.is_empty() {
+                break;
+            }
+            assert!(look < 20, "each machine is told of once");
+            all.extend(some.into_iter().map(|(id, _)| id));
+        }
+        let ids: Vec<_> = online.views().iter().map(|view| view.machine_id.to_string()).collect();
+        assert_eq!(all, ids);
+
+        // Somebody else is offline, and everybody has a new reading: who has changed the status comes first.
+        let changed =
+            fleet(|number| if number == MANY - 1 { BoardStatus::Offline } else { BoardStatus::Online });
+        let newer = latest
+            .iter()
+            .map(|(id, reading)| (id.clone(), LatestReading { temperature: Some(1.0), ..reading.clone() }));
+        let newer = Arc::new(newer.collect());
+        let some = told(&mut pump, &changed, &newer);
+        assert_eq!(some[0], (format!("robot-{:05}", MANY - 1), "offline".to_owned()));
+        assert!((2..MANY).contains(&some.len()));
+
+        // All at once: told of all the same, a chunk at a time.
+        let unknown = fleet(|_| BoardStatus::Unknown);
+        let mut known = HashSet::new();
+        for _ in 0..20 {
+            known.extend(told(&mut pump, &unknown, &newer));
+        }
+        assert_eq!(known.len(), MANY);
+        assert!(known.iter().all(|(_, status)| status == "unknown"));
     }
 
     #[test]

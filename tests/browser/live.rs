@@ -86,7 +86,7 @@ const LATE_LIST: &str = "window.told = []; \
     const fetchNow = window.fetch; \
     window.fetch = async (url, options) => { \
       const answer = await fetchNow(url, options); \
-      if (!String(url).endsWith('/api/v1/machines')) return answer; \
+      if (!String(url).includes('/api/v1/machines?')) return answer; \
       const list = await answer.text(); \
       window.listed = list; \
       await released; \

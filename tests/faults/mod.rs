@@ -26,6 +26,7 @@ mod broker;
 mod disk;
 mod postgres;
 mod process;
+mod readers;
 mod sabotage;
 mod spoilt;
 mod sqlite;
@@ -131,5 +132,6 @@ pub const ALL: &[&[Fault]] = &[
     broker::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,
+    readers::FAULTS,
     together::FAULTS,
 ];

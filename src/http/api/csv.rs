@@ -1,8 +1,9 @@
-//! Readings as CSV (RFC 4180): a stream of pages, so that a month is one small answer after the other.
+//! Readings as CSV (RFC 4180): a stream of small parts, so that a month is one small answer after the other.
 
-use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -10,34 +11,35 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::readings::ROWS_AT_FIRST;
+use crate::http::body::{Body, BodyWriter};
 use crate::http::problem::Problem;
-use crate::http::{HistoryError, HistoryPool};
-use crate::store::{ReadingsQuery, StoredReading};
+use crate::http::{Budget, HistoryError, HistoryPool, HttpState};
+use crate::store::{History, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
 
-/// Rows read at a time.
-const PAGE: u32 = 2_000;
+/// Rows of a part at most.
+const PART_ROWS_MAX: u32 = 2_000;
+/// Bytes after which a part ends.
+const PART_BYTES: usize = 256 * 1024;
+/// How long a download waits when there is no room for its next part, or no turn to read it.
+const PAUSE: Duration = Duration::from_millis(200);
 const HEADINGS: &str = "recorded_at,temperature,humidity,vibration,extra,time_source,received_at\r\n";
 
-/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range. The first page is read
+/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range. The first part is read
 /// before the answer begins, so that a database that is away is told as such.
-pub async fn answer(
-    history: HistoryPool,
-    query: ReadingsQuery,
-    limited: bool,
-) -> Result<HttpResponse, Problem> {
+pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> Result<HttpResponse, Problem> {
     let name = format!("{}.csv", query.machine_id);
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let disposition = format!("attachment; filename=\"readings.csv\"; filename*=UTF-8''{name}");
     let left = if limited { u64::from(query.limit) } else { u64::MAX };
-    let mut body = CsvBody {
-        history,
+    let download = Download {
+        history: state.history.clone(),
+        budget: state.budget.clone(),
         query,
         left,
-        ready: VecDeque::from([Bytes::from_static(HEADINGS.as_bytes())]),
-        asking: None,
+        rows_asked: ROWS_AT_FIRST,
     };
-    let first = body.ask().await?;
-    body.take(&first);
+    let body = CsvBody::begin(download).await?;
     let response = HttpResponse::Ok()
         .insert_header((
             header::CONTENT_TYPE,
@@ -49,32 +51,101 @@ pub async fn answer(
     Ok(response)
 }
 
-type Page = Result<Vec<StoredReading>, HistoryError>;
-
-/// Reads a page when the client has taken the one before: a slow client costs one page of memory, and no connection to the
-/// database.
-struct CsvBody {
+/// What is still to be read.
+struct Download {
     history: HistoryPool,
+    budget: Budget,
     query: ReadingsQuery,
     left: u64,
-    ready: VecDeque<Bytes>,
-    asking: Option<Pin<Box<dyn Future<Output = Page>>>>,
+    /// How many rows the next part asks for: about as many as it will have room for.
+    rows_asked: u32,
+}
+
+/// What a part has.
+struct Part {
+    rows: u32,
+    bytes: usize,
+    last: Option<ReadingCursor>,
+    /// It ended for its size: there may be more.
+    is_full: bool,
+}
+
+impl Download {
+    /// Reads the next part, the headings before the first one.
+    async fn read(&mut self, begins: bool) -> Result<Body, HistoryError> {
+        let limit = self.rows_asked.min(u32::try_from(self.left).unwrap_or(u32::MAX));
+        let query = ReadingsQuery { limit, ..self.query.clone() };
+        let written = self.history.write(&self.budget, move |history, body| {
+            if begins {
+                body.text(HEADINGS);
+            }
+            write_part(history, body, &query)
+        });
+        let (body, part) = written.await?;
+        let is_last = part.rows < limit && !part.is_full;
+        self.left = if is_last { 0 } else { self.left - u64::from(part.rows) };
+        self.rows_asked = rows_to_ask(self.rows_asked, &part);
+        if let Some(last) = part.last {
+            self.query.advance(last);
+        }
+        Ok(body)
+    }
+
+    /// The next part, as soon as there is room for it.
+    async fn read_on(mut self) -> ReadOn {
+        loop {
+            match self.read(false).await {
+                Err(HistoryError::Spent(_) | HistoryError::Busy) => actix_rt::time::sleep(PAUSE).await,
+                read => return (self, read),
+            }
+        }
+    }
+}
+
+/// As many as make a part, if they are like those before; but not many more than were asked for then, for they may be larger.
+fn rows_to_ask(before: u32, part: &Part) -> u32 {
+    let of_one = part.bytes / (part.rows.max(1) as usize);
+    let rows = u32::try_from(PART_BYTES / of_one.max(1) + 1).unwrap_or(u32::MAX);
+    rows.min(before.saturating_mul(4)).min(PART_ROWS_MAX)
+}
+
+fn write_part(
+    history: &mut dyn History,
+    body: &mut BodyWriter,
+    query: &ReadingsQuery,
+) -> Result<Part, StoreError> {
+    let mut part = Part { rows: 0, bytes: 0, last: None, is_full: false };
+    history.readings(query, &mut |row| {
+        write_line(body, &row);
+        part.rows += 1;
+        part.last = Some(row.key);
+        part.bytes = body.bytes();
+        part.is_full = part.bytes >= PART_BYTES || body.is_spent();
+        if part.is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(part)
+}
+
+/// Reads a part when the client has taken the one before: a slow client costs one part of memory, and no connection to the
+/// database.
+struct CsvBody {
+    ready: Body,
+    next: Next,
+}
+
+type ReadOn = (Download, Result<Body, HistoryError>);
+
+enum Next {
+    Waiting(Download),
+    Reading(Pin<Box<dyn Future<Output = ReadOn>>>),
+    /// Nothing is left, or nothing can be had.
+    Over,
 }
 
 impl CsvBody {
-    fn ask(&mut self) -> Pin<Box<dyn Future<Output = Page>>> {
-        let limit = u32::try_from(self.left).unwrap_or(u32::MAX).min(PAGE);
-        let (history, query) = (self.history.clone(), ReadingsQuery { limit, ..self.query.clone() });
-        Box::pin(async move { history.ask(move |history| history.readings(&query)).await })
-    }
-
-    fn take(&mut self, rows: &[StoredReading]) {
-        let full = rows.len() as u64 == self.left.min(u64::from(PAGE));
-        self.left = if full { self.left - rows.len() as u64 } else { 0 };
-        if let Some(last) = rows.last() {
-            self.query.advance(last.key);
-            self.ready.push_back(lines(rows).into());
-        }
+    async fn begin(mut download: Download) -> Result<Self, HistoryError> {
+        let ready = download.read(true).await?;
+        Ok(Self { ready, next: Next::Waiting(download) })
     }
 }
 
@@ -91,19 +162,23 @@ impl MessageBody for CsvBody {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let body = self.get_mut();
         loop {
-            if let Some(chunk) = body.ready.pop_front() {
-                return Poll::Ready(Some(Ok(chunk)));
+            if let Some(piece) = body.ready.next_piece() {
+                return Poll::Ready(Some(Ok(piece)));
             }
-            if body.left == 0 {
-                return Poll::Ready(None);
-            }
-            let mut asking = body.asking.take().unwrap_or_else(|| body.ask());
-            match asking.as_mut().poll(context) {
-                Poll::Ready(Ok(rows)) => body.take(&rows),
+            let mut reading = match std::mem::replace(&mut body.next, Next::Over) {
+                Next::Waiting(download) if download.left > 0 => Box::pin(download.read_on()) as _,
+                Next::Reading(reading) => reading,
+                Next::Waiting(_) | Next::Over => return Poll::Ready(None),
+            };
+            match Pin::new(&mut reading).poll(context) {
+                Poll::Ready((download, Ok(part))) => {
+                    body.ready = part;
+                    body.next = Next::Waiting(download);
+                }
                 // The connection is cut, so that nobody takes half of the rows for all.
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(std::io::Error::other(error)))),
+                Poll::Ready((_, Err(error))) => return Poll::Ready(Some(Err(std::io::Error::other(error)))),
                 Poll::Pending => {
-                    body.asking = Some(asking);
+                    body.next = Next::Reading(reading);
                     return Poll::Pending;
                 }
             }
@@ -111,50 +186,51 @@ impl MessageBody for CsvBody {
     }
 }
 
-fn lines(rows: &[StoredReading]) -> String {
-    let mut text = String::with_capacity(rows.len() * 96);
-    for row in rows {
-        let reading = &row.reading;
-        text.push_str(&reading.recorded_at.to_string());
-        for value in [reading.temperature, reading.humidity, reading.vibration] {
-            text.push(',');
-            if let Some(value) = value {
-                text.push_str(&value.to_string());
-            }
+fn write_line(body: &mut BodyWriter, row: &StoredReading) {
+    let reading = &row.reading;
+    body.text(&reading.recorded_at.to_string());
+    for value in [reading.temperature, reading.humidity, reading.vibration] {
+        body.text(",");
+        if let Some(value) = value {
+            body.text(&value.to_string());
         }
-        text.push(',');
-        text.push_str(&quoted(reading.extra.as_deref().unwrap_or_default()));
-        text.push(',');
-        text.push_str(&quoted(&row.time_source));
-        text.push(',');
-        text.push_str(&row.received_at.to_string());
-        text.push_str("\r\n");
     }
-    text
+    for cell in [reading.extra.as_deref().unwrap_or_default(), &row.time_source] {
+        body.text(",");
+        write_cell(body, cell);
+    }
+    body.text(",");
+    body.text(&row.received_at.to_string());
+    body.text("\r\n");
 }
 
 /// A cell; quoted where it must be. Texts of machines only stand in `extra`, which begins with a brace: no spreadsheet takes it
 /// for a formula.
-fn quoted(text: &str) -> String {
-    if text.contains(['"', ',', '\r', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
+fn write_cell(body: &mut BodyWriter, text: &str) {
+    if !text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
+        return body.text(text);
     }
+    body.text("\"");
+    for (index, part) in text.split('"').enumerate() {
+        if index > 0 {
+            body.text("\"\"");
+        }
+        body.text(part);
+    }
+    body.text("\"");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::body::to_bytes;
     use std::future::poll_fn;
     use std::sync::Arc;
-    use std::time::Duration;
-
-    use actix_web::body::to_bytes;
 
     use crate::domain::{JournalId, MachineId, Qos, Reading, Seq, TimeSource, Timestamp};
+    use crate::http::IN_FLIGHT_BYTES_MAX;
     use crate::store::{
-        Batch, LatestReading, Order, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows, open,
+        Batch, LatestReading, Order, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows, collected, open,
     };
 
     #[test]
@@ -169,8 +245,11 @@ mod tests {
         };
         let key = ReadingCursor::before(at);
         let row = StoredReading { key, reading, time_source: "device".to_owned(), received_at: at };
+        let mut body = BodyWriter::new(&Budget::new(IN_FLIGHT_BYTES_MAX));
+        write_line(&mut body, &row);
+        let line = body.finish().unwrap().next_piece().unwrap();
         assert_eq!(
-            lines(&[row]),
+            std::str::from_utf8(&line).unwrap(),
             "2026-01-05T06:39:59.000001Z,21.5,,-0,\"{\"\"note\"\":\"\"a, \\\"\"b\\\"\"\"\"}\",device,2026-01-05T06:39:59.000001Z\r\n"
         );
     }
@@ -215,7 +294,7 @@ mod tests {
         store.migrate().unwrap();
         let journal_id = JournalId(uuid::Uuid::new_v4());
         store.checkpoint(journal_id).unwrap();
-        let rows = 2 * u64::from(PAGE) + 1;
+        let rows = 2 * u64::from(PART_ROWS_MAX) + 1;
         let readings = (1..=rows).map(|seq| row(seq, &machine_id)).collect();
         let batch = Batch { upto: Seq(rows), messages: rows, readings, ..Batch::new(journal_id, Seq(0)) };
         store.commit(&batch).unwrap();
@@ -230,18 +309,29 @@ mod tests {
         };
         actix_rt::System::new().block_on(async move {
             // More than there are connections; each has sent its headings and holds its first page.
-            let mut idle = Vec::new();
+            let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
+            let (mut idle, mut held) = (Vec::new(), 0);
             for _ in 0..8 {
-                let mut body = answer(history.clone(), query.clone(), false).await.unwrap().into_body();
+                let download = Download {
+                    history: history.clone(),
+                    budget: budget.clone(),
+                    query: query.clone(),
+                    left: u64::MAX,
+                    rows_asked: ROWS_AT_FIRST,
+                };
+                let mut body = CsvBody::begin(download).await.unwrap();
                 let first = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await.unwrap().unwrap();
-                assert_eq!(first, HEADINGS.as_bytes());
+                assert!(first.starts_with(HEADINGS.as_bytes()));
+                held += first.len();
                 idle.push(body);
             }
             let one = query.clone();
-            assert_eq!(history.ask(move |history| history.readings(&one)).await.unwrap().len(), 1);
+            let one = history.ask(move |history| collected(|each| history.readings(&one, each)));
+            assert_eq!(one.await.unwrap().len(), 1);
+            let first = held / idle.len();
             let text = to_bytes(idle.pop().unwrap()).await.unwrap();
             let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
-            assert_eq!(lines as u64, rows, "every row once");
+            assert_eq!(lines as u64 + u64::from(ROWS_AT_FIRST), rows, "every row once, after {first} bytes");
         });
     }
 }

@@ -2,8 +2,9 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::model::{Event, Events};
+use super::model::{Event, Events, NextPage};
 use crate::domain::Timestamp;
+use crate::http::body::ListWriter;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::{HttpState, etag};
@@ -24,7 +25,7 @@ const LIMIT_MAX: u32 = 1_000;
     (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away, or too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let mut parameters = Parameters::of(&request)?;
@@ -41,10 +42,15 @@ pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result
         before = before.min(cursor);
     }
     let query = EventsQuery { machine_id, from, before, limit: limit + 1 };
-    let mut rows = state.history.ask(move |history| history.events(&query)).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| more).map(|row| row.key.to_string());
-    let events = rows.iter().map(Event::from).collect();
-    Ok(etag::json(&request, &Events { events, next }))
+    let written = state.history.write(&state.budget, move |history, body| {
+        let rows = history.events(&query)?;
+        let mut page = ListWriter::begin(body, "events");
+        rows.iter().take(limit as usize).for_each(|row| page.push(&Event::from(row)));
+        let more = rows.len() > limit as usize;
+        let next = rows.get(limit as usize - 1).filter(|_| more).map(|row| row.key.to_string());
+        page.end(&NextPage { next });
+        Ok(())
+    });
+    let (body, ()) = written.await?;
+    Ok(etag::tagged(&request, body))
 }

@@ -1,28 +1,80 @@
 //! `/api/v1/machines` and `/api/v1/machines/<id>`.
 
-use actix_web::http::StatusCode;
+use actix_web::body::BoxBody;
+use actix_web::http::header::{CACHE_CONTROL, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::model::{Machine, Machines};
+use super::model::{Machine, Machines, NextPage};
 use super::problem_of_machine;
 use crate::domain::MachineId;
-use crate::http::problem::{self, Problem};
+use crate::http::body::{BodyWriter, ListWriter};
+use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
-use crate::http::{HttpState, etag, machines};
+use crate::http::{HistoryError, HttpState, etag, machines};
+use crate::status::MachineView;
+use crate::store::LatestReading;
 
-/// All machines of the site.
-#[utoipa::path(get, path = "/api/v1/machines", responses(
-    (status = 200, description = "The machines, in order of their ids", body = Machines),
+/// Machines of a page unless told otherwise, and at most.
+const LIMIT_MAX: u32 = 10_000;
+/// More than the names, times and numbers of a machine take up in JSON, beside its id and its `extra`.
+const MACHINE_BYTES: usize = 768;
+
+/// The machines of the site, in order of their ids.
+#[utoipa::path(get, path = "/api/v1/machines", params(
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Machines of a page, 1 to 10000, as many if not given; a page has at most 4 MiB"),
+    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+), responses(
+    (status = 200, description = "A page of machines, in order of their ids", body = Machines),
     (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
+    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    Parameters::of(&request)?.finish()?;
-    let snapshot = machines::current(&state).await;
+    let mut parameters = Parameters::of(&request)?;
+    let limit = parameters.number("limit", LIMIT_MAX, 1, LIMIT_MAX)?;
+    let cursor = parameters.take("cursor").or_else(|| parameters.take("next"));
+    parameters.finish()?;
+    let after = cursor.as_deref().map(read_cursor).transpose()?.unwrap_or_default();
+    let known = machines::current(&state).await;
     let latest = state.latest.get(&state.history).await;
-    let machines = snapshot.machines.iter();
-    let machines = machines.map(|view| Machine::new(view, latest.get(&view.machine_id))).collect();
-    Ok(etag::json(&request, &Machines { machines }))
+    let mut body = BodyWriter::new(&state.budget);
+    let mut page = ListWriter::begin(&mut body, "machines");
+    let (mut last, mut more) = (None, false);
+    for view in known.after(&after) {
+        let latest = latest.get(&view.machine_id);
+        if page.rows() == limit || !page.has_room_for(bytes(view, latest)) {
+            more = true;
+            break;
+        }
+        page.push(&Machine::new(view, known.status(view), latest));
+        last = Some(&view.machine_id);
+    }
+    page.end(&NextPage { next: last.filter(|_| more).map(cursor_after) });
+    Ok(etag::tagged(&request, body.finish()?))
+}
+
+/// More than what a machine takes up in JSON.
+fn bytes(view: &MachineView, latest: Option<&LatestReading>) -> usize {
+    let extra = latest.and_then(|latest| latest.extra.as_ref()).map_or(0, String::len);
+    // A quotation mark takes two.
+    MACHINE_BYTES + 2 * view.machine_id.as_str().len() + extra
+}
+
+/// The opaque text of a place after a machine: fit for a query without being encoded.
+fn cursor_after(machine_id: &MachineId) -> String {
+    machine_id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_cursor(text: &str) -> Result<String, Problem> {
+    let wrong = || Problem::bad_request("cursor is not the `next` of a page before");
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    };
+    let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>().ok_or_else(wrong)?;
+    String::from_utf8(bytes).map_err(|_| wrong())
 }
 
 /// A machine that is watched, or, as one above `liveness.machines_max` or one that only retained messages are of, has readings.
@@ -34,33 +86,65 @@ pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<
         return Ok(());
     }
     let asked = machine_id.clone();
-    if state.history.ask(move |history| history.latest_of(&asked)).await?.is_some() {
+    if state.history.ask(move |history| Ok(history.latest_of(&asked)?.is_some())).await? {
         return Ok(());
     }
     // Nobody had asked for a while, and the machine is new or only expected.
-    let snapshot = machines::current(state).await;
-    snapshot.find(machine_id).map(drop).ok_or_else(|| problem_of_machine(machine_id))
+    let known = machines::current(state).await;
+    known.find(machine_id).map(drop).ok_or_else(|| problem_of_machine(machine_id))
 }
 
 /// One machine.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
 ), responses(
-    (status = 200, description = "The machine", body = Machine),
+    (status = 200, description = "The machine, with all of its newest `extra`", body = Machine),
     (status = 400, description = "No machine id", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;
     let machine_id = machine_id_in_path(&request, 3)?;
-    let snapshot = machines::current(&state).await;
-    let Some(machine) = snapshot.find(&machine_id) else { return Err(problem_of_machine(&machine_id)) };
-    let asked = machine_id.clone();
-    let latest = match state.history.ask(move |history| history.latest_of(&asked)).await {
-        Ok(latest) => latest,
+    let known = machines::current(&state).await;
+    let Some(view) = known.find(&machine_id) else { return Err(problem_of_machine(&machine_id)) };
+    let asked = view.clone();
+    let written = state.history.write(&state.budget, move |history, body| {
+        let latest = history.latest_of(&asked.machine_id)?;
+        body.json(&Machine::new(&asked, asked.status, latest.as_ref()));
+        Ok(())
+    });
+    let body = match written.await {
+        Ok((body, ())) => body,
+        Err(HistoryError::Spent(spent)) => return Err(spent.into()),
         // The database is away: the last known one.
-        Err(_) => state.latest.get(&state.history).await.get(&machine_id).cloned(),
+        Err(_) => {
+            let latest = state.latest.get(&state.history).await;
+            let mut body = BodyWriter::new(&state.budget);
+            body.json(&Machine::new(&view, view.status, latest.get(&machine_id)));
+            body.finish()?
+        }
     };
-    Ok(problem::json(StatusCode::OK, &Machine::new(machine, latest.as_ref())))
+    let mut response = HttpResponse::Ok();
+    response.insert_header(ContentType::json()).insert_header((CACHE_CONTROL, "no-store"));
+    Ok(response.body(BoxBody::new(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_as_the_id_it_was_written_from() {
+        for id in ["a", "press-1", "a/b+c#d%e f", "プレス", "\"<script>'"] {
+            let machine_id = MachineId::parse(id).unwrap();
+            let cursor = cursor_after(&machine_id);
+            assert!(cursor.bytes().all(|byte| byte.is_ascii_hexdigit()), "{cursor}");
+            assert_eq!(read_cursor(&cursor).unwrap(), machine_id.as_str());
+        }
+        for wrong in ["7", "zz", "ff", "+1", "é"] {
+            assert!(read_cursor(wrong).is_err(), "{wrong}");
+        }
+    }
 }

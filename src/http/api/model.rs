@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{Timestamp, Transition};
+use crate::domain::{BoardStatus, Timestamp, Transition};
 use crate::status::MachineView;
 use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
 
 /// A machine.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Machine {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Machine<'a> {
     /// Its name within the site.
     pub machine_id: String,
     /// `online`, `offline`, `unknown` (Andon cannot see at present) or `never_seen`.
@@ -32,12 +32,12 @@ pub struct Machine {
     #[schema(value_type = f64)]
     pub offline_after_seconds: serde_json::Number,
     /// Its newest reading; null if there is none, or none is known while the database is away.
-    pub latest: Option<Latest>,
+    pub latest: Option<Latest<'a>>,
 }
 
 /// The newest reading of a machine.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Latest {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Latest<'a> {
     /// When it was measured.
     #[schema(format = DateTime)]
     pub recorded_at: String,
@@ -47,26 +47,36 @@ pub struct Latest {
     pub humidity: Option<f64>,
     /// As the machine sent it.
     pub vibration: Option<f64>,
-    /// Every other field that the machine sent.
+    /// Every other field that the machine sent. In lists of machines one of more than 16 KiB is `{"_bytes":n}`, its size alone.
     #[schema(value_type = Option<Object>)]
-    pub extra: Option<Box<RawValue>>,
+    pub extra: Option<&'a RawValue>,
 }
 
-/// All machines of the site, in order of their ids.
+/// A page of machines, in order of their ids.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Machines {
+#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
+pub struct Machines<'a> {
     /// The machines.
-    pub machines: Vec<Machine>,
+    pub machines: Vec<Machine<'a>>,
+    /// What to pass as `cursor` for the next page; null if this is the last one.
+    pub next: Option<String>,
+}
+
+/// What follows the rows of a page.
+#[derive(Debug, Serialize)]
+pub struct NextPage {
+    /// What to pass as `cursor` for the next page; null if this is the last one.
+    pub next: Option<String>,
 }
 
 /// A stored reading.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Reading {
+pub struct Reading<'a> {
     /// What was measured, and when.
     #[serde(flatten)]
-    pub reading: Latest,
+    pub reading: Latest<'a>,
     /// Whose clock `recorded_at` is from: `device` or `server`.
-    pub time_source: String,
+    pub time_source: &'a str,
     /// When its message was received.
     #[schema(format = DateTime)]
     pub received_at: String,
@@ -74,9 +84,10 @@ pub struct Reading {
 
 /// A page of readings.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Readings {
-    /// The readings.
-    pub readings: Vec<Reading>,
+#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
+pub struct Readings<'a> {
+    /// The readings; 4 MiB at most, or one.
+    pub readings: Vec<Reading<'a>>,
     /// What to pass as `cursor` for the next page; null if this is the last one.
     pub next: Option<String>,
 }
@@ -122,17 +133,26 @@ pub struct ReadingsBucket {
 
 /// Readings by bucket, oldest first; empty buckets are left out.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code, reason = "only its schema is used: a page is written bucket by bucket")]
 pub struct ReadingsBuckets {
+    /// The buckets.
+    pub buckets: Vec<ReadingsBucket>,
+    /// What the page is of.
+    #[serde(flatten)]
+    pub page: BucketsPage,
+}
+
+/// What follows the buckets of a page.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BucketsPage {
     /// Length of a bucket.
     pub bucket_seconds: u32,
     /// The first instant that counts.
     #[schema(format = DateTime)]
     pub from: String,
-    /// The first instant that counts no more in this page.
+    /// End of the page, exclusive.
     #[schema(format = DateTime)]
     pub to: String,
-    /// The buckets.
-    pub buckets: Vec<ReadingsBucket>,
     /// What to pass as `cursor`, with the same `from` and `to`, for the buckets from `to` on; null if these are all.
     pub next: Option<String>,
 }
@@ -141,9 +161,9 @@ pub struct ReadingsBuckets {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
-pub enum ReadingsAnswer {
+pub enum ReadingsAnswer<'a> {
     /// Without `bucket`.
-    Page(Readings),
+    Page(Readings<'a>),
     /// With `bucket`.
     Buckets(ReadingsBuckets),
 }
@@ -189,6 +209,7 @@ pub struct Event {
 
 /// A page of events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
 pub struct Events {
     /// The events.
     pub events: Vec<Event>,
@@ -200,12 +221,12 @@ fn text(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.to_string())
 }
 
-impl Machine {
-    /// From the board, with what the database knows.
-    pub fn new(view: &MachineView, latest: Option<&LatestReading>) -> Self {
+impl<'a> Machine<'a> {
+    /// From the board, with the status that may be shown, and with what the database knows.
+    pub fn new(view: &MachineView, status: BoardStatus, latest: Option<&'a LatestReading>) -> Self {
         Self {
             machine_id: view.machine_id.to_string(),
-            status: view.status.as_str(),
+            status: status.as_str(),
             status_since: text(view.status_since),
             reason: view.reason.map(|reason| reason.as_str()),
             flapping: view.flapping,
@@ -224,25 +245,25 @@ fn seconds(duration: std::time::Duration) -> serde_json::Number {
     fraction.unwrap_or_else(|| duration.as_secs().into())
 }
 
-impl From<&LatestReading> for Latest {
-    fn from(reading: &LatestReading) -> Self {
-        let extra = reading.extra.as_ref();
+impl<'a> From<&'a LatestReading> for Latest<'a> {
+    fn from(reading: &'a LatestReading) -> Self {
+        let extra = reading.extra.as_deref();
         Self {
             recorded_at: reading.recorded_at.to_string(),
             temperature: reading.temperature,
             humidity: reading.humidity,
             vibration: reading.vibration,
             // Somebody else may have written something that is no JSON there.
-            extra: extra.and_then(|text| RawValue::from_string(text.clone()).ok()),
+            extra: extra.and_then(|text| serde_json::from_str(text).ok()),
         }
     }
 }
 
-impl From<&StoredReading> for Reading {
-    fn from(stored: &StoredReading) -> Self {
+impl<'a> From<&'a StoredReading> for Reading<'a> {
+    fn from(stored: &'a StoredReading) -> Self {
         Self {
             reading: Latest::from(&stored.reading),
-            time_source: stored.time_source.clone(),
+            time_source: &stored.time_source,
             received_at: stored.received_at.to_string(),
         }
     }

@@ -1,10 +1,11 @@
 //! `/api/openapi.json`: made from the handlers' own annotations.
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::http::{etag, health, metrics, stream};
+use crate::http::problem::Problem;
+use crate::http::{HttpState, etag, health, metrics, stream};
 
 /// The description of every route for programs.
 #[derive(OpenApi)]
@@ -49,8 +50,8 @@ impl Modify for Token {
 #[utoipa::path(get, path = "/api/openapi.json", responses(
     (status = 200, description = "This description", body = Object),
 ))]
-pub async fn openapi(request: HttpRequest) -> HttpResponse {
-    etag::json(&request, &Description::openapi())
+pub async fn openapi(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    Ok(etag::json(&request, &state.budget, &Description::openapi())?)
 }
 
 #[cfg(test)]

@@ -1,21 +1,31 @@
 //! `/api/v1/machines/<id>/readings`: pages, buckets and CSV.
 
+use std::ops::ControlFlow;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::csv;
 use super::machines::require_known;
-use super::model::{Reading, Readings, ReadingsAnswer, ReadingsBucket, ReadingsBuckets};
+use super::model::{BucketsPage, NextPage, Reading, ReadingsAnswer, ReadingsBucket};
 use super::words::{FormatWord, OrderWord};
 use crate::clock::wall_now;
 use crate::domain::{MachineId, Timestamp};
+use crate::http::body::{BodyWriter, ListWriter};
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, etag};
-use crate::store::{BucketsQuery, Order, ReadingCursor, ReadingsQuery};
+use crate::store::{BucketsQuery, History, Order, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
 
 /// Rows of a page unless told otherwise, and at most.
 const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
+/// Rows of the first statement of a page; then twice as many, and so on, as far as rows of their size have room: what is asked for
+/// and not taken comes all the way from the database for nothing.
+pub const ROWS_AT_FIRST: u32 = 16;
+/// More than the times and numbers of a reading take up, beside its `extra`.
+const READING_BYTES: usize = 512;
+/// More than a bucket takes up.
+const BUCKET_BYTES: usize = 1_024;
 /// Buckets of one answer: enough for the minutes of a month.
 const BUCKETS_MAX: i64 = 50_000;
 /// Readings that the buckets of one page are computed from, about: a second of work, with a field of `extra`.
@@ -37,11 +47,11 @@ enum Format {
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
     ("from" = Option<String>, Query, format = DateTime, description = "First instant that counts, RFC 3339, or a date at the site"),
     ("to" = Option<String>, Query, format = DateTime, description = "First instant that counts no more"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Rows of a page, 1 to 10000, 100 if not given; CSV without it is not paged"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Rows of a page, 1 to 10000, 100 if not given; a page has at most 4 MiB, or one row; CSV without it is not paged"),
     ("order" = inline(Option<OrderWord>), Query, description = "desc (newest first) or asc"),
     ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ("format" = inline(Option<FormatWord>), Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples; others come in pages of about 100000 readings, oldest first"),
+    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples; others come in pages of about 100000 readings, all in pages of at most 4 MiB, oldest first"),
     ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also figures of this numeric field of extra"),
 ), responses(
     (status = 200, description = "Readings or buckets", content(
@@ -50,7 +60,7 @@ enum Format {
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away, the answer takes too long, or too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let machine_id = machine_id_in_path(&request, 3)?;
@@ -83,7 +93,7 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         query.advance(cursor);
     }
     match format {
-        Format::Csv => csv::answer(state.history.clone(), query, limit != 0).await,
+        Format::Csv => csv::answer(&state, query, limit != 0).await,
         Format::Json => page(&request, &state, query).await,
     }
 }
@@ -107,15 +117,48 @@ async fn page(
     state: &HttpState,
     query: ReadingsQuery,
 ) -> Result<HttpResponse, Problem> {
-    let limit = query.limit as usize;
-    // One more tells whether there is a next page.
-    let asked = ReadingsQuery { limit: query.limit + 1, ..query };
-    let mut rows = state.history.ask(move |history| history.readings(&asked)).await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|row| row.key.to_string());
-    let readings = rows.iter().map(Reading::from).collect();
-    Ok(etag::json(request, &Readings { readings, next }))
+    let written = state.history.write(&state.budget, move |history, body| write_page(history, body, &query));
+    let (body, ()) = written.await?;
+    Ok(etag::tagged(request, body))
+}
+
+/// Writes the rows of `query` until its limit, or the bound of a page, is reached. One row more tells whether there is a next page.
+fn write_page(
+    history: &mut dyn History,
+    body: &mut BodyWriter,
+    query: &ReadingsQuery,
+) -> Result<(), StoreError> {
+    let mut page = ListWriter::begin(body, "readings");
+    let mut part = ReadingsQuery { limit: ROWS_AT_FIRST.min(query.limit + 1), ..query.clone() };
+    let (mut last, mut more) = (None, false);
+    loop {
+        let mut read = 0;
+        history.readings(&part, &mut |row| {
+            read += 1;
+            more = page.rows() == query.limit || !page.has_room_for(bytes(&row));
+            if more {
+                return ControlFlow::Break(());
+            }
+            page.push(&Reading::from(&row));
+            last = Some(row.key);
+            ControlFlow::Continue(())
+        })?;
+        if more || read < part.limit {
+            break;
+        }
+        if let Some(last) = last {
+            part.advance(last);
+        }
+        part.limit = (part.limit * 2).min(page.rows_expected()).min(query.limit + 1 - page.rows());
+    }
+    let next = last.filter(|_| more).map(|key| key.to_string());
+    page.end(&NextPage { next });
+    Ok(())
+}
+
+/// More than what a reading takes up in JSON.
+fn bytes(row: &StoredReading) -> usize {
+    READING_BYTES + row.time_source.len() + row.reading.extra.as_ref().map_or(0, String::len)
 }
 
 struct Span {
@@ -148,19 +191,38 @@ async fn buckets(
     require_known(&state, &span.machine_id).await?;
     let query =
         BucketsQuery { machine_id: span.machine_id, from, to, bucket_seconds: Some(bucket_seconds), extra };
-    let page = state.history.ask(move |history| {
+    let page = state.history.write(&state.budget, move |history, body| {
         let to = history.bucket_page_end(&query, BUCKETS_READINGS_MAX)?;
-        Ok((to, history.buckets(&BucketsQuery { to, ..query.clone() })?))
+        write_buckets(history, body, &BucketsQuery { to, ..query.clone() }, query.to)
     });
-    let (page_to, rows) = page.await?;
-    let answer = ReadingsBuckets {
-        bucket_seconds,
-        from: from.to_string(),
-        to: page_to.to_string(),
-        buckets: rows.iter().map(ReadingsBucket::from).collect(),
-        next: (page_to < to).then(|| ReadingCursor::before(page_to).to_string()),
-    };
-    Ok(etag::json(&request, &answer))
+    let (body, ()) = page.await?;
+    Ok(etag::tagged(&request, body))
+}
+
+/// Writes the buckets of `query`, until the bound of a page is reached; `all_to` is where the last page ends.
+fn write_buckets(
+    history: &mut dyn History,
+    body: &mut BodyWriter,
+    query: &BucketsQuery,
+    all_to: Timestamp,
+) -> Result<(), StoreError> {
+    let mut page = ListWriter::begin(body, "buckets");
+    let mut to = query.to;
+    history.buckets(query, &mut |bucket| {
+        if !page.has_room_for(BUCKET_BYTES) {
+            to = Timestamp::from_micros(bucket.start_seconds.saturating_mul(1_000_000));
+            return ControlFlow::Break(());
+        }
+        page.push(&ReadingsBucket::from(&bucket));
+        ControlFlow::Continue(())
+    })?;
+    page.end(&BucketsPage {
+        bucket_seconds: query.bucket_seconds.unwrap_or(0),
+        from: query.from.to_string(),
+        to: to.to_string(),
+        next: (to < all_to).then(|| ReadingCursor::before(to).to_string()),
+    });
+    Ok(())
 }
 
 /// The field of `extra` that figures are wanted of, if one is.

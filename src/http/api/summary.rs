@@ -11,7 +11,7 @@ use crate::clock::wall_now;
 use crate::http::problem::{self, Problem};
 use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, Window};
-use crate::store::BucketsQuery;
+use crate::store::{BucketsQuery, collected};
 
 /// Minimum, mean, maximum and count of each measurement in a named stretch of time.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/summary", params(
@@ -34,7 +34,7 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     require_known(&state, &machine_id).await?;
     let (from, to) = window.range(wall_now(), state.time_zone);
     let query = BucketsQuery { machine_id: machine_id.clone(), from, to, bucket_seconds: None, extra };
-    let rows = state.history.ask(move |history| history.buckets(&query)).await?;
+    let rows = state.history.ask(move |history| collected(|each| history.buckets(&query, each))).await?;
     let [bucket] = rows.as_slice() else {
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database gave no figures"));
     };

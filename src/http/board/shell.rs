@@ -70,6 +70,21 @@ pub fn nothing_here(installation: Installation<'_>, path: &str) -> Markup {
     page(installation, "No such page", None, &body)
 }
 
+/// The page for when there is no room for another one.
+pub fn busy(installation: Installation<'_>) -> Markup {
+    let body = html! {
+        header.head { (masthead(installation)) (theme_switch()) }
+        main.machine {
+            section.empty {
+                h1 { "Too many pages at a time" }
+                p { "Andon sends as much to other screens as it has memory for. Load this page again in a moment." }
+                p { a href="/" { "All machines" } }
+            }
+        }
+    };
+    page(installation, "Busy", None, &body)
+}
+
 /// A mark and a word for a state, empty until a script fills them.
 pub fn state_to_fill() -> Markup {
     html! {

@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
+use actix_web::body::BoxBody;
+use actix_web::http::header::{CACHE_CONTROL, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use crate::clock::wall_now;
 use crate::domain::{MachineId, Timestamp};
-use crate::http::{HistoryError, HttpState};
+use crate::http::HttpState;
+use crate::http::problem::Problem;
 use crate::store::{TrendPoint, TrendsQuery};
 
 /// How far back the curves go. `trend.js` knows the same.
@@ -36,11 +39,10 @@ struct Trend {
 struct Step(i64, Option<f64>, Option<f64>, Option<f64>);
 
 /// The curves of the machines that the query names; machines without readings are left out.
-pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
+pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Some(machine_ids) = machine_ids(request.query_string()) else {
-        return HttpResponse::BadRequest()
-            .content_type("text/plain; charset=utf-8")
-            .body(format!("name 1 to {MACHINES_MAX} machines: machine_id=…&machine_id=…"));
+        let allowed = format!("name 1 to {MACHINES_MAX} machines: machine_id=…&machine_id=…");
+        return Err(Problem::bad_request(allowed));
     };
     let now = wall_now();
     let window = i64::try_from(WINDOW.as_micros()).unwrap_or(0);
@@ -51,13 +53,14 @@ pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> HttpRe
         to: now.plus(Duration::from_secs(60)),
         step_seconds: STEP_SECONDS,
     };
-    match state.history.ask(move |history| history.trends(&query)).await {
-        Ok(points) => HttpResponse::Ok()
-            .insert_header(("cache-control", "no-store"))
-            .json(Answer { trends: by_machine(points) }),
-        Err(HistoryError::Busy) => HttpResponse::TooManyRequests().finish(),
-        Err(_) => HttpResponse::ServiceUnavailable().finish(),
-    }
+    let written = state.history.write(&state.budget, move |history, body| {
+        body.json(&Answer { trends: by_machine(history.trends(&query)?) });
+        Ok(())
+    });
+    let (body, ()) = written.await?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header(ContentType::json()).insert_header((CACHE_CONTROL, "no-store"));
+    Ok(response.body(BoxBody::new(body)))
 }
 
 /// `None` if there are none, too many, or one that no machine can have.

@@ -9,25 +9,19 @@ use crate::clock::wall_now;
 use crate::http::HttpState;
 
 /// CPU, memory, open files, start.
-pub(super) fn process(page: &Page, state: &HttpState) -> prometheus::Result<()> {
-    let counter = prometheus::Counter::new("andon_process_cpu_seconds_total", "CPU time used.")?;
-    counter.inc_by(cpu_seconds());
-    page.0.register(Box::new(counter))?;
+pub(super) fn process(page: &mut Page<'_>, state: &HttpState) {
+    page.total("andon_process_cpu_seconds_total", "CPU time used.", cpu_seconds());
     if let Some(bytes) = resident_bytes() {
-        page.whole("andon_process_resident_memory_bytes", "Memory in use.", bytes)?;
+        page.whole("andon_process_resident_memory_bytes", "Memory in use.", bytes);
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        page.whole("andon_process_open_fds", "Open files and connections.", files.count() as u64)?;
+        page.whole("andon_process_open_fds", "Open files and connections.", files.count() as u64);
     }
     let now = wall_now().as_micros() as f64 / 1e6;
     let started = now - state.started.elapsed().as_secs_f64();
-    page.gauge("andon_process_start_time_seconds", "When the process started, in Unix time.", started)?;
-    let family = prometheus::IntGaugeVec::new(
-        prometheus::Opts::new("andon_build_info", "1, with the version and the site as labels."),
-        &["version", "site"],
-    )?;
-    family.with_label_values(&[env!("CARGO_PKG_VERSION"), &state.site]).set(1);
-    page.0.register(Box::new(family))
+    page.gauge("andon_process_start_time_seconds", "When the process started, in Unix time.", started);
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("site", &state.site)];
+    page.info("andon_build_info", "1, with the version and the site as labels.", &labels);
 }
 
 fn cpu_seconds() -> f64 {

@@ -1,6 +1,7 @@
 //! Short buckets of long times: in pages.
 
 use super::fixture::{Fixture, machine};
+use super::history_clauses::buckets as buckets_of;
 use crate::domain::Timestamp;
 use crate::store::{BucketsQuery, open_history};
 
@@ -25,7 +26,7 @@ pub fn pages_of_buckets_join_and_are_of_few_readings(fixture: &Fixture) {
         while page.from < all.to {
             page.to =
                 history.bucket_page_end(&BucketsQuery { to: all.to, ..page.clone() }, readings_max).unwrap();
-            let buckets = history.buckets(&page).unwrap();
+            let buckets = buckets_of(&mut *history, &page);
             let readings: u64 = buckets.iter().map(|bucket| bucket.count).sum();
             assert!(
                 readings <= u64::from(readings_max) || buckets.len() == 1,
@@ -36,7 +37,7 @@ pub fn pages_of_buckets_join_and_are_of_few_readings(fixture: &Fixture) {
             page.from = page.to;
         }
         assert_eq!((ends.len(), ends[0]), (pages, second(first_end)), "{readings_max}");
-        assert_eq!(found, history.buckets(&all).unwrap(), "{readings_max}");
+        assert_eq!(found, buckets_of(&mut *history, &all), "{readings_max}");
     }
     for undivided in [Some(300), None] {
         let query = BucketsQuery { bucket_seconds: undivided, ..all.clone() };

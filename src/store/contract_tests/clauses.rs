@@ -11,10 +11,12 @@ use super::fixture::{
     transition,
 };
 pub use super::history_clauses::{
+    a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
     a_million_rows_are_read_by_index_only, figures_are_those_of_the_values_that_are_numbers,
     history_cannot_write, history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing,
     pages_of_events_join_and_can_be_of_one_machine, pages_of_readings_join_also_within_a_microsecond,
     the_newest_reading_is_the_newest_by_its_own_time,
+    who_has_read_enough_reads_no_further_and_the_connection_goes_on,
 };
 pub use super::liveness_clauses::{
     events_are_pending_until_they_are_marked_and_come_back_in_order,

@@ -1,17 +1,30 @@
 //! What the board and the API read: pages, figures, and the plans behind them.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, Raw, SITE, at, batch, changes, machine, reading, transition};
-use crate::domain::{MachineStatus, TransitionReason};
+use crate::domain::{MachineId, MachineStatus, TransitionReason};
 use crate::store::history::sql;
 use crate::store::{
-    BucketsQuery, EventCursor, EventsQuery, History, Order, ReadingCursor, ReadingRow, ReadingsQuery,
-    open_history,
+    Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EventCursor, EventsQuery, History, LatestReading, Order,
+    ReadingCursor, ReadingRow, ReadingsQuery, StoredReading, collected, open_history,
 };
 
 fn history(fixture: &Fixture) -> Box<dyn History> {
     open_history(&fixture.options()).unwrap()
+}
+
+pub(super) fn readings(reader: &mut dyn History, query: &ReadingsQuery) -> Vec<StoredReading> {
+    collected(|each| reader.readings(query, each)).unwrap()
+}
+
+pub(super) fn buckets(reader: &mut dyn History, query: &BucketsQuery) -> Vec<Bucket> {
+    collected(|each| reader.buckets(query, each)).unwrap()
+}
+
+pub(super) fn latest(reader: &mut dyn History) -> Vec<(MachineId, LatestReading)> {
+    collected(|each| reader.latest(each)).unwrap()
 }
 
 /// A reading with that `extra`, a second later for each `seq`.
@@ -36,7 +49,7 @@ pub fn history_cannot_write(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
     let mut reader = history(fixture);
     assert_eq!(reader.machines().unwrap(), []);
-    assert_eq!(reader.latest().unwrap(), []);
+    assert_eq!(latest(&mut *reader), []);
     assert_eq!(reader.latest_of(&machine("press-1")).unwrap(), None);
     // The connection itself refuses, not only we.
     let refused = crate::store::history::try_to_write(&fixture.options());
@@ -67,12 +80,12 @@ pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
     let mut reader = history(fixture);
     for order in [Order::Ascending, Order::Descending] {
         let whole: Vec<_> =
-            reader.readings(&all("press-1", order, 100)).unwrap().iter().map(|row| row.key).collect();
+            readings(&mut *reader, &all("press-1", order, 100)).iter().map(|row| row.key).collect();
         assert_eq!(whole.len(), 20);
         let mut query = all("press-1", order, 3);
         let mut joined = Vec::new();
         loop {
-            let page = reader.readings(&query).unwrap();
+            let page = readings(&mut *reader, &query);
             let Some(last) = page.last() else { break };
             match order {
                 Order::Ascending => query.from = last.key.successor(),
@@ -90,7 +103,7 @@ pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
     let from = ReadingCursor::before(at(1));
     let to = ReadingCursor::before(at(2));
     let between =
-        reader.readings(&ReadingsQuery { from, to, ..all("press-1", Order::Ascending, 100) }).unwrap();
+        readings(&mut *reader, &ReadingsQuery { from, to, ..all("press-1", Order::Ascending, 100) });
     assert!(between.iter().all(|row| row.key.at == at(1)), "from counts, to does not");
     assert_eq!(between.len(), 5);
 }
@@ -122,7 +135,7 @@ pub fn figures_are_those_of_the_values_that_are_numbers(fixture: &Fixture) {
         bucket_seconds: None,
         extra: Some("p".to_owned()),
     };
-    let found = reader.buckets(&query).unwrap();
+    let found = buckets(&mut *reader, &query);
     let [whole] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((whole.count, whole.start_seconds), (10, 0));
     let pressure = whole.extra.unwrap();
@@ -135,14 +148,14 @@ pub fn figures_are_those_of_the_values_that_are_numbers(fixture: &Fixture) {
     );
     assert!(whole.humidity.is_none());
     query.extra = Some("a\"b'c".to_owned());
-    assert_eq!(reader.buckets(&query).unwrap()[0].extra.unwrap().mean, 7.0);
+    assert_eq!(buckets(&mut *reader, &query)[0].extra.unwrap().mean, 7.0);
     query.bucket_seconds = Some(4);
-    let buckets = reader.buckets(&query).unwrap();
-    assert!(buckets.iter().all(|bucket| bucket.start_seconds % 4 == 0));
-    assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), 10);
-    assert!(buckets.is_sorted_by_key(|bucket| bucket.start_seconds));
+    let found = buckets(&mut *reader, &query);
+    assert!(found.iter().all(|bucket| bucket.start_seconds % 4 == 0));
+    assert_eq!(found.iter().map(|bucket| bucket.count).sum::<u64>(), 10);
+    assert!(found.is_sorted_by_key(|bucket| bucket.start_seconds));
     query.to = query.from;
-    assert_eq!(reader.buckets(&query).unwrap(), []);
+    assert_eq!(buckets(&mut *reader, &query), []);
 }
 
 pub fn the_newest_reading_is_the_newest_by_its_own_time(fixture: &Fixture) {
@@ -154,9 +167,58 @@ pub fn the_newest_reading_is_the_newest_by_its_own_time(fixture: &Fixture) {
     let first_seen = transition("press-1", TransitionReason::FirstSeen, 1, None);
     store.commit(&changes(journal, 3, vec![first_seen])).unwrap();
     let mut reader = history(fixture);
-    let latest = reader.latest_of(&machine("press-1")).unwrap().unwrap();
-    assert_eq!((latest.recorded_at, latest.temperature), (at(2_000), Some(21.5)));
-    assert_eq!(reader.latest().unwrap(), [(machine("press-1"), latest)]);
+    let newest = reader.latest_of(&machine("press-1")).unwrap().unwrap();
+    assert_eq!((newest.recorded_at, newest.temperature), (at(2_000), Some(21.5)));
+    assert_eq!(latest(&mut *reader), [(machine("press-1"), newest)]);
+}
+
+/// As a JSON object of exactly that many bytes, on either database.
+fn extra_of(bytes: usize) -> String {
+    let frame = r#"{"blob": ""}"#.len();
+    format!(r#"{{"blob": "{}"}}"#, "ü".repeat((bytes - frame) / 2) + &"x".repeat((bytes - frame) % 2))
+}
+
+pub fn a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let sizes = [("at-most", EXTRA_LISTED_BYTES_MAX), ("large", EXTRA_LISTED_BYTES_MAX + 1), ("none", 0)];
+    let rows: Vec<ReadingRow> = (1..)
+        .zip(sizes)
+        .map(|(seq, (id, bytes))| {
+            let mut row = with_extra(seq, (bytes > 0).then(|| extra_of(bytes)).as_deref());
+            row.reading.machine_id = machine(id);
+            row
+        })
+        .collect();
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    let seen = |id: &str| transition(id, TransitionReason::FirstSeen, 1, None);
+    store.commit(&changes(journal, 3, sizes.map(|(id, _)| seen(id)).into())).unwrap();
+    let mut reader = history(fixture);
+    let mut listed = latest(&mut *reader);
+    listed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let extras: Vec<_> = listed.into_iter().map(|(id, latest)| (id.to_string(), latest.extra)).collect();
+    let expected = [
+        ("at-most".to_owned(), Some(extra_of(EXTRA_LISTED_BYTES_MAX))),
+        ("large".to_owned(), Some(r#"{"_bytes":16385}"#.to_owned())),
+        ("none".to_owned(), None),
+    ];
+    assert_eq!(extras, expected);
+    let whole = reader.latest_of(&machine("large")).unwrap().unwrap();
+    assert_eq!(whole.extra, Some(extra_of(EXTRA_LISTED_BYTES_MAX + 1)));
+}
+
+pub fn who_has_read_enough_reads_no_further_and_the_connection_goes_on(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch(journal, 0, (1..=20).map(|seq| with_extra(seq, None)).collect())).unwrap();
+    let mut reader = history(fixture);
+    let mut found = Vec::new();
+    let mut three = |row: StoredReading| {
+        found.push(row.key);
+        if found.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    reader.readings(&all("press-1", Order::Ascending, 100), &mut three).unwrap();
+    let whole = readings(&mut *reader, &all("press-1", Order::Ascending, 100));
+    assert_eq!(found, whole.iter().take(3).map(|row| row.key).collect::<Vec<_>>());
+    assert_eq!(whole.len(), 20);
 }
 
 pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
@@ -289,17 +351,14 @@ fn time_the_queries(fixture: &Fixture) {
             eprintln!("{round} {name}: {rows} rows in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
             rows
         };
-        assert_eq!(
-            timed("newest readings of 100 machines", &mut |reader| reader.latest().unwrap().len()),
-            100
-        );
-        assert_eq!(timed("page of 100 readings", &mut |reader| reader.readings(&page).unwrap().len()), 100);
-        let buckets =
-            timed("8 hours (9,600 rows) by the minute", &mut |reader| reader.buckets(&query).unwrap().len());
-        assert_eq!(buckets, 480);
+        assert_eq!(timed("newest readings of 100 machines", &mut |reader| latest(reader).len()), 100);
+        assert_eq!(timed("page of 100 readings", &mut |reader| readings(reader, &page).len()), 100);
+        let by_minute =
+            timed("8 hours (9,600 rows) by the minute", &mut |reader| buckets(reader, &query).len());
+        assert_eq!(by_minute, 480);
         let with_extra = BucketsQuery { extra: Some("pressure".to_owned()), ..query.clone() };
-        timed("the same with a field of extra", &mut |reader| reader.buckets(&with_extra).unwrap().len());
+        timed("the same with a field of extra", &mut |reader| buckets(reader, &with_extra).len());
         let whole = BucketsQuery { bucket_seconds: None, ..query.clone() };
-        timed("figures of 8 hours", &mut |reader| reader.buckets(&whole).unwrap().len());
+        timed("figures of 8 hours", &mut |reader| buckets(reader, &whole).len());
     }
 }

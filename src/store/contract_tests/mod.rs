@@ -95,6 +95,8 @@ contract! {
     pages_of_readings_join_also_within_a_microsecond,
     figures_are_those_of_the_values_that_are_numbers,
     the_newest_reading_is_the_newest_by_its_own_time,
+    a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
+    who_has_read_enough_reads_no_further_and_the_connection_goes_on,
     pages_of_events_join_and_can_be_of_one_machine,
     a_million_rows_are_read_by_index_only,
     figures_are_those_of_the_rows_whatever_happens,

@@ -1,11 +1,12 @@
 //! Rows that somebody changed by hand: they hide no other row, and each is named once.
 
 use super::fixture::{Fixture, at, batch_of, changes, machine, transition};
-use crate::domain::{JournalId, LinkOutage, OutageReason, Timestamp, TransitionReason};
+use super::history_clauses::{buckets, latest, readings};
+use crate::domain::{JournalId, LinkOutage, MachineId, OutageReason, Timestamp, TransitionReason};
 use crate::store::history::open_history;
 use crate::store::{
-    Batch, BucketsQuery, EventCursor, EventsQuery, LivenessRows, Order, PastWanted, ReadingCursor,
-    ReadingsQuery, StoreOptions, TrendsQuery,
+    Batch, BucketsQuery, EventCursor, EventsQuery, LatestReading, LivenessRows, Order, PastWanted,
+    ReadingCursor, ReadingsQuery, StoreOptions, TrendsQuery,
 };
 
 const EVER: PastWanted = PastWanted { changes_since: Timestamp::from_micros(i64::MIN), rows_max: 100 };
@@ -118,7 +119,8 @@ pub fn rows_that_cannot_be_read_are_passed_over_and_named_once(fixture: &Fixture
 fn history_passes_over(options: &StoreOptions) {
     let mut history = open_history(options).unwrap();
     assert_eq!(history.machines().unwrap().len(), 1);
-    assert_eq!(history.latest().unwrap().iter().filter(|(id, _)| *id == machine("press-1")).count(), 1);
+    let of_press = |(id, _): &&(MachineId, LatestReading)| *id == machine("press-1");
+    assert_eq!(latest(&mut *history).iter().filter(of_press).count(), 1);
     let mut query = ReadingsQuery {
         machine_id: machine("press-1"),
         from: ReadingCursor::before(Timestamp::from_micros(i64::MIN)),
@@ -127,7 +129,7 @@ fn history_passes_over(options: &StoreOptions) {
         limit: 3,
     };
     let mut seqs = |query: &ReadingsQuery| -> Vec<i64> {
-        history.readings(query).unwrap().iter().map(|reading| reading.key.digest).collect()
+        readings(&mut *history, query).iter().map(|reading| reading.key.digest).collect()
     };
     assert_eq!(seqs(&query), [1, 3, 4], "a page is as full as if the row were not there");
     query.order = Order::Descending;
@@ -141,15 +143,16 @@ fn history_passes_over(options: &StoreOptions) {
     let ids: Vec<_> = events.iter().map(|event| event.machine_id.as_str()).collect();
     assert_eq!(ids, ["word", "press-1"], "a reason that is not known yet may be one of a later version");
     assert_eq!(history.outages(at(-1), at(1_000_000_000)).unwrap().len(), 1);
-    let buckets = BucketsQuery {
+    let by_second = BucketsQuery {
         machine_id: machine("press-1"),
         from: at(0),
         to: at(1_000_000),
         bucket_seconds: Some(1),
         extra: None,
     };
-    let readings: u64 = history.buckets(&buckets).unwrap().iter().map(|bucket| bucket.count).sum();
-    assert!(readings >= 4, "{readings}");
+    let found = buckets(&mut *history, &by_second);
+    let counted: u64 = found.iter().map(|bucket| bucket.count).sum();
+    assert!(counted >= 4, "{counted}");
     let trends = TrendsQuery {
         machine_ids: vec![machine("press-1")],
         from: at(0),

@@ -28,10 +28,15 @@ use std::time::{Duration, Instant};
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 
 pub use range::{EventCursor, Order, ReadingCursor};
-pub use rows::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading, TrendPoint};
+pub use rows::{
+    Aggregate, Bucket, EachRow, LatestReading, StoredEvent, StoredReading, TrendPoint, collected,
+};
 
 use super::target::Target;
 use super::{MachineRow, StoreError, StoreOptions};
+
+/// Of a larger `extra` a list of machines has the size alone, in bytes: `{"_bytes":250000}`.
+pub const EXTRA_LISTED_BYTES_MAX: usize = 16 * 1024;
 
 /// Readings of one machine, from a first key on and up to before a last one.
 #[derive(Debug, Clone)]
@@ -107,11 +112,12 @@ pub trait History: Send {
     /// [`StoreError::ReadHistory`] or [`StoreError::HistoryTooSlow`], as of every call here.
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
 
-    /// The newest reading of each machine that has a status; one index seek each.
+    /// The newest reading of each machine that has a status; one index seek each. An `extra` of more than
+    /// [`EXTRA_LISTED_BYTES_MAX`] is replaced by its size.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
-    fn latest(&mut self) -> Result<Vec<(MachineId, LatestReading)>, StoreError>;
+    fn latest(&mut self, each: EachRow<'_, (MachineId, LatestReading)>) -> Result<(), StoreError>;
 
     /// The newest reading of one machine, also of one without status.
     ///
@@ -119,17 +125,19 @@ pub trait History: Send {
     /// [`StoreError::ReadHistory`].
     fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError>;
 
-    /// A page of readings.
+    /// Readings, one by one: a single one may be of `mqtt.max_payload` bytes. Rows that are asked for and not taken cost PostgreSQL
+    /// their way over the network.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
-    fn readings(&mut self, query: &ReadingsQuery) -> Result<Vec<StoredReading>, StoreError>;
+    fn readings(&mut self, query: &ReadingsQuery, each: EachRow<'_, StoredReading>)
+    -> Result<(), StoreError>;
 
     /// Buckets in order of time; empty ones are left out. Without a bucket's length there is always one.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
-    fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError>;
+    fn buckets(&mut self, query: &BucketsQuery, each: EachRow<'_, Bucket>) -> Result<(), StoreError>;
 
     /// Where a page of those buckets ends that is computed from at most `readings_max` readings, or from one bucket: at the
     /// beginning of a bucket, or at the end of `query`. Whole buckets of five minutes are not counted.

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
 use super::bucket_page::{self, InstantColumn};
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, hand_on};
 use super::sql::{self, Dialect};
 use super::{
-    Begun, Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
+    Begun, Bucket, BucketsQuery, EachRow, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
     StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
@@ -77,4 +78,4 @@ impl PostgresHistory {
     }
 }
 
-history_queries!(PostgresHistory, postgres, sql::latest_on_postgres, DIALECT);
+history_queries!(PostgresHistory, postgres, PgRowByRowLoadingMode, sql::latest_on_postgres, DIALECT);

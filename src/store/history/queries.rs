@@ -2,7 +2,7 @@
 
 /// Implements [`super::History`] for `$history`, which has the fields `connection` and `site`, and `begin`.
 macro_rules! history_queries {
-    ($history:ty, $reads:ident, $latest:path, $dialect:expr) => {
+    ($history:ty, $reads:ident, $by_row:ty, $latest:path, $dialect:expr) => {
         impl History for $history {
             fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
                 let begun = self.begin();
@@ -10,13 +10,14 @@ macro_rules! history_queries {
                     .map_err(begun.unread("the machines"))
             }
 
-            fn latest(&mut self) -> Result<Vec<(MachineId, LatestReading)>, StoreError> {
+            fn latest(&mut self, each: EachRow<'_, (MachineId, LatestReading)>) -> Result<(), StoreError> {
                 let begun = self.begin();
                 let rows = sql_query($latest())
                     .bind::<Text, _>(&self.site)
-                    .load::<LatestColumns>(&mut self.connection)
-                    .map_err(begun.unread("the newest readings"))?;
-                Ok(self.unreadable.pass_over(rows.into_iter().map(LatestColumns::into_latest)))
+                    .load_iter::<LatestColumns, $by_row>(&mut self.connection);
+                hand_on(rows, LatestColumns::into_latest, &self.unreadable, each)
+                    .map(drop)
+                    .map_err(begun.unread("the newest readings"))
             }
 
             fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError> {
@@ -30,8 +31,12 @@ macro_rules! history_queries {
                 Ok(latest.into_iter().next().map(|(_, reading)| reading))
             }
 
-            fn readings(&mut self, query: &ReadingsQuery) -> Result<Vec<StoredReading>, StoreError> {
-                let (mut query, mut found) = (query.clone(), Vec::new());
+            fn readings(
+                &mut self,
+                query: &ReadingsQuery,
+                each: EachRow<'_, StoredReading>,
+            ) -> Result<(), StoreError> {
+                let mut query = query.clone();
                 loop {
                     let begun = self.begin();
                     let rows = sql_query(sql::readings(query.order))
@@ -42,23 +47,26 @@ macro_rules! history_queries {
                         .bind::<Instant, _>(Moment(query.to.at))
                         .bind::<BigInt, _>(query.to.digest)
                         .bind::<BigInt, _>(i64::from(query.limit))
-                        .load::<ReadingColumns>(&mut self.connection)
-                        .map_err(begun.unread("readings"))?;
-                    let is_last = rows.len() < query.limit as usize;
-                    let readings = rows.into_iter().map(|row| row.into_reading(query.machine_id.as_str()));
-                    let readings = self.unreadable.pass_over(readings);
-                    let Some(last) = readings.last().map(|reading| reading.key) else { return Ok(found) };
-                    query.limit -= readings.len() as u32;
-                    found.extend(readings);
+                        .load_iter::<ReadingColumns, $by_row>(&mut self.connection);
+                    let (mut last, mut readable) = (None, 0);
+                    let read = |row: ReadingColumns| row.into_reading(query.machine_id.as_str());
+                    let handed = hand_on(rows, read, &self.unreadable, &mut |row| {
+                        last = Some(row.key);
+                        readable += 1;
+                        each(row)
+                    });
+                    let handed = handed.map_err(begun.unread("readings"))?;
+                    let is_last = handed.rows < query.limit;
+                    query.limit -= readable;
                     // A short page would look like the last one: what was passed over is made up for.
-                    if is_last || query.limit == 0 {
-                        return Ok(found);
+                    match last {
+                        Some(last) if !handed.is_enough && !is_last && query.limit > 0 => query.advance(last),
+                        _ => return Ok(()),
                     }
-                    query.advance(last);
                 }
             }
 
-            fn buckets(&mut self, query: &BucketsQuery) -> Result<Vec<Bucket>, StoreError> {
+            fn buckets(&mut self, query: &BucketsQuery, each: EachRow<'_, Bucket>) -> Result<(), StoreError> {
                 let begun = self.begin();
                 let with_extra = query.extra.is_some();
                 let whole = rolled::whole_buckets(query);
@@ -82,11 +90,11 @@ macro_rules! history_queries {
                     Some(field) => statement.bind::<Text, _>(without_nul(field).into_owned()),
                     None => statement,
                 };
-                let rows = statement
-                    .load::<BucketColumns>(&mut self.connection)
-                    .map_err(begun.unread("figures of readings"))?;
-                let buckets = rows.into_iter().map(|row| row.into_bucket(query.machine_id.as_str()));
-                Ok(self.unreadable.pass_over(buckets))
+                let rows = statement.load_iter::<BucketColumns, $by_row>(&mut self.connection);
+                let read = |row: BucketColumns| row.into_bucket(query.machine_id.as_str());
+                hand_on(rows, read, &self.unreadable, each)
+                    .map(drop)
+                    .map_err(begun.unread("figures of readings"))
             }
 
             fn bucket_page_end(

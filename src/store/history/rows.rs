@@ -1,6 +1,9 @@
 //! What the queries give back, and the columns they come from.
 
+use std::ops::ControlFlow;
+
 use diesel::deserialize::QueryableByName;
+use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Double, Nullable, Text};
 
 use super::range::{EventCursor, ReadingCursor};
@@ -8,7 +11,7 @@ use crate::domain::{MachineId, Timestamp};
 use crate::store::from_bigint;
 use crate::store::liveness_rows::unreadable_event;
 use crate::store::schema::{Instant, Moment};
-use crate::store::unreadable::{Column, UnreadableRow};
+use crate::store::unreadable::{Column, UnreadableRow, UnreadableRows};
 
 /// The newest reading of a machine, by its own time.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +101,51 @@ pub struct StoredEvent {
     pub reason: String,
     /// The machine's last message before or at the change.
     pub last_seen_at: Option<Timestamp>,
+}
+
+/// Takes rows one by one, as they are read; `Break` ends the reading.
+pub type EachRow<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
+
+/// All rows of a reading that is known to be short.
+///
+/// # Errors
+/// Those of `read`.
+pub fn collected<T, E>(read: impl FnOnce(EachRow<'_, T>) -> Result<(), E>) -> Result<Vec<T>, E> {
+    let mut rows = Vec::new();
+    read(&mut |row| {
+        rows.push(row);
+        ControlFlow::Continue(())
+    })?;
+    Ok(rows)
+}
+
+/// What became of the rows of a statement.
+pub(super) struct Handed {
+    /// How many there were, those that cannot be read among them.
+    pub rows: u32,
+    /// Who takes them wants no more.
+    pub is_enough: bool,
+}
+
+/// Hands on one row after the other, as `read` reads it: no more than one is ever in memory.
+pub(super) fn hand_on<C, T>(
+    rows: QueryResult<impl Iterator<Item = QueryResult<C>>>,
+    read: impl Fn(C) -> Result<T, UnreadableRow>,
+    unreadable: &UnreadableRows,
+    each: EachRow<'_, T>,
+) -> QueryResult<Handed> {
+    let mut handed = Handed { rows: 0, is_enough: false };
+    for columns in rows? {
+        handed.rows += 1;
+        match read(columns?) {
+            Ok(row) => handed.is_enough = each(row).is_break(),
+            Err(row) => unreadable.note(row),
+        }
+        if handed.is_enough {
+            break;
+        }
+    }
+    Ok(handed)
 }
 
 #[derive(QueryableByName)]

@@ -2,9 +2,20 @@
 
 use super::range::Order;
 
-/// What is selected of a reading `t`.
-const READING: &str = "t.recorded_at, t.digest, t.received_at, t.temperature, t.humidity, t.vibration, \
-     CAST(t.extra AS text) AS extra, t.time_source";
+use super::EXTRA_LISTED_BYTES_MAX;
+
+/// What is selected of a reading `t`, but for its `extra`.
+const MEASURED: &str =
+    "t.recorded_at, t.digest, t.received_at, t.temperature, t.humidity, t.vibration, t.time_source";
+const EXTRA: &str = "CAST(t.extra AS text) AS extra";
+
+/// The `extra` of a list: a large one is replaced by its size, and never leaves the database. `bytes` is its length.
+fn listed_extra(bytes: &str) -> String {
+    format!(
+        "CASE WHEN {bytes} > {EXTRA_LISTED_BYTES_MAX} THEN '{{\"_bytes\":' || {bytes} || '}}' \
+         ELSE CAST(t.extra AS text) END AS extra"
+    )
+}
 
 /// `$1` site, `$2` machine, `$3` and `$4` the first key, `$5` and `$6` the key after the last, `$7` limit.
 pub fn readings(order: Order) -> String {
@@ -13,7 +24,7 @@ pub fn readings(order: Order) -> String {
         Order::Descending => "DESC",
     };
     format!(
-        "SELECT {READING} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+        "SELECT {MEASURED}, {EXTRA} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
          AND (t.recorded_at, t.digest) >= ($3, $4) AND (t.recorded_at, t.digest) < ($5, $6) \
          ORDER BY t.recorded_at {direction}, t.digest {direction} LIMIT $7"
     )
@@ -22,15 +33,17 @@ pub fn readings(order: Order) -> String {
 /// `$1` site, `$2` machine.
 pub fn latest_of() -> String {
     format!(
-        "SELECT t.machine_id, {READING} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
+        "SELECT t.machine_id, {MEASURED}, {EXTRA} FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
          ORDER BY t.recorded_at DESC, t.digest DESC LIMIT 1"
     )
 }
 
 /// `$1` site. SQLite knows no LATERAL; CROSS JOIN keeps the order of the tables there.
 pub fn latest_on_sqlite() -> String {
+    // SQLite knows the length of a text without reading it.
+    let extra = listed_extra("octet_length(t.extra)");
     format!(
-        "SELECT m.machine_id, {READING} FROM machine m CROSS JOIN machine_telemetry t ON t.id = ( \
+        "SELECT m.machine_id, {MEASURED}, {extra} FROM machine m CROSS JOIN machine_telemetry t ON t.id = ( \
              SELECT n.id FROM machine_telemetry n WHERE n.site = m.site AND n.machine_id = m.machine_id \
              ORDER BY n.recorded_at DESC, n.digest DESC LIMIT 1) \
          WHERE m.site = $1"
@@ -39,9 +52,10 @@ pub fn latest_on_sqlite() -> String {
 
 /// `$1` site.
 pub fn latest_on_postgres() -> String {
+    let extra = listed_extra("octet_length(CAST(t.extra AS text))");
     format!(
         "SELECT m.machine_id, t.* FROM machine m CROSS JOIN LATERAL ( \
-             SELECT {READING} FROM machine_telemetry t WHERE t.site = m.site AND t.machine_id = m.machine_id \
+             SELECT {MEASURED}, {extra} FROM machine_telemetry t WHERE t.site = m.site AND t.machine_id = m.machine_id \
              ORDER BY t.recorded_at DESC, t.digest DESC LIMIT 1) t \
          WHERE m.site = $1"
     )

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
@@ -11,10 +11,10 @@ use diesel::sql_types::{BigInt, Text};
 use super::bucket_page::{self, InstantColumn};
 use super::deadline::Deadline;
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, hand_on};
 use super::sql::{self, Dialect};
 use super::{
-    Begun, Bucket, BucketsQuery, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
+    Begun, Bucket, BucketsQuery, EachRow, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
     StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
@@ -82,4 +82,4 @@ fn read_only_uri(path: &Path) -> String {
     format!("file:{}?mode=ro", escaped.to_string().replace("%2F", "/"))
 }
 
-history_queries!(SqliteHistory, sqlite, sql::latest_on_sqlite, DIALECT);
+history_queries!(SqliteHistory, sqlite, DefaultLoadingMode, sql::latest_on_sqlite, DIALECT);

@@ -14,6 +14,7 @@ const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const kiosk = "kiosk" in root.dataset;
 const CLOCK_TOLERANCE_MS = 2_000;
+const MACHINES_OF_A_PAGE = 1_000;
 
 let clockOffset = 0; // the server's clock less ours, in milliseconds
 let lostAt = null;
@@ -43,9 +44,20 @@ function heardStatus(status) {
   drawHealth(element("health"), status);
 }
 
+/** Every machine, page by page. What changes meanwhile comes through the stream. */
+async function allMachines() {
+  const machines = [];
+  for (let cursor = ""; cursor !== null; ) {
+    const page = await answer(`/api/v1/machines?limit=${MACHINES_OF_A_PAGE}${cursor}`);
+    machines.push(...page.machines);
+    cursor = page.next ? `&cursor=${page.next}` : null;
+  }
+  return machines;
+}
+
 async function load() {
-  const [{ machines }, status, events] = await Promise.all([
-    answer("/api/v1/machines"),
+  const [machines, status, events] = await Promise.all([
+    allMachines(),
     answer("/api/v1/status"),
     answer("/api/v1/events?limit=30").catch(() => null), // the database may be away; the rest is there all the same
   ]);

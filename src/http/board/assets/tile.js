@@ -6,8 +6,9 @@
 import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration } from "./format.js";
 
 const EXTRAS_MAX = 3;
-/** Under these names `extra` keeps the original of a value that could not be used. */
-const ORIGINALS = new Set(["temperature", "humidity", "vibration", "timestamp"]);
+/** Under these names `extra` keeps the original of a value that could not be used; the last one is the size of an `extra` that is
+ *  too large for a list. */
+const ORIGINALS = new Set(["temperature", "humidity", "vibration", "timestamp", "_bytes"]);
 /** Characters of a name that a tile of each size has room for, and how many more in smaller letters. */
 const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
 const LONG_NAME = 1.5;

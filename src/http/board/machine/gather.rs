@@ -1,6 +1,7 @@
 //! What a machine's page shows of its history: asked of the database, in few bounded questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -11,10 +12,11 @@ use super::span::{Lookback, Window, windows};
 use crate::domain::{BoardStatus, MachineId, Timestamp};
 use crate::http::board::charts::{Point, Span};
 use crate::http::history::ANSWER_MAX;
+use crate::http::latest::size_alone;
 use crate::http::{HistoryError, HistoryPool};
 use crate::store::{
-    Aggregate, Bucket, BucketsQuery, EventCursor, EventsQuery, Order, ReadingCursor, ReadingsQuery,
-    StoredEvent, StoredReading,
+    Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EventCursor, EventsQuery, Order, ReadingCursor,
+    ReadingsQuery, StoredEvent, StoredReading, collected,
 };
 
 /// Numeric fields of `extra` that get a chart of their own.
@@ -22,8 +24,9 @@ const EXTRAS_MAX: usize = 4;
 /// What stands in `extra` under these names is the original of a value that could not be used: no further measurement, whatever
 /// it looks like.
 const ORIGINALS: [&str; 4] = ["temperature", "humidity", "vibration", "timestamp"];
-/// Newest readings that are looked at for such fields.
+/// Newest readings that are looked at for such fields, and bytes of their `extra`.
 const READINGS_LOOKED_AT: u32 = 20;
+const LOOKED_AT_BYTES_MAX: usize = 1024 * 1024;
 /// Changes of status that are shown, and that make the band.
 const EVENTS_MAX: u32 = 1_000;
 
@@ -109,7 +112,7 @@ pub struct Past {
     pub events: Vec<StoredEvent>,
     /// There are more changes than are shown: the oldest of these. What was before it is not known here.
     pub changes_from: Option<Timestamp>,
-    /// The newest reading, by its own time.
+    /// The newest reading, by its own time; of a large `extra` the size alone.
     pub latest: Option<StoredReading>,
 }
 
@@ -156,8 +159,7 @@ impl Question {
     }
 
     async fn gather(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
-        let newest = self.newest_readings(history).await?;
-        let extras = numeric_fields(&newest);
+        let (latest, extras) = self.newest_readings(history).await?;
         let mut events = self.events(history).await?;
         let changes_from = cut(&mut events);
         let to = self.now;
@@ -189,7 +191,7 @@ impl Question {
             band: band(&changes, self.from(), to, self.status),
             events,
             changes_from,
-            latest: newest.into_iter().next(),
+            latest,
         })
     }
 
@@ -204,10 +206,11 @@ impl Question {
         let windows =
             windows(self.now, self.zone).map(|window| self.buckets(window.from, window.to, None, extra));
         // One statement a question: each is bounded, and others get their turn between.
-        let buckets = history.ask(move |history| history.buckets(&points)).await?;
+        let buckets = history.ask(move |history| collected(|each| history.buckets(&points, each))).await?;
         let mut figures = Vec::with_capacity(windows.len());
         for window in windows {
-            figures.push(history.ask(move |history| history.buckets(&window)).await?);
+            let figures_of = history.ask(move |history| collected(|each| history.buckets(&window, each)));
+            figures.push(figures_of.await?);
         }
         let series = measurements.into_iter().map(|measurement| Series {
             points: buckets.iter().filter_map(|bucket| point(bucket, &measurement)).collect(),
@@ -220,7 +223,11 @@ impl Question {
         Ok(series.filter(|one| !one.points.is_empty() || one.figures.iter().any(Option::is_some)).collect())
     }
 
-    async fn newest_readings(&self, history: &HistoryPool) -> Result<Vec<StoredReading>, HistoryError> {
+    /// The newest reading, and the fields of `extra` that hold numbers in the newest ones, in order of their names.
+    async fn newest_readings(
+        &self,
+        history: &HistoryPool,
+    ) -> Result<(Option<StoredReading>, Vec<String>), HistoryError> {
         let query = ReadingsQuery {
             machine_id: self.machine_id.clone(),
             from: ReadingCursor::before(Timestamp::from_micros(0)),
@@ -229,7 +236,13 @@ impl Question {
             order: Order::Descending,
             limit: READINGS_LOOKED_AT,
         };
-        history.ask(move |history| history.readings(&query)).await
+        history
+            .ask(move |history| {
+                let mut newest = Newest::default();
+                history.readings(&query, &mut |row| newest.take(row))?;
+                Ok((newest.reading, newest.fields.into_iter().take(EXTRAS_MAX).collect()))
+            })
+            .await
     }
 
     async fn events(&self, history: &HistoryPool) -> Result<Vec<StoredEvent>, HistoryError> {
@@ -265,17 +278,35 @@ fn change(event: &StoredEvent) -> Change {
     }
 }
 
-/// The fields of `extra` that hold numbers in the newest readings, in order of their names.
-fn numeric_fields(readings: &[StoredReading]) -> Vec<String> {
-    let mut fields = BTreeMap::new();
-    for extra in readings.iter().filter_map(|reading| reading.reading.extra.as_deref()) {
-        for (name, value) in members(extra) {
-            if number(&value).is_some() && !ORIGINALS.contains(&name.as_str()) {
-                fields.insert(name, ());
-            }
+/// What is learnt from the newest readings, one after the other.
+#[derive(Default)]
+struct Newest {
+    reading: Option<StoredReading>,
+    fields: BTreeSet<String>,
+    bytes: usize,
+}
+
+impl Newest {
+    fn take(&mut self, mut row: StoredReading) -> ControlFlow<()> {
+        let extra = row.reading.extra.as_deref().unwrap_or_default();
+        self.bytes += extra.len();
+        let is_measured = |(name, value): &(String, Box<RawValue>)| {
+            number(value).is_some() && !ORIGINALS.contains(&name.as_str())
+        };
+        if extra.len() <= LOOKED_AT_BYTES_MAX {
+            let measured = members(extra).into_iter().filter(is_measured);
+            // Those that come first are charted; of a machine that sends thousands no more are kept.
+            self.fields.extend(measured.map(|(name, _)| name).take(EXTRAS_MAX));
         }
+        if self.reading.is_none() {
+            row.reading.extra = row.reading.extra.map(|extra| match extra.len() {
+                0..=EXTRA_LISTED_BYTES_MAX => extra,
+                bytes => size_alone(bytes),
+            });
+            self.reading = Some(row);
+        }
+        if self.bytes < LOOKED_AT_BYTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
-    fields.into_keys().take(EXTRAS_MAX).collect()
 }
 
 /// The members of `extra` as they stand there; none if it is no object.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use self::gather::Question;
 use self::span::Lookback;
-use super::headers;
+use super::{headers, shell};
 use crate::clock::wall_now;
 use crate::domain::MachineId;
 use crate::http::{HttpState, machines};
@@ -53,12 +53,18 @@ pub async fn by_query(state: web::Data<HttpState>, query: web::Query<PageQuery>)
     }
 }
 
+/// What a page holds while it is put together, about: its charts' points, and up to a thousand changes.
+const GATHERED_BYTES: usize = 1024 * 1024;
+
 async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse {
     let Ok(machine_id) = MachineId::parse(id) else {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
-    let snapshot = machines::current(state).await;
-    let machine = snapshot.find(&machine_id);
+    let Ok(charge) = state.budget.charge(GATHERED_BYTES) else {
+        return headers::busy(shell::busy(state.installation()));
+    };
+    let machine = machines::current(state).await.find(&machine_id);
+    let machine = machine.as_ref();
     let question = Question {
         machine_id: machine_id.clone(),
         lookback: Lookback::parse(query.range.as_deref()),
@@ -85,7 +91,8 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         outages: &outages,
         question: &question,
     };
-    headers::page(HttpResponse::Ok(), view::machine(state.installation(), &content))
+    headers::large_page(charge, view::machine(state.installation(), &content))
+        .unwrap_or_else(|_| headers::busy(shell::busy(state.installation())))
 }
 
 /// Where the machine's page is, without its query.

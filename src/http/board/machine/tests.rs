@@ -18,6 +18,7 @@ use crate::domain::{
     TransitionReason,
 };
 use crate::http::HistoryPool;
+use crate::http::board::shell::Installation;
 use crate::store::{self, Batch, ReadingRow, StoreOptions, UnreadableRows};
 
 struct Scene {
@@ -150,6 +151,28 @@ fn of_too_many_changes_the_band_shows_the_newest_and_says_what_it_leaves_out() {
         assert!(page.contains(&format!("datetime=\"{shown_from}\"")), "{page}");
         assert!(page.contains("and 950 older ones, and still older ones"), "{page}");
     }
+}
+
+#[test]
+fn of_a_large_extra_the_page_says_how_large_it_is_and_charts_its_numbers() {
+    let scene = Scene::new();
+    scene.reading(&format!(r#"{{"blob":"{}","pressure":3}}"#, "x".repeat(250_000)));
+    let question = scene.question(Lookback::Hour);
+    let known = scene.past(&question);
+    let names: Vec<_> = known.series.iter().map(|series| series.measurement.name().to_owned()).collect();
+    assert_eq!(names, ["Temperature", "pressure"]);
+    let latest = known.latest.as_ref().and_then(|latest| latest.reading.extra.as_deref());
+    assert_eq!(latest, Some(r#"{"_bytes":250024}"#), "what a page holds is bounded");
+    let content = view::Content {
+        machine_id: &question.machine_id,
+        machine: None,
+        past: Ok(&known),
+        outages: &[],
+        question: &question,
+    };
+    let installation = Installation { site: "s", time_zone: "UTC" };
+    let page = view::machine(installation, &content).into_string();
+    assert!(page.contains("250024 bytes; the API has them") && !page.contains("_bytes"), "{page}");
 }
 
 #[test]

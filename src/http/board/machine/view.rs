@@ -18,6 +18,9 @@ use crate::store::StoredReading;
 const OTHERS_MAX: usize = 12;
 const OTHER_CHARS_MAX: usize = 80;
 
+/// Stands alone in an `extra` that was too large.
+const SIZE_FIELD: &str = "_bytes";
+
 /// All that the page shows.
 pub struct Content<'a> {
     /// Whose page.
@@ -116,12 +119,16 @@ fn values(stored: &StoredReading) -> Markup {
         ("humidity", "Humidity", reading.humidity, "%"),
         ("vibration", "Vibration", reading.vibration, "mm/s"),
     ];
-    let others = members(reading.extra.as_deref().unwrap_or("{}"));
+    let mut others = members(reading.extra.as_deref().unwrap_or("{}"));
+    let too_large = if others.len() == 1 { others.remove(SIZE_FIELD) } else { None };
     html! {
         @for (name, label, value, unit) in usual {
             @if let Some(value) = value {
                 div data-value=(name) { dt { (label) } dd { b { (in_digits(value)) } " " (unit) } }
             }
+        }
+        @if let Some(bytes) = too_large {
+            div { dt { "Further fields" } dd { (bytes.get()) " bytes; the API has them" } }
         }
         @for (name, value) in others.iter().take(OTHERS_MAX) {
             div {
