@@ -1,9 +1,11 @@
-//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/raw_callback.rs`).
+//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/raw_callback.rs`), and libpq the
+//! SQLSTATE of an error (see `src/store/postgres/sqlstate.rs`).
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let target = |key: &str| std::env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("OS") == "linux" && target("ENV") == "gnu" {
         println!("cargo:rustc-link-arg=-Wl,--wrap=MQTTAsync_setMessageArrivedCallback");
+        println!("cargo:rustc-link-arg=-Wl,--wrap=PQresultErrorField");
     }
 }

@@ -44,6 +44,7 @@ fn measure(name: &str, url: &str, readings: u64) {
         statement_timeout: Duration::from_secs(120),
         lock_timeout: Duration::from_secs(10),
         unreadable: store::UnreadableRows::default(),
+        progress: store::Progress::default(),
     };
     let mut store = store::open(&options).unwrap();
     store.migrate().unwrap();

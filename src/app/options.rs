@@ -18,7 +18,7 @@ use crate::http::{
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
 use crate::payload::PayloadOptions;
-use crate::store::{StoreOptions, UnreadableRows};
+use crate::store::{Progress, StoreOptions, UnreadableRows};
 
 /// What HTTP requests may see.
 pub(super) fn http_state(
@@ -80,6 +80,7 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
         statement_timeout: store.statement_timeout,
         lock_timeout: store.lock_timeout,
         unreadable: UnreadableRows::default(),
+        progress: Progress::default(),
     }
 }
 

@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::http::problem::Problem;
-    use crate::store::UnreadableRows;
+    use crate::store::{Progress, UnreadableRows};
 
     #[test]
     fn an_answer_that_takes_too_much_is_a_problem_that_says_what_helps() {
@@ -215,6 +215,7 @@ mod tests {
             statement_timeout: STATEMENT_MAX,
             lock_timeout: LOCK_MAX,
             unreadable: UnreadableRows::default(),
+            progress: Progress::default(),
         };
         store::open(&options).unwrap().migrate().unwrap();
         let pool = HistoryPool::start(&options).unwrap();

@@ -1,5 +1,6 @@
 //! What is committed at once, and what became of it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::liveness_rows::LivenessRows;
@@ -105,6 +106,19 @@ impl ReadingRow {
         self.topic.len()
             + self.reading.machine_id.as_str().len()
             + self.reading.extra.as_ref().map_or(0, String::len)
+    }
+}
+
+/// For a person who looks for it.
+impl fmt::Display for ReadingRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reading { machine_id, recorded_at, .. } = &self.reading;
+        let (seq, element) = (self.seq, self.element);
+        write!(
+            f,
+            "the reading of {machine_id:?} recorded at {recorded_at} (seq {seq}, element {element})",
+            machine_id = machine_id.as_str()
+        )
     }
 }
 

@@ -169,6 +169,21 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// Nothing was committed, for one row alone takes longer than a statement may.
+    #[error(
+        "commit a batch: could not {}: the database cancels the statement even for one row alone, {row}. It waits, and what \
+         comes after it, too: look at the triggers, indexes and locks of its table, or raise store.statement_timeout",
+        step.as_str()
+    )]
+    SlowRow {
+        /// Where it failed.
+        step: CommitStep,
+        /// Which row.
+        row: String,
+        /// The database's words.
+        #[source]
+        source: Cause,
+    },
     /// The position in the database is not the one that the batch was built on; nothing was stored.
     #[error(
         "commit a batch: journal {journal_id} stands at {} in the database, not at {expected}",
@@ -225,6 +240,12 @@ impl StoreError {
             Self::StalePosition { .. } => ErrorClass::StalePosition,
             _ => ErrorClass::Transient,
         }
+    }
+
+    /// Whether the connection can be used as before: it answered, and rolled everything back.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        matches!(self, Self::SlowRow { .. })
     }
 
     /// Whether the same call may succeed later, after reopening the store.

@@ -12,6 +12,8 @@ pub enum CommitFailure {
     Stale(Option<Seq>),
     /// A statement failed.
     Step(CommitStep, Error),
+    /// The server cancelled a statement of so many rows; of a single one, which it is.
+    Cancelled { step: CommitStep, rows: usize, row: Option<String>, error: Error },
 }
 
 /// What the transaction itself (begin, commit, roll back) reports.
@@ -28,7 +30,12 @@ impl CommitFailure {
             Self::Stale(found) => {
                 StoreError::StalePosition { journal_id: batch.journal_id, expected: batch.after, found }
             }
-            Self::Step(step, error) => StoreError::Commit { step, source: error.into() },
+            Self::Cancelled { step, row: Some(row), error, .. } => {
+                StoreError::SlowRow { step, row, source: error.into() }
+            }
+            Self::Step(step, error) | Self::Cancelled { step, error, .. } => {
+                StoreError::Commit { step, source: error.into() }
+            }
         }
     }
 }

@@ -14,11 +14,12 @@
 //! schema           the tables, and instants in both databases (instant_text)
 //! statement        fixed SQL that is prepared once a connection
 //! sqlite/          one file, row by row
-//! postgres/        few large statements: arrays through unnest
+//! postgres/        few large statements: arrays through unnest; smaller ones around a row that is refused or slow
 //! history/         what the board and the API read, read-only
 //! fleet            what a person wants to know of the machines
 //! reads            what is read back, alike on both
 //! retained         retained messages without a time of their own, each once
+//! progress         when a connection finished a statement last
 //! rejected         what could not become a reading, looked at and tried again
 //! rollup/          figures of five minutes
 //! migrate          embedded migrations, one runner at a time
@@ -55,6 +56,7 @@ mod liveness_rows;
 mod machine_changes;
 mod migrate;
 mod postgres;
+mod progress;
 mod reads;
 mod refused;
 mod rejected;
@@ -83,6 +85,7 @@ pub use history::{
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
+pub use progress::Progress;
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 pub use rollup::fill::RollupFill;
@@ -105,6 +108,8 @@ pub struct StoreOptions {
     pub lock_timeout: Duration,
     /// Where rows are noted that cannot be read; whoever opened the store says so.
     pub unreadable: UnreadableRows,
+    /// Where the store that is opened notes each statement that it has finished.
+    pub progress: Progress,
 }
 
 /// Shows everything but the credentials in the URL.

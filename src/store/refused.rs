@@ -3,6 +3,8 @@
 //! They are no elements of a message: the ledger knows nothing of them, and there is no table to keep them in. What is left of
 //! one is a [`RefusedRow`], for the log and the metrics.
 
+use std::fmt;
+
 use super::batch::Batch;
 use super::machine_changes::MachineChange;
 use crate::domain::{MachineId, MachineStatus, RefusedKind, Timestamp};
@@ -20,6 +22,20 @@ pub struct RefusedRow {
     pub at: Option<Timestamp>,
     /// The database's words.
     pub detail: String,
+}
+
+/// For a person who looks for it.
+impl fmt::Display for RefusedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} of {}", self.kind.as_str(), self.kind.table())?;
+        if let Some(machine_id) = &self.machine_id {
+            write!(f, ", machine {:?}", machine_id.as_str())?;
+        }
+        if let Some(status) = self.status {
+            write!(f, ", {}", status.as_str())?;
+        }
+        self.at.map_or(Ok(()), |at| write!(f, ", {at}"))
+    }
 }
 
 /// A row's place among those of its batch. In the order in which they are written.

@@ -7,6 +7,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Integer};
 
+use super::failure::CommitFailure;
 use super::schema::Moment;
 use super::{Cause, ReadingRow, RejectionRow, bigint, from_bigint};
 use crate::domain::{Qos, Seq, Timestamp};
@@ -114,6 +115,15 @@ pub(super) enum RetryStop {
 impl From<diesel::result::Error> for RetryStop {
     fn from(error: diesel::result::Error) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+impl From<CommitFailure> for RetryStop {
+    fn from(failure: CommitFailure) -> Self {
+        match failure {
+            CommitFailure::Step(_, error) | CommitFailure::Cancelled { error, .. } => error.into(),
+            CommitFailure::Stale(_) => Self::Gone,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::tmpfs::Disk;
 use super::{Lab, Report, faults};
 use crate::support::andon::Site;
 use crate::support::database::Database;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
@@ -21,6 +22,8 @@ faults![
     a_postgres_without_disk_space_is_waited_for,
     a_postgres_that_became_read_only_is_waited_for,
     a_statement_timeout_is_waited_out,
+    rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces,
+    a_row_that_takes_longer_than_a_statement_may_waits_and_is_named,
     a_deadlock_is_waited_out,
     a_missing_table_is_waited_for,
     a_database_of_an_older_version_is_migrated_under_load,
@@ -189,6 +192,61 @@ fn a_statement_timeout_is_waited_out(lab: &mut Lab) -> Report {
 
 /// Andon locks its position and waits for the table; the other has the table and wants the position. The victim is whoever
 /// looks last, and the other looks late.
+/// Has a trigger do `what` with each reading.
+fn meddle(plant: &mut Plant, what: &str) {
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} RETURN NEW; END $$"
+    );
+    plant.server().psql("andon", &function);
+    plant.server().psql(
+        "andon",
+        "CREATE TRIGGER meddle BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION meddle()",
+    );
+}
+
+/// A full statement takes five times as long as it may, and all rows together twice as long as a database may be silent.
+fn rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=1s"]);
+    plant.open();
+    plant.andon().wait_for_log("figures of older readings made up");
+    meddle(&mut plant, "PERFORM pg_sleep(0.005);");
+    plant.publish(2_400 * lab.scale);
+    plant.fault_is_over();
+    let all = plant.sent.numbered;
+    plant.wait_until_stored(all);
+    assert!(plant.server().log().contains("statement timeout"), "nothing had to be made smaller");
+    assert!(!plant.andon().log().contains(REFUSED), "the writer never waits: it goes on in smaller pieces");
+    plant.server().psql("andon", "DROP TRIGGER meddle ON machine_telemetry");
+    plant.publish(50);
+    plant.finish()
+}
+
+fn a_row_that_takes_longer_than_a_statement_may_waits_and_is_named(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=300ms"]);
+    plant.open();
+    plant.andon().wait_for_log("figures of older readings made up");
+    meddle(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
+    plant.publish(100 * lab.scale);
+    let http = Client::new(&plant.andon().wait_for_http());
+    let names_it = "even for one row alone, the reading of";
+    wait_until("health names the row", || {
+        let ready = http.get("/readyz");
+        ready.status == 503 && ready.body.contains(names_it)
+    });
+    assert!(http.get("/api/v1/status").body.contains(names_it));
+    let said = |plant: &mut Plant| plant.andon().log().lines().filter(|line| line.contains(REFUSED)).count();
+    let server_log = plant.server().log().len();
+    wait_until("several attempts", || {
+        plant.server().log()[server_log..].matches("statement timeout").count() >= 3
+    });
+    assert_eq!(said(&mut plant), 1, "said once: {}", plant.andon().log());
+    plant.server().psql("andon", "DROP TRIGGER meddle ON machine_telemetry");
+    plant.fault_is_over();
+    let report = plant.finish();
+    assert_eq!(report.verdict.duplicate, 0);
+    report
+}
+
 fn a_deadlock_is_waited_out(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.lock_timeout=1m"]);
     plant.server().psql("postgres", "ALTER SYSTEM SET deadlock_timeout = '1s'");

@@ -13,6 +13,7 @@ faults![
     an_sqlite_file_locked_by_another_process_is_waited_for,
     an_sqlite_file_on_a_full_disk_is_waited_for,
     an_sqlite_file_that_is_read_only_is_waited_for,
+    rows_that_are_slow_to_store_are_no_hung_database,
 ];
 
 /// SQLite resolves links in its path by itself, and so cannot reach a disk through `/proc`: these need a real mount.
@@ -89,4 +90,25 @@ fn an_sqlite_file_that_is_read_only_is_waited_for(lab: &mut Lab) -> Report {
     let report = plant.finish();
     drop(disk);
     report
+}
+
+/// A batch takes longer than the database may be silent; it is not silent.
+fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=100ms"]);
+    plant.open();
+    let mut database = Database::open(&plant.url).unwrap();
+    // Some milliseconds of counting.
+    database.execute(
+        "CREATE TRIGGER slow BEFORE INSERT ON machine_telemetry BEGIN SELECT (WITH RECURSIVE c (n) AS (
+             SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000) SELECT max(n) FROM c); END",
+    );
+    plant.publish(1_500 * lab.scale);
+    plant.fault_is_over();
+    let all = plant.sent.numbered;
+    plant.wait_until_stored(all);
+    let log = plant.andon().log();
+    assert!(!log.contains(REFUSED), "{log}");
+    database.execute("DROP TRIGGER slow");
+    drop(database);
+    plant.finish()
 }

@@ -1,4 +1,4 @@
-DROP FUNCTION andon_store_one_by_one;
+DROP FUNCTION IF EXISTS andon_store_one_by_one;
 DROP TABLE journal_gap;
 DROP TABLE ingest_checkpoint;
 DROP TABLE rejected_message;

@@ -1,1 +1,1 @@
-DROP FUNCTION andon_write_one_by_one(text, text, jsonb);
+DROP FUNCTION IF EXISTS andon_write_one_by_one(text, text, jsonb);

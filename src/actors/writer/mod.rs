@@ -49,7 +49,7 @@ pub struct WriterOptions {
     pub store: StoreOptions,
     /// Where it is, for the log: no credentials.
     pub database: String,
-    /// A job that takes longer is abandoned with its connection. Longer than the statement timeout.
+    /// A job that finishes no statement for so long is abandoned with its connection. Longer than the statement timeout.
     pub job_max: Duration,
     /// First delay between attempts.
     pub backoff_min: Duration,
@@ -148,37 +148,31 @@ impl Writer {
         if let Some(worker) = &self.worker {
             return Ok(Arc::clone(worker));
         }
-        let worker = Arc::new(StoreWorker::spawn(self.options.store.clone())?);
+        let worker = Arc::new(StoreWorker::spawn(self.options.store.clone(), self.options.job_max)?);
         self.worker = Some(Arc::clone(&worker));
         Ok(worker)
     }
 
-    /// Runs a job of the worker and calls `then` with its result, or after `job_max` without one.
+    /// Runs a job of the worker and calls `then` with its result.
     fn run<T: 'static>(
         &mut self,
         job: impl Future<Output = Result<T, JobError>> + 'static,
         context: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Result<T, Failure>, &mut Context<Self>) + 'static,
     ) {
-        let job_max = self.options.job_max;
-        let bounded = async move { actix_rt::time::timeout(job_max, job).await };
-        context.spawn(bounded.into_actor(self).map(move |outcome, writer, context| {
+        context.spawn(job.into_actor(self).map(move |outcome, writer, context| {
             writer.busy = false;
             let result = match outcome {
-                Ok(Ok(value)) => Ok(value),
-                Ok(Err(JobError::Store(error))) if error.class() == ErrorClass::StalePosition => {
+                Ok(value) => Ok(value),
+                Err(JobError::Store(error)) if error.class() == ErrorClass::StalePosition => {
                     Err(Failure::Stale)
                 }
-                Ok(Err(error)) => {
-                    if matches!(error, JobError::ThreadEnded) {
+                Err(error) => {
+                    // A thread that does not answer may hang for hours; it and its connection are given up.
+                    if matches!(error, JobError::ThreadEnded | JobError::NoAnswer(_)) {
                         writer.worker = None;
                     }
                     Err(Failure::Away(causes(&error)))
-                }
-                Err(_elapsed) => {
-                    // The thread may hang for hours; it and its connection are given up.
-                    writer.worker = None;
-                    Err(Failure::Away(format!("no answer from the database within {} s", job_max.as_secs())))
                 }
             };
             then(writer, result, context);

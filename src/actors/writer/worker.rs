@@ -2,12 +2,13 @@
 //!
 //! A call into a database library can block for as long as the server likes (a frozen server answers no
 //! statement timeout). So the writer actor never makes such a call itself: it hands jobs to this thread
-//! and, when one takes too long, abandons the thread with its connection. What an abandoned thread may
+//! and, when one finishes no statement for too long, abandons the thread with its connection. What an abandoned thread may
 //! still do to the database is settled by the store's compare-and-set of the position.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -15,8 +16,8 @@ use tokio::sync::oneshot;
 use crate::actors::failpoint::failpoint;
 use crate::domain::{JournalId, Ledger, Timestamp};
 use crate::store::{
-    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, RollupFill,
-    Store, StoreError, StoreFacts, StoreOptions,
+    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
+    RollupFill, Store, StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
@@ -37,6 +38,9 @@ pub enum JobError {
     /// The database said no.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No statement was finished for so long.
+    #[error("no answer from the database within {} s", .0.as_secs())]
+    NoAnswer(Duration),
     /// The thread panicked or is gone.
     #[error("the database thread ended")]
     ThreadEnded,
@@ -56,19 +60,25 @@ enum Job {
 /// The actor's end; dropping it ends the thread after its present job.
 pub struct StoreWorker {
     jobs: Sender<Job>,
+    progress: Progress,
+    patience: Duration,
 }
 
 impl StoreWorker {
-    /// Starts the thread. It connects and migrates at its first job, and again after each failure.
-    pub fn spawn(options: StoreOptions) -> std::io::Result<Self> {
+    /// Starts the thread. It connects and migrates at its first job, and again after each failure. A job of which no statement
+    /// is finished for as long as `patience` is given up.
+    pub fn spawn(options: StoreOptions, patience: Duration) -> std::io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
+        // Its own: a thread that was given up may still move.
+        let progress = Progress::default();
+        let options = StoreOptions { progress: progress.clone(), ..options };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut connection = Connection { options, store: None };
             while let Ok(job) = queue.recv() {
                 connection.work(job);
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, progress, patience })
     }
 
     /// Position, ledger and machines.
@@ -102,9 +112,16 @@ impl StoreWorker {
     ) -> Result<T, JobError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).map_err(|_| JobError::ThreadEnded)?;
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(JobError::ThreadEnded),
+        let begun = Instant::now();
+        let mut answer = pin!(answer);
+        loop {
+            let due = self.progress.last().max(begun) + self.patience;
+            match tokio::time::timeout_at(due.into(), &mut answer).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_)) => return Err(JobError::ThreadEnded),
+                Err(_) if self.progress.last().max(begun) + self.patience > due => {}
+                Err(_) => return Err(JobError::NoAnswer(self.patience)),
+            }
         }
     }
 }
@@ -158,7 +175,7 @@ impl Connection {
         Ok(Some((facts, migration)))
     }
 
-    /// Runs `operation`; after a failure the connection is dropped, for nobody knows what state it is in.
+    /// Runs `operation`; after most failures the connection is dropped, for nobody knows what state it is in.
     fn with_store<T>(
         &mut self,
         operation: impl FnOnce(&mut dyn Store) -> Result<T, JobError>,
@@ -166,7 +183,12 @@ impl Connection {
         self.open()?;
         let store = self.store.as_deref_mut().expect("opened above");
         let result = operation(store);
-        if result.is_err() {
+        let is_usable = match &result {
+            Ok(_) => true,
+            Err(JobError::Store(error)) => error.keeps_connection(),
+            Err(_) => false,
+        };
+        if !is_usable {
             self.store = None;
         }
         result

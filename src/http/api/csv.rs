@@ -230,7 +230,8 @@ mod tests {
     use crate::domain::{JournalId, MachineId, Qos, Reading, Seq, TimeSource, Timestamp};
     use crate::http::IN_FLIGHT_BYTES_MAX;
     use crate::store::{
-        Batch, LatestReading, Order, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows, collected, open,
+        Batch, LatestReading, Order, Progress, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows,
+        collected, open,
     };
 
     #[test]
@@ -288,6 +289,7 @@ mod tests {
             statement_timeout: Duration::from_secs(20),
             lock_timeout: Duration::from_secs(5),
             unreadable: UnreadableRows::default(),
+            progress: Progress::default(),
         };
         let machine_id = MachineId::parse("m").unwrap();
         let mut store = open(&options).unwrap();

@@ -14,7 +14,9 @@ use crate::domain::{
     JournalId, MachineId, MachineStatus, Qos, Reading, RejectReason, Rejection, Seq, TimeSource, Timestamp,
     Transition, TransitionReason,
 };
-use crate::store::{self, Batch, ReadingRow, RejectionRow, Store, StoreError, StoreOptions, UnreadableRows};
+use crate::store::{
+    self, Batch, Progress, ReadingRow, RejectionRow, Store, StoreError, StoreOptions, UnreadableRows,
+};
 
 /// 2026-01-05T06:39:59.000001Z
 pub const T0: i64 = 1_767_595_199_000_001;
@@ -63,6 +65,7 @@ impl Fixture {
             statement_timeout: Duration::from_secs(20),
             lock_timeout: Duration::from_secs(10),
             unreadable: UnreadableRows::default(),
+            progress: Progress::default(),
         }
     }
 

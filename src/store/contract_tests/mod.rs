@@ -19,6 +19,7 @@ mod retained_clauses;
 mod rollup_clauses;
 mod rollup_lock;
 mod rollup_memory;
+mod slow_postgres;
 mod trend_clauses;
 mod unreadable_clauses;
 

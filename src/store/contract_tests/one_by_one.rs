@@ -1,6 +1,6 @@
-//! The statements for one row of PostgreSQL do what those for many rows do.
+//! Rows that have to be written one by one on PostgreSQL end as those that go in at once.
 //!
-//! They are written down twice. Here the same batches go both ways, and every table beside the readings is the same afterwards.
+//! Here the same batches go both ways, and every table beside the readings is the same afterwards.
 
 use super::fixture::{Fixture, SITE, at, batch_of, changes, machine, transition};
 use crate::domain::{JournalId, LinkOutage, MachineStatus, OutageReason, Transition, TransitionReason};

@@ -43,7 +43,8 @@ fn one_server_keeps_what_only_a_server_can_break() {
     rows_written_one_by_one_are_those_written_at_once(&new("at_once"), &new("one_by_one"));
     values_that_a_column_cannot_hold_cost_their_rows_only(&new("values"));
     a_sequence_that_is_behind_is_nobodys_row(&new("sequence"));
-    a_statement_that_takes_too_long_is_transient(&new("slow"));
+    no_function_is_needed(&server);
+    functions_of_before_are_dropped(&new("functions"));
     a_database_with_another_encoding_is_refused(&server);
     weak_durability_is_said(&server);
     wrong_credentials_are_transient_and_keep_the_password_secret(&server);
@@ -146,16 +147,34 @@ fn a_sequence_that_is_behind_is_nobodys_row(fixture: &Fixture) {
     assert_eq!(store.commit(&batch_of(journal, 5, 5)).unwrap().stored, 5);
 }
 
-fn a_statement_that_takes_too_long_is_transient(fixture: &Fixture) {
-    let (_, journal) = fixture.with_journal();
-    fixture.raw().execute(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$;
-         CREATE TRIGGER slow BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION slow()",
+fn no_function_is_needed(server: &Postgres) {
+    server.psql("postgres", "CREATE ROLE plain LOGIN");
+    server.psql("postgres", "CREATE DATABASE plain OWNER plain");
+    server.psql("plain", "ALTER SCHEMA public OWNER TO plain; REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC");
+    let fixture = Fixture::postgres(server.database_url("plain").replace("postgres@", "plain@"));
+    let (mut store, journal) = fixture.with_journal();
+    fixture.raw().execute("ALTER TABLE machine_telemetry ADD CHECK (digest <> 2)");
+    let outcome = store.commit(&batch_of(journal, 0, 3)).unwrap();
+    assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
+}
+
+fn functions_of_before_are_dropped(fixture: &Fixture) {
+    drop(fixture.migrated());
+    let mut raw = fixture.raw();
+    raw.execute(
+        "CREATE FUNCTION andon_store_one_by_one(site text, machine_ids text[], temperatures double precision[],
+             humidities double precision[], vibrations double precision[], extras text[], topics text[], recorded timestamptz[],
+             time_sources text[], received timestamptz[], digests bigint[],
+             OUT ordinal bigint, OUT was_stored boolean, OUT refusal text)
+         RETURNS SETOF record LANGUAGE plpgsql AS $$ BEGIN RETURN; END $$;
+         CREATE FUNCTION andon_write_one_by_one(statement text, site text, lines jsonb, OUT ordinal bigint, OUT refusal text)
+         RETURNS SETOF record LANGUAGE plpgsql AS $$ BEGIN RETURN; END $$;
+         DELETE FROM __diesel_schema_migrations WHERE version = '20261129020000'",
     );
-    let options = StoreOptions { statement_timeout: Duration::from_millis(200), ..fixture.options() };
-    let mut store = store::open(&options).unwrap();
-    assert_transient(store.commit(&batch_of(journal, 0, 1)));
-    assert_eq!(fixture.raw().count("rejected_message"), 0);
+    let ours = "pg_proc WHERE proname LIKE 'andon%'";
+    assert_eq!(raw.count(ours), 2);
+    assert_eq!(fixture.open().migrate().unwrap().applied, ["2026-11-29-020000_drop_one_by_one"]);
+    assert_eq!(raw.count(ours), 0);
 }
 
 fn a_database_with_another_encoding_is_refused(server: &Postgres) {

@@ -5,13 +5,13 @@
 //! timeout for that. Such a thread can be given up; whatever it does when it wakes is caught by S2.
 
 mod commit;
-mod one_by_one;
-mod refusal;
+mod readings;
 mod retry;
 pub(super) mod rollups;
+mod runs;
+mod sqlstate;
 mod statements;
 mod status_rows;
-mod stored;
 
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use self::runs::RunSize;
 use super::fleet;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
@@ -49,7 +50,7 @@ pub struct PostgresStore {
     connection: PgConnection,
     site: String,
     unreadable: UnreadableRows,
-    statement_timeout: Duration,
+    run_size: RunSize,
     facts: StoreFacts,
 }
 
@@ -102,8 +103,10 @@ impl PostgresStore {
         }
         let warnings = durability_warnings(&settings);
         let facts = StoreFacts { backend: "postgresql", version: settings.version, target, warnings };
+        options.progress.watch(&mut connection);
+        let run_size = RunSize::new(options.statement_timeout);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, site, unreadable, statement_timeout: options.statement_timeout, facts })
+        Ok(Self { connection, site, unreadable, run_size, facts })
     }
 }
 
@@ -249,7 +252,7 @@ impl Store for PostgresStore {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
-        commit::commit(&mut self.connection, &self.site, batch, self.statement_timeout)
+        commit::commit(&mut self.connection, &self.site, batch, &mut self.run_size)
             .map_err(|failure| failure.into_store_error(batch))
     }
 

@@ -3,9 +3,9 @@
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
-use super::commit::{Fate, insert_rejections, store_one_by_one};
-use super::rollups;
-use super::statements::ReadingColumns;
+use super::commit::insert_rejections;
+use super::runs::{Care, RUN_ROWS_MAX, RunWriter};
+use super::{readings, rollups};
 use crate::store::Cause;
 use crate::store::batch::CommitOutcome;
 use crate::store::rejected::postgres::{delete_rejected, move_in_ledger};
@@ -28,10 +28,10 @@ pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result
         }
         let mut outcome = CommitOutcome::default();
         let new = retained::unless_seen(connection, site, &retry.readings)?;
-        let fates = store_one_by_one(connection, site, &ReadingColumns::new(&new))?;
         let mut rollup = Rollup::default();
-        let settle = |fate: Fate| fate.settle(&new, &mut outcome, &mut rollup);
-        let refused: Vec<_> = fates.into_iter().filter_map(settle).collect();
+        let care = Care { isolates: true, checks_at_once: true };
+        let mut writer = RunWriter::begin(connection, care, RUN_ROWS_MAX)?;
+        let refused = readings::write(&mut writer, site, &new, &mut outcome, &mut rollup)?;
         retained::forget_refused(connection, site, &new, &outcome.poisoned)?;
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
@@ -40,8 +40,8 @@ pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result
         let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
         let duplicate = readings - stored - refused.len() as u64;
         let rejected = (retry.rejections.len() + refused.len()) as u64;
-        insert_rejections(connection, site, journal_id, &retry.rejections)?;
-        insert_rejections(connection, site, journal_id, &refused)?;
+        insert_rejections(connection, site, journal_id, &retry.rejections, RUN_ROWS_MAX)?;
+        insert_rejections(connection, site, journal_id, &refused, RUN_ROWS_MAX)?;
         if !move_in_ledger(connection, journal_id, stored, duplicate, rejected)? {
             return Err(RetryStop::no_ledger(journal_id));
         }

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
 
-use super::commit::{RUN_BYTES_MAX, RUN_ROWS_MAX};
+use super::runs::{RUN_BYTES_MAX, RUN_ROWS_MAX};
 use crate::domain::Timestamp;
 use crate::store::batch::runs;
 use crate::store::rollup::{BucketKey, ExtraKey, Figures, Rollup, Tally};
@@ -90,10 +90,20 @@ pub fn lock(connection: &mut PgConnection, site: &str) -> QueryResult<()> {
 
 /// Adds all of `rollup` (S8); no reading may be inserted afterwards (S9).
 pub fn add(connection: &mut PgConnection, site: &str, rollup: &Rollup<'_>) -> QueryResult<()> {
-    for run in runs(&rollup.buckets(), RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
+    add_in_runs(connection, site, rollup, RUN_ROWS_MAX)
+}
+
+/// The same with at most `rows_max` rows by one statement.
+pub fn add_in_runs(
+    connection: &mut PgConnection,
+    site: &str,
+    rollup: &Rollup<'_>,
+    rows_max: usize,
+) -> QueryResult<()> {
+    for run in runs(&rollup.buckets(), rows_max, RUN_BYTES_MAX, |_| 0) {
         connection.execute_returning_count(&AddToBuckets::new(site, run))?;
     }
-    for run in runs(&rollup.extras(), RUN_ROWS_MAX, RUN_BYTES_MAX, |((_, _, field), _)| field.len()) {
+    for run in runs(&rollup.extras(), rows_max, RUN_BYTES_MAX, |((_, _, field), _)| field.len()) {
         connection.execute_returning_count(&AddToExtras::new(site, run))?;
     }
     Ok(())

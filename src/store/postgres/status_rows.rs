@@ -1,59 +1,91 @@
 //! Rows beside the readings: events, machines, marks, outages, sight and sightings.
 //!
-//! A statement a kind, for all rows at once. When one of them was refused for what may be a row's fault, the same rows are
-//! written one by one inside the server (`andon_write_one_by_one`, see the migrations), and those that are refused are told.
+//! A statement a kind, for a run of rows at once.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
-use super::commit::{RUN_BYTES_MAX, RUN_ROWS_MAX};
+use super::runs::RunWriter;
 use super::statements::UpdateSightings;
 use crate::domain::Transition;
-use crate::store::batch::{Batch, runs};
+use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
-use crate::store::failure::{AtStep, CommitFailure};
+use crate::store::failure::CommitFailure;
 use crate::store::liveness_rows::EventKey;
 use crate::store::liveness_rows::postgres::{write_outage, write_sight};
-use crate::store::machine_changes::machine_changes;
+use crate::store::machine_changes::{MachineChange, machine_changes};
+use crate::store::refused::{Place, RefusedRow};
 use crate::store::schema::{Instant, Moment};
 
-/// Writes them all; one that the database refuses fails them all.
-pub fn write(connection: &mut PgConnection, site: &str, batch: &Batch) -> Result<(), CommitFailure> {
-    record_transitions(connection, site, batch).at(CommitStep::Transitions)?;
-    mark_published(connection, site, &batch.liveness.published).at(CommitStep::Transitions)?;
-    for outage in &batch.liveness.outages {
-        write_outage(connection, site, outage).at(CommitStep::Outages)?;
-    }
-    if let Some(seen_until) = batch.liveness.seen_until {
-        write_sight(connection, site, seen_until).at(CommitStep::Outages)?;
-    }
-    for run in runs(&batch.sightings, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
-        let update = UpdateSightings::new(site, run);
-        connection.execute_returning_count(&update).at(CommitStep::Sightings)?;
-    }
-    Ok(())
-}
+/// An event, and whether it still has to reach the broker.
+type PendingEvent<'a> = (&'a Transition, bool);
 
-fn record_transitions(connection: &mut PgConnection, site: &str, batch: &Batch) -> QueryResult<()> {
-    let mut published = batch.liveness.transitions_published;
-    for run in runs(&batch.transitions, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0) {
-        insert_events(connection, site, run, published)?;
-        upsert_machines(connection, site, run)?;
-        published = published.saturating_sub(run.len());
-    }
-    Ok(())
-}
-
-/// The first `published` of them are not pending.
-fn insert_events(
-    connection: &mut PgConnection,
+/// Writes them all and returns those that the database refuses (S4).
+pub fn write(
+    writer: &mut RunWriter<'_>,
     site: &str,
-    run: &[Transition],
-    published: usize,
-) -> QueryResult<usize> {
-    let each = || run.iter();
+    batch: &Batch,
+) -> Result<Vec<RefusedRow>, CommitFailure> {
+    let changes = machine_changes(&batch.transitions);
+    let published = batch.liveness.transitions_published;
+    let events = batch.transitions.iter().enumerate().map(|(index, event)| (event, index >= published));
+    let events: Vec<PendingEvent<'_>> = events.collect();
+    let liveness = &batch.liveness;
+    let mut writing = Writing { writer, batch, changes: &changes, refused: Vec::new() };
+    writing.rows(CommitStep::Transitions, Place::Event, &events, |connection, run| {
+        insert_events(connection, site, run)
+    })?;
+    writing.rows(CommitStep::Transitions, Place::Machine, &changes, |connection, run| {
+        upsert_machines(connection, site, run)
+    })?;
+    writing.rows(CommitStep::Transitions, Place::Mark, &liveness.published, |connection, run| {
+        mark_published(connection, site, run)
+    })?;
+    writing.rows(CommitStep::Outages, Place::Outage, &liveness.outages, |connection, run| {
+        run.iter().try_for_each(|outage| write_outage(connection, site, outage).map(drop))
+    })?;
+    let sight = liveness.seen_until.as_slice();
+    writing.rows(
+        CommitStep::Outages,
+        |_| Place::Sight,
+        sight,
+        |connection, run| {
+            run.iter().try_for_each(|seen_until| write_sight(connection, site, *seen_until).map(drop))
+        },
+    )?;
+    writing.rows(CommitStep::Sightings, Place::Sighting, &batch.sightings, |connection, run| {
+        connection.execute_returning_count(&UpdateSightings::new(site, run)).map(drop)
+    })?;
+    Ok(writing.refused)
+}
+
+struct Writing<'w, 'c> {
+    writer: &'w mut RunWriter<'c>,
+    batch: &'w Batch,
+    changes: &'w [MachineChange<'w>],
+    refused: Vec<RefusedRow>,
+}
+
+impl Writing<'_, '_> {
+    fn rows<'a, T>(
+        &mut self,
+        step: CommitStep,
+        place: impl Fn(usize) -> Place,
+        rows: &'a [T],
+        statement: impl FnMut(&mut PgConnection, &'a [T]) -> QueryResult<()>,
+    ) -> Result<(), CommitFailure> {
+        let row = |at: usize, words| place(at).refused(self.batch, self.changes, words);
+        let name = |at| row(at, String::new()).map(|row| row.to_string()).unwrap_or_default();
+        let refused = self.writer.write(step, rows, |_| 0, name, statement)?;
+        self.refused.extend(refused.into_iter().filter_map(|(at, words)| row(at, words)));
+        Ok(())
+    }
+}
+
+fn insert_events(connection: &mut PgConnection, site: &str, run: &[PendingEvent<'_>]) -> QueryResult<()> {
+    let each = || run.iter().map(|(event, _)| *event);
     sql_query(
         "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
          publish_pending) SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS u \
@@ -70,30 +102,28 @@ fn insert_events(
     .bind::<Array<Nullable<Instant>>, _>(
         each().map(|transition| transition.last_seen_at.map(Moment)).collect::<Vec<_>>(),
     )
-    .bind::<Array<Bool>, _>((0..run.len()).map(|index| index >= published).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(run.iter().map(|(_, is_pending)| *is_pending).collect::<Vec<_>>())
     .execute(connection)
+    .map(drop)
 }
 
-fn mark_published(connection: &mut PgConnection, site: &str, events: &[EventKey]) -> QueryResult<()> {
-    runs(events, RUN_ROWS_MAX, RUN_BYTES_MAX, |_| 0).try_for_each(|run| {
-        let each = || run.iter();
-        sql_query(
-            "UPDATE machine_event SET publish_pending = false FROM unnest($2, $3, $4) AS u (id, at, became) \
-             WHERE machine_event.site = $1 AND machine_event.machine_id = u.id AND machine_event.occurred_at = u.at \
-             AND machine_event.status = u.became AND machine_event.publish_pending",
-        )
-        .bind::<Text, _>(site)
-        .bind::<Array<Text>, _>(each().map(|event| event.machine_id.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Instant>, _>(each().map(|event| Moment(event.occurred_at)).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(each().map(|event| event.status.as_str()).collect::<Vec<_>>())
-        .execute(connection)
-        .map(drop)
-    })
+fn mark_published(connection: &mut PgConnection, site: &str, run: &[EventKey]) -> QueryResult<()> {
+    let each = || run.iter();
+    sql_query(
+        "UPDATE machine_event SET publish_pending = false FROM unnest($2, $3, $4) AS u (id, at, became) \
+         WHERE machine_event.site = $1 AND machine_event.machine_id = u.id AND machine_event.occurred_at = u.at \
+         AND machine_event.status = u.became AND machine_event.publish_pending",
+    )
+    .bind::<Text, _>(site)
+    .bind::<Array<Text>, _>(each().map(|event| event.machine_id.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Instant>, _>(each().map(|event| Moment(event.occurred_at)).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(each().map(|event| event.status.as_str()).collect::<Vec<_>>())
+    .execute(connection)
+    .map(drop)
 }
 
-fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[Transition]) -> QueryResult<usize> {
-    let changes = machine_changes(run);
-    let each = || changes.iter();
+fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[MachineChange<'_>]) -> QueryResult<()> {
+    let each = || run.iter();
     sql_query(
         "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) \
          SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) AS u \
@@ -110,4 +140,5 @@ fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[Transition]
     .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>())
     .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>())
     .execute(connection)
+    .map(drop)
 }

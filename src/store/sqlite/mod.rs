@@ -89,6 +89,7 @@ impl SqliteStore {
             ));
         }
         let facts = StoreFacts { backend: "sqlite", version, target, warnings };
+        options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
         Ok(Self { connection, site, unreadable, facts })
     }

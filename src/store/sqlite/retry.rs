@@ -7,7 +7,6 @@ use super::now;
 use super::rollups;
 use crate::store::Cause;
 use crate::store::batch::CommitOutcome;
-use crate::store::failure::CommitFailure;
 use crate::store::rejected::sqlite::{delete_rejected, move_in_ledger};
 use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
 use crate::store::retained;
@@ -17,8 +16,7 @@ impl From<Failure> for RetryStop {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Fatal(_, words) => Self::Refused(words),
-            Failure::Commit(CommitFailure::Step(_, error)) => error.into(),
-            Failure::Commit(CommitFailure::Stale(_)) => Self::Gone,
+            Failure::Commit(failure) => failure.into(),
         }
     }
 }

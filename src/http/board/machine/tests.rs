@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::http::HistoryPool;
 use crate::http::board::shell::Installation;
-use crate::store::{self, Batch, ReadingRow, StoreOptions, UnreadableRows};
+use crate::store::{self, Batch, Progress, ReadingRow, StoreOptions, UnreadableRows};
 
 struct Scene {
     _directory: TempDir,
@@ -37,6 +37,7 @@ impl Scene {
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(5),
             unreadable: UnreadableRows::default(),
+            progress: Progress::default(),
         };
         store::open(&options).unwrap().migrate().unwrap();
         Self { _directory: directory, options, now: wall_now() }

@@ -1,21 +1,43 @@
-//! Which readings of a run are new.
+//! Inserting readings, and which of them are new.
 
 use std::collections::HashSet;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
+use super::runs::RunWriter;
 use super::statements::ReadingColumns;
-use crate::store::batch::ReadingRow;
+use crate::store::batch::{CommitOutcome, ReadingRow, RejectionRow};
+use crate::store::error::CommitStep;
+use crate::store::failure::CommitFailure;
+use crate::store::rollup::Rollup;
 use crate::store::schema::Moment;
 
-/// Inserts `run`, whose columns are `columns`, and gives those of its rows that were not there yet.
-pub fn insert_run<'a>(
+/// Inserts `rows`, counts those that are new, and returns those that are refused as rejections.
+pub fn write<'a>(
+    writer: &mut RunWriter<'_>,
+    site: &str,
+    rows: &'a [ReadingRow],
+    outcome: &mut CommitOutcome,
+    rollup: &mut Rollup<'a>,
+) -> Result<Vec<RejectionRow>, CommitFailure> {
+    let name = |place: usize| rows[place].to_string();
+    let refused = writer.write(CommitStep::Readings, rows, ReadingRow::size, name, |connection, run| {
+        let stored = insert_run(connection, site, run)?;
+        outcome.stored += stored.len() as u64;
+        stored.into_iter().for_each(|row| rollup.add(&row.reading));
+        Ok(())
+    })?;
+    Ok(refused.into_iter().map(|(place, words)| outcome.poison(&rows[place], words)).collect())
+}
+
+/// Inserts `run` and gives those of its rows that were not there yet.
+fn insert_run<'a>(
     connection: &mut PgConnection,
     site: &str,
-    columns: &ReadingColumns<'_>,
     run: &'a [ReadingRow],
 ) -> QueryResult<Vec<&'a ReadingRow>> {
+    let columns = ReadingColumns::new(run);
     let answer = columns.insert(site).load::<(Option<String>, Option<Moment>, i64)>(connection)?;
     let mut keys = HashSet::new();
     let mut stored = 0;

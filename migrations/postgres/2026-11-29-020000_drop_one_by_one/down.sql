@@ -1,0 +1,2 @@
+-- The versions before make what they need themselves.
+SELECT 1;

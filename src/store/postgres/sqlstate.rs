@@ -1,0 +1,158 @@
+//! Whose fault an error of PostgreSQL is, by its SQLSTATE.
+//!
+//! diesel reads the SQLSTATE of every error, turns a few of them into a kind, and hands out no more than that; messages come in
+//! the server's language. So `build.rs` has the linker send diesel's calls of `PQresultErrorField` to [`newest::field`] (`--wrap`),
+//! which passes them on to libpq and keeps the SQLSTATE that it gave last on this thread.
+//!
+//! A program that is linked without that flag (the fuzz targets, other crates, other systems) knows the kinds alone: there a
+//! value out of range and the words of a trigger count as nobody's fault, and are waited for.
+
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
+
+/// Clashes of ids: their sequence is behind, whatever the row holds.
+const PRIMARY_KEYS: [&str; 3] = ["machine_telemetry_pkey", "machine_event_pkey", "link_outage_pkey"];
+/// Classes of errors that speak of what a row holds: data exception, integrity constraint, check option of a view, limit of the
+/// program (a value too long for an index, too deeply nested).
+const CLASSES_OF_ROWS: [&str; 4] = ["22", "23", "44", "54"];
+/// What a function in PL/pgSQL raises by itself: raise, no data found, too many rows, assert.
+const RAISED: [&str; 4] = ["P0001", "P0002", "P0003", "P0004"];
+const UNIQUE_VIOLATION: &str = "23505";
+/// The statement took longer than `statement_timeout`, or somebody cancelled it.
+const QUERY_CANCELED: &str = "57014";
+
+/// What the error of a statement says of the rows that it was to write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// One of them is refused for what it holds, in these words.
+    Refused(String),
+    /// The statement was cancelled: fewer rows may take less time than it is allowed.
+    Cancelled,
+    /// Nothing. Whatever is not known is here, too.
+    Nothing,
+}
+
+impl Verdict {
+    /// Of the newest error on this thread.
+    pub fn of(error: &Error) -> Self {
+        let Error::DatabaseError(kind, information) = error else { return Self::Nothing };
+        match kind {
+            // No answer of the server, but of libpq: it has no SQLSTATE.
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => Self::Nothing,
+            _ => match newest::sqlstate() {
+                Some(sqlstate) => judge(&sqlstate, &**information),
+                None => judge(kind_sqlstate(kind), &**information),
+            },
+        }
+    }
+}
+
+fn judge(sqlstate: &str, information: &dyn DatabaseErrorInformation) -> Verdict {
+    let key_is_behind = sqlstate == UNIQUE_VIOLATION
+        && information.constraint_name().is_some_and(|name| PRIMARY_KEYS.contains(&name));
+    let is_of_a_row =
+        CLASSES_OF_ROWS.iter().any(|class| sqlstate.starts_with(class)) || RAISED.contains(&sqlstate);
+    match sqlstate {
+        QUERY_CANCELED => Verdict::Cancelled,
+        _ if is_of_a_row && !key_is_behind => {
+            let detail = information.details().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            Verdict::Refused(format!("{sqlstate}: {}{detail}", information.message()))
+        }
+        _ => Verdict::Nothing,
+    }
+}
+
+/// The SQLSTATE behind a kind; empty if it stands for many.
+fn kind_sqlstate(kind: &DatabaseErrorKind) -> &'static str {
+    match kind {
+        DatabaseErrorKind::UniqueViolation => UNIQUE_VIOLATION,
+        DatabaseErrorKind::NotNullViolation => "23502",
+        DatabaseErrorKind::ForeignKeyViolation => "23503",
+        DatabaseErrorKind::CheckViolation => "23514",
+        DatabaseErrorKind::ExclusionViolation => "23P01",
+        DatabaseErrorKind::RestrictViolation => "23001",
+        _ => "",
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod newest {
+    pub(super) fn sqlstate() -> Option<String> {
+        None
+    }
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod newest {
+    use std::cell::RefCell;
+    use std::ffi::{CStr, c_char, c_int};
+    use std::ptr;
+
+    use pq_sys::{PG_DIAG_SQLSTATE, PGresult};
+
+    type Field = unsafe extern "C" fn(*const PGresult, c_int) -> *mut c_char;
+
+    thread_local! {
+        static NEWEST: RefCell<Option<String>> = const { RefCell::new(None) };
+    }
+
+    /// That of the newest error whose result diesel has looked at on this thread.
+    pub(super) fn sqlstate() -> Option<String> {
+        NEWEST.with_borrow(Clone::clone)
+    }
+
+    // The linker resolves `__real_…` to libpq's own function, if it was given the flag.
+    core::arch::global_asm!(
+        ".weak __real_PQresultErrorField",
+        ".pushsection .data.rel.ro.andon_result_error_field, \"aw\"",
+        ".balign 8",
+        ".globl andon_result_error_field",
+        ".hidden andon_result_error_field",
+        "andon_result_error_field:",
+        ".dc.a __real_PQresultErrorField",
+        ".popsection",
+    );
+
+    unsafe extern "C" {
+        static andon_result_error_field: Option<Field>;
+    }
+
+    /// Stands where this program calls `PQresultErrorField`.
+    ///
+    /// # Safety
+    /// As of the function that it stands for: `result` is libpq's, or null.
+    #[unsafe(export_name = "__wrap_PQresultErrorField")]
+    unsafe extern "C" fn field(result: *const PGresult, code: c_int) -> *mut c_char {
+        // SAFETY: the word above, which nobody changes once the program is loaded.
+        let Some(real) = (unsafe { andon_result_error_field }) else { return ptr::null_mut() };
+        // SAFETY: the arguments are the caller's.
+        let text = unsafe { real(result, code) };
+        if code == c_int::from(PG_DIAG_SQLSTATE) {
+            // SAFETY: libpq's field is a C string that lives as long as `result`, or null.
+            let sqlstate = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
+            NEWEST.set(sqlstate.map(|sqlstate| sqlstate.to_string_lossy().into_owned()));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(sqlstate: &str) -> Verdict {
+        judge(sqlstate, &"words".to_owned())
+    }
+
+    #[test]
+    fn what_a_row_holds_is_its_fault_and_nothing_else_is() {
+        for sqlstate in ["22003", "22021", "23514", "23505", "44000", "54000", "P0001", "P0004"] {
+            assert_eq!(verdict(sqlstate), Verdict::Refused(format!("{sqlstate}: words")));
+        }
+        // A lock, a deadlock, a full disk, a missing table or right, a shutdown, a corrupt page, an unknown code of a trigger.
+        for sqlstate in ["55P03", "40P01", "53100", "42P01", "42501", "57P01", "XX001", "UA001", "P0000", ""]
+        {
+            assert_eq!(verdict(sqlstate), Verdict::Nothing, "{sqlstate}");
+        }
+        assert_eq!(verdict("57014"), Verdict::Cancelled);
+    }
+}
