@@ -28,7 +28,7 @@ use crate::actors::mqtt::remembered::Remembered;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires};
 use crate::actors::parser::{Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
-    ChildSeat, ChildSpec, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
+    ChildSeat, ChildSpec, Outside, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::config::Settings;
@@ -39,7 +39,7 @@ use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
-use crate::shutdown::Exit;
+use crate::shutdown::{Exit, StopDeadline};
 
 /// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
 const MAILBOX_CAPACITY: usize = 64;
@@ -55,7 +55,8 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     openssl_sys::init();
     let system = System::new();
     // From here on a signal stops the service in order, also while the journal is being opened.
-    let signals = system.block_on(async { StopSignals::watch() });
+    let deadline = StopDeadline::new(logger);
+    let signals = StopSignals::watch(deadline.clone(), logger.clone());
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
@@ -71,7 +72,9 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         }
     };
     tell_what_is_torn(&recovery, logger);
-    let plan = match Plan::new(settings, journal.clone(), wires, logger) {
+    let of_journal = journal.clone();
+    deadline.ask_at_the_end(move || of_journal.is_at_rest());
+    let plan = match Plan::new(settings, journal.clone(), wires, deadline, logger) {
         Ok(plan) => plan,
         Err(error) => {
             error!(logger, "cannot start"; "error" => causes(&*error));
@@ -113,6 +116,7 @@ fn tell_what_is_torn(recovery: &Recovery, logger: &Logger) {
 struct Plan {
     wires: Wires,
     journal: Journal,
+    deadline: StopDeadline,
     logger: Logger,
     metrics: Arc<Metrics>,
     health: Arc<SharedLinkHealth>,
@@ -133,6 +137,7 @@ impl Plan {
         settings: &Settings,
         journal: Journal,
         wires: Wires,
+        deadline: StopDeadline,
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
@@ -215,6 +220,7 @@ impl Plan {
             health,
             metrics,
             journal,
+            deadline,
             wires,
         })
     }
@@ -230,7 +236,13 @@ impl Plan {
                 self.mqtt_spec(),
             ];
             let actors = Arc::clone(&self.boards.actors);
-            let supervisor = Supervisor::new(specs, self.supervisor.clone(), actors, &self.logger).start();
+            let (journal, deadline) = (self.journal.clone(), self.deadline.clone());
+            let outside = Outside {
+                disk_busy_for: Box::new(move || journal.disk_busy_for()),
+                on_stop: Box::new(move |exit_code| deadline.arm(exit_code)),
+            };
+            let supervisor =
+                Supervisor::new(specs, self.supervisor.clone(), outside, actors, &self.logger).start();
             let line = LedgerLine::new(
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
@@ -366,20 +378,16 @@ fn spec(
     ChildSpec { name, strategy, escalates, stop_within, start: Box::new(start) }
 }
 
-/// The first SIGTERM or SIGINT stops in order, the second ends the process at once.
+/// The first SIGTERM or SIGINT stops in order.
 async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<Supervisor>, logger: Logger) {
-    let mut signals = match signals {
-        Ok(signals) => signals,
+    match signals {
+        Ok(signals) => {
+            signals.first().await;
+            supervisor.do_send(Shutdown { exit_code: 0 });
+        }
         Err(error) => {
             error!(logger, "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost";
                 "error" => %error);
-            return;
         }
-    };
-    signals.next().await;
-    info!(logger, "stopping: leaving the broker, then storing what is pending; a second signal ends at once");
-    supervisor.do_send(Shutdown { exit_code: 0 });
-    signals.next().await;
-    warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
-    crate::shutdown::halt(1);
+    }
 }

@@ -1,31 +1,73 @@
 //! The signals that stop the service.
+//!
+//! They are watched on a thread of their own: also while the journal is being opened on a disk that does not answer, the first one
+//! sets the deadline of the stop, and the second one ends the process at once.
 
-use std::task::Poll;
+use std::sync::mpsc;
 
+use slog::{Logger, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// SIGTERM and SIGINT, watched from the moment this is made: one that comes before [`StopSignals::next`] is asked is kept.
+use crate::shutdown::{StopDeadline, halt};
+
+/// SIGTERM and SIGINT, watched from the moment this is made: one that comes before [`StopSignals::first`] is asked is kept.
 pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+    first: oneshot::Receiver<()>,
 }
 
 impl StopSignals {
-    /// Begins to watch. Within a runtime only.
+    /// Begins to watch.
     ///
     /// # Errors
     /// The operating system's reason.
-    pub fn watch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    pub fn watch(deadline: StopDeadline, logger: Logger) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (first_out, first) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let watching = move || {
+            runtime.block_on(async move {
+                let (mut terminate, mut interrupt) = match both() {
+                    Ok(signals) => signals,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                drop(ready.send(Ok(())));
+                either(&mut terminate, &mut interrupt).await;
+                deadline.arm(0);
+                info!(
+                    logger,
+                    "stopping: leaving the broker, then storing what is pending; a second signal ends at once"
+                );
+                let _may_be_opening_yet = first_out.send(());
+                either(&mut terminate, &mut interrupt).await;
+                warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
+                halt(1);
+            });
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(watching)?;
+        is_ready.recv().map_err(std::io::Error::other)??;
+        Ok(Self { first })
     }
 
-    /// Waits for the next one.
-    pub async fn next(&mut self) {
-        std::future::poll_fn(|waker| {
-            let terminated = self.terminate.poll_recv(waker).is_ready();
-            let interrupted = self.interrupt.poll_recv(waker).is_ready();
-            if terminated || interrupted { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Waits for the first one.
+    pub async fn first(self) {
+        if self.first.await.is_err() {
+            // The thread is gone: no signal will be seen.
+            std::future::pending::<()>().await;
+        }
     }
+}
+
+fn both() -> std::io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    std::future::poll_fn(|waker| {
+        use std::task::Poll;
+        let terminated = terminate.poll_recv(waker).is_ready();
+        let interrupted = interrupt.poll_recv(waker).is_ready();
+        if terminated || interrupted { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -85,7 +85,7 @@ pub async fn readyz(state: web::Data<HttpState>) -> HttpResponse {
 /// [`live`] of this moment.
 pub fn live_now(state: &HttpState) -> Health {
     let supervised_at = state.boards.actors.looked_at();
-    live(supervised_at, mono_now(), &state.boards.actors.snapshot(), state.journal.stats().failed)
+    live(supervised_at, mono_now(), &state.boards.actors.snapshot(), &state.journal.stats())
 }
 
 /// [`ready`] of this moment.
@@ -102,7 +102,7 @@ pub fn ready_now(state: &HttpState) -> Health {
 }
 
 /// Whether the process can do work.
-fn live(supervised_at: Option<Mono>, now: Mono, actors: &[ActorStatus], journal_failed: bool) -> Health {
+fn live(supervised_at: Option<Mono>, now: Mono, actors: &[ActorStatus], stats: &JournalStats) -> Health {
     let silent_for = supervised_at.map(|at| Duration::from_micros(now.0.saturating_sub(at.0)));
     let supervisor = match silent_for {
         None => check("supervisor", false, "it has not looked at its actors yet"),
@@ -116,9 +116,13 @@ fn live(supervised_at: Option<Mono>, now: Mono, actors: &[ActorStatus], journal_
     let running = pipeline.iter().filter(|actor| actor.phase == ActorPhase::Running).count();
     let actors_ok = running > 0 || pipeline.is_empty();
     let actors = check("actors", actors_ok, format!("{running} of {} run", pipeline.len()));
-    let journal = match journal_failed {
-        true => check("journal", false, "it has failed for good; see the log, mend the disk, start again"),
-        false => check("journal", true, "it works"),
+    let journal = match stalled(stats) {
+        _ if stats.failed => {
+            check("journal", false, "it has failed for good; see the log, mend the disk, start again")
+        }
+        // To restart the process would not help, and lose time.
+        Some(words) => check("journal", true, words),
+        None => check("journal", true, "it works"),
     };
     Health::new(vec![supervisor, actors, journal])
 }
@@ -154,9 +158,20 @@ fn broker(broker: &BrokerStatus) -> Check {
     check("mqtt", broker.state == BrokerState::Connected, reason)
 }
 
+/// The disk does not answer, in words.
+fn stalled(stats: &JournalStats) -> Option<String> {
+    let seconds = stats.stalled_for()?.as_secs();
+    Some(format!("disk stalled for {seconds} s: it does not answer the journal; messages wait at the broker"))
+}
+
 fn journal(stats: &JournalStats) -> Check {
+    if stats.failed {
+        return check("journal", false, "it has failed for good; see the log");
+    }
+    if let Some(words) = stalled(stats) {
+        return check("journal", false, words);
+    }
     match stats.space {
-        _ if stats.failed => check("journal", false, "it has failed for good; see the log"),
         Space::Free => check("journal", true, "it takes messages"),
         Space::Full(why) => {
             check("journal", false, format!("it is full ({why}) until the database has taken more"))
@@ -212,7 +227,7 @@ fn progress(facts: &Facts<'_>) -> Check {
 mod tests {
     use super::*;
     use crate::domain::Seq;
-    use crate::journal::{FullReason, Positions};
+    use crate::journal::{DISK_STALL_MIN, FullReason, Positions};
 
     fn stats(appended: u64, committed: u64) -> JournalStats {
         let [first, appended, synced, committed] = [1, appended, appended, committed].map(Seq);
@@ -227,6 +242,7 @@ mod tests {
             dropped_records: 0,
             syncs: 0,
             sync_longest: Duration::ZERO,
+            disk_busy_for: Duration::ZERO,
             failed: false,
         }
     }
@@ -269,6 +285,13 @@ mod tests {
         assert_eq!(health.checks[0].reason, "not connected to tcp://b:1883: refused");
         let full = JournalStats { space: Space::Full(FullReason::Bound), ..stats(9, 7) };
         assert_eq!(failing(&judge(&connected, &works, &full, 0)), ["journal"]);
+        let stalled = JournalStats { disk_busy_for: Duration::from_millis(7_900), ..stats(9, 7) };
+        let health = judge(&connected, &works, &stalled, 0);
+        assert_eq!(failing(&health), ["journal"]);
+        assert!(health.checks[1].reason.starts_with("disk stalled for 7 s"), "{health:?}");
+        assert!(
+            judge(&connected, &works, &JournalStats { disk_busy_for: DISK_STALL_MIN / 2, ..idle }, 0).is_ok()
+        );
         assert_eq!(failing(&judge(&connected, &works, &stats(9, 7), 29)), [""; 0]);
         let health = judge(&connected, &works, &stats(9, 7), 30);
         assert_eq!(failing(&health), ["progress"]);
@@ -288,10 +311,15 @@ mod tests {
             actor("mqtt", ActorPhase::Waiting),
             actor("parser", ActorPhase::Running),
         ];
-        assert!(live(Some(second(5)), second(15), &some, false).is_ok());
-        assert_eq!(failing(&live(Some(second(5)), second(16), &some, false)), ["supervisor"]);
-        assert_eq!(failing(&live(None, second(16), &some, false)), ["supervisor"]);
-        assert_eq!(failing(&live(Some(second(5)), second(6), &some[..2], false)), ["actors"]);
-        assert_eq!(failing(&live(Some(second(5)), second(6), &some, true)), ["journal"]);
+        assert!(live(Some(second(5)), second(15), &some, &stats(7, 7)).is_ok());
+        assert_eq!(failing(&live(Some(second(5)), second(16), &some, &stats(7, 7))), ["supervisor"]);
+        assert_eq!(failing(&live(None, second(16), &some, &stats(7, 7))), ["supervisor"]);
+        assert_eq!(failing(&live(Some(second(5)), second(6), &some[..2], &stats(7, 7))), ["actors"]);
+        let failed = JournalStats { failed: true, ..stats(7, 7) };
+        assert_eq!(failing(&live(Some(second(5)), second(6), &some, &failed)), ["journal"]);
+        let stalled = JournalStats { disk_busy_for: Duration::from_secs(90), ..stats(7, 7) };
+        let health = live(Some(second(5)), second(6), &some, &stalled);
+        assert!(health.is_ok(), "a restart mends no disk");
+        assert!(health.checks[2].reason.starts_with("disk stalled for 90 s"), "{health:?}");
     }
 }

@@ -116,6 +116,11 @@ fn journal(page: &mut Page<'_>, state: &HttpState) {
         "How long the oldest message has been waiting for the disk.",
         age,
     );
+    page.gauge(
+        "andon_journal_disk_busy_seconds",
+        "How long the disk has kept the journal waiting for an answer that has not come yet.",
+        stats.disk_busy_for.as_secs_f64(),
+    );
     let age = stats.oldest_pending.map_or(0.0, |at| wall_now().since(at).as_secs_f64());
     page.gauge(
         "andon_journal_oldest_pending_age_seconds",

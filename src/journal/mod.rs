@@ -82,6 +82,7 @@
 mod ages;
 mod bound;
 mod cursor;
+mod disk_clock;
 mod error;
 mod evidence;
 mod export;
@@ -182,6 +183,9 @@ impl JournalOptions {
         self.max_bytes.saturating_add(OVERRUN_BYTES_MIN.max(self.effective_segment_bytes()))
     }
 }
+
+/// A call that has taken this long means that the disk stalls.
+pub const DISK_STALL_MIN: Duration = Duration::from_secs(1);
 
 /// Whether the journal has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,6 +326,16 @@ pub struct JournalStats {
     pub syncs: u64,
     /// The longest of them.
     pub sync_longest: Duration,
+    /// How long the disk has kept an append, a sync or another call waiting that is still under way; zero if none is.
+    pub disk_busy_for: Duration,
     /// Whether the journal has failed for good.
     pub failed: bool,
+}
+
+impl JournalStats {
+    /// For how long the disk has been stalled, if it is.
+    #[must_use]
+    pub fn stalled_for(&self) -> Option<Duration> {
+        (self.disk_busy_for >= DISK_STALL_MIN).then_some(self.disk_busy_for)
+    }
 }

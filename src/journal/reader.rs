@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Step};
+use super::disk_clock::Use;
 use super::fs::Access;
 use super::record::BadRecord;
 use super::segment::{HEADER_BYTES, Header, Segment};
@@ -125,6 +126,7 @@ impl Reader {
         let next = self.position.next();
         let Some(segment) = lock(&self.shared.table).find(next) else { return Ok(()) };
         let path = self.shared.segment_path(segment.first);
+        let _under_way = self.shared.disk.enter(Use::Read);
         let file = match self.shared.fs.open(&path, Access::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let gone = lock(&self.shared.table).first() > segment.first;
@@ -153,7 +155,11 @@ impl Reader {
         open.cursor.raise_limit(open.segment.end());
         let offset = open.cursor.offset();
         let expected = open.next;
-        let stored = match open.cursor.step() {
+        // Not the visit: what hangs there is no disk.
+        let reading = self.shared.disk.enter(Use::Read);
+        let step = open.cursor.step();
+        drop(reading);
+        let stored = match step {
             Ok(Step::Record(stored)) if stored.seq == expected => stored,
             Ok(Step::Record(stored)) => {
                 let bad = BadRecord::OutOfOrder { expected, found: stored.seq };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::ages::Ages;
 use super::bound::SpaceState;
+use super::disk_clock::DiskClock;
 use super::fs::{Fs, FsFile};
 use super::lock::DirLock;
 use super::meta::{Hole, Meta};
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub bytes: AtomicU64,
     pub dropped_records: AtomicU64,
     pub unsynced: UnsyncedClock,
+    pub disk: DiskClock,
 
     pub failure: OnceLock<Arc<JournalError>>,
     pub closed: AtomicBool,
@@ -236,6 +238,7 @@ impl Shared {
             dropped_records: self.dropped_records.load(Ordering::Relaxed),
             syncs: self.unsynced.syncs.load(Ordering::Relaxed),
             sync_longest: Duration::from_micros(self.unsynced.sync_longest_micros.load(Ordering::Relaxed)),
+            disk_busy_for: self.disk.busy_for(),
             failed: self.failure.get().is_some(),
         }
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use super::bound::SpaceState;
+use super::disk_clock::{DiskClock, Use};
 use super::fs::{Fs, FsFile, write_all_at};
 use super::lock::DirLock;
 use super::maintenance::{self, AHEAD_NAME};
@@ -81,6 +82,7 @@ impl Journal {
     /// The message is then not in the journal and must not be acknowledged: [`JournalError::DiskFull`],
     /// [`JournalError::Full`] beyond the overrun, [`JournalError::TooLarge`], [`JournalError::Failed`], I/O errors.
     pub fn append(&self, message: &Message<'_>) -> Result<Seq, JournalError> {
+        let _under_way = self.shared.disk.enter(Use::Append);
         fail::fail_point!("journal::append", |_| Err(super::error::injected("append to the journal")));
         let seq = self.shared.append(message)?;
         match self.shared.options.sync {
@@ -127,6 +129,18 @@ impl Journal {
         self.shared.stats()
     }
 
+    /// How long the disk has kept somebody waiting who still waits. Takes no lock.
+    #[must_use]
+    pub fn disk_busy_for(&self) -> std::time::Duration {
+        self.shared.disk.busy_for()
+    }
+
+    /// Whether everything appended is durable and nothing is under way. Takes no lock.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.shared.synced() >= self.shared.appended() && self.disk_busy_for().is_zero()
+    }
+
     /// Makes everything appended so far durable, and returns the newest durable seq.
     ///
     /// # Errors
@@ -144,6 +158,7 @@ impl Journal {
     /// I/O errors; the old id stays then.
     pub fn new_identity(&self) -> Result<JournalId, JournalError> {
         self.sync()?;
+        let _under_way = self.shared.disk.enter(Use::Meta);
         let shared = &*self.shared;
         let writer = lock(&shared.writer);
         let mut meta = lock(&shared.meta);
@@ -240,6 +255,7 @@ fn assemble(
         space: Mutex::new(SpaceState::default()),
         dropped_records: AtomicU64::new(0),
         unsynced: UnsyncedClock::new(),
+        disk: DiskClock::new(),
         failure: OnceLock::new(),
         closed: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -261,6 +277,7 @@ impl Shared {
         let Writer { active, next, buffer, .. } = &mut *writer;
         let (seq, end) = (*next, active.segment.end());
         record::encode(buffer, active.seed, seq, self.synced(), message);
+        fail::fail_point!("journal::write");
         if let Err(error) = write_all_at(&*active.file, buffer, end) {
             return Err(self.write_failed(active.segment.first, error));
         }

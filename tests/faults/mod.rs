@@ -30,6 +30,7 @@ mod readers;
 mod sabotage;
 mod spoilt;
 mod sqlite;
+mod stall;
 mod together;
 mod traffic;
 mod witness;
@@ -129,6 +130,7 @@ pub const ALL: &[&[Fault]] = &[
     sqlite::FAULTS,
     spoilt::FAULTS,
     disk::FAULTS,
+    stall::FAULTS,
     broker::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,

@@ -12,9 +12,9 @@
 //!   message that it still had to send (measured; at most as many as are handed over at once). That is at most once for each
 //!   connection that was up, and only if that broke in the moment of a publish. A broker that is away costs nothing.
 
-use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use paho_mqtt as paho;
@@ -23,39 +23,43 @@ use paho_mqtt as paho;
 #[derive(Default)]
 pub(super) struct Deliveries {
     /// Nobody waits for these any more, and their end is not known.
-    unheard: RefCell<Vec<paho::DeliveryToken>>,
+    unheard: Mutex<Vec<paho::DeliveryToken>>,
     /// One could not be written.
-    broken: Cell<bool>,
+    broken: AtomicBool,
 }
 
 /// One message under way: the broker's answer, or why there is none.
 pub(super) struct Delivery {
-    of: Rc<Deliveries>,
+    of: Arc<Deliveries>,
     token: Option<paho::DeliveryToken>,
 }
 
 impl Deliveries {
-    pub(super) fn hand_over(self: &Rc<Self>, token: paho::DeliveryToken) -> Delivery {
-        Delivery { of: Rc::clone(self), token: Some(token) }
+    pub(super) fn hand_over(self: &Arc<Self>, token: paho::DeliveryToken) -> Delivery {
+        Delivery { of: Arc::clone(self), token: Some(token) }
     }
 
     /// Whether none of them forbids to destroy the client. While it is connected one that is under way may still break.
     pub(super) fn are_sound(&self, connected: bool) -> bool {
         self.look_after_unheard();
-        !self.broken.get() && (!connected || self.unheard.borrow().is_empty())
+        !self.broken.load(Ordering::SeqCst) && (!connected || self.unheard().is_empty())
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Vec<paho::DeliveryToken>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, outcome: &paho::Result<()>) {
         // The library's `SOCKET_ERROR`. A refusal by the broker is another.
         if matches!(outcome, Err(paho::Error::Failure)) {
-            self.broken.set(true);
+            self.broken.store(true, Ordering::SeqCst);
         }
     }
 
     /// Keeps only those that have still not ended; the library holds no more than it buffers.
     fn look_after_unheard(&self) {
         let mut nobody = Context::from_waker(Waker::noop());
-        self.unheard.borrow_mut().retain_mut(|token| match Pin::new(token).poll(&mut nobody) {
+        self.unheard().retain_mut(|token| match Pin::new(token).poll(&mut nobody) {
             Poll::Pending => true,
             Poll::Ready(outcome) => {
                 self.note(&outcome);
@@ -81,7 +85,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             self.of.look_after_unheard();
-            self.of.unheard.borrow_mut().push(token);
+            self.of.unheard().push(token);
         }
     }
 }
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_message_that_could_not_be_written_forbids_the_end_of_its_client() {
-        let deliveries = Rc::new(Deliveries::default());
+        let deliveries = Arc::new(Deliveries::default());
         assert!(wait_for(deliveries.hand_over(ended(-12))).is_ready());
         assert!(deliveries.are_sound(true), "a full buffer breaks nothing");
         assert!(wait_for(deliveries.hand_over(ended(-1))).is_ready());
@@ -113,14 +117,14 @@ mod tests {
 
     #[test]
     fn one_that_nobody_waits_for_counts_as_soon_as_it_has_ended() {
-        let deliveries = Rc::new(Deliveries::default());
+        let deliveries = Arc::new(Deliveries::default());
         drop(deliveries.hand_over(ended(-1)));
         assert!(!deliveries.are_sound(false));
     }
 
     #[test]
     fn one_under_way_may_still_break_while_there_is_a_connection() {
-        let deliveries = Rc::new(Deliveries::default());
+        let deliveries = Arc::new(Deliveries::default());
         assert!(wait_for(deliveries.hand_over(paho::DeliveryToken::new(message()))).is_pending());
         assert!(!deliveries.are_sound(true));
         assert!(deliveries.are_sound(false), "without one it is not sent any more");

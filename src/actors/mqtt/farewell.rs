@@ -12,6 +12,8 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
 use crate::status::BrokerState;
 
+/// How long the goodbye may take: little longer than the library does.
+const GOODBYE_MAX: Duration = Duration::from_millis(1_500);
 /// How long liveness may take to hear that we leave.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
@@ -49,7 +51,8 @@ impl Handler<StopChild> for Mqtt {
                 // A broker that does not answer sends our last will instead.
                 let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
             }
-            link.say_goodbye().await;
+            // With a message that waits for the disk there is no goodbye.
+            let _said_or_not = actix_rt::time::timeout(GOODBYE_MAX, link.say_goodbye()).await;
             let at = Moment { mono: mono_now(), wall: wall_now() };
             let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
             let news = LinkChanged {

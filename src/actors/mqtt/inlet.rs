@@ -50,7 +50,7 @@ pub struct Inlet {
 }
 
 impl Inlet {
-    /// Whether a message is in the callback: the broker has just spoken, and calls into the library would wait.
+    /// Whether a message is in the callback: the broker has just spoken.
     pub fn is_receiving(&self) -> bool {
         self.receiving.load(Ordering::Relaxed)
     }

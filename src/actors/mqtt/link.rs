@@ -1,21 +1,18 @@
 //! One connection to one broker: the paho client, and what it is asked to do.
 
 use std::cell::{Cell, RefCell};
-use std::mem::ManuallyDrop;
-use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 
+use super::connection::{Connection, LinkEnd, follow};
 use super::deliveries::{Deliveries, Delivery};
 use super::hosts::Endpoint;
+use super::library;
 use super::link_options::LinkOptions;
-use super::probe::resolve;
-use super::reasons::{LinkError, explain, refuses_v5, subscribe_reason, with_brokers_words};
-use super::tls_diagnosis::connection_failure;
+use super::reasons::{LinkError, explain, subscribe_reason, with_brokers_words};
 use crate::domain::{Qos, TopicFilter};
 
 /// What the broker answered to a message of ours; either proves that it is there.
@@ -39,38 +36,51 @@ pub enum Published {
 ///   the client, and wait for itself, with every client of the process.
 /// - C2 One that holds a message which it has freed is not destroyed (rule D1 of [`super::deliveries`]).
 pub struct Link {
-    client: ManuallyDrop<paho::AsyncClient>,
-    options: LinkOptions,
-    endpoint: Endpoint,
-    v5: bool,
+    /// `None` only while it is dropped.
+    client: Option<paho::AsyncClient>,
+    pub(super) options: LinkOptions,
+    pub(super) endpoint: Endpoint,
+    pub(super) v5: bool,
     /// The newest attempt to connect has been answered, or there was none.
-    answered: Cell<bool>,
+    pub(super) answered: Cell<bool>,
     /// A connect that took longer than we wait.
-    late: RefCell<Option<paho::ConnectToken>>,
-    deliveries: Rc<Deliveries>,
+    pub(super) late: RefCell<Option<paho::ConnectToken>>,
+    deliveries: Arc<Deliveries>,
+    pub(super) connection: Arc<Connection>,
     /// Set by [`Link::say_goodbye`].
     leaving: Arc<AtomicBool>,
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // While a connect is under way the library may be busy: not asked then.
-        if self.answered.get() && self.deliveries.are_sound(self.client.is_connected()) {
-            // SAFETY: the field is not used again.
-            unsafe { ManuallyDrop::drop(&mut self.client) }
-        } else {
-            // Left alone, it must at least not stay connected.
-            let _as_soon_as_it_can = self.client.disconnect(None);
-        }
+        let Some(client) = self.client.take() else { return };
+        let deliveries = Arc::clone(&self.deliveries);
+        let (answered, connection) = (self.answered.get(), Arc::clone(&self.connection));
+        // After everything that it was asked for: then this is the last handle, but for the library's own.
+        library::post(move || {
+            if answered && deliveries.are_sound(connection.is_up()) {
+                drop(client);
+            } else {
+                // Left alone, it must at least not stay connected.
+                let _as_soon_as_it_can = client.disconnect(None);
+                std::mem::forget(client);
+            }
+        });
     }
 }
 
 impl Link {
-    /// A client for one broker that is not connected yet. `v5` chooses the protocol.
+    /// A client for one broker that is not connected yet. `v5` chooses the protocol. `on_end` hears of the end of its
+    /// connection, on a thread of the library.
     ///
     /// # Errors
     /// [`LinkError::Create`] for options the library cannot take (a NUL in the client id, say).
-    pub fn create(options: LinkOptions, endpoint: Endpoint, v5: bool) -> Result<Self, LinkError> {
+    pub fn create(
+        options: LinkOptions,
+        endpoint: Endpoint,
+        v5: bool,
+        on_end: impl Fn(LinkEnd) + Clone + Send + 'static,
+    ) -> Result<Self, LinkError> {
         let version = if v5 { paho::MqttVersion::V5 } else { paho::MqttVersion::V3_1_1 };
         let create = paho::CreateOptionsBuilder::new()
             .server_uri(options.transport.library_uri(&endpoint))
@@ -81,103 +91,40 @@ impl Link {
             .max_buffered_messages(PUBLISH_BUFFERED_MAX)
             .finalize();
         let client = paho::AsyncClient::new(create).map_err(|error| LinkError::Create(explain(&error)))?;
+        let connection = Arc::new(Connection::default());
+        follow(&client, &connection, on_end);
         Ok(Self {
-            client: ManuallyDrop::new(client),
+            client: Some(client),
             options,
             endpoint,
             v5,
             answered: Cell::new(true),
             late: RefCell::default(),
-            deliveries: Rc::default(),
+            deliveries: Arc::default(),
+            connection,
             leaving: Arc::default(),
         })
     }
 
     /// The client, to set callbacks on before [`Link::connect`].
     pub fn client(&self) -> &paho::AsyncClient {
-        &self.client
+        self.client.as_ref().expect("only the drop takes it")
     }
 
-    /// Whether the library holds the link for up.
+    /// Whether the library holds the link for up, as its callbacks said last.
     pub fn is_connected(&self) -> bool {
-        self.client.is_connected()
+        self.connection.is_up()
     }
 
-    /// Connects; `Ok(true)` if the broker still had our session.
-    ///
-    /// # Errors
-    /// [`LinkError`], in words for the operator.
-    pub async fn connect(&self) -> Result<bool, LinkError> {
-        self.look_up().await?;
-        let options = self.options.connect_options(self.v5)?;
-        // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
-        let within = self.options.connect_timeout * 3;
-        self.answered.set(false);
-        let mut token = self.client.connect(options);
-        let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
-            self.late.replace(Some(token));
-            return Err(LinkError::NoAnswer { what: "connect", within });
-        };
-        self.note_answer();
-        match answer {
-            Err(error) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
-            Err(error) => Err(self.reason_of(&error).await),
-            Ok(response) => Ok(response.connect_response().is_some_and(|connect| connect.session_present)),
-        }
-    }
-
-    /// After [`LinkError::NoAnswer`] to a connect: waits for the library to be done with it.
-    pub async fn end_late_connect(&self) {
-        let Some(token) = self.late.take() else { return };
-        // Whatever it is, it comes too late.
-        let _answer = token.await;
-        self.note_answer();
-        self.disconnect().await;
-    }
-
-    /// The library answers under its lock, and lets go of its handle of the client before it gives the lock back: whoever has had it
-    /// since then may destroy the client.
-    fn note_answer(&self) {
-        let _has_had_the_lock = self.client.is_connected();
-        self.answered.set(true);
-    }
-
-    /// The library looks a name up while it holds its lock: whoever calls it meanwhile waits for as long as DNS takes not to answer,
-    /// which may be a minute. So we look first, on a thread that may wait; what was found is found again soon.
-    async fn look_up(&self) -> Result<(), LinkError> {
-        let (at, key) = match &self.options.proxy {
-            Some(proxy) => (proxy.at.clone(), "mqtt.proxy"),
-            None => (self.endpoint.clone(), "mqtt.host"),
-        };
-        if at.host.parse::<IpAddr>().is_ok() {
-            return Ok(());
-        }
-        let within = self.options.connect_timeout;
-        let late = format!("{} cannot be resolved: no answer within {} s", at.host, within.as_secs());
-        let found = on_a_thread(within, move || resolve(&at)).await;
-        let reason = match found {
-            Some(Ok(_)) => return Ok(()),
-            Some(Err(reason)) => reason,
-            None => late,
-        };
-        Err(LinkError::Connect(format!("{reason}; see {key}")))
-    }
-
-    /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves.
-    async fn reason_of(&self, error: &paho::Error) -> LinkError {
-        let plain = match error {
-            // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
-            paho::Error::TcpConnectCompletionFailure | paho::Error::Failure => LinkError::HungUp,
-            other => LinkError::Connect(explain(other)),
-        };
-        let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
-        if refused_by_mqtt || (self.options.tls.is_none() && self.options.proxy.is_none()) {
-            return plain;
-        }
-        let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
-        let within = self.options.connect_timeout * 3;
-        let found = on_a_thread(within, move || connection_failure(&endpoint, &options)).await;
-        found.flatten().map_or(plain, LinkError::Connect)
+    /// Has the library called, without waiting for its lock on this thread.
+    pub(super) fn call<T, C>(&self, call: C) -> impl Future<Output = Result<T, LinkError>> + use<T, C>
+    where
+        T: Send + 'static,
+        C: FnOnce(&paho::AsyncClient) -> T + Send + 'static,
+    {
+        let client = self.client().clone();
+        let answer = library::call(move || call(&client));
+        async { answer.await.ok_or(LinkError::Library) }
     }
 
     /// The QoS that is really asked for. With 3.1.1 the library hands a QoS 2 message over only at its PUBREL, after
@@ -195,14 +142,17 @@ impl Link {
     pub async fn subscribe(&self, filter: &TopicFilter, qos: Qos) -> Result<Qos, LinkError> {
         let refused = |reason: String| LinkError::Subscribe { filter: filter.clone(), reason };
         let qos = i32::from(self.granted_at_most(qos).as_u8());
-        let token = if self.v5 {
+        let (topic, v5) = (filter.as_str().to_owned(), self.v5);
+        let token = self.call(move |client| {
+            if !v5 {
+                return client.subscribe(topic, qos);
+            }
             // Retained messages only for a subscription that is new, not again at each reconnect.
             let options =
                 paho::SubscribeOptions::with_retain_handling(paho::RetainHandling::SendRetainedOnNew);
-            self.client.subscribe_with_options(filter.as_str(), qos, options, None)
-        } else {
-            self.client.subscribe(filter.as_str(), qos)
-        };
+            client.subscribe_with_options(topic, qos, options, None)
+        });
+        let token = token.await?;
         let response = match self.answer("subscribe", token).await? {
             Ok(response) => response,
             Err(paho::Error::ReasonCode(code, properties)) => {
@@ -226,7 +176,8 @@ impl Link {
     /// [`LinkError::Unsubscribe`] with the broker's reason if it refused.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<(), LinkError> {
         let refused = |reason: String| LinkError::Unsubscribe { filter: filter.clone(), reason };
-        let token = self.client.unsubscribe(filter.as_str());
+        let topic = filter.as_str().to_owned();
+        let token = self.call(move |client| client.unsubscribe(topic)).await?;
         match self.answer("unsubscribe", token).await? {
             // The library calls every UNSUBACK a success (paho C 1.3.16, `MQTTAsync_receiveThread`).
             Ok(response) if response.reason_code().is_err() => {
@@ -253,27 +204,37 @@ impl Link {
         payload: Vec<u8>,
         retained: bool,
     ) -> Result<Published, LinkError> {
-        let delivery = self.hand_over(topic, payload, retained)?;
+        let delivery = self.hand_over_one(topic, payload, retained).await?;
         self.delivered(delivery, self.answer_max()).await
     }
 
-    /// Hands a message to the library, to be published with QoS 1 after those that were handed over before.
+    /// Hands messages to the library, to be published with QoS 1, in order, after those that were handed over before: up to the
+    /// first one that it does not take.
+    pub(super) fn hand_over(
+        &self,
+        messages: Vec<paho::Message>,
+    ) -> impl Future<Output = Result<Vec<Delivery>, LinkError>> + use<> {
+        let deliveries = Arc::clone(&self.deliveries);
+        self.call(move |client| {
+            let taken = messages.into_iter().map_while(|message| client.try_publish(message).ok());
+            taken.map(|token| deliveries.hand_over(token)).collect()
+        })
+    }
+
+    /// The same with one message.
     ///
     /// # Errors
-    /// [`LinkError::Publish`] if it does not take it.
-    pub(super) fn hand_over(
+    /// [`LinkError::Publish`] if the library does not take it.
+    pub(super) fn hand_over_one(
         &self,
         topic: &str,
         payload: Vec<u8>,
         retained: bool,
-    ) -> Result<Delivery, LinkError> {
-        let message = if retained {
-            paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
-        } else {
-            paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
-        };
-        let token = self.client.try_publish(message).map_err(|error| LinkError::Publish(explain(&error)))?;
-        Ok(self.deliveries.hand_over(token))
+    ) -> impl Future<Output = Result<Delivery, LinkError>> + use<> {
+        let (message, deliveries) = (own_message(topic, payload, retained), Arc::clone(&self.deliveries));
+        let taken =
+            self.call(move |client| client.try_publish(message).map(|token| deliveries.hand_over(token)));
+        async { taken.await?.map_err(|error| LinkError::Publish(explain(&error))) }
     }
 
     /// The broker's answer to what was handed over.
@@ -302,7 +263,7 @@ impl Link {
     /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library does not
     /// send it.
     pub async fn are_you_there(&self, within: Duration) -> Result<(), LinkError> {
-        let token = self.client.unsubscribe(NEVER_SUBSCRIBED);
+        let token = self.call(|client| client.unsubscribe(NEVER_SUBSCRIBED)).await?;
         match self.answer_within("unsubscribe", token, within).await? {
             Ok(_) | Err(paho::Error::ReasonCode(..)) => Ok(()),
             Err(error) => Err(LinkError::Publish(explain(&error))),
@@ -327,10 +288,13 @@ impl Link {
     /// Leaves the broker at once: the session stays, the last will is not sent.
     pub async fn disconnect(&self) {
         // Nothing is asked while a connect is under way: the library may be busy (with looking the name up, say).
-        if self.answered.get() && self.client.is_connected() {
-            let token = self.client.disconnect_after(Duration::from_millis(500));
-            // Whether it was in order or not, the link is gone afterwards.
-            let _ended = actix_rt::time::timeout(Duration::from_secs(2), token).await;
+        if self.answered.get() && self.is_connected() {
+            let leaving = self.call(|client| client.disconnect_after(Duration::from_millis(500)));
+            let Ok(token) = leaving.await else { return };
+            // Whether it was in order or not, the link is gone afterwards. The library tells its callbacks nothing of it.
+            if let Ok(Ok(_)) = actix_rt::time::timeout(Duration::from_secs(2), token).await {
+                self.connection.end();
+            }
         }
     }
 
@@ -351,23 +315,20 @@ impl Link {
                 Ok(answer) => return Ok(answer),
                 Err(_) if Instant::now() >= deadline => return Err(LinkError::NoAnswer { what, within }),
                 // The library never completes what went down with a connection.
-                Err(_) if !self.client.is_connected() => return Err(LinkError::Lost { what }),
+                Err(_) if !self.is_connected() => return Err(LinkError::Lost { what }),
                 Err(_) => {}
             }
         }
     }
 }
 
-/// What `blocking` finds, if it does so in time.
-async fn on_a_thread<T: Send + 'static>(
-    within: Duration,
-    blocking: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _nobody_waits = reply.send(blocking());
-    });
-    actix_rt::time::timeout(within, answer).await.ok().and_then(Result::ok)
+/// A message of ours, with QoS 1.
+pub(super) fn own_message(topic: &str, payload: Vec<u8>, retained: bool) -> paho::Message {
+    if retained {
+        paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
+    } else {
+        paho::Message::new(topic, payload, paho::QoS::AtLeastOnce)
+    }
 }
 
 /// How soon an answer that can no longer come is given up.

@@ -79,8 +79,8 @@ impl Mqtt {
             return self.health().not_asked(number);
         };
         let attempt = self.attempt;
-        let delivery = link.hand_over(topic.as_str(), payload.into_bytes(), false);
-        let answered = async move { link.delivered(delivery?, within).await };
+        let handed_over = link.hand_over_one(topic.as_str(), payload.into_bytes(), false);
+        let answered = async move { link.delivered(handed_over.await?, within).await };
         context.spawn(answered.into_actor(self).map(move |answer, actor, _| {
             if actor.attempt != attempt {
                 return; // It says nothing of the link that came after.

@@ -17,11 +17,15 @@
 //!   was not answered. So no status overtakes one that has to be published again.
 //! - M8 The link is proven by our echo, behind everything that the broker had queued for us, and by nothing else
 //!   ([`link_health`]): while a backlog drains, and until a broker that was frozen has caught up, no silence is believed.
+//! - M9 No actor waits for the library's lock: a thread of its own calls it ([`library`]), and whether we are connected is what its
+//!   callbacks said last.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
 
 pub mod certificates;
+mod connecting;
+pub mod connection;
 mod contest;
 mod deliveries;
 pub mod echo_probe;
@@ -30,6 +34,7 @@ mod farewell;
 mod fence;
 pub mod hosts;
 pub mod inlet;
+mod library;
 pub mod link;
 pub mod link_health;
 pub mod link_options;
@@ -258,7 +263,6 @@ impl Actor for Mqtt {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
             actor.look_for_peace();
-            // Asked only then: while a connect is under way (to a proxy that does not answer, say) the library may be busy.
             if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {
                 actor.on_link_ended("connection lost", context);
             }

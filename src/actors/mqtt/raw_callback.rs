@@ -3,8 +3,8 @@
 //! The wrapper (paho-mqtt 0.14, `AsyncClient::on_message_arrived`) unwraps the topic as UTF-8 without NUL inside
 //! `extern "C"`: one message whose topic is anything else aborts the process before our code runs, is not acknowledged, and
 //! comes again at every start. It also copies topic and payload once more. So messages do not pass through it: `build.rs` has
-//! the linker send the wrapper's call of `MQTTAsync_setMessageArrivedCallback` to [`register`] (`--wrap`), which registers
-//! [`on_message_arrived`] with the C library under the same name.
+//! the linker send the wrapper's call of `MQTTAsync_setMessageArrivedCallback` to `guard::register` (`--wrap`), which registers
+//! `guard::on_message_arrived` with the C library under the same name.
 //!
 //! A program that is linked without those flags (the fuzz targets, other crates, other systems) never calls `register`, and
 //! gets its messages through the wrapper, unguarded. There the C library's own function is a weak symbol that stays null.
@@ -130,7 +130,7 @@ mod guard {
     }
 
     /// # Safety
-    /// Called by the C library with the context of [`register`]; see the module.
+    /// Called by the C library with the context of `register`; see the module.
     unsafe extern "C" fn on_message_arrived(
         context: *mut c_void,
         topic: *mut c_char,

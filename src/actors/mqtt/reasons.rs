@@ -46,6 +46,9 @@ pub enum LinkError {
     /// A message could not be published.
     #[error("publish: {0}")]
     Publish(String),
+    /// A call into the library panicked.
+    #[error("the MQTT client library failed; see the log")]
+    Library,
     /// The connection was lost before the answer came.
     #[error("{what}: the connection was lost")]
     Lost {

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
+use super::connection::LinkEnd;
 use super::contest::Loss;
 use super::hosts::{Failure, Next};
 use super::link::Link;
 use super::raw_callback::set_message_callback;
-use super::reasons::{LinkError, with_brokers_words};
+use super::reasons::LinkError;
 use super::subscribing::{Subscribed, Subscribing};
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::failpoint::sabotaged;
@@ -29,6 +30,10 @@ impl Mqtt {
         self.retry = None;
         if !matches!(self.state, State::Down) || !self.room || self.attempt_pending {
             return;
+        }
+        if self.inlet.is_receiving() {
+            // A message of the connection before waits for the disk, and holds the library's lock: no client can be made.
+            return self.retry_later(context);
         }
         let link = match self.link(context) {
             Ok(link) => link,
@@ -88,7 +93,18 @@ impl Mqtt {
     /// That one goes only when this one is there: with its last client the library ends its threads, and we would wait for them.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
         let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.speaks_v5());
-        let link = Link::create(self.options.link.clone(), endpoint, v5)?;
+        let (actor, farewell) = (context.address(), Arc::clone(&self.farewell));
+        let on_end = move |end| {
+            let (reason, taken_over) = match end {
+                LinkEnd::Lost => ("connection lost".to_owned(), false),
+                LinkEnd::ByBroker { reason, taken_over } => {
+                    *farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                    (reason, taken_over)
+                }
+            };
+            actor.do_send(LinkEnded { reason, taken_over });
+        };
+        let link = Link::create(self.options.link.clone(), endpoint, v5, on_end)?;
         let (inlet, leaving, actor) = (Arc::clone(&self.inlet), link.leaving(), context.address());
         let guarded = set_message_callback(link.client(), move |message| {
             if let Err(message) = inlet.receive(message, leaving.load(Ordering::Relaxed)) {
@@ -101,18 +117,6 @@ impl Mqtt {
                 "this program is linked without the guard against invalid topics: a topic that is not UTF-8 ends it"
             );
         }
-        let actor = context.address();
-        link.client().set_connection_lost_callback(move |_| {
-            actor.do_send(LinkEnded { reason: "connection lost".to_owned(), taken_over: false });
-        });
-        let (actor, farewell) = (context.address(), Arc::clone(&self.farewell));
-        link.client().set_disconnected_callback(move |_, properties, code| {
-            let reason = format!("the broker ended the connection: {code}");
-            let reason = with_brokers_words(reason, &properties);
-            *farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
-            let taken_over = code == paho_mqtt::ReasonCode::SessionTakenOver;
-            actor.do_send(LinkEnded { reason, taken_over });
-        });
         let link = Rc::new(link);
         self.link = Some(Rc::clone(&link));
         Ok(link)

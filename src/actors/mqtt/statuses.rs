@@ -8,7 +8,8 @@ use actix::prelude::*;
 use slog::warn;
 
 use super::deliveries::Delivery;
-use super::link::{Link, Published};
+use super::link::{Link, Published, own_message};
+use super::reasons::LinkError;
 use super::{Mqtt, State};
 use crate::actors::supervisor::Generation;
 use crate::clock::mono_now;
@@ -85,12 +86,10 @@ impl Handler<PublishStatuses> for Mqtt {
         let asked = messages.len();
         let link = self.link.clone().filter(|_| self.may_publish(stream, part));
         // Here, not in the future: the library keeps the order in which it is asked.
-        let deliveries = link.as_ref().map(|link| hand_over(link, messages)).unwrap_or_default();
+        let handed_over = link.as_ref().map(|link| hand_over(link, messages));
         let counting = async move {
-            match link {
-                Some(link) => count(&link, deliveries).await,
-                None => Counted::default(),
-            }
+            let (Some(link), Some(handed_over)) = (link, handed_over) else { return Counted::default() };
+            count(&link, handed_over.await.unwrap_or_default()).await
         };
         Box::pin(counting.into_actor(self).map(move |counted, actor, _| {
             if counted.answered > 0 {
@@ -131,9 +130,12 @@ struct Counted {
 }
 
 /// Up to the first that the library does not take.
-fn hand_over(link: &Link, messages: Vec<StatusMessage>) -> Vec<Delivery> {
-    let each = messages.into_iter().map(|message| link.hand_over(&message.topic, message.payload, true));
-    each.map_while(Result::ok).collect()
+fn hand_over(
+    link: &Link,
+    messages: Vec<StatusMessage>,
+) -> impl Future<Output = Result<Vec<Delivery>, LinkError>> + use<> {
+    let retained = messages.into_iter().map(|message| own_message(&message.topic, message.payload, true));
+    link.hand_over(retained.collect())
 }
 
 /// The answers come in the order of the messages, so they are waited for one after the other.

@@ -12,6 +12,8 @@
 //!   durable stays so, and the process exits with [`EXIT_GAVE_UP`].
 //! - V6 A child that does not escalate is restarted for ever, and its restarts do not count towards V4: what is only
 //!   shown must not stop what is stored.
+//! - V7 A disk that does not answer is no bug: while it keeps somebody waiting nobody is taken for hung, and nothing is restarted
+//!   for being slow to stop. Children that wait for it go on when it does.
 //! - V5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
 //!   not depend on it (what both could do to the database is settled by the store's compare-and-set).
 //!
@@ -20,6 +22,7 @@
 mod child;
 mod exit;
 mod intensity;
+mod outside;
 mod strategy;
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,7 @@ use slog::{Logger, error, info, o, warn};
 pub use child::{ChildSeat, ChildSpec, Generation, Heartbeat, RunningChild, StopChild};
 pub use exit::{ChildExited, ExitReason, Lifeline};
 pub use intensity::RestartIntensity;
+pub use outside::Outside;
 pub use strategy::{Strategy, affected};
 
 use crate::actors::backoff::Backoff;
@@ -101,8 +105,11 @@ enum Mode {
 pub struct Supervisor {
     options: SupervisorOptions,
     children: Vec<Child>,
+    outside: Outside,
     intensity: RestartIntensity,
     mode: Mode,
+    /// How long the disk had stalled at the newest beat.
+    stalled_for: Option<Duration>,
     board: Arc<ActorsBoard>,
     logger: Logger,
 }
@@ -113,6 +120,7 @@ impl Supervisor {
     pub fn new(
         specs: Vec<ChildSpec>,
         options: SupervisorOptions,
+        outside: Outside,
         board: Arc<ActorsBoard>,
         logger: &Logger,
     ) -> Self {
@@ -129,7 +137,8 @@ impl Supervisor {
             })
             .collect();
         let logger = logger.new(o!("component" => "supervisor"));
-        Self { options, children, intensity, mode: Mode::Supervising, board, logger }
+        let (mode, stalled_for) = (Mode::Supervising, None);
+        Self { options, children, outside, intensity, mode, stalled_for, board, logger }
     }
 
     fn start_child(&mut self, index: usize, context: &mut Context<Self>) {
@@ -252,6 +261,7 @@ impl Supervisor {
     fn shut_down(&mut self, exit_code: i32) {
         if self.mode == Mode::Supervising {
             self.mode = Mode::ShuttingDown { exit_code };
+            (self.outside.on_stop)(exit_code);
             self.stop_next();
         }
     }
@@ -276,36 +286,45 @@ impl Supervisor {
 
     fn beat(&mut self, context: &mut Context<Self>) {
         self.board.looked();
-        let now = Instant::now();
-        let interval = self.beat_interval();
+        let disk_stalls = self.look_at_disk();
         for index in 0..self.children.len() {
-            let generation = self.children[index].generation;
-            let stop_within = self.children[index].spec.stop_within;
-            let silent_for = match &mut self.children[index].phase {
-                Phase::Running { child, beats_unanswered, .. } => {
-                    *beats_unanswered += 1;
-                    if *beats_unanswered == 1 {
-                        let answer = child.heartbeat.send(Heartbeat).into_actor(self);
-                        context.spawn(answer.map(move |answer, supervisor, _| {
-                            if answer.is_ok() {
-                                supervisor.mark_alive(index, generation);
-                            }
-                        }));
-                    }
-                    let Phase::Running { beats_unanswered, .. } = &self.children[index].phase else {
-                        continue;
-                    };
-                    let silent_for = interval * (*beats_unanswered - 1);
-                    (silent_for > self.options.hang_after).then_some(silent_for)
-                }
-                Phase::Stopping { deadline, .. } if now > *deadline => Some(stop_within),
-                _ => None,
-            };
-            if let Some(silent_for) = silent_for {
+            if let Some(silent_for) = self.beat_child(index, disk_stalls, context) {
+                let child = &self.children[index];
                 warn!(self.logger, "abandoning a child that does not answer";
-                    "child" => self.children[index].spec.name, "generation" => generation);
+                    "child" => child.spec.name, "generation" => child.generation);
                 self.on_exit(index, ExitReason::Hung(silent_for), context);
             }
+        }
+    }
+
+    /// Asks a child whether it still answers. Returns for how long it has not, if that is too long.
+    fn beat_child(
+        &mut self,
+        index: usize,
+        disk_stalls: bool,
+        context: &mut Context<Self>,
+    ) -> Option<Duration> {
+        let (interval, supervising) = (self.beat_interval(), self.mode == Mode::Supervising);
+        let child = &mut self.children[index];
+        let generation = child.generation;
+        match &mut child.phase {
+            Phase::Running { beats_unanswered: 1.., .. } if disk_stalls => None,
+            Phase::Running { child, beats_unanswered, .. } => {
+                *beats_unanswered += 1;
+                let silent_for = interval * (*beats_unanswered - 1);
+                if *beats_unanswered == 1 {
+                    let answer = child.heartbeat.send(Heartbeat).into_actor(self);
+                    context.spawn(answer.map(move |answer, supervisor, _| {
+                        if answer.is_ok() {
+                            supervisor.mark_alive(index, generation);
+                        }
+                    }));
+                }
+                (silent_for > self.options.hang_after).then_some(silent_for)
+            }
+            Phase::Stopping { .. } if disk_stalls && supervising => None,
+            Phase::Stopping { deadline, .. } if Instant::now() > *deadline => Some(child.spec.stop_within),
+            _ => None,
         }
     }
 

@@ -132,8 +132,17 @@ struct Running {
     exit: std::sync::mpsc::Receiver<i32>,
 }
 
+/// Nothing is wrong out there.
+fn all_well() -> Outside {
+    Outside { disk_busy_for: Box::new(|| Duration::ZERO), on_stop: Box::new(|_| {}) }
+}
+
 impl Running {
     fn new(plans: &[ProbePlan], restarts_max: u32) -> Self {
+        Self::with_outside(plans, restarts_max, all_well())
+    }
+
+    fn with_outside(plans: &[ProbePlan], restarts_max: u32, outside: Outside) -> Self {
         let board = Arc::new(ActorsBoard::default());
         let starts: Vec<_> = plans.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
         let hang_after = if plans.iter().any(ProbePlan::hangs) { HANG_AFTER } else { FOR_EVER };
@@ -152,7 +161,7 @@ impl Running {
         let (address_out, address_in) = channel();
         let (exit_out, exit) = channel();
         let for_system = Arc::clone(&board);
-        thread::spawn(move || run_system(specs, options, for_system, &address_out, &exit_out));
+        thread::spawn(move || run_system(specs, options, outside, for_system, &address_out, &exit_out));
         let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
         let deadline = Instant::now() + Duration::from_secs(10);
         while board.snapshot().len() < starts.len() {
@@ -193,6 +202,7 @@ impl Running {
 fn run_system(
     specs: Vec<ChildSpec>,
     options: SupervisorOptions,
+    outside: Outside,
     board: Arc<ActorsBoard>,
     address_out: &Sender<Addr<Supervisor>>,
     exit_out: &Sender<i32>,
@@ -200,7 +210,7 @@ fn run_system(
     let system = System::new();
     system.block_on(async {
         let logger = Logger::root(slog::Discard, o!());
-        let supervisor = Supervisor::new(specs, options, board, &logger).start();
+        let supervisor = Supervisor::new(specs, options, outside, board, &logger).start();
         address_out.send(supervisor).expect("the test waits for the address");
     });
     let code = system.run_with_code().expect("the system runs");
@@ -257,6 +267,29 @@ fn a_hang_at_the_start_restarts_the_child() {
 #[test]
 fn a_hang_in_a_handler_restarts_the_child() {
     a_fault_while_running_restarts_the_child(Fault::Hang, Place::Handle);
+}
+
+#[test]
+fn v7_nobody_is_taken_for_hung_while_the_disk_stalls() {
+    let busy_ms = Arc::new(AtomicU64::new(60_000));
+    let (stopped_out, stopped) = channel();
+    let clock = Arc::clone(&busy_ms);
+    let outside = Outside {
+        disk_busy_for: Box::new(move || Duration::from_millis(clock.load(Ordering::SeqCst))),
+        on_stop: Box::new(move |exit_code| stopped_out.send(exit_code).expect("the test listens")),
+    };
+    let plan = ProbePlan::faulty("probe", Strategy::OneForOne, (Fault::Hang, Place::Handle), 1);
+    let running = Running::with_outside(&[plan], 0, outside);
+    let stalled_until = Instant::now() + HANG_AFTER * 2;
+    while Instant::now() < stalled_until {
+        assert_eq!(running.status("probe").generation, 1);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(stopped.try_recv().is_err());
+    // Once the disk answers, whoever does not is hung.
+    busy_ms.store(1, Ordering::SeqCst);
+    assert_eq!(running.exit_code(), EXIT_GAVE_UP);
+    assert_eq!(stopped.try_iter().collect::<Vec<_>>(), [EXIT_GAVE_UP], "told once, at the decision");
 }
 
 fn a_fault_while_stopping_does_not_keep_the_process(fault: Fault) {
@@ -414,7 +447,7 @@ fn children_stop_in_the_reverse_order_of_their_start() {
     };
     let (address_out, address_in) = channel();
     let (exit_out, exit) = channel();
-    thread::spawn(move || run_system(specs, options, Arc::default(), &address_out, &exit_out));
+    thread::spawn(move || run_system(specs, options, all_well(), Arc::default(), &address_out, &exit_out));
     let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
     supervisor.do_send(Shutdown { exit_code: 0 });
     assert_eq!(exit.recv_timeout(Duration::from_secs(20)), Ok(0));

@@ -179,7 +179,7 @@ async fn connect(
     echo: Option<&TopicFilter>,
 ) -> Result<Connected, LinkError> {
     let create = |v5| -> Result<_, LinkError> {
-        let link = Link::create(options.clone(), endpoint.clone(), v5)?;
+        let link = Link::create(options.clone(), endpoint.clone(), v5, |_| {})?;
         let probe = echo.map(|topic| EchoProbe::listen(&link, topic.clone()));
         Ok((link, probe))
     };

@@ -82,7 +82,7 @@ pub struct Broker {
 pub struct JournalStatus {
     /// Names it in the database.
     pub journal_id: String,
-    /// `accepting`, `full` or `failed`.
+    /// `accepting`, `stalled` (the disk does not answer), `full` or `failed`.
     pub state: &'static str,
     /// The newest message.
     pub appended_seq: u64,
@@ -96,6 +96,8 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// `journal.max_bytes`.
     pub bytes_max: u64,
+    /// How long the disk has been keeping the journal waiting; null if it answers.
+    pub stalled_seconds: Option<u64>,
     /// How long the oldest message has been waiting for the disk.
     pub unsynced_age_seconds: f64,
     /// When the oldest pending message was received, to the second.
@@ -246,6 +248,7 @@ impl JournalStatus {
             journal_id: state.journal.id().to_string(),
             state: match stats.space {
                 _ if stats.failed => "failed",
+                _ if stats.stalled_for().is_some() => "stalled",
                 Space::Free => "accepting",
                 Space::Full(_) => "full",
             },
@@ -255,6 +258,7 @@ impl JournalStatus {
             pending: positions.appended.since(positions.committed),
             bytes: stats.bytes,
             bytes_max: stats.bytes_max,
+            stalled_seconds: stats.stalled_for().map(|time| time.as_secs()),
             unsynced_age_seconds: stats.unsynced_age.as_secs_f64(),
             oldest_pending_at: text(stats.oldest_pending),
             oldest_pending_age_seconds: age,

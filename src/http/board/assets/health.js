@@ -57,6 +57,7 @@ const PARTS = {
     const { pending, oldest_pending_age_seconds: age } = journal;
     const since = age >= 1 ? `, oldest ${duration(age * 1000)}` : "";
     const text = pending === 0 ? "nothing pending" : `${grouped.format(pending)} pending${since}`;
+    if (journal.state === "stalled") return bad(`disk stalled for ${journal.stalled_seconds} s, ${text}`);
     if (journal.state !== "accepting") return bad(`${journal.state}, ${text}`);
     return pending > PENDING_USUAL || age > PENDING_AGE_USUAL_S ? doubtful(text) : good(text);
   },

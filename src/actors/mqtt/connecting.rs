@@ -1,0 +1,109 @@
+//! CONNECT: before it the name is looked up, and after a failure the reason is.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use paho_mqtt as paho;
+
+use super::link::Link;
+use super::probe::resolve;
+use super::reasons::{LinkError, explain, refuses_v5};
+use super::tls_diagnosis::connection_failure;
+
+impl Link {
+    /// Connects; `Ok(true)` if the broker still had our session.
+    ///
+    /// # Errors
+    /// [`LinkError`], in words for the operator.
+    pub async fn connect(&self) -> Result<bool, LinkError> {
+        self.look_up().await?;
+        let options = self.options.connect_options(self.v5)?;
+        // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
+        let within = self.options.connect_timeout * 3;
+        self.answered.set(false);
+        let mut token = self.call(move |client| client.connect(options)).await?;
+        let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
+            self.late.replace(Some(token));
+            return Err(LinkError::NoAnswer { what: "connect", within });
+        };
+        self.note_answer(answer.is_ok()).await;
+        match answer {
+            Err(error) if self.v5 && refuses_v5(&error) => Err(LinkError::ProtocolRefused),
+            Err(error) => Err(self.reason_of(&error).await),
+            Ok(response) => Ok(response.connect_response().is_some_and(|connect| connect.session_present)),
+        }
+    }
+
+    /// After [`LinkError::NoAnswer`] to a connect: waits for the library to be done with it.
+    pub async fn end_late_connect(&self) {
+        let Some(token) = self.late.take() else { return };
+        // Whatever it is, it comes too late.
+        let answer = token.await;
+        self.note_answer(answer.is_ok()).await;
+        self.disconnect().await;
+    }
+
+    /// The library answers under its lock, and lets go of its handle of the client before it gives the lock back: whoever has had it
+    /// since then may destroy the client. So may whoever has seen what it says next, that the client is connected; the lock itself may
+    /// be held by the first message by then.
+    async fn note_answer(&self, is_connected: bool) {
+        if is_connected {
+            while !self.connection.has_been_up() {
+                actix_rt::time::sleep(Duration::from_millis(1)).await;
+            }
+        } else {
+            let _has_had_the_lock = self.call(paho::AsyncClient::is_connected).await;
+        }
+        self.answered.set(true);
+    }
+
+    /// The library looks a name up while it holds its lock: whoever calls it meanwhile waits for as long as DNS takes not to answer,
+    /// which may be a minute. So we look first, on a thread that may wait; what was found is found again soon.
+    async fn look_up(&self) -> Result<(), LinkError> {
+        let (at, key) = match &self.options.proxy {
+            Some(proxy) => (proxy.at.clone(), "mqtt.proxy"),
+            None => (self.endpoint.clone(), "mqtt.host"),
+        };
+        if at.host.parse::<IpAddr>().is_ok() {
+            return Ok(());
+        }
+        let within = self.options.connect_timeout;
+        let late = format!("{} cannot be resolved: no answer within {} s", at.host, within.as_secs());
+        let found = on_a_thread(within, move || resolve(&at)).await;
+        let reason = match found {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(reason)) => reason,
+            None => late,
+        };
+        Err(LinkError::Connect(format!("{reason}; see {key}")))
+    }
+
+    /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves.
+    async fn reason_of(&self, error: &paho::Error) -> LinkError {
+        let plain = match error {
+            // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
+            paho::Error::TcpConnectCompletionFailure | paho::Error::Failure => LinkError::HungUp,
+            other => LinkError::Connect(explain(other)),
+        };
+        let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
+        if refused_by_mqtt || (self.options.tls.is_none() && self.options.proxy.is_none()) {
+            return plain;
+        }
+        let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
+        let within = self.options.connect_timeout * 3;
+        let found = on_a_thread(within, move || connection_failure(&endpoint, &options)).await;
+        found.flatten().map_or(plain, LinkError::Connect)
+    }
+}
+
+/// What `blocking` finds, if it does so in time.
+async fn on_a_thread<T: Send + 'static>(
+    within: Duration,
+    blocking: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _nobody_waits = reply.send(blocking());
+    });
+    actix_rt::time::timeout(within, answer).await.ok().and_then(Result::ok)
+}

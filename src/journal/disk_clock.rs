@@ -1,0 +1,80 @@
+//! How long the disk has kept somebody waiting, seen from outside while it still does.
+//!
+//! A stalled disk is no error: the call returns when the disk does. Until then nothing in the process can tell it from a hang,
+//! except by this. Reading and writing it takes no lock, so that it answers whatever hangs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What the disk is asked for. Of each kind one call at a time is measured, which is all that there usually are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Use {
+    Append,
+    Sync,
+    Read,
+    Meta,
+}
+
+const USES: usize = 4;
+
+pub(super) struct DiskClock {
+    started: Instant,
+    /// Since when a call is under way, in µs since `started`, plus 1; 0: none is.
+    since: [AtomicU64; USES],
+}
+
+/// A call under way; over when dropped.
+pub(super) struct UnderWay<'a>(Option<&'a AtomicU64>);
+
+impl DiskClock {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), since: Default::default() }
+    }
+
+    /// A call begins.
+    pub(super) fn enter(&self, what: Use) -> UnderWay<'_> {
+        let since = &self.since[what as usize];
+        let is_first = since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        UnderWay(is_first.then_some(since))
+    }
+
+    /// How long the oldest call under way has taken so far; zero if there is none.
+    pub(super) fn busy_for(&self) -> Duration {
+        let since = self.since.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since != 0);
+        Duration::from_micros(since.min().map_or(0, |since| self.now().saturating_sub(since)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(since) = self.0 {
+            since.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_call_counts_until_it_is_over() {
+        let clock = DiskClock::new();
+        assert_eq!(clock.busy_for(), Duration::ZERO);
+        let sync = clock.enter(Use::Sync);
+        std::thread::sleep(Duration::from_millis(20));
+        let append = clock.enter(Use::Append);
+        let of_sync = clock.busy_for();
+        assert!(of_sync >= Duration::from_millis(20));
+        drop(clock.enter(Use::Sync));
+        assert!(clock.busy_for() >= of_sync, "a second of a kind changes nothing");
+        drop(sync);
+        assert!(clock.busy_for() < Duration::from_millis(20));
+        drop(append);
+        assert_eq!(clock.busy_for(), Duration::ZERO);
+    }
+}
