@@ -20,6 +20,7 @@
 //! reads            what is read back, alike on both
 //! retained         retained messages without a time of their own, each once
 //! progress         when a connection finished a statement last
+//! prune            deleting readings past retention
 //! rejected         what could not become a reading, looked at and tried again
 //! rollup/          figures of five minutes
 //! migrate          embedded migrations, one runner at a time
@@ -57,6 +58,7 @@ mod machine_changes;
 mod migrate;
 mod postgres;
 mod progress;
+mod prune;
 mod reads;
 mod refused;
 mod rejected;
@@ -86,6 +88,7 @@ pub use history::{
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 pub use progress::Progress;
+pub use prune::{PruneBounds, PruneCursor, Pruned};
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 pub use rollup::fill::RollupFill;
@@ -310,13 +313,17 @@ pub trait Store: Send {
     /// [`StoreError::FillRollups`].
     fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError>;
 
-    /// Deletes readings of the site that were recorded before `before`, at most `rows_max`, and says how
-    /// many. Fewer than `rows_max` means that none are left. Retained messages that were last handed over before then are
-    /// forgotten, too.
+    /// One step of a run that deletes readings of the site which were recorded and received before `before`, from `from` on (the
+    /// whole site if there is none).
     ///
     /// # Errors
     /// [`StoreError::Prune`].
-    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError>;
+    fn prune(
+        &mut self,
+        before: Timestamp,
+        from: Option<&PruneCursor>,
+        bounds: PruneBounds,
+    ) -> Result<Pruned, StoreError>;
 
     /// Rows per table and all checkpoints; of a database that is migrated.
     ///

@@ -14,17 +14,17 @@ use super::worker::StoreWorker;
 use super::{Failure, Work, Writer};
 use crate::clock::wall_now;
 use crate::domain::{JournalId, Timestamp};
-use crate::store::RollupFill;
+use crate::store::{PruneBounds, PruneCursor, Pruned, RollupFill};
 
-/// Telemetry rows deleted at a time when `store.retention` is set.
-const PRUNE_ROWS_MAX: u32 = 5_000;
+/// What one step of deleting may look at when `store.retention` is set.
+const PRUNE_BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
+/// Pause between two runs of deleting.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause between two looks for something to do, when there was nothing left.
 const INTERVAL: Duration = Duration::from_secs(600);
 /// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while
 /// nothing flows is noticed by this look.
 const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
-/// Pause between two steps of deleting.
-const PRUNE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shortest stretch of time filled in one step: a bucket.
 const SPAN_MIN: Duration = Duration::from_secs(300);
@@ -50,11 +50,20 @@ enum Disturbance {
     Over,
 }
 
+/// A run of deleting, from the first machine to the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PruneRun {
+    before: Timestamp,
+    from: Option<PruneCursor>,
+    /// Deleted so far.
+    rows: u64,
+}
+
 /// When it is time for what.
 pub struct Upkeep {
     prune_at: Option<Instant>,
-    /// There is more to delete.
-    is_pruning: bool,
+    /// The run of deleting that is under way.
+    run: Option<PruneRun>,
     fill_at: Instant,
     span: Duration,
     /// Steps in a row that somebody disturbed.
@@ -68,7 +77,7 @@ impl Upkeep {
         let now = Instant::now();
         Self {
             prune_at: has_retention.then_some(now),
-            is_pruning: false,
+            run: None,
             fill_at: now,
             span: SPAN_FIRST,
             disturbed: 0,
@@ -81,13 +90,21 @@ impl Upkeep {
         self.look_at = now + LEDGER_AGE_MAX;
     }
 
-    /// Notes that a step of deleting came to `deleted` rows, or failed.
-    fn pruned(&mut self, deleted: Option<u64>, now: Instant) {
-        self.is_pruning = deleted.is_some_and(|rows| rows >= u64::from(PRUNE_ROWS_MAX));
-        self.prune_at = Some(now + if self.is_pruning { PRUNE_PAUSE } else { INTERVAL });
-        if deleted.is_some_and(|rows| rows > 0) {
-            self.fill_at = now;
+    /// Notes what a step of deleting came to, or that it failed. Gives the run if it is over.
+    fn pruned(&mut self, step: Option<Pruned>, took: Duration, now: Instant) -> Option<PruneRun> {
+        let mut run = self.run.take()?;
+        let next = step.and_then(|step| {
+            run.rows += step.rows;
+            step.next
+        });
+        if next.is_some() {
+            // As long as batches may have the database in between.
+            self.prune_at = Some(now + took);
+            self.run = Some(PruneRun { from: next, ..run });
+            return None;
         }
+        self.prune_at = Some(now + PRUNE_INTERVAL);
+        Some(run)
     }
 
     /// Notes what a step of filling came to, or that it failed.
@@ -147,7 +164,7 @@ impl Writer {
             return Some(Work::Prune { before });
         }
         // What is to be deleted need not be filled.
-        if !self.upkeep.is_pruning && self.upkeep.fill_at <= now {
+        if self.upkeep.run.is_none() && self.upkeep.fill_at <= now {
             return Some(Work::Fill { span: self.upkeep.span });
         }
         let journal_id = self.journal_id?;
@@ -174,13 +191,24 @@ impl Writer {
         });
     }
 
+    /// A step of the run under way, or the first one of a run up to `before`.
     pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
-        let job = async move { worker.prune(before, PRUNE_ROWS_MAX).await };
-        self.run(job, context, move |writer, result, _| {
+        let run = self.upkeep.run.get_or_insert(PruneRun { before, from: None, rows: 0 });
+        let (before, from, begun) = (run.before, run.from.clone(), Instant::now());
+        let job = async move { worker.prune(before, from, PRUNE_BOUNDS).await };
+        self.run(job, context, move |writer, result, context| {
             if let Err(Failure::Away(reason)) = &result {
                 warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
             }
-            writer.upkeep.pruned(result.ok(), Instant::now());
+            let took = begun.elapsed();
+            let run = writer.upkeep.pruned(result.ok(), took, Instant::now());
+            if let Some(run) = run.filter(|run| run.rows > 0) {
+                info!(writer.logger, "deleted readings that are past retention"; "table" => "machine_telemetry",
+                    "rows" => run.rows, "before" => %run.before);
+            }
+            if writer.upkeep.run.is_some() {
+                context.run_later(took, |writer, context| writer.next(context));
+            }
         });
     }
 
@@ -229,6 +257,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -268,16 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn filling_waits_until_all_is_deleted_and_follows_it() {
-        let now = Instant::now();
+    fn a_run_of_deleting_ends_with_its_last_step_and_waits_for_the_next_minute() {
+        let (now, took) = (Instant::now(), Duration::from_millis(30));
         let mut upkeep = Upkeep::new(true);
-        upkeep.filled(Some(RollupFill::Done), Duration::ZERO, now);
-        upkeep.pruned(Some(u64::from(PRUNE_ROWS_MAX)), now);
-        assert_eq!((upkeep.is_pruning, upkeep.prune_at), (true, Some(now + PRUNE_PAUSE)));
-        upkeep.pruned(Some(7), now);
-        assert_eq!((upkeep.is_pruning, upkeep.prune_at, upkeep.fill_at), (false, Some(now + INTERVAL), now));
-        upkeep.filled(Some(RollupFill::Done), Duration::ZERO, now);
-        upkeep.pruned(None, now);
-        assert_eq!((upkeep.is_pruning, upkeep.fill_at), (false, now + INTERVAL), "nothing is deleted");
+        let begun = PruneRun { before: Timestamp::from_micros(7), from: None, rows: 0 };
+        upkeep.run = Some(begun.clone());
+        let over = upkeep.pruned(Some(Pruned { rows: 5, ..Pruned::default() }), took, now).unwrap();
+        assert_eq!((over.rows, upkeep.run.clone(), upkeep.prune_at), (5, None, Some(now + PRUNE_INTERVAL)));
+        upkeep.run = Some(begun);
+        assert!(upkeep.pruned(None, took, now).is_some(), "a run that fails is over");
+        assert_eq!(upkeep.prune_at, Some(now + PRUNE_INTERVAL));
     }
 }

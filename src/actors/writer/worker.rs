@@ -17,7 +17,7 @@ use crate::actors::failpoint::failpoint;
 use crate::domain::{JournalId, Ledger, Timestamp};
 use crate::store::{
     Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
-    RollupFill, Store, StoreError, StoreFacts, StoreOptions,
+    PruneBounds, PruneCursor, Pruned, RollupFill, Store, StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
@@ -50,11 +50,29 @@ pub enum JobError {
 }
 
 enum Job {
-    Learn { journal_id: JournalId, wanted: PastWanted, reply: oneshot::Sender<Result<Knowledge, JobError>> },
-    Ledger { journal_id: JournalId, reply: oneshot::Sender<Result<Ledger, JobError>> },
-    Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<CommitOutcome, JobError>> },
-    Fill { span: Duration, reply: oneshot::Sender<Result<RollupFill, JobError>> },
-    Prune { before: Timestamp, rows_max: u32, reply: oneshot::Sender<Result<u64, JobError>> },
+    Learn {
+        journal_id: JournalId,
+        wanted: PastWanted,
+        reply: oneshot::Sender<Result<Knowledge, JobError>>,
+    },
+    Ledger {
+        journal_id: JournalId,
+        reply: oneshot::Sender<Result<Ledger, JobError>>,
+    },
+    Commit {
+        batch: Arc<Batch>,
+        reply: oneshot::Sender<Result<CommitOutcome, JobError>>,
+    },
+    Fill {
+        span: Duration,
+        reply: oneshot::Sender<Result<RollupFill, JobError>>,
+    },
+    Prune {
+        before: Timestamp,
+        from: Option<PruneCursor>,
+        bounds: PruneBounds,
+        reply: oneshot::Sender<Result<Pruned, JobError>>,
+    },
 }
 
 /// The actor's end; dropping it ends the thread after its present job.
@@ -96,9 +114,14 @@ impl StoreWorker {
         self.ask(|reply| Job::Commit { batch, reply }).await
     }
 
-    /// Deletes telemetry recorded before an instant, at most `rows_max` rows.
-    pub async fn prune(&self, before: Timestamp, rows_max: u32) -> Result<u64, JobError> {
-        self.ask(|reply| Job::Prune { before, rows_max, reply }).await
+    /// One step of deleting telemetry older than an instant.
+    pub async fn prune(
+        &self,
+        before: Timestamp,
+        from: Option<PruneCursor>,
+        bounds: PruneBounds,
+    ) -> Result<Pruned, JobError> {
+        self.ask(|reply| Job::Prune { before, from, bounds, reply }).await
     }
 
     /// Makes up figures of five minutes for older readings: one step.
@@ -148,8 +171,9 @@ impl Connection {
             Job::Fill { span, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| Ok(store.fill_rollups(span)?)));
             }
-            Job::Prune { before, rows_max, reply } => {
-                let _abandoned = reply.send(self.with_store(|store| Ok(store.prune(before, rows_max)?)));
+            Job::Prune { before, from, bounds, reply } => {
+                let pruned = self.with_store(|store| Ok(store.prune(before, from.as_ref(), bounds)?));
+                let _abandoned = reply.send(pruned);
             }
         }
     }

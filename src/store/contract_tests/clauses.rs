@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 pub use super::bucket_pages::pages_of_buckets_join_and_are_of_few_readings;
 use super::fixture::{
-    Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, reading, rejection,
-    transition,
+    Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, prune_all, reading,
+    rejection, transition,
 };
 pub use super::history_clauses::{
     a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
@@ -467,7 +467,7 @@ pub fn machines_and_readings_of_another_site_are_left_alone(fixture: &Fixture) {
     assert_eq!(store.machines().unwrap()[0].last_seen_at, Some(at(77)));
     assert_eq!(other.machines().unwrap()[0].last_seen_at, Some(at(0)));
 
-    assert_eq!(store.prune(at(1_000_000_000), 100).unwrap(), 3);
+    assert_eq!(prune_all(&mut *store, at(1_000_000_000), 100), [3]);
     assert_eq!(fixture.raw().rows(&["site"], "machine_telemetry"), ["halle-8"; 3]);
     let status = store.status().unwrap();
     assert_eq!(status.checkpoints.len(), 2);
@@ -521,8 +521,45 @@ pub fn pruning_deletes_the_oldest_of_the_site_in_bounded_steps(fixture: &Fixture
     store.commit(&sent).unwrap();
     // Records 1 to 59 are older than record 60.
     let before = reading(60).reading.recorded_at;
-    assert_eq!([25, 25, 25, 25].map(|rows_max| store.prune(before, rows_max).unwrap()), [25, 25, 9, 0]);
+    assert_eq!(prune_all(&mut *store, before, 25), [25, 25, 9]);
+    assert_eq!(prune_all(&mut *store, before, 25), [0]);
     let mut raw = fixture.raw();
     assert_eq!(raw.count("machine_telemetry"), 31);
     assert_eq!(raw.count("machine_telemetry WHERE digest < 60"), 0);
+}
+
+pub fn a_reading_goes_only_when_its_receipt_is_past_retention_too(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let mut sent = batch_of(journal, 0, 30);
+    // A device whose clock stands years back: all of its readings are received now.
+    for row in sent.readings.iter_mut().filter(|row| row.seq.0 % 3 == 0) {
+        row.received_at = at(9_000_000_000);
+    }
+    store.commit(&sent).unwrap();
+    assert_eq!(prune_all(&mut *store, at(1_000_000_000), 4).iter().sum::<u64>(), 20);
+    assert_eq!(fixture.raw().count("machine_telemetry WHERE digest % 3 = 0"), 10);
+    assert_eq!(prune_all(&mut *store, at(9_000_000_001), 4).iter().sum::<u64>(), 10);
+}
+
+pub fn a_step_of_deleting_looks_at_so_many_machines_and_rows_whatever_is_there(fixture: &Fixture) {
+    drop(fixture.migrated());
+    let columns = "site, machine_id, source_topic, recorded_at, time_source, received_at, created_at, digest";
+    let time = "'2026-01-05 06:40:00.000000+00:00'";
+    let machine_id = fixture.either("printf('m-%06d', n)", "'m-' || lpad(n::text, 6, '0')");
+    let numbers = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000)";
+    fixture.raw().execute(&format!(
+        "{numbers} INSERT INTO machine_telemetry ({columns}) SELECT 'halle-7', {machine_id}, 't', {time}, 'device', {time}, {time}, n FROM c"
+    ));
+    let mut store = fixture.open();
+    let bounds = crate::store::PruneBounds { machines_max: 1_000, rows_max: 400 };
+    let nothing = store.prune(at(0), None, bounds).unwrap();
+    assert_eq!((nothing.machines, nothing.looked_at, nothing.rows), (1_000, 0, 0));
+    let second = store.prune(at(0), nothing.next.as_ref(), bounds).unwrap();
+    assert_eq!((second.machines, second.looked_at), (1_000, 0), "it goes on behind the first thousand");
+    let some = store.prune(at(1_000_000_000), second.next.as_ref(), bounds).unwrap();
+    assert_eq!((some.machines, some.looked_at, some.rows), (400, 400, 400));
+    let more = store.prune(at(1_000_000_000), some.next.as_ref(), bounds).unwrap();
+    assert_eq!((more.looked_at, more.rows), (400, 400));
+    assert_eq!(fixture.raw().rows(&["min(machine_id)"], "machine_telemetry"), ["m-000001"]);
+    assert_eq!(fixture.raw().count("machine_telemetry"), 99_200);
 }

@@ -283,3 +283,17 @@ pub fn assert_transient(result: Result<impl std::fmt::Debug, StoreError>) -> Sto
         other => panic!("not transient: {other:?}"),
     }
 }
+
+/// A whole run of deleting, in steps that look at so many rows; how many each step deleted.
+pub fn prune_all(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<u64> {
+    let bounds = crate::store::PruneBounds { machines_max: 1_000, rows_max };
+    let (mut steps, mut from) = (Vec::new(), None);
+    loop {
+        let step = store.prune(before, from.as_ref(), bounds).unwrap();
+        steps.push(step.rows);
+        from = step.next;
+        if from.is_none() {
+            return steps;
+        }
+    }
+}

@@ -78,6 +78,8 @@ contract! {
     two_migrators_at_once_apply_each_migration_once,
     a_database_of_a_newer_binary_is_not_touched,
     pruning_deletes_the_oldest_of_the_site_in_bounded_steps,
+    a_reading_goes_only_when_its_receipt_is_past_retention_too,
+    a_step_of_deleting_looks_at_so_many_machines_and_rows_whatever_is_there,
     a_retried_element_moves_in_the_ledger_and_its_row_goes,
     a_message_that_turns_out_to_be_an_array_counts_as_its_elements,
     a_reading_that_the_database_refuses_stays_rejected,

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::fixture::{Fixture, at, batch, machine, reading, rejection};
+use super::fixture::{Fixture, at, batch, machine, prune_all, reading, rejection};
 use crate::domain::{JournalId, Seq, TimeSource};
-use crate::store::{self, Batch, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store};
+use crate::store::{
+    self, Batch, PruneBounds, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store,
+};
 
 /// Payload `digest` of press-1, received live with record `seq` and dated with that.
 fn undated(seq: u64, digest: u64) -> ReadingRow {
@@ -131,9 +133,10 @@ pub fn a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_rete
         row
     };
     commit(&mut *store, journal, 0, vec![retained(1, A), retained(2, B), late(3, B)]);
-    assert_eq!(store.prune(at(1_000_000), 100).unwrap(), 2);
+    assert_eq!(prune_all(&mut *store, at(1_000_000), 100), [2]);
     assert_eq!(fixture.raw().count("retained_seen"), 1);
     assert_eq!(commit(&mut *store, journal, 3, vec![late(4, A), late(5, B)]), (1, 1), "B came meanwhile");
-    store.prune(at(120_000_000), 1).unwrap();
+    let bounds = PruneBounds { machines_max: 1, rows_max: 1 };
+    store.prune(at(120_000_000), None, bounds).unwrap();
     assert_eq!(fixture.raw().count("retained_seen"), 1, "in bounded steps");
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fixture::{Fixture, SITE, batch, machine, reading, rejection};
+use super::fixture::{Fixture, SITE, batch, machine, prune_all, reading, rejection};
 use super::history_clauses::{buckets, readings};
 use crate::domain::{JournalId, Seq, Timestamp};
 use crate::store::history::{rolled, sql};
@@ -55,6 +55,7 @@ impl Dice {
         let mut row = reading(seq);
         row.reading.machine_id = machine(MACHINES[usize::try_from(self.roll(3)).unwrap()]);
         row.reading.recorded_at = self.instant();
+        row.received_at = row.reading.recorded_at;
         row.reading.temperature = Some(self.roll(4000) as f64 / 16.0 - 100.0);
         row.reading.humidity = (self.roll(3) > 0).then(|| self.roll(100) as f64);
         row.reading.vibration = (self.roll(9) == 0).then_some(if self.roll(2) == 0 { 1e151 } else { 1e149 });
@@ -186,7 +187,7 @@ pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
         let what = dice.roll(10);
         match what {
             0 => {
-                store.prune(dice.instant(), 20).unwrap();
+                prune_all(&mut *store, dice.instant(), 20);
             }
             1 => assert!(fill(&mut *store, Duration::from_secs(600)) > 0),
             2 => {

@@ -5,7 +5,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::fixture::{Fixture, Raw, SITE, batch, machine, reading};
+use super::fixture::{Fixture, Raw, SITE, batch, machine, prune_all, reading};
 use super::postgres_server::Postgres;
 use super::rollup_clauses::{Dice, START, check};
 use crate::domain::{JournalId, Timestamp};
@@ -84,6 +84,7 @@ fn row(seq: u64, machine_id: &str, seconds: i64) -> ReadingRow {
     let mut row = reading(seq);
     row.reading.machine_id = machine(machine_id);
     row.reading.recorded_at = at(seconds);
+    row.received_at = at(seconds);
     row
 }
 
@@ -126,7 +127,7 @@ fn rows_committed_between_reading_and_writing_are_counted_once(fixture: &Fixture
 fn rows_deleted_after_they_were_counted_are_in_no_bucket(fixture: &Fixture) {
     two_readings(fixture);
     let halfway = Halfway::at(fixture, "INSERT");
-    let pruner = in_background(fixture, |store| store.prune(at(15), 10).unwrap());
+    let pruner = in_background(fixture, |store| prune_all(store, at(15), 10).iter().sum::<u64>());
     wait_until("the pruner waits or is done", || pruner.is_finished() || waiting(fixture) == 2);
     assert_eq!(halfway.go_on().unwrap(), RollupFill::More);
     assert_eq!(pruner.join().unwrap(), 1);
@@ -170,7 +171,7 @@ fn other_sites_and_vacuum_do_not_wait(fixture: &Fixture) {
     let mut other = open(&StoreOptions { site, ..fixture.options() }).unwrap();
     assert_eq!(commit(&mut *other, row(4, "m-1", 10)), 1);
     assert_eq!(other.fill_rollups(SPAN).unwrap(), RollupFill::More);
-    assert_eq!(other.prune(at(15), 10).unwrap(), 1);
+    assert_eq!(prune_all(&mut *other, at(15), 10), [1]);
     let mut cleaner = fixture.raw();
     cleaner.execute("SET lock_timeout = '5s'");
     for table in ["machine_telemetry", "machine_rollup", "machine_rollup_extra", "machine_rollup_filled"] {

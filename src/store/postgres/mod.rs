@@ -25,11 +25,11 @@ use self::runs::RunSize;
 use super::fleet;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
+use super::prune::{self, PruneBounds, PruneCursor, Pruned};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::retained::RetainedTable;
 use super::rollup::fill::{self, FillStop, RollupFill};
-use super::schema::{Instant, Moment};
 use super::target::PostgresUrl;
 use super::unreadable::UnreadableRows;
 use super::{
@@ -299,36 +299,28 @@ impl Store for PostgresStore {
         step.map_err(|source| StoreError::FillRollups { source: source.into() })
     }
 
-    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
-        // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
-        let statement = sql_query(
-            "WITH RECURSIVE machines (machine_id) AS (
-                 SELECT min(machine_id) FROM machine_telemetry WHERE site = $1
-                 UNION ALL
-                 SELECT (SELECT min(t.machine_id) FROM machine_telemetry t
-                         WHERE t.site = $1 AND t.machine_id > machines.machine_id)
-                 FROM machines WHERE machines.machine_id IS NOT NULL)
-             DELETE FROM machine_telemetry WHERE id IN (
-                 SELECT old.id FROM machines CROSS JOIN LATERAL (
-                     SELECT t.id FROM machine_telemetry t
-                     WHERE t.site = $1 AND t.machine_id = machines.machine_id AND t.recorded_at < $2
-                     ORDER BY t.recorded_at LIMIT $3) AS old
-                 LIMIT $3)",
-        )
-        .bind::<Text, _>(self.site.clone())
-        .bind::<Instant, _>(Moment(before))
-        .bind::<BigInt, _>(i64::from(rows_max));
+    fn prune(
+        &mut self,
+        before: Timestamp,
+        from: Option<&PruneCursor>,
+        bounds: PruneBounds,
+    ) -> Result<Pruned, StoreError> {
         let (connection, site) = (&mut self.connection, self.site.as_str());
-        let deleted = connection.transaction(|connection| {
-            rollups::lock(connection, site)?;
-            let deleted = statement.execute(connection)?;
-            if deleted > 0 {
-                fill::postgres::distrust_before(connection, site, before)?;
-            }
-            connection.forget_before(site, before, rows_max)?;
-            Ok(deleted as u64)
-        });
-        deleted.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
+        let step =
+            prune::postgres::find(connection, site, before, from, bounds).and_then(|(mut step, old)| {
+                if from.is_none() {
+                    connection.forget_before(site, before, bounds.rows_max)?;
+                }
+                if !old.is_empty() {
+                    step.rows = connection.transaction(|connection| {
+                        rollups::lock(connection, site)?;
+                        fill::postgres::distrust_before(connection, site, before)?;
+                        prune::delete_on_postgres(connection, site, &old)
+                    })?;
+                }
+                Ok(step)
+            });
+        step.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {

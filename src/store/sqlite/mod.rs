@@ -19,13 +19,14 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::fleet;
 use super::instant_text::InstantText;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
+use super::prune::{self, PruneBounds, PruneCursor, Pruned};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::retained::RetainedTable;
@@ -292,33 +293,26 @@ impl Store for SqliteStore {
         step.map_err(|source| StoreError::FillRollups { source: source.into() })
     }
 
-    fn prune(&mut self, before: Timestamp, rows_max: u32) -> Result<u64, StoreError> {
-        // Hops from machine to machine along the unique index, so that rows to keep are never looked at.
-        let statement = sql_query(
-            "WITH RECURSIVE machines (machine_id) AS (
-                 SELECT min(machine_id) FROM machine_telemetry WHERE site = ?1
-                 UNION ALL
-                 SELECT (SELECT min(t.machine_id) FROM machine_telemetry t
-                         WHERE t.site = ?1 AND t.machine_id > machines.machine_id)
-                 FROM machines WHERE machines.machine_id IS NOT NULL)
-             DELETE FROM machine_telemetry WHERE id IN (
-                 SELECT t.id FROM machines CROSS JOIN machine_telemetry t
-                 ON t.site = ?1 AND t.machine_id = machines.machine_id AND t.recorded_at < ?2
-                 LIMIT ?3)",
-        )
-        .bind::<Text, _>(self.site.clone())
-        .bind::<Instant, _>(Moment(before))
-        .bind::<Integer, _>(i32::try_from(rows_max).unwrap_or(i32::MAX));
+    fn prune(
+        &mut self,
+        before: Timestamp,
+        from: Option<&PruneCursor>,
+        bounds: PruneBounds,
+    ) -> Result<Pruned, StoreError> {
         let (connection, site) = (&mut self.connection, self.site.as_str());
-        let deleted = connection.immediate_transaction(|connection| {
-            let deleted = statement.execute(connection)?;
-            if deleted > 0 {
-                fill::sqlite::distrust_before(connection, site, before)?;
+        let step = prune::sqlite::find(connection, site, before, from, bounds).and_then(|(mut step, old)| {
+            if from.is_none() {
+                connection.forget_before(site, before, bounds.rows_max)?;
             }
-            connection.forget_before(site, before, rows_max)?;
-            Ok(deleted as u64)
+            if !old.is_empty() {
+                step.rows = connection.immediate_transaction(|connection| {
+                    fill::sqlite::distrust_before(connection, site, before)?;
+                    prune::delete_on_sqlite(connection, site, &old)
+                })?;
+            }
+            Ok(step)
         });
-        deleted.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
+        step.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {
