@@ -34,7 +34,7 @@ use crate::actors::writer::{Writer, WriterOptions};
 use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Boards, Http, HttpOptions, HttpState};
-use crate::journal::{Journal, RealFs, Recovery, Space};
+use crate::journal::{Journal, JournalError, RealFs, Recovery, Space};
 use crate::ledger_line::LedgerLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -68,10 +68,14 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         Err(error) => {
             error!(logger, "the journal cannot be opened"; "dir" => %settings.journal.dir.display(),
                 "error" => causes(&error));
-            return if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
+            return exit_of(&error);
         }
     };
     tell_what_is_torn(&recovery, logger);
+    if let Some(owner) = &recovery.taken_from {
+        warn!(logger, "the journal belonged to another site, whose messages are all stored: going on under a new journal id, behind \
+            its newest record"; "owner" => owner, "site" => &settings.site.id, "behind" => recovery.last.0);
+    }
     let of_journal = journal.clone();
     deadline.ask_at_the_end(move || of_journal.is_at_rest());
     let plan = match Plan::new(settings, journal.clone(), wires, deadline, logger) {
@@ -93,6 +97,16 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     match code {
         0 => Exit::Clean,
         4 => Exit::GaveUp,
+        _ => Exit::Failure,
+    }
+}
+
+/// How the process ends that cannot use its journal.
+#[must_use]
+pub fn exit_of(error: &JournalError) -> Exit {
+    match error {
+        error if error.is_damage() => Exit::JournalDamaged,
+        error if error.is_misuse() => Exit::Usage,
         _ => Exit::Failure,
     }
 }
@@ -185,8 +199,6 @@ impl Plan {
                 batch_rows_max: settings.store.batch_max,
                 sight,
                 progress: Arc::clone(&boards.progress),
-                appended_at_open: journal.positions().appended,
-                position_checked: Arc::default(),
             },
             mqtt: MqttOptions {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),

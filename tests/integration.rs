@@ -20,6 +20,7 @@ mod http_api;
 mod http_door;
 mod http_faults;
 mod invalid_topics;
+mod journal_of_another;
 mod journal_repair;
 mod ledger;
 mod liveness;

@@ -256,7 +256,7 @@ fn a_journal_restored_from_an_old_copy_loses_and_doubles_nothing() {
     // These take the seqs that the database believes to have: 101 and so on.
     publisher::publish_numbered(broker.port(), TOPIC, 5, 150..220, 1);
     let mut andon = site.run();
-    andon.wait_for_log("the journal is older than the database's position");
+    andon.wait_for_log("the position in the database is not this journal's");
     wait_until("every row", || rows_stored(&url) == 220);
     assert!(andon.stop().success());
     let mut database = Database::open(&url).unwrap();

@@ -55,6 +55,7 @@ pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
     let journal = &settings.journal;
     JournalOptions {
         dir: journal.dir.clone(),
+        site: settings.site.id.clone(),
         max_bytes: journal.max_bytes,
         segment_bytes: journal.segment_bytes,
         sync: match journal.sync {

@@ -39,6 +39,18 @@ impl Shared {
         Ok(())
     }
 
+    /// The database stands at `position`, also if it has been further.
+    pub(super) fn resume(&self, position: Seq) -> Result<Option<Seq>, JournalError> {
+        self.commit(position)?;
+        let (known, base) = {
+            let table = lock(&self.table);
+            (self.committed().max(table.trimmed), table.identity_base)
+        };
+        let position = position.max(base);
+        self.committed.store(position.0, Ordering::Release);
+        Ok((known > position).then_some(known))
+    }
+
     /// Takes wholly committed segments out of the table.
     pub(super) fn trim(&self) {
         let committed = self.committed();
@@ -48,7 +60,6 @@ impl Shared {
             && last <= committed
         {
             self.doom_oldest(&mut table);
-            table.trimmed = last;
         }
         let trimmed = table.doomed.len() > doomed_before;
         drop(table);
@@ -137,6 +148,7 @@ impl Shared {
     fn doom_oldest(&self, table: &mut super::shared::Table) {
         if let Some(segment) = table.segments.pop_front() {
             self.bytes.fetch_sub(segment.end(), Ordering::AcqRel);
+            table.trimmed = table.trimmed.max(segment.last().unwrap_or(segment.first).min(self.committed()));
             table.doomed.push(segment.first);
         }
     }

@@ -60,15 +60,35 @@ pub enum JournalError {
         /// What to do.
         hint: &'static str,
     },
-    /// Written by a newer Andon.
-    #[error("read the journal: {} has format version {found}, this program reads version {supported}", path.display())]
+    /// Written by a newer Andon. Nothing was changed.
+    #[error(
+        "read the journal: {} is of version {found}, this program reads up to version {supported}: a newer Andon wrote it; \
+         run that one",
+        path.display()
+    )]
     Version {
-        /// The segment.
+        /// `journal.meta` or a segment.
         path: PathBuf,
         /// Its version.
         found: u32,
         /// Ours.
         supported: u32,
+    },
+    /// The directory holds what another site may not have stored yet. Nothing was changed.
+    #[error(
+        "open the journal {}: it belongs to site {owner}, not to {site}, and {pending} messages in it may not be in the \
+         database yet; if it is a copy, move it aside, otherwise run andon with site.id = {owner} until nothing is pending",
+        dir.display()
+    )]
+    OtherSite {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who would open it.
+        site: String,
+        /// How many records the directory does not know to be committed.
+        pending: u64,
     },
     /// `max_bytes` and the overrun for messages in flight are used up: the record is not in the journal.
     #[error("append to the journal: it holds {bytes} bytes, {limit} are allowed with the overrun")]
@@ -117,11 +137,16 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether the journal cannot be read as it is (damage, or the format of a newer Andon), for which the process
-    /// exits with code 3.
+    /// Whether the journal is damaged, for which the process exits with code 3.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Version { .. })
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// Whether it is the wrong journal for this program or its configuration, for which the process exits with code 2.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::OtherSite { .. })
     }
 
     /// Whether disk or quota are full.

@@ -98,9 +98,9 @@ impl Shared {
 
     pub(super) fn delete_doomed(&self) -> Result<(), JournalError> {
         let mut meta = lock(&self.meta);
-        let (doomed, first_kept) = {
+        let (doomed, first_kept, trimmed) = {
             let table = lock(&self.table);
-            (table.doomed.clone(), table.first())
+            (table.doomed.clone(), table.first(), table.trimmed)
         };
         if doomed.is_empty() {
             return Ok(());
@@ -110,6 +110,7 @@ impl Shared {
         let synced = self.synced();
         let mut next = meta.clone();
         next.first_kept = first_kept;
+        next.trimmed = trimmed;
         next.synced = synced;
         next.committed = self.committed().min(synced);
         next.prune();

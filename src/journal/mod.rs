@@ -12,7 +12,7 @@
 //! | `<first seq, 20 digits>.seg` | a segment: header, then records, then preallocated zeros |
 //! | `ahead.tmp`, `own.tmp`, `repair.tmp` | a segment that has no name yet; removed at open |
 //! | `room.tmp` | made and removed to see whether a full disk has room again |
-//! | `journal.meta` | text: identity, boot id of the last opener, first kept, known durable and committed seq, holes (see `meta.rs`) |
+//! | `journal.meta` | text: identity, site, openings, boot id of the last opener, first kept, known durable and committed seq, holes (see `meta.rs`) |
 //! | `journal.lock` | held with `flock` by the process that appends; holds its pid |
 //! | `torn-<seq>-<µs>.bin` | bytes that recovery cut off; never read again, for people only |
 //! | `damaged-…-<µs>.bin` | bytes that a repair cut out (see `repair.rs`); the same |
@@ -160,6 +160,8 @@ pub enum WhenFull {
 pub struct JournalOptions {
     /// The directory; created if absent.
     pub dir: PathBuf,
+    /// The site whose messages are journaled; a directory of another one is refused or taken over (see `recovery.rs`).
+    pub site: String,
     /// Bound on the bytes written to all segments together.
     pub max_bytes: u64,
     /// Wanted size of a segment. Used is this, at most a quarter of `max_bytes`, at least [`SEGMENT_BYTES_MIN`].
@@ -256,11 +258,11 @@ pub struct Gap {
 pub enum GapReason {
     /// Deleted unread by `drop_oldest`.
     Dropped,
-    /// Deleted after they were committed. A database that asks for them is older than the journal, e.g. restored.
-    Trimmed,
+    /// Deleted after they were committed. The database that asks for them is older than that: restored from a backup, or new.
+    Restored,
     /// Lost to damage; a repair has found out which ones they are.
     Damaged,
-    /// These seqs belong to an earlier identity of this journal (see [`Journal::new_identity`]); under the
+    /// These seqs belong to an earlier identity of this journal (see [`Journal::new_identity`]) or to another site; under the
     /// present one they never held a message, and nothing is lost.
     EarlierIdentity,
 }
@@ -271,7 +273,7 @@ impl GapReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dropped => "drop_oldest",
-            Self::Trimmed => "trimmed",
+            Self::Restored => "restored",
             Self::Damaged => "damaged",
             Self::EarlierIdentity => "earlier_identity",
         }

@@ -103,15 +103,17 @@ impl Reader {
     fn next_gap(&self) -> Option<Gap> {
         let from = self.position.next();
         let Table { segments, trimmed, identity_base, holes, .. } = &*lock(&self.shared.table);
+        if from <= *identity_base {
+            // Held or not: under the present identity there is nothing in them.
+            return Some(Gap { from, to: *identity_base, reason: GapReason::EarlierIdentity });
+        }
         let missing_to = Seq(segments.front()?.first.0 - 1);
         // The first hole that does not end before it.
         let hole = holes.get(holes.partition_point(|hole| hole.to < from));
-        let (to, reason) = if from <= *identity_base {
-            (*identity_base, GapReason::EarlierIdentity)
-        } else if let Some(hole) = hole.filter(|hole| hole.from <= from) {
+        let (to, reason) = if let Some(hole) = hole.filter(|hole| hole.from <= from) {
             return Some(Gap { from, to: hole.to, reason: GapReason::Damaged });
         } else if from <= *trimmed {
-            (*trimmed, GapReason::Trimmed)
+            (*trimmed, GapReason::Restored)
         } else {
             (missing_to, GapReason::Dropped)
         };

@@ -25,6 +25,12 @@
 //! What is not proven durable by a watermark or by `journal.meta` is written again and synced before anybody
 //! reads it: after a failed fdatasync the kernel may hold pages that look clean and are not on the disk (J4).
 //!
+//! # Whose it is
+//!
+//! A directory of another site with records that `journal.meta` does not know to be committed is refused, before anything is
+//! changed. With none it is taken over: under a new id that begins behind the newest record, so that nothing in it is read as the
+//! new site's. A directory that names no site (made by 0.1.0, or repaired without its `journal.meta`) is the first one's that opens it.
+//!
 //! On damage nothing has been changed. The boot id is noted last, so that dying during recovery, too, leaves
 //! what these rules cover.
 
@@ -70,6 +76,8 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
     /// Records that had been durable and are gone with the end of the newest segment.
     pub lost: Option<Hole>,
+    /// The site whose directory it was before; it had nothing pending.
+    pub taken_from: Option<String>,
 }
 
 /// What the journal starts with.
@@ -134,6 +142,7 @@ struct Tail {
 pub(super) fn recover(
     fs: &dyn Fs,
     dir: &Path,
+    site: &str,
     segment_bytes: u64,
 ) -> Result<(Recovered, Recovery), JournalError> {
     let boot_id = fs.boot_id();
@@ -141,6 +150,7 @@ pub(super) fn recover(
     let rebooted = boot_id.is_none() || directory.meta.boot_id != boot_id;
     let mut row = directory.scan()?;
     let tail = directory.judge(&row, rebooted)?;
+    let taken_from = directory.check_site(site, &row, &tail)?;
     // Before anything is cut: dying in between leaves what was just found, but for the hole, which has its name then.
     if let Some(lost) = tail.lost {
         directory.name_lost(lost, &mut row)?;
@@ -157,6 +167,11 @@ pub(super) fn recover(
     meta.boot_id = boot_id;
     meta.synced = last;
     meta.committed = meta.committed.min(last);
+    meta.site = Some(site.to_owned());
+    if taken_from.is_some() {
+        meta.begin_identity(last, active.segment.first);
+    }
+    meta.begin_open(row.next);
     meta.store(fs, dir)?;
 
     let recovery = Recovery {
@@ -170,6 +185,7 @@ pub(super) fn recover(
         bytes: row.segments.iter().map(|segment| segment.end).sum(),
         torn,
         lost: tail.lost,
+        taken_from,
     };
     let segments = shared_segments(&row, &active);
     Ok((Recovered { meta, segments, active, next: row.next, ages: row.ages }, recovery))
@@ -369,6 +385,19 @@ impl<'a> Directory<'a> {
             return damaged("other segments follow".to_owned());
         }
         Ok(Tail { may_be_torn: !self.names.is_empty(), lost: None })
+    }
+
+    /// The other site whose directory this is, if it can be taken over.
+    fn check_site(&self, site: &str, row: &Row, tail: &Tail) -> Result<Option<String>, JournalError> {
+        let Some(owner) = self.meta.site.clone().filter(|owner| owner != site) else { return Ok(None) };
+        let newest = tail.lost.map_or(Seq(row.next.0 - 1), |lost| lost.to);
+        match newest.since(self.meta.committed) {
+            0 => Ok(Some(owner)),
+            pending => {
+                let (dir, site) = (self.dir.to_owned(), site.to_owned());
+                Err(JournalError::OtherSite { dir, owner, site, pending })
+            }
+        }
     }
 
     /// Finds whole records after the break.

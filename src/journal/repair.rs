@@ -81,6 +81,7 @@ pub struct Cut {
 /// [`JournalError::Locked`]; [`JournalError::Version`], with nothing changed; I/O errors, after which it can be run
 /// again.
 pub fn repair(dir: &Path, fs: &dyn Fs) -> Result<Repair, JournalError> {
+    Meta::refuse_newer(fs, dir)?;
     let _lock = DirLock::take(fs, dir)?;
     match recovery::check(fs, dir) {
         Ok(()) => return Ok(Repair::default()),

@@ -365,6 +365,7 @@ fn rebuilt(heads: &mut [Head]) -> Result<Meta, JournalError> {
     let mut meta = Meta::new();
     meta.first_kept = heads.iter().map(Head::first).min().unwrap_or(Seq(1));
     meta.committed = Seq(meta.first_kept.0 - 1);
+    meta.trimmed = meta.committed;
     if let [id] = ids[..] {
         meta.journal_id = id;
         return Ok(meta);

@@ -20,6 +20,8 @@ use crate::domain::{JournalId, Seq};
 pub(super) struct Shared {
     pub options: JournalOptions,
     pub segment_bytes: u64,
+    /// The newest record at open.
+    pub inherited: Seq,
     pub fs: Arc<dyn Fs>,
     pub listener: Arc<dyn JournalListener>,
 
@@ -79,7 +81,7 @@ pub(super) struct Table {
     pub segments: VecDeque<Arc<Segment>>,
     /// First seqs of segments that are no longer part of the journal, but whose files are still there.
     pub doomed: Vec<Seq>,
-    /// Up to here, records have left after they were committed.
+    /// Of the records that have left, those up to here were in a database then.
     pub trimmed: Seq,
     /// Up to here, seqs belong to an earlier identity.
     pub identity_base: Seq,

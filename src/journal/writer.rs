@@ -16,12 +16,13 @@ use super::disk_clock::{DiskClock, Use};
 use super::fs::{Fs, FsFile, write_all_at};
 use super::lock::DirLock;
 use super::maintenance::{self, AHEAD_NAME};
+use super::meta::Meta;
 use super::record;
 use super::recovery::{self, Recovered, Recovery};
 use super::segment::{HEADER_BYTES, Header, Segment};
 use super::shared::{Active, Shared, Table, UnsyncedClock, Writer, lock};
 use super::{JournalError, JournalListener, JournalOptions, JournalStats, Positions, Reader, SyncMode, sync};
-use crate::domain::{JournalId, Message, Seq};
+use crate::domain::{JournalHistory, JournalId, Message, OpenId, Seq};
 
 /// A segment made by the append path itself: the one ahead was not ready, or is too small for the record.
 pub(super) const OWN_NAME: &str = "own.tmp";
@@ -50,7 +51,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Locked`] if another process has it; [`JournalError::Damaged`] for what no crash
-    /// explains (nothing is changed then); I/O errors.
+    /// explains, [`JournalError::Version`] and [`JournalError::OtherSite`] (nothing is changed then); I/O errors.
     pub fn open(
         options: JournalOptions,
         fs: Arc<dyn Fs>,
@@ -66,9 +67,11 @@ impl Journal {
         drive: Drive,
     ) -> Result<(Self, Recovery), JournalError> {
         let dir = &options.dir;
+        Meta::refuse_newer(&*fs, dir)?;
         fs.create_dir_all(dir).map_err(JournalError::io("create directory", dir))?;
         let dir_lock = DirLock::take(&*fs, dir)?;
-        let (recovered, recovery) = recovery::recover(&*fs, dir, options.effective_segment_bytes())?;
+        let (recovered, recovery) =
+            recovery::recover(&*fs, dir, &options.site, options.effective_segment_bytes())?;
         let shared = Arc::new(assemble(options, fs, listener, dir_lock, recovered));
         shared.note_growth();
         let threads = Arc::new(Threads::start(&shared, drive)?);
@@ -102,13 +105,58 @@ impl Journal {
     }
 
     /// The database has everything up to here: segments that are no longer needed are deleted soon, by the
-    /// upkeep thread. Idempotent; a lower position than the present one changes nothing. Also tells a freshly
-    /// opened journal the database's position. Waits for no disk.
+    /// upkeep thread. Idempotent; a lower position than the present one changes nothing. Waits for no disk.
     ///
     /// # Errors
     /// [`JournalError::Ahead`] if the position is beyond what is durable here.
     pub fn commit(&self, upto: Seq) -> Result<(), JournalError> {
         self.shared.commit(upto)
+    }
+
+    /// The database stands at `position`, which [`Journal::history`] believes: from there it is filled on. If it has been further
+    /// (it was restored from a backup, or is another one), what is held beyond counts as pending again; returns the newest seq
+    /// that a database is known to have had then.
+    ///
+    /// # Errors
+    /// [`JournalError::Ahead`] if the position is beyond what is durable here.
+    pub fn resume(&self, position: Seq) -> Result<Option<Seq>, JournalError> {
+        self.shared.resume(position)
+    }
+
+    /// What this journal can believe of a position in the database. The first call of a process draws the id under which its
+    /// positions are written from now on, and waits until that is durable in `journal.meta`.
+    ///
+    /// # Errors
+    /// I/O errors: no position may be written then.
+    pub fn history(&self) -> Result<JournalHistory, JournalError> {
+        let shared = &*self.shared;
+        let mut meta = lock(&shared.meta);
+        let open = meta.opens.last().expect("opening notes one");
+        let own = match open.id {
+            // Opening leaves none behind it that has an id.
+            Some(id) => id,
+            None => {
+                let id = OpenId(uuid::Uuid::new_v4());
+                let mut next = meta.clone();
+                next.opens.last_mut().expect("it is the same").id = Some(id);
+                next.store(&*shared.fs, shared.dir())?;
+                *meta = next;
+                id
+            }
+        };
+        Ok(JournalHistory {
+            journal_id: meta.journal_id,
+            own,
+            before_opens: meta.before_opens,
+            opens: meta.opens.clone(),
+            appended: shared.appended(),
+        })
+    }
+
+    /// The newest record that was there when this process opened the journal.
+    #[must_use]
+    pub fn inherited(&self) -> Seq {
+        self.shared.inherited
     }
 
     /// Name of this journal; changes only by [`Journal::new_identity`].
@@ -149,28 +197,34 @@ impl Journal {
         self.shared.sync_upto(self.shared.appended())
     }
 
-    /// The database is ahead of this journal: it is an old copy, or the disk lost what it had confirmed. The
-    /// journal goes on under a new id, so that seqs can never mean two messages. Every record that is kept
-    /// counts as pending under the new id (some may be in the database already, which knows them by
-    /// their content): read on from [`Seq::ZERO`]; earlier seqs come as a gap [`super::GapReason::EarlierIdentity`].
+    /// The position in the database is not this journal's: another copy of the directory went on, or this one was restored from
+    /// a backup. The journal goes on under a new id, so that seqs can never mean two messages. Every record that is kept counts as
+    /// pending under the new id (some may be in the database already, which knows them by their content): read on from
+    /// [`Seq::ZERO`]; earlier seqs come as a gap [`super::GapReason::EarlierIdentity`].
+    ///
+    /// `owner` is the site of the position. If it is another one, records from before directories named their site were its own,
+    /// and are left to the directory that this is a copy of.
     ///
     /// # Errors
     /// I/O errors; the old id stays then.
-    pub fn new_identity(&self) -> Result<JournalId, JournalError> {
+    pub fn new_identity(&self, owner: &str) -> Result<JournalId, JournalError> {
         self.sync()?;
         let _under_way = self.shared.disk.enter(Use::Meta);
         let shared = &*self.shared;
         let writer = lock(&shared.writer);
         let mut meta = lock(&shared.meta);
-        let first_kept = lock(&shared.table).first();
-        let base = meta.base_of(first_kept);
+        let (first_kept, trimmed) = {
+            let table = lock(&shared.table);
+            (table.first(), table.trimmed)
+        };
         let mut next = meta.clone();
-        next.earlier.push((writer.active.segment.first, meta.journal_id));
-        next.journal_id = JournalId(uuid::Uuid::new_v4());
         next.first_kept = first_kept;
         next.synced = shared.synced();
-        next.committed = base;
-        next.identity_base = base;
+        next.trimmed = trimmed;
+        let not_ours = if owner == shared.options.site { Seq::ZERO } else { meta.before_opens };
+        // What was not this site's before is not now.
+        let base = meta.base_of(first_kept).max(meta.identity_base).max(not_ours);
+        next.begin_identity(base, writer.active.segment.first);
         next.store(&*shared.fs, shared.dir())?;
         *meta = next;
         let mut table = lock(&shared.table);
@@ -195,6 +249,7 @@ impl Journal {
         let noted = synced.and_then(|synced| {
             self.shared.delete_doomed()?;
             let mut meta = lock(&self.shared.meta);
+            meta.trimmed = lock(&self.shared.table).trimmed;
             meta.synced = synced;
             meta.committed = self.shared.committed();
             meta.store(&*self.shared.fs, self.shared.dir())
@@ -223,8 +278,8 @@ fn assemble(
 ) -> Shared {
     let Recovered { meta, segments, active, next, ages } = recovered;
     let last = next.0 - 1;
-    let first = segments.front().map_or(next, |segment| segment.first);
     Shared {
+        inherited: Seq(last),
         segment_bytes: options.effective_segment_bytes(),
         options,
         fs,
@@ -245,7 +300,7 @@ fn assemble(
         table: Mutex::new(Table {
             segments,
             doomed: Vec::new(),
-            trimmed: meta.committed.min(Seq(first.0 - 1)),
+            trimmed: meta.trimmed,
             identity_base: meta.identity_base,
             holes: meta.holes.clone(),
             journal_id: meta.journal_id,

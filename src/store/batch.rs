@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::liveness_rows::LivenessRows;
 use super::refused::RefusedRow;
 use crate::domain::{
-    JournalId, Ledger, MachineId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, Seq,
-    Timestamp, Transition,
+    JournalId, Ledger, MachineId, OpenId, Qos, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection,
+    Seq, Timestamp, Transition,
 };
 
 /// Everything that a range of the journal became: `after` (exclusive) to `upto` (inclusive).
@@ -18,6 +18,8 @@ use crate::domain::{
 pub struct Batch {
     /// Whose range.
     pub journal_id: JournalId,
+    /// In whose name the position was claimed (see [`Store::claim`](super::Store::claim)).
+    pub open_id: OpenId,
     /// The position it is built on.
     pub after: Seq,
     /// The position it moves to; not before `after`.
@@ -43,9 +45,10 @@ pub struct Batch {
 impl Batch {
     /// A batch with nothing in it, at `after`.
     #[must_use]
-    pub fn new(journal_id: JournalId, after: Seq) -> Self {
+    pub fn new(journal_id: JournalId, open_id: OpenId, after: Seq) -> Self {
         Self {
             journal_id,
+            open_id,
             after,
             upto: after,
             messages: 0,

@@ -184,9 +184,10 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// The position in the database is not the one that the batch was built on; nothing was stored.
+    /// The position in the database is not the one that the batch was built on, or another copy of the journal has claimed it;
+    /// nothing was stored.
     #[error(
-        "commit a batch: journal {journal_id} stands at {} in the database, not at {expected}",
+        "commit a batch: journal {journal_id} stands at {} in the database, or is claimed by another copy of it, and was expected at {expected}",
         found.map_or_else(|| "no position".to_owned(), |found| found.to_string())
     )]
     StalePosition {

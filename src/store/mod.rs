@@ -8,6 +8,7 @@
 //! mod              the trait, its plain types, open()
 //! target           store.url → where to connect, and what may be said about it aloud
 //! batch            what is committed, and the outcome
+//! claim            whose position it is
 //! machine_changes  transitions folded to one row per machine
 //! refused          rows beside the readings that the database does not take
 //! liveness_rows    our own outages and the events' outbox
@@ -31,10 +32,10 @@
 //! Invariants
 //! - **S1** A commit is one transaction: rows, rejections, gaps, transitions, counters and position, or
 //!   nothing.
-//! - **S2** The position moves by compare-and-set from exactly [`Batch::after`], as the first statement, so
-//!   that the row's lock puts every other writer of this journal in line behind. A writer that was given up
-//!   for dead, or a batch sent again after an unknown outcome, gets [`StoreError::StalePosition`] and stores
-//!   nothing.
+//! - **S2** The position moves by compare-and-set from exactly [`Batch::after`] as [`Batch::open_id`] has claimed it, as the first
+//!   statement, so that the row's lock puts every other writer of this journal in line behind. A writer that was given up
+//!   for dead, a batch sent again after an unknown outcome, or a copy of the journal's directory that has claimed the
+//!   position since, gets [`StoreError::StalePosition`] and stores nothing.
 //! - **S3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
 //!   transaction.
 //! - **S4** A reading, event, machine, mark, outage or sighting that the database refuses for what it holds never fails its
@@ -45,9 +46,10 @@
 //!
 //! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
 //! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
-//! again, read the [`Store::checkpoint`], and build the next batch on that.
+//! again, read the [`Store::checkpoint`], and build the next batch on that if it is still our own.
 
 mod batch;
+mod claim;
 mod error;
 mod failure;
 mod fleet;
@@ -75,7 +77,9 @@ mod contract_tests;
 
 use std::time::Duration;
 
-use crate::domain::{JournalId, Ledger, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
+use crate::domain::{
+    JournalHistory, JournalId, Ledger, MachineId, MachineStatus, OpenId, Seq, Timestamp, TransitionReason,
+};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
@@ -164,9 +168,17 @@ pub struct Checkpoint {
     pub control: u64,
     /// When the row was last written, by the database's clock.
     pub updated_at: Timestamp,
+    /// The name in which it was claimed; `None`: by Andon 0.1.0, which had none.
+    pub open_id: Option<String>,
 }
 
 impl Checkpoint {
+    /// Whether the process that goes by `open_id` has claimed it, and nobody since.
+    #[must_use]
+    pub fn is_claimed_by(&self, open_id: OpenId) -> bool {
+        self.open_id.as_deref() == Some(open_id.to_string().as_str())
+    }
+
     /// Its counts and its position.
     #[must_use]
     pub const fn ledger(&self) -> Ledger {
@@ -179,6 +191,15 @@ impl Checkpoint {
             control: self.control,
         }
     }
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The position is this process's to move.
+    Granted(Checkpoint),
+    /// The position speaks of another history of the journal; the row is as it was.
+    Foreign(Checkpoint),
 }
 
 /// A row of `machine`.
@@ -235,11 +256,18 @@ pub trait Store: Send {
     /// [`StoreError::Migrate`].
     fn migration_status(&mut self) -> Result<MigrationStatus, StoreError>;
 
-    /// The position and ledger of a journal; a journal that is not known yet begins at [`Seq::ZERO`].
+    /// Claims the position of a journal for the process that has it open, if it can be believed; a journal that is not known
+    /// yet begins at [`Seq::ZERO`]. From then on only batches with its own open id move the position, until another claims it.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadCheckpoint`]; [`StoreError::StalePosition`] if somebody else moves or claims it at this moment.
+    fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError>;
+
+    /// The position and ledger of a journal; `None` if it is not known here. Changes nothing.
     ///
     /// # Errors
     /// [`StoreError::ReadCheckpoint`].
-    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError>;
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError>;
 
     /// The position and ledger of every journal that ever committed here. Changes nothing.
     ///

@@ -2,23 +2,43 @@
 
 use diesel::prelude::*;
 use diesel::result::Error;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::schema::Moment;
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
-use super::{Checkpoint, MachineRow, from_bigint};
+use super::{Checkpoint, MachineRow, bigint, from_bigint};
 use crate::domain::{Ledger, MachineStatus, Seq, Timestamp, TransitionReason};
 
 /// A number of a [`Checkpoint`].
 type Number = Column<i64>;
 /// The columns of a [`Checkpoint`], in the order of the table.
-pub type CheckpointColumns =
-    (Column<String>, Column<String>, Number, Number, Number, Number, Number, Number, Column<Moment>);
+pub type CheckpointColumns = (
+    Column<String>,
+    Column<String>,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Number,
+    Column<Moment>,
+    Column<Option<String>>,
+);
 
 /// A row of `ingest_checkpoint`. When it was updated is shown, no more: nothing fails for it.
 pub fn checkpoint(columns: CheckpointColumns) -> Result<Checkpoint, UnreadableRow> {
-    let (journal_id, site, committed_seq, messages, stored, duplicate, rejected, control, updated_at) =
-        columns;
+    let (
+        journal_id,
+        site,
+        committed_seq,
+        messages,
+        stored,
+        duplicate,
+        rejected,
+        control,
+        updated_at,
+        open_id,
+    ) = columns;
     let key = journal_id.to_string();
     let number = |column: Number, name| column.get(name).map(from_bigint);
     let read = || {
@@ -32,6 +52,7 @@ pub fn checkpoint(columns: CheckpointColumns) -> Result<Checkpoint, UnreadableRo
             rejected: number(rejected, "rejected")?,
             control: number(control, "control")?,
             updated_at: updated_at.get("updated_at").map_or(Timestamp::from_micros(0), |moment| moment.0),
+            open_id: open_id.get("open_id")?,
         })
     };
     read().map_err(|what| UnreadableRow { table: "ingest_checkpoint", key, what })
@@ -109,10 +130,23 @@ macro_rules! queries_for {
                 Ok(unreadable.pass_over(rows.into_iter().map(checkpoint)))
             }
 
-            /// Only the position of one journal.
-            pub fn load_position(connection: &mut $connection, journal: &str) -> QueryResult<Option<Seq>> {
-                let query = ingest_checkpoint::table.find(journal).select(ingest_checkpoint::committed_seq);
-                Ok(query.first::<i64>(connection).optional()?.map(|seq| Seq(from_bigint(seq))))
+            /// Writes the position in the name of the process that has the journal open, unless somebody else moves it meanwhile.
+            pub fn take_over(
+                connection: &mut $connection,
+                found: &Checkpoint,
+                site: &str,
+                own: &str,
+            ) -> QueryResult<bool> {
+                let taken = diesel::sql_query(
+                    "UPDATE ingest_checkpoint SET open_id = $1, site = $2 WHERE journal_id = $3 AND committed_seq = $4 \
+                     AND open_id IS NOT DISTINCT FROM $5",
+                )
+                .bind::<Text, _>(own)
+                .bind::<Text, _>(site)
+                .bind::<Text, _>(&found.journal_id)
+                .bind::<BigInt, _>(bigint(found.committed_seq.0))
+                .bind::<Nullable<Text>, _>(found.open_id.as_deref());
+                Ok(taken.execute(connection)? == 1)
             }
 
             /// Every machine of a site.

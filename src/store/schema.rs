@@ -109,6 +109,7 @@ diesel::table! {
         rejected -> BigInt,
         control -> BigInt,
         updated_at -> Instant,
+        open_id -> Nullable<Text>,
     }
 }
 

@@ -23,6 +23,7 @@ mod tmpfs;
 
 mod actors;
 mod broker;
+pub mod directory;
 mod disk;
 mod postgres;
 mod process;
@@ -131,6 +132,7 @@ pub const ALL: &[&[Fault]] = &[
     spoilt::FAULTS,
     disk::FAULTS,
     stall::FAULTS,
+    directory::FAULTS,
     broker::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,

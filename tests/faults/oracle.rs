@@ -18,6 +18,9 @@ use crate::support::database::Database;
 /// Findings of one sort that are shown.
 const SHOWN_MAX: usize = 20;
 
+/// Which rows of `journal_gap` stand for messages: under a journal's new id none ever had the earlier seqs.
+const OF_MESSAGES: &str = "reason <> 'earlier_identity'";
+
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
@@ -31,6 +34,8 @@ pub struct Sent {
     pub other_machines: u64,
     /// The journal may have given up its oldest records (`drop_oldest`): what is in `journal_gap` may be missing.
     pub may_give_up: bool,
+    /// The journal took a new id and was read again: what is rejected cannot be told from its repetition.
+    pub is_read_again: bool,
 }
 
 impl Sent {
@@ -77,6 +82,12 @@ impl Verdict {
             && self.events.is_empty()
     }
 
+    pub fn balance(&mut self, what: &str, left: i64, right: i64) {
+        if left != right {
+            self.ledger.push(format!("{what}: {left} ≠ {right}"));
+        }
+    }
+
     fn is_strange(&mut self, what: impl FnOnce() -> String) {
         if self.strange.len() < SHOWN_MAX {
             self.strange.push(what());
@@ -113,7 +124,7 @@ pub fn numbers_shown(url: &str) -> u64 {
     both.into_iter().map(|count| count.map_or(0, |count| u64::try_from(count).unwrap())).sum()
 }
 
-fn number_column(url: &str) -> &'static str {
+pub fn number_column(url: &str) -> &'static str {
     if url.starts_with("sqlite") { "json_extract(extra, '$.n')" } else { "(extra->>'n')::bigint" }
 }
 
@@ -138,7 +149,7 @@ impl Copies {
             };
             let rejected = sample.rejected.as_ref().map(|rejected| {
                 let copies = self.rejected.get(&(number, rejected.element)).copied().unwrap_or(0);
-                (copies, witness.copies_max(&sample.topic))
+                (copies, if sent.is_read_again { u64::MAX } else { witness.copies_max(&sample.topic) })
             });
             let found: Vec<(u64, u64)> = sample.rows.iter().map(of_row).chain(rejected).collect();
             if found.iter().any(|(copies, _)| *copies == 0) {
@@ -255,7 +266,7 @@ fn judge_rejections(
         }
     }
     let kept_topic = kinds::kept(kinds::KEPT - 1).topic;
-    if kept == 0 || kept > witness.copies_max(&kept_topic) {
+    if kept == 0 || kept > witness.copies_max(&kept_topic) && !sent.is_read_again {
         verdict.is_strange(|| format!("the retained message that is rejected, {kept} times"));
     }
     if hopeless != sent.hopeless && !sent.may_give_up {
@@ -283,7 +294,8 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
         rejected: sum("rejected", "ingest_checkpoint"),
         control: sum("control", "ingest_checkpoint"),
     };
-    let gaps = sum("to_seq - from_seq + 1", "journal_gap");
+    let all_gaps = sum("to_seq - from_seq + 1", "journal_gap");
+    let gaps = sum("to_seq - from_seq + 1", &format!("journal_gap WHERE {OF_MESSAGES}"));
     let (rows, rejections) = (sum("1", "machine_telemetry"), sum("1", "rejected_message"));
     let in_buckets = sum("readings", "machine_rollup");
     let beyond = sum(
@@ -291,21 +303,12 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
         "rejected_message WHERE NOT EXISTS (SELECT 1 FROM ingest_checkpoint WHERE \
          ingest_checkpoint.journal_id = rejected_message.journal_id AND rejected_message.seq <= committed_seq)",
     );
-    let inspection = inspect(journal, &RealFs).expect("the journal can be inspected");
-    let newest = inspection
-        .segments
-        .iter()
-        .rev()
-        .find_map(|segment| segment.last.map(|last| last.0).or_else(|| segment.first.0.checked_sub(1)));
+    judge_journal(database, journal, verdict);
     let expected = kinds::sums(sent.numbered);
-    let mut balance = |what: &str, left: i64, right: i64| {
-        if left != right {
-            verdict.ledger.push(format!("{what}: {left} ≠ {right}"));
-        }
-    };
+    let each_once = verdict.each_once;
+    let mut balance = |what: &str, left: i64, right: i64| verdict.balance(what, left, right);
     let whole = |count: u64| i64::try_from(count).unwrap();
-    balance("journaled = committed", whole(newest.unwrap_or(0)), ledger.committed);
-    balance("committed = messages + gaps", ledger.committed, ledger.messages + gaps);
+    balance("committed = messages + gaps", ledger.committed, ledger.messages + all_gaps);
     let elements = ledger.stored + ledger.duplicate + ledger.rejected + ledger.control;
     balance(
         "elements = stored + duplicate + rejected + control",
@@ -316,8 +319,7 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
     balance("rows = readings in buckets of five minutes", rows, in_buckets);
     balance("rejected = rows of rejected_message", ledger.rejected, rejections);
     balance("rejections beyond their journal's position = none", beyond, 0);
-    balance("damaged places in the journal = none", whole(inspection.damage.len() as u64), 0);
-    if verdict.each_once {
+    if each_once {
         balance("stored = sent", ledger.stored, whole(expected.rows + sent.others + kinds::KEPT - 1));
         balance("duplicate = sent twice", ledger.duplicate, whole(expected.duplicate));
         balance("rejected = hopeless", ledger.rejected, whole(expected.rejected + sent.hopeless + 1));
@@ -327,11 +329,26 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
         balance("gaps = none", gaps, 0);
     }
     verdict.duplicate = ledger.duplicate - whole(expected.duplicate);
-    let ranges = "SELECT from_seq || ' ' || to_seq AS value FROM journal_gap ORDER BY from_seq";
-    for range in database.words(ranges).into_iter().flatten() {
+    let ranges = format!(
+        "SELECT from_seq || ' ' || to_seq AS value FROM journal_gap WHERE {OF_MESSAGES} ORDER BY from_seq"
+    );
+    for range in database.words(&ranges).into_iter().flatten() {
         let (from, to) = range.split_once(' ').unwrap();
         verdict.given_up.extend(from.parse::<u64>().unwrap()..=to.parse().unwrap());
     }
+}
+
+/// Everything in the journal is committed, under the name that it has now.
+pub fn judge_journal(database: &mut Database, journal: &Path, verdict: &mut Verdict) {
+    let inspection = inspect(journal, &RealFs).expect("the journal can be inspected");
+    let journal_id = inspection.journal_id.expect("the journal has a name");
+    let committed = format!(
+        "SELECT coalesce(max(committed_seq), 0) AS value FROM ingest_checkpoint WHERE journal_id = '{journal_id}'"
+    );
+    let newest = i64::try_from(inspection.newest().0).unwrap();
+    verdict.balance("journaled = committed", newest, database.number(&committed));
+    let damaged = i64::try_from(inspection.damage.len()).unwrap();
+    verdict.balance("damaged places in the journal = none", damaged, 0);
 }
 
 /// Every machine speaks within `offline_after`: each has one event, and that is `first_seen`; but for the mortal ones, which are

@@ -279,7 +279,7 @@ impl Plant {
             && self.stored() >= expected.visible
     }
 
-    fn report(self, verdict: Verdict) -> Report {
+    pub fn report(self, verdict: Verdict) -> Report {
         Report {
             messages: self.sent.numbered + self.sent.others + self.sent.hopeless,
             verdict,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::plant::Plant;
 use super::proxy::{Cut, Proxy};
 use super::tmpfs::Disk;
-use super::{Lab, Report, faults};
+use super::{Lab, Report, disk, faults};
 use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::http::Client;
@@ -16,6 +16,8 @@ use crate::support::postgres::Postgres;
 faults![
     a_postgres_that_is_stopped_and_started_loses_nothing,
     a_postgres_that_is_killed_loses_nothing,
+    a_postgres_that_acknowledges_early_and_is_killed_loses_nothing,
+    a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named,
     a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice,
     a_commit_that_never_reached_the_server_is_repeated,
     a_commit_whose_answer_was_cut_off_is_not_repeated,
@@ -68,6 +70,60 @@ fn a_postgres_that_is_stopped_and_started_loses_nothing(lab: &mut Lab) -> Report
 
 fn a_postgres_that_is_killed_loses_nothing(lab: &mut Lab) -> Report {
     outage(Plant::postgres(lab), lab, |plant| plant.server().kill(), |plant| plant.server().restart(), "")
+}
+
+/// `synchronous_commit = off`: without asking for more, what was committed last dies with the server, and the journal has let
+/// go of it.
+fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(lab: &mut Lab) -> Report {
+    let mut plant = Plant::postgres(lab).set(&["journal.segment_bytes=64KiB", "journal.max_bytes=64MiB"]);
+    for setting in ["wal_writer_delay = '10s'", "wal_writer_flush_after = '1GB'"] {
+        plant.server().psql("postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    let places = ["ALTER SYSTEM", "ALTER DATABASE andon", "ALTER ROLE postgres"];
+    plant.server().psql("postgres", &format!("{} SET synchronous_commit = off", lab.chance.pick(&places)));
+    plant.server().psql("postgres", "SELECT pg_reload_conf()");
+    plant.open();
+    for _ in 0..lab.scale {
+        plant.publish(2 * MESSAGES);
+        plant.wait_until_stored(plant.sent.numbered);
+        plant.server().kill();
+        plant.server().restart();
+        plant.fault_is_over();
+        plant.publish(50);
+    }
+    plant.finish()
+}
+
+/// The database goes back in time under the running service, further than the journal reaches.
+fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(lab: &mut Lab) -> Report {
+    let when_full = *lab.chance.pick(&["hold", "drop_oldest"]);
+    let mut plant = Plant::postgres(lab).set(&[
+        "journal.segment_bytes=64KiB",
+        "journal.max_bytes=64MiB",
+        &format!("journal.when_full={when_full}"),
+    ]);
+    plant.open();
+    plant.publish(100);
+    plant.wait_until_stored(100);
+    let disconnect = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'andon'";
+    plant.andon().signal("STOP");
+    plant.server().psql("postgres", disconnect);
+    plant.server().psql("postgres", "CREATE DATABASE backup TEMPLATE andon");
+    plant.andon().signal("CONT");
+    plant.publish(2 * MESSAGES);
+    plant.wait_until_stored(plant.sent.numbered);
+    plant.server().psql("postgres", "ALTER DATABASE andon ALLOW_CONNECTIONS false");
+    plant.server().psql("postgres", disconnect);
+    plant.server().psql("postgres", "DROP DATABASE andon WITH (FORCE)");
+    plant.server().psql("postgres", "ALTER DATABASE backup RENAME TO andon");
+    plant.publish(50);
+    plant.fault_is_over();
+    plant.sent.may_give_up = true;
+    plant.andon().wait_for_log("the database is older than what it has confirmed");
+    plant.andon().wait_for_log("reason: restored");
+    let mut report = plant.finish();
+    disk::forgive_what_was_given_up(&mut report);
+    report
 }
 
 fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(lab: &mut Lab) -> Report {

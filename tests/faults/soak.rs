@@ -118,6 +118,7 @@ fn measure_unsynced() {
         tempfile::tempdir_in(std::env::var("ANDON_SOAK_DIR").unwrap_or_else(|_| ".".to_owned())).unwrap();
     let options = JournalOptions {
         dir: directory.path().join("journal"),
+        site: "test".to_owned(),
         max_bytes: 4 << 30,
         segment_bytes: 16 << 20,
         sync: SyncMode::Background,

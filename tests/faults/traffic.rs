@@ -42,6 +42,7 @@ impl JournalListener for Unheard {
 fn write_backlog(plant: &mut Plant, count: u64) {
     let options = JournalOptions {
         dir: plant.journal_dir.clone(),
+        site: "test".to_owned(),
         max_bytes: 16 << 30,
         segment_bytes: 16 << 20,
         sync: SyncMode::Os,

@@ -1,6 +1,5 @@
 //! Finding the place to go on from: the position in the database, and where liveness stands.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -9,8 +8,9 @@ use slog::{debug, error, info, warn};
 use super::batch::BatchBuilder;
 use super::{BATCH_BYTES_MAX, LIVENESS_ANSWER_MAX, Parser, RECOVERY_PATIENCE, Step, Store};
 use crate::actors::liveness::{Recover, Recovered};
-use crate::actors::writer::{Attach, Attached};
-use crate::domain::Seq;
+use crate::actors::writer::{Attach, Attached, Known};
+use crate::domain::{OpenId, Seq};
+use crate::journal::JournalError;
 use crate::logging::causes;
 use crate::store::LivenessPast;
 
@@ -23,23 +23,36 @@ impl Parser {
         self.pause(context);
     }
 
-    /// Asks the writer for the position in the database; it answers when the database does.
+    /// The position in the database is not where we left it, or not ours any more.
+    pub(super) fn position_moved(&mut self, context: &mut Context<Self>) {
+        warn!(self.logger, "the position in the database moved otherwise: reading it again");
+        self.detach(context);
+    }
+
+    /// Has the writer claim the position in the database; it answers when the database does.
     pub(super) fn attach(&mut self, context: &mut Context<Self>) {
         if self.in_flight.is_some() {
             return; // Its answer comes first; it may move the position.
         }
+        let history = match self.journal.history() {
+            Ok(history) => history,
+            Err(error) => return self.give_up("the journal cannot note its open id", &error, context),
+        };
         self.store = Store::Attaching;
         self.attach_number += 1;
-        let number = self.attach_number;
+        let (number, own) = (self.attach_number, history.own);
         let wire = self.wires.attach.clone();
-        let journal_id = self.journal.id();
-        let call = async move { wire.call(Attach { journal_id }, Duration::MAX).await };
+        let lost = context.address().recipient().downgrade();
+        let call = async move { wire.call(Attach { history, lost }, Duration::MAX).await };
         context.spawn(call.into_actor(self).map(move |answer, parser, context| {
             if parser.attach_number != number || !matches!(parser.store, Store::Attaching) {
                 return;
             }
             match answer {
-                Ok(Ok(attached)) => parser.on_attached(attached, context),
+                Ok(Ok(Attached::Granted(known))) => parser.on_attached(own, known, context),
+                Ok(Ok(Attached::Foreign { committed_seq, site })) => {
+                    parser.on_foreign(committed_seq, &site, context);
+                }
                 // The writer is restarting, and this parser after it.
                 Ok(Err(_)) | Err(_) => {
                     parser.store = Store::Unknown;
@@ -61,60 +74,60 @@ impl Parser {
         let positions = self.journal.positions();
         // What was received before this process started, or was seen by a liveness before this one, is of the past, too: retold
         // without it, it would be news that never was.
-        let after = positions.committed.max(self.options.appended_at_open).max(self.lookout);
+        let after = positions.committed.max(self.journal.inherited()).max(self.lookout);
         let received_before = self.health.lock().ended_upto();
         let (machines, past) = (Vec::new(), LivenessPast::default());
         self.recover(Recover { machines, past, after, received_before, provisional: true }, context);
     }
 
-    fn on_attached(&mut self, attached: Attached, context: &mut Context<Self>) {
+    fn on_attached(&mut self, own: OpenId, known: Known, context: &mut Context<Self>) {
         if self.step == Step::WithLiveness {
             // One question at a time; the answer of liveness comes soon.
-            context.run_later(Duration::from_millis(10), |parser, context| {
+            context.run_later(Duration::from_millis(10), move |parser, context| {
                 if matches!(parser.store, Store::Attaching) {
-                    parser.on_attached(attached, context);
+                    parser.on_attached(own, known, context);
                 }
             });
             return;
         }
-        let committed = attached.committed_seq;
-        let positions = self.journal.positions();
-        let unchecked = !self.options.position_checked.load(Ordering::Relaxed);
-        if committed > positions.appended || (unchecked && committed > self.options.appended_at_open) {
-            return self.journal_is_behind(committed, context);
+        let Known { committed_seq: committed, machines, past } = known;
+        let appended = self.journal.positions().appended;
+        match self.journal.resume(committed) {
+            Ok(None) => {}
+            Ok(Some(confirmed)) => {
+                warn!(self.logger, "the database is older than what it has confirmed (restored from a backup, or another one?): \
+                    storing again what the journal holds, and noting as a gap what it no longer holds";
+                    "committed" => committed.0, "confirmed" => confirmed.0);
+            }
+            Err(error) => return self.give_up("the journal cannot be read on", &error, context),
         }
-        self.options.position_checked.store(true, Ordering::Relaxed);
-        debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => positions.appended.0);
-        if let Err(error) = self.journal.commit(committed) {
-            warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
-        }
+        debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => appended.0);
         self.storage = self.journal.reader(committed);
         self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
-        self.store = Store::Ready;
+        self.store = Store::Ready(own);
         let received_before = self.health.lock().ended_upto();
-        let Attached { machines, past, .. } = attached;
         let recover = Recover { machines, past, after: committed, received_before, provisional: false };
         self.recover(recover, context);
     }
 
-    /// The database knows more of this journal than the journal itself: it was restored from a copy. Its
-    /// seqs must not be used twice, so it goes on under a new name.
-    fn journal_is_behind(&mut self, committed: Seq, context: &mut Context<Self>) {
+    /// The position in the database speaks of another history of this journal. It is left to that one.
+    fn on_foreign(&mut self, committed: Seq, site: &str, context: &mut Context<Self>) {
         let appended = self.journal.positions().appended;
-        match self.journal.new_identity() {
+        match self.journal.new_identity(site) {
             Ok(journal_id) => {
-                warn!(self.logger, "the journal is older than the database's position in it (restored from a copy?): \
-                going on under a new journal id"; "committed" => committed.0, "appended" => appended.0,
-                "journal_id" => %journal_id)
+                warn!(self.logger, "the position in the database is not this journal's: its directory is a copy of \
+                another one that goes on, or was restored from a backup; going on under a new journal id, and reading again what \
+                it holds"; "committed" => committed.0, "appended" => appended.0, "of_site" => site, "journal_id" => %journal_id)
             }
-            Err(error) => {
-                error!(self.logger, "the journal cannot take a new id"; "error" => causes(&error));
-                self.lifeline.fail(causes(&error));
-                return context.stop();
-            }
+            Err(error) => return self.give_up("the journal cannot take a new id", &error, context),
         }
-        self.options.position_checked.store(true, Ordering::Relaxed);
         self.detach(context);
+    }
+
+    fn give_up(&mut self, what: &'static str, error: &JournalError, context: &mut Context<Self>) {
+        error!(self.logger, "{}", what; "error" => causes(error));
+        self.lifeline.fail(causes(error));
+        context.stop();
     }
 
     fn recover(&mut self, recover: Recover, context: &mut Context<Self>) {

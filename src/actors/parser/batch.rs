@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::{JournalId, MachineId, Seq, Timestamp, Transition};
+use crate::domain::{JournalId, MachineId, OpenId, Seq, Timestamp, Transition};
 use crate::journal::{Gap, Record};
 use crate::payload::Outcome;
 use crate::store::{Batch, GapRow, LivenessRows, ReadingRow, RejectionRow};
@@ -169,6 +169,7 @@ impl BatchBuilder {
     pub fn finish(
         self,
         journal_id: JournalId,
+        open_id: OpenId,
         transitions: Vec<Transition>,
         liveness: LivenessRows,
     ) -> Batch {
@@ -177,6 +178,7 @@ impl BatchBuilder {
         sightings.sort();
         Batch {
             journal_id,
+            open_id,
             after: self.after,
             upto: self.upto,
             messages: self.messages,
@@ -219,7 +221,8 @@ mod tests {
         builder.add(&record(15), true, &mut Vec::new());
         builder.add(&record(16), true, &mut Vec::new());
         builder.name_gap(&gap(11, 14), Timestamp::from_micros(7));
-        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
+        let nil = uuid::Uuid::nil();
+        let batch = builder.finish(JournalId(nil), OpenId(nil), Vec::new(), LivenessRows::default());
         assert_eq!((batch.after, batch.upto, batch.messages, batch.control), (Seq(10), Seq(16), 2, 2));
         let named = GapRow {
             from: Seq(11),
@@ -235,7 +238,8 @@ mod tests {
         let mut builder = BatchBuilder::new(Seq(10), 100, 1000);
         builder.name_gap(&gap(5, 20), Timestamp::from_micros(7));
         assert_eq!(builder.upto(), Seq(20));
-        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
+        let nil = uuid::Uuid::nil();
+        let batch = builder.finish(JournalId(nil), OpenId(nil), Vec::new(), LivenessRows::default());
         assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "what is committed is no gap");
         assert_eq!(batch.messages, 0);
     }
@@ -261,7 +265,12 @@ mod tests {
         let mut late = record(2);
         (late.message.received_at, late.message.retained) = (Timestamp::from_micros(9), true);
         builder.add(&late, false, &mut vec![outcome("press-1"), outcome("press-2")]);
-        let batch = builder.finish(JournalId(uuid::Uuid::nil()), Vec::new(), LivenessRows::default());
+        let batch = builder.finish(
+            JournalId(uuid::Uuid::nil()),
+            OpenId(uuid::Uuid::nil()),
+            Vec::new(),
+            LivenessRows::default(),
+        );
         assert_eq!(batch.readings.len(), 3);
         assert_eq!(batch.sightings, [(MachineId::parse("press-1").unwrap(), Timestamp::from_micros(1))]);
     }

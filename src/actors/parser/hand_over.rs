@@ -27,7 +27,7 @@ impl Parser {
     /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
     /// commit before it ran. `true` if the answer of liveness has to come first.
     pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
-        let ready = matches!(self.store, Store::Ready) && !self.liveness_provisional;
+        let ready = self.is_attached() && !self.liveness_provisional;
         let something = !self.building.is_empty() || self.transitions_pending;
         // P2: liveness may have begun again behind the batch.
         let seen = self.lookout >= self.building.upto();
@@ -77,10 +77,11 @@ impl Parser {
     }
 
     fn commit(&mut self, built: BatchBuilder, from_liveness: FromLiveness, context: &mut Context<Self>) {
+        let Store::Ready(open_id) = self.store else { return };
         let FromLiveness { transitions, rows, receipt } = from_liveness;
         self.options.progress.handed_over();
         self.in_flight = Some(InFlight { since: Instant::now(), upto: built.upto(), receipt });
-        let batch = built.finish(self.journal.id(), transitions, rows);
+        let batch = built.finish(self.journal.id(), open_id, transitions, rows);
         let wire = self.wires.commit.clone();
         let call = async move { wire.call(CommitBatch(Arc::new(batch)), Duration::MAX).await };
         context.spawn(call.into_actor(self).map(|answer, parser, context| {
@@ -102,10 +103,7 @@ impl Parser {
                 }
                 self.on_transitions_recorded(in_flight.receipt);
             }
-            Ok(Err(NotCommitted::Stale)) => {
-                warn!(self.logger, "the position in the database moved otherwise: reading it again");
-                return self.detach(context);
-            }
+            Ok(Err(NotCommitted::Stale)) => return self.position_moved(context),
             // The writer died, and takes this parser with it.
             Ok(Err(NotCommitted::Stopped)) | Err(_) => return self.detach(context),
         }

@@ -1,7 +1,7 @@
 //! The parser actor: pulls records from the journal, turns them into rows and sightings, and is the one
 //! source of everything the writer gets.
 //!
-//! Receives [`JournalGrew`] (the journal has more to read, or the link was proven) and [`TransitionsPending`].
+//! Receives [`JournalGrew`] (the journal has more to read, or the link was proven), [`TransitionsPending`] and [`PositionLost`].
 //! Sends [`Observe`], [`TakeTransitions`] and [`Recover`] to liveness, [`Attach`] and [`CommitBatch`] to the writer.
 //! It carries no payload through a mailbox but the batch: *the journal is the mailbox*.
 //!
@@ -20,7 +20,8 @@
 //! - P4 Every element of a record ends as a reading, a rejection or control; every record moves the position.
 //!
 //! When the writer answers that its position is not the one expected, everything built is dropped and
-//! the parser attaches again: the journal still has it all.
+//! the parser attaches again: the journal still has it all. A position that was written by another history of this journal (a
+//! copy of its directory, or what it was before it was restored from a backup) is left to that one, and the journal takes a new id.
 
 mod attach;
 mod batch;
@@ -31,7 +32,6 @@ mod sight;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -44,9 +44,9 @@ use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRec
 use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::{Wire, WireError};
-use super::writer::{Attach, CommitBatch};
+use super::writer::{Attach, CommitBatch, PositionLost};
 use crate::clock::Mono;
-use crate::domain::Seq;
+use crate::domain::{OpenId, Seq};
 use crate::journal::{Journal, JournalError, Reader};
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -87,10 +87,6 @@ pub struct ParserOptions {
     pub sight: Arc<Sight>,
     /// Where it is told that this stage moves.
     pub progress: Arc<Progress>,
-    /// The newest record when the journal was opened: the database cannot know more of it than that.
-    pub appended_at_open: Seq,
-    /// That has been checked; survives restarts of the actor.
-    pub position_checked: Arc<AtomicBool>,
 }
 
 /// The actor's way to the others.
@@ -116,8 +112,8 @@ enum Store {
     Unknown,
     /// The writer answers as soon as the database does.
     Attaching,
-    /// Batches can be committed.
-    Ready,
+    /// Batches can be committed, in this name.
+    Ready(OpenId),
 }
 
 /// The batch that is with the writer.
@@ -223,7 +219,7 @@ impl Parser {
         if matches!(self.store, Store::Unknown) {
             self.attach(context);
         }
-        if !matches!(self.store, Store::Ready) {
+        if !self.is_attached() {
             self.begin_without_database(context);
         }
         if self.step != Step::Idle || !self.liveness_ready {
@@ -273,14 +269,18 @@ impl Parser {
     }
 
     fn may_build(&self) -> bool {
-        matches!(self.store, Store::Ready) && !self.building.is_full()
+        self.is_attached() && !self.building.is_full()
+    }
+
+    fn is_attached(&self) -> bool {
+        matches!(self.store, Store::Ready(_))
     }
 
     /// Sightings must not wait for a writer that is away or slow.
     fn writer_is_slow(&self) -> bool {
         match (&self.store, &self.in_flight) {
-            (Store::Ready, Some(in_flight)) => in_flight.since.elapsed() >= WRITER_PATIENCE,
-            (Store::Ready, None) => false,
+            (Store::Ready(_), Some(in_flight)) => in_flight.since.elapsed() >= WRITER_PATIENCE,
+            (Store::Ready(_), None) => false,
             _ => true,
         }
     }
@@ -321,7 +321,7 @@ impl Parser {
             && self.in_flight.is_none()
             && !self.transitions_pending
             && self.storage.position() >= self.journal.positions().appended;
-        let database_away = !matches!(self.store, Store::Ready) || !self.metrics.store_available.get();
+        let database_away = !self.is_attached() || !self.metrics.store_available.get();
         if nothing_left || database_away {
             self.lifeline.finish();
             context.stop();
@@ -360,6 +360,17 @@ impl Handler<TransitionsPending> for Parser {
     fn handle(&mut self, _: TransitionsPending, context: &mut Context<Self>) {
         self.transitions_pending = true;
         self.pump(context);
+    }
+}
+
+impl Handler<PositionLost> for Parser {
+    type Result = ();
+
+    fn handle(&mut self, _: PositionLost, context: &mut Context<Self>) {
+        // A batch that is with the writer comes back with the same news.
+        if self.is_attached() && self.in_flight.is_none() {
+            self.position_moved(context);
+        }
     }
 }
 

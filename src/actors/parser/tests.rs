@@ -11,7 +11,7 @@ use super::*;
 use crate::actors::liveness::{Observed, Recovered, TakenTransitions};
 use crate::actors::mqtt::link_health::{Effect, LinkHealth, Timing};
 use crate::actors::supervisor::{ChildExited, ExitReason};
-use crate::actors::writer::{Attached, Committed, NotCommitted};
+use crate::actors::writer::{Attached, Committed, Known, NotCommitted};
 use crate::domain::{
     MachineId, MachineStatus, Message as Received, Qos, Timestamp, TopicFilter, Transition, TransitionReason,
 };
@@ -85,7 +85,8 @@ impl Handler<Attach> for Others {
 
     fn handle(&mut self, _: Attach, _: &mut Context<Self>) -> Self::Result {
         let committed_seq = self.0.lock().committed;
-        Ok(Attached { committed_seq, machines: Vec::new(), past: LivenessPast::default() })
+        let known = Known { committed_seq, machines: Vec::new(), past: LivenessPast::default() };
+        Ok(Attached::Granted(known))
     }
 }
 
@@ -202,6 +203,7 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let options = JournalOptions {
             dir: directory.path().join("journal"),
+            site: "plant".to_owned(),
             max_bytes: 64 << 20,
             segment_bytes: 1 << 20,
             sync: SyncMode::Os,
@@ -257,11 +259,11 @@ impl Stage {
         let lifeline = Lifeline::new(0, 1, others.recipient());
         let (journal, health) = (self.journal.clone(), Arc::clone(&self.health));
         let logger = Logger::root(slog::Discard, o!());
-        Parser::new(options(&self.journal), wires, journal, health, metrics, lifeline, &logger).start()
+        Parser::new(options(), wires, journal, health, metrics, lifeline, &logger).start()
     }
 }
 
-fn options(journal: &Journal) -> ParserOptions {
+fn options() -> ParserOptions {
     let payload = PayloadOptions {
         max_ahead: Duration::from_secs(86_400),
         max_payload: 1_000,
@@ -274,13 +276,7 @@ fn options(journal: &Journal) -> ParserOptions {
         last_wills: Vec::new(),
         control_prefix: None,
     };
-    ParserOptions {
-        batch_rows_max: 10_000,
-        sight: Arc::new(sight),
-        progress: Arc::default(),
-        appended_at_open: journal.positions().appended,
-        position_checked: Arc::default(),
-    }
+    ParserOptions { batch_rows_max: 10_000, sight: Arc::new(sight), progress: Arc::default() }
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //!
 //! Invariants
 //! - W1 One job at a time; the batch in hand is kept until it is known to be in the database, or the position proves stale.
-//! - W2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else.
-//!   At `batch.upto` it was committed, at `batch.after` it was not and is tried again, anywhere else it is stale.
+//! - W2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else. Claimed by the
+//!   batch's open id, at `batch.upto` it was committed, at `batch.after` it was not and is tried again; anything else is stale.
 //! - W3 A batch is never condemned: rows that the database refuses are isolated by the store, and every other error is
 //!   retried with a capped, jittered backoff for as long as it takes.
 //!
@@ -24,11 +24,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::WeakRecipient;
 use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
-pub use self::messages::{Attach, Attached, CommitBatch, Committed, NotCommitted};
+pub use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::refusals::Refusals;
 use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
@@ -36,11 +37,11 @@ use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::wall_now;
-use crate::domain::{JournalId, Timestamp};
+use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerBoard, StoreBoard, StoreState};
-use crate::store::{Batch, ErrorClass, PastWanted, StoreOptions};
+use crate::store::{Batch, Claim, ErrorClass, PastWanted, StoreOptions};
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -68,11 +69,18 @@ pub struct WriterOptions {
 }
 
 enum Work {
-    Attach { journal_id: JournalId, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
+    Attach { attach: Attach, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
     Fill { span: Duration },
     Look { journal_id: JournalId },
+}
+
+/// Whose position is looked at between commits, and who is told if it is lost.
+struct Watched {
+    journal_id: JournalId,
+    open_id: OpenId,
+    lost: WeakRecipient<PositionLost>,
 }
 
 /// The actor.
@@ -89,7 +97,7 @@ pub struct Writer {
     upkeep: Upkeep,
     refusals: Refusals,
     /// Of the newest attachment.
-    journal_id: Option<JournalId>,
+    watched: Option<Watched>,
 }
 
 impl Writer {
@@ -110,7 +118,7 @@ impl Writer {
             last_reason: None,
             upkeep,
             refusals: Refusals::default(),
-            journal_id: None,
+            watched: None,
         }
     }
 
@@ -135,7 +143,7 @@ impl Writer {
         };
         self.busy = true;
         match work {
-            Work::Attach { journal_id, reply } => self.learn(worker, journal_id, reply, context),
+            Work::Attach { attach, reply } => self.learn(worker, attach, reply, context),
             Work::Commit { batch, reply, doubtful: false } => self.commit(worker, batch, reply, context),
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
@@ -214,38 +222,50 @@ impl Writer {
     fn learn(
         &mut self,
         worker: Arc<StoreWorker>,
-        journal_id: JournalId,
+        attach: Attach,
         reply: oneshot::Sender<Result<Attached, NotCommitted>>,
         context: &mut Context<Self>,
     ) {
         let window = i64::try_from(self.options.past_window.as_micros()).unwrap_or(i64::MAX);
         let changes_since = Timestamp::from_micros(wall_now().as_micros().saturating_sub(window));
         let wanted = PastWanted { changes_since, rows_max: self.options.past_rows_max };
-        let job = async move { worker.learn(journal_id, wanted).await };
+        let history = attach.history.clone();
+        let job = async move { worker.learn(history, wanted).await };
         self.run(job, context, move |writer, result, context| match result {
             Ok(knowledge) => {
                 writer.on_success();
                 writer.report_opened(&knowledge);
                 writer.name_unreadable_rows();
-                writer.journal_id = Some(journal_id);
-                writer.show(knowledge.checkpoint.ledger());
-                let Knowledge { checkpoint, machines, past, .. } = knowledge;
-                let committed_seq = checkpoint.committed_seq;
-                let _parser_gone = reply.send(Ok(Attached { committed_seq, machines, past }));
+                let _parser_gone = reply.send(Ok(writer.attached(attach, knowledge)));
             }
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
             }
-            Err(Failure::Away(reason)) => writer.retry(Work::Attach { journal_id, reply }, reason, context),
+            Err(Failure::Away(reason)) => writer.retry(Work::Attach { attach, reply }, reason, context),
         });
+    }
+
+    fn attached(&mut self, attach: Attach, knowledge: Knowledge) -> Attached {
+        let Knowledge { claim, machines, past, .. } = knowledge;
+        match claim {
+            Claim::Granted(checkpoint) => {
+                let JournalHistory { journal_id, own, .. } = attach.history;
+                self.watched = Some(Watched { journal_id, open_id: own, lost: attach.lost });
+                self.show(checkpoint.ledger());
+                Attached::Granted(Known { committed_seq: checkpoint.committed_seq, machines, past })
+            }
+            Claim::Foreign(checkpoint) => {
+                self.watched = None;
+                Attached::Foreign { committed_seq: checkpoint.committed_seq, site: checkpoint.site }
+            }
+        }
     }
 
     fn report_opened(&self, knowledge: &Knowledge) {
         if let Some((facts, migration)) = &knowledge.opened {
             self.options.board.opened(facts.backend, &facts.version, &facts.target);
             info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
-                "migrations_applied" => migration.applied.len(),
-                "committed_seq" => knowledge.checkpoint.committed_seq.0, "machines" => knowledge.machines.len());
+                "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
             for warning in &facts.warnings {
                 warn!(self.logger, "a setting of the database weakens what Andon promises"; "setting" => warning);
             }
@@ -288,9 +308,10 @@ impl Writer {
         context: &mut Context<Self>,
     ) {
         let journal_id = batch.journal_id;
-        let job = async move { worker.ledger(journal_id).await };
+        let job = async move { worker.checkpoint(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
-            Ok(ledger) => {
+            Ok(Some(checkpoint)) if checkpoint.is_claimed_by(batch.open_id) => {
+                let ledger = checkpoint.ledger();
                 let found = ledger.committed_seq;
                 if found == batch.after {
                     // Not done, or a batch that does not move the position: storing that again changes nothing.
@@ -305,7 +326,7 @@ impl Writer {
                 }
                 writer.show(ledger);
             }
-            Err(Failure::Stale) => {
+            Ok(_) | Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
             }
             Err(Failure::Away(reason)) => {
@@ -341,7 +362,7 @@ impl Handler<Attach> for Writer {
 
     fn handle(&mut self, attach: Attach, context: &mut Context<Self>) -> Self::Result {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Work::Attach { journal_id: attach.journal_id, reply }, context);
+        self.enqueue(Work::Attach { attach, reply }, context);
         Box::pin(async move { answer.await.unwrap_or(Err(NotCommitted::Stopped)) })
     }
 }

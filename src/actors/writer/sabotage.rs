@@ -25,8 +25,8 @@ pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutco
 
 /// The position in a transaction of its own, the rows in the next.
 fn position_before_rows(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
-    let position_alone =
-        Batch { upto: batch.upto, messages: batch.messages, ..Batch::new(batch.journal_id, batch.after) };
+    let nothing = Batch::new(batch.journal_id, batch.open_id, batch.after);
+    let position_alone = Batch { upto: batch.upto, messages: batch.messages, ..nothing };
     store.commit(&position_alone)?;
     failpoint("writer::before_commit").map_err(JobError::Injected)?;
     let rows_alone = Batch { after: batch.upto, messages: 0, ..batch.clone() };

@@ -11,10 +11,10 @@ use actix::prelude::*;
 use slog::{debug, info, warn};
 
 use super::worker::StoreWorker;
-use super::{Failure, Work, Writer};
+use super::{Failure, PositionLost, Work, Writer};
 use crate::clock::wall_now;
 use crate::domain::{JournalId, Timestamp};
-use crate::store::{PruneBounds, PruneCursor, Pruned, RollupFill};
+use crate::store::{Checkpoint, PruneBounds, PruneCursor, Pruned, RollupFill};
 
 /// What one step of deleting may look at when `store.retention` is set.
 const PRUNE_BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
@@ -167,7 +167,7 @@ impl Writer {
         if self.upkeep.run.is_none() && self.upkeep.fill_at <= now {
             return Some(Work::Fill { span: self.upkeep.span });
         }
-        let journal_id = self.journal_id?;
+        let journal_id = self.watched.as_ref()?.journal_id;
         (self.upkeep.look_at <= now).then_some(Work::Look { journal_id })
     }
 
@@ -177,10 +177,10 @@ impl Writer {
         journal_id: JournalId,
         context: &mut Context<Self>,
     ) {
-        let job = async move { worker.ledger(journal_id).await };
+        let job = async move { worker.checkpoint(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
-            Ok(ledger) => {
-                writer.show(ledger);
+            Ok(checkpoint) => {
+                writer.looked_at(checkpoint.as_ref());
                 if !writer.metrics.store_available.get() {
                     // It was a look that had failed: no batch is in hand.
                     writer.on_success();
@@ -189,6 +189,24 @@ impl Writer {
             Err(Failure::Stale) => {}
             Err(Failure::Away(reason)) => writer.retry(Work::Look { journal_id }, reason, context),
         });
+    }
+
+    /// Shows the ledger. If the position is no longer ours, or not where we left it, the parser begins anew, also when nothing flows.
+    fn looked_at(&mut self, checkpoint: Option<&Checkpoint>) {
+        let Some(watched) = &self.watched else { return };
+        let left_at = self.options.ledger.snapshot().map(|ledger| ledger.committed_seq);
+        let is_unmoved = |found: &&Checkpoint| {
+            found.is_claimed_by(watched.open_id)
+                && left_at.is_none_or(|left_at| left_at == found.committed_seq)
+        };
+        if let Some(checkpoint) = checkpoint.filter(is_unmoved) {
+            return self.show(checkpoint.ledger());
+        }
+        if let Some(parser) = watched.lost.upgrade() {
+            // If its mailbox is full it is at work, and its next commit tells it the same.
+            let _told_later = parser.try_send(PositionLost);
+        }
+        self.watched = None;
     }
 
     /// A step of the run under way, or the first one of a run up to `before`.

@@ -14,19 +14,19 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
-use crate::domain::{JournalId, Ledger, Timestamp};
+use crate::domain::{JournalHistory, JournalId, Timestamp};
 use crate::store::{
-    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
+    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
     PruneBounds, PruneCursor, Pruned, RollupFill, Store, StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
 pub struct Knowledge {
-    /// The position and the ledger.
-    pub checkpoint: Checkpoint,
-    /// Every machine of the site.
+    /// The position and the ledger, and whether they are ours.
+    pub claim: Claim,
+    /// Every machine of the site; none if the position is foreign.
     pub machines: Vec<MachineRow>,
-    /// What else liveness begins from.
+    /// What else liveness begins from; the same.
     pub past: LivenessPast,
     /// What the database is and what opening it changed; `None` if it was open already.
     pub opened: Option<(StoreFacts, MigrationReport)>,
@@ -51,13 +51,13 @@ pub enum JobError {
 
 enum Job {
     Learn {
-        journal_id: JournalId,
+        history: JournalHistory,
         wanted: PastWanted,
         reply: oneshot::Sender<Result<Knowledge, JobError>>,
     },
-    Ledger {
+    Checkpoint {
         journal_id: JournalId,
-        reply: oneshot::Sender<Result<Ledger, JobError>>,
+        reply: oneshot::Sender<Result<Option<Checkpoint>, JobError>>,
     },
     Commit {
         batch: Arc<Batch>,
@@ -99,14 +99,14 @@ impl StoreWorker {
         Ok(Self { jobs, progress, patience })
     }
 
-    /// Position, ledger and machines.
-    pub async fn learn(&self, journal_id: JournalId, wanted: PastWanted) -> Result<Knowledge, JobError> {
-        self.ask(|reply| Job::Learn { journal_id, wanted, reply }).await
+    /// Claims the position, and reads ledger and machines.
+    pub async fn learn(&self, history: JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
+        self.ask(|reply| Job::Learn { history, wanted, reply }).await
     }
 
-    /// Position and ledger alone.
-    pub async fn ledger(&self, journal_id: JournalId) -> Result<Ledger, JobError> {
-        self.ask(|reply| Job::Ledger { journal_id, reply }).await
+    /// Position and ledger alone, if the database knows the journal.
+    pub async fn checkpoint(&self, journal_id: JournalId) -> Result<Option<Checkpoint>, JobError> {
+        self.ask(|reply| Job::Checkpoint { journal_id, reply }).await
     }
 
     /// Commits a batch in one transaction.
@@ -158,12 +158,11 @@ impl Connection {
     fn work(&mut self, job: Job) {
         // A reply that nobody waits for any more is the abandoned writer's; there is nobody to tell.
         match job {
-            Job::Learn { journal_id, wanted, reply } => {
-                let _abandoned = reply.send(self.learn(journal_id, wanted));
+            Job::Learn { history, wanted, reply } => {
+                let _abandoned = reply.send(self.learn(&history, wanted));
             }
-            Job::Ledger { journal_id, reply } => {
-                let ledger = self.with_store(|store| Ok(store.checkpoint(journal_id)?.ledger()));
-                let _abandoned = reply.send(ledger);
+            Job::Checkpoint { journal_id, reply } => {
+                let _abandoned = reply.send(self.with_store(|store| Ok(store.checkpoint(journal_id)?)));
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
@@ -178,13 +177,15 @@ impl Connection {
         }
     }
 
-    fn learn(&mut self, journal_id: JournalId, wanted: PastWanted) -> Result<Knowledge, JobError> {
+    fn learn(&mut self, history: &JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
         let opened = self.open()?;
         self.with_store(|store| {
-            let checkpoint = store.checkpoint(journal_id)?;
-            let machines = store.machines()?;
-            let past = store.liveness_past(wanted)?;
-            Ok(Knowledge { checkpoint, machines, past, opened })
+            let claim = store.claim(history)?;
+            let (machines, past) = match claim {
+                Claim::Granted(_) => (store.machines()?, store.liveness_past(wanted)?),
+                Claim::Foreign(_) => Default::default(),
+            };
+            Ok(Knowledge { claim, machines, past, opened })
         })
     }
 

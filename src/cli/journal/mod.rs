@@ -12,6 +12,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Exit, Output, counted};
+use crate::app::exit_of;
 use crate::config::Settings;
 use crate::domain::{Seq, Topic};
 use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
@@ -55,10 +56,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         }
         Command::Export { from, to } => export(dir, Seq(*from), to.map_or(Seq(u64::MAX), Seq)),
     };
-    done.unwrap_or_else(|error| {
-        let exit = if error.is_damage() { Exit::JournalDamaged } else { Exit::Failure };
-        Output::failed(exit, format!("failed to {}", causes(&error)))
-    })
+    done.unwrap_or_else(|error| Output::failed(exit_of(&error), format!("failed to {}", causes(&error))))
 }
 
 fn verify(dir: &Path) -> Result<Output, JournalError> {

@@ -227,7 +227,9 @@ mod tests {
     use std::future::poll_fn;
     use std::sync::Arc;
 
-    use crate::domain::{JournalId, MachineId, Qos, Reading, Seq, TimeSource, Timestamp};
+    use crate::domain::{
+        JournalHistory, JournalId, MachineId, OpenId, Qos, Reading, Seq, TimeSource, Timestamp,
+    };
     use crate::http::IN_FLIGHT_BYTES_MAX;
     use crate::store::{
         Batch, LatestReading, Order, Progress, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows,
@@ -295,10 +297,15 @@ mod tests {
         let mut store = open(&options).unwrap();
         store.migrate().unwrap();
         let journal_id = JournalId(uuid::Uuid::new_v4());
-        store.checkpoint(journal_id).unwrap();
+        store.claim(&JournalHistory::of_new_journal(journal_id)).unwrap();
         let rows = 2 * u64::from(PART_ROWS_MAX) + 1;
         let readings = (1..=rows).map(|seq| row(seq, &machine_id)).collect();
-        let batch = Batch { upto: Seq(rows), messages: rows, readings, ..Batch::new(journal_id, Seq(0)) };
+        let batch = Batch {
+            upto: Seq(rows),
+            messages: rows,
+            readings,
+            ..Batch::new(journal_id, OpenId(journal_id.0), Seq(0))
+        };
         store.commit(&batch).unwrap();
 
         let history = HistoryPool::start(&options).unwrap();

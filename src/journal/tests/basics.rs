@@ -114,7 +114,7 @@ fn whole_committed_segments_are_deleted_and_no_others() {
     assert!(!fs.names(dir()).contains(&segments[0]));
     assert!(fs.names(dir()).contains(&segments[1]));
     assert_eq!(journal.positions().first, second);
-    let missing = Gap { from: Seq(1), to: Seq(second.0 - 1), reason: GapReason::Trimmed };
+    let missing = Gap { from: Seq(1), to: Seq(second.0 - 1), reason: GapReason::Restored };
     assert_eq!(read_all(&journal, 0).unwrap(), (numbers(second.0..=300), vec![missing]));
 }
 
@@ -143,7 +143,7 @@ fn a_new_identity_keeps_every_record_pending() {
     journal.commit(Seq(100)).unwrap();
     journal.upkeep().unwrap();
     let first = journal.positions().first;
-    let new = journal.new_identity().unwrap();
+    let new = journal.new_identity("plant").unwrap();
     assert_ne!(old, new);
     append_many(&journal, 150, 1000);
     journal.sync().unwrap();

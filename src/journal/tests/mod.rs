@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod inspection;
 mod model;
+mod positions;
 mod repairs;
 mod sim_fs;
 
@@ -59,6 +60,7 @@ impl JournalListener for Notes {
 fn options() -> JournalOptions {
     JournalOptions {
         dir: dir().to_owned(),
+        site: "plant".to_owned(),
         max_bytes: 1 << 30,
         segment_bytes: 64 * 1024,
         sync: SyncMode::Background,

@@ -117,7 +117,7 @@ impl Model {
 
     fn check_gap(&self, gap: Gap) {
         let dropped = self.options.when_full == WhenFull::DropOldest && gap.reason == GapReason::Dropped;
-        let trimmed = gap.reason == GapReason::Trimmed && gap.to.0 <= self.committed;
+        let trimmed = gap.reason == GapReason::Restored && gap.to.0 <= self.committed;
         assert!(dropped || trimmed, "{gap:?}");
     }
 

@@ -257,7 +257,7 @@ fn of_two_ids_neither_is_taken_and_all_records_are_pending() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 3, 1000);
-    let second = journal.new_identity().unwrap();
+    let second = journal.new_identity("plant").unwrap();
     append_many(&journal, 100, 1000);
     journal.close().unwrap();
     fs.remove(&dir().join("journal.meta")).unwrap();
@@ -329,7 +329,7 @@ fn a_newer_format_is_left_alone() {
         }
         let names = fs.names(dir());
         let error = repair(dir(), &fs).unwrap_err();
-        assert!(matches!(error, JournalError::Version { .. }) && error.is_damage(), "{error}");
+        assert!(matches!(error, JournalError::Version { .. }) && error.is_misuse(), "{error}");
         assert_eq!(fs.names(dir()), names);
     }
 }
@@ -399,14 +399,14 @@ fn a_reader_may_start_within_a_hole() {
     let (journal, _) = open(&fs);
     let (_, gaps) = read_all(&journal, hole.from.0).unwrap();
     assert_eq!(gaps, [Gap { from: hole.from.next(), to: hole.to, reason: GapReason::Damaged }]);
-    let new = journal.new_identity().unwrap();
+    let new = journal.new_identity("plant").unwrap();
     let (_, gaps) = read_all(&journal, 0).unwrap();
     assert_eq!(gaps.len(), 1, "the hole is one under {new}, too");
     let fs = original.fork();
     fs.remove(&segment(1)).unwrap();
     let hole = repair(dir(), &fs).unwrap().cuts[0].missing.unwrap();
     let (journal, _) = open(&fs);
-    journal.new_identity().unwrap();
+    journal.new_identity("plant").unwrap();
     let (_, gaps) = read_all(&journal, 0).unwrap();
     assert_eq!(gaps, [Gap { from: hole.from, to: hole.to, reason: GapReason::Damaged }], "in front, too");
 }

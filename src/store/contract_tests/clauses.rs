@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 pub use super::bucket_pages::pages_of_buckets_join_and_are_of_few_readings;
+pub use super::claim_clauses::{
+    a_claim_fences_whoever_had_the_position_before, a_position_of_another_history_is_not_claimed,
+    a_position_of_version_1_is_claimed_by_who_held_all_of_it, of_claims_at_once_one_is_granted,
+};
 use super::fixture::{
-    Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, prune_all, reading,
-    rejection, transition,
+    Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, nothing, prune_all,
+    reading, rejection, transition,
 };
 pub use super::history_clauses::{
     a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
@@ -53,23 +57,25 @@ pub use super::rollup_memory::{
 };
 pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
 pub use super::unreadable_clauses::rows_that_cannot_be_read_are_passed_over_and_named_once;
-use crate::domain::{JournalId, MachineStatus, Qos, Seq, TimeSource, Timestamp, TransitionReason};
+use crate::domain::{
+    JournalHistory, JournalId, MachineStatus, OpenId, Qos, Seq, TimeSource, Timestamp, TransitionReason,
+};
 use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
 
 pub fn a_new_journal_begins_at_zero_and_keeps_its_position(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
-    let checkpoint = store.checkpoint(journal).unwrap();
+    let checkpoint = store.checkpoint(journal).unwrap().unwrap();
     assert_eq!((checkpoint.committed_seq, checkpoint.messages), (Seq::ZERO, 0));
     assert_eq!((checkpoint.journal_id, checkpoint.site), (journal.to_string(), SITE.to_owned()));
 
     store.commit(&batch_of(journal, 0, 3)).unwrap();
     drop(store);
     let mut reopened = fixture.migrated();
-    let checkpoint = reopened.checkpoint(journal).unwrap();
+    let checkpoint = reopened.checkpoint(journal).unwrap().unwrap();
     assert_eq!((checkpoint.committed_seq, checkpoint.messages, checkpoint.stored), (Seq(3), 3, 3));
     let age = Timestamp::from(chrono::Utc::now()).since(checkpoint.updated_at);
     assert!(age < Duration::from_secs(60), "{age:?}");
-    assert_eq!(reopened.checkpoint(JournalId(Uuid::new_v4())).unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(reopened.checkpoint(JournalId(Uuid::new_v4())).unwrap(), None);
 }
 
 pub fn readings_are_stored_to_the_last_bit_and_microsecond(fixture: &Fixture) {
@@ -132,7 +138,7 @@ pub fn duplicates_in_one_batch_and_across_batches_are_counted_and_not_stored(fix
     let second = store.commit(&batch(journal, 3, vec![again(4, 3), reading(5), again(6, 1)])).unwrap();
     assert_eq!((second.stored, second.duplicate, second.rejected), (1, 2, 0));
     assert_eq!(fixture.raw().count("machine_telemetry"), 3);
-    let checkpoint = store.checkpoint(journal).unwrap();
+    let checkpoint = store.checkpoint(journal).unwrap().unwrap();
     assert_eq!((checkpoint.stored, checkpoint.duplicate, checkpoint.rejected), (3, 3, 0));
 
     // Each part of the identity counts.
@@ -159,12 +165,14 @@ pub fn a_batch_on_another_position_is_refused_as_a_whole(fixture: &Fixture) {
     }
     let unknown = JournalId(Uuid::new_v4());
     assert_stale(store.commit(&batch_of(unknown, 0, 1)), 0, None);
+    let not_claimed = Batch { open_id: OpenId(Uuid::new_v4()), ..batch_of(journal, 5, 1) };
+    assert_stale(store.commit(&not_claimed), 5, Some(5));
 
     let mut raw = fixture.raw();
     let counts =
         ["machine_telemetry", "rejected_message", "machine_event", "machine"].map(|table| raw.count(table));
     assert_eq!(counts, [5, 0, 0, 0]);
-    assert_eq!(store.checkpoint(journal).unwrap().messages, 5);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().messages, 5);
     assert_eq!(
         store.commit(&batch_of(journal, 5, 1)).unwrap().stored,
         1,
@@ -181,7 +189,7 @@ pub fn a_batch_sent_again_after_an_unknown_outcome_is_refused(fixture: &Fixture)
     assert_stale(reopened.commit(&sent), 0, Some(4));
     // The old connection, a zombie, sends it too.
     assert_stale(store.commit(&sent), 0, Some(4));
-    let checkpoint = reopened.checkpoint(journal).unwrap();
+    let checkpoint = reopened.checkpoint(journal).unwrap().unwrap();
     assert_eq!((checkpoint.messages, checkpoint.stored, checkpoint.duplicate), (4, 4, 0));
 }
 
@@ -206,7 +214,7 @@ fn refused_among(fixture: &Fixture, count: u64, is_refused: impl Fn(u64) -> bool
         outcome.poisoned
     );
     assert_eq!((outcome.stored, outcome.rejected), (count - refused.len() as u64, refused.len() as u64));
-    let checkpoint = store.checkpoint(journal).unwrap();
+    let checkpoint = store.checkpoint(journal).unwrap().unwrap();
     assert_eq!(checkpoint.committed_seq, Seq(count));
     assert_eq!(
         (checkpoint.stored, checkpoint.duplicate, checkpoint.rejected),
@@ -241,7 +249,7 @@ pub fn a_batch_of_refused_rows_only_still_moves_the_position(fixture: &Fixture) 
 
 pub fn rejections_and_gaps_are_recorded_with_what_is_needed_to_look_into_them(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
-    let mut sent = Batch { upto: Seq(20), messages: 9, ..Batch::new(journal, Seq::ZERO) };
+    let mut sent = Batch { upto: Seq(20), messages: 9, ..nothing(journal, Seq::ZERO) };
     sent.rejections = vec![rejection(1), rejection(2), rejection(2)];
     sent.gaps = vec![GapRow { from: Seq(3), to: Seq(13), reason: "drop_oldest".to_owned(), at: at(0) }];
     let outcome = store.commit(&sent).unwrap();
@@ -263,7 +271,7 @@ pub fn rejections_and_gaps_are_recorded_with_what_is_needed_to_look_into_them(fi
         raw.rows(&["journal_id", "from_seq", "to_seq", "reason", "at"], "journal_gap"),
         [format!("{journal}|3|13|drop_oldest|2026-01-05 06:39:59.000001+00:00")]
     );
-    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq(20));
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq(20));
 }
 
 pub fn nul_characters_never_reach_the_database_nor_fail_a_batch(fixture: &Fixture) {
@@ -301,10 +309,14 @@ pub fn the_ledger_holds_over_batches_of_every_kind(fixture: &Fixture) {
         let outcome = store.commit(&sent).unwrap();
         let settled = outcome.stored + outcome.duplicate + outcome.rejected;
         assert_eq!(settled, (sent.readings.len() + sent.rejections.len()) as u64, "{outcome:?}");
-        assert_eq!(outcome.ledger, store.checkpoint(journal).unwrap().ledger(), "what the commit says is so");
+        assert_eq!(
+            outcome.ledger,
+            store.checkpoint(journal).unwrap().unwrap().ledger(),
+            "what the commit says is so"
+        );
         assert_eq!(outcome.ledger.elements(), elements + control);
     }
-    let ledger = store.checkpoint(journal).unwrap();
+    let ledger = store.checkpoint(journal).unwrap().unwrap();
     assert_eq!((ledger.committed_seq, ledger.messages, ledger.control), (Seq(at_seq), at_seq, control));
     assert_eq!(ledger.stored + ledger.duplicate + ledger.rejected, elements);
     assert_eq!(ledger.stored, fixture.raw().count("machine_telemetry"));
@@ -357,7 +369,7 @@ pub fn transitions_make_events_and_machines_and_again_change_nothing(fixture: &F
         };
         assert_eq!(store.machines().unwrap(), [ghost, press]);
     }
-    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
 
     // A ghost that speaks at last.
     store
@@ -428,7 +440,7 @@ pub fn sightings_only_move_known_machines_forward(fixture: &Fixture) {
     let last_seen = |rows: Vec<MachineRow>| rows.into_iter().map(|row| row.last_seen_at).collect::<Vec<_>>();
     assert_eq!(last_seen(store.machines().unwrap()), [Some(at(900)), None]);
 
-    let mut second = Batch::new(journal, Seq::ZERO);
+    let mut second = nothing(journal, Seq::ZERO);
     second.sightings = vec![(machine("a"), at(899)), (machine("ghost"), at(5))];
     store.commit(&second).unwrap();
     assert_eq!(last_seen(store.machines().unwrap()), [Some(at(900)), Some(at(5))]);
@@ -446,7 +458,7 @@ pub fn trouble_that_is_no_rows_fault_fails_the_batch_and_stores_nothing(fixture:
         store = fixture.open();
     }
     assert_eq!(fixture.raw().count("machine_telemetry"), 0);
-    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
     assert_eq!(store.commit(&sent).unwrap().stored, 10);
 }
 
@@ -455,13 +467,13 @@ pub fn machines_and_readings_of_another_site_are_left_alone(fixture: &Fixture) {
     let mut other =
         store::open(&store::StoreOptions { site: "halle-8".to_owned(), ..fixture.options() }).unwrap();
     let elsewhere = JournalId(Uuid::new_v4());
-    other.checkpoint(elsewhere).unwrap();
+    other.claim(&JournalHistory::of_new_journal(elsewhere)).unwrap();
     for (store, journal) in [(&mut store, journal), (&mut other, elsewhere)] {
         let mut sent = batch_of(journal, 0, 3);
         sent.transitions.push(transition("press-1", TransitionReason::FirstSeen, 0, None));
         assert_eq!(store.commit(&sent).unwrap().stored, 3);
     }
-    let mut seen = Batch::new(journal, Seq(3));
+    let mut seen = nothing(journal, Seq(3));
     seen.sightings.push((machine("press-1"), at(77)));
     store.commit(&seen).unwrap();
     assert_eq!(store.machines().unwrap()[0].last_seen_at, Some(at(77)));

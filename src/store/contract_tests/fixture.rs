@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::domain::{
-    JournalId, MachineId, MachineStatus, Qos, Reading, RejectReason, Rejection, Seq, TimeSource, Timestamp,
-    Transition, TransitionReason,
+    JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, RejectReason, Rejection, Seq,
+    TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::store::{
     self, Batch, Progress, ReadingRow, RejectionRow, Store, StoreError, StoreOptions, UnreadableRows,
@@ -83,7 +83,7 @@ impl Fixture {
     pub fn with_journal(&self) -> (Box<dyn Store>, JournalId) {
         let mut store = self.migrated();
         let journal = JournalId(Uuid::new_v4());
-        store.checkpoint(journal).unwrap();
+        store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
         (store, journal)
     }
 
@@ -214,10 +214,15 @@ pub fn reading(seq: u64) -> ReadingRow {
     }
 }
 
+/// A batch with nothing in it.
+pub fn nothing(journal: JournalId, after: Seq) -> Batch {
+    Batch::new(journal, OpenId(journal.0), after)
+}
+
 /// A batch of `readings` that are all of the messages after `after`.
 pub fn batch(journal: JournalId, after: u64, readings: Vec<ReadingRow>) -> Batch {
     let messages = readings.len() as u64;
-    Batch { upto: Seq(after + messages), messages, readings, ..Batch::new(journal, Seq(after)) }
+    Batch { upto: Seq(after + messages), messages, readings, ..nothing(journal, Seq(after)) }
 }
 
 /// A batch of the readings of records `after + 1` to `after + count`.
@@ -265,7 +270,7 @@ pub fn transition(
 
 /// A batch that only changes statuses.
 pub fn changes(journal: JournalId, at: u64, transitions: Vec<Transition>) -> Batch {
-    Batch { transitions, ..Batch::new(journal, Seq(at)) }
+    Batch { transitions, ..nothing(journal, Seq(at)) }
 }
 
 pub fn assert_stale(result: Result<impl std::fmt::Debug, StoreError>, wanted: u64, stands_at: Option<u64>) {

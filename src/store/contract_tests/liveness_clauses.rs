@@ -1,6 +1,6 @@
 //! What both databases have to do for liveness beside events and machines: the outbox, our own outages, the past.
 
-use super::fixture::{Fixture, at, batch_of, changes, machine, transition};
+use super::fixture::{Fixture, at, batch_of, changes, machine, nothing, transition};
 use crate::domain::{LinkOutage, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason};
 use crate::store::{
     self, Batch, EventKey, LivenessPast, LivenessRows, PastWanted, SiteHistory, StoreOptions,
@@ -28,7 +28,7 @@ pub fn events_are_pending_until_they_are_marked_and_come_back_in_order(fixture: 
     let pending: Vec<Transition> = sent[1..].iter().map(unseq).collect();
     assert_eq!(store.liveness_past(EVERYTHING).unwrap().unpublished, pending);
 
-    let mut marking = Batch::new(journal, Seq::ZERO);
+    let mut marking = nothing(journal, Seq::ZERO);
     let nobody = EventKey { machine_id: machine("nobody"), ..key(&sent[1]) };
     let other_status = EventKey { status: MachineStatus::Online, ..key(&sent[2]) };
     marking.liveness.published = vec![key(&sent[1]), nobody, other_status, key(&sent[3])];
@@ -58,7 +58,7 @@ pub fn outages_are_recorded_once_and_stay_closed(fixture: &Fixture) {
     };
     let mut commit = |outages: Vec<LinkOutage>, seen_until: Option<i64>| {
         let liveness = LivenessRows { outages, seen_until: seen_until.map(at), ..LivenessRows::default() };
-        store.commit(&Batch { liveness, ..Batch::new(journal, Seq::ZERO) }).unwrap();
+        store.commit(&Batch { liveness, ..nothing(journal, Seq::ZERO) }).unwrap();
         let past = store.liveness_past(EVERYTHING).unwrap();
         (past.newest_outage, past.seen_until)
     };
@@ -120,7 +120,7 @@ pub fn outages_of_a_time_are_those_that_reach_into_it(fixture: &Fixture) {
     };
     let all = [outage(1, Some(400)), outage(450, Some(500)), outage(600, None)];
     let liveness = LivenessRows { outages: all.to_vec(), ..LivenessRows::default() };
-    store.commit(&Batch { liveness, ..Batch::new(journal, Seq::ZERO) }).unwrap();
+    store.commit(&Batch { liveness, ..nothing(journal, Seq::ZERO) }).unwrap();
     let mut reader = store::open_history(&fixture.options()).unwrap();
     let mut between = |from, to| reader.outages(at(from), at(to)).unwrap();
     assert_eq!(between(0, 1_000), all);

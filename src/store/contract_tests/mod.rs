@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bucket_pages;
+mod claim_clauses;
 mod clauses;
 mod fixture;
 mod history_clauses;
@@ -53,6 +54,10 @@ macro_rules! contract {
 
 contract! {
     a_new_journal_begins_at_zero_and_keeps_its_position,
+    a_claim_fences_whoever_had_the_position_before,
+    a_position_of_another_history_is_not_claimed,
+    a_position_of_version_1_is_claimed_by_who_held_all_of_it,
+    of_claims_at_once_one_is_granted,
     readings_are_stored_to_the_last_bit_and_microsecond,
     duplicates_in_one_batch_and_across_batches_are_counted_and_not_stored,
     a_batch_on_another_position_is_refused_as_a_whole,

@@ -3,7 +3,9 @@
 //! Here the same batches go both ways, and every table beside the readings is the same afterwards.
 
 use super::fixture::{Fixture, SITE, at, batch_of, changes, machine, transition};
-use crate::domain::{JournalId, LinkOutage, MachineStatus, OutageReason, Transition, TransitionReason};
+use crate::domain::{
+    JournalHistory, JournalId, LinkOutage, MachineStatus, OutageReason, Transition, TransitionReason,
+};
 use crate::store::{Batch, CommitOutcome, EventKey, LivenessRows};
 
 /// Every row of what is written one by one, as JSON, without the number that a failed attempt has used up.
@@ -87,7 +89,7 @@ fn second(journal: JournalId) -> Batch {
 
 fn committed(fixture: &Fixture, journal: JournalId) -> Vec<CommitOutcome> {
     let mut store = fixture.open();
-    store.checkpoint(journal).unwrap();
+    store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
     [first(journal), second(journal)].iter().map(|batch| store.commit(batch).unwrap()).collect()
 }
 

@@ -6,7 +6,7 @@ use super::fixture::{Fixture, assert_stale, assert_transient, batch_of, machine,
 use super::one_by_one::rows_written_one_by_one_are_those_written_at_once;
 use super::postgres_server::Postgres;
 use crate::domain::{RefusedKind, Seq, TransitionReason};
-use crate::store::{self, Batch, CommitStep, StoreError, StoreOptions};
+use crate::store::{self, Batch, CommitStep, Store, StoreError, StoreOptions};
 
 #[test]
 fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
@@ -23,13 +23,13 @@ fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
 
     server.restart();
     let mut store = fixture.open();
-    assert_eq!(store.checkpoint(journal).unwrap().committed_seq, Seq(10));
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq(10));
     assert_eq!(store.commit(&batch_of(journal, 10, 10)).unwrap().stored, 10);
 
     server.kill();
     assert_transient(store.commit(&batch_of(journal, 20, 1)));
     server.restart();
-    assert_eq!(fixture.open().checkpoint(journal).unwrap().committed_seq, Seq(20));
+    assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().committed_seq, Seq(20));
 }
 
 #[test]
@@ -46,7 +46,8 @@ fn one_server_keeps_what_only_a_server_can_break() {
     no_function_is_needed(&server);
     functions_of_before_are_dropped(&new("functions"));
     a_database_with_another_encoding_is_refused(&server);
-    weak_durability_is_said(&server);
+    a_commit_is_synchronous_whatever_the_server_says(&server);
+    a_server_without_fsync_is_warned_about(&server);
     wrong_credentials_are_transient_and_keep_the_password_secret(&server);
 }
 
@@ -185,14 +186,52 @@ fn a_database_with_another_encoding_is_refused(server: &Postgres) {
     assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
-fn weak_durability_is_said(server: &Postgres) {
+/// Wherever it is switched off, before the store connects or after, and only if it is off.
+fn a_commit_is_synchronous_whatever_the_server_says(server: &Postgres) {
     let fixture = Fixture::postgres(server.create_database("weak"));
-    server.psql("postgres", "ALTER DATABASE weak SET synchronous_commit = off");
-    let warnings = fixture.open().facts().warnings.join("\n");
-    assert!(
-        warnings.contains("synchronous_commit is off") && warnings.contains("fsync is off"),
-        "{warnings}"
+    let (mut store, journal) = fixture.with_journal();
+    // What is in force when the transaction ends.
+    fixture.raw().execute(
+        "CREATE TABLE at_commit (value text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO at_commit VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER note AFTER UPDATE ON ingest_checkpoint DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW WHEN (OLD.committed_seq <> NEW.committed_seq) EXECUTE FUNCTION note()",
     );
+    let mut after = 0;
+    let mut commit = |store: &mut dyn Store| {
+        store.commit(&batch_of(journal, after, 1)).unwrap();
+        after += 1;
+        let mut raw = fixture.raw();
+        let noted = raw.rows(&["value"], "at_commit").pop().unwrap();
+        raw.execute("DELETE FROM at_commit");
+        noted
+    };
+    let places = [
+        "ALTER DATABASE weak",
+        "ALTER ROLE postgres",
+        "ALTER ROLE postgres IN DATABASE weak",
+        "ALTER SYSTEM",
+    ];
+    for place in places {
+        server.psql("postgres", &format!("{place} SET synchronous_commit = off"));
+        server.psql("postgres", "SELECT pg_reload_conf()");
+        let mut connected_since = fixture.open();
+        assert_eq!(commit(&mut *connected_since), "on", "{place}");
+        assert_eq!(commit(&mut *store), "on", "{place}, connected before");
+        server.psql("postgres", &format!("{place} RESET synchronous_commit"));
+        server.psql("postgres", "SELECT pg_reload_conf()");
+    }
+    for kept in ["local", "remote_write", "remote_apply", "on"] {
+        server.psql("postgres", &format!("ALTER DATABASE weak SET synchronous_commit = {kept}"));
+        assert_eq!(commit(&mut *fixture.open()), kept);
+    }
+}
+
+fn a_server_without_fsync_is_warned_about(server: &Postgres) {
+    let fixture = Fixture::postgres(server.create_database("no_fsync"));
+    let warnings = fixture.open().facts().warnings.join("\n");
+    assert!(warnings.contains("fsync is off"), "{warnings}");
 }
 
 fn wrong_credentials_are_transient_and_keep_the_password_secret(server: &Postgres) {

@@ -31,7 +31,7 @@ fn key(of: &Transition) -> EventKey {
 /// A batch with a row of every kind for a machine that is refused and for one that is not.
 fn every_kind(store: &mut dyn Store, fixture: &Fixture, raise: &str) -> CommitOutcome {
     let journal = crate::domain::JournalId(uuid::Uuid::new_v4());
-    store.checkpoint(journal).unwrap();
+    store.claim(&crate::domain::JournalHistory::of_new_journal(journal)).unwrap();
     let known = vec![
         transition("old-1", TransitionReason::FirstSeen, 0, None),
         transition("cursed-0", TransitionReason::FirstSeen, 0, None),
@@ -58,7 +58,11 @@ fn every_kind(store: &mut dyn Store, fixture: &Fixture, raise: &str) -> CommitOu
     };
     sent.sightings = vec![(machine("cursed-0"), at(500)), (machine("old-1"), at(600))];
     let outcome = store.commit(&sent).unwrap();
-    assert_eq!(outcome.ledger, store.checkpoint(journal).unwrap().ledger(), "what the commit says is so");
+    assert_eq!(
+        outcome.ledger,
+        store.checkpoint(journal).unwrap().unwrap().ledger(),
+        "what the commit says is so"
+    );
     outcome
 }
 

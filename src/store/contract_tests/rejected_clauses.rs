@@ -1,6 +1,6 @@
 //! Rejected elements, looked at and tried again: on both databases.
 
-use super::fixture::{Fixture, SITE, at, batch, batch_of, reading, rejection};
+use super::fixture::{Fixture, SITE, at, batch, batch_of, nothing, reading, rejection};
 use crate::domain::{JournalId, Qos, RejectReason, Seq};
 use crate::store::{
     self, Batch, ReadingRow, RejectedFilter, RejectedPage, RejectedRow, RejectionRow, Retry, RetryOutcome,
@@ -12,7 +12,7 @@ const ANY: i64 = i64::MAX;
 /// A batch of the rejections of records `after + 1` to `after + count`.
 fn rejections(journal: JournalId, after: u64, count: u64) -> Batch {
     let rejections = (after + 1..=after + count).map(rejection).collect();
-    Batch { upto: Seq(after + count), messages: count, rejections, ..Batch::new(journal, Seq(after)) }
+    Batch { upto: Seq(after + count), messages: count, rejections, ..nothing(journal, Seq(after)) }
 }
 
 fn all(store: &mut dyn Store) -> Vec<RejectedRow> {
@@ -29,7 +29,7 @@ fn settled(stored: u64, duplicate: u64, rejected: u64) -> RetryOutcome {
 
 /// `stored, duplicate, rejected` and the position; they always add up to the elements.
 fn ledger(store: &mut dyn Store, journal: JournalId) -> [u64; 4] {
-    let ledger = store.checkpoint(journal).unwrap().ledger();
+    let ledger = store.checkpoint(journal).unwrap().unwrap().ledger();
     [ledger.stored, ledger.duplicate, ledger.rejected, ledger.committed_seq.0]
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::fixture::{Fixture, at, batch, machine, prune_all, reading, rejection};
-use crate::domain::{JournalId, Seq, TimeSource};
+use super::fixture::{Fixture, at, batch, machine, nothing, prune_all, reading, rejection};
+use crate::domain::{JournalHistory, JournalId, Seq, TimeSource};
 use crate::store::{
     self, Batch, PruneBounds, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store,
 };
@@ -26,7 +26,7 @@ fn retained(seq: u64, digest: u64) -> ReadingRow {
 /// Commits `rows` behind record `after`; how many were stored and how many there already.
 fn commit(store: &mut dyn Store, journal: JournalId, after: u64, rows: Vec<ReadingRow>) -> (u64, u64) {
     let outcome = store.commit(&batch(journal, after, rows)).unwrap();
-    let counted = store.checkpoint(journal).unwrap();
+    let counted = store.checkpoint(journal).unwrap().unwrap();
     assert_eq!(counted.messages, counted.stored + counted.duplicate + counted.rejected);
     (outcome.stored, outcome.duplicate)
 }
@@ -56,7 +56,7 @@ pub fn a_retained_message_without_time_is_stored_once_however_often_it_comes(fix
 
     // The journal read again from its beginning under another name.
     let again = JournalId(Uuid::new_v4());
-    store.checkpoint(again).unwrap();
+    store.claim(&JournalHistory::of_new_journal(again)).unwrap();
     let all = [A, A, B, A].iter().enumerate().map(|(at, digest)| retained(at as u64 + 1, *digest));
     assert_eq!(commit(store, again, 0, all.collect()), (0, 4));
 
@@ -65,7 +65,7 @@ pub fn a_retained_message_without_time_is_stored_once_however_often_it_comes(fix
     let elsewhere = store::StoreOptions { site: "elsewhere".to_owned(), ..fixture.options() };
     let mut elsewhere = store::open(&elsewhere).unwrap();
     let other_journal = JournalId(Uuid::new_v4());
-    elsewhere.checkpoint(other_journal).unwrap();
+    elsewhere.claim(&JournalHistory::of_new_journal(other_journal)).unwrap();
     assert_eq!(commit(&mut *elsewhere, other_journal, 0, vec![retained(1, A)]), (1, 0));
 }
 
@@ -112,7 +112,7 @@ pub fn a_refused_retained_message_is_stored_when_it_comes_again(fixture: &Fixtur
 pub fn rejected_copies_of_a_retained_message_become_one_reading(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let rejections = (1..=3).map(rejection).collect();
-    store.commit(&Batch { upto: Seq(3), messages: 3, rejections, ..Batch::new(journal, Seq::ZERO) }).unwrap();
+    store.commit(&Batch { upto: Seq(3), messages: 3, rejections, ..nothing(journal, Seq::ZERO) }).unwrap();
     let rejected = store.rejected(&RejectedFilter::default(), RejectedPage::After(i64::MIN), 10, 10).unwrap();
     let settled = |stored, duplicate| RetryOutcome::Settled { stored, duplicate, rejected: 0 };
     for (row, expected) in rejected.iter().zip([settled(1, 0), settled(0, 1), settled(0, 1)]) {

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fixture::{Fixture, SITE, batch, machine, prune_all, reading, rejection};
+use super::fixture::{Fixture, SITE, batch, machine, nothing, prune_all, reading, rejection};
 use super::history_clauses::{buckets, readings};
-use crate::domain::{JournalId, Seq, Timestamp};
+use crate::domain::{JournalHistory, JournalId, Seq, Timestamp};
 use crate::store::history::{rolled, sql};
 use crate::store::{
     Aggregate, Batch, Bucket, BucketsQuery, History, Order, ReadingCursor, ReadingRow, ReadingsQuery,
@@ -234,7 +234,7 @@ fn retry_some(store: &mut dyn Store, journal: JournalId, after: &mut u64, dice: 
         upto: Seq(*after),
         messages: 1,
         rejections: vec![rejection(*after)],
-        ..Batch::new(journal, Seq(*after - 1))
+        ..nothing(journal, Seq(*after - 1))
     };
     store.commit(&rejected).unwrap();
     let row =
@@ -325,7 +325,7 @@ pub fn buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill(fixtur
         std::thread::spawn(move || {
             let mut store = open(&options).unwrap();
             let journal = JournalId(uuid::Uuid::new_v4());
-            at_last(|| store.checkpoint(journal));
+            at_last(|| store.claim(&JournalHistory::of_new_journal(journal)));
             let mut dice = Dice(first);
             for round in 0..15 {
                 let rows = (1..=40).map(|n| dice.row(first + round * 40 + n)).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::fixture::{Fixture, Raw, SITE, batch, machine, prune_all, reading};
 use super::postgres_server::Postgres;
 use super::rollup_clauses::{Dice, START, check};
-use crate::domain::{JournalId, Timestamp};
+use crate::domain::{JournalHistory, JournalId, Timestamp};
 use crate::store::{ReadingRow, RollupFill, Store, StoreError, StoreOptions, open};
 
 const SPAN: Duration = Duration::from_secs(3_600);
@@ -90,7 +90,7 @@ fn row(seq: u64, machine_id: &str, seconds: i64) -> ReadingRow {
 
 fn commit(store: &mut dyn Store, row: ReadingRow) -> u64 {
     let journal = JournalId(uuid::Uuid::new_v4());
-    store.checkpoint(journal).unwrap();
+    store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
     store.commit(&batch(journal, 0, vec![row])).unwrap().stored
 }
 

@@ -109,13 +109,14 @@ fn move_position(
         control: bigint(batch.control),
         journal_id,
         after: bigint(batch.after.0),
+        open_id: &batch.open_id.to_string(),
     };
-    let row = moved.get_result::<LedgerColumns>(connection).optional();
-    if let Some(columns) = row.at(CommitStep::Position)? {
+    let row = moved.get_result::<(LedgerColumns, Option<String>)>(connection).optional();
+    if let Some((columns, _synchronous_commit)) = row.at(CommitStep::Position)? {
         return Ok(reads::ledger(columns));
     }
-    let found = reads::postgres::load_position(connection, journal_id).at(CommitStep::Position)?;
-    Err(CommitFailure::Stale(found))
+    let found = reads::postgres::load_checkpoint(connection, journal_id).at(CommitStep::Position)?;
+    Err(CommitFailure::Stale(found.map(|found| found.committed_seq)))
 }
 
 pub(super) fn insert_rejections(

@@ -22,6 +22,7 @@ use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::runs::RunSize;
+use super::claim::claim;
 use super::fleet;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
@@ -33,10 +34,11 @@ use super::rollup::fill::{self, FillStop, RollupFill};
 use super::target::PostgresUrl;
 use super::unreadable::UnreadableRows;
 use super::{
-    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
-    SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
+    PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
+    from_bigint,
 };
-use crate::domain::{JournalId, MachineId, Timestamp};
+use crate::domain::{JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -63,8 +65,6 @@ struct Settings {
     version_num: i32,
     #[diesel(sql_type = Text)]
     encoding: String,
-    #[diesel(sql_type = Text)]
-    synchronous_commit: String,
     #[diesel(sql_type = Text)]
     fsync: String,
 }
@@ -101,7 +101,10 @@ impl PostgresStore {
                 settings.encoding
             ));
         }
-        let warnings = durability_warnings(&settings);
+        let mut warnings = Vec::new();
+        if settings.fsync == "off" {
+            warnings.push("fsync is off in PostgreSQL: a power cut can destroy the database".to_owned());
+        }
         let facts = StoreFacts { backend: "postgresql", version: settings.version, target, warnings };
         options.progress.watch(&mut connection);
         let run_size = RunSize::new(options.statement_timeout);
@@ -142,25 +145,9 @@ fn configure(connection: &mut PgConnection, options: &StoreOptions) -> QueryResu
 fn read_settings(connection: &mut PgConnection) -> QueryResult<Settings> {
     sql_query(
         "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS version_num, \
-         current_setting('server_encoding') AS encoding, current_setting('synchronous_commit') AS synchronous_commit, \
-         current_setting('fsync') AS fsync",
+         current_setting('server_encoding') AS encoding, current_setting('fsync') AS fsync",
     )
     .get_result(connection)
-}
-
-fn durability_warnings(settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if settings.synchronous_commit == "off" {
-        warnings.push(
-            "synchronous_commit is off in PostgreSQL: a crash of the server can lose readings that Andon has already \
-             deleted from its journal"
-                .to_owned(),
-        );
-    }
-    if settings.fsync == "off" {
-        warnings.push("fsync is off in PostgreSQL: a power cut can destroy the database".to_owned());
-    }
-    warnings
 }
 
 fn migrations_are_recorded(connection: &mut PgConnection) -> QueryResult<bool> {
@@ -209,17 +196,25 @@ impl Store for PostgresStore {
         migration_status(&mut self.connection, &MIGRATIONS, migrations_are_recorded)
     }
 
-    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError> {
-        let id = journal.to_string();
-        let row = sql_query(
-            "INSERT INTO ingest_checkpoint (journal_id, site, updated_at) VALUES ($1, $2, now()) ON CONFLICT DO NOTHING",
+    fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let id = history.journal_id.to_string();
+        let found = sql_query(
+            "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES ($1, $2, now(), $3) \
+             ON CONFLICT DO NOTHING",
         )
         .bind::<Text, _>(&id)
-        .bind::<Text, _>(&self.site)
-        .execute(&mut self.connection)
-        .and_then(|_| reads::postgres::load_checkpoint(&mut self.connection, &id))
+        .bind::<Text, _>(site)
+        .bind::<Text, _>(history.own.to_string())
+        .execute(connection)
+        .and_then(|_| reads::postgres::load_checkpoint(connection, &id))
         .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
-        row.map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+        claim(history, found, |found, own| reads::postgres::take_over(connection, found, site, own))
+    }
+
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError> {
+        reads::postgres::load_checkpoint(&mut self.connection, &journal.to_string())
+            .map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {

@@ -13,8 +13,10 @@ use crate::store::statement::cached_statement;
 use crate::store::without_nul;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then.
-    MovePosition on Pg, PgConnection, returning LedgerTypes:
+    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then. Where
+    /// `synchronous_commit` is off, it is switched on for this transaction: the journal lets go of what is committed. Asked here, for
+    /// role, database and server may change it at any time.
+    MovePosition on Pg, PgConnection, returning (LedgerTypes, Nullable<Text>):
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]
     ", stored = stored + " [readings: BigInt = i64]
@@ -22,7 +24,9 @@ cached_statement! {
     ", control = control + " [control: BigInt = i64]
     ", updated_at = now() WHERE journal_id = " [journal_id: Text = &'a str]
     " AND committed_seq = " [after: BigInt = i64]
-    " RETURNING committed_seq, messages, stored, duplicate, rejected, control"
+    " AND open_id = " [open_id: Text = &'a str]
+    " RETURNING committed_seq, messages, stored, duplicate, rejected, control, \
+     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END"
 }
 
 cached_statement! {

@@ -144,13 +144,14 @@ impl Writer<'_> {
             now: self.now,
             journal_id: self.journal_id,
             after: bigint(batch.after.0),
+            open_id: &batch.open_id.to_string(),
         };
         let row = moved.get_result::<LedgerColumns>(connection).optional();
         if let Some(columns) = row.at(CommitStep::Position)? {
             return Ok(reads::ledger(columns));
         }
-        let found = reads::sqlite::load_position(connection, self.journal_id).at(CommitStep::Position)?;
-        Err(CommitFailure::Stale(found))
+        let found = reads::sqlite::load_checkpoint(connection, self.journal_id).at(CommitStep::Position)?;
+        Err(CommitFailure::Stale(found.map(|found| found.committed_seq)))
     }
 
     /// Counts the stored ones, and returns those that were refused as rejections.

@@ -22,6 +22,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use super::claim::claim;
 use super::fleet;
 use super::instant_text::InstantText;
 use super::liveness_rows;
@@ -34,10 +35,11 @@ use super::rollup::fill::{self, FillStop, RollupFill};
 use super::schema::{Instant, Moment};
 use super::unreadable::UnreadableRows;
 use super::{
-    Batch, Checkpoint, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus, PastWanted,
-    SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount, from_bigint,
+    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
+    PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
+    from_bigint,
 };
-use crate::domain::{JournalId, MachineId, Timestamp};
+use crate::domain::{JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -193,29 +195,26 @@ impl Store for SqliteStore {
         migration_status(&mut self.connection, &MIGRATIONS, migrations_are_recorded)
     }
 
-    fn checkpoint(&mut self, journal: JournalId) -> Result<Checkpoint, StoreError> {
-        let id = journal.to_string();
-        let site = self.site.as_str();
-        let failed = |source: diesel::result::Error| StoreError::ReadCheckpoint {
-            journal_id: journal,
-            source: source.into(),
-        };
-        // Asked every few seconds: the write lock is taken only for a journal that is new.
-        if let Some(known) = reads::sqlite::load_checkpoint(&mut self.connection, &id).map_err(failed)? {
-            return Ok(known);
-        }
-        let row = self.connection.immediate_transaction(|connection| {
-            sql_query(
-                "INSERT INTO ingest_checkpoint (journal_id, site, updated_at) VALUES (?, ?, ?) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind::<Text, _>(&id)
-            .bind::<Text, _>(site)
-            .bind::<Instant, _>(now())
-            .execute(connection)?;
-            reads::sqlite::load_checkpoint(connection, &id)?.ok_or(diesel::result::Error::NotFound)
-        });
-        row.map_err(failed)
+    fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let id = history.journal_id.to_string();
+        let found = sql_query(
+            "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind::<Text, _>(&id)
+        .bind::<Text, _>(site)
+        .bind::<Instant, _>(now())
+        .bind::<Text, _>(history.own.to_string())
+        .execute(connection)
+        .and_then(|_| reads::sqlite::load_checkpoint(connection, &id))
+        .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
+        claim(history, found, |found, own| reads::sqlite::take_over(connection, found, site, own))
+    }
+
+    fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError> {
+        reads::sqlite::load_checkpoint(&mut self.connection, &journal.to_string())
+            .map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {

@@ -19,6 +19,7 @@ cached_statement! {
     ", updated_at = " [now: Instant = InstantText]
     " WHERE journal_id = " [journal_id: Text = &'a str]
     " AND committed_seq = " [after: BigInt = i64]
+    " AND open_id = " [open_id: Text = &'a str]
     " RETURNING committed_seq, messages, stored, duplicate, rejected, control"
 }
 

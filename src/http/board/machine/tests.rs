@@ -14,8 +14,8 @@ use super::span::Lookback;
 use super::{past, view};
 use crate::clock::wall_now;
 use crate::domain::{
-    BoardStatus, JournalId, MachineId, MachineStatus, Qos, Reading, Seq, TimeSource, Timestamp, Transition,
-    TransitionReason,
+    BoardStatus, JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, Seq, TimeSource,
+    Timestamp, Transition, TransitionReason,
 };
 use crate::http::HistoryPool;
 use crate::http::board::shell::Installation;
@@ -50,8 +50,8 @@ impl Scene {
     fn commit(&self, change: impl FnOnce(&mut Batch)) {
         let mut store = store::open(&self.options).unwrap();
         let journal = JournalId(Uuid::new_v4());
-        store.checkpoint(journal).unwrap();
-        let mut batch = Batch::new(journal, Seq::ZERO);
+        store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
+        let mut batch = Batch::new(journal, OpenId(journal.0), Seq::ZERO);
         change(&mut batch);
         store.commit(&batch).unwrap();
     }

@@ -1,0 +1,1 @@
+ALTER TABLE ingest_checkpoint DROP COLUMN open_id;
