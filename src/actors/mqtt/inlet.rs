@@ -138,3 +138,133 @@ impl Inlet {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Output};
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use slog::o;
+
+    use super::super::link_health::{LinkHealth, Timing};
+    use super::*;
+    use crate::domain::Seq;
+    use crate::journal::tests::sim_fs::{Kind, SimFs};
+    use crate::journal::{JournalListener, JournalOptions, Space, SyncMode, WhenFull};
+
+    /// Set in the process in which the disk fails: how.
+    const FAULT: &str = "ANDON_TEST_CALLBACK_FAULT";
+    const PAYLOAD_BYTES_MAX: usize = 100;
+
+    struct Unheard;
+
+    impl JournalListener for Unheard {
+        fn readable(&self, _: Seq) {}
+        fn space(&self, _: Space) {}
+        fn failed(&self, _: &JournalError) {}
+    }
+
+    fn inlet(fs: &SimFs) -> Inlet {
+        let options = JournalOptions {
+            dir: "/journal".into(),
+            site: "plant".to_owned(),
+            max_bytes: 256 * 1024,
+            segment_bytes: 64 * 1024,
+            sync: SyncMode::Os,
+            when_full: WhenFull::Hold,
+        };
+        let (journal, _) = Journal::open(options, Arc::new(fs.clone()), Arc::new(Unheard)).unwrap();
+        let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
+        Inlet {
+            journal,
+            health: Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO))),
+            echo_topic: Some(TopicFilter::parse("andon/test/echo").unwrap()),
+            parser: Wire::new(),
+            metrics: Arc::default(),
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            logger: Logger::root(slog::Discard, o!()),
+            receiving: AtomicBool::new(false),
+            skipped_turn: AtomicU64::new(0),
+        }
+    }
+
+    fn message(topic: &'static str, payload: &'static [u8]) -> Incoming<'static> {
+        Incoming { topic: topic.as_bytes(), payload, qos: 1, retained: true }
+    }
+
+    const TOPIC: &str = "factory/machine/press-1/telemetry";
+
+    /// Says which messages were acknowledged; the second finds no room.
+    fn receive_until_it_fails(kind: Kind) {
+        let fs = SimFs::default();
+        let inlet = inlet(&fs);
+        for number in 1..=2 {
+            inlet.receive(&message(TOPIC, b"{}"), false).unwrap();
+            println!("acknowledged: {number}.");
+            fs.set_writes_fail(kind);
+        }
+    }
+
+    fn in_a_process_of_its_own(fault: &str) -> Output {
+        let this = "actors::mqtt::inlet::tests::m1_what_cannot_be_journaled_is_not_acknowledged";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", this, "--nocapture"]).env(FAULT, fault).output().unwrap()
+    }
+
+    #[test]
+    fn m1_what_cannot_be_journaled_is_not_acknowledged() {
+        if let Ok(fault) = std::env::var(FAULT) {
+            return receive_until_it_fails(if fault == "full" { Kind::Enospc } else { Kind::Eio });
+        }
+        for fault in ["full", "broken"] {
+            let ended = in_a_process_of_its_own(fault);
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert_eq!(ended.status.code(), Some(1), "{fault}: {said}");
+            assert!(
+                said.contains("acknowledged: 1.") && !said.contains("acknowledged: 2."),
+                "{fault}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn m1_once_the_journal_is_closed_nothing_is_acknowledged_and_nothing_ends() {
+        let inlet = inlet(&SimFs::default());
+        inlet.receive(&message(TOPIC, b"{}"), false).unwrap();
+        inlet.journal.clone().close().unwrap();
+        let (acknowledged, heard) = channel();
+        std::thread::spawn(move || {
+            let _returned = inlet.receive(&message(TOPIC, b"{}"), false);
+            acknowledged.send(()).unwrap();
+        });
+        // It must never come; so long is longer than it would take.
+        assert_eq!(heard.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
+    }
+
+    #[test]
+    fn a_message_is_journaled_as_it_came_and_cut_one_byte_past_the_bound() {
+        let inlet = inlet(&SimFs::default());
+        const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];
+        inlet.receive(&message(TOPIC, b"{}"), false).unwrap();
+        inlet.receive(&Incoming { retained: false, qos: 2, ..message("a/b", LONG) }, true).unwrap();
+        assert!(!inlet.is_receiving());
+        assert_eq!(inlet.metrics.messages_received.get(), 2);
+        let mut found = Vec::new();
+        let mut note = |record: crate::journal::Record<'_>| {
+            let Message { qos, retained, topic, payload, .. } = record.message;
+            found.push((topic.to_text().into_owned(), qos, retained, payload.len()));
+        };
+        inlet.journal.reader(Seq::ZERO).read(10, 1 << 20, &mut note).unwrap();
+        let as_it_came = (TOPIC.to_owned(), Qos::AtLeastOnce, true, 2);
+        assert_eq!(found, [as_it_came, ("a/b".to_owned(), Qos::ExactlyOnce, false, PAYLOAD_BYTES_MAX + 1)]);
+    }
+
+    #[test]
+    fn an_echo_goes_into_no_journal() {
+        let inlet = inlet(&SimFs::default());
+        inlet.receive(&message("andon/test/echo", b"0-1"), false).unwrap();
+        inlet.receive(&message("andon/test/echo/not", b"0-1"), false).unwrap();
+        assert_eq!(inlet.journal.positions().appended, Seq(1));
+        assert_eq!(inlet.metrics.messages_received.get(), 1);
+    }
+}

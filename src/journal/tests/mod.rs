@@ -11,7 +11,7 @@ mod inspection;
 mod model;
 mod positions;
 mod repairs;
-mod sim_fs;
+pub(crate) mod sim_fs;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -13,7 +13,7 @@ use crate::journal::fs::{Access, Fs, FsFile, LockOutcome};
 const PAGE: usize = 512;
 
 #[derive(Clone, Default)]
-pub(super) struct SimFs(Arc<Mutex<State>>);
+pub(crate) struct SimFs(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -35,6 +35,7 @@ struct State {
     /// Longest file that can still be preallocated; `None`: any.
     room: Option<u64>,
     syncs_fail: bool,
+    writes_fail: Option<Kind>,
 }
 
 #[derive(Default)]
@@ -51,7 +52,7 @@ enum DirOp {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Eio,
     Enospc,
     /// A write does half its work, then fails; other calls fail.
@@ -118,6 +119,11 @@ impl SimFs {
 
     pub(super) fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// From now on every write fails.
+    pub(crate) fn set_writes_fail(&self, kind: Kind) {
+        self.state().writes_fail = Some(kind);
     }
 
     pub(super) fn set_syncs_fail(&self) {
@@ -372,6 +378,9 @@ impl FsFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.fs.state();
+        if let Some(kind) = state.writes_fail {
+            return Err(error(kind));
+        }
         if std::mem::take(&mut state.fail_next_write) {
             return Err(error(Kind::Eio));
         }
