@@ -7,7 +7,7 @@ use slog::{Logger, info, o};
 
 use crate::clock::{mono_now, wall_now};
 use crate::domain::Ledger;
-use crate::journal::Journal;
+use crate::journal::{Journal, Space};
 use crate::logging::keys;
 use crate::metrics::Metrics;
 use crate::status::{BacklogWindow, LedgerBoard, Room, TimeToFull};
@@ -81,7 +81,8 @@ impl LedgerLine {
         let stats = self.journal.stats();
         let positions = stats.positions;
         let records = positions.appended.next().since(positions.first);
-        let room = Room::new(stats.bytes, stats.bytes_max, records);
+        let is_full = stats.space != Space::Free;
+        let room = Room::new(is_full, stats.bytes, stats.bytes_max, records);
         let oldest = stats.oldest_pending.map_or(Duration::ZERO, |oldest| wall_now().since(oldest));
         info!(self.logger, "status";
             "received" => received, "per_second" => format!("{rate:.1}"),

@@ -9,6 +9,7 @@ mod journal;
 mod machines;
 mod rejected;
 mod run;
+mod service;
 mod simulate;
 
 use std::collections::BTreeMap;

@@ -35,11 +35,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// The room beside `bytes` that hold `records`, under a bound of `bytes_max`.
+    /// The room beside `bytes` that hold `records`, under a bound of `bytes_max`. A journal that `is_full` has none, whatever is left
+    /// of its bound: it takes messages again only when it is well below that, or when the disk has room.
     #[must_use]
-    pub fn new(bytes: u64, bytes_max: u64, records: u64) -> Self {
+    pub fn new(is_full: bool, bytes: u64, bytes_max: u64, records: u64) -> Self {
         Self {
-            bytes_free: bytes_max.saturating_sub(bytes),
+            bytes_free: if is_full { 0 } else { bytes_max.saturating_sub(bytes) },
             bytes_per_message: bytes as f64 / records.max(1) as f64,
         }
     }
@@ -184,10 +185,12 @@ mod tests {
         assert_eq!(TimeToFull::forecast(ROOM, pace(0.0, 0.0)), TimeToFull::Never);
         assert_eq!(TimeToFull::forecast(ROOM, pace(1e-9, 0.0)), TimeToFull::Never);
         assert_eq!(TimeToFull::forecast(ROOM, None), TimeToFull::Unknown);
-        let full = Room::new(70, 64, 3);
+        let full = Room::new(false, 70, 64, 3);
         assert_eq!(TimeToFull::forecast(full, None), TimeToFull::Full);
-        assert_eq!(Room::new(0, 64, 0), Room { bytes_free: 64, bytes_per_message: 0.0 });
-        assert_eq!(TimeToFull::forecast(Room::new(0, 64, 0), pace(5.0, 0.0)), TimeToFull::Never);
+        let held = Room::new(true, 60, 64, 3);
+        assert_eq!(TimeToFull::forecast(held, pace(5.0, 4.0)), TimeToFull::Full, "until it is below 90 %");
+        assert_eq!(Room::new(false, 0, 64, 0), Room { bytes_free: 64, bytes_per_message: 0.0 });
+        assert_eq!(TimeToFull::forecast(Room::new(false, 0, 64, 0), pace(5.0, 0.0)), TimeToFull::Never);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Figures {
             Err(_) => 0.0,
         };
         let pace = Pace { arriving, leaving };
-        let room = Room::new(found.bytes, bytes_max, found.records);
+        let room = Room::new(false, found.bytes, bytes_max, found.records);
         let oldest_pending = tail.oldest_pending.filter(|_| pending > 0);
         Self {
             journaled,

@@ -1,8 +1,10 @@
-//! `andon machines`: who is on the floor, and how available everybody was, from the database alone.
+//! `andon machines`: who is on the floor, and how available everybody was, as the database has it.
 //!
-//! Works whether or not the service runs, and says which: see [`shown`].
+//! Works whether or not the service runs, and says which: see [`shown`]. While the database is away the running service is asked,
+//! which knows who is on the floor without it.
 
 mod report;
+mod running;
 mod shown;
 
 use std::io::{self, IsTerminal, Write};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::report::{availability_report, machines_report};
+use self::report::{Outlook, availability_report, from_database, machines_report};
 use super::{Exit, Output, db};
 use crate::app::store_options;
 use crate::clock::wall_now;
@@ -92,7 +94,7 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Exit {
 
 fn look(options: &Options, settings: &Settings, style: Style) -> Output {
     if let Some(complaint) = db::missing_file(settings) {
-        return Output::failed(Exit::Failure, complaint);
+        return without_database(options, settings, style, complaint);
     }
     let store_options = store_options(settings);
     let report = store::open(&store_options).and_then(|mut store| {
@@ -111,7 +113,26 @@ fn look(options: &Options, settings: &Settings, style: Style) -> Output {
             Exit::Failure,
             "the database is older than this andon; `andon db migrate` or `andon run` brings it up to date",
         ),
-        Err(error) => Output::failed(Exit::Failure, format!("failed to {}", causes(&error))),
+        Err(error) => without_database(options, settings, style, format!("failed to {}", causes(&error))),
+    }
+}
+
+/// What the running service says; `complaint` is what is wrong with the database.
+fn without_database(options: &Options, settings: &Settings, style: Style, complaint: String) -> Output {
+    if options.availability.is_some() {
+        return Output::failed(Exit::Failure, complaint);
+    }
+    match running::machines(&settings.http) {
+        Ok((machines, outlook)) => {
+            let complaint =
+                format!("{complaint}; this is what the running service knows without the database");
+            let text = machines_report(&machines, &outlook, style);
+            Output { complaints: vec![complaint], ..Output::clean(text) }
+        }
+        Err(error) => Output {
+            complaints: vec![complaint, format!("the running service was asked instead: {error}")],
+            ..Output::failed(Exit::Failure, String::new())
+        },
     }
 }
 
@@ -132,7 +153,8 @@ fn report(
         return Ok(availability_report(&machines, &history, &sight, from, style));
     }
     let readings = store.readings_between(before(now, Duration::from_secs(3_600)), now)?;
-    Ok(machines_report(&machines, &past.recent_changes, readings, &sight, &settings.liveness, style))
+    let shown = from_database(machines, &past.recent_changes, readings, &sight, &settings.liveness);
+    Ok(machines_report(&shown, &Outlook::from(&sight), style))
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

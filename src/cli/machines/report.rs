@@ -15,9 +15,36 @@ use crate::domain::{
 use crate::store::{MachineRow, SiteHistory};
 use crate::terminal;
 
+/// A machine, and what can be said of it now.
+pub(super) struct ShownMachine {
+    pub(super) row: MachineRow,
+    pub(super) status: BoardStatus,
+    /// `None` if nobody could count them.
+    pub(super) readings_last_hour: Option<u64>,
+    pub(super) flapping: bool,
+}
+
+/// What can be said of all machines.
+pub(super) struct Outlook {
+    pub(super) now: Timestamp,
+    /// Who says so: `database` or `service`.
+    pub(super) source: &'static str,
+    /// Why nothing is certain at present.
+    pub(super) blind: Option<String>,
+    /// The newest moment at which Andon is known to have seen them.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl From<&SiteSight> for Outlook {
+    fn from(sight: &SiteSight) -> Self {
+        Self { now: sight.now, source: "database", blind: sight.blindness(), until: sight.until }
+    }
+}
+
 #[derive(Serialize)]
 struct Report<T> {
     at: String,
+    source: &'static str,
     /// `null` if Andon sees the machines.
     blind: Option<String>,
     sight_until: Option<String>,
@@ -33,7 +60,7 @@ struct MachineLine {
     reason: Option<&'static str>,
     first_seen_at: Option<String>,
     last_seen_at: Option<String>,
-    readings_last_hour: u64,
+    readings_last_hour: Option<u64>,
     flapping: bool,
 }
 
@@ -49,82 +76,90 @@ struct AvailabilityLine {
     in_outage: bool,
 }
 
-/// Who is on the floor.
-pub(super) fn machines_report(
-    machines: &[MachineRow],
+/// The machines as the database has them.
+pub(super) fn from_database(
+    machines: Vec<MachineRow>,
     recent_changes: &[(MachineId, Timestamp)],
     readings: Vec<(MachineId, u64)>,
     sight: &SiteSight,
     rules: &Liveness,
-    style: Style,
-) -> String {
+) -> Vec<ShownMachine> {
     let changes = counted_changes(recent_changes);
     let readings: HashMap<MachineId, u64> = readings.into_iter().collect();
-    let lines = machines.iter().map(|machine| {
-        let own = rules.machines.get(&machine.machine_id).and_then(|rule| rule.offline_after);
-        let status = status(machine, sight, own.unwrap_or(rules.offline_after));
-        let line = MachineLine {
-            machine_id: machine.machine_id.to_string(),
-            status: status.as_str(),
-            recorded_status: machine.status.as_str(),
-            status_since: machine.status_since.map(|at| at.to_string()),
-            reason: machine.reason.map(|reason| reason.as_str()),
-            first_seen_at: machine.first_seen_at.map(|at| at.to_string()),
-            last_seen_at: machine.last_seen_at.map(|at| at.to_string()),
-            readings_last_hour: readings.get(&machine.machine_id).copied().unwrap_or(0),
-            flapping: changes
-                .get(&machine.machine_id)
-                .is_some_and(|&count| count > rules.flapping_changes as usize),
-        };
-        (status, line)
+    let shown = machines.into_iter().map(|row| {
+        let own = rules.machines.get(&row.machine_id).and_then(|rule| rule.offline_after);
+        let changes = changes.get(&row.machine_id);
+        ShownMachine {
+            status: status(&row, sight, own.unwrap_or(rules.offline_after)),
+            readings_last_hour: Some(readings.get(&row.machine_id).copied().unwrap_or(0)),
+            flapping: changes.is_some_and(|&count| count > rules.flapping_changes as usize),
+            row,
+        }
     });
-    let (statuses, lines): (Vec<BoardStatus>, Vec<MachineLine>) = lines.unzip();
-    if style == Style::Json {
-        return json(sight, lines);
-    }
-    let rows: Vec<Vec<String>> =
-        lines.into_iter().zip(machines).map(|(line, machine)| cells(line, machine, sight)).collect();
-    let text = table(&["machine", "status", "since", "last seen", ">readings/h", "note"], &rows);
-    let coloured = if style == Style::Colour { in_colour(&text, &statuses) } else { text };
-    format!("{}\n\n{coloured}", heading(sight, &statuses))
+    shown.collect()
 }
 
-fn cells(line: MachineLine, machine: &MachineRow, sight: &SiteSight) -> Vec<String> {
-    let unknown = line.status == BoardStatus::Unknown.as_str();
-    let mut notes = Vec::new();
-    if unknown {
-        notes.push(format!("was {}", line.recorded_status));
+/// Who is on the floor.
+pub(super) fn machines_report(machines: &[ShownMachine], outlook: &Outlook, style: Style) -> String {
+    if style == Style::Json {
+        return json(outlook, machines.iter().map(machine_line).collect());
     }
-    if line.flapping {
+    let rows: Vec<Vec<String>> = machines.iter().map(|machine| cells(machine, outlook.now)).collect();
+    let text = table(&["machine", "status", "since", "last seen", ">readings/h", "note"], &rows);
+    let statuses: Vec<BoardStatus> = machines.iter().map(|machine| machine.status).collect();
+    let coloured = if style == Style::Colour { in_colour(&text, &statuses) } else { text };
+    format!("{}\n\n{coloured}", heading(outlook, &statuses))
+}
+
+fn machine_line(machine: &ShownMachine) -> MachineLine {
+    let row = &machine.row;
+    MachineLine {
+        machine_id: row.machine_id.to_string(),
+        status: machine.status.as_str(),
+        recorded_status: row.status.as_str(),
+        status_since: row.status_since.map(|at| at.to_string()),
+        reason: row.reason.map(|reason| reason.as_str()),
+        first_seen_at: row.first_seen_at.map(|at| at.to_string()),
+        last_seen_at: row.last_seen_at.map(|at| at.to_string()),
+        readings_last_hour: machine.readings_last_hour,
+        flapping: machine.flapping,
+    }
+}
+
+fn cells(machine: &ShownMachine, now: Timestamp) -> Vec<String> {
+    let row = &machine.row;
+    let mut notes = Vec::new();
+    if machine.status == BoardStatus::Unknown {
+        notes.push(format!("was {}", row.status.as_str()));
+    }
+    if machine.flapping {
         notes.push("flapping".to_owned());
     }
-    let last_seen = machine.last_seen_at.map_or("never".to_owned(), |at| ago(sight.now.since(at)));
-    let since = machine.status_since.map_or(String::new(), short);
     vec![
-        line.machine_id,
-        line.status.replace('_', " "),
-        since,
-        last_seen,
-        line.readings_last_hour.to_string(),
+        row.machine_id.to_string(),
+        machine.status.as_str().replace('_', " "),
+        row.status_since.map_or(String::new(), short),
+        row.last_seen_at.map_or("never".to_owned(), |at| ago(now.since(at))),
+        machine.readings_last_hour.map_or("-".to_owned(), |count| count.to_string()),
         notes.join(", "),
     ]
 }
 
 /// How many there are of each, and whether that is so.
-fn heading(sight: &SiteSight, statuses: &[BoardStatus]) -> String {
+fn heading(outlook: &Outlook, statuses: &[BoardStatus]) -> String {
     let count = |status| statuses.iter().filter(|each| **each == status).count();
     let summary = format!(
         "{} at {}: {} online, {} offline, {} never seen, {} unknown",
         counted(statuses.len() as u64, "machine"),
-        short(sight.now),
+        short(outlook.now),
         count(BoardStatus::Online),
         count(BoardStatus::Offline),
         count(BoardStatus::NeverSeen),
         count(BoardStatus::Unknown)
     );
-    match (sight.blindness(), sight.until) {
+    match (&outlook.blind, outlook.until) {
         (Some(why), _) => format!("{summary}\nAndon does not see the machines now: {why}"),
-        (None, Some(until)) => format!("{summary}\nAndon saw them last {}", ago(sight.now.since(until))),
+        (None, Some(until)) => format!("{summary}\nAndon saw them last {}", ago(outlook.now.since(until))),
         (None, None) => summary,
     }
 }
@@ -156,7 +191,10 @@ pub(super) fn availability_report(
         })
         .collect();
     if style == Style::Json {
-        return json(sight, found.iter().map(|(machine, found)| availability_line(machine, found)).collect());
+        return json(
+            &sight.into(),
+            found.iter().map(|(machine, found)| availability_line(machine, found)).collect(),
+        );
     }
     let rows: Vec<Vec<String>> =
         found.iter().map(|(machine, found)| availability_cells(machine, found)).collect();
@@ -216,11 +254,12 @@ fn availability_cells(machine: &MachineRow, found: &Availability) -> Vec<String>
     ]
 }
 
-fn json<T: Serialize>(sight: &SiteSight, machines: Vec<T>) -> String {
+fn json<T: Serialize>(outlook: &Outlook, machines: Vec<T>) -> String {
     let report = Report {
-        at: sight.now.to_string(),
-        blind: sight.blindness(),
-        sight_until: sight.until.map(|until| until.to_string()),
+        at: outlook.now.to_string(),
+        source: outlook.source,
+        blind: outlook.blind.clone(),
+        sight_until: outlook.until.map(|until| until.to_string()),
         machines,
     };
     let text =

@@ -84,6 +84,8 @@ pub struct JournalStatus {
     pub journal_id: String,
     /// `accepting`, `stalled` (the disk does not answer), `full` or `failed`.
     pub state: &'static str,
+    /// Why it is full: `bound` (`journal.max_bytes`) or `disk_full`.
+    pub reason: Option<String>,
     /// The newest message.
     pub appended_seq: u64,
     /// The newest one on the disk for certain.
@@ -252,6 +254,10 @@ impl JournalStatus {
                 Space::Free => "accepting",
                 Space::Full(_) => "full",
             },
+            reason: match stats.space {
+                Space::Full(why) => Some(why.to_string()),
+                Space::Free => None,
+            },
             appended_seq: positions.appended.0,
             synced_seq: positions.synced.0,
             committed_seq: positions.committed.0,
@@ -275,7 +281,8 @@ pub fn time_to_full(state: &HttpState) -> TimeToFull {
     let window = &state.boards.backlog;
     window.note(mono_now(), positions.appended, positions.committed);
     let records = positions.appended.next().since(positions.first);
-    TimeToFull::forecast(Room::new(stats.bytes, stats.bytes_max, records), window.pace())
+    let is_full = stats.space != Space::Free;
+    TimeToFull::forecast(Room::new(is_full, stats.bytes, stats.bytes_max, records), window.pace())
 }
 
 impl Store {

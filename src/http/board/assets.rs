@@ -43,6 +43,7 @@ pub const ASSETS: &[Asset] = &[
     asset!("tile.js", SCRIPT),
     asset!("tiles.js", SCRIPT),
     asset!("trend.js", SCRIPT),
+    asset!("trouble.js", SCRIPT),
 ];
 
 /// Names the folder: 16 hexadecimal digits that change with any file.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::shell::{Installation, masthead, page, state_to_fill, theme_switch};
+use super::shell::{Installation, masthead, page, state_to_fill, theme_switch, trouble};
 
 /// The counts, which are filters: what is asked for, and the word.
 const FILTERS: [(&str, &str); 6] = [
@@ -27,6 +27,7 @@ pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
             p id="alarm-text" {}
             p { "What you see below is old. Trying to reconnect; this goes away by itself." }
         }
+        (trouble())
         noscript { p.alarm { "The board needs JavaScript. The state of the machines is also at /api/v1/machines." } }
         div.floor {
             main id="machines" tabindex="-1" {
@@ -39,7 +40,7 @@ pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
             }
             aside.news aria-labelledby="news-title" {
                 h2 id="news-title" { "Newest changes" }
-                p.small.nothing { "None yet." }
+                p.small.nothing id="no-news" {}
                 ol id="news" {}
             }
         }

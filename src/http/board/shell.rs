@@ -85,6 +85,13 @@ pub fn busy(installation: Installation<'_>) -> Markup {
     page(installation, "Busy", None, &body)
 }
 
+/// What keeps Andon from seeing or storing, since when, and what to do; empty until a script fills it.
+pub fn trouble() -> Markup {
+    html! {
+        div.alarm.trouble id="trouble" role="alert" hidden {}
+    }
+}
+
 /// A mark and a word for a state, empty until a script fills them.
 pub fn state_to_fill() -> Markup {
     html! {

@@ -9,6 +9,7 @@ import { News } from "./news.js";
 import { Stream } from "./stream.js";
 import { Tiles } from "./tiles.js";
 import { Trends } from "./trend.js";
+import { drawTrouble } from "./trouble.js";
 
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
@@ -29,7 +30,7 @@ const tiles = new Tiles(element("tiles"), {
   path: (id) => trends.path(id),
   now,
 });
-const news = new News(element("news"), element("spoken"), element("change"), now);
+const news = new News(element("news"), element("no-news"), element("spoken"), element("change"), now);
 
 async function answer(url) {
   const response = await fetch(url, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(10_000) });
@@ -42,6 +43,19 @@ function heardStatus(status) {
   const difference = Date.parse(status.now) - Date.now();
   clockOffset = Math.abs(difference) > CLOCK_TOLERANCE_MS ? difference : 0;
   drawHealth(element("health"), status);
+  drawTrouble(element("trouble"), status, now());
+  // What could not be read before can be read now.
+  if (news.isIncomplete && status.store?.state === "works") readNews();
+}
+
+/** The newest changes, as the database has them; while it is away those that have come live are all there is. */
+async function readNews() {
+  news.isIncomplete = false;
+  try {
+    news.take((await answer("/api/v1/events?limit=30")).events);
+  } catch {
+    news.lack();
+  }
 }
 
 /** Every machine, page by page. What changes meanwhile comes through the stream. */
@@ -56,15 +70,10 @@ async function allMachines() {
 }
 
 async function load() {
-  const [machines, status, events] = await Promise.all([
-    allMachines(),
-    answer("/api/v1/status"),
-    answer("/api/v1/events?limit=30").catch(() => null), // the database may be away; the rest is there all the same
-  ]);
+  const [machines, status] = await Promise.all([allMachines(), answer("/api/v1/status"), readNews()]);
   tiles.forget(model.replace(machines));
   trends.forget();
   tiles.curvesInSight.forEach((id) => trends.want(id));
-  if (events) news.replace(events.events);
   heardStatus(status);
   drawMachines();
 }
@@ -149,6 +158,7 @@ function linkChanged(state, reason) {
   if (!lost) return;
   element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}. ${reason}`;
   drawHealth(element("health"), null);
+  drawTrouble(element("trouble"), null, now());
 }
 
 function filterChanged() {
@@ -195,7 +205,9 @@ function listen() {
   addEventListener("resize", refit);
   // What stands above the tiles takes more lines when it has more to say.
   const above = new ResizeObserver(refit);
-  for (const part of [document.querySelector(".head"), element("alarm"), element("counts").parentElement]) above.observe(part);
+  for (const part of [document.querySelector(".head"), element("alarm"), element("trouble"), element("counts").parentElement]) {
+    above.observe(part);
+  }
 }
 
 const query = new URLSearchParams(location.search);

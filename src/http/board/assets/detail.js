@@ -3,6 +3,7 @@
 
 import { MEASUREMENTS, WORDS, clock, duration, millis, number } from "./format.js";
 import { Stream } from "./stream.js";
+import { drawTrouble } from "./trouble.js";
 
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
@@ -27,6 +28,7 @@ async function refresh(ids) {
 
 function heard(name, data) {
   if (name === "machine" && data.machine_id === machineId) drawState(data);
+  if (name === "status") drawTrouble(element("trouble"), data, Date.parse(data.now));
 }
 
 function drawState(machine) {
@@ -58,6 +60,7 @@ function linkChanged(state, reason) {
   root.dataset.link = state;
   element("alarm").hidden = state !== "lost";
   if (state === "lost") {
+    drawTrouble(element("trouble"), null, Date.now());
     element("alarm-text").textContent = `No connection to Andon since ${clock(lostAt, Date.now())}. ${reason}`;
   }
 }

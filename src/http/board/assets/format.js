@@ -14,6 +14,14 @@ const REASONS = {
 /** Why a machine changed, in words. */
 export const reasonInWords = (reason) => REASONS[reason] ?? "";
 
+const OFFLINE_REASONS = new Set(["silence", "last_will", "never_seen"]);
+
+/** What was recorded last of a machine, `online` or `offline`, by the reason of its last change; null if there was none. */
+export function wasKnownAs({ reason }) {
+  if (!reason) return null;
+  return OFFLINE_REASONS.has(reason) ? "offline" : "online";
+}
+
 const zone = document.documentElement.dataset.timeZone || undefined;
 const timeOfDay = clockFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const dayAndTime = clockFormat({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });

@@ -33,21 +33,22 @@ const PARTS = {
       case "restricted":
         return bad("refuses a subscription", broker.reason);
       case "holding":
-        return bad("left: journal full", broker.reason);
+        return bad("left, it keeps the messages", broker.reason);
       case "away":
         return bad("not connected", broker.reason);
       default:
         return doubtful("not known");
     }
   },
-  database({ store }) {
+  database({ store, journal }) {
     switch (store?.state) {
       case "works":
         return good("storing");
       case "opening":
         return doubtful("opening");
       case "away":
-        return bad("away, journal keeps all", store.reason);
+        // What a full journal has no room for stays with the broker.
+        return bad(journal?.state === "accepting" ? "away, journal keeps all" : "away, journal full", store.reason);
       default:
         return doubtful("not known");
     }

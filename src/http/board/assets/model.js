@@ -1,10 +1,11 @@
 // What the board knows: the machines, in the order of trouble, and which of them are asked for.
 // Owns no element of the page. Every change goes through here, and the page is drawn from here.
 
-import { WORDS } from "./format.js";
+import { WORDS, wasKnownAs } from "./format.js";
 
-const RANK = { offline: 0, never_seen: 1, unknown: 2, online: 4 };
-const FLAPPING_RANK = 3;
+const RANK = { offline: 0, never_seen: 1, unknown: 3, online: 5 };
+const WAS_TROUBLE_RANK = 2;
+const FLAPPING_RANK = 4;
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Model {
@@ -86,5 +87,6 @@ function placesByName(ids) {
 
 function rank(machine) {
   if (machine.status === "online") return machine.flapping ? FLAPPING_RANK : RANK.online;
+  if (machine.status === "unknown" && wasKnownAs(machine) === "offline") return WAS_TROUBLE_RANK;
   return RANK[machine.status] ?? RANK.unknown;
 }

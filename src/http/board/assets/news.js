@@ -11,14 +11,26 @@ export class News {
   #timer = null;
   #frame = null;
 
-  /** `list` shows, `spoken` is the live region, `template` one entry. */
-  constructor(list, spoken, template, now) {
-    Object.assign(this, { list, spoken, template, now });
+  /** Those of before could not be read. */
+  isIncomplete = false;
+
+  /** `list` shows, `nothing` says why it is empty, `spoken` is the live region, `template` one entry. */
+  constructor(list, nothing, spoken, template, now) {
+    Object.assign(this, { list, nothing, spoken, template, now });
   }
 
-  /** The newest events, newest first; those known already stay. */
-  replace(events) {
-    this.#events = events.slice(0, KEPT);
+  /** The newest events as the database has them; those that came live meanwhile, or are not recorded yet, stay. */
+  take(events) {
+    const live = this.#events.filter((event) => !events.some((each) => sameEvent(each, event)));
+    const all = [...live, ...events].sort((a, b) => (a.occurred_at < b.occurred_at ? 1 : -1));
+    this.#events = all.slice(0, KEPT);
+    this.isIncomplete = false;
+    this.#draw();
+  }
+
+  /** The newest events cannot be read; those known already stay. */
+  lack() {
+    this.isIncomplete = true;
     this.#draw();
   }
 
@@ -35,7 +47,8 @@ export class News {
 
   #draw() {
     this.list.replaceChildren(...this.#events.map((event) => this.#entry(event)));
-    this.list.parentElement.querySelector(".nothing").hidden = this.#events.length > 0;
+    this.nothing.textContent = this.isIncomplete ? "Older changes cannot be read at present." : "None yet.";
+    this.nothing.hidden = this.#events.length > 0 && !this.isIncomplete;
   }
 
   #entry(event) {

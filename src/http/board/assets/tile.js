@@ -3,7 +3,7 @@
 //
 // Texts of machines enter the page as text alone.
 
-import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration } from "./format.js";
+import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration, wasKnownAs } from "./format.js";
 
 const EXTRAS_MAX = 3;
 /** Under these names `extra` keeps the original of a value that could not be used; the last one is the size of an `extra` that is
@@ -92,8 +92,10 @@ export class Tile {
     const since = millis(this.machine.status_since);
     const isNarrow = size !== "full";
     const age = now - since;
-    const isKnown = since !== null && this.machine.status !== "unknown";
-    setText(this.#inside.since, isKnown ? (isNarrow ? shortDuration(age) : `for ${duration(age)}`) : "");
+    const known = this.machine.status === "unknown" ? wasKnownAs(this.machine) : null;
+    if (known) setText(this.#inside.since, `was ${known}`);
+    else if (since === null || this.machine.status === "unknown") setText(this.#inside.since, "");
+    else setText(this.#inside.since, isNarrow ? shortDuration(age) : `for ${duration(age)}`);
     setText(this.#inside.note, note(this.machine, now, isNarrow));
   }
 

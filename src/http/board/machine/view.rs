@@ -10,7 +10,7 @@ use super::span::Lookback;
 use super::{address, encoded, past};
 use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp};
 use crate::http::HistoryError;
-use crate::http::board::shell::{Installation, masthead, page, theme_switch};
+use crate::http::board::shell::{Installation, masthead, page, theme_switch, trouble};
 use crate::status::MachineView;
 use crate::store::StoredReading;
 
@@ -49,6 +49,7 @@ pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup 
             p id="alarm-text" {}
             p { "What you see below is old. Trying to reconnect; this goes away by itself." }
         }
+        (trouble())
         main.machine id="machine" data-machine=(content.machine_id) {
             (now(content, status))
             (ranges(content))
