@@ -3,6 +3,7 @@
 //! Opens the journal, makes the wires, describes the children to the supervisor (downstream first), and runs the
 //! system until a signal or the supervisor ends it.
 
+mod clock_watch;
 mod options;
 mod signals;
 mod wires;
@@ -15,7 +16,8 @@ use actix::prelude::*;
 use slog::{Logger, debug, error, info, o, warn};
 
 pub use self::options::{
-    echo_topic, endpoints, link_options, payload_options, store_options, subscriptions, topic_prefix,
+    echo_topic, endpoints, link_options, payload_options, shortest_retention, store_options, subscriptions,
+    topic_prefix,
 };
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
 use self::signals::StopSignals;
@@ -31,6 +33,7 @@ use crate::actors::supervisor::{
     ChildSeat, ChildSpec, Outside, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
 use crate::actors::writer::{Writer, WriterOptions};
+use crate::clock::ClockKeeper;
 use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Boards, Http, HttpOptions, HttpState};
@@ -78,7 +81,8 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     }
     let of_journal = journal.clone();
     deadline.ask_at_the_end(move || of_journal.is_at_rest());
-    let plan = match Plan::new(settings, journal.clone(), wires, deadline, logger) {
+    let clock = clock_watch::start(settings, logger);
+    let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline, logger) {
         Ok(plan) => plan,
         Err(error) => {
             error!(logger, "cannot start"; "error" => causes(&*error));
@@ -92,6 +96,9 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     let code = plan.run(system, signals);
     if let Err(error) = journal.close() {
         error!(logger, "the journal could not be closed"; "error" => causes(&error));
+    }
+    if let Err(error) = clock.close() {
+        warn!(logger, "the trusted time could not be kept beside the journal"; "error" => causes(&error));
     }
     info!(logger, "andon ends"; "exit_code" => code);
     match code {
@@ -150,6 +157,7 @@ impl Plan {
     fn new(
         settings: &Settings,
         journal: Journal,
+        clock: Arc<ClockKeeper>,
         wires: Wires,
         deadline: StopDeadline,
         logger: &Logger,
@@ -186,6 +194,7 @@ impl Plan {
                 backoff_min: settings.store.backoff_min,
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
+                clock: Arc::clone(&clock),
                 ledger: Arc::clone(&boards.ledger),
                 past_window: settings.liveness.flapping_window,
                 past_rows_max: TRANSITIONS_MAX,
@@ -217,7 +226,7 @@ impl Plan {
                 backoff_min: settings.supervisor.backoff_min,
                 backoff_max: settings.supervisor.backoff_max,
             },
-            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal, &store)?),
+            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal, &clock, &store)?),
             supervisor: SupervisorOptions {
                 restarts_max: settings.supervisor.restarts_max,
                 period: settings.supervisor.period,

@@ -59,6 +59,7 @@ fn interpret(rules: &PayloadRules, payload: &[u8]) -> Vec<Outcome> {
         received_at: RECEIVED_AT,
         qos: Qos::AtLeastOnce,
         retained: false,
+        clock_unset: false,
         topic: topic.into(),
         payload,
     };

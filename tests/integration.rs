@@ -13,6 +13,7 @@ mod broker_links;
 mod broker_refusals;
 mod broker_tls;
 mod browser;
+mod clock;
 mod command_line;
 mod connect_check;
 mod faults;

@@ -1,7 +1,7 @@
 //! Settings as the options of each part.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::actors::liveness::{FlappingRule, MachineRule, TrackerOptions};
 use crate::actors::mqtt::hosts::Endpoint;
@@ -9,6 +9,7 @@ use crate::actors::mqtt::link_options::{
     LinkOptions, ProtocolChoice, ProxyOptions, Session, TlsOptions, Transport,
 };
 use crate::actors::parser::LastWillRule;
+use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Qos, TopicFilter};
 use crate::http::{
@@ -26,6 +27,7 @@ pub(super) fn http_state(
     boards: &Boards,
     metrics: &Arc<Metrics>,
     journal: &Journal,
+    clock: &Arc<ClockKeeper>,
     store: &StoreOptions,
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
@@ -44,6 +46,7 @@ pub(super) fn http_state(
         boards: boards.clone(),
         metrics: Arc::clone(metrics),
         journal: journal.clone(),
+        clock: Arc::clone(clock),
         standstill: Standstill::default(),
         streams: Streams::new(http.streams_max),
         started: Instant::now(),
@@ -68,6 +71,12 @@ pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
             config::WhenFull::DropOldest => WhenFull::DropOldest,
         },
     }
+}
+
+/// The shortest time after which something is deleted, if anything is.
+#[must_use]
+pub fn shortest_retention(settings: &Settings) -> Option<Duration> {
+    settings.store.retention
 }
 
 /// How to reach the database; also for the commands that use it without the service.

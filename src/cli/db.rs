@@ -1,8 +1,8 @@
-//! `andon db migrate` and `andon db status`.
+//! `andon db migrate` and `andon db status`; `andon db prune` is in [`prune`].
 
 use clap::Subcommand;
 
-use super::{Exit, Output, counted, table};
+use super::{Exit, Output, counted, prune, table};
 use crate::app::store_options;
 use crate::config::Settings;
 use crate::logging::causes;
@@ -14,10 +14,13 @@ pub(super) enum Command {
     Migrate,
     /// Show which migrations are applied, how many rows there are, and how far each journal is stored
     Status,
+    /// Delete what is past its retention now; the service does it by itself
+    Prune(prune::Options),
 }
 
 pub(super) fn run(command: &Command, settings: &Settings) -> Output {
     let result = match command {
+        Command::Prune(options) => return prune::run(options, settings),
         Command::Migrate => migrate(settings),
         Command::Status => match missing_file(settings) {
             Some(complaint) => return Output::failed(Exit::Failure, complaint),

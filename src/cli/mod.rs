@@ -7,6 +7,7 @@ mod db;
 mod health;
 mod journal;
 mod machines;
+mod prune;
 mod rejected;
 mod run;
 mod service;

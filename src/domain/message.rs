@@ -84,6 +84,9 @@ impl<'a> From<&'a str> for Topic<'a> {
 pub struct Message<'a> {
     /// When the client library handed it over.
     pub received_at: Timestamp,
+    /// Our clock was never set, or is known to be far behind: then `received_at` is the trusted time, and may be late by as long
+    /// as the machine was off. A device's clock is the better one.
+    pub clock_unset: bool,
     /// Quality of service of the delivery.
     pub qos: Qos,
     /// The broker sent it as a retained message (an old one, kept for new subscribers).

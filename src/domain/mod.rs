@@ -4,6 +4,7 @@
 //! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
 
 mod availability;
+mod clock_record;
 mod history;
 mod ledger;
 mod liveness;
@@ -18,6 +19,7 @@ mod timestamp;
 mod topic;
 
 pub use availability::{Availability, Span, StatusChange, availability, merged};
+pub use clock_record::ClockRecord;
 pub use history::{JournalHistory, Open, OpenId};
 pub use ledger::Ledger;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};

@@ -10,6 +10,9 @@ use chrono::{DateTime, Utc};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// 2025-01-01T00:00:00Z. A clock that says less was never set: a dead battery, or the uptime of a device.
+    pub const CLOCK_SET_SINCE: Self = Self(1_735_689_600_000_000);
+
     /// From microseconds since the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {

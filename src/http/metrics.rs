@@ -46,6 +46,7 @@ fn exposition(page: &mut Page<'_>, state: &HttpState) {
     broker(page, state);
     machines(page, state);
     http(page, state);
+    clock(page, state);
     process::process(page, state);
 }
 
@@ -294,6 +295,31 @@ fn each_machine(page: &mut Page<'_>, all: &[MachineView]) {
         "andon_machines_without_metrics",
         "Machines that have no line of their own here, because they are too many.",
         (all.len() - shown.len()) as u64,
+    );
+}
+
+/// The clock by which the age of rows is counted.
+fn clock(page: &mut Page<'_>, state: &HttpState) {
+    let clock = state.clock.status();
+    page.whole(
+        "andon_clock_step_waiting",
+        "1 while the wall clock is not believed: nothing is deleted for its sake.",
+        u64::from(clock.step.is_some() || clock.is_unset),
+    );
+    page.gauge(
+        "andon_clock_step_seconds",
+        "How far the wall clock is ahead of the trusted time (back, if negative) while it is not believed, else 0.",
+        clock.step.unwrap_or(0) as f64 / 1e6,
+    );
+    page.gauge(
+        "andon_clock_trusted_timestamp_seconds",
+        "The trusted time, in Unix time.",
+        clock.trusted.as_micros() as f64 / 1e6,
+    );
+    page.whole(
+        "andon_clock_synchronised",
+        "1 while the kernel calls the wall clock synchronised (NTP).",
+        u64::from(clock.synchronised),
     );
 }
 

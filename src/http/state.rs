@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chrono_tz::Tz;
 
 use super::{Access, Budget, HistoryPool, LatestCache, RememberedMachines, Standstill, Streams};
+use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{
@@ -59,6 +60,8 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// For its positions and figures only.
     pub journal: Journal,
+    /// The trusted time.
+    pub clock: Arc<ClockKeeper>,
     /// Since when nothing has moved.
     pub standstill: Standstill,
     /// The event streams.

@@ -74,6 +74,7 @@ fn round_trip(bytes: &[u8], seed: u32) {
         received_at: Timestamp::from_micros(number(0).cast_signed()),
         qos: Qos::from_u8(numbers[17] % 3).expect("below 3"),
         retained: numbers[17] > 127,
+        clock_unset: numbers[17] % 2 == 1,
         topic: Topic::from_bytes(topic),
         payload,
     };

@@ -43,12 +43,12 @@
 //! | 16 | 8 | received_at, µs since the Unix epoch, signed |
 //! | 24 | 8 | watermark: the newest seq known to be durable when this record was appended |
 //! | 32 | 2 | topic length |
-//! | 34 | 1 | bits 0–1 QoS, bit 2 retain, bit 3 the topic is no text, others 0 |
+//! | 34 | 1 | bits 0–1 QoS, bit 2 retain, bit 3 the topic is no text, bit 4 our clock was unset, others 0 |
 //! | 35 | 1 | 0 |
 //! | 36 | … | topic, payload |
 //!
 //! The topic is UTF-8 without U+0000. If bit 3 is set it is anything but that: the bytes that a broker sent in place of a
-//! topic. Andon 0.1.0 knows no bit 3: it takes such a record for damage and refuses to open, rather than misread it.
+//! topic. Andon 0.1.0 knows no bits 3 and 4: it takes such a record for damage and refuses to open, rather than misread it.
 //!
 //! Because the CRC continues the header's, a record counts only in the segment it was written to: neither
 //! stale disk blocks nor a payload that imitates a record can be taken for one. The header holds nothing that

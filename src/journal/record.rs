@@ -19,6 +19,8 @@ const BODY_BYTES_MAX: usize = BODY_FIXED_BYTES + u16::MAX as usize + PAYLOAD_BYT
 const QOS_MASK: u8 = 0b011;
 const RETAINED_BIT: u8 = 0b100;
 const INVALID_TOPIC_BIT: u8 = 0b1000;
+const CLOCK_UNSET_BIT: u8 = 0b1_0000;
+const FLAGS: u8 = QOS_MASK | RETAINED_BIT | INVALID_TOPIC_BIT | CLOCK_UNSET_BIT;
 
 /// A decoded record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +99,8 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, 
     header[16..24].copy_from_slice(&message.received_at.as_micros().to_le_bytes());
     header[24..32].copy_from_slice(&watermark.0.to_le_bytes());
     header[32..34].copy_from_slice(&topic_len.to_le_bytes());
-    header[34] = message.qos.as_u8() | retained | invalid_topic;
+    let clock_unset = if message.clock_unset { CLOCK_UNSET_BIT } else { 0 };
+    header[34] = message.qos.as_u8() | retained | invalid_topic | clock_unset;
     buffer.clear();
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(topic);
@@ -131,10 +134,7 @@ pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> 
     let flags = record[34];
     let qos = Qos::from_u8(flags & QOS_MASK).ok_or(BadRecord::Content)?;
     let rest = &record[RECORD_HEADER_BYTES..];
-    if flags & !(QOS_MASK | RETAINED_BIT | INVALID_TOPIC_BIT) != 0
-        || record[35] != 0
-        || topic_len > rest.len()
-    {
+    if flags & !FLAGS != 0 || record[35] != 0 || topic_len > rest.len() {
         return Err(BadRecord::Content);
     }
     let (topic, payload) = rest.split_at(topic_len);
@@ -146,6 +146,7 @@ pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> 
             received_at: Timestamp::from_micros(i64::from_le_bytes(field(record, 16))),
             qos,
             retained: flags & RETAINED_BIT != 0,
+            clock_unset: flags & CLOCK_UNSET_BIT != 0,
             topic,
             payload,
         },
@@ -181,6 +182,7 @@ mod tests {
             received_at: Timestamp::from_micros(-7),
             qos: Qos::ExactlyOnce,
             retained: true,
+            clock_unset: true,
             topic: "a/ü".into(),
             payload: &[0, 255, 3],
         }
@@ -203,7 +205,7 @@ mod tests {
             let mut buffer = Vec::new();
             encode(&mut buffer, 77, Seq(5), Seq(3), &message);
             assert_eq!(decode(&buffer, 77).expect("a whole record").message, message);
-            for lie in [INVALID_TOPIC_BIT, 0b1_0000] {
+            for lie in [INVALID_TOPIC_BIT, 0b10_0000] {
                 let mut lying = buffer.clone();
                 lying[34] ^= lie;
                 seal(&mut lying, 77);

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::domain::{
-    Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Topic, TopicFilter,
-    journaled_payload_bytes_max,
+    Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Timestamp, Topic,
+    TopicFilter, journaled_payload_bytes_max,
 };
 
 use super::bare_tokens::{self, Replaced};
@@ -186,7 +186,11 @@ impl PayloadRules {
         let temperature = places.temperature.take(&mut object, measurement::read);
         let humidity = places.humidity.take(&mut object, measurement::read);
         let vibration = places.vibration.take(&mut object, measurement::read);
-        let latest = message.received_at.plus(self.max_ahead);
+        let latest = if message.clock_unset {
+            Timestamp::from_micros(i64::MAX)
+        } else {
+            message.received_at.plus(self.max_ahead)
+        };
         let measured_at = places.timestamp.take(&mut object, |node| timestamp::read(node, latest));
         let (recorded_at, time_source) = match measured_at {
             Some(device_time) => (device_time, TimeSource::Device),

@@ -32,7 +32,8 @@ fn options() -> PayloadOptions {
 }
 
 fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Message<'a> {
-    Message { received_at: RECEIVED_AT, qos: Qos::AtLeastOnce, retained: false, topic: topic.into(), payload }
+    let (received_at, qos) = (RECEIVED_AT, Qos::AtLeastOnce);
+    Message { received_at, qos, retained: false, clock_unset: false, topic: topic.into(), payload }
 }
 
 fn interpret_with(options: PayloadOptions, topic: &str, payload: &[u8]) -> Vec<Outcome> {

@@ -17,13 +17,10 @@ use crate::domain::Timestamp;
 use super::fields::Use;
 use super::json::Node;
 
-/// 2025-01-01T00:00:00Z. What claims to be older comes from a clock that was never set.
-pub(super) const EARLIEST: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
-
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// The timestamp, if it is readable and lies between [`EARLIEST`] and `latest`, both included.
+/// The timestamp, if it is readable and lies between [`Timestamp::CLOCK_SET_SINCE`] and `latest`, both included.
 pub(super) fn read(node: &Node<'_>, latest: Timestamp) -> Use<Timestamp> {
     let instant = match node {
         Node::Null => return Use::Nothing,
@@ -35,7 +32,7 @@ pub(super) fn read(node: &Node<'_>, latest: Timestamp) -> Use<Timestamp> {
         Node::Bool(_) | Node::Array(_) | Node::Object(_) => None,
     };
     match instant {
-        Some(instant) if EARLIEST <= instant && instant <= latest => Use::Used(instant),
+        Some(instant) if Timestamp::CLOCK_SET_SINCE <= instant && instant <= latest => Use::Used(instant),
         _ => Use::Unusable,
     }
 }

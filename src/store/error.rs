@@ -221,6 +221,13 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The trusted time could not be recorded.
+    #[error("record the trusted time")]
+    ExchangeClock {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// Old readings could not be deleted.
     #[error("prune old readings")]
     Prune {

@@ -9,6 +9,7 @@
 //! target           store.url → where to connect, and what may be said about it aloud
 //! batch            what is committed, and the outcome
 //! claim            whose position it is
+//! clock            the record of the trusted time
 //! machine_changes  transitions folded to one row per machine
 //! refused          rows beside the readings that the database does not take
 //! liveness_rows    our own outages and the events' outbox
@@ -50,6 +51,7 @@
 
 mod batch;
 mod claim;
+mod clock;
 mod error;
 mod failure;
 mod fleet;
@@ -78,7 +80,8 @@ mod contract_tests;
 use std::time::Duration;
 
 use crate::domain::{
-    JournalHistory, JournalId, Ledger, MachineId, MachineStatus, OpenId, Seq, Timestamp, TransitionReason,
+    ClockRecord, JournalHistory, JournalId, Ledger, MachineId, MachineStatus, OpenId, Seq, Timestamp,
+    TransitionReason,
 };
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
@@ -352,6 +355,13 @@ pub trait Store: Send {
         from: Option<&PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, StoreError>;
+
+    /// Keeps `ours` as the site's record of the trusted time, unless there is a newer one: that is returned and stays. Without
+    /// `ours` the one that is there is returned, or, if there never was one, the site's newest position as record 0.
+    ///
+    /// # Errors
+    /// [`StoreError::ExchangeClock`].
+    fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError>;
 
     /// Rows per table and all checkpoints; of a database that is migrated.
     ///

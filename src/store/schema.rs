@@ -147,4 +147,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    clock_record (site) {
+        site -> Text,
+        seq -> BigInt,
+        trusted_at -> Instant,
+        wall_at -> Instant,
+        step_held_us -> Nullable<BigInt>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(machine, machine_event);

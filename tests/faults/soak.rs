@@ -145,6 +145,7 @@ fn measure_unsynced() {
             received_at,
             qos: Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             topic: topic.as_str().into(),
             payload,
         };

@@ -25,6 +25,10 @@ faults![
     a_topic_that_is_no_text_is_rejected_and_ends_nothing,
     a_flood_of_machines_is_stored_and_bounded,
     a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event,
+    a_clock_three_years_ahead_deletes_nothing_in_sqlite,
+    a_clock_three_years_ahead_deletes_nothing_in_postgres,
+    what_comes_while_the_clock_is_not_set_survives_its_being_set_in_sqlite,
+    what_comes_while_the_clock_is_not_set_survives_its_being_set_in_postgres,
 ];
 
 /// Who does not listen to the journal's news.
@@ -54,7 +58,14 @@ fn write_backlog(plant: &mut Plant, count: u64) {
         let received_at = Timestamp::from(chrono::Utc::now());
         let (qos, payload) = (Qos::AtLeastOnce, payload.as_slice());
         journal
-            .append(&Message { received_at, qos, retained: false, topic: topic.as_str().into(), payload })
+            .append(&Message {
+                received_at,
+                qos,
+                retained: false,
+                clock_unset: false,
+                topic: topic.as_str().into(),
+                payload,
+            })
             .unwrap();
     }
     journal.close().unwrap();
@@ -207,4 +218,117 @@ fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(lab: &mut L
     load.join();
     plant.fault_is_over();
     plant.finish()
+}
+
+const YEAR_MICROS: i64 = 365 * 86_400 * 1_000_000;
+
+/// A wall clock that a fault turns.
+struct TurnedClock {
+    file: std::path::PathBuf,
+}
+
+impl TurnedClock {
+    fn new(plant: &Plant) -> Self {
+        let clock = Self { file: plant.site.path().join("clock-offset") };
+        clock.turn(0);
+        clock
+    }
+
+    fn turn(&self, micros: i64) {
+        std::fs::write(&self.file, micros.to_string()).unwrap();
+    }
+
+    fn failpoint(&self) -> String {
+        format!("clock::offset=return({})", self.file.display())
+    }
+}
+
+/// A row that is past retention by the right time, and waits until it is deleted: so old readings were looked for.
+fn wait_for_pruning(plant: &Plant) {
+    let mut database = Database::open(&plant.url).unwrap();
+    database.execute(
+        "INSERT INTO machine_telemetry (site, machine_id, source_topic, recorded_at, time_source, received_at, created_at, \
+         digest) VALUES ('test', 'press-00', 'x', '2024-01-01 00:00:00.000000+00:00', 'device', \
+         '2024-01-01 00:00:00.000000+00:00', '2024-01-01 00:00:00.000000+00:00', 1)",
+    );
+    // Deleting is due at every start.
+    let canaries = "SELECT count(*) AS value FROM machine_telemetry WHERE source_topic = 'x'";
+    wait_until("old rows to be deleted", || database.number(canaries) == 0);
+}
+
+fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) -> Report {
+    plant = plant.set(&["store.retention=730d"]);
+    let clock = TurnedClock::new(&plant);
+    plant.open_with(&clock.failpoint());
+    plant.publish(200);
+    plant.wait_until_stored(plant.sent.numbered);
+    for round in 0..2 * lab.scale {
+        // While it runs, and while it does not.
+        if round % 2 == 0 {
+            clock.turn(3 * YEAR_MICROS);
+            plant.andon().wait_for_log("has jumped, and nobody vouches for it");
+        }
+        if lab.chance.below(2) == 0 {
+            plant.kill()
+        } else {
+            plant.stop()
+        }
+        clock.turn(3 * YEAR_MICROS);
+        let load = plant.load(200);
+        plant.start_with(&clock.failpoint());
+        wait_for_pruning(&plant);
+        load.join();
+        plant.wait_until_stored(plant.sent.numbered);
+        plant.andon().wait_for_log("has jumped, and nobody vouches for it");
+        clock.turn(0);
+        plant.andon().wait_for_log("the clock of this machine is believed");
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn a_clock_three_years_ahead_deletes_nothing_in_sqlite(lab: &mut Lab) -> Report {
+    a_clock_three_years_ahead_deletes_nothing(Plant::sqlite(lab), lab)
+}
+
+fn a_clock_three_years_ahead_deletes_nothing_in_postgres(lab: &mut Lab) -> Report {
+    a_clock_three_years_ahead_deletes_nothing(Plant::postgres(lab), lab)
+}
+
+/// In 2016, as after a dead battery.
+fn what_comes_while_the_clock_is_not_set_survives_its_being_set(mut plant: Plant, lab: &mut Lab) -> Report {
+    plant = plant.set(&["store.retention=730d"]);
+    let clock = TurnedClock::new(&plant);
+    plant.open_with(&clock.failpoint());
+    plant.publish(100);
+    plant.wait_until_stored(plant.sent.numbered);
+    for _ in 0..lab.scale {
+        plant.stop();
+        clock.turn(-(10 + i64::try_from(lab.chance.below(40)).unwrap()) * YEAR_MICROS);
+        let load = plant.load(300);
+        plant.open_with(&clock.failpoint());
+        let mut single = Single::connect(plant.broker.port());
+        for number in 0..10 {
+            let payload = format!(r#"{{"machine_id":"press-00","temperature":{number}}}"#);
+            single.publish("factory/machine/press-00/telemetry", payload.as_bytes(), 1);
+            plant.sent.others += 1;
+        }
+        load.join();
+        plant.wait_until_stored(plant.sent.numbered);
+        wait_until("what has no time of its own", || others_stored(&plant.url) == plant.sent.others);
+        plant.stop();
+        clock.turn(0);
+        plant.start_with(&clock.failpoint());
+        wait_for_pruning(&plant);
+    }
+    plant.fault_is_over();
+    plant.finish()
+}
+
+fn what_comes_while_the_clock_is_not_set_survives_its_being_set_in_sqlite(lab: &mut Lab) -> Report {
+    what_comes_while_the_clock_is_not_set_survives_its_being_set(Plant::sqlite(lab), lab)
+}
+
+fn what_comes_while_the_clock_is_not_set_survives_its_being_set_in_postgres(lab: &mut Lab) -> Report {
+    what_comes_while_the_clock_is_not_set_survives_its_being_set(Plant::postgres(lab), lab)
 }

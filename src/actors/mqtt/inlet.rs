@@ -17,7 +17,7 @@ use super::raw_callback::Incoming;
 use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::actors::parser::JournalGrew;
 use crate::actors::wire::Wire;
-use crate::clock::{mono_now, wall_now};
+use crate::clock::{mono_now, receipt_now};
 use crate::domain::{Message, Qos, Topic, TopicFilter};
 use crate::journal::{Journal, JournalError};
 use crate::logging::{causes, last_panic_message};
@@ -123,8 +123,10 @@ impl Inlet {
         }
         let payload = message.payload;
         let kept = payload.len().min(self.payload_bytes_max + 1);
+        let receipt = receipt_now();
         self.journal.append(&Message {
-            received_at: wall_now(),
+            received_at: receipt.at,
+            clock_unset: receipt.clock_unset,
             qos: Qos::from_u8(message.qos).unwrap_or(Qos::ExactlyOnce),
             retained: message.retained,
             topic: Topic::from_bytes(message.topic),

@@ -205,6 +205,7 @@ mod tests {
             received_at,
             qos: Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             topic: "a/b/c".into(),
             payload: b"x",
         };

@@ -139,7 +139,14 @@ mod tests {
         let received_at = Timestamp::from_micros(1);
         Record {
             seq: Seq(1),
-            message: Message { received_at, qos: Qos::AtLeastOnce, retained: false, topic, payload },
+            message: Message {
+                received_at,
+                qos: Qos::AtLeastOnce,
+                retained: false,
+                clock_unset: false,
+                topic,
+                payload,
+            },
         }
     }
 

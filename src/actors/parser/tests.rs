@@ -220,6 +220,7 @@ impl Stage {
             let message = Received {
                 received_at: Timestamp::from_micros(1),
                 qos: Qos::AtLeastOnce,
+                clock_unset: false,
                 retained: false,
                 topic: "factory/machine/press-1/telemetry".into(),
                 payload: br#"{"temperature":1}"#,

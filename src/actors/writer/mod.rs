@@ -36,7 +36,7 @@ use self::worker::{JobError, Knowledge, StoreWorker};
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
-use crate::clock::wall_now;
+use crate::clock::{ClockKeeper, wall_now};
 use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
@@ -58,6 +58,8 @@ pub struct WriterOptions {
     pub backoff_max: Duration,
     /// Telemetry older than this is deleted.
     pub retention: Option<Duration>,
+    /// What age is counted by.
+    pub clock: Arc<ClockKeeper>,
     /// Where the ledger is shown.
     pub ledger: Arc<LedgerBoard>,
     /// How far back liveness wants to know changes of status.
@@ -72,6 +74,7 @@ enum Work {
     Attach { attach: Attach, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
+    Clock,
     Fill { span: Duration },
     Look { journal_id: JournalId },
 }
@@ -147,6 +150,7 @@ impl Writer {
             Work::Commit { batch, reply, doubtful: false } => self.commit(worker, batch, reply, context),
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
+            Work::Clock => self.exchange_clock(worker, context),
             Work::Fill { span } => self.fill(worker, span, context),
             Work::Look { journal_id } => self.look(worker, journal_id, context),
         }

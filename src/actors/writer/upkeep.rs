@@ -1,4 +1,4 @@
-//! What the writer does between batches: deletes readings past their retention, makes up figures of five minutes for
+//! What the writer does between batches: records the trusted time, deletes readings past their retention, makes up figures of five minutes for
 //! readings that are older than the tables for them, and looks at the ledger when no batch has shown it for a while.
 //!
 //! All go in small steps, because batches wait for them. Deleting and filling that fail are tried again much later: nothing
@@ -12,7 +12,7 @@ use slog::{debug, info, warn};
 
 use super::worker::StoreWorker;
 use super::{Failure, PositionLost, Work, Writer};
-use crate::clock::wall_now;
+use crate::clock::trusted::cutoff;
 use crate::domain::{JournalId, Timestamp};
 use crate::store::{Checkpoint, PruneBounds, PruneCursor, Pruned, RollupFill};
 
@@ -25,6 +25,10 @@ const INTERVAL: Duration = Duration::from_secs(600);
 /// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while
 /// nothing flows is noticed by this look.
 const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
+/// How often the trusted time is recorded.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while the wall clock waits to be believed (somebody may confirm it), and at the beginning.
+const CLOCK_INTERVAL_STEP: Duration = Duration::from_secs(3);
 
 /// Shortest stretch of time filled in one step: a bucket.
 const SPAN_MIN: Duration = Duration::from_secs(300);
@@ -64,6 +68,7 @@ pub struct Upkeep {
     prune_at: Option<Instant>,
     /// The run of deleting that is under way.
     run: Option<PruneRun>,
+    clock_at: Instant,
     fill_at: Instant,
     span: Duration,
     /// Steps in a row that somebody disturbed.
@@ -78,6 +83,7 @@ impl Upkeep {
         Self {
             prune_at: has_retention.then_some(now),
             run: None,
+            clock_at: now,
             fill_at: now,
             span: SPAN_FIRST,
             disturbed: 0,
@@ -156,12 +162,15 @@ impl Writer {
         if !self.metrics.store_available.get() {
             return None;
         }
+        if self.upkeep.clock_at <= now {
+            return Some(Work::Clock);
+        }
+        // Not before the database has said what it knows of the time.
         if let (Some(retention), Some(at)) = (self.options.retention, self.upkeep.prune_at)
             && at <= now
+            && let Some(trusted) = self.options.clock.trusted_now()
         {
-            let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-            let before = Timestamp::from_micros(wall_now().as_micros().saturating_sub(age));
-            return Some(Work::Prune { before });
+            return Some(Work::Prune { before: cutoff(trusted, retention) });
         }
         // What is to be deleted need not be filled.
         if self.upkeep.run.is_none() && self.upkeep.fill_at <= now {
@@ -188,6 +197,27 @@ impl Writer {
             }
             Err(Failure::Stale) => {}
             Err(Failure::Away(reason)) => writer.retry(Work::Look { journal_id }, reason, context),
+        });
+    }
+
+    pub(super) fn exchange_clock(&mut self, worker: Arc<StoreWorker>, context: &mut Context<Self>) {
+        let ours = self.options.clock.record();
+        // Before the database was asked once, a record without a number is no better than none.
+        let ours = ours.filter(|record| record.seq > 0 || self.options.clock.trusted_now().is_some());
+        let job = async move { worker.exchange_clock(ours).await };
+        self.run(job, context, |writer, result, _| {
+            let was_settled = writer.options.clock.trusted_now().is_some();
+            match result {
+                Ok(newer) => writer.options.clock.settle(newer),
+                Err(Failure::Away(reason)) => {
+                    warn!(writer.logger, "the trusted time could not be recorded"; "reason" => reason);
+                }
+                Err(Failure::Stale) => {}
+            }
+            // After the first answer there will soon be a record to keep.
+            let waits = !was_settled || writer.options.clock.status().step.is_some();
+            let pause = if waits { CLOCK_INTERVAL_STEP } else { CLOCK_INTERVAL };
+            writer.upkeep.clock_at = Instant::now() + pause;
         });
     }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
-use crate::domain::{JournalHistory, JournalId, Timestamp};
+use crate::domain::{ClockRecord, JournalHistory, JournalId, Timestamp};
 use crate::store::{
     Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
     PruneBounds, PruneCursor, Pruned, RollupFill, Store, StoreError, StoreFacts, StoreOptions,
@@ -62,6 +62,10 @@ enum Job {
     Commit {
         batch: Arc<Batch>,
         reply: oneshot::Sender<Result<CommitOutcome, JobError>>,
+    },
+    Clock {
+        ours: Option<ClockRecord>,
+        reply: oneshot::Sender<Result<Option<ClockRecord>, JobError>>,
     },
     Fill {
         span: Duration,
@@ -112,6 +116,11 @@ impl StoreWorker {
     /// Commits a batch in one transaction.
     pub async fn commit(&self, batch: Arc<Batch>) -> Result<CommitOutcome, JobError> {
         self.ask(|reply| Job::Commit { batch, reply }).await
+    }
+
+    /// Keeps our record of the trusted time, or returns one that is newer.
+    pub async fn exchange_clock(&self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, JobError> {
+        self.ask(|reply| Job::Clock { ours, reply }).await
     }
 
     /// One step of deleting telemetry older than an instant.
@@ -166,6 +175,9 @@ impl Connection {
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
+            }
+            Job::Clock { ours, reply } => {
+                let _abandoned = reply.send(self.with_store(|store| Ok(store.exchange_clock(ours)?)));
             }
             Job::Fill { span, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| Ok(store.fill_rollups(span)?)));

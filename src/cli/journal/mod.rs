@@ -101,6 +101,9 @@ fn record_json(record: Record<'_>) -> serde_json::Value {
         "retained": message.retained,
         "topic": message.topic.to_text(),
     });
+    if message.clock_unset {
+        object["clock_unset"] = true.into();
+    }
     if let Topic::Invalid(bytes) = message.topic {
         object["topic_hex"] = hex(bytes).into();
     }
@@ -226,6 +229,7 @@ mod tests {
             received_at: Timestamp::from_micros(1_700_000_000_000_000),
             qos: crate::domain::Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             topic: "a/b".into(),
             payload,
         };

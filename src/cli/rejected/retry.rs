@@ -120,6 +120,8 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
         received_at: row.received_at,
         qos: row.qos,
         retained: row.retained,
+        // Nobody noted it; its time of receipt is good enough for the messages that a person looks into.
+        clock_unset: false,
         topic: row.topic.as_str().into(),
         payload: &row.payload,
     };

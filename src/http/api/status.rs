@@ -26,6 +26,8 @@ pub struct Status {
     /// Andon's clock.
     #[schema(format = DateTime)]
     pub now: String,
+    /// The time by which the age of rows is counted.
+    pub clock: Clock,
     /// How long the process runs.
     pub uptime_seconds: u64,
     /// What `/livez` and `/readyz` say.
@@ -42,6 +44,20 @@ pub struct Status {
     pub ledger: Ledger,
     /// Machines by status.
     pub machines: MachineCounts,
+}
+
+/// The time by which the age of rows is counted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Clock {
+    /// The trusted time.
+    #[schema(format = DateTime)]
+    pub trusted: String,
+    /// How far the wall clock is ahead of it (back, if negative) while it is not believed; else null.
+    pub step_seconds: Option<i64>,
+    /// The wall clock is before 2025: it was never set.
+    pub unset: bool,
+    /// The kernel calls the wall clock synchronised.
+    pub synchronised: bool,
 }
 
 /// What the health checks say.
@@ -207,6 +223,7 @@ impl Status {
             time_zone: state.time_zone.name(),
             version: env!("CARGO_PKG_VERSION"),
             now: wall_now().to_string(),
+            clock: Clock::now(state),
             uptime_seconds: state.started.elapsed().as_secs(),
             health,
             broker: Broker::now(state),
@@ -220,6 +237,18 @@ impl Status {
                 unknown: metrics.machines_unknown.get(),
                 never_seen: metrics.machines_never_seen.get(),
             },
+        }
+    }
+}
+
+impl Clock {
+    fn now(state: &HttpState) -> Self {
+        let clock = state.clock.status();
+        Self {
+            trusted: clock.trusted.to_string(),
+            step_seconds: clock.step.map(|micros| micros / 1_000_000),
+            unset: clock.is_unset,
+            synchronised: clock.synchronised,
         }
     }
 }

@@ -367,6 +367,7 @@ fn a_payload_that_imitates_a_record_is_not_taken_for_one() {
         received_at: Timestamp::from_micros(0),
         qos: Qos::AtLeastOnce,
         retained: false,
+        clock_unset: false,
         topic: "x".into(),
         payload: b"y",
     };

@@ -28,7 +28,8 @@ fn golden_records() -> Vec<u8> {
     for (index, (topic, payload, qos, retained)) in messages.into_iter().enumerate() {
         let number = index as u64;
         let received_at = Timestamp::from_micros(1_750_000_000_000_000 + number as i64);
-        let message = Message { received_at, qos, retained, topic: topic.into(), payload };
+        let message =
+            Message { received_at, qos, retained, clock_unset: false, topic: topic.into(), payload };
         record::encode(&mut buffer, header().seed(), Seq(number + 1), Seq(number / 2), &message);
         bytes.extend_from_slice(&buffer);
     }

@@ -98,6 +98,7 @@ fn append(journal: &Journal, number: u64, len: usize) -> Result<Seq, JournalErro
         received_at: Timestamp::from_micros(1_700_000_000_000_000 + number as i64),
         qos: Qos::from_u8((number % 3) as u8).unwrap(),
         retained: number.is_multiple_of(5),
+        clock_unset: false,
         topic: topic.as_str().into(),
         payload: &payload,
     })

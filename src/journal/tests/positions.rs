@@ -219,6 +219,7 @@ fn append_message(journal: &Journal, number: u64) {
     let payload = number.to_string();
     let message = Message {
         received_at: Timestamp::from_micros(1_700_000_000_000_000),
+        clock_unset: false,
         qos: Qos::AtLeastOnce,
         retained: false,
         topic: "a/b/c".into(),

@@ -221,6 +221,7 @@ proptest! {
             received_at: Timestamp::from_micros(RECEIVED_AT.as_micros() + i64::from(at)),
             qos: Qos::AtMostOnce,
             retained: true,
+            clock_unset: false,
             topic: "other/m2/topic/x".into(),
             payload: payload.as_bytes(),
         };

@@ -421,6 +421,22 @@ fn equal_elements_of_an_array_are_apart_without_a_time_and_one_with_it() {
 }
 
 #[test]
+fn while_our_clock_is_unset_a_devices_time_is_believed_however_far_ahead_it_is() {
+    let of = |clock_unset, timestamp: &str| {
+        let payload = format!(r#"{{"timestamp":"{timestamp}"}}"#);
+        let message = Message { clock_unset, ..message(TOPIC, payload.as_bytes()) };
+        let mut outcomes = Vec::new();
+        PayloadRules::new(options()).unwrap().interpret(&message, &mut outcomes);
+        let reading = outcomes.remove(0).result.unwrap();
+        (reading.time_source, reading.recorded_at.to_string())
+    };
+    let (received, ahead) = (RECEIVED_AT.to_string(), "2035-01-02T03:04:05.000000Z".to_owned());
+    assert_eq!(of(false, "2035-01-02T03:04:05Z"), (TimeSource::Server, received.clone()));
+    assert_eq!(of(true, "2035-01-02T03:04:05Z"), (TimeSource::Device, ahead));
+    assert_eq!(of(true, "2024-12-31T23:59:59Z"), (TimeSource::Server, received), "never a device's uptime");
+}
+
+#[test]
 fn too_large_comes_before_everything_else_and_keeps_the_first_64_kib() {
     let exactly = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PAYLOAD - 8));
     assert_eq!(exactly.len(), MAX_PAYLOAD);

@@ -10,6 +10,9 @@ pub use super::claim_clauses::{
     a_claim_fences_whoever_had_the_position_before, a_position_of_another_history_is_not_claimed,
     a_position_of_version_1_is_claimed_by_who_held_all_of_it, of_claims_at_once_one_is_granted,
 };
+pub use super::clock_clauses::{
+    the_newer_record_of_the_trusted_time_stays, without_a_record_the_newest_position_stands_for_it,
+};
 use super::fixture::{
     Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, nothing, prune_all,
     reading, rejection, transition,

@@ -8,6 +8,7 @@
 mod bucket_pages;
 mod claim_clauses;
 mod clauses;
+mod clock_clauses;
 mod fixture;
 mod history_clauses;
 mod liveness_clauses;
@@ -91,6 +92,8 @@ contract! {
     rejected_elements_of_another_site_are_left_alone,
     without_a_ledger_nothing_is_retried,
     commits_and_retries_at_once_lose_no_count,
+    the_newer_record_of_the_trusted_time_stays,
+    without_a_record_the_newest_position_stands_for_it,
     a_retained_message_without_time_is_stored_once_however_often_it_comes,
     the_retained_copy_of_the_newest_reading_is_no_other_reading,
     a_refused_retained_message_is_stored_when_it_comes_again,

@@ -23,6 +23,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::runs::RunSize;
 use super::claim::claim;
+use super::clock;
 use super::fleet;
 use super::liveness_rows;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
@@ -38,7 +39,7 @@ use super::{
     PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
     from_bigint,
 };
-use crate::domain::{JournalHistory, JournalId, MachineId, Timestamp};
+use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -316,6 +317,13 @@ impl Store for PostgresStore {
                 Ok(step)
             });
         step.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
+    }
+
+    fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let exchanged =
+            connection.transaction(|connection| clock::postgres::exchange(connection, site, ours));
+        exchanged.map_err(|source: diesel::result::Error| StoreError::ExchangeClock { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {

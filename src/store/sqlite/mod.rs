@@ -23,6 +23,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use super::claim::claim;
+use super::clock;
 use super::fleet;
 use super::instant_text::InstantText;
 use super::liveness_rows;
@@ -39,7 +40,7 @@ use super::{
     PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
     from_bigint,
 };
-use crate::domain::{JournalHistory, JournalId, MachineId, Timestamp};
+use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -172,7 +173,7 @@ fn count_rows(
 
 /// The database's clock, for `created_at` and `updated_at`.
 fn now() -> InstantText {
-    InstantText::new(Moment(Timestamp::from(chrono::Utc::now())))
+    InstantText::new(Moment(crate::clock::wall_now()))
 }
 
 impl Store for SqliteStore {
@@ -312,6 +313,13 @@ impl Store for SqliteStore {
             Ok(step)
         });
         step.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
+    }
+
+    fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
+        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let exchanged =
+            connection.immediate_transaction(|connection| clock::sqlite::exchange(connection, site, ours));
+        exchanged.map_err(|source: diesel::result::Error| StoreError::ExchangeClock { source: source.into() })
     }
 
     fn status(&mut self) -> Result<StoreStatus, StoreError> {

@@ -1,0 +1,82 @@
+//! The thread that looks at the clocks, and what it tells.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use slog::{Logger, error, info, o, warn};
+
+use super::options::shortest_retention;
+use crate::clock::ClockKeeper;
+use crate::clock::trusted::{News, Reason};
+use crate::config::Settings;
+use crate::logging::{causes, keys};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reads the record beside the journal, and looks at the clocks from now on until the process ends.
+pub(super) fn start(settings: &Settings, logger: &Logger) -> Arc<ClockKeeper> {
+    let shortest = shortest_retention(settings);
+    let keeper = Arc::new(ClockKeeper::open(&settings.journal.dir, &settings.site.id, shortest));
+    let (watched, logger) = (Arc::clone(&keeper), logger.new(o!(keys::COMPONENT => "clock")));
+    let watch = {
+        let logger = logger.clone();
+        move || watch(&watched, &logger)
+    };
+    // Without it nothing is deleted by a time that is not known: that can wait for the next start.
+    if let Err(error) = thread::Builder::new().name("clock".to_owned()).spawn(watch) {
+        error!(logger, "the clocks cannot be watched"; "error" => causes(&error));
+    }
+    keeper
+}
+
+fn watch(keeper: &ClockKeeper, logger: &Logger) -> ! {
+    let mut last_failure: Option<String> = None;
+    loop {
+        let (news, written) = keeper.look();
+        news.into_iter().for_each(|news| tell(news, keeper, logger));
+        let failure = written.err().map(|error| causes(&error));
+        if let Some(failure) = failure.filter(|failure| last_failure.as_ref() != Some(failure)) {
+            warn!(logger, "the trusted time cannot be kept beside the journal; the database has it, too";
+                "path" => %keeper.file().path().display(), "reason" => &failure);
+            last_failure = Some(failure);
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+fn tell(news: News, keeper: &ClockKeeper, logger: &Logger) {
+    let status = keeper.status();
+    let trusted = status.trusted.to_string();
+    match news {
+        News::StepWaits(by) => {
+            warn!(logger, "the clock of this machine has jumped, and nobody vouches for it: nothing is deleted for its sake. Set it \
+                right or start its time synchronisation; if it is right, run `andon db prune --confirm-clock`; after 7 days of \
+                running it is believed";
+                "step" => words(by), "trusted_time" => trusted, "synchronised" => status.synchronised);
+        }
+        News::Unset => {
+            warn!(logger, "the clock of this machine is not set (a dead battery?): the trusted time is used in its place, and \
+                devices' times are believed however far ahead they are. Set the clock";
+                "trusted_time" => trusted);
+        }
+        News::Followed(by, reason) => {
+            let reason = match reason {
+                Reason::Synchronised => "the kernel calls it synchronised",
+                Reason::Held => "it has held for 7 days of running",
+                Reason::Agrees => "it agrees with the trusted time",
+                Reason::Confirmed => "an operator has confirmed it",
+            };
+            info!(logger, "the clock of this machine is believed"; "step" => words(by), "trusted_time" => trusted,
+                keys::REASON => reason);
+        }
+    }
+}
+
+/// `3h ahead`, `10d 2h back`.
+fn words(micros: i64) -> String {
+    let seconds = micros.unsigned_abs() / 1_000_000;
+    let direction = if micros < 0 { "back" } else { "ahead" };
+    format!("{} {direction}", humantime::format_duration(Duration::from_secs(seconds)))
+}

@@ -1,0 +1,94 @@
+//! `andon db prune`: deletes what is past its retention now, and confirms a clock that is not believed. Beside the service, too.
+
+use super::{Exit, Output, counted, db};
+use crate::app::{shortest_retention, store_options};
+use crate::clock::trusted::{News, TrustedClock, cutoff, start_max};
+use crate::clock::{ClockFile, reading_now};
+use crate::config::Settings;
+use crate::domain::{ClockRecord, Timestamp};
+use crate::logging::causes;
+use crate::store::{self, PruneBounds, Store, StoreError};
+
+/// What one step looks at; the service waits for what it deletes.
+const BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Believe the clock of this machine: age is counted by it from now on
+    #[arg(long)]
+    confirm_clock: bool,
+}
+
+pub(super) fn run(options: &Options, settings: &Settings) -> Output {
+    // A test turns this command's clock, too.
+    #[cfg(feature = "failpoints")]
+    let _armed = fail::FailScenario::setup();
+    if let Some(complaint) = db::missing_file(settings) {
+        return Output::failed(Exit::Failure, complaint);
+    }
+    let done = store::open(&store_options(settings)).and_then(|mut store| {
+        store.migrate()?;
+        prune(options, settings, &mut *store)
+    });
+    done.unwrap_or_else(|error| Output::failed(Exit::Failure, format!("failed to {}", causes(&error))))
+}
+
+fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Result<Output, StoreError> {
+    let now = reading_now();
+    let newest = newest_record(settings, store)?;
+    let (clock, news) = TrustedClock::start(newest, now, start_max(shortest_retention(settings)));
+    let mut output = Output::clean(String::new());
+    let trusted = if options.confirm_clock {
+        if now.wall < Timestamp::CLOCK_SET_SINCE {
+            let complaint = format!("the clock of this machine says {}: set it, then confirm it", now.wall);
+            return Ok(Output::failed(Exit::Failure, complaint));
+        }
+        let seq = newest.map_or(0, |record| record.seq) + ClockRecord::CONFIRMED_AHEAD;
+        store.exchange_clock(Some(ClockRecord {
+            seq,
+            trusted_at: now.wall,
+            wall_at: now.wall,
+            step_held: None,
+        }))?;
+        output.text = format!("the clock of this machine is confirmed: {}\n", now.wall);
+        now.wall
+    } else {
+        output.complaints.extend(warning(news, &clock, now.wall));
+        clock.now(now.boot)
+    };
+    let Some(retention) = settings.store.retention else {
+        output.text.push_str("store.retention is not set: nothing is deleted\n");
+        return Ok(output);
+    };
+    let before = cutoff(trusted, retention);
+    let (mut deleted, mut from) = (0, None);
+    loop {
+        let step = store.prune(before, from.as_ref(), BOUNDS)?;
+        deleted += step.rows;
+        from = step.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    output.text.push_str(&format!("{} recorded before {before} deleted\n", counted(deleted, "reading")));
+    Ok(output)
+}
+
+/// Of the records in the database and beside the journal.
+fn newest_record(settings: &Settings, store: &mut dyn Store) -> Result<Option<ClockRecord>, StoreError> {
+    let in_database = store.exchange_clock(None)?;
+    let beside_journal = ClockFile::in_directory(&settings.journal.dir, &settings.site.id).read();
+    Ok(in_database.into_iter().chain(beside_journal).max_by_key(|record| record.seq))
+}
+
+fn warning(news: Option<News>, clock: &TrustedClock, wall: Timestamp) -> Option<String> {
+    let trusted = clock.record().map(|record| record.trusted_at)?;
+    let why = match news? {
+        News::StepWaits(_) => {
+            "nothing is deleted for the sake of the clock, which nobody vouches for; if it is right: andon db prune --confirm-clock"
+        }
+        News::Unset => "the clock is not set; set it",
+        News::Followed(..) => return None,
+    };
+    Some(format!("warning: the clock of this machine says {wall}, the trusted time is {trusted}: {why}"))
+}

@@ -1,0 +1,151 @@
+//! Time: the wall clock for labels, a monotonic clock for every decision, the trusted time for what may be deleted.
+//!
+//! The wall clock of a plant PC jumps (NTP, a technician, a dead battery); nothing but a label
+//! may depend on it. Durations and deadlines are measured on the monotonic clock; the age of stored rows on the [`trusted`] time.
+//!
+//! ```text
+//! mod       the clocks themselves; a wall clock that was never set is overruled by the trusted time
+//! trusted   what the trusted time follows, and what it does not: pure
+//! kernel    whether the kernel calls the wall clock synchronised
+//! file      the record beside the journal
+//! keeper    the trusted time of this process: looks, records, tells
+//! ```
+
+mod file;
+mod keeper;
+pub mod kernel;
+pub mod trusted;
+#[cfg(test)]
+mod trusted_tests;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::domain::Timestamp;
+
+pub use self::file::ClockFile;
+pub use self::keeper::{ClockKeeper, ClockStatus, reading_now};
+
+/// An instant on the monotonic clock: microseconds since the first use of the clock in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Mono(pub u64);
+
+/// When something was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// By the wall clock, or by the trusted time if that is known to be far behind.
+    pub at: Timestamp,
+    /// The wall clock was never set, or is far behind: `at` may be late by as much as the machine was off, and the clocks of
+    /// others are better.
+    pub clock_unset: bool,
+}
+
+/// Trusted time minus [`boot_now`] in microseconds; the least number if nobody keeps a trusted time in this process.
+static TRUSTED_MINUS_BOOT: AtomicI64 = AtomicI64::new(i64::MIN);
+/// A wall clock that is further behind the trusted time than this, in microseconds, is overruled by it.
+static BEHIND_MAX: AtomicI64 = AtomicI64::new(i64::MAX);
+
+/// The present instant in UTC by the wall clock; by the trusted time while the wall clock is known to be far behind.
+#[must_use]
+pub fn wall_now() -> Timestamp {
+    receipt_now().at
+}
+
+/// The same, with what is known of the wall clock.
+#[must_use]
+pub fn receipt_now() -> Receipt {
+    let wall = system_now();
+    let offset = TRUSTED_MINUS_BOOT.load(Ordering::Relaxed);
+    if offset == i64::MIN {
+        return Receipt { at: wall, clock_unset: wall < Timestamp::CLOCK_SET_SINCE };
+    }
+    let boot = i64::try_from(boot_now().0).unwrap_or(i64::MAX);
+    overruled(wall, Timestamp::from_micros(boot.saturating_add(offset)), BEHIND_MAX.load(Ordering::Relaxed))
+}
+
+fn overruled(wall: Timestamp, trusted: Timestamp, behind_max: i64) -> Receipt {
+    let is_behind = trusted.as_micros().saturating_sub(wall.as_micros()) > behind_max;
+    let clock_unset = is_behind || wall < Timestamp::CLOCK_SET_SINCE;
+    Receipt { at: if clock_unset { trusted } else { wall }, clock_unset }
+}
+
+/// From here on [`wall_now`] is overruled by the trusted time, which is `trusted` when the monotonic clock says `boot`, if it is
+/// further behind than `behind_max`.
+fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
+    let behind_max = i64::try_from(behind_max.as_micros()).unwrap_or(i64::MAX);
+    BEHIND_MAX.store(behind_max, Ordering::Relaxed);
+    let boot = i64::try_from(boot.0).unwrap_or(i64::MAX);
+    TRUSTED_MINUS_BOOT.store(trusted.as_micros().saturating_sub(boot), Ordering::Relaxed);
+}
+
+/// What the system's wall clock says.
+fn system_now() -> Timestamp {
+    let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+    };
+    Timestamp::from_micros(micros + turned_by())
+}
+
+/// A test turns the wall clock of one process, without the machine's: failpoint `clock::offset=return(<file>)` names a file
+/// that holds the microseconds to add, and that the test rewrites.
+#[cfg(feature = "failpoints")]
+fn turned_by() -> i64 {
+    fail::fail_point!("clock::offset", |file: Option<String>| {
+        let text = std::fs::read_to_string(file.unwrap_or_default()).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    });
+    0
+}
+
+#[cfg(not(feature = "failpoints"))]
+const fn turned_by() -> i64 {
+    0
+}
+
+/// The monotonic clock's present instant.
+#[must_use]
+pub fn mono_now() -> Mono {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
+    Mono(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The clock that goes on while the machine sleeps; of an origin of its own.
+fn boot_now() -> Mono {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec / 1_000).unwrap_or(0)))
+}
+
+impl From<std::time::Duration> for Mono {
+    /// The instant that far after the clock's origin; also used as a length of time.
+    fn from(duration: std::time::Duration) -> Self {
+        Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_was_never_set_or_is_far_behind_is_overruled() {
+        let hour = 3_600_000_000;
+        let trusted = Timestamp::from_micros(Timestamp::CLOCK_SET_SINCE.as_micros() + 1_000 * hour);
+        let back = |micros| Timestamp::from_micros(trusted.as_micros() - micros);
+        let table = [
+            (Timestamp::from_micros(7), true),
+            (back(trusted.as_micros() - Timestamp::CLOCK_SET_SINCE.as_micros()), true),
+            (back(10 * hour + 1), true),
+            (back(10 * hour), false),
+            (back(0), false),
+            (back(-9_000 * hour), false),
+        ];
+        for (wall, clock_unset) in table {
+            let at = if clock_unset { trusted } else { wall };
+            assert_eq!(overruled(wall, trusted, 10 * hour), Receipt { at, clock_unset }, "{wall}");
+        }
+    }
+}

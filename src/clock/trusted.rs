@@ -1,0 +1,229 @@
+//! The trusted time: what the age of stored rows is counted from. Pure.
+//!
+//! The wall clock of a plant PC may be years wrong, and whoever deletes by it deletes everything. So retention asks this clock. It
+//! goes on with the monotonic clock from what was last recorded, and follows the wall clock only as far as that can be believed.
+//!
+//! - **T1** A difference of at most an hour is followed: drift, and a clock that is set right.
+//! - **T2** A larger one, ahead or back, waits until the kernel calls the clock synchronised, an operator confirms it, or it has held
+//!   for seven days of running, added up over restarts. Another step begins to count anew.
+//! - **T3** A difference found at a start is believed if it is at most a tenth of the shortest retention, at least an hour: the PC was
+//!   off for the night. While a step waits, the wall clock of the record is what the new one is compared with.
+//! - **T4** A wall clock before 2025 was never set. It is never followed.
+//! - **T5** Without any record the wall clock is taken as it is.
+//! - **T6** Record 0 is none of ours, but the newest trace of us in a database that has no record yet: the true time is not before it. If it was never set, 2025-01-01 stands for it until it is.
+
+use std::time::Duration;
+
+use super::Mono;
+use crate::domain::{ClockRecord, Timestamp};
+
+/// T1
+pub const FOLLOWED_MAX: Duration = Duration::from_secs(3_600);
+/// T2
+pub const BELIEVED_AFTER: Duration = Duration::from_secs(7 * 86_400);
+/// The shortest retention where none is set: 90 days.
+const RETENTION_ASSUMED: Duration = Duration::from_secs(90 * 86_400);
+
+/// What the clocks say at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The monotonic clock, which counts while the machine sleeps, too.
+    pub boot: Mono,
+    /// The kernel calls the wall clock synchronised.
+    pub synchronised: bool,
+}
+
+impl Reading {
+    fn is_set(&self) -> bool {
+        self.wall >= Timestamp::CLOCK_SET_SINCE
+    }
+}
+
+/// Why the wall clock is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The kernel calls it synchronised.
+    Synchronised,
+    /// It has said the same for [`BELIEVED_AFTER`].
+    Held,
+    /// It agrees with the trusted time again.
+    Agrees,
+    /// An operator has confirmed it.
+    Confirmed,
+}
+
+/// A change that a person should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The wall clock is this far ahead (or back, if negative, in microseconds) and waits to be believed.
+    StepWaits(i64),
+    /// The wall clock is followed again, this far ahead or back.
+    Followed(i64, Reason),
+    /// The wall clock was never set (T4).
+    Unset,
+}
+
+/// A difference that waits to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Step {
+    /// Wall clock minus trusted time, in microseconds, when it was first seen.
+    offset: i64,
+    held: Duration,
+}
+
+/// The clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedClock {
+    /// Of the newest record.
+    seq: u64,
+    trusted: Timestamp,
+    /// The monotonic clock when `trusted` was the time.
+    at: Mono,
+    /// The wall clock then.
+    wall: Timestamp,
+    step: Option<Step>,
+    is_unset: bool,
+    /// There was a record, or a wall clock that was set (T5).
+    is_known: bool,
+}
+
+/// How much a difference at a start may be to be believed (T3).
+#[must_use]
+pub fn start_max(shortest_retention: Option<Duration>) -> Duration {
+    (shortest_retention.unwrap_or(RETENTION_ASSUMED) / 10).max(FOLLOWED_MAX)
+}
+
+/// What is older than `retention` was recorded before this.
+#[must_use]
+pub fn cutoff(trusted_now: Timestamp, retention: Duration) -> Timestamp {
+    let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(trusted_now.as_micros().saturating_sub(micros))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn difference(later: Timestamp, earlier: Timestamp) -> i64 {
+    later.as_micros().saturating_sub(earlier.as_micros())
+}
+
+fn is_within(difference: i64, bound: Duration) -> bool {
+    difference.unsigned_abs() <= micros(bound).unsigned_abs()
+}
+
+impl TrustedClock {
+    /// Begins at a start of the process, or when a newer record turns up. `start_max` is that of T3.
+    #[must_use]
+    pub fn start(record: Option<ClockRecord>, now: Reading, start_max: Duration) -> (Self, Option<News>) {
+        let seq = record.map_or(0, |record| record.seq);
+        let begin = |trusted: Timestamp, step| {
+            let (is_unset, is_known) = (!now.is_set(), record.is_some() || now.is_set());
+            Self { seq, trusted, at: now.boot, wall: now.wall, step, is_unset, is_known }
+        };
+        // T6
+        let is_trace_only =
+            |record: &ClockRecord| record.seq == 0 && now.is_set() && record.trusted_at > now.wall;
+        let record = record.filter(|record| !is_trace_only(record));
+        let Some(record) = record else {
+            let news = (!now.is_set()).then_some(News::Unset);
+            return (begin(now.wall.max(Timestamp::CLOCK_SET_SINCE), None), news);
+        };
+        if !now.is_set() {
+            return (begin(record.trusted_at, None), Some(News::Unset));
+        }
+        let by = difference(now.wall, record.trusted_at);
+        if is_within(by, start_max) || now.synchronised {
+            let is_news = record.step_held.is_some() || !is_within(by, start_max);
+            let why = if now.synchronised { Reason::Synchronised } else { Reason::Agrees };
+            return (begin(now.wall, None), is_news.then_some(News::Followed(by, why)));
+        }
+        let moved = difference(now.wall, record.wall_at);
+        let (trusted, held) = match record.step_held {
+            // The same step as before, and the process did not run for a while.
+            Some(held) if is_within(moved, start_max) => {
+                let off = Duration::from_micros(u64::try_from(moved).unwrap_or(0));
+                (record.trusted_at.plus(off), held)
+            }
+            _ => (record.trusted_at, Duration::ZERO),
+        };
+        let offset = difference(now.wall, trusted);
+        (begin(trusted, Some(Step { offset, held })), Some(News::StepWaits(offset)))
+    }
+
+    /// The trusted time when the monotonic clock says `boot`.
+    #[must_use]
+    pub fn now(&self, boot: Mono) -> Timestamp {
+        self.trusted.plus(Duration::from_micros(boot.0.saturating_sub(self.at.0)))
+    }
+
+    /// Looks at the clocks again. What is returned is said once a change.
+    pub fn tick(&mut self, now: Reading) -> Option<News> {
+        let elapsed = Duration::from_micros(now.boot.0.saturating_sub(self.at.0));
+        self.trusted = self.now(now.boot);
+        (self.at, self.wall) = (now.boot, now.wall);
+        if !now.is_set() {
+            self.step = None;
+            return (!std::mem::replace(&mut self.is_unset, true)).then_some(News::Unset);
+        }
+        let was_unset = std::mem::replace(&mut self.is_unset, false);
+        let was_known = std::mem::replace(&mut self.is_known, true);
+        let by = difference(now.wall, self.trusted);
+        if !was_known || is_within(by, FOLLOWED_MAX) {
+            let was_apart = self.step.is_some() || was_unset;
+            self.follow(now.wall);
+            return was_apart.then_some(News::Followed(by, Reason::Agrees));
+        }
+        if now.synchronised {
+            self.follow(now.wall);
+            return Some(News::Followed(by, Reason::Synchronised));
+        }
+        let same = self.step.filter(|step| is_within(by.saturating_sub(step.offset), FOLLOWED_MAX));
+        let Some(step) = same else {
+            self.step = Some(Step { offset: by, held: Duration::ZERO });
+            return Some(News::StepWaits(by));
+        };
+        let held = step.held.saturating_add(elapsed);
+        if held >= BELIEVED_AFTER {
+            self.follow(now.wall);
+            return Some(News::Followed(by, Reason::Held));
+        }
+        self.step = Some(Step { held, ..step });
+        None
+    }
+
+    fn follow(&mut self, wall: Timestamp) {
+        (self.trusted, self.step) = (wall, None);
+    }
+
+    /// How far the wall clock is ahead of the trusted time (back, if negative), in microseconds, while it is not believed.
+    #[must_use]
+    pub fn step(&self) -> Option<i64> {
+        self.step.map(|_| difference(self.wall, self.trusted))
+    }
+
+    /// The wall clock was never set (T4).
+    #[must_use]
+    pub const fn is_unset(&self) -> bool {
+        self.is_unset
+    }
+
+    /// The state of the newest look; `None` as long as nothing is known that is worth to be kept (T5).
+    #[must_use]
+    pub fn record(&self) -> Option<ClockRecord> {
+        self.is_known.then(|| ClockRecord {
+            seq: self.seq,
+            trusted_at: self.trusted,
+            wall_at: self.wall,
+            step_held: self.step.map(|step| step.held),
+        })
+    }
+
+    /// The same under the next number.
+    pub fn next_record(&mut self) -> Option<ClockRecord> {
+        self.seq += u64::from(self.is_known);
+        self.record()
+    }
+}

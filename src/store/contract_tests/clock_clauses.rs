@@ -1,0 +1,51 @@
+//! The record of the trusted time: on both databases.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, T0, at, batch_of};
+use crate::domain::{ClockRecord, Timestamp};
+use crate::store::{self, Store};
+
+fn record(seq: u64) -> ClockRecord {
+    let (trusted_at, wall_at) = (at(1), at(2));
+    ClockRecord { seq, trusted_at, wall_at, step_held: Some(Duration::from_micros(77)) }
+}
+
+fn exchange(store: &mut dyn Store, ours: Option<ClockRecord>) -> Option<ClockRecord> {
+    store.exchange_clock(ours).unwrap()
+}
+
+pub fn the_newer_record_of_the_trusted_time_stays(fixture: &Fixture) {
+    let mut store = fixture.migrated();
+    let store = &mut *store;
+    assert_eq!(exchange(store, None), None);
+    assert_eq!(exchange(store, Some(record(5))), None, "kept");
+    assert_eq!(exchange(store, None), Some(record(5)));
+    let newer = ClockRecord { step_held: None, ..record(6) };
+    assert_eq!(exchange(store, Some(newer)), None);
+    assert_eq!(
+        exchange(store, Some(ClockRecord { trusted_at: at(9), ..record(5) })),
+        Some(newer),
+        "and stays"
+    );
+    let same = ClockRecord { trusted_at: at(10), ..newer };
+    assert_eq!((exchange(store, Some(same)), exchange(store, None)), (None, Some(same)), "a later look");
+    let mut elsewhere =
+        store::open(&store::StoreOptions { site: "elsewhere".to_owned(), ..fixture.options() }).unwrap();
+    assert_eq!(exchange(&mut *elsewhere, None), None);
+    // Somebody has been at the table.
+    fixture.raw().execute("UPDATE clock_record SET seq = 9223372036854775807");
+    assert_eq!((exchange(store, Some(record(7))), exchange(store, None)), (None, Some(record(7))));
+}
+
+pub fn without_a_record_the_newest_position_stands_for_it(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    assert_eq!(exchange(&mut *store, None), None, "nothing was committed");
+    store.commit(&batch_of(journal, 0, 3)).unwrap();
+    let trace = exchange(&mut *store, None).unwrap();
+    let age = Timestamp::from(chrono::Utc::now()).since(trace.trusted_at);
+    assert!(age < Duration::from_secs(60) && trace.trusted_at.as_micros() > T0, "{age:?}");
+    assert_eq!((trace.seq, trace.wall_at, trace.step_held), (0, trace.trusted_at, None));
+    exchange(&mut *store, Some(record(1)));
+    assert_eq!(exchange(&mut *store, None), Some(record(1)));
+}

@@ -1,0 +1,176 @@
+//! A clock that is years wrong: what is stored, what is said, and how an operator ends it.
+
+use std::path::PathBuf;
+
+use crate::support::andon::{Andon, Site};
+use crate::support::database::Database;
+use crate::support::http::Client;
+use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
+use crate::support::publisher::Single;
+
+const YEAR_MICROS: i64 = 365 * 86_400 * 1_000_000;
+const TOPIC: &str = "factory/machine/press-1/telemetry";
+const ALL: &str = "SELECT count(*) AS value FROM machine_telemetry";
+
+struct Scene {
+    broker: Mosquitto,
+    site: Site,
+    url: String,
+    clock: PathBuf,
+    _postgres: Option<Postgres>,
+}
+
+impl Scene {
+    fn new(postgres: Option<Postgres>) -> Self {
+        let broker = Mosquitto::start("");
+        let mut site = Site::new(broker.port()).set("store.retention=730d");
+        let mut url = site.sqlite_url();
+        if let Some(server) = &postgres {
+            url = server.create_database("andon");
+            site = site.set(&format!("store.url={url}"));
+        }
+        let clock = site.path().join("clock-offset");
+        let scene = Self { broker, site, url, clock, _postgres: postgres };
+        scene.turn(0);
+        scene
+    }
+
+    fn turn(&self, micros: i64) {
+        std::fs::write(&self.clock, micros.to_string()).unwrap();
+    }
+
+    fn failpoint(&self) -> String {
+        format!("clock::offset=return({})", self.clock.display())
+    }
+
+    fn run(&self) -> Andon {
+        let mut andon = self.site.run_with(&self.failpoint());
+        andon.wait_until_connected();
+        andon
+    }
+
+    /// Publishes one message and waits until `rows` are stored.
+    fn publish(&self, payload: &str, rows: i64) {
+        Single::connect(self.broker.port()).publish(TOPIC, payload.as_bytes(), 1);
+        wait_until("the row", || self.number(ALL) == rows);
+    }
+
+    fn number(&self, sql: &str) -> i64 {
+        Database::open(&self.url).and_then(|mut database| database.try_number(sql)).unwrap_or(-1)
+    }
+
+    fn prune(&self, arguments: &[&str]) -> String {
+        let mut command = self.site.command(&[&["db", "prune"], arguments].concat());
+        let output = command.env("FAILPOINTS", self.failpoint()).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(output.status.success(), "{text}");
+        text
+    }
+}
+
+/// The value of a metric without labels.
+fn metric(url: &str, name: &str) -> f64 {
+    let text = Client::new(url).get("/metrics").body;
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn an_operator_confirms_a_clock_that_is_not_believed(scene: Scene) {
+    let andon = scene.run();
+    scene.publish(r#"{"temperature":1}"#, 1);
+    assert!(andon.stop().success());
+    scene.turn(3 * YEAR_MICROS);
+    let mut andon = scene.run();
+    let url = andon.wait_for_http();
+    andon.wait_for_log("has jumped, and nobody vouches for it");
+    scene.publish(r#"{"temperature":2}"#, 2);
+    assert_eq!(metric(&url, "andon_clock_step_waiting"), 1.0);
+    assert!(metric(&url, "andon_clock_step_seconds") > 2.9 * 365.0 * 86_400.0);
+    let status = Client::new(&url).json("/api/v1/status");
+    assert!(status["clock"]["step_seconds"].as_i64().unwrap() > 90_000_000, "{status}");
+    assert!(status["clock"]["trusted"].as_str().unwrap() < status["now"].as_str().unwrap(), "{status}");
+    // Not for the sake of the clock, and said so.
+    let said = scene.prune(&[]);
+    assert!(said.contains("0 readings recorded before") && said.contains("--confirm-clock"), "{said}");
+    assert_eq!(scene.number(ALL), 2);
+
+    let said = scene.prune(&["--confirm-clock"]);
+    assert!(said.contains("is confirmed: 20") && said.contains("1 reading recorded before"), "{said}");
+    assert_eq!(scene.number("SELECT count(*) AS value FROM machine_telemetry WHERE temperature = 2"), 1);
+    assert_eq!(scene.number(ALL), 1);
+    andon.wait_for_log("an operator has confirmed it");
+    wait_until("the metric", || metric(&url, "andon_clock_step_waiting") == 0.0);
+    assert!(andon.stop().success());
+    // It stays so.
+    let mut andon = scene.run();
+    let url = andon.wait_for_http();
+    wait_until("the database to be asked", || andon.log().contains("attached to the database"));
+    assert_eq!(metric(&url, "andon_clock_step_waiting"), 0.0);
+    assert!(!andon.log().contains("has jumped"), "{}", andon.log());
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn an_operator_confirms_a_clock_that_is_not_believed_in_sqlite() {
+    an_operator_confirms_a_clock_that_is_not_believed(Scene::new(None));
+}
+
+#[test]
+fn an_operator_confirms_a_clock_that_is_not_believed_in_postgres() {
+    an_operator_confirms_a_clock_that_is_not_believed(Scene::new(Some(Postgres::start())));
+}
+
+fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(scene: Scene) {
+    let andon = scene.run();
+    scene.publish(r#"{"temperature":1}"#, 1);
+    assert!(andon.stop().success());
+    // 1973 or so.
+    scene.turn(-53 * YEAR_MICROS);
+    let mut andon = scene.run();
+    andon.wait_for_log("the clock of this machine is not set");
+    // Three weeks after the record: the machine was off.
+    let device_time = chrono::Utc::now() + chrono::Duration::days(21);
+    let device_time = device_time.format("%Y-%m-%dT%H:%M:%S.000000Z").to_string();
+    scene.publish(&format!(r#"{{"temperature":2,"timestamp":"{device_time}"}}"#), 2);
+    scene.publish(r#"{"temperature":3}"#, 3);
+    let of_device = format!(
+        "SELECT count(*) AS value FROM machine_telemetry WHERE temperature = 2 AND time_source = 'device' AND \
+         recorded_at = '{}'",
+        device_time.replace('T', " ").replace('Z', "+00:00")
+    );
+    assert_eq!(scene.number(&of_device), 1, "it is not overruled by a clock that was never set");
+    let year = chrono::Utc::now().format("%Y-01-01 00:00:00.000000+00:00").to_string();
+    let old = |table: &str, column: &str| {
+        scene.number(&format!("SELECT count(*) AS value FROM {table} WHERE {column} < '{year}'"))
+    };
+    let recent = [
+        ("machine_telemetry", "received_at"),
+        ("machine_telemetry", "recorded_at"),
+        ("machine_telemetry", "created_at"),
+        ("machine_event", "occurred_at"),
+        ("machine", "last_seen_at"),
+        ("link_outage", "began_at"),
+        ("ingest_checkpoint", "updated_at"),
+    ];
+    for (table, column) in recent {
+        assert_eq!(old(table, column), 0, "{table}.{column}");
+    }
+    // A replay reads it as it was read first.
+    andon.kill();
+    scene.turn(0);
+    let andon = scene.run();
+    assert_eq!((scene.number(ALL), scene.number(&of_device)), (3, 1));
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one_in_sqlite() {
+    with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(Scene::new(None));
+}
+
+#[test]
+fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one_in_postgres() {
+    with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(Scene::new(Some(Postgres::start())));
+}
