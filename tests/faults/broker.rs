@@ -10,6 +10,7 @@ use super::plant::Plant;
 use super::proxy::Proxy;
 use super::{Lab, Report, faults};
 use crate::support::andon::Site;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher;
@@ -152,8 +153,9 @@ fn a_cable_that_is_cut_again_and_again_loses_nothing(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-/// Connects under Andon's client id, at once whenever it is thrown out, until it has been thrown out `rounds` times.
-fn impostor(port: u16, protocol: &str, rounds: u32) {
+/// Connects under Andon's client id, at once whenever it is thrown out, until it has been thrown out `rounds` times. Calls
+/// `while_connected` again and again while it has the session.
+fn impostor(port: u16, protocol: &str, rounds: u32, mut while_connected: impl FnMut()) {
     let v5 = protocol == "5";
     let create = mqtt::CreateOptionsBuilder::new()
         .server_uri(format!("tcp://127.0.0.1:{port}"))
@@ -174,7 +176,10 @@ fn impostor(port: u16, protocol: &str, rounds: u32) {
     let options = options.finalize();
     for _ in 0..rounds {
         wait_until("the session, for the impostor", || client.connect(options.clone()).wait().is_ok());
-        wait_until("the impostor to be thrown out", || !client.is_connected());
+        wait_until("the impostor to be thrown out", || {
+            while_connected();
+            !client.is_connected()
+        });
     }
 }
 
@@ -189,7 +194,20 @@ fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut La
     plant.open();
     plant.publish(200);
     plant.wait_until_stored(200);
-    impostor(plant.broker.port(), protocol, 6);
+    let http = Client::new(&plant.andon().wait_for_http());
+    let port = plant.broker.port();
+    let andon = plant.andon();
+    let mut shown_in_the_contest = std::collections::BTreeSet::new();
+    impostor(port, protocol, 6, || {
+        if andon.log().contains("another client takes our session over") {
+            let state = http.json("/api/v1/status")["broker"]["state"].clone();
+            shown_in_the_contest.insert(state.to_string());
+        }
+    });
+    assert!(
+        shown_in_the_contest.contains("\"away\""),
+        "the link was down while the impostor had the session, and shown as {shown_in_the_contest:?}"
+    );
     plant.andon().wait_for_log("another client takes our session over");
     plant.fault_is_over();
     wait_until("the session again", || {
@@ -216,7 +234,7 @@ fn a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again(lab: &
     plant.open();
     plant.publish(200);
     plant.wait_until_stored(200);
-    impostor(plant.broker.port(), protocol, 6);
+    impostor(plant.broker.port(), protocol, 6, || {});
     plant.andon().wait_for_log("another client takes our session over");
     plant.andon().wait_for_log("nobody takes the session over any more");
     let told = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();

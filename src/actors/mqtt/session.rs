@@ -284,9 +284,12 @@ impl Mqtt {
         self.end_link(was_up, context);
         self.metrics.broker_failures.add(1);
         let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Rounds of a contest are not told one by one.
-        if !self.contest.is_on() {
-            self.complain(farewell.as_deref().unwrap_or(reason), "the link to the broker is down");
+        let reason = farewell.as_deref().unwrap_or(reason);
+        // A contest silences the log, round by round, and never the state.
+        if self.contest.is_on() {
+            self.show(BrokerState::Away, Some(reason));
+        } else {
+            self.complain(reason, "the link to the broker is down");
         }
         self.retry_later(context);
     }
