@@ -1,7 +1,7 @@
 //! Whose fault an error of PostgreSQL is, by its SQLSTATE.
 //!
 //! diesel reads the SQLSTATE of every error, turns a few of them into a kind, and hands out no more than that; messages come in
-//! the server's language. So `build.rs` has the linker send diesel's calls of `PQresultErrorField` to [`newest::field`] (`--wrap`),
+//! the server's language. So `build.rs` has the linker send diesel's calls of `PQresultErrorField` to `newest::field` (`--wrap`),
 //! which passes them on to libpq and keeps the SQLSTATE that it gave last on this thread.
 //!
 //! A program that is linked without that flag (the fuzz targets, other crates, other systems) knows the kinds alone: there a

@@ -93,10 +93,10 @@ export class Tile {
     const isNarrow = size !== "full";
     const age = now - since;
     const known = this.machine.status === "unknown" ? wasKnownAs(this.machine) : null;
-    if (known) setText(this.#inside.since, `was ${known}`);
+    if (known) setText(this.#inside.since, size === "compact" ? "" : `was ${known}`);
     else if (since === null || this.machine.status === "unknown") setText(this.#inside.since, "");
     else setText(this.#inside.since, isNarrow ? shortDuration(age) : `for ${duration(age)}`);
-    setText(this.#inside.note, note(this.machine, now, isNarrow));
+    setText(this.#inside.note, note(this.machine, known, now, isNarrow));
   }
 
   drawCurve(path) {
@@ -126,13 +126,14 @@ function shortened(name, most) {
   return `${characters.slice(0, most - 1 - end).join("")}…${characters.slice(-end).join("")}`;
 }
 
-/** What is worth saying about a machine that is not simply online. */
-function note(machine, now, isNarrow) {
+/** What is worth saying about a machine that is not simply online; `known` is what it was, if it is unknown now. */
+function note(machine, known, now, isNarrow) {
   const heard = millis(machine.last_seen_at);
   if (machine.status === "online") return "";
   if (machine.status === "never_seen") return isNarrow ? "Never spoke" : "Expected, but never spoke";
   if (heard === null) return "Not heard yet";
-  return isNarrow ? `Heard ${shortDuration(now - heard)} ago` : `Last heard ${clock(heard, now)}`;
+  if (!isNarrow) return `Last heard ${clock(heard, now)}`;
+  return `${known ? `Was ${known},` : "Heard"} ${shortDuration(now - heard)} ago`;
 }
 
 /** `name value` of the first few numbers among what a machine sends beyond the usual. */
