@@ -5,7 +5,7 @@
 //! is asked again once a second at most, whatever clients do. A thread that hangs (a frozen server answers no timeout)
 //! is waited for by nobody and comes back with the server.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ const LOCK_MAX: Duration = Duration::from_secs(2);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// A dead connection is found to be dead sooner than this.
 const DEAD_WITHIN: Duration = Duration::from_secs(1);
+/// How long an SQLite file that has moved may be held by a connection that nobody uses.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between attempts to use a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -135,8 +137,17 @@ impl HistoryPool {
 fn work(queue: &Mutex<Receiver<Job>>, options: StoreOptions) {
     let mut connection = Connection { options, history: None, away: None };
     loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK_INTERVAL);
+        let job = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                connection.let_go_of_what_has_moved();
+                // The lock is not fair, and the other threads have to look, too.
+                std::thread::sleep(LOOK_INTERVAL / 100);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         // A bug in one question must not take the thread from all others.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut connection)));
         if outcome.is_err() {
@@ -165,6 +176,11 @@ impl Connection {
         if died_unnoticed { self.ask_once(&question) } else { answer }
     }
 
+    /// Nobody else of this process may open a file while this has a former one of its name.
+    fn let_go_of_what_has_moved(&mut self) {
+        self.history = self.history.take().filter(|history| history.check_place().is_ok());
+    }
+
     fn ask_once<T>(
         &mut self,
         question: &impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
@@ -175,6 +191,7 @@ impl Connection {
             return Err(HistoryError::Away(reason.clone()));
         }
         self.away = None;
+        self.let_go_of_what_has_moved();
         if self.history.is_none() {
             match store::open_history(&self.options) {
                 Ok(history) => self.history = Some(history),

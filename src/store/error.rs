@@ -93,6 +93,17 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The SQLite file is not where it was when it was opened, or something that belongs to it is not.
+    #[error(
+        "use SQLite file {path}: it {what} while Andon had it open. Andon opens what is there now, begins a new file if nothing is, \
+         and stores again what the journal still holds; put the right file there by renaming it, never by copying over it"
+    )]
+    FileMoved {
+        /// Its path.
+        path: String,
+        /// What happened.
+        what: String,
+    },
     /// The database works, but not with this binary.
     #[error("use {target}: {reason}")]
     Unsupported {

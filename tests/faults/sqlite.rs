@@ -1,19 +1,28 @@
-//! The SQLite file locked by somebody else, on a full disk, and read-only.
+//! The SQLite file locked by somebody else, on a full disk, read-only, removed, renamed and replaced.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::plant::Plant;
 use super::tmpfs::Disk;
-use super::{Lab, Report, faults};
+use super::{Lab, Report, faults, kinds};
 use crate::support::andon::Site;
 use crate::support::database::Database;
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
+use crate::support::poll::wait_until;
 
 faults![
     an_sqlite_file_locked_by_another_process_is_waited_for,
     an_sqlite_file_on_a_full_disk_is_waited_for,
     an_sqlite_file_that_is_read_only_is_waited_for,
     rows_that_are_slow_to_store_are_no_hung_database,
+    an_sqlite_file_that_is_removed_loses_nothing,
+    an_sqlite_file_that_is_renamed_and_put_back_loses_nothing,
+    an_sqlite_file_that_is_replaced_by_its_backup_loses_nothing,
+    an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing,
+    an_sqlite_file_whose_directory_is_renamed_loses_nothing,
 ];
 
 /// SQLite resolves links in its path by itself, and so cannot reach a disk through `/proc`: these need a real mount.
@@ -111,4 +120,108 @@ fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
     database.execute("DROP TRIGGER slow");
     drop(database);
     plant.finish()
+}
+/// The SQLite file of a plant, in a directory of its own.
+struct DatabaseFile {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl DatabaseFile {
+    fn with_suffix(&self, suffix: &str) -> PathBuf {
+        PathBuf::from(format!("{}{suffix}", self.path.display()))
+    }
+}
+
+/// Under load, and with somebody who reads over HTTP, `strikes`: Andon notices it by itself, and what it reads and writes is
+/// the file that is there.
+fn moved(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let directory = site.path().join("database");
+    let file = DatabaseFile { path: directory.join("andon.db"), directory };
+    let url = format!("sqlite://{}", file.path.display());
+    let site = site.set(&format!("store.url={url}"));
+    let mut plant = Plant::new(lab, broker, None, site, url);
+    plant.open();
+    let reader = Client::new(&plant.andon().wait_for_http());
+    plant.publish(100);
+    plant.wait_until_stored(100);
+    for round in 1..=lab.scale {
+        let load = plant.load(MESSAGES);
+        lab.chance.pause(Duration::from_millis(200));
+        readings_read(&reader);
+        strikes(&file, &mut plant);
+        load.join();
+        plant.publish(50);
+        let noticed = "while Andon had it open";
+        let said = || plant.andon.as_ref().unwrap().log().matches(noticed).count() as u64 >= round;
+        wait_until("that it is said", said);
+        plant.fault_is_over();
+        plant.wait_until_stored(plant.sent.numbered);
+    }
+    let rows = (0..plant.sent.numbered).flat_map(|number| kinds::sample(number).rows);
+    let sent = rows.filter(|row| row.machine == "press-07").count();
+    wait_until("the reader to see what is stored", || readings_read(&reader) == sent);
+    plant.finish()
+}
+
+/// Readings of one machine that somebody gets over HTTP; none if there is no answer.
+fn readings_read(reader: &Client) -> usize {
+    let answer = reader.get("/api/v1/machines/press-07/readings?from=2025-06-01T00:00:00Z&limit=1000");
+    if answer.status == 200 { answer.json()["readings"].as_array().unwrap().len() } else { 0 }
+}
+
+fn an_sqlite_file_that_is_removed_loses_nothing(lab: &mut Lab) -> Report {
+    let with_its_log = lab.chance.below(2) == 1;
+    moved(lab, |file, _| {
+        fs::remove_file(&file.path).unwrap();
+        if with_its_log {
+            fs::remove_file(file.with_suffix("-wal")).unwrap();
+            fs::remove_file(file.with_suffix("-shm")).unwrap();
+        }
+    })
+}
+
+/// Before it is put back Andon has begun a new one, which goes.
+fn an_sqlite_file_that_is_renamed_and_put_back_loses_nothing(lab: &mut Lab) -> Report {
+    moved(lab, |file, plant| {
+        let aside = file.with_suffix(".aside");
+        fs::rename(&file.path, &aside).unwrap();
+        plant.publish(200);
+        wait_until("a new file", || file.path.exists());
+        fs::rename(&aside, &file.path).unwrap();
+    })
+}
+
+fn an_sqlite_file_that_is_replaced_by_its_backup_loses_nothing(lab: &mut Lab) -> Report {
+    moved(lab, |file, plant| {
+        let backup = file.with_suffix(".backup");
+        let mut other = Database::open(&plant.url).unwrap();
+        other.execute(&format!("VACUUM INTO '{}'", backup.display()));
+        drop(other);
+        plant.publish(300);
+        fs::rename(&backup, &file.path).unwrap();
+    })
+}
+
+fn an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing(lab: &mut Lab) -> Report {
+    let suffixes = *lab.chance.pick(&[&["-wal", "-shm"][..], &["-wal"], &["-shm"]]);
+    moved(lab, |file, _| {
+        suffixes.iter().for_each(|suffix| fs::remove_file(file.with_suffix(suffix)).unwrap())
+    })
+}
+
+/// Another directory, made anew or mounted there, is no place to begin a new file in before somebody says so.
+fn an_sqlite_file_whose_directory_is_renamed_loses_nothing(lab: &mut Lab) -> Report {
+    moved(lab, |file, plant| {
+        let aside = file.directory.with_extension("aside");
+        fs::rename(&file.directory, &aside).unwrap();
+        fs::create_dir(&file.directory).unwrap();
+        plant.publish(200);
+        plant.andon().wait_for_log("another directory");
+        assert!(!file.path.exists());
+        fs::remove_dir(&file.directory).unwrap();
+        fs::rename(&aside, &file.directory).unwrap();
+    })
 }

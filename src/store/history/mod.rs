@@ -106,6 +106,12 @@ pub struct TrendsQuery {
 
 /// A read-only connection to the database of one site. Every call blocks.
 pub trait History: Send {
+    /// Whether this connection still has the database open that is at its place.
+    ///
+    /// # Errors
+    /// [`StoreError::FileMoved`]: it has not, and has to be dropped.
+    fn check_place(&self) -> Result<(), StoreError>;
+
     /// Every machine of the site as the database knows it, in order of their ids.
     ///
     /// # Errors

@@ -4,6 +4,10 @@
 macro_rules! history_queries {
     ($history:ty, $reads:ident, $by_row:ty, $latest:path, $dialect:expr) => {
         impl History for $history {
+            fn check_place(&self) -> Result<(), StoreError> {
+                self.is_in_place()
+            }
+
             fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
                 let begun = self.begin();
                 reads::$reads::load_machines(&mut self.connection, &self.site, &self.unreadable)

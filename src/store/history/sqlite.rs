@@ -1,6 +1,7 @@
 //! Reading an SQLite file that somebody else writes.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::{DefaultLoadingMode, SimpleConnection};
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::schema::{Instant, Moment};
+use crate::store::sqlite::place::Place;
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
 
@@ -40,6 +42,7 @@ const CACHE_KIB: u32 = 4 * 1024;
 /// A connection that cannot write.
 pub struct SqliteHistory {
     pub(super) connection: SqliteConnection,
+    place: Arc<Place>,
     // Dropped after the connection.
     deadline: Deadline,
     statement_timeout: Duration,
@@ -53,17 +56,24 @@ impl SqliteHistory {
         let target = format!("SQLite file {}", path.display());
         let failed = |source| StoreError::Connect { target: target.clone(), source };
         let deadline = Deadline::new();
-        let mut connection = deadline
-            .guard(|| SqliteConnection::establish(&read_only_uri(path)))
-            .map_err(|error| failed(error.into()))?;
         let lock_timeout = options.lock_timeout.as_millis();
-        let configured = connection.batch_execute(&format!(
-            "PRAGMA busy_timeout = {lock_timeout}; PRAGMA query_only = true; PRAGMA cache_size = -{CACHE_KIB};"
-        ));
-        configured.map_err(|error| failed(error.into()))?;
+        let open = || {
+            let mut connection = deadline.guard(|| SqliteConnection::establish(&read_only_uri(path)))?;
+            // Reads, too, so that all that belongs to the file is open.
+            connection.batch_execute(&format!(
+                "PRAGMA busy_timeout = {lock_timeout}; PRAGMA query_only = true; PRAGMA cache_size = -{CACHE_KIB}; \
+                 SELECT count(*) FROM sqlite_master;"
+            ))?;
+            Ok(connection)
+        };
+        let (connection, place) = Place::open(path, open).map_err(failed)?;
         let (statement_timeout, site) = (options.statement_timeout, options.site.clone());
         let unreadable = options.unreadable.clone();
-        Ok(Self { connection, deadline, statement_timeout, site, unreadable })
+        Ok(Self { connection, place, deadline, statement_timeout, site, unreadable })
+    }
+
+    fn is_in_place(&self) -> Result<(), StoreError> {
+        self.place.check()
     }
 
     /// To be called before each statement.

@@ -4,8 +4,11 @@
 //! deleted once their rows are committed, so a commit must survive a power cut). `BEGIN IMMEDIATE` takes the
 //! one write lock first, so that waiting for another process happens at one place only, bounded by
 //! `lock_timeout`.
+//!
+//! The file may be removed, renamed or replaced while it is open: see [`place`].
 
 mod commit;
+pub(super) mod place;
 mod refusal;
 mod retry;
 pub(super) mod rollups;
@@ -14,6 +17,7 @@ mod status_rows;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -22,6 +26,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use self::place::Place;
 use super::claim::claim;
 use super::clock;
 use super::fleet;
@@ -54,6 +59,7 @@ const WAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// The SQLite database of one site.
 pub struct SqliteStore {
     connection: SqliteConnection,
+    place: Arc<Place>,
     site: String,
     unreadable: UnreadableRows,
     facts: StoreFacts,
@@ -74,16 +80,19 @@ struct NumberRow {
 impl SqliteStore {
     /// Opens the file, creating it and its directories if they are missing.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        create_directory(path)?;
         let target = format!("SQLite file {}", path.display());
         let failed = |source| StoreError::Connect { target: target.clone(), source };
-
-        // "./" keeps SQLite from reading a relative path as a URI or as a name of its own.
-        let file = if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) };
-        let mut connection =
-            SqliteConnection::establish(&file.to_string_lossy()).map_err(|error| failed(error.into()))?;
-        configure(&mut connection, options).map_err(|error| failed(error.into()))?;
-        let (version, journal_mode) = describe(&mut connection).map_err(|error| failed(error.into()))?;
+        place::check_directory(path).map_err(failed)?;
+        create_directory(path)?;
+        let open = || {
+            // "./" keeps SQLite from reading a relative path as a URI or as a name of its own.
+            let file = if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) };
+            let mut connection = SqliteConnection::establish(&file.to_string_lossy())?;
+            configure(&mut connection, options)?;
+            let description = describe(&mut connection)?;
+            Ok((connection, description))
+        };
+        let ((mut connection, (version, journal_mode)), place) = Place::open(path, open).map_err(failed)?;
 
         let mut warnings = Vec::new();
         if journal_mode != "wal" {
@@ -95,7 +104,27 @@ impl SqliteStore {
         let facts = StoreFacts { backend: "sqlite", version, target, warnings };
         options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, site, unreadable, facts })
+        Ok(Self { connection, place, site, unreadable, facts })
+    }
+
+    /// Runs `operation`, and takes its success for one only if the file is at its path before and after it (F1).
+    fn in_place<T>(
+        &mut self,
+        operation: impl FnOnce(&mut SqliteConnection, &str) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_place()?;
+        let done = operation(&mut self.connection, &self.site)?;
+        self.check_place()?;
+        Ok(done)
+    }
+
+    /// If the file has moved, what is in its log goes into it: so it is whole wherever it is, and its log is no other file's.
+    fn check_place(&mut self) -> Result<(), StoreError> {
+        self.place.check().inspect_err(|_| {
+            // What it cannot copy is kept beside the file; the journal has it, too.
+            let _ = self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
+            self.place.put_logs_aside();
+        })
     }
 }
 
@@ -138,8 +167,9 @@ fn configure(connection: &mut SqliteConnection, options: &StoreOptions) -> Query
     ))
 }
 
-/// The library's version and the journal mode in effect.
+/// The library's version and the journal mode in effect. Reads from the file, so that all that belongs to it is open.
 fn describe(connection: &mut SqliteConnection) -> QueryResult<(String, String)> {
+    sql_query("SELECT count(*) AS value FROM sqlite_master").get_result::<NumberRow>(connection)?;
     let version = sql_query("SELECT sqlite_version() AS value").get_result::<TextRow>(connection)?;
     let mode = sql_query("SELECT journal_mode AS value FROM pragma_journal_mode")
         .get_result::<TextRow>(connection)?;
@@ -197,25 +227,28 @@ impl Store for SqliteStore {
     }
 
     fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
         let id = history.journal_id.to_string();
-        let found = sql_query(
-            "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind::<Text, _>(&id)
-        .bind::<Text, _>(site)
-        .bind::<Instant, _>(now())
-        .bind::<Text, _>(history.own.to_string())
-        .execute(connection)
-        .and_then(|_| reads::sqlite::load_checkpoint(connection, &id))
-        .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
-        claim(history, found, |found, own| reads::sqlite::take_over(connection, found, site, own))
+        self.in_place(|connection, site| {
+            let found = sql_query(
+                "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind::<Text, _>(&id)
+            .bind::<Text, _>(site)
+            .bind::<Instant, _>(now())
+            .bind::<Text, _>(history.own.to_string())
+            .execute(connection)
+            .and_then(|_| reads::sqlite::load_checkpoint(connection, &id))
+            .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
+            claim(history, found, |found, own| reads::sqlite::take_over(connection, found, site, own))
+        })
     }
 
     fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError> {
-        reads::sqlite::load_checkpoint(&mut self.connection, &journal.to_string())
-            .map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+        self.in_place(|connection, _| {
+            reads::sqlite::load_checkpoint(connection, &journal.to_string())
+                .map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
+        })
     }
 
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
@@ -248,8 +281,9 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
-        commit::commit(&mut self.connection, &self.site, batch)
-            .map_err(|failure| failure.into_store_error(batch))
+        self.in_place(|connection, site| {
+            commit::commit(connection, site, batch).map_err(|failure| failure.into_store_error(batch))
+        })
     }
 
     fn rejected(
@@ -276,8 +310,9 @@ impl Store for SqliteStore {
     }
 
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
-        retry::retry(&mut self.connection, &self.site, retry)
-            .map_err(|source| StoreError::Retry { id: retry.id, source })
+        self.in_place(|connection, site| {
+            retry::retry(connection, site, retry).map_err(|source| StoreError::Retry { id: retry.id, source })
+        })
     }
 
     fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError> {
