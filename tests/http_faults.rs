@@ -74,7 +74,7 @@ fn without_the_database_history_is_refused_and_the_rest_goes_on() {
     let checks = ready.json()["checks"].clone();
     let store = checks.as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap().clone();
     assert!(
-        store["ok"] == false && store["reason"].as_str().unwrap().starts_with("1 messages wait"),
+        store["ok"] == false && store["reason"].as_str().unwrap().starts_with("1 message waits"),
         "{store}"
     );
     assert_eq!(client.get("/livez").status, 200);

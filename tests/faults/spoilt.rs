@@ -48,7 +48,8 @@ fn rows_spoilt_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut 
     });
     let named: Vec<String> =
         plant.andon().log().lines().filter(|line| line.contains(PASSED_OVER)).map(str::to_owned).collect();
-    let words = ["\"broken\"", "machine id is empty", "\"because\"", "\"sunspots\"", "seen_until is"];
+    let words =
+        ["word \\\"broken", "machine id is empty", "word \\\"because", "word \\\"sunspots", "seen_until is"];
     for word in words {
         assert_eq!(named.iter().filter(|line| line.contains(word)).count(), 1, "{word} in {named:#?}");
     }
