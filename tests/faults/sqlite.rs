@@ -18,9 +18,9 @@ faults![
     an_sqlite_file_on_a_full_disk_is_waited_for,
     an_sqlite_file_that_is_read_only_is_waited_for,
     rows_that_are_slow_to_store_are_no_hung_database,
-    an_sqlite_file_that_is_removed_loses_nothing,
+    an_sqlite_file_that_is_removed_loses_no_message,
     an_sqlite_file_that_is_renamed_and_put_back_loses_nothing,
-    an_sqlite_file_that_is_replaced_by_its_backup_loses_nothing,
+    an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message,
     an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing,
     an_sqlite_file_whose_directory_is_renamed_loses_nothing,
 ];
@@ -121,6 +121,7 @@ fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
     drop(database);
     plant.finish()
 }
+
 /// The SQLite file of a plant, in a directory of its own.
 struct DatabaseFile {
     directory: PathBuf,
@@ -136,6 +137,20 @@ impl DatabaseFile {
 /// Under load, and with somebody who reads over HTTP, `strikes`: Andon notices it by itself, and what it reads and writes is
 /// the file that is there.
 fn moved(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
+    moved_plant(lab, strikes).finish()
+}
+
+/// As [`moved`], with a file that does not come back: every message is stored, from the journal. The changes of status that were
+/// recorded in that file are gone with it, for liveness has not begun anew.
+fn lost(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
+    let mut plant = moved_plant(lab, strikes);
+    plant.sent.may_give_up = true;
+    let report = plant.finish();
+    assert!(report.verdict.given_up.is_empty(), "{:#?}", report.verdict);
+    report
+}
+
+fn moved_plant(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Plant {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let directory = site.path().join("database");
@@ -163,7 +178,7 @@ fn moved(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
     let rows = (0..plant.sent.numbered).flat_map(|number| kinds::sample(number).rows);
     let sent = rows.filter(|row| row.machine == "press-07").count();
     wait_until("the reader to see what is stored", || readings_read(&reader) == sent);
-    plant.finish()
+    plant
 }
 
 /// Readings of one machine that somebody gets over HTTP; none if there is no answer.
@@ -172,9 +187,9 @@ fn readings_read(reader: &Client) -> usize {
     if answer.status == 200 { answer.json()["readings"].as_array().unwrap().len() } else { 0 }
 }
 
-fn an_sqlite_file_that_is_removed_loses_nothing(lab: &mut Lab) -> Report {
+fn an_sqlite_file_that_is_removed_loses_no_message(lab: &mut Lab) -> Report {
     let with_its_log = lab.chance.below(2) == 1;
-    moved(lab, |file, _| {
+    lost(lab, |file, _| {
         fs::remove_file(&file.path).unwrap();
         if with_its_log {
             fs::remove_file(file.with_suffix("-wal")).unwrap();
@@ -194,8 +209,8 @@ fn an_sqlite_file_that_is_renamed_and_put_back_loses_nothing(lab: &mut Lab) -> R
     })
 }
 
-fn an_sqlite_file_that_is_replaced_by_its_backup_loses_nothing(lab: &mut Lab) -> Report {
-    moved(lab, |file, plant| {
+fn an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message(lab: &mut Lab) -> Report {
+    lost(lab, |file, plant| {
         let backup = file.with_suffix(".backup");
         let mut other = Database::open(&plant.url).unwrap();
         other.execute(&format!("VACUUM INTO '{}'", backup.display()));
