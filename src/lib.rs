@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants that cross modules
-//! - X1 A message is acknowledged only after [`journal::Journal::append`] has returned.
+//! - X1 The bytes that acknowledge a message leave only after [`journal::Journal::append_unsynced`] has returned, and in mode
+//!   `before_ack` only after its record is durable.
 //! - X2 A reader of the journal is only shown durable records, so committed ≤ synced ≤ appended: a power cut never
 //!   leaves the database ahead of the journal, and no seq is used twice.
 //! - X3 The position in the database moves by compare-and-set, in the transaction of the rows it counts. A hung thread
@@ -27,6 +28,7 @@ pub mod domain;
 pub mod clock;
 pub mod journal;
 pub mod payload;
+pub mod socket_layer;
 pub mod store;
 
 pub mod metrics;

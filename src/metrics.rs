@@ -86,6 +86,8 @@ pub struct Metrics {
     pub broker_failures: Counter,
     /// The broker link is up and every subscription granted.
     pub broker_connected: Flag,
+    /// The newest message came in over a connection whose reads and acknowledgements are buffered.
+    pub socket_layer_active: Flag,
     /// When the first certificate of the broker link expires (ours, an authority's, the broker's), in Unix seconds; 0: none.
     pub certificate_expires_at: Gauge,
     /// The newest attempt to use the database succeeded.

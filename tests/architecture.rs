@@ -9,6 +9,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("journal", &["journal"]),
     ("payload", &["payload"]),
+    ("socket_layer", &["socket_layer"]),
     ("store", &["store"]),
     ("metrics", &[]),
     ("status", &["clock"]),
@@ -20,10 +21,13 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/supervisor", &["actors", "logging", "status"]),
     ("actors/wire", &[]),
     ("actors/backoff", &[]),
-    ("actors/mqtt", &["actors", "clock", "journal", "logging", "metrics", "shutdown", "status"]),
+    (
+        "actors/mqtt",
+        &["actors", "clock", "journal", "logging", "metrics", "shutdown", "socket_layer", "status"],
+    ),
     ("actors/parser", &["actors", "clock", "journal", "logging", "metrics", "payload", "status", "store"]),
     ("http/server", &["actors", "clock", "http"]),
-    ("http", &["clock", "http", "journal", "logging", "metrics", "status", "store"]),
+    ("http", &["clock", "http", "journal", "logging", "metrics", "socket_layer", "status", "store"]),
     ("actors/liveness", &["actors", "clock", "metrics", "status", "store"]),
     ("actors/writer", &["actors", "clock", "logging", "metrics", "status", "store"]),
 ];

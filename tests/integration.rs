@@ -27,3 +27,4 @@ mod machines;
 mod pipeline;
 mod rejected;
 mod secrets;
+mod socket_layer;

@@ -220,6 +220,20 @@ fn broker(page: &mut Page<'_>, state: &HttpState) {
         "Connections lost or refused.",
         metrics.broker_failures.get(),
     );
+    page.whole(
+        "andon_mqtt_socket_layer_active",
+        "1 if the newest message came in buffered; 0: each is read and acknowledged alone, which is slower.",
+        u64::from(metrics.socket_layer_active.get()),
+    );
+    let calls = crate::socket_layer::calls();
+    let kinds =
+        [("recv", calls.recv), ("poll", calls.poll), ("send", calls.send), ("quickack", calls.acknowledge)];
+    page.counters(
+        "andon_mqtt_socket_calls_total",
+        "System calls on buffered connections to the broker.",
+        "call",
+        kinds,
+    );
     let expiry = metrics.certificate_expires_at.get();
     if expiry > 0 {
         page.whole(

@@ -2,7 +2,8 @@
 //!
 //! It runs on paho's one receive thread, under its global lock, before the PUBACK of the message. It appends
 //! and returns; except while we leave, it never waits for anything but the disk, never calls into the client, never allocates for
-//! long. If the append fails it does not return at all (invariant M1 of [`super`]).
+//! long. If the append fails it does not return at all (invariant M1 of [`super`]). In mode `before_ack` the PUBACKs of messages that
+//! arrived together leave after one sync of the journal ([`super::group_sync`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fail::fail_point;
-use slog::{Logger, error};
+use slog::{Logger, error, warn};
 
 use super::link_health::SharedLinkHealth;
 use super::raw_callback::Incoming;
@@ -23,6 +24,7 @@ use crate::journal::{Journal, JournalError};
 use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
 use crate::shutdown::halt;
+use crate::socket_layer;
 
 /// Long enough for an acknowledgement to be read by the broker.
 const LEAVING_PAUSE: Duration = Duration::from_millis(10);
@@ -43,14 +45,16 @@ pub struct Inlet {
     pub payload_bytes_max: usize,
     /// For the line before a halt.
     pub logger: Logger,
-    /// A message is in the callback.
+    /// A message is in the callback, or a group of them waits for the disk.
     pub receiving: AtomicBool,
+    /// That a connection is not buffered has been said.
+    pub unbuffered_told: AtomicBool,
     /// Counts for [`Inlet::skips_on_purpose`].
     pub skipped_turn: AtomicU64,
 }
 
 impl Inlet {
-    /// Whether a message is in the callback: the broker has just spoken, and calls into the library would wait.
+    /// Whether a message is in the callback, or a group waits for the disk: the broker has just spoken, and calls into the library would wait.
     pub fn is_receiving(&self) -> bool {
         self.receiving.load(Ordering::Relaxed)
     }
@@ -60,8 +64,15 @@ impl Inlet {
     /// While its connection is `leaving`, messages come in one by one, slowly. A broker that is sending when the connection closes
     /// does not read any more what had come before, our acknowledgements among it, and delivers those messages again; one
     /// without a usable time would be stored twice.
-    pub fn receive(&self, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
+    pub fn receive(self: &Arc<Self>, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
         self.receiving.store(true, Ordering::Relaxed);
+        let buffered = socket_layer::begin_message(message.qos > 0, leaving);
+        self.metrics.socket_layer_active.set(buffered);
+        if !buffered && !self.unbuffered_told.swap(true, Ordering::Relaxed) {
+            warn!(self.logger, "this connection is not buffered: each message is read, made durable and acknowledged alone, which is \
+                slower and loses nothing; it is so in a build for another system than 64-bit Linux with glibc, or with a client \
+                library that Andon does not know yet"; "metric" => "andon_mqtt_socket_layer_active");
+        }
         if leaving {
             std::thread::sleep(LEAVING_PAUSE);
         }
@@ -70,7 +81,7 @@ impl Inlet {
         outcome
     }
 
-    fn receive_now(&self, message: &Incoming<'_>) -> Result<(), String> {
+    fn receive_now(self: &Arc<Self>, message: &Incoming<'_>) -> Result<(), String> {
         let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
             Ok(()) => Ok(()),
             Err(_) => Err(last_panic_message()),
@@ -112,7 +123,7 @@ impl Inlet {
         sabotaged("sabotage::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
 
-    fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {
+    fn append(self: &Arc<Self>, message: &Incoming<'_>) -> Result<(), JournalError> {
         let began = mono_now();
         if self.echo_topic.as_ref().is_some_and(|topic| topic.as_str().as_bytes() == message.topic) {
             self.receive_echo(message.payload);
@@ -123,13 +134,14 @@ impl Inlet {
         }
         let payload = message.payload;
         let kept = payload.len().min(self.payload_bytes_max + 1);
-        self.journal.append(&Message {
+        let seq = self.journal.append_unsynced(&Message {
             received_at: wall_now(),
             qos: Qos::from_u8(message.qos).unwrap_or(Qos::ExactlyOnce),
             retained: message.retained,
             topic: Topic::from_bytes(message.topic),
             payload: &payload[..kept],
         })?;
+        self.sync_before_ack(seq)?;
         self.health.lock().message(began, mono_now());
         self.metrics.messages_received.add(1);
         self.metrics.bytes_received.add(payload.len() as u64);

@@ -6,7 +6,8 @@
 //!
 //! Invariants
 //! - M1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
-//!   not return unless the append succeeded.
+//!   not return unless the append succeeded. In mode `before_ack` the acknowledgement leaves only after the record is durable, too
+//!   ([`group_sync`]). "Acknowledged" is when those bytes leave, which may be a little later than the callback returns.
 //! - M2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
 //! - M3 "Link up" is said only when every filter is granted; otherwise silence would be mistaken for machines offline.
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
@@ -28,6 +29,7 @@ pub mod echo_probe;
 mod expiry_watch;
 mod farewell;
 mod fence;
+mod group_sync;
 pub mod hosts;
 pub mod inlet;
 pub mod link;
