@@ -4,6 +4,7 @@
 //! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
 
 mod availability;
+mod filter_set;
 mod ledger;
 mod liveness;
 mod machine_id;
@@ -17,6 +18,7 @@ mod timestamp;
 mod topic;
 
 pub use availability::{Availability, Span, StatusChange, availability, merged};
+pub use filter_set::{FilterPlace, FilterSet};
 pub use ledger::Ledger;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};

@@ -331,9 +331,12 @@ impl Handler<LinkChanged> for Liveness {
 
     fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
         let is_known = changed.up && self.link == Some(changed.link);
-        if changed.generation < self.link_generation
-            || (is_known && changed.generation == self.link_generation)
-        {
+        if changed.generation < self.link_generation {
+            return;
+        }
+        if is_known && changed.generation == self.link_generation {
+            // No news, unless the broker has thought better of a filter.
+            self.watch.refuse(changed.refused, changed.at);
             return;
         }
         self.link_generation = changed.generation;
@@ -344,6 +347,7 @@ impl Handler<LinkChanged> for Liveness {
         if changed.up {
             self.sight_log.link_up(changed.at);
             self.watch.link_up(changed.at, changed.heard_from);
+            self.watch.refuse(changed.refused, changed.at);
             if changed.forgotten {
                 self.publishing.everything();
             }

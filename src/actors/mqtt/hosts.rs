@@ -67,6 +67,8 @@ pub struct Turn {
     failed: usize,
     /// How often in a row each has hung up on MQTT 5.
     hung_up: Vec<u8>,
+    /// Which have refused a subscription since one of them granted all.
+    refusing: Vec<bool>,
 }
 
 /// How a broker has failed us.
@@ -87,7 +89,8 @@ impl Turn {
     pub fn new(hosts: Arc<Hosts>) -> Self {
         let at = hosts.preferred.load(Ordering::Relaxed);
         let hung_up = vec![0; hosts.endpoints.len()];
-        Self { hosts, at, failed: 0, hung_up }
+        let refusing = vec![false; hosts.endpoints.len()];
+        Self { hosts, at, failed: 0, hung_up, refusing }
     }
 
     /// Where the current one is.
@@ -109,14 +112,30 @@ impl Turn {
         self.hosts.protocol != ProtocolChoice::V311 && !refused && self.hung_up[self.at] < HUNG_UP_MAX
     }
 
-    /// The current one took us: it will be the first to be asked again.
-    pub fn accepted(&mut self) {
+    /// The current one took us: it will be the first to be asked again. Whether it granted every subscription, too.
+    pub fn accepted(&mut self, granted_all: bool) {
         self.hosts.preferred.store(self.at, Ordering::Relaxed);
         self.failed = 0;
         if self.hung_up[self.at] >= HUNG_UP_MAX {
             self.hosts.refuses_v5[self.at].store(true, Ordering::Relaxed);
         }
         self.hung_up[self.at] = 0;
+        if granted_all {
+            self.refusing.fill(false);
+        }
+    }
+
+    /// The current one refuses a subscription. Returns whether there is another that has not.
+    pub fn refuses(&mut self) -> bool {
+        self.refusing[self.at] = true;
+        self.refusing.iter().any(|refusing| !refusing)
+    }
+
+    /// On to the next that has refused no subscription, if there is one.
+    pub fn leave_refusing(&mut self) {
+        let count = self.refusing.len();
+        let next = (1..count).map(|step| (self.at + step) % count).find(|place| !self.refusing[*place]);
+        self.at = next.unwrap_or(self.at);
     }
 
     /// The current one refuses MQTT 5. `None` if it was not asked for it, or if nothing else is allowed.
@@ -176,7 +195,7 @@ mod tests {
         let hosts = hosts(3, ProtocolChoice::Auto);
         let mut turn = Turn::new(Arc::clone(&hosts));
         assert_eq!(turn.failed(Failure::Other), Next::AskNow);
-        turn.accepted();
+        turn.accepted(true);
         assert_eq!(turn.endpoint().port, 2);
         assert_eq!(Turn::new(Arc::clone(&hosts)).endpoint().port, 2);
         // A full round again before the next wait.
@@ -219,7 +238,7 @@ mod tests {
         turn.failed(Failure::HungUp);
         assert!(turn.speaks_v5(), "in a row");
         turn.failed(Failure::HungUp);
-        turn.accepted();
+        turn.accepted(true);
         assert!(!turn.speaks_v5());
         assert!(!Turn::new(hosts).speaks_v5());
         let mut fixed = Turn::new(self::hosts(1, ProtocolChoice::V5));
@@ -227,6 +246,21 @@ mod tests {
             fixed.failed(Failure::HungUp);
         }
         assert!(fixed.speaks_v5());
+    }
+
+    #[test]
+    fn one_that_refuses_a_subscription_is_left_once_for_each_other() {
+        let mut turn = Turn::new(hosts(3, ProtocolChoice::Auto));
+        for next in [2, 3] {
+            turn.accepted(false);
+            assert!(turn.refuses());
+            turn.leave_refusing();
+            assert_eq!(turn.endpoint().port, next);
+        }
+        assert!(!turn.refuses(), "all refuse: the last one stays");
+        turn.accepted(true);
+        assert!(turn.refuses(), "once one has granted all, the others may have thought better of it");
+        assert!(!Turn::new(hosts(1, ProtocolChoice::Auto)).refuses());
     }
 
     #[test]

@@ -39,6 +39,21 @@ pub(super) fn options() -> TrackerOptions {
     }
 }
 
+/// Which of two filters match a machine's topic, as bits.
+pub(super) fn comes_through(name: &str) -> u8 {
+    match name {
+        "a" | "d" => 1,
+        "b" | "e" => 2,
+        _ => 3,
+    }
+}
+
+/// The same for the tracker.
+pub(super) fn filters(mask: u8) -> FilterSet {
+    let both = ["f0", "f1"].map(|text| crate::domain::TopicFilter::parse(text).expect("valid"));
+    FilterSet::of(&both, |filter| (0..2).any(|bit| mask >> bit & 1 == 1 && both[bit] == *filter))
+}
+
 /// One machine as the model sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -48,6 +63,8 @@ pub(super) struct Known {
     pub(super) last_seen: Option<Timestamp>,
     /// When this process received its newest message, or learned otherwise that `recorded` holds.
     learned: Option<u64>,
+    /// The filter of its newest message, as a bit.
+    through: Option<u8>,
     untouched: bool,
     /// When it changed lately.
     changes: Vec<Timestamp>,
@@ -61,6 +78,7 @@ impl Known {
             first_seen: None,
             last_seen: None,
             learned: None,
+            through: None,
             untouched: false,
             changes: Vec::new(),
         }
@@ -111,6 +129,9 @@ pub(super) struct Model {
     /// Since when something could be heard over the newest of them.
     pub(super) heard_from: u64,
     pub(super) proven: u64,
+    /// Of two filters, as bits: refused, and granted late with the newest moment.
+    pub(super) refused: u8,
+    pub(super) late: Option<(u8, Moment)>,
     pub(super) seen_upto: Seq,
 }
 
@@ -124,6 +145,7 @@ impl Model {
                 first_seen: row.first_seen_at,
                 last_seen: row.last_seen_at,
                 learned: None,
+                through: None,
                 untouched: true,
                 changes: Vec::new(),
             })
@@ -133,7 +155,15 @@ impl Model {
                 machines.push(Known::new(MachineId::parse(name).expect("a valid id")));
             }
         }
-        Self { machines, links: Vec::new(), heard_from: 0, proven: 0, seen_upto: position }
+        Self {
+            machines,
+            links: Vec::new(),
+            heard_from: 0,
+            proven: 0,
+            refused: 0,
+            late: None,
+            seen_upto: position,
+        }
     }
 
     pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
@@ -167,6 +197,9 @@ impl Model {
             let reason = TransitionReason::LastWill;
             return Some(machine.change(MachineStatus::Offline, reason, sighting.received_at, sighting.seq));
         }
+        let comes = comes_through(machine.name.as_str());
+        let bits = if comes & !self.refused != 0 { comes & !self.refused } else { comes };
+        machine.through = Some(1 << bits.trailing_zeros());
         machine.last_seen = Some(sighting.received_at);
         let reason = match machine.first_seen {
             None => TransitionReason::FirstSeen,
@@ -176,9 +209,22 @@ impl Model {
         (!online).then(|| machine.change(MachineStatus::Online, reason, sighting.received_at, sighting.seq))
     }
 
-    fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
+    fn is_seen(&self, machine: &Known) -> bool {
+        machine.through.map_or(self.refused == 0, |bit| self.refused & bit == 0)
+    }
+
+    /// Since when it can be seen over the newest link, and from when on it could be heard.
+    fn begins(&self, machine: &Known) -> Option<(Moment, u64)> {
         let (up, _) = self.links.last()?;
-        if machine.status() == Some(MachineStatus::Offline) {
+        match self.late {
+            Some((late, at)) if machine.through.is_none_or(|bit| late & bit != 0) => Some((at, at.mono.0)),
+            _ => Some((*up, self.heard_from)),
+        }
+    }
+
+    fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
+        let (up, _) = self.begins(machine)?;
+        if machine.status() == Some(MachineStatus::Offline) || !self.is_seen(machine) {
             return None;
         }
         let (mono, wall) = match (machine.learned, machine.last_seen) {
@@ -215,8 +261,11 @@ impl Model {
     }
 
     pub(super) fn shown(&self, machine: &Known) -> BoardStatus {
-        let Some((up, None)) = self.links.last() else { return BoardStatus::Unknown };
-        let seen = machine.learned.is_some_and(|learned| learned >= self.heard_from);
+        let Some((_, None)) = self.links.last() else { return BoardStatus::Unknown };
+        let Some((up, heard_from)) = self.begins(machine).filter(|_| self.is_seen(machine)) else {
+            return BoardStatus::Unknown;
+        };
+        let seen = machine.learned.is_some_and(|learned| learned >= heard_from);
         let waited = self.proven >= up.mono.0 + machine.offline_after();
         match machine.status() {
             Some(MachineStatus::Online) if seen => BoardStatus::Online,
@@ -237,8 +286,9 @@ impl Model {
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        let Some((up, None)) = self.links.last() else { return None };
+        let Some((_, None)) = self.links.last() else { return None };
         let confirmation = |machine: &Known| {
+            let (up, _) = self.begins(machine).filter(|_| self.is_seen(machine))?;
             let pending = machine.status() == Some(MachineStatus::Offline)
                 && self.shown(machine) == BoardStatus::Unknown;
             pending.then(|| up.mono.0 + machine.offline_after())

@@ -32,6 +32,8 @@ enum Operation {
         heard: u64,
     },
     LinkDown,
+    /// The broker refuses these of two filters.
+    Refuse(u8),
     /// The link is proven (or was, this long ago), and everything is looked at.
     Prove {
         ago: u64,
@@ -68,6 +70,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (prop::sample::select(vec![0, SECOND, 20 * SECOND]), prop::sample::select(vec![0, 1, SECOND]))
             .prop_map(|(ago, heard)| Operation::LinkUp { ago, heard }),
         2 => Just(Operation::LinkDown),
+        2 => (0..4_u8).prop_map(Operation::Refuse),
         6 => prop::sample::select(vec![0, 0, 1, SECOND]).prop_map(|ago| Operation::Prove { ago }),
         3 => (0..6_usize, 0..3_usize).prop_map(|(records, deadlines)| Operation::Commit { records, deadlines }),
         1 => Just(Operation::Crash),
@@ -126,6 +129,7 @@ impl World {
                     seq: Seq(self.journal.len() as u64 + 1),
                     element: 0,
                     kind,
+                    filters: model::filters(model::comes_through(MACHINES[machine].0)),
                 };
                 self.journal.push((sighting, self.now));
             }
@@ -134,12 +138,14 @@ impl World {
             Operation::Jump(micros) => self.wall_ahead += micros,
             Operation::LinkUp { ago, heard } => {
                 let last = self.model.links.last().map_or(0, |(up, down)| down.unwrap_or(up.mono.0));
+                let last = last.max(self.model.late.map_or(0, |(_, at)| at.mono.0));
                 let at = self.now.saturating_sub(ago).max(last);
                 let moment = Moment { mono: Mono(at), wall: self.wall_at(at) };
                 let heard_from = at.saturating_sub(heard);
                 self.tracker.link_up(moment, Mono(heard_from));
                 self.model.links.push((moment, None));
                 self.model.heard_from = heard_from.max(last);
+                (self.model.refused, self.model.late) = (0, None);
                 self.model.proven = 0;
             }
             Operation::LinkDown => {
@@ -148,6 +154,7 @@ impl World {
                     *down = Some(self.now);
                 }
             }
+            Operation::Refuse(mask) => self.refuse(mask),
             Operation::Prove { ago } => self.prove(self.now.saturating_sub(ago)),
             Operation::Commit { records, deadlines } => self.commit(records, deadlines),
             Operation::Crash => self.crash(),
@@ -162,6 +169,18 @@ impl World {
             }
         }
         self.compare();
+    }
+
+    fn refuse(&mut self, mask: u8) {
+        let Some((_, None)) = self.model.links.last() else { return };
+        let moment = Moment { mono: Mono(self.now), wall: self.wall_at(self.now) };
+        self.tracker.refuse(model::filters(mask), moment);
+        let granted = self.model.refused & !mask;
+        if granted != 0 {
+            let before = self.model.late.map_or(0, |(late, _)| late);
+            self.model.late = Some((before | granted, moment));
+        }
+        self.model.refused = mask;
     }
 
     fn look(&mut self, records: usize) {

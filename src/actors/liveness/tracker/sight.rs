@@ -1,7 +1,7 @@
 //! What we can see: since when the broker link is up without a break, and how far that is proven.
 
 use crate::clock::Mono;
-use crate::domain::Timestamp;
+use crate::domain::{FilterPlace, FilterSet, Timestamp};
 
 /// One instant on both clocks: `mono` decides, `wall` labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,11 @@ pub(super) struct Sight {
     /// The newest instant of this stretch at which the link is proven to have been alive, with every record
     /// received before it looked at.
     proven: Option<Mono>,
+    /// Filters that the broker refuses: what comes through them cannot be seen.
+    refused: FilterSet,
+    /// Filters that it refused earlier in this stretch, and when the newest of them was granted.
+    granted_late: FilterSet,
+    granted_late_at: Option<Moment>,
 }
 
 impl Sight {
@@ -36,15 +41,53 @@ impl Sight {
         self.since
     }
 
+    /// Since when the machines of a filter can be seen in this stretch.
+    pub(super) fn since_for(&self, place: FilterPlace) -> Option<Moment> {
+        if self.is_late(place) { self.granted_late_at } else { self.since }
+    }
+
+    /// Whether the broker sends us what comes through a filter.
+    pub(super) fn sees(&self, place: FilterPlace) -> bool {
+        !self.refused.contains(place)
+    }
+
+    /// Whether a filter was granted later than the link came up.
+    pub(super) fn is_late(&self, place: FilterPlace) -> bool {
+        self.granted_late.contains(place)
+    }
+
+    /// By what a machine was heard that spoke through any of `filters`.
+    pub(super) fn place_of(&self, filters: FilterSet) -> FilterPlace {
+        let granted = filters.without(self.refused);
+        if granted.is_empty() { filters.first() } else { granted.first() }
+    }
+
+    /// From `now` on these are the refused filters; `false` if they were before.
+    pub(super) fn refuse(&mut self, refused: FilterSet, now: Moment) -> bool {
+        let granted = self.refused.without(refused);
+        if !granted.is_empty() {
+            self.granted_late = self.granted_late.with(granted);
+            self.granted_late_at = Some(now);
+        }
+        std::mem::replace(&mut self.refused, refused) != refused
+    }
+
+    /// Whether all filters are alike.
+    pub(super) fn is_even(&self) -> bool {
+        self.refused.is_empty() && self.granted_late.is_empty()
+    }
+
     /// A new stretch begins (T3), over a link on which was heard from `heard_from` on. It cannot begin before the one before
     /// it ended.
     pub(super) fn open(&mut self, now: Moment, heard_from: Mono) {
-        let not_before = self.lost_at.max(self.since.map(|since| since.mono)).unwrap_or_default();
+        let begun = [self.since, self.granted_late_at].map(|moment| moment.map(|moment| moment.mono));
+        let not_before = self.lost_at.max(begun[0]).max(begun[1]).unwrap_or_default();
         let since = Moment { mono: now.mono.max(not_before), wall: now.wall };
         self.since = Some(since);
         self.heard_from = heard_from.clamp(not_before, since.mono);
         self.lost_at = None;
         self.proven = None;
+        (self.refused, self.granted_late, self.granted_late_at) = Default::default();
     }
 
     /// The stretch ends; of several reports the first counts.
@@ -75,13 +118,22 @@ impl Sight {
         self.since.is_some() && evidence >= Some(self.heard_from)
     }
 
-    /// When a machine without evidence in this stretch has had `patience_micros` to speak.
-    pub(super) fn grace_end(&self, patience_micros: u64) -> Option<Mono> {
-        self.since.map(|since| Mono(since.mono.0.saturating_add(patience_micros)))
+    /// The same of something that came through a filter.
+    pub(super) fn covers_for(&self, place: FilterPlace, evidence: Option<Mono>) -> bool {
+        match self.granted_late_at {
+            Some(granted) if self.is_late(place) => evidence >= Some(granted.mono),
+            _ => self.covers(evidence),
+        }
+    }
+
+    /// When a machine without evidence in this stretch has had `patience_micros` to speak; `late`: its filter was granted late.
+    pub(super) fn grace_end(&self, late: bool, patience_micros: u64) -> Option<Mono> {
+        let since = if late { self.granted_late_at } else { self.since };
+        since.map(|since| Mono(since.mono.0.saturating_add(patience_micros)))
     }
 
     /// Whether it is proven that [`Self::grace_end`] has passed.
-    pub(super) fn grace_is_over(&self, patience_micros: u64) -> bool {
-        self.grace_end(patience_micros).is_some_and(|end| self.proven >= Some(end))
+    pub(super) fn grace_is_over(&self, late: bool, patience_micros: u64) -> bool {
+        self.grace_end(late, patience_micros).is_some_and(|end| self.proven >= Some(end))
     }
 }
