@@ -122,23 +122,35 @@ fn mark_published(connection: &mut PgConnection, site: &str, run: &[EventKey]) -
     .map(drop)
 }
 
+/// Whether the event that a machine's row tells of was recorded after the one that the statement is about, which is then sent again
+/// by a writer that was given up: the order of events is that of their ids, for the wall clock may go back.
+const IS_STALE: &str = "(SELECT id FROM machine_event e WHERE e.site = machine.site \
+     AND e.machine_id = machine.machine_id AND e.occurred_at = machine.status_since AND e.status = machine.status) > \
+     (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = excluded.status_since AND e.status = excluded.status)";
+
 fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[MachineChange<'_>]) -> QueryResult<()> {
     let each = || run.iter();
-    sql_query(
+    sql_query(format!(
         "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) \
          SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) AS u \
          ON CONFLICT (site, machine_id) DO UPDATE SET \
-         status = CASE WHEN machine.status_since > excluded.status_since THEN machine.status ELSE excluded.status END, \
-         status_since = greatest(machine.status_since, excluded.status_since), \
+         status = CASE WHEN {IS_STALE} THEN machine.status ELSE excluded.status END, \
+         status_since = CASE WHEN {IS_STALE} THEN machine.status_since ELSE excluded.status_since END, \
          first_seen_at = least(machine.first_seen_at, excluded.first_seen_at), \
-         last_seen_at = greatest(machine.last_seen_at, excluded.last_seen_at)",
-    )
+         last_seen_at = CASE WHEN {IS_STALE} THEN machine.last_seen_at \
+         ELSE coalesce(excluded.last_seen_at, machine.last_seen_at) END",
+    ))
     .bind::<Text, _>(site)
     .bind::<Array<Text>, _>(each().map(|change| change.machine_id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(each().map(|change| change.status.as_str()).collect::<Vec<_>>())
     .bind::<Array<Instant>, _>(each().map(|change| Moment(change.status_since)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Instant>>, _>(
+        each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<Instant>>, _>(
+        each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>(),
+    )
     .execute(connection)
     .map(drop)
 }

@@ -117,7 +117,8 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One machine's status; a newer one that is there already stays.
+    /// One machine's status. That of an event which was recorded later, by its id, stays: the batch is sent again by a writer that was
+    /// given up.
     UpsertMachine on Sqlite, SqliteConnection:
     "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) VALUES ("
     [
@@ -129,12 +130,21 @@ cached_statement! {
         last_seen_at: Nullable<Instant> = Option<InstantText>,
     ]
     ") ON CONFLICT (site, machine_id) DO UPDATE SET \
-     status = CASE WHEN machine.status_since > excluded.status_since THEN machine.status ELSE excluded.status END, \
-     status_since = max(coalesce(machine.status_since, ''), excluded.status_since), \
+     status = CASE WHEN (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = machine.status_since AND e.status = machine.status) > \
+     (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = excluded.status_since AND e.status = excluded.status) THEN machine.status ELSE excluded.status END, \
+     status_since = CASE WHEN (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = machine.status_since AND e.status = machine.status) > \
+     (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = excluded.status_since AND e.status = excluded.status) THEN machine.status_since ELSE excluded.status_since END, \
      first_seen_at = coalesce(min(machine.first_seen_at, excluded.first_seen_at), machine.first_seen_at, \
          excluded.first_seen_at), \
-     last_seen_at = coalesce(max(machine.last_seen_at, excluded.last_seen_at), machine.last_seen_at, \
-         excluded.last_seen_at)"
+     last_seen_at = CASE WHEN (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = machine.status_since AND e.status = machine.status) > \
+     (SELECT id FROM machine_event e WHERE e.site = machine.site AND e.machine_id = machine.machine_id \
+     AND e.occurred_at = excluded.status_since AND e.status = excluded.status) THEN machine.last_seen_at \
+     ELSE coalesce(excluded.last_seen_at, machine.last_seen_at) END"
 }
 
 cached_statement! {
@@ -143,6 +153,5 @@ cached_statement! {
     "UPDATE machine SET last_seen_at = " [seen_at: Instant = InstantText]
     " WHERE site = " [site: Text = &'a str]
     " AND machine_id = " [machine_id: Text = &'a str]
-    " AND (last_seen_at IS NULL OR last_seen_at < " [newer_than: Instant = InstantText]
-    ")"
+    " AND last_seen_at IS NOT " [unlike: Instant = InstantText]
 }

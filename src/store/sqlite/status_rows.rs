@@ -124,5 +124,5 @@ fn record_sighting(
     seen: Timestamp,
 ) -> QueryResult<usize> {
     let (seen_at, machine_id) = (text(seen), machine_id.as_str());
-    connection.execute_returning_count(&UpdateSighting { seen_at, site, machine_id, newer_than: seen_at })
+    connection.execute_returning_count(&UpdateSighting { seen_at, site, machine_id, unlike: seen_at })
 }

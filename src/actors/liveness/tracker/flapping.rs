@@ -32,7 +32,8 @@ struct History {
 pub(super) struct Flapping {
     rule: FlappingRule,
     histories: HashMap<Slot, History>,
-    /// One entry for each history, armed for the instant at which its oldest change leaves the window, or earlier.
+    /// One entry for each history, armed for the instant at which its oldest change leaves the window, or earlier; and one more for
+    /// each time that the clock was set back.
     due: BinaryHeap<Reverse<(Timestamp, Slot)>>,
     count: u64,
     /// Machines that began (`true`) or ceased to flap, in order.
@@ -44,12 +45,16 @@ impl Flapping {
         Self { rule, histories: HashMap::new(), due: BinaryHeap::new(), count: 0, news: Vec::new() }
     }
 
-    /// A change that occurred at `at`; those of one machine come in order of time.
+    /// A change that occurred at `at`. Changes of a later time are forgotten: the clock has been set back since.
     pub(super) fn record(&mut self, slot: Slot, at: Timestamp) {
         if !self.histories.contains_key(&slot) {
             self.due.push(Reverse((at.plus(self.rule.window), slot)));
         }
         let history = self.histories.entry(slot).or_default();
+        if history.times.back().is_some_and(|newest| *newest > at) {
+            history.times.retain(|time| *time <= at);
+            self.due.push(Reverse((at.plus(self.rule.window), slot)));
+        }
         history.times.push_back(at);
         if history.times.len() > self.rule.changes + 1 {
             history.times.pop_front();

@@ -20,8 +20,8 @@
 //!   a word from it. Otherwise it shows `unknown`. (It is true of all machines:
 //!   a machine that was offline may have come back where we could not see it. The recorded status does not
 //!   change by blindness, and makes no event.)
-//! - **T5** `occurred_at` grows strictly per machine: after a backward jump of the wall clock it is one microsecond
-//!   past the change before.
+//! - **T5** `occurred_at` is the wall clock's, and goes back with it: the order of events is that in which they happened. Only of two
+//!   changes within a millisecond the second is one microsecond past the first, so that each has a name of its own.
 //! - **T6** A last will makes a machine that is recorded as online offline at once. On any other machine it does
 //!   nothing. It is no sign of life.
 //! - **T7** An expected machine that the database does not know gets one `never_seen`, `offline_after` past the

@@ -71,7 +71,7 @@ impl Known {
     }
 
     pub(super) fn remember_change(&mut self, at: Timestamp) {
-        self.changes.retain(|before| before.plus(FLAPPING.window) > at);
+        self.changes.retain(|before| *before <= at && before.plus(FLAPPING.window) > at);
         self.changes.push(at);
     }
 
@@ -87,7 +87,12 @@ impl Known {
         at: Timestamp,
         seq: Seq,
     ) -> Transition {
-        let at = self.recorded.map_or(at, |(_, since)| at.max(Timestamp::from_micros(since.as_micros() + 1)));
+        let at = match self.recorded {
+            Some((_, since)) if (0..1_000).contains(&(since.as_micros() - at.as_micros())) => {
+                Timestamp::from_micros(since.as_micros() + 1)
+            }
+            _ => at,
+        };
         let previous_status = self.status();
         self.recorded = Some((status, at));
         self.remember_change(at);
