@@ -52,9 +52,11 @@ fn outage(
         breaks(&mut plant);
         // There is something to refuse, whatever was left of the load.
         plant.publish(50);
-        // Its first reason may be the end of a connection.
-        let refused = |line: &str| line.contains(REFUSED) && line.contains(reason);
-        wait_until(&format!("{reason:?}"), || plant.andon().log().lines().any(refused));
+        // Its first reason may be the end of a connection, and a step of upkeep may be what meets the fault first.
+        wait_until(&format!("{reason:?}"), || {
+            let log = plant.andon().log();
+            log.contains(REFUSED) && log.contains(reason)
+        });
         lab.chance.pause(Duration::from_millis(300));
         load.join();
         mends(&mut plant);
