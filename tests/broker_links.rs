@@ -99,16 +99,42 @@ fn a_broker_that_hangs_up_on_version_5_is_spoken_to_in_3_1_1() {
     assert!(andon.stop().success());
 }
 
-#[test]
-fn version_5_asks_for_what_is_configured() {
-    let broker = PaperBroker::start(|packet| match packet {
+/// Takes every client of version 5 and every subscription.
+fn willing_broker() -> PaperBroker {
+    PaperBroker::start(|packet| match packet {
         _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
         _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 1, "")),
         _ => Answer::Send(Vec::new()),
-    });
+    })
+}
+
+/// What the Maximum Packet Size of a CONNECT looks like.
+fn maximum_packet_size(bytes: u32) -> Vec<u8> {
+    [&[0x27], bytes.to_be_bytes().as_slice()].concat()
+}
+
+#[test]
+fn version_5_bounds_packets_by_what_payloads_may_be() {
+    for (setting, bytes) in [("mqtt.max_payload=1KiB", 4 << 20), ("mqtt.max_payload=3MiB", 6 << 20)] {
+        let broker = willing_broker();
+        let site = Site::new(broker.port()).set("liveness.publish_prefix=").set(setting);
+        let mut andon = site.run();
+        andon.wait_until_connected();
+        let properties = broker.packets()[0].connect_properties().to_vec();
+        let wanted = maximum_packet_size(bytes);
+        assert!(properties.windows(wanted.len()).any(|window| window == wanted), "{setting}: {properties:?}");
+        andon.signal("KILL");
+        andon.wait();
+    }
+}
+
+#[test]
+fn version_5_asks_for_what_is_configured() {
+    let broker = willing_broker();
     let site = Site::new(broker.port())
         .set("liveness.publish_prefix=")
         .set("mqtt.session_expiry=1h")
+        .set("mqtt.max_packet=1MB")
         .set("mqtt.receive_maximum=77");
     let mut andon = site.run();
     andon.wait_until_connected();
@@ -116,7 +142,7 @@ fn version_5_asks_for_what_is_configured() {
     let properties = packets[0].connect_properties();
     let expiry = [&[0x11], 3600_u32.to_be_bytes().as_slice()].concat();
     let receive_maximum = [&[0x21], 77_u16.to_be_bytes().as_slice()].concat();
-    for wanted in [expiry, receive_maximum] {
+    for wanted in [expiry, receive_maximum, maximum_packet_size(1_000_000)] {
         assert!(properties.windows(wanted.len()).any(|window| window == wanted), "{properties:?}");
     }
     assert_eq!(packets[0].body[7] & 0x02, 0, "no clean start");

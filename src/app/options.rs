@@ -199,6 +199,7 @@ pub fn link_options(settings: &Settings, availability_topic: Option<String>) -> 
         keep_alive: mqtt.keep_alive,
         session_expiry: mqtt.session_expiry,
         receive_maximum: mqtt.receive_maximum,
+        max_packet: mqtt.max_packet,
         connect_timeout: mqtt.connect_timeout,
         protocol: protocol(settings),
         tls: mqtt.transport.is_encrypted().then(|| tls_options(&mqtt.tls)),

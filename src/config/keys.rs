@@ -107,6 +107,11 @@ const fn optional(path: &'static str, kind: Kind) -> Key {
     Key { path, kind, optional: true }
 }
 
+/// What a packet holds beside its payload: a topic of 65,535 bytes, the header, and some properties.
+pub(super) const AROUND_PAYLOAD_BYTES: u64 = 66 * KIB;
+/// The longest remaining length that MQTT can write.
+const PACKET_BYTES_MAX: u64 = 268_435_455;
+
 /// All keys, section by section, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     required("site.id", Kind::SiteId),
@@ -129,6 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     required("mqtt.session_expiry", seconds_between(SECOND, Duration::from_secs(49_710 * 86_400))),
     required("mqtt.receive_maximum", Kind::Integer { min: 1, max: 65_535 }),
     required("mqtt.max_payload", Kind::Size { min: 1, max: 64 * MIB }),
+    optional("mqtt.max_packet", Kind::Size { min: AROUND_PAYLOAD_BYTES, max: PACKET_BYTES_MAX }),
     required("mqtt.connect_timeout", between(SECOND, HOUR)),
     required("mqtt.backoff_min", BACKOFF),
     required("mqtt.backoff_max", BACKOFF),

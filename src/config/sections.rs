@@ -76,6 +76,8 @@ pub struct Mqtt {
     pub receive_maximum: u16,
     /// Bytes of a payload above which a message is rejected as `too_large`.
     pub max_payload: usize,
+    /// Bytes of a packet above which the broker keeps it back (MQTT 5); `max_payload` and what goes with it fit.
+    pub max_packet: u32,
     /// Bound on one attempt to connect.
     pub connect_timeout: Duration,
     /// First wait between attempts to connect.

@@ -24,6 +24,8 @@ use crate::domain::{MachineId, Qos, TopicFilter};
 
 /// Position of the machine id in a topic unless told otherwise: the second to last segment.
 const MACHINE_SEGMENT: i32 = -2;
+/// Bound on a packet unless told otherwise, or payloads may be larger.
+const PACKET_BYTES_DEFAULT: u64 = 4 << 20;
 const CHECKED: &str = "values were checked layer by layer, and default.toml sets every required key";
 
 /// Lays the layers over one another; later ones win, tables are merged, lists are replaced.
@@ -56,6 +58,10 @@ impl Values {
         if values.get("mqtt.client_id").is_none() {
             let client_id = format!("andon-{}", values.required_text("site.id"));
             values.derive("mqtt.client_id", text_value(&client_id, "derived from site.id"));
+        }
+        if values.get("mqtt.max_packet").is_none() {
+            let bytes = PACKET_BYTES_DEFAULT.max(2 * values.size("mqtt.max_payload"));
+            values.derive("mqtt.max_packet", text_value(&show_size(bytes), "derived from mqtt.max_payload"));
         }
         values
     }
@@ -134,6 +140,7 @@ impl Values {
             session_expiry: self.duration("mqtt.session_expiry"),
             receive_maximum: self.number("mqtt.receive_maximum"),
             max_payload: usize::try_from(self.size("mqtt.max_payload")).expect("at most 64 MiB"),
+            max_packet: u32::try_from(self.size("mqtt.max_packet")).expect("at most 256 MiB"),
             connect_timeout: self.duration("mqtt.connect_timeout"),
             backoff_min: self.duration("mqtt.backoff_min"),
             backoff_max: self.duration("mqtt.backoff_max"),

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use config::{Value, ValueKind};
 
-use super::keys::{FIELDS, KEYS, Kind};
+use super::keys::{AROUND_PAYLOAD_BYTES, FIELDS, KEYS, Kind};
 use super::layers::DEFAULT_ORIGIN;
 use super::problem::Problems;
 use super::sections::{Protocol, Settings, Transport};
 use super::settings::Values;
+use super::units::show_size;
 use super::values::text;
 use crate::domain::TopicFilter;
 
@@ -20,6 +21,7 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
     let mut check = Check { values, problems };
     check.backoffs(settings);
     check.hosts(settings);
+    check.packet(settings);
     check.proxy(settings);
     check.tls(settings);
     check.files();
@@ -130,6 +132,20 @@ impl Check<'_> {
                 let message = format!("{:?} with port {} is there twice", broker.host, broker.port);
                 self.report(&[HOSTS, "mqtt.port"], message);
             }
+        }
+    }
+
+    fn packet(&mut self, settings: &Settings) {
+        let (payload, packet) = (settings.mqtt.max_payload as u64, u64::from(settings.mqtt.max_packet));
+        let needed = payload + AROUND_PAYLOAD_BYTES;
+        if packet < needed {
+            let (payload, around) = (show_size(payload), show_size(AROUND_PAYLOAD_BYTES));
+            let message = format!(
+                "the broker would keep payloads back that mqtt.max_payload ({payload}) allows; with topic and header they need \
+                 another {around}: allowed is at least {}",
+                show_size(needed)
+            );
+            self.report(&["mqtt.max_packet", "mqtt.max_payload"], message);
         }
     }
 

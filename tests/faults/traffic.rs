@@ -1,5 +1,6 @@
 //! Traffic that a plant did not expect: a backlog of a million, giants, hopeless bytes, a flood of machines, a clock that jumps.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::support::publisher::{self, Single};
 faults![
     a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes,
     oversized_payloads_are_rejected_and_stall_nothing,
+    giant_packets_are_kept_back_by_the_broker_and_take_no_memory,
     a_topic_at_the_limit_of_mqtt_is_stored,
     nothing_but_malformed_traffic_moves_the_position_on,
     a_topic_that_is_no_text_is_rejected_and_ends_nothing,
@@ -100,6 +102,27 @@ fn oversized_payloads_are_rejected_and_stall_nothing(lab: &mut Lab) -> Report {
         let bytes = 4_097 + lab.chance.below(2_000_000);
         single.publish("factory/machine/giant/telemetry", &vec![b'7'; usize::try_from(bytes).unwrap()], 1);
         plant.sent.hopeless += 1;
+    }
+    load.join();
+    plant.fault_is_over();
+    plant.finish()
+}
+
+/// One that would need more memory than Andon may ever have above idle, and more of them than fit into the broker's window.
+fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(lab: &mut Lab) -> Report {
+    let mut plant = Plant::sqlite(lab).set(&["mqtt.max_packet=100KiB"]);
+    plant.open();
+    let load = plant.load(500 * lab.scale);
+    let file = plant.site.path().join("giant");
+    std::fs::write(&file, vec![b'7'; 48 << 20]).unwrap();
+    let port = plant.broker.port().to_string();
+    let topic = "factory/machine/giant/telemetry";
+    let mut publishing = Command::new("mosquitto_pub");
+    publishing.args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-f"]).arg(&file);
+    assert!(publishing.status().unwrap().success());
+    let mut single = Single::connect(plant.broker.port());
+    for qos in (0..60 * lab.scale).map(|number| [1, 1, 0][usize::try_from(number % 3).unwrap()]) {
+        single.publish(topic, &vec![b'7'; 100 << 10], qos);
     }
     load.join();
     plant.fault_is_over();

@@ -118,6 +118,8 @@ pub struct LinkOptions {
     pub session_expiry: Duration,
     /// How many messages of QoS 1 and 2 the broker may have under way to us (MQTT 5).
     pub receive_maximum: u16,
+    /// Bytes of a packet above which the broker is to keep it back (MQTT 5). The library itself takes any length.
+    pub max_packet: u32,
     /// Longest wait for a connection, and for each answer of the broker.
     pub connect_timeout: Duration,
     /// Protocol.
@@ -183,6 +185,7 @@ impl LinkOptions {
         };
         properties.push_u32(paho::PropertyCode::SessionExpiryInterval, expiry).map_err(create)?;
         properties.push_u16(paho::PropertyCode::ReceiveMaximum, self.receive_maximum).map_err(create)?;
+        properties.push_u32(paho::PropertyCode::MaximumPacketSize, self.max_packet).map_err(create)?;
         Ok(properties)
     }
 }

@@ -70,6 +70,10 @@ fn each_contradiction_is_told_once_with_its_key() {
             "--set: mqtt.proxy_username: holds a \":\", which HTTP does not allow in a user name",
         ),
         (
+            vec!["mqtt.max_packet=1MiB", "mqtt.max_payload=1MiB"],
+            "--set: mqtt.max_packet: the broker would keep payloads back that mqtt.max_payload (1MiB) allows; with topic and header they need another 66KiB: allowed is at least 1090KiB",
+        ),
+        (
             vec!["mqtt.password=x"],
             "--set: mqtt.password: needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"",
         ),
@@ -163,10 +167,12 @@ fn all_contradictions_are_told_at_once_also_of_one_key() {
 fn what_fits_together_is_taken() {
     let cert = &format!("mqtt.tls.cert_file={FILE}");
     let key = &format!("mqtt.tls.key_file={FILE}");
-    let table: [&[&str]; 9] = [
+    let table: [&[&str]; 11] = [
         &["mqtt.transport=wss", cert, key, "mqtt.tls.key_password=x"],
         &["mqtt.password=x", "mqtt.protocol=5"],
         &["mqtt.password=x", "mqtt.username=ann"],
+        &["mqtt.max_packet=1090KiB", "mqtt.max_payload=1MiB"],
+        &["mqtt.max_payload=64MiB"],
         &["mqtt.backoff_min=30s"],
         &["journal.max_bytes=2MiB"],
         &["journal.max_bytes=2MiB", "journal.segment_bytes=2MiB"],

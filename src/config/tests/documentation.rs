@@ -91,6 +91,7 @@ fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
             session_expiry: 7 * day,
             receive_maximum: 1000,
             max_payload: 256 * 1024,
+            max_packet: 4 << 20,
             connect_timeout: seconds(10),
             backoff_min: Duration::from_millis(250),
             backoff_max: seconds(30),

@@ -74,6 +74,7 @@ fn durations_and_sizes_are_shown_as_a_person_writes_them() {
         ("mqtt", "backoff_min", "\"1s500ms\"  # --set"),
         ("journal", "max_bytes", "\"1GiB\"  # --set"),
         ("mqtt", "max_payload", "\"10MB\"  # --set"),
+        ("mqtt", "max_packet", "\"20MB\"  # derived from mqtt.max_payload"),
         ("supervisor", "period", "\"1h30m\"  # --set"),
         ("http", "connections_max", "256  # default"),
     ];
