@@ -137,7 +137,7 @@ pub async fn let_in<B: MessageBody + 'static>(
 
 /// What is answered instead; `None` if the request may go on.
 fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
-    let path = request.path();
+    let path = routed_path(request);
     if path == "/login" || path == "/logout" || login_page::is_public(path) {
         return None;
     }
@@ -161,6 +161,11 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     let challenge = header::HeaderValue::from_static("Bearer realm=\"andon\"");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     Some(response)
+}
+
+/// The path as the routes see it: `/%61pi/v1/status` is a place for programs, too.
+fn routed_path(request: &HttpRequest) -> &str {
+    request.match_info().as_str()
 }
 
 fn is_for_programs(path: &str) -> bool {
@@ -228,13 +233,23 @@ pub async fn login(
     let Ok(form) = actix_rt::time::timeout(FORM_WITHIN, form).await else {
         return Ok(Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not come").response());
     };
-    let form = form?;
+    let form = match form {
+        Ok(form) => form,
+        Err(error) => return Ok(unreadable_form(&error).response()),
+    };
     let response = match &state.access {
         Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
         Access::Token(_) => login_page::response(own_place(&form.next), true),
         Access::Anonymous | Access::Local => go_to("/").finish(),
     };
     Ok(response)
+}
+
+fn unreadable_form(error: &Error) -> Problem {
+    let detail = format!(
+        "the form cannot be read ({error}); what is expected is token=<token>, as application/x-www-form-urlencoded"
+    );
+    Problem::new(error.as_response_error().status_code(), detail)
 }
 
 /// `GET /login`
@@ -258,11 +273,14 @@ pub async fn logout(state: web::Data<HttpState>) -> HttpResponse {
 fn names_no_other_host(request: &HttpRequest) -> bool {
     let Some(host) = request.headers().get(header::HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(name) => name.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::Ipv4Addr>().is_ok(),
+    }
 }
 
 fn wrong_host(request: &HttpRequest) -> HttpResponse {
@@ -365,9 +383,14 @@ mod tests {
         for ours in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "10.1.2.3"] {
             assert!(named(ours), "{ours}");
         }
-        for theirs in
-            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"]
-        {
+        for theirs in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "[::1].evil.example",
+            "[::1]evil:80",
+            "::1",
+        ] {
             assert!(!named(theirs), "{theirs}");
         }
     }

@@ -1,4 +1,4 @@
-//! Headers of every answer: what a browser may do with it.
+//! Headers of every answer: what a browser may do with it, and that nobody keeps it.
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -10,7 +10,9 @@ use actix_web::middleware::Next;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const HEADERS: [(HeaderName, &str); 5] = [
+const HEADERS: [(HeaderName, &str); 6] = [
+    // What an answer says holds for who asked, and for that moment, unless the handler knows better.
+    (header::CACHE_CONTROL, "no-store"),
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),

@@ -47,6 +47,8 @@ mod server;
 mod standstill;
 mod state;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use actix_web::web::{self, ServiceConfig};

@@ -137,7 +137,7 @@ impl Http {
 }
 
 /// Serves until the handle stops it.
-fn serve_here(
+pub(super) fn serve_here(
     listener: TcpListener,
     state: Arc<HttpState>,
     options: &HttpOptions,

@@ -41,6 +41,12 @@ const PAGES: &[(&str, Mount)] = &[
     ("/machines/{machine_id}", || web::route().to(machine::by_path)),
 ];
 
+/// The addresses of the pages, as their routes have them.
+#[cfg(test)]
+pub fn pages() -> impl Iterator<Item = &'static str> {
+    PAGES.iter().map(|(path, _)| *path)
+}
+
 /// Every route of the pages.
 pub fn configure(config: &mut web::ServiceConfig) {
     for (path, mount) in PAGES {

@@ -1,0 +1,210 @@
+//! Who is let in: every address, with every way of not having the token.
+
+use super::client::{Answer, Client};
+use super::{SITE, Server, TOKEN, every_address};
+use crate::http::login_page::is_public;
+
+fn is_for_programs(path: &str) -> bool {
+    path.starts_with("/api/") || ["/metrics", "/livez", "/readyz"].contains(&path)
+}
+
+/// The cookie that the login sets, as a browser sends it.
+fn cookie_of(answer: &Answer) -> String {
+    answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+}
+
+fn logged_in(client: &Client) -> String {
+    cookie_of(&client.request("POST", "/login", &format!("token={TOKEN}&next=%2F")))
+}
+
+#[test]
+fn without_the_token_every_address_answers_401_but_the_looks_of_the_login() {
+    let server = Server::with_token();
+    let mut asked = 0;
+    for path in every_address().iter().filter(|path| !is_public(path)) {
+        for method in ["GET", "HEAD", "POST", "OPTIONS", "DELETE"] {
+            let is_login = path == "/login" && method != "GET" && method != "HEAD";
+            // What asks for the token needs none to say what it does not take.
+            let expected: &[u16] = if is_login { &[405, 415] } else { &[401] };
+            let answer = server.client.request(method, path, "");
+            assert!(expected.contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
+            assert!(!answer.body.contains("temperature"), "{method} {path}: {}", answer.body);
+            if is_for_programs(path) && method != "HEAD" {
+                assert_eq!(answer.json()["status"].as_u64(), Some(401), "{method} {path}");
+            }
+            asked += 1;
+        }
+        let friend = server.friend();
+        if path != "/login" {
+            let status = friend.request("HEAD", path, "").status;
+            assert!(status != 401, "{path} with the token: {status}");
+        }
+    }
+    assert!(asked > 75, "{asked}");
+    for path in ["/nothing", "/api", "/api/v2", "/machines/a/b", "//", "/assets/x/board.js"] {
+        assert_eq!(server.client.get(path).status, 401, "{path}: what is not there is not told either");
+    }
+}
+
+#[test]
+fn only_a_bearer_token_that_is_the_token_lets_programs_in() {
+    let server = Server::with_token();
+    let table = [
+        ("Bearer s3cret", 200),
+        ("bearer s3cret", 200),
+        ("BEARER s3cret", 200),
+        ("Bearer   s3cret", 200),
+        // A space after a value is no part of it in HTTP.
+        ("Bearer s3cret   ", 200),
+        ("Bearer s3cre", 401),
+        ("Bearer s3cretx", 401),
+        ("Bearer S3CRET", 401),
+        ("Bearer \"s3cret\"", 401),
+        ("Bearer s3cret, Bearer s3cret", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("Bearers3cret", 401),
+        ("Bearer:s3cret", 401),
+        ("Token s3cret", 401),
+        ("Basic s3cret", 401),
+        ("Basic YW5kb246czNjcmV0", 401),
+        ("s3cret", 401),
+        ("", 401),
+    ];
+    for (value, status) in table {
+        let client = server.client.with(&format!("Authorization: {value}"));
+        for path in ["/api/v1/machines", "/metrics", "/readyz"] {
+            let found = client.get(path).status;
+            // Readiness has its own reasons for 503 here.
+            assert_eq!(found == 401, status == 401, "{value:?} {path}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_form_that_cannot_be_read_is_a_problem_that_says_what_is_expected() {
+    let server = Server::with_token();
+    let large = format!("token={}", "x".repeat(20_000));
+    for (body, status) in [("", 415), ("next=%2F", 400), ("token=%ff", 401), (large.as_str(), 413)] {
+        let answer = server.client.request("POST", "/login", body);
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(answer.header("set-cookie").is_none());
+        if status != 401 {
+            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("expected is token=<token>"), "{detail}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_the_whole_cookie_lets_a_browser_in() {
+    let server = Server::with_token();
+    let cookie = logged_in(&server.client);
+    let (name, value) = cookie.split_once('=').unwrap();
+    assert_eq!((name, value.len()), (format!("andon-{SITE}").as_str(), 64));
+    let status = |cookie: &str| {
+        let client = server.client.with(&format!("Cookie: {cookie}"));
+        let (api, page) = (client.get("/api/v1/machines").status, client.get("/").status);
+        assert_eq!(api, page, "{cookie}");
+        api
+    };
+    assert_eq!(status(&cookie), 200);
+    assert_eq!(status(&format!("a=b; {cookie}; c=d")), 200);
+    let zeros = "0".repeat(64);
+    let wrong = [
+        String::new(),
+        value[..1].to_owned(),
+        value[..32].to_owned(),
+        value[..63].to_owned(),
+        value[1..].to_owned(),
+        format!("{value}0"),
+        format!("{value}{value}"),
+        format!("\"{}\"", &value[..62]),
+        value.to_uppercase(),
+        format!("{}{}", &value[..63], if value.ends_with('0') { '1' } else { '0' }),
+        zeros,
+        TOKEN.to_owned(),
+    ];
+    for wrong in wrong {
+        assert_eq!(status(&format!("{name}={wrong}")), 401, "{wrong:?}");
+    }
+    for other in [format!("andon-hall-4={value}"), format!("andon-={value}"), format!("andon={value}")] {
+        assert_eq!(status(&other), 401, "{other}");
+    }
+}
+
+#[test]
+fn programs_are_not_let_in_by_the_address() {
+    let server = Server::with_token();
+    for path in every_address().iter().filter(|path| is_for_programs(path)) {
+        // The last ones are the same place, written otherwise.
+        let percent = path.replacen("/a", "/%61", 1).replacen("/m", "/%6d", 1).replacen("/l", "/%6C", 1);
+        for path in [path, &percent] {
+            for query in [format!("?token={TOKEN}"), format!("?limit=1&token={TOKEN}")] {
+                let answer = server.client.get(&format!("{path}{query}"));
+                assert_eq!(answer.status, 401, "{path}{query}");
+                assert!(answer.header("set-cookie").is_none(), "{path}{query}");
+            }
+        }
+    }
+    for path in ["/", "/machines?id=press-1&", "/machines/press-1"] {
+        let mark = if path.contains('?') { "" } else { "?" };
+        let with = |token: &str| server.client.get(&format!("{path}{mark}token={token}"));
+        assert_eq!((with(TOKEN).status, with("s3cre").status, with("").status), (303, 401, 401), "{path}");
+        let posted = server.client.request("POST", &format!("{path}{mark}token={TOKEN}"), "");
+        assert_eq!(posted.status, 401, "the address lets nobody do more than look");
+    }
+}
+
+#[test]
+fn the_stream_is_for_who_has_the_token_and_after_the_logout_it_is_not() {
+    let server = Server::with_token();
+    let first_line = |client: &Client| client.stream("/api/v1/stream").next().unwrap();
+    let wrong = server.client.with("Authorization: Bearer wrong");
+    assert!(first_line(&server.client).contains(" 401 ") && first_line(&wrong).contains(" 401 "));
+    let cookie = logged_in(&server.client);
+    let visitor = server.client.with(&format!("Cookie: {cookie}"));
+    assert!(first_line(&visitor).contains(" 200 "));
+    let both = visitor.with("Authorization: Bearer wrong");
+    assert!(first_line(&both).contains(" 401 "), "a wrong token is not healed by a cookie");
+
+    let logout = visitor.request("POST", "/logout", "");
+    let removal = logout.header("set-cookie").unwrap();
+    assert!(removal.contains("Max-Age=0") && removal.contains("Path=/"), "{removal}");
+    // Whatever a browser makes of the removal: kept with its empty value, or gone.
+    let kept = server.client.with(&format!("Cookie: {}", cookie_of(&logout)));
+    assert!(first_line(&kept).contains(" 401 ") && first_line(&server.client).contains(" 401 "));
+}
+
+#[test]
+fn without_a_token_every_address_is_refused_to_a_foreign_name() {
+    let server = Server::local();
+    let port = server.client.address().rsplit(':').next().unwrap().to_owned();
+    let theirs = [
+        "evil.example".to_owned(),
+        format!("evil.example:{port}"),
+        "127.0.0.1.evil.example".to_owned(),
+        "localhost.evil.example".to_owned(),
+        "evil-localhost".to_owned(),
+        "[::1].evil.example".to_owned(),
+        "[::1]evil.example".to_owned(),
+        "127.0.0.1:80:evil.example".to_owned(),
+        "127.1".to_owned(),
+        String::new(),
+        // What is not a name at all.
+        "\u{e9}".to_owned(),
+    ];
+    for host in &theirs {
+        let client = server.client.with(&format!("Host: {host}"));
+        for path in every_address() {
+            for method in ["GET", "POST"] {
+                let status = client.request(method, &path, "").status;
+                assert!(status == 421 || status == 400, "{method} {path} for {host:?}: {status}");
+            }
+        }
+    }
+    for host in ["localhost", "LocalHost:80", "127.0.0.1", "[::1]", "[::1]:8080", "192.168.1.7:8080"] {
+        let client = server.client.with(&format!("Host: {host}"));
+        assert_eq!(client.get("/api/v1/machines").status, 200, "{host:?}");
+    }
+}

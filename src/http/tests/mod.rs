@@ -1,0 +1,187 @@
+//! The server as its clients meet it, over a real connection, in this process: no broker and no pipeline, but a real database and
+//! the snapshots that a test writes.
+
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod answers;
+mod pages;
+
+/// The client of the tests with real processes: one request at a time over plain TCP.
+#[path = "../../../tests/support/http.rs"]
+#[allow(dead_code)]
+mod client;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::ServerHandle;
+use chrono_tz::Tz;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use self::client::Client;
+use super::server::{HttpOptions, serve_here};
+use super::{
+    Access, Boards, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines,
+    Standstill, Streams,
+};
+use crate::clock::{ClockKeeper, mono_now};
+use crate::domain::{BoardStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
+use crate::journal::{
+    Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
+};
+use crate::metrics::Metrics;
+use crate::status::{MachineView, MachinesSnapshot};
+use crate::store::{self, Batch, Progress, StoreOptions, UnreadableRows};
+
+/// The site of the server.
+const SITE: &str = "hall-3";
+/// Its token, where it has one.
+const TOKEN: &str = "s3cret";
+
+struct Unheard;
+
+impl JournalListener for Unheard {
+    fn readable(&self, _: Seq) {}
+    fn space(&self, _: Space) {}
+    fn failed(&self, error: &JournalError) {
+        panic!("{error}");
+    }
+}
+
+/// A server that serves until it is dropped.
+struct Server {
+    client: Client,
+    options: StoreOptions,
+    handle: ServerHandle,
+    _directory: TempDir,
+}
+
+impl Server {
+    /// One that asks for [`TOKEN`].
+    fn with_token() -> Self {
+        Self::start(Access::new(SITE, Some(TOKEN), false).unwrap())
+    }
+
+    /// One that asks for nothing but a `Host` of its own.
+    fn local() -> Self {
+        Self::start(Access::new(SITE, None, false).unwrap())
+    }
+
+    fn start(access: Access) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = store_options(&directory);
+        store::open(&options).unwrap().migrate().unwrap();
+        let state = Arc::new(state(access, &options, &directory));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bind = listener.local_addr().unwrap();
+        let (started, handle) = sync_channel(1);
+        let second = Duration::from_secs(1);
+        let options_of_server =
+            HttpOptions { bind, connections_max: 64, backoff_min: second, backoff_max: second };
+        std::thread::spawn(move || {
+            serve_here(listener, state, &options_of_server, |handle| started.send(handle).unwrap()).unwrap();
+        });
+        let handle = handle.recv().unwrap();
+        Self { client: Client::new(&format!("http://{bind}")), options, handle, _directory: directory }
+    }
+
+    /// A client that has the token.
+    fn friend(&self) -> Client {
+        self.client.with(&format!("Authorization: Bearer {TOKEN}"))
+    }
+
+    /// Puts rows into the database.
+    fn commit(&self, change: impl FnOnce(&mut Batch)) {
+        let mut store = store::open(&self.options).unwrap();
+        let journal = JournalId(Uuid::new_v4());
+        store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
+        let mut batch = Batch::new(journal, OpenId(journal.0), Seq::ZERO);
+        change(&mut batch);
+        store.commit(&batch).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+fn store_options(directory: &TempDir) -> StoreOptions {
+    StoreOptions {
+        url: format!("sqlite://{}/andon.db", directory.path().display()),
+        site: SITE.to_owned(),
+        connect_timeout: Duration::from_secs(2),
+        statement_timeout: Duration::from_secs(5),
+        lock_timeout: Duration::from_secs(5),
+        unreadable: UnreadableRows::default(),
+        progress: Progress::default(),
+    }
+}
+
+fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState {
+    let journal_dir = directory.path().join("journal");
+    let options = JournalOptions {
+        dir: journal_dir.clone(),
+        site: SITE.to_owned(),
+        max_bytes: 64 << 20,
+        segment_bytes: 1 << 20,
+        sync: SyncMode::Os,
+        when_full: WhenFull::Hold,
+    };
+    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+    let boards = Boards::default();
+    boards.machines.write(MachinesSnapshot {
+        at: mono_now(),
+        sighted: true,
+        machines: vec![machine("press-1"), machine("press-2")],
+    });
+    HttpState {
+        site: SITE.to_owned(),
+        time_zone: Tz::UTC,
+        topics: vec!["factory/machine/+/telemetry".to_owned()],
+        offline_after: Duration::from_secs(15),
+        metrics_per_machine: false,
+        access,
+        budget: Budget::new(IN_FLIGHT_BYTES_MAX),
+        history: HistoryPool::start(store).unwrap(),
+        latest: LatestCache::default(),
+        remembered: RememberedMachines::default(),
+        boards,
+        metrics: Arc::new(Metrics::default()),
+        journal,
+        clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
+        standstill: Standstill::default(),
+        streams: Streams::new(8),
+        started: Instant::now(),
+    }
+}
+
+fn machine(id: &str) -> MachineView {
+    MachineView {
+        machine_id: MachineId::parse(id).unwrap(),
+        status: BoardStatus::Online,
+        status_since: None,
+        reason: None,
+        first_seen_at: None,
+        last_seen_at: None,
+        offline_after: Duration::from_secs(15),
+        flapping: false,
+    }
+}
+
+/// Every address that there is, with a machine that is known: the routes for programs, the pages, the login.
+fn every_address() -> Vec<String> {
+    let routes = super::ROUTES.iter().map(|(path, _)| (*path).to_owned());
+    let pages = super::board::pages().map(str::to_owned);
+    let fill = |path: String| path.replace("{machine_id}", "press-1");
+    let fill_asset = |path: String| match path.as_str() {
+        "/assets/{version}/{name}" => super::board::asset_address("board.js"),
+        _ => path,
+    };
+    routes.chain(pages).chain(["/login".to_owned()]).map(fill).map(fill_asset).collect()
+}
