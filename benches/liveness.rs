@@ -135,7 +135,7 @@ fn main() -> ExitCode {
         let next = sightings(&ids, seq, at);
         rates.push(observe(&mut tracker, &next, at));
     }
-    let _news = tracker.take_flapping_news(Timestamp::from_micros(700 * 1_000_000));
+    let _news = tracker.take_flapping_news(Mono(700 * 1_000_000));
     rates.sort_by(f64::total_cmp);
     good &= figure("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
     let at_rest = IN_USE.load(Ordering::Relaxed) - before;
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
         black_box(tracker.next_deadline());
         tracker.advance(Mono(at), &mut out);
         black_box(tracker.counts());
-        black_box(tracker.take_flapping_news(moment(at).wall));
+        black_box(tracker.take_flapping_news(moment(at).mono));
     }
     let tick = (cpu_time() - begun).as_nanos() as f64 / f64::from(TICKS) / 1_000.0;
     good &= figure("a tick with nothing due", tick, "µs", Some(10.0));

@@ -25,7 +25,9 @@ struct Scene {
 impl Scene {
     fn new(postgres: Option<Postgres>) -> Self {
         let broker = Mosquitto::start("");
-        let mut site = Site::new(broker.port()).set("store.retention=730d");
+        let mut site = Site::new(broker.port())
+            .set("store.retention=730d")
+            .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"");
         let mut url = site.sqlite_url();
         if let Some(server) = &postgres {
             url = server.create_database("andon");
@@ -173,4 +175,80 @@ fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one_in_sqlite()
 #[test]
 fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one_in_postgres() {
     with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(Scene::new(Some(Postgres::start())));
+}
+
+/// Events of the machine, in the order in which they were recorded: (status, `occurred_at`).
+fn events(scene: &Scene) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
+    let sql = "SELECT status || ' ' || occurred_at AS value FROM machine_event WHERE machine_id = 'press-1' ORDER BY id";
+    let words =
+        Database::open(&scene.url).and_then(|mut database| database.try_words(sql)).unwrap_or_default();
+    let read = |text: String| {
+        let (status, at) = text.split_once(' ').unwrap();
+        let at = chrono::DateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S%.f%#z").unwrap();
+        (status.to_owned(), at.to_utc())
+    };
+    words.into_iter().flatten().map(read).collect()
+}
+
+fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
+    const HOUR_MICROS: i64 = 3_600_000_000;
+    let begun = chrono::Utc::now();
+    let mut andon = scene.run();
+    andon.wait_until_seeing();
+    let last_seen = || {
+        let sql = "SELECT last_seen_at || '' AS value FROM machine";
+        let words = Database::open(&scene.url).and_then(|mut database| database.try_words(sql));
+        let text = words.unwrap_or_default().into_iter().flatten().next().unwrap_or_default();
+        chrono::DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").unwrap().to_utc()
+    };
+    let gone = |changes: usize| {
+        Single::connect(scene.broker.port()).publish("factory/machine/press-1/lwt", b"gone", 1);
+        wait_until("the last will's event", || events(&scene).len() == changes);
+    };
+    scene.publish(r#"{"temperature":1}"#, 1);
+    gone(2);
+    scene.turn(HOUR_MICROS);
+    scene.publish(r#"{"temperature":2}"#, 2);
+    gone(4);
+    assert!(last_seen() > begun + chrono::Duration::minutes(59), "{}", last_seen());
+
+    scene.turn(0);
+    scene.publish(r#"{"temperature":3}"#, 3);
+    wait_until("the return", || events(&scene).len() == 5);
+    let now = chrono::Utc::now();
+    assert!(begun < last_seen() && last_seen() < now, "{}", last_seen());
+    gone(6);
+    scene.publish(r#"{"temperature":4}"#, 4);
+    wait_until("the return", || events(&scene).len() == 7);
+    let recorded = events(&scene);
+    let statuses: Vec<_> = recorded.iter().map(|(status, _)| status.as_str()).collect();
+    assert_eq!(statuses, ["online", "offline", "online", "offline", "online", "offline", "online"]);
+    let now = chrono::Utc::now();
+    for (nth, (_, at)) in recorded.iter().enumerate() {
+        let ahead = chrono::Duration::hours(i64::from((2..4).contains(&nth)));
+        assert!(begun + ahead < *at && *at < now + ahead, "{nth} of {recorded:?}");
+    }
+    let apart = recorded.windows(2).map(|two| (two[1].1 - two[0].1).num_microseconds());
+    assert!(apart.into_iter().all(|micros| micros != Some(1)), "{recorded:?}");
+
+    // The next process takes it from there.
+    assert!(andon.stop().success());
+    let mut andon = scene.run();
+    andon.wait_until_seeing();
+    let before = last_seen();
+    scene.publish(r#"{"temperature":5}"#, 5);
+    assert!(before < last_seen() && last_seen() < chrono::Utc::now());
+    gone(8);
+    assert_eq!(events(&scene)[..7], recorded[..]);
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn last_seen_and_events_are_right_again_once_the_clock_is_in_sqlite() {
+    last_seen_and_events_are_right_again_once_the_clock_is(Scene::new(None));
+}
+
+#[test]
+fn last_seen_and_events_are_right_again_once_the_clock_is_in_postgres() {
+    last_seen_and_events_are_right_again_once_the_clock_is(Scene::new(Some(Postgres::start())));
 }

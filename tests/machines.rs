@@ -17,7 +17,7 @@ pub fn speak(single: &mut Single, machine: &str) {
 pub fn events(url: &str, machine: &str) -> Vec<String> {
     let sql = format!(
         "SELECT status || ' ' || coalesce(previous_status, '-') || ' ' || reason AS value \
-         FROM machine_event WHERE machine_id = '{machine}' ORDER BY occurred_at"
+         FROM machine_event WHERE machine_id = '{machine}' ORDER BY id"
     );
     let words = Database::open(url).and_then(|mut database| database.try_words(&sql)).unwrap_or_default();
     words.into_iter().flatten().collect()

@@ -1,4 +1,5 @@
-//! Transitions folded to what they do to `machine`: one row a machine, whatever their number and order.
+//! Transitions folded to what they do to `machine`: one row a machine, whatever their number. Their order is that of the batch; times
+//! may go back, as the wall clock does.
 
 use std::collections::HashMap;
 
@@ -9,18 +10,19 @@ use crate::domain::{MachineStatus, Timestamp, Transition, TransitionReason};
 pub struct MachineChange<'a> {
     /// Which machine.
     pub machine_id: &'a str,
-    /// The status of the newest transition; of two at the same instant, of the later in the batch.
+    /// The status of the last transition in the batch.
     pub status: MachineStatus,
     /// When that one occurred.
     pub status_since: Timestamp,
     /// When a `first_seen` transition occurred; the earliest, should there be several.
     pub first_seen_at: Option<Timestamp>,
-    /// The latest sighting that the transitions know of.
+    /// The last sighting that the transitions know of.
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// One change a machine, in the order in which the machines first appear.
-pub fn machine_changes(transitions: &[Transition]) -> Vec<MachineChange<'_>> {
+/// One change a machine, in the order in which the machines first appear. Give it the transitions whose events are new: an event that
+/// is there already has changed its machine already, in the same transaction.
+pub fn machine_changes<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Vec<MachineChange<'a>> {
     let mut changes: Vec<MachineChange<'_>> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     for transition in transitions {
@@ -39,15 +41,13 @@ pub fn machine_changes(transitions: &[Transition]) -> Vec<MachineChange<'_>> {
             continue;
         }
         let change = &mut changes[place];
-        if change.status_since <= transition.occurred_at {
-            change.status = transition.status;
-            change.status_since = transition.occurred_at;
-        }
+        change.status = transition.status;
+        change.status_since = transition.occurred_at;
         change.first_seen_at = match (change.first_seen_at, first_seen_at) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        change.last_seen_at = change.last_seen_at.max(transition.last_seen_at);
+        change.last_seen_at = transition.last_seen_at.or(change.last_seen_at);
     }
     changes
 }
@@ -71,27 +71,23 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_transition_of_a_machine_wins_in_any_order() {
+    fn the_last_transition_of_a_machine_wins_whatever_its_time() {
         use MachineStatus::{Offline, Online};
-        let mut transitions = vec![
+        let transitions = vec![
             transition("a", Online, TransitionReason::FirstSeen, 10),
             transition("a", Offline, TransitionReason::Silence, 20),
             transition("b", Offline, TransitionReason::NeverSeen, 15),
-            transition("a", Online, TransitionReason::Message, 30),
+            transition("a", Online, TransitionReason::Message, 18),
         ];
         let expected = MachineChange {
             machine_id: "a",
             status: Online,
-            status_since: Timestamp::from_micros(30),
+            status_since: Timestamp::from_micros(18),
             first_seen_at: Some(Timestamp::from_micros(10)),
-            last_seen_at: Some(Timestamp::from_micros(29)),
+            last_seen_at: Some(Timestamp::from_micros(17)),
         };
-        for _ in 0..transitions.len() {
-            transitions.rotate_left(1);
-            let changes = machine_changes(&transitions);
-            assert_eq!(changes.len(), 2);
-            assert!(changes.contains(&expected), "{changes:?}");
-        }
+        let changes = machine_changes(&transitions);
+        assert_eq!((changes.len(), &changes[0]), (2, &expected));
         let never_seen = machine_changes(&transitions[2..3])[0].clone();
         assert_eq!((never_seen.first_seen_at, never_seen.last_seen_at), (None, None));
     }

@@ -30,6 +30,7 @@ pub enum Event {
 /// The diary. Events stand after a record: when everything up to it, and nothing past it, had been looked at.
 #[derive(Debug)]
 pub struct Diary {
+    began: Moment,
     events: VecDeque<(Seq, Event)>,
     /// From this record on the wall clock was so many microseconds ahead of the monotonic one.
     leads: Vec<(Seq, i64)>,
@@ -42,12 +43,18 @@ impl Diary {
     /// A diary that begins after `looked_at`, at `now`.
     pub fn new(looked_at: Seq, now: Moment) -> Self {
         Self {
+            began: now,
             events: VecDeque::new(),
             leads: vec![(Seq::ZERO, lead(now))],
             links_ended: Vec::new(),
             proof_kept: Mono::default(),
             looked_at,
         }
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Moment {
+        self.began
     }
 
     /// Records up to `upto` have been looked at `now`.

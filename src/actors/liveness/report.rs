@@ -6,7 +6,7 @@ use slog::{Logger, info, warn};
 
 use super::line_budget::LineBudget;
 use super::{FlappingRule, Liveness, Moment};
-use crate::clock::{Mono, mono_now, wall_now};
+use crate::clock::{Mono, mono_now};
 use crate::domain::{MachineId, MachineStatus, Transition, TransitionReason};
 
 /// What the log says of changes: few are told singly, many as sums.
@@ -99,7 +99,7 @@ impl Liveness {
     /// Machines that began or ceased to flap are told, and their retained status says so.
     pub(super) fn tell_flapping(&mut self) {
         let Some(tracker) = self.watch.tracker_mut() else { return };
-        let news = tracker.take_flapping_news(wall_now());
+        let news = tracker.take_flapping_news(mono_now());
         self.changes_report.tell_flapping(&news, self.options.tracker.flapping, mono_now(), &self.logger);
         news.into_iter().for_each(|(machine_id, _)| self.publishing.push(machine_id));
     }

@@ -138,7 +138,11 @@ impl Watch {
     /// Begins from the past, or begins again from it after it was missing (L5). Returns the transitions that follow.
     pub fn recover(&mut self, beginning: Beginning, now: Moment) -> Vec<Transition> {
         let mut tracker = Tracker::new(self.options.clone(), beginning.machines, beginning.after);
-        tracker.remember_changes(&beginning.recent_changes);
+        let began = match &self.past {
+            Past::Missing { diary, .. } => diary.began(),
+            _ => now,
+        };
+        tracker.remember_changes(&beginning.recent_changes, began);
         self.newest_received = None;
         let mut transitions = Vec::new();
         match std::mem::replace(&mut self.past, Past::Known) {

@@ -180,7 +180,7 @@ fn run(steps: &[Step], learns_at: usize, piece: usize) -> (Vec<Transition>, Vec<
     }
     assert!(watch.knows_the_past() || learns_at > steps.len());
     let tracker = watch.tracker_mut().expect("it began");
-    let _news = tracker.take_flapping_news(world.moment().wall);
+    let _news = tracker.take_flapping_news(world.moment().mono);
     let views = tracker.views_in_order().map(|view| format!("{view:?}")).collect();
     (out, views)
 }

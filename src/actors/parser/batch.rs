@@ -147,7 +147,8 @@ impl BatchBuilder {
 
     fn sighted(&mut self, machine_id: &MachineId, received_at: Timestamp) {
         match self.last_seen.get_mut(machine_id) {
-            Some(last_seen) => *last_seen = received_at.max(*last_seen),
+            // The newest by seq, whatever the clock did.
+            Some(last_seen) => *last_seen = received_at,
             None => {
                 self.last_seen.insert(machine_id.clone(), received_at);
             }

@@ -145,7 +145,9 @@ fn report(
     let now = wall_now();
     let machines = store.machines()?;
     let changes_since = before(now, settings.liveness.flapping_window);
-    let past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
+    let mut past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
+    // The clock has been set back since: nobody knows how old they are.
+    past.recent_changes.retain(|(_, at)| *at <= now);
     let sight = shown::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
     if let Some(window) = options.availability {
         let from = before(now, window);

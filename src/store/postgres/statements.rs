@@ -67,10 +67,10 @@ cached_statement! {
 cached_statement! {
     /// When machines were last seen: of those that are known, and where it is news.
     UpdateSightings on Pg, PgConnection:
-    "UPDATE machine SET last_seen_at = seen.at FROM (SELECT id, max(at) AS at FROM unnest("
+    "UPDATE machine SET last_seen_at = seen.at FROM unnest("
     [machine_ids: Array<Text> = Vec<&'a str>, seen: Array<Instant> = Vec<Moment>]
-    ") AS u (id, at) GROUP BY id) AS seen WHERE machine.site = " [site: Text = &'a str]
-    " AND machine.machine_id = seen.id AND (machine.last_seen_at IS NULL OR machine.last_seen_at < seen.at)"
+    ") AS seen (id, at) WHERE machine.site = " [site: Text = &'a str]
+    " AND machine.machine_id = seen.id AND machine.last_seen_at IS DISTINCT FROM seen.at"
 }
 
 /// Readings turned from rows to columns.

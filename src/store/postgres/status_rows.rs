@@ -2,6 +2,8 @@
 //!
 //! A statement a kind, for a run of rows at once.
 
+use std::collections::HashSet;
+
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -9,7 +11,7 @@ use diesel::sql_types::{Array, Bool, Nullable, Text};
 
 use super::runs::RunWriter;
 use super::statements::UpdateSightings;
-use crate::domain::Transition;
+use crate::domain::{Timestamp, Transition};
 use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
 use crate::store::failure::CommitFailure;
@@ -28,15 +30,19 @@ pub fn write(
     site: &str,
     batch: &Batch,
 ) -> Result<Vec<RefusedRow>, CommitFailure> {
-    let changes = machine_changes(&batch.transitions);
     let published = batch.liveness.transitions_published;
     let events = batch.transitions.iter().enumerate().map(|(index, event)| (event, index >= published));
     let events: Vec<PendingEvent<'_>> = events.collect();
     let liveness = &batch.liveness;
-    let mut writing = Writing { writer, batch, changes: &changes, refused: Vec::new() };
+    let mut there_before = HashSet::new();
+    let mut writing = Writing { writer, batch, changes: &[], refused: Vec::new() };
     writing.rows(CommitStep::Transitions, Place::Event, &events, |connection, run| {
-        insert_events(connection, site, run)
+        there_before.extend(insert_events(connection, site, run)?);
+        Ok(())
     })?;
+    let is_new = |event: &&Transition| !there_before.contains(&key(event));
+    let changes = machine_changes(batch.transitions.iter().filter(is_new));
+    writing.changes = &changes;
     writing.rows(CommitStep::Transitions, Place::Machine, &changes, |connection, run| {
         upsert_machines(connection, site, run)
     })?;
@@ -84,12 +90,34 @@ impl Writing<'_, '_> {
     }
 }
 
-fn insert_events(connection: &mut PgConnection, site: &str, run: &[PendingEvent<'_>]) -> QueryResult<()> {
+/// What tells the events of a site apart.
+type Key<'a> = (&'a str, Timestamp, &'a str);
+
+fn key(event: &Transition) -> Key<'_> {
+    (event.machine_id.as_str(), event.occurred_at, event.status.as_str())
+}
+
+#[derive(QueryableByName)]
+struct Inserted {
+    #[diesel(sql_type = Text)]
+    machine_id: String,
+    #[diesel(sql_type = Instant)]
+    occurred_at: Moment,
+    #[diesel(sql_type = Text)]
+    status: String,
+}
+
+/// Returns those that were there before.
+fn insert_events<'a>(
+    connection: &mut PgConnection,
+    site: &str,
+    run: &[PendingEvent<'a>],
+) -> QueryResult<Vec<Key<'a>>> {
     let each = || run.iter().map(|(event, _)| *event);
-    sql_query(
+    let inserted = sql_query(
         "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
          publish_pending) SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS u \
-         ON CONFLICT (site, machine_id, occurred_at, status) DO NOTHING",
+         ON CONFLICT (site, machine_id, occurred_at, status) DO NOTHING RETURNING machine_id, occurred_at, status",
     )
     .bind::<Text, _>(site)
     .bind::<Array<Text>, _>(each().map(|transition| transition.machine_id.as_str()).collect::<Vec<_>>())
@@ -103,8 +131,15 @@ fn insert_events(connection: &mut PgConnection, site: &str, run: &[PendingEvent<
         each().map(|transition| transition.last_seen_at.map(Moment)).collect::<Vec<_>>(),
     )
     .bind::<Array<Bool>, _>(run.iter().map(|(_, is_pending)| *is_pending).collect::<Vec<_>>())
-    .execute(connection)
-    .map(drop)
+    .load::<Inserted>(connection)?;
+    if inserted.len() == run.len() {
+        return Ok(Vec::new());
+    }
+    let inserted: HashSet<Key<'_>> = inserted
+        .iter()
+        .map(|row| (row.machine_id.as_str(), row.occurred_at.0, row.status.as_str()))
+        .collect();
+    Ok(each().map(key).filter(|key| !inserted.contains(key)).collect())
 }
 
 fn mark_published(connection: &mut PgConnection, site: &str, run: &[EventKey]) -> QueryResult<()> {
@@ -128,17 +163,20 @@ fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[MachineChan
         "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) \
          SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) AS u \
          ON CONFLICT (site, machine_id) DO UPDATE SET \
-         status = CASE WHEN machine.status_since > excluded.status_since THEN machine.status ELSE excluded.status END, \
-         status_since = greatest(machine.status_since, excluded.status_since), \
+         status = excluded.status, status_since = excluded.status_since, \
          first_seen_at = least(machine.first_seen_at, excluded.first_seen_at), \
-         last_seen_at = greatest(machine.last_seen_at, excluded.last_seen_at)",
+         last_seen_at = coalesce(excluded.last_seen_at, machine.last_seen_at)",
     )
     .bind::<Text, _>(site)
     .bind::<Array<Text>, _>(each().map(|change| change.machine_id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(each().map(|change| change.status.as_str()).collect::<Vec<_>>())
     .bind::<Array<Instant>, _>(each().map(|change| Moment(change.status_since)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Instant>>, _>(each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Instant>>, _>(
+        each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<Instant>>, _>(
+        each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>(),
+    )
     .execute(connection)
     .map(drop)
 }

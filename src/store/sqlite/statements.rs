@@ -118,7 +118,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One machine's status; a newer one that is there already stays.
+    /// One machine's status.
     UpsertMachine on Sqlite, SqliteConnection:
     "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) VALUES ("
     [
@@ -130,12 +130,10 @@ cached_statement! {
         last_seen_at: Nullable<Instant> = Option<InstantText>,
     ]
     ") ON CONFLICT (site, machine_id) DO UPDATE SET \
-     status = CASE WHEN machine.status_since > excluded.status_since THEN machine.status ELSE excluded.status END, \
-     status_since = max(coalesce(machine.status_since, ''), excluded.status_since), \
+     status = excluded.status, status_since = excluded.status_since, \
      first_seen_at = coalesce(min(machine.first_seen_at, excluded.first_seen_at), machine.first_seen_at, \
          excluded.first_seen_at), \
-     last_seen_at = coalesce(max(machine.last_seen_at, excluded.last_seen_at), machine.last_seen_at, \
-         excluded.last_seen_at)"
+     last_seen_at = coalesce(excluded.last_seen_at, machine.last_seen_at)"
 }
 
 cached_statement! {
@@ -144,6 +142,5 @@ cached_statement! {
     "UPDATE machine SET last_seen_at = " [seen_at: Instant = InstantText]
     " WHERE site = " [site: Text = &'a str]
     " AND machine_id = " [machine_id: Text = &'a str]
-    " AND (last_seen_at IS NULL OR last_seen_at < " [newer_than: Instant = InstantText]
-    ")"
+    " AND last_seen_at IS NOT " [unlike: Instant = InstantText]
 }

@@ -22,14 +22,19 @@ pub fn write(
     batch: &Batch,
     fatal: &Fatal,
 ) -> Result<Vec<RefusedRow>, Failure> {
-    let changes = machine_changes(&batch.transitions);
-    let mut writing = Writing { connection, batch, changes: &changes, fatal, refused: Vec::new() };
+    let mut writing = Writing { connection, batch, changes: Vec::new(), fatal, refused: Vec::new() };
+    let mut new = Vec::with_capacity(batch.transitions.len());
     let site = writer.site;
     for (index, event) in batch.transitions.iter().enumerate() {
         let is_pending = index >= batch.liveness.transitions_published;
         let insert = |connection: &mut _| insert_event(connection, site, event, is_pending);
-        writing.row(Place::Event(index), CommitStep::Transitions, insert)?;
+        let is_there_already = writing.row(Place::Event(index), CommitStep::Transitions, insert)? == Some(0);
+        if !is_there_already {
+            new.push(event);
+        }
     }
+    let changes = machine_changes(new);
+    writing.changes.clone_from(&changes);
     for (index, change) in changes.iter().enumerate() {
         let upsert = |connection: &mut _| upsert_machine(connection, site, change);
         writing.row(Place::Machine(index), CommitStep::Transitions, upsert)?;
@@ -56,22 +61,26 @@ pub fn write(
 struct Writing<'a> {
     connection: &'a mut SqliteConnection,
     batch: &'a Batch,
-    changes: &'a [MachineChange<'a>],
+    changes: Vec<MachineChange<'a>>,
     fatal: &'a Fatal,
     refused: Vec<RefusedRow>,
 }
 
 impl Writing<'_> {
+    /// How many rows that changed; `None` if the row is refused.
     fn row(
         &mut self,
         place: Place,
         step: CommitStep,
         statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
-    ) -> Result<(), Failure> {
-        if let Err(refusal) = write_row(self.connection, place, self.fatal, step, statement)? {
-            self.refused.extend(place.refused(self.batch, self.changes, refusal));
+    ) -> Result<Option<usize>, Failure> {
+        match write_row(self.connection, place, self.fatal, step, statement)? {
+            Ok(changed) => Ok(Some(changed)),
+            Err(refusal) => {
+                self.refused.extend(place.refused(self.batch, &self.changes, refusal));
+                Ok(None)
+            }
         }
-        Ok(())
     }
 }
 
@@ -124,5 +133,5 @@ fn record_sighting(
     seen: Timestamp,
 ) -> QueryResult<usize> {
     let (seen_at, machine_id) = (text(seen), machine_id.as_str());
-    connection.execute_returning_count(&UpdateSighting { seen_at, site, machine_id, newer_than: seen_at })
+    connection.execute_returning_count(&UpdateSighting { seen_at, site, machine_id, unlike: seen_at })
 }

@@ -1,5 +1,8 @@
 //! Machines that change their status too often (rule T10).
 //!
+//! Counted on the monotonic clock, so that a jump of the wall clock neither makes a machine flap nor hides that it does. What changed
+//! before this process began is as old as the wall clock said when it began.
+//!
 //! Only machines that changed within the window cost anything: an entry with their newest changes, at most one more than
 //! are allowed, and a place among the entries that are due.
 
@@ -7,9 +10,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::domain::Timestamp;
-
 use super::roster::Slot;
+use super::sight::Moment;
+use crate::clock::Mono;
+use crate::domain::Timestamp;
 
 /// When a machine flaps: more than `changes` changes of its status within `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +24,33 @@ pub struct FlappingRule {
     pub window: Duration,
 }
 
+/// Microseconds on the monotonic clock; negative before this process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChangedAt(i64);
+
+impl From<Mono> for ChangedAt {
+    fn from(at: Mono) -> Self {
+        Self(i64::try_from(at.0).unwrap_or(i64::MAX))
+    }
+}
+
+impl ChangedAt {
+    fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// When a change of an earlier process's life occurred, as the clocks stand `now`. `None`: by the wall clock it is still to come,
+    /// so that nobody knows how old it is.
+    pub(super) fn before(now: Moment, occurred_at: Timestamp) -> Option<Self> {
+        let age = now.wall.as_micros().saturating_sub(occurred_at.as_micros());
+        (age >= 0).then(|| Self(Self::from(now.mono).0.saturating_sub(age)))
+    }
+}
+
 /// The newest changes of one machine, oldest first.
 #[derive(Debug, Default)]
 struct History {
-    times: VecDeque<Timestamp>,
+    times: VecDeque<ChangedAt>,
     flaps: bool,
 }
 
@@ -33,7 +60,7 @@ pub(super) struct Flapping {
     rule: FlappingRule,
     histories: HashMap<Slot, History>,
     /// One entry for each history, armed for the instant at which its oldest change leaves the window, or earlier.
-    due: BinaryHeap<Reverse<(Timestamp, Slot)>>,
+    due: BinaryHeap<Reverse<(ChangedAt, Slot)>>,
     count: u64,
     /// Machines that began (`true`) or ceased to flap, in order.
     news: Vec<(Slot, bool)>,
@@ -44,8 +71,10 @@ impl Flapping {
         Self { rule, histories: HashMap::new(), due: BinaryHeap::new(), count: 0, news: Vec::new() }
     }
 
-    /// A change that occurred at `at`; those of one machine come in order of time.
-    pub(super) fn record(&mut self, slot: Slot, at: Timestamp) {
+    /// A change at `at`, the next of its machine: it is no earlier than the one before, whatever a wall clock said of them.
+    pub(super) fn record(&mut self, slot: Slot, at: ChangedAt) {
+        let newest = self.histories.get(&slot).and_then(|history| history.times.back().copied());
+        let at = newest.map_or(at, |newest| newest.max(at));
         if !self.histories.contains_key(&slot) {
             self.due.push(Reverse((at.plus(self.rule.window), slot)));
         }
@@ -58,7 +87,7 @@ impl Flapping {
     }
 
     /// It is `now`: changes leave the window.
-    pub(super) fn advance(&mut self, now: Timestamp) {
+    pub(super) fn advance(&mut self, now: ChangedAt) {
         while let Some(&Reverse((at, slot))) = self.due.peek()
             && at <= now
         {
@@ -93,7 +122,7 @@ impl Flapping {
         std::mem::take(&mut self.news)
     }
 
-    fn settle(&mut self, slot: Slot, now: Timestamp) {
+    fn settle(&mut self, slot: Slot, now: ChangedAt) {
         let Some(history) = self.histories.get_mut(&slot) else { return };
         while history.times.front().is_some_and(|oldest| oldest.plus(self.rule.window) <= now) {
             history.times.pop_front();
@@ -114,8 +143,8 @@ mod tests {
 
     const RULE: FlappingRule = FlappingRule { changes: 2, window: Duration::from_micros(100) };
 
-    fn at(micros: i64) -> Timestamp {
-        Timestamp::from_micros(micros)
+    fn at(micros: i64) -> ChangedAt {
+        ChangedAt(micros)
     }
 
     #[test]
@@ -141,6 +170,24 @@ mod tests {
         assert_eq!(flapping.take_news(), []);
         (50..60).for_each(|n| flapping.record(slot(1), at(n * 50 - n)));
         assert_eq!(flapping.take_news().first(), Some(&(slot(1), true)));
+    }
+
+    #[test]
+    fn t10_what_was_before_this_process_is_as_old_as_the_wall_clock_says() {
+        let now = Moment { mono: Mono(7), wall: Timestamp::from_micros(1_000) };
+        let before = |wall| ChangedAt::before(now, Timestamp::from_micros(wall));
+        assert_eq!((before(1_000), before(900), before(1_001)), (Some(at(7)), Some(at(-93)), None));
+    }
+
+    #[test]
+    fn t10_a_change_that_seems_earlier_than_the_one_before_is_as_late_as_that() {
+        let mut flapping = Flapping::new(RULE);
+        [50, 60, 20].into_iter().for_each(|when| flapping.record(slot(1), at(when)));
+        assert!(flapping.is_flapping(slot(1)));
+        flapping.advance(at(149));
+        assert!(flapping.is_flapping(slot(1)));
+        flapping.advance(at(150));
+        assert!(!flapping.is_flapping(slot(1)));
     }
 
     #[test]

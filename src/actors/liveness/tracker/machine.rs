@@ -174,14 +174,21 @@ impl Machine {
 
     fn change(&mut self, status: MachineStatus, reason: TransitionReason, occurred_at: Timestamp) -> Change {
         debug_assert_ne!(self.recorded, Some(status), "T1: a transition changes the status");
-        // T5: strictly later than the change before, whatever the wall clock did.
-        let occurred_at = match self.status_since() {
-            Some(before) => occurred_at.max(Timestamp::from_micros(before.as_micros().saturating_add(1))),
-            None => occurred_at,
-        };
+        let occurred_at = self.status_since().map_or(occurred_at, |before| told_apart(before, occurred_at));
         let previous_status = self.recorded.replace(status);
         self.status_since = Some(occurred_at).into();
         self.reason = Some(reason);
         Change { status, previous_status, reason, occurred_at, last_seen_at: self.last_seen() }
     }
+}
+
+/// Changes that are no further apart than this happened at one instant, as far as a clock can tell.
+const ONE_INSTANT: i64 = 1_000;
+
+/// T5: when a change occurred, told apart from the one `before` if both are of one instant. A clock that was set back is another
+/// matter.
+pub(super) fn told_apart(before: Timestamp, occurred_at: Timestamp) -> Timestamp {
+    let earlier_by = before.as_micros().saturating_sub(occurred_at.as_micros());
+    let of_one_instant = (0..ONE_INSTANT).contains(&earlier_by);
+    if of_one_instant { Timestamp::from_micros(before.as_micros().saturating_add(1)) } else { occurred_at }
 }

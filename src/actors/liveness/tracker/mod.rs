@@ -20,8 +20,8 @@
 //!   a word from it. Otherwise it shows `unknown`. (It is true of all machines:
 //!   a machine that was offline may have come back where we could not see it. The recorded status does not
 //!   change by blindness, and makes no event.)
-//! - **T5** `occurred_at` grows strictly per machine: after a backward jump of the wall clock it is one microsecond
-//!   past the change before.
+//! - **T5** `occurred_at` is the wall clock's, and goes back with it: the order of events is that in which they happened. Only of two
+//!   changes within a millisecond the second is one microsecond past the first, so that each has a name of its own.
 //! - **T6** A last will makes a machine that is recorded as online offline at once. On any other machine it does
 //!   nothing. It is no sign of life.
 //! - **T7** An expected machine that the database does not know gets one `never_seen`, `offline_after` past the
@@ -30,8 +30,8 @@
 //!   order of (seq, element); what is not past the newest one is ignored. A record from before this process that
 //!   is older than what the database knows of its machine (a journal restored from a copy) proves nothing.
 //! - **T9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
-//! - **T10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window`, by
-//!   the times at which they occurred: a function of the events alone, the same after a restart. It makes no event.
+//! - **T10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window` of the monotonic
+//!   clock; those of an earlier process's life are as old as the wall clock said when this one began. It makes no event.
 //!
 //! Cost: a message of a known machine is one hash look-up and a few stores (see [`deadlines`]).
 
@@ -63,7 +63,7 @@ pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, Tracker
 pub use self::sight::Moment;
 
 use self::deadlines::Deadlines;
-use self::flapping::Flapping;
+use self::flapping::{ChangedAt, Flapping};
 use self::machine::{Change, Machine, Recorded};
 use self::patience::Patiences;
 use self::roster::{Roster, Slot};
@@ -82,6 +82,8 @@ pub struct Tracker {
     sight: Sight,
     tally: Tally,
     flapping: Flapping,
+    /// As the clocks stood when it began: by it, records of an earlier process's life are dated (T10).
+    began: Option<Moment>,
     patiences: Patiences,
     machines_max: usize,
     /// The newest record looked at, and its element (T8).
@@ -107,6 +109,7 @@ impl Tracker {
             sight: Sight::default(),
             tally: Tally::new(patiences.all_micros()),
             flapping: Flapping::new(options.flapping),
+            began: None,
             patiences,
             machines_max: options.machines_max,
             looked_at: (position, u32::MAX),
@@ -129,20 +132,23 @@ impl Tracker {
         tracker
     }
 
-    /// Changes of the past, of machines that are known, in order of time (T10). To be told before anything else. That some
-    /// of them flap is no news.
-    pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)]) {
-        for (machine_id, at) in changes {
-            if let Some(slot) = self.roster.find(machine_id.as_str()) {
-                self.flapping.record(slot, *at);
+    /// Changes of the past, of machines that are known, in the order in which they happened (T10), as the clocks stand `now`. To be
+    /// told before anything else. That some of them flap is no news.
+    pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)], now: Moment) {
+        self.began = Some(now);
+        for (machine_id, occurred_at) in changes {
+            if let Some(slot) = self.roster.find(machine_id.as_str())
+                && let Some(at) = ChangedAt::before(now, *occurred_at)
+            {
+                self.flapping.record(slot, at);
             }
         }
         self.flapping.take_news();
     }
 
     /// Machines that began (`true`) or ceased to flap up to `now`, in order (T10).
-    pub fn take_flapping_news(&mut self, now: Timestamp) -> Vec<(MachineId, bool)> {
-        self.flapping.advance(now);
+    pub fn take_flapping_news(&mut self, now: Mono) -> Vec<(MachineId, bool)> {
+        self.flapping.advance(now.into());
         let news = self.flapping.take_news().into_iter();
         news.map(|(slot, flaps)| (self.roster.id(slot).clone(), flaps)).collect()
     }
@@ -331,7 +337,11 @@ impl Tracker {
         };
         self.tally.add(machine, &self.sight);
         self.watch(slot);
-        change.map(|change| self.transition(slot, change))
+        let happened = match received {
+            Some(received) => Some(received.into()),
+            None => self.began.and_then(|began| ChangedAt::before(began, sighting.received_at)),
+        };
+        change.map(|change| self.transition(slot, change, happened))
     }
 
     fn pop_due(&mut self, horizon: Mono) -> Option<(Mono, Slot)> {
@@ -348,11 +358,13 @@ impl Tracker {
         let change = machine.fall_silent(deadline.mono, deadline.wall);
         self.newest_evidence = self.newest_evidence.max(Some(deadline.mono));
         self.tally.add(machine, &self.sight);
-        self.transition(slot, change)
+        self.transition(slot, change, Some(deadline.mono.into()))
     }
 
-    fn transition(&mut self, slot: Slot, change: Change) -> Transition {
-        self.flapping.record(slot, change.occurred_at);
+    fn transition(&mut self, slot: Slot, change: Change, happened: Option<ChangedAt>) -> Transition {
+        if let Some(happened) = happened {
+            self.flapping.record(slot, happened);
+        }
         Transition {
             machine_id: self.roster.id(slot).clone(),
             status: change.status,

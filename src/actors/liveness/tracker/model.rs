@@ -49,8 +49,8 @@ pub(super) struct Known {
     /// When this process received its newest message, or learned otherwise that `recorded` holds.
     learned: Option<u64>,
     untouched: bool,
-    /// When it changed lately.
-    changes: Vec<Timestamp>,
+    /// When it changed lately; negative before this process began.
+    changes: Vec<i64>,
 }
 
 impl Known {
@@ -70,9 +70,8 @@ impl Known {
         self.recorded.map(|(status, _)| status)
     }
 
-    pub(super) fn remember_change(&mut self, at: Timestamp) {
-        self.changes.retain(|before| before.plus(FLAPPING.window) > at);
-        self.changes.push(at);
+    pub(super) fn remember_change(&mut self, at: i64) {
+        self.changes.push(self.changes.last().map_or(at, |newest| at.max(*newest)));
     }
 
     fn offline_after(&self) -> u64 {
@@ -85,12 +84,20 @@ impl Known {
         status: MachineStatus,
         reason: TransitionReason,
         at: Timestamp,
+        happened: Option<i64>,
         seq: Seq,
     ) -> Transition {
-        let at = self.recorded.map_or(at, |(_, since)| at.max(Timestamp::from_micros(since.as_micros() + 1)));
+        let at = match self.recorded {
+            Some((_, since)) if (0..1_000).contains(&(since.as_micros() - at.as_micros())) => {
+                Timestamp::from_micros(since.as_micros() + 1)
+            }
+            _ => at,
+        };
         let previous_status = self.status();
         self.recorded = Some((status, at));
-        self.remember_change(at);
+        if let Some(happened) = happened {
+            self.remember_change(happened);
+        }
         Transition {
             machine_id: self.name.clone(),
             status,
@@ -112,10 +119,12 @@ pub(super) struct Model {
     pub(super) heard_from: u64,
     pub(super) proven: u64,
     pub(super) seen_upto: Seq,
+    /// The wall clock when the monotonic one began.
+    began: i64,
 }
 
 impl Model {
-    pub(super) fn new(known: &[KnownMachine], position: Seq) -> Self {
+    pub(super) fn new(known: &[KnownMachine], position: Seq, began: i64) -> Self {
         let mut machines: Vec<Known> = known
             .iter()
             .map(|row| Known {
@@ -133,7 +142,7 @@ impl Model {
                 machines.push(Known::new(MachineId::parse(name).expect("a valid id")));
             }
         }
-        Self { machines, links: Vec::new(), heard_from: 0, proven: 0, seen_upto: position }
+        Self { machines, links: Vec::new(), heard_from: 0, proven: 0, seen_upto: position, began }
     }
 
     pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
@@ -162,10 +171,21 @@ impl Model {
             return None;
         }
         machine.untouched = false;
+        let age = self.began - sighting.received_at.as_micros();
+        let happened = match received {
+            Some(received) => Some(received as i64),
+            None => (age >= 0).then_some(-age),
+        };
         machine.learned = machine.learned.max(received);
         if !is_message {
             let reason = TransitionReason::LastWill;
-            return Some(machine.change(MachineStatus::Offline, reason, sighting.received_at, sighting.seq));
+            return Some(machine.change(
+                MachineStatus::Offline,
+                reason,
+                sighting.received_at,
+                happened,
+                sighting.seq,
+            ));
         }
         machine.last_seen = Some(sighting.received_at);
         let reason = match machine.first_seen {
@@ -173,7 +193,9 @@ impl Model {
             Some(_) => TransitionReason::Message,
         };
         machine.first_seen.get_or_insert(sighting.received_at);
-        (!online).then(|| machine.change(MachineStatus::Online, reason, sighting.received_at, sighting.seq))
+        (!online).then(|| {
+            machine.change(MachineStatus::Online, reason, sighting.received_at, happened, sighting.seq)
+        })
     }
 
     fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
@@ -209,7 +231,13 @@ impl Model {
                 None => TransitionReason::NeverSeen,
             };
             machine.learned = machine.learned.max(Some(at));
-            out.push(machine.change(MachineStatus::Offline, reason, occurred_at, self.seen_upto));
+            out.push(machine.change(
+                MachineStatus::Offline,
+                reason,
+                occurred_at,
+                Some(at as i64),
+                self.seen_upto,
+            ));
         }
         out
     }
@@ -229,11 +257,11 @@ impl Model {
     }
 
     /// T10, at `now`, which is also told to the tracker.
-    pub(super) fn flaps(&mut self, name: &MachineId, now: Timestamp) -> bool {
-        let machine = self.machines.iter_mut().find(|machine| machine.name == *name);
-        let changes = &mut machine.expect("the model tracks it").changes;
-        changes.retain(|at| at.plus(FLAPPING.window) > now);
-        changes.len() > FLAPPING.changes
+    pub(super) fn flaps(&self, name: &MachineId, now: u64) -> bool {
+        let machine = self.machines.iter().find(|machine| machine.name == *name);
+        let since = now as i64 - FLAPPING.window.as_micros() as i64;
+        let changes = &machine.expect("the model tracks it").changes;
+        changes.iter().filter(|at| **at > since).count() > FLAPPING.changes
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
