@@ -23,6 +23,7 @@ mod child;
 mod exit;
 mod intensity;
 mod outside;
+mod restart_delay;
 mod strategy;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ pub use intensity::RestartIntensity;
 pub use outside::Outside;
 pub use strategy::{Strategy, affected};
 
-use crate::actors::backoff::Backoff;
+use self::restart_delay::RestartDelay;
 use crate::status::{ActorPhase, ActorStatus, ActorsBoard};
 
 /// Exit code when restarting did not help.
@@ -90,7 +91,7 @@ struct Child {
     spec: ChildSpec,
     phase: Phase,
     generation: Generation,
-    backoff: Backoff,
+    restart_delay: RestartDelay,
     restarts: u64,
     last_exit: Option<String>,
 }
@@ -131,7 +132,7 @@ impl Supervisor {
                 spec,
                 phase: Phase::Waiting,
                 generation: 0,
-                backoff: Backoff::new(options.backoff_min, options.backoff_max),
+                restart_delay: RestartDelay::new(&options),
                 restarts: 0,
                 last_exit: None,
             })
@@ -179,7 +180,6 @@ impl Supervisor {
 
     /// The current incarnation of a child has ended or is given up for hung.
     fn on_exit(&mut self, index: usize, reason: ExitReason, context: &mut Context<Self>) {
-        let now = Instant::now();
         let child = &mut self.children[index];
         let phase = std::mem::replace(&mut child.phase, Phase::Stopped);
         if matches!(phase, Phase::Running { .. } | Phase::Stopping { .. }) {
@@ -189,10 +189,7 @@ impl Supervisor {
             Phase::Running { child: running, since, .. } => {
                 running.arbiter.stop();
                 if self.mode == Mode::Supervising {
-                    if now.duration_since(since) > self.options.period {
-                        child.backoff.reset();
-                    }
-                    self.restart(index, &reason, now, context);
+                    self.restart(index, &reason, since.elapsed(), context);
                 } else {
                     self.stop_next();
                 }
@@ -211,13 +208,19 @@ impl Supervisor {
         self.publish(index);
     }
 
-    fn restart(&mut self, failed: usize, reason: &ExitReason, now: Instant, context: &mut Context<Self>) {
-        let name = self.children[failed].spec.name;
-        let ceiling = self.children[failed].backoff.ceiling();
+    fn restart(
+        &mut self,
+        failed: usize,
+        reason: &ExitReason,
+        ran_for: Duration,
+        context: &mut Context<Self>,
+    ) {
+        let child = &mut self.children[failed];
+        let pause = child.restart_delay.after_run(ran_for);
         error!(self.logger, "child ended and will be restarted";
-            "child" => name, "generation" => self.children[failed].generation, "reason" => %reason,
-            "backoff_max_ms" => u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX));
-        if self.children[failed].spec.escalates && !self.intensity.allow(now) {
+            "child" => child.spec.name, "generation" => child.generation, "reason" => %reason,
+            "backoff_max_ms" => u64::try_from(pause.ceiling.as_millis()).unwrap_or(u64::MAX));
+        if child.spec.escalates && !self.intensity.allow(Instant::now()) {
             error!(self.logger, "restarting does not help: stopping everything, nothing acknowledged is lost; \
                  look at the reasons above, then start the service again";
                 "restarts_max" => self.options.restarts_max, "period_s" => self.options.period.as_secs());
@@ -228,19 +231,14 @@ impl Supervisor {
         self.children[failed].restarts += 1;
         for index in affected(&strategies, failed).into_iter().rev() {
             if index == failed {
-                self.schedule(index, context);
+                self.start_after(index, pause.delay, context);
             } else if matches!(self.children[index].phase, Phase::Running { .. }) {
                 self.ask_to_stop(index);
             }
         }
     }
 
-    /// Starts a child again after its backoff.
-    fn schedule(&mut self, index: usize, context: &mut Context<Self>) {
-        let delay = self.children[index].backoff.next_delay();
-        self.start_after(index, delay, context);
-    }
-
+    /// Starts a child again, later.
     fn start_after(&mut self, index: usize, delay: Duration, context: &mut Context<Self>) {
         self.children[index].phase = Phase::Waiting;
         self.publish(index);

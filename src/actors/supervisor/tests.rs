@@ -392,6 +392,19 @@ fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
 }
 
 #[test]
+fn v1_the_late_exit_of_an_older_generation_changes_nothing() {
+    crate::logging::remember_panics();
+    let plan = ProbePlan::faulty("probe", Strategy::OneForOne, (Fault::Panic, Place::Handle), 1);
+    let running = Running::new(&[plan], 1);
+    running.wait_for("probe", 2);
+    let late = ChildExited { child: 0, generation: 1, reason: ExitReason::Failed("late".to_owned()) };
+    running.supervisor.do_send(late);
+    assert_eq!(running.shut_down(), 0, "believed, it would be one restart too many");
+    let status = running.status("probe");
+    assert_eq!((status.generation, status.restarts, status.last_exit.as_deref()), (2, 1, Some("stopped")));
+}
+
+#[test]
 fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_leaves_the_others_theirs() {
     crate::logging::remember_panics();
     let fault = (Fault::Panic, Place::Handle);
