@@ -14,6 +14,7 @@
 
 mod account;
 mod messages;
+mod outage;
 mod refusals;
 #[cfg(feature = "failpoints")]
 mod sabotage;
@@ -30,10 +31,10 @@ use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
 pub use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
+use self::outage::Outage;
 use self::refusals::Refusals;
 use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
-use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use crate::clock::{ClockKeeper, wall_now};
@@ -95,8 +96,7 @@ pub struct Writer {
     worker: Option<Arc<StoreWorker>>,
     queue: VecDeque<Work>,
     busy: bool,
-    backoff: Backoff,
-    last_reason: Option<String>,
+    outage: Outage,
     upkeep: Upkeep,
     refusals: Refusals,
     /// Of the newest attachment.
@@ -107,7 +107,7 @@ impl Writer {
     /// A new incarnation.
     #[must_use]
     pub fn new(options: WriterOptions, metrics: Arc<Metrics>, lifeline: Lifeline, logger: &Logger) -> Self {
-        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let outage = Outage::new(options.backoff_min, options.backoff_max);
         let upkeep = Upkeep::new(options.retention.is_some());
         Self {
             options,
@@ -117,8 +117,7 @@ impl Writer {
             worker: None,
             queue: VecDeque::new(),
             busy: false,
-            backoff,
-            last_reason: None,
+            outage,
             upkeep,
             refusals: Refusals::default(),
             watched: None,
@@ -195,10 +194,9 @@ impl Writer {
     /// The database takes data, as far as we know. That it answers a question about the position says nothing: one whose disk
     /// is full, or that is read-only, does so all the time.
     fn on_success(&mut self) {
-        self.backoff.reset();
         self.options.board.enter(StoreState::Works, None);
         self.metrics.store_available.set(true);
-        if self.last_reason.take().is_some() {
+        if self.outage.over() {
             info!(self.logger, "the database works again"; "database" => &self.options.database);
         }
     }
@@ -208,15 +206,14 @@ impl Writer {
         self.metrics.store_available.set(false);
         self.metrics.store_failures.add(1);
         self.options.board.enter(StoreState::Away, Some(&reason));
-        if self.last_reason.as_deref() != Some(&reason) {
+        let retry = self.outage.goes_on(&reason);
+        if retry.is_news {
             warn!(self.logger, "the database does not take the data, trying again until it does; the journal keeps everything";
                 "database" => &self.options.database, "reason" => &reason,
                 "backoff_max_s" => self.options.backoff_max.as_secs());
-            self.last_reason = Some(reason);
         }
         self.busy = true;
-        let delay = self.backoff.next_delay();
-        context.run_later(delay, move |writer, context| {
+        context.run_later(retry.delay, move |writer, context| {
             writer.busy = false;
             writer.queue.push_front(work);
             writer.next(context);
