@@ -16,10 +16,13 @@
 //!   it retains ends up equal to the database; after any other loss of the link what was not acknowledged goes out again.
 //! - L5 A start without the database loses no transition (see [`watch`]).
 
+#[cfg(test)]
+mod actor_tests;
 pub mod announce;
 mod diary;
 mod display;
 mod line_budget;
+mod link_news;
 mod messages;
 mod outbox;
 mod publish;
@@ -46,6 +49,7 @@ pub use self::outbox::TRANSITIONS_MAX;
 pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
 use self::display::Display;
+use self::link_news::LinkNews;
 use self::outbox::{Takers, TransitionOutbox};
 use self::publish::Publishing;
 use self::questions::Questions;
@@ -56,7 +60,7 @@ use self::watch::{Beginning, Watch};
 use super::failpoint::failpoint;
 use super::mqtt::{ProveLink, PublishFence, PublishStatuses, TellLink};
 use super::parser::TransitionsPending;
-use super::supervisor::{Generation, Heartbeat, Lifeline, StopChild};
+use super::supervisor::{Heartbeat, Lifeline, StopChild};
 use super::wire::Wire;
 use crate::clock::{mono_now, wall_now};
 use crate::domain::Transition;
@@ -102,10 +106,7 @@ pub struct Liveness {
     logger: Logger,
     display: Display,
     watch: Watch,
-    /// Of the mqtt actor's news.
-    link_generation: Generation,
-    /// The link that is up.
-    link: Option<u64>,
+    link_news: LinkNews,
     sight_log: SightLog,
     transitions: TransitionOutbox,
     publishing: Publishing,
@@ -135,8 +136,7 @@ impl Liveness {
             metrics,
             lifeline,
             logger: logger.new(o!("component" => "liveness")),
-            link_generation: 0,
-            link: None,
+            link_news: LinkNews::default(),
             sight_log: SightLog::default(),
             transitions: TransitionOutbox::new(takers),
             publishing: Publishing::default(),
@@ -330,14 +330,9 @@ impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
-        let is_known = changed.up && self.link == Some(changed.link);
-        if changed.generation < self.link_generation
-            || (is_known && changed.generation == self.link_generation)
-        {
+        if !self.link_news.is_news(&changed) {
             return;
         }
-        self.link_generation = changed.generation;
-        self.link = changed.up.then_some(changed.link);
         if self.watch.link_is_up() != changed.up {
             debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
         }
