@@ -90,3 +90,53 @@ impl JournalListener for JournalNews {
         crate::shutdown::halt(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix::prelude::*;
+
+    use super::*;
+
+    /// Notes what it is told.
+    struct Told(tokio::sync::mpsc::UnboundedSender<&'static str>);
+
+    impl Actor for Told {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<JournalGrew> for Told {
+        type Result = ();
+
+        fn handle(&mut self, _: JournalGrew, _: &mut Context<Self>) {
+            self.0.send("grew").unwrap();
+        }
+    }
+
+    impl Handler<SpaceChanged> for Told {
+        type Result = ();
+
+        fn handle(&mut self, SpaceChanged(space): SpaceChanged, _: &mut Context<Self>) {
+            self.0.send(if matches!(space, Space::Free) { "free" } else { "full" }).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_journals_news_reach_parser_and_mqtt_at_once() {
+        System::new().block_on(async {
+            let wires = Wires::default();
+            let news = JournalNews::new(wires.clone(), &Logger::root(slog::Discard, o!()));
+            let (out, mut told) = tokio::sync::mpsc::unbounded_channel();
+            let actor = Told(out).start();
+            wires.journal_grew.connect(actor.clone().recipient());
+            wires.space.connect(actor.recipient());
+            news.readable(Seq(1));
+            news.space(Space::Free);
+            for expected in ["grew", "free"] {
+                let heard = actix_rt::time::timeout(Duration::from_secs(30), told.recv()).await;
+                assert_eq!(heard, Ok(Some(expected)));
+            }
+        });
+    }
+}

@@ -25,6 +25,7 @@
 
 mod attach;
 mod batch;
+mod drain;
 mod hand_over;
 mod read_on;
 mod sight;
@@ -38,6 +39,7 @@ use actix::prelude::*;
 use slog::{Logger, debug, error, o};
 
 use self::batch::BatchBuilder;
+use self::drain::Drain;
 pub use self::sight::{LastWillRule, Sight};
 use super::failpoint::failpoint;
 use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
@@ -310,19 +312,20 @@ impl Parser {
         });
     }
 
-    /// An orderly stop ends when nothing is left to commit, or nothing can be committed.
     fn finish_if_drained(&mut self, context: &mut Context<Self>) {
         if !self.stopping {
             return;
         }
-        // Liveness may be about to hand out what is to be recorded.
-        let nothing_left = self.step != Step::WithLiveness
-            && self.building.is_empty()
-            && self.in_flight.is_none()
-            && !self.transitions_pending
-            && self.storage.position() >= self.journal.positions().appended;
-        let database_away = !self.is_attached() || !self.metrics.store_available.get();
-        if nothing_left || database_away {
+        let drain = Drain {
+            asks_liveness: self.step == Step::WithLiveness,
+            is_building: !self.building.is_empty(),
+            is_in_flight: self.in_flight.is_some(),
+            transitions_pending: self.transitions_pending,
+            is_behind: self.storage.position() < self.journal.positions().appended,
+            is_attached: self.is_attached(),
+            database_works: self.metrics.store_available.get(),
+        };
+        if drain.is_over() {
             self.lifeline.finish();
             context.stop();
         }

@@ -1,5 +1,7 @@
 //! The parser between a liveness, a writer and a supervisor that do what a test says.
 
+mod stops;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,10 @@ struct World {
     /// The writer keeps batches while this is set.
     writer_waits: bool,
     held: Vec<oneshot::Sender<()>>,
+    /// The database is away: whoever asks for the position waits.
+    position_unknown: bool,
+    /// Gaps that were committed: from, to and why.
+    gaps: Vec<(u64, u64, String)>,
     /// Transitions that liveness has, and how many of them, from the first, are recorded.
     transitions: u64,
     recorded: u64,
@@ -81,12 +87,16 @@ impl Actor for Others {
 }
 
 impl Handler<Attach> for Others {
-    type Result = Result<Attached, NotCommitted>;
+    type Result = ResponseFuture<Result<Attached, NotCommitted>>;
 
     fn handle(&mut self, _: Attach, _: &mut Context<Self>) -> Self::Result {
-        let committed_seq = self.0.lock().committed;
+        let world = self.0.lock();
+        if world.position_unknown {
+            return Box::pin(std::future::pending());
+        }
+        let committed_seq = world.committed;
         let known = Known { committed_seq, machines: Vec::new(), past: LivenessPast::default() };
-        Ok(Attached::Granted(known))
+        Box::pin(async { Ok(Attached::Granted(known)) })
     }
 }
 
@@ -112,6 +122,8 @@ impl Handler<CommitBatch> for Others {
                 return Err(NotCommitted::Stale);
             }
             world.committed = batch.upto;
+            let gaps = batch.gaps.iter().map(|gap| (gap.from.0, gap.to.0, gap.reason.clone()));
+            world.gaps.extend(gaps);
             let transitions = batch.transitions.len();
             world.commits.push(Commit { after: batch.after.0, upto: batch.upto.0, transitions });
             Ok(Committed)
@@ -195,24 +207,31 @@ struct Stage {
     shared: Shared,
     journal: Journal,
     health: Arc<SharedLinkHealth>,
+    metrics: Arc<Metrics>,
     _directory: TempDir,
 }
 
 impl Stage {
     fn new() -> Self {
+        Self::with(64 << 20, WhenFull::Hold)
+    }
+
+    fn with(max_bytes: u64, when_full: WhenFull) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = JournalOptions {
             dir: directory.path().join("journal"),
             site: "plant".to_owned(),
-            max_bytes: 64 << 20,
-            segment_bytes: 1 << 20,
+            max_bytes,
+            segment_bytes: max_bytes.min(4 << 20) / 4,
             sync: SyncMode::Os,
-            when_full: WhenFull::Hold,
+            when_full,
         };
         let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
         let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
         let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO)));
-        Self { shared: Shared::default(), journal, health, _directory: directory }
+        let metrics = Arc::new(Metrics::default());
+        metrics.store_available.set(true);
+        Self { shared: Shared::default(), journal, health, metrics, _directory: directory }
     }
 
     fn append(&self, count: usize) {
@@ -255,8 +274,7 @@ impl Stage {
         wires.transitions_recorded.connect(others.clone().recipient());
         wires.attach.connect(others.clone().recipient());
         wires.commit.connect(others.clone().recipient());
-        let metrics = Arc::new(Metrics::default());
-        metrics.store_available.set(true);
+        let metrics = Arc::clone(&self.metrics);
         let lifeline = Lifeline::new(0, 1, others.recipient());
         let (journal, health) = (self.journal.clone(), Arc::clone(&self.health));
         let logger = Logger::root(slog::Discard, o!());
@@ -297,27 +315,6 @@ fn p2_the_position_stays_until_every_transition_before_it_is_recorded() {
 }
 
 #[test]
-fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
-    System::new().block_on(async {
-        let stage = Stage::new();
-        stage.shared.lock().writer_waits = true;
-        stage.append(5);
-        let parser = stage.start();
-        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
-        parser.do_send(StopChild);
-        actix_rt::time::sleep(A_WHILE).await;
-        assert_eq!(stage.shared.lock().exit, None, "the batch in flight");
-        // The callback may be in the middle of one.
-        stage.append(5);
-        parser.do_send(JournalGrew);
-        stage.shared.release();
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        let world = stage.shared.lock();
-        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq(10)));
-    });
-}
-
-#[test]
 fn a_proof_of_the_link_is_passed_on_only_behind_the_records_before_it() {
     System::new().block_on(async {
         let stage = Stage::new();
@@ -352,21 +349,29 @@ fn a_position_that_moved_otherwise_is_read_again_and_gone_on_from() {
 }
 
 #[test]
-fn an_orderly_stop_records_what_liveness_has_to_say_last() {
+fn what_the_journal_dropped_is_committed_as_a_gap_with_its_reason() {
+    System::new().block_on(async {
+        let stage = Stage::with(256 << 10, WhenFull::DropOldest);
+        while stage.journal.stats().dropped_records == 0 {
+            stage.append(1_000);
+            stage.journal.sync().unwrap();
+        }
+        let dropped = stage.journal.stats().dropped_records;
+        stage.start();
+        let appended = stage.journal.positions().appended;
+        stage.shared.wait_until("the position", |world| world.committed == appended).await;
+        assert_eq!(stage.shared.lock().gaps, [(1, dropped, "drop_oldest".to_owned())]);
+    });
+}
+
+#[test]
+fn records_of_which_nobody_told_are_found_all_the_same() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.append(5);
-        let parser = stage.start();
+        stage.start();
         stage.shared.wait_until("the position", |world| world.committed == Seq(5)).await;
-        (stage.shared.lock().transitions, stage.shared.lock().writer_waits) = (3, true);
-        parser.do_send(StopChild);
-        stage.shared.wait_until("the last batch in flight", |world| world.held.len() == 1).await;
-        actix_rt::time::sleep(A_WHILE).await;
-        assert_eq!(stage.shared.lock().exit, None);
-        stage.shared.release();
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        let world = stage.shared.lock();
-        assert_eq!(world.exit, Some(ExitReason::Normal));
-        assert_eq!(world.commits.last(), Some(&Commit { after: 5, upto: 5, transitions: 3 }));
+        stage.append(5);
+        stage.shared.wait_until("the position", |world| world.committed == Seq(10)).await;
     });
 }

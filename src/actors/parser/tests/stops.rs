@@ -1,0 +1,73 @@
+//! Orderly stops.
+
+use super::*;
+
+#[test]
+fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.shared.lock().writer_waits = true;
+        stage.append(5);
+        let parser = stage.start();
+        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        parser.do_send(StopChild);
+        actix_rt::time::sleep(A_WHILE).await;
+        assert_eq!(stage.shared.lock().exit, None, "the batch in flight");
+        // The callback may be in the middle of one.
+        stage.append(5);
+        parser.do_send(JournalGrew);
+        stage.shared.release();
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        let world = stage.shared.lock();
+        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq(10)));
+    });
+}
+
+#[test]
+fn an_orderly_stop_records_what_liveness_has_to_say_last() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.append(5);
+        let parser = stage.start();
+        stage.shared.wait_until("the position", |world| world.committed == Seq(5)).await;
+        (stage.shared.lock().transitions, stage.shared.lock().writer_waits) = (3, true);
+        parser.do_send(StopChild);
+        stage.shared.wait_until("the last batch in flight", |world| world.held.len() == 1).await;
+        actix_rt::time::sleep(A_WHILE).await;
+        assert_eq!(stage.shared.lock().exit, None);
+        stage.shared.release();
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        let world = stage.shared.lock();
+        assert_eq!(world.exit, Some(ExitReason::Normal));
+        assert_eq!(world.commits.last(), Some(&Commit { after: 5, upto: 5, transitions: 3 }));
+    });
+}
+
+#[test]
+fn an_orderly_stop_does_not_wait_for_a_database_that_is_away() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.shared.lock().writer_waits = true;
+        stage.append(5);
+        let parser = stage.start();
+        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        stage.metrics.store_available.set(false);
+        parser.do_send(StopChild);
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        let world = stage.shared.lock();
+        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq::ZERO));
+    });
+}
+
+#[test]
+fn an_orderly_stop_does_not_wait_for_a_position_that_nobody_can_tell() {
+    System::new().block_on(async {
+        let stage = Stage::new();
+        stage.shared.lock().position_unknown = true;
+        stage.append(5);
+        let parser = stage.start();
+        parser.do_send(StopChild);
+        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+        assert_eq!(stage.shared.lock().exit, Some(ExitReason::Normal));
+    });
+}
