@@ -36,6 +36,14 @@ impl Packet {
         self.head >> 4 == 8
     }
 
+    pub fn is_puback(&self) -> bool {
+        self.head >> 4 == 4
+    }
+
+    pub fn is_disconnect(&self) -> bool {
+        self.head >> 4 == 14
+    }
+
     /// An UNSUBSCRIBE from `filter`.
     pub fn ends(&self, filter: &str) -> bool {
         self.head >> 4 == 10 && self.body.ends_with(filter.as_bytes())

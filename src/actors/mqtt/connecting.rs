@@ -1,6 +1,7 @@
 //! CONNECT: before it the name is looked up, and after a failure the reason is.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use paho_mqtt as paho;
@@ -15,15 +16,19 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError`], in words for the operator.
-    pub async fn connect(&self) -> Result<bool, LinkError> {
+    pub async fn connect(self: &Rc<Self>) -> Result<bool, LinkError> {
+        // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
+        self.connect_within(self.options.connect_timeout * 3).await
+    }
+
+    async fn connect_within(self: &Rc<Self>, within: Duration) -> Result<bool, LinkError> {
         self.look_up().await?;
         let options = self.options.connect_options(self.v5)?;
-        // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
-        let within = self.options.connect_timeout * 3;
         self.answered.set(false);
         let mut token = self.call(move |client| client.connect(options)).await?;
         let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
-            self.late.replace(Some(token));
+            // The library is still at it. Nobody waits for it any more; a client that is made anew does not need it.
+            actix_rt::spawn(Rc::clone(self).end_late_connect(token));
             return Err(LinkError::NoAnswer { what: "connect", within });
         };
         self.note_answer(answer.is_ok()).await;
@@ -34,10 +39,8 @@ impl Link {
         }
     }
 
-    /// After [`LinkError::NoAnswer`] to a connect: waits for the library to be done with it.
-    pub async fn end_late_connect(&self) {
-        let Some(token) = self.late.take() else { return };
-        // Whatever it is, it comes too late.
+    /// Waits for the library to be done with a connect that was given up. A connection that comes of it ends at once.
+    async fn end_late_connect(self: Rc<Self>, token: paho::ConnectToken) {
         let answer = token.await;
         self.note_answer(answer.is_ok()).await;
         self.disconnect().await;
@@ -106,4 +109,35 @@ async fn on_a_thread<T: Send + 'static>(
         let _nobody_waits = reply.send(blocking());
     });
     actix_rt::time::timeout(within, answer).await.ok().and_then(Result::ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::super::tests::paper_broker::{Answer, PaperBroker, connack_5};
+    use super::super::tests::{link_to, wait_until};
+    use super::*;
+
+    #[test]
+    fn a_connect_that_succeeds_after_it_was_given_up_is_disconnected() {
+        let (answer_now, may_answer) = channel::<()>();
+        let broker = PaperBroker::start(move |packet| {
+            if packet.is_connect() {
+                // Ends with the test, too.
+                let _given_up = may_answer.recv();
+            }
+            Answer::Send(if packet.is_connect() { connack_5(0, "") } else { Vec::new() })
+        });
+        actix::System::new().block_on(async {
+            let link = Rc::new(link_to(broker.port()));
+            let within = Duration::from_millis(50);
+            let outcome = link.connect_within(within).await;
+            assert_eq!(outcome, Err(LinkError::NoAnswer { what: "connect", within }));
+            wait_until("the CONNECT", || broker.connects().len() == 1).await;
+            answer_now.send(()).unwrap();
+            let left = || broker.packets().iter().any(|packet| packet.is_disconnect());
+            wait_until("the DISCONNECT", left).await;
+        });
+    }
 }

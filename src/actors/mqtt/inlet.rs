@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::halt;
 
 /// Long enough for an acknowledgement to be read by the broker.
-const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LEAVING_PAUSE: Duration = Duration::from_millis(10);
 
 /// Everything the callback needs; shared by all clients the actor ever makes.
 pub struct Inlet {

@@ -1,6 +1,6 @@
 //! One connection to one broker: the paho client, and what it is asked to do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,8 +43,6 @@ pub struct Link {
     pub(super) v5: bool,
     /// The newest attempt to connect has been answered, or there was none.
     pub(super) answered: Cell<bool>,
-    /// A connect that took longer than we wait.
-    pub(super) late: RefCell<Option<paho::ConnectToken>>,
     deliveries: Arc<Deliveries>,
     pub(super) connection: Arc<Connection>,
     /// Set by [`Link::say_goodbye`].
@@ -99,7 +97,6 @@ impl Link {
             endpoint,
             v5,
             answered: Cell::new(true),
-            late: RefCell::default(),
             deliveries: Arc::default(),
             connection,
             leaving: Arc::default(),

@@ -46,6 +46,8 @@ pub mod remembered;
 mod session;
 mod statuses;
 mod subscribing;
+#[cfg(test)]
+mod tests;
 pub mod tls_diagnosis;
 mod unreserved;
 

@@ -239,10 +239,6 @@ impl Mqtt {
             info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri());
             return self.connect(context);
         }
-        if let (LinkError::NoAnswer { .. }, Some(link)) = (&error, self.link.clone()) {
-            // The library may still be at it; a fresh client is not.
-            actix_rt::spawn(async move { link.end_late_connect().await });
-        }
         self.complain(&error.to_string(), "no connection to the broker");
         let how = if error == LinkError::HungUp { Failure::HungUp } else { Failure::Other };
         self.turn_to_the_next(how, context);

@@ -1,6 +1,7 @@
 //! The way to each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE, and an echo.
 
 use std::net::TcpStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Step;
@@ -171,7 +172,7 @@ async fn check_mqtt(
     link.disconnect().await;
 }
 
-type Connected = (Link, Option<EchoProbe>, &'static str);
+type Connected = (Rc<Link>, Option<EchoProbe>, &'static str);
 
 async fn connect(
     endpoint: &Endpoint,
@@ -181,7 +182,7 @@ async fn connect(
     let create = |v5| -> Result<_, LinkError> {
         let link = Link::create(options.clone(), endpoint.clone(), v5, |_| {})?;
         let probe = echo.map(|topic| EchoProbe::listen(&link, topic.clone()));
-        Ok((link, probe))
+        Ok((Rc::new(link), probe))
     };
     let v5 = options.protocol != ProtocolChoice::V311;
     let (link, probe) = create(v5)?;

@@ -1,0 +1,345 @@
+//! The mqtt actor between a broker, a liveness and a supervisor that do what a test says.
+
+#[path = "../../../tests/support/paper_broker.rs"]
+#[allow(dead_code)]
+pub(super) mod paper_broker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::channel;
+use std::sync::{MutexGuard, PoisonError};
+
+use slog::{Drain, Never, OwnedKVList, Record};
+use tempfile::TempDir;
+
+use self::paper_broker::{
+    Answer, Packet, PaperBroker, connack_5, connack_5_session_present, puback, publish, suback_5,
+};
+use super::hosts::{Endpoint, Hosts};
+use super::inlet::LEAVING_PAUSE;
+use super::link_health::{LinkHealth, SharedLinkHealth, Timing};
+use super::link_options::{ProtocolChoice, Session, Transport};
+use super::*;
+use crate::actors::supervisor::{ChildExited, ExitReason, Generation, StopChild};
+use crate::domain::Seq;
+use crate::journal::{Journal, JournalError, JournalListener, JournalOptions, RealFs, SyncMode, WhenFull};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        actix_rt::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn link_options() -> LinkOptions {
+    LinkOptions {
+        transport: Transport::Tcp,
+        client_id: "andon-test".to_owned(),
+        session: Session::Persistent,
+        username: None,
+        password: None,
+        keep_alive: Duration::from_secs(30),
+        session_expiry: Duration::from_secs(3600),
+        receive_maximum: 100,
+        max_packet: 4 << 20,
+        connect_timeout: PATIENCE,
+        protocol: ProtocolChoice::V5,
+        tls: None,
+        proxy: None,
+        availability_topic: None,
+    }
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint { host: "127.0.0.1".to_owned(), port }
+}
+
+/// A client that is not connected yet.
+pub(super) fn link_to(port: u16) -> Link {
+    Link::create(link_options(), endpoint(port), true, |_| {}).unwrap()
+}
+
+/// What the others were told, and what was logged.
+#[derive(Default)]
+struct World {
+    /// News of the link: the generation, and whether it is up.
+    news: Vec<(Generation, bool)>,
+    exit: Option<ExitReason>,
+    logged: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drain for Shared {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Never> {
+        self.lock().logged.push(record.msg().to_string());
+        Ok(())
+    }
+}
+
+struct Others(Shared);
+
+impl Actor for Others {
+    type Context = Context<Self>;
+}
+
+impl Handler<LinkChanged> for Others {
+    type Result = ();
+
+    fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
+        self.0.lock().news.push((changed.generation, changed.up));
+    }
+}
+
+impl Handler<ChildExited> for Others {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, _: &mut Context<Self>) {
+        self.0.lock().exit = Some(exited.reason);
+    }
+}
+
+struct Unheard;
+
+impl JournalListener for Unheard {
+    fn readable(&self, _: Seq) {}
+    fn space(&self, _: Space) {}
+    fn failed(&self, error: &JournalError) {
+        panic!("{error}");
+    }
+}
+
+/// A broker, a journal, and what else the actor is made of.
+struct Stage {
+    shared: Shared,
+    broker: PaperBroker,
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    wires: MqttWires,
+    directory: TempDir,
+}
+
+impl Stage {
+    fn new(script: impl FnMut(&Packet) -> Answer + Send + 'static) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = JournalOptions {
+            dir: directory.path().join("journal"),
+            site: "plant".to_owned(),
+            max_bytes: 256 << 10,
+            segment_bytes: 64 << 10,
+            sync: SyncMode::Os,
+            when_full: WhenFull::Hold,
+        };
+        let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+        let wires = MqttWires { liveness: Wire::new(), parser: Wire::new(), fence: Arc::default() };
+        let broker = PaperBroker::start(script);
+        Self { shared: Shared::default(), broker, journal, metrics: Arc::default(), wires, directory }
+    }
+
+    /// Starts incarnation `generation`.
+    fn start(&self, generation: Generation) -> Addr<Mqtt> {
+        let lifeline = Lifeline::new(0, generation, Others(self.shared.clone()).start().recipient());
+        let logger = Logger::root(self.shared.clone(), o!());
+        Mqtt::new(self.options(), self.wires.clone(), Arc::new(self.inlet()), true, lifeline, &logger).start()
+    }
+
+    fn options(&self) -> MqttOptions {
+        MqttOptions {
+            link: link_options(),
+            hosts: Arc::new(Hosts::new(vec![endpoint(self.broker.port())], ProtocolChoice::V5)),
+            certificates: Arc::default(),
+            remembered: Remembered::in_directory(self.directory.path()),
+            board: Arc::default(),
+            subscriptions: vec![(TopicFilter::parse("factory/#").unwrap(), Qos::AtLeastOnce)],
+            echo_topic: None,
+            backoff_min: Duration::from_millis(1),
+            backoff_max: Duration::from_millis(20),
+        }
+    }
+
+    fn inlet(&self) -> Inlet {
+        let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
+        Inlet {
+            journal: self.journal.clone(),
+            health: Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO))),
+            echo_topic: None,
+            parser: Wire::new(),
+            metrics: Arc::clone(&self.metrics),
+            payload_bytes_max: 1_000,
+            logger: Logger::root(slog::Discard, o!()),
+            receiving: AtomicBool::new(false),
+            skipped_turn: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on liveness hears of the link.
+    fn connect_liveness(&self) {
+        self.wires.liveness.connect(Others(self.shared.clone()).start().recipient());
+    }
+
+    fn fill_journal(&self) {
+        while matches!(self.journal.stats().space, Space::Free) {
+            let message = crate::domain::Message {
+                received_at: crate::domain::Timestamp::from_micros(1),
+                clock_unset: false,
+                qos: Qos::AtLeastOnce,
+                retained: false,
+                topic: "factory/press-1".into(),
+                payload: &[b'x'; 1_000],
+            };
+            self.journal.append(&message).unwrap();
+        }
+    }
+
+    async fn wait_until_up(&self) {
+        wait_until("the link", || self.metrics.broker_connected.get()).await;
+    }
+}
+
+/// Takes everything, and publishes nothing.
+fn agreeable(packet: &Packet) -> Answer {
+    Answer::Send(match packet {
+        _ if packet.is_connect() => connack_5_session_present(),
+        _ if packet.is_subscribe() => suback_5(packet, 1, ""),
+        _ if packet.is_publish() => puback(packet),
+        _ => Vec::new(),
+    })
+}
+
+#[test]
+fn news_of_the_link_that_nobody_took_are_told_again() {
+    System::new().block_on(async {
+        let stage = Stage::new(agreeable);
+        stage.start(1);
+        stage.wait_until_up().await;
+        stage.connect_liveness();
+        wait_until("the news", || stage.shared.lock().news == [(1, true)]).await;
+    });
+}
+
+#[test]
+fn a_new_incarnation_says_first_that_the_link_is_down() {
+    System::new().block_on(async {
+        let stage = Stage::new(|_| Answer::Send(Vec::new()));
+        stage.connect_liveness();
+        stage.start(2);
+        wait_until("the news", || stage.shared.lock().news == [(2, false)]).await;
+    });
+}
+
+#[test]
+fn a_liveness_that_was_replaced_publishes_nothing() {
+    System::new().block_on(async {
+        let stage = Stage::new(agreeable);
+        let mqtt = stage.start(1);
+        stage.wait_until_up().await;
+        stage.wires.fence.raise(2);
+        let publish = |generation, topic: &str| {
+            let messages = vec![StatusMessage { topic: topic.to_owned(), payload: b"{}".to_vec() }];
+            mqtt.send(PublishStatuses { messages, stream: StreamId { generation, number: 1 }, part: 0 })
+        };
+        assert_eq!(publish(1, "old").await, Ok(0));
+        assert_eq!(publish(2, "new").await, Ok(1));
+        let published: Vec<_> = stage.broker.packets().into_iter().filter(Packet::is_publish).collect();
+        assert_eq!(published.len(), 1);
+        assert!(published[0].body[2..].starts_with(b"new"), "{published:?}");
+    });
+}
+
+#[test]
+fn m4_a_connect_that_is_answered_after_the_journal_has_filled_is_left_at_once() {
+    let (answer_now, may_answer) = channel::<()>();
+    System::new().block_on(async {
+        let stage = Stage::new(move |packet| {
+            if packet.is_connect() {
+                // Ends with the test, too.
+                let _given_up = may_answer.recv();
+            }
+            agreeable(packet)
+        });
+        stage.start(1);
+        wait_until("the CONNECT", || stage.broker.connects().len() == 1).await;
+        stage.fill_journal();
+        wait_until("that it is noticed", || stage.metrics.holding.get()).await;
+        answer_now.send(()).unwrap();
+        wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
+        assert!(!stage.metrics.broker_connected.get());
+        assert_eq!(stage.broker.connects().len(), 1, "there is no room");
+    });
+}
+
+/// Ends the connections with these numbers once they are complete, refuses those with these, and keeps any other.
+fn ends_and_refuses(
+    ends: &'static [usize],
+    refuses: &'static [usize],
+) -> impl FnMut(&Packet) -> Answer + Send + 'static {
+    move |packet| match agreeable(packet) {
+        _ if packet.is_connect() && refuses.contains(&packet.connection) => {
+            Answer::SendAndClose(connack_5(0x88, ""))
+        }
+        Answer::Send(bytes) if packet.is_subscribe() && ends.contains(&packet.connection) => {
+            Answer::SendAndClose(bytes)
+        }
+        answer => answer,
+    }
+}
+
+#[test]
+fn a_refusal_among_the_losses_means_that_nobody_takes_the_session_over() {
+    for (ends, refuses, is_contest) in [(&[0, 1, 2], &[] as &[usize], true), (&[0, 1, 3], &[2], false)] {
+        System::new().block_on(async {
+            let stage = Stage::new(ends_and_refuses(ends, refuses));
+            stage.start(1);
+            let last = ends.len() + refuses.len();
+            let is_last = |packet: &Packet| packet.is_subscribe() && packet.connection == last;
+            wait_until("the last connection", || stage.broker.packets().iter().any(is_last)).await;
+            stage.wait_until_up().await;
+            let logged = &stage.shared.lock().logged;
+            let told = logged.iter().any(|line| line.starts_with("another client takes our session over"));
+            assert_eq!(told, is_contest, "{logged:?}");
+        });
+    }
+}
+
+/// The broker has the next message ready whenever it has read an acknowledgement.
+#[test]
+fn while_we_leave_the_broker_messages_are_let_in_slowly() {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let noting = Arc::clone(&sent);
+    let send = move || {
+        let mut sent = noting.lock().unwrap();
+        sent.push(Instant::now());
+        publish(true, "factory/press-1", "{}", u16::try_from(sent.len()).unwrap())
+    };
+    System::new().block_on(async {
+        let stage = Stage::new(move |packet| match agreeable(packet) {
+            Answer::Send(bytes) if packet.is_subscribe() => Answer::Send([bytes, send()].concat()),
+            _ if packet.is_puback() => Answer::Send(send()),
+            answer => answer,
+        });
+        let mqtt = stage.start(1);
+        stage.wait_until_up().await;
+        wait_until("messages", || stage.broker.packets().iter().any(Packet::is_puback)).await;
+        mqtt.do_send(StopChild);
+        wait_until("the end", || stage.shared.lock().exit.is_some()).await;
+        wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
+        let acknowledged = stage.broker.packets().into_iter().filter(Packet::is_puback);
+        let took: Vec<Duration> =
+            acknowledged.zip(sent.lock().unwrap().iter()).map(|(puback, sent)| puback.at - *sent).collect();
+        // The last ones at least came while we left.
+        assert!(took.iter().rev().take(3).any(|took| *took >= LEAVING_PAUSE), "{took:?}");
+        assert_eq!(stage.shared.lock().exit, Some(ExitReason::Normal));
+    });
+}
