@@ -29,3 +29,4 @@ mod machines;
 mod pipeline;
 mod rejected;
 mod secrets;
+mod signals;
