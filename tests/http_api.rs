@@ -312,8 +312,8 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
              FROM generate_series(0, 249999) i"
         )
     });
-    // Readings by hand are in no figures yet.
-    database.execute("DELETE FROM machine_rollup_filled");
+    // Readings by hand are in no rollups.
+    database.execute("DELETE FROM machine_rollup_exact");
     let path = "/api/v1/machines/busy/readings?from=2026-03-01T00:00:00Z&to=2026-03-31T00:00:00Z&bucket=1m&extra=none";
     let (mut pages, mut buckets, mut readings, mut cursor) = (0, 0, 0.0, String::new());
     loop {

@@ -7,7 +7,7 @@ use crate::clock::{ClockFile, reading_now};
 use crate::config::Settings;
 use crate::domain::{ClockRecord, Timestamp};
 use crate::logging::causes;
-use crate::store::{self, PruneBounds, Store, StoreError};
+use crate::store::{self, PruneBounds, PruneTable, Store, StoreError};
 
 /// What one step looks at; the service waits for what it deletes.
 const BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
@@ -64,7 +64,7 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
     let (mut deleted, mut from) = (0, None);
     loop {
         let step = store.prune(before, from.as_ref(), BOUNDS)?;
-        deleted += step.rows;
+        deleted += if step.table == PruneTable::Readings { step.rows } else { 0 };
         from = step.next;
         if from.is_none() {
             break;

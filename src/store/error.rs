@@ -28,7 +28,7 @@ pub enum CommitStep {
     Position,
     /// Inserting readings.
     Readings,
-    /// Adding to the figures of five minutes.
+    /// Adding to the five-minute rollups.
     Rollups,
     /// Inserting rejected messages.
     Rejections,
@@ -52,7 +52,7 @@ impl CommitStep {
             Self::Transaction => "begin or end the transaction",
             Self::Position => "move the position",
             Self::Readings => "insert readings",
-            Self::Rollups => "add to the figures of five minutes",
+            Self::Rollups => "add to the five-minute rollups",
             Self::Rejections => "insert rejected messages",
             Self::Gaps => "insert journal gaps",
             Self::Transitions => "record status changes",
@@ -221,13 +221,6 @@ pub enum StoreError {
     Retry {
         /// Its row.
         id: i64,
-        /// Why.
-        #[source]
-        source: Cause,
-    },
-    /// Figures of older readings could not be made up.
-    #[error("fill in the five-minute rollups of older readings")]
-    FillRollups {
         /// Why.
         #[source]
         source: Cause,

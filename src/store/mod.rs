@@ -22,9 +22,9 @@
 //! reads            what is read back, alike on both
 //! retained         retained messages without a time of their own, each once
 //! progress         when a connection finished a statement last
-//! prune            deleting readings past retention
+//! prune            deleting readings and rollups past retention
 //! rejected         what could not become a reading, looked at and tried again
-//! rollup/          figures of five minutes
+//! rollup/          five-minute rollups, and from when on they are exact
 //! migrate          embedded migrations, one runner at a time
 //! unreadable       rows that are not as Andon writes them: passed over, and named
 //! error, failure   why an operation failed, and whether trying again can help
@@ -95,10 +95,9 @@ pub use history::{
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};
 pub use progress::Progress;
-pub use prune::{PruneBounds, PruneCursor, Pruned};
+pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
-pub use rollup::fill::RollupFill;
 use target::Target;
 pub use unreadable::{UnreadableRow, UnreadableRows};
 
@@ -337,15 +336,8 @@ pub trait Store: Send {
     /// [`StoreError::Retry`]: the element is rejected as before, unless the connection was lost meanwhile.
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
 
-    /// Makes up figures of five minutes for readings that were stored before there were any: a step of about `span` of their
-    /// time, from the newest back. Whoever stores readings of the site meanwhile waits for it.
-    ///
-    /// # Errors
-    /// [`StoreError::FillRollups`].
-    fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError>;
-
-    /// One step of a run that deletes readings of the site which were recorded and received before `before`, from `from` on (the
-    /// whole site if there is none).
+    /// One step of a run that deletes readings of the site which were recorded and received before `before`, and rollups that end
+    /// by then, from `from` on (the whole site if there is none).
     ///
     /// # Errors
     /// [`StoreError::Prune`].

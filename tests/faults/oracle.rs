@@ -297,7 +297,9 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
     let all_gaps = sum("to_seq - from_seq + 1", "journal_gap");
     let gaps = sum("to_seq - from_seq + 1", &format!("journal_gap WHERE {OF_MESSAGES}"));
     let (rows, rejections) = (sum("1", "machine_telemetry"), sum("1", "rejected_message"));
-    let in_buckets = sum("readings", "machine_rollup");
+    let since = "(SELECT e.exact_from FROM machine_rollup_exact e WHERE e.site = t.site)";
+    let exact_rows = sum("1", &format!("machine_telemetry t WHERE t.recorded_at >= {since}"));
+    let in_rollups = sum("readings", &format!("machine_rollup t WHERE t.bucket_start >= {since}"));
     let beyond = sum(
         "1",
         "rejected_message WHERE NOT EXISTS (SELECT 1 FROM ingest_checkpoint WHERE \
@@ -316,7 +318,7 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
         elements,
     );
     balance("stored = rows", ledger.stored, rows);
-    balance("rows = readings in buckets of five minutes", rows, in_buckets);
+    balance("rows = readings in five-minute rollups, where these are exact", exact_rows, in_rollups);
     balance("rejected = rows of rejected_message", ledger.rejected, rejections);
     balance("rejections beyond their journal's position = none", beyond, 0);
     if each_once {

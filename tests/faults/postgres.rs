@@ -44,8 +44,6 @@ fn outage(
     reason: &str,
 ) -> Report {
     plant.open();
-    // The fault is for the data: upkeep, which is given up for much longer, is done.
-    plant.andon().wait_for_log("rollups of older readings filled in");
     for _ in 0..lab.scale {
         let load = plant.load(MESSAGES);
         lab.chance.pause(Duration::from_millis(200));
@@ -266,7 +264,6 @@ fn meddle(plant: &mut Plant, what: &str) {
 fn rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=1s"]);
     plant.open();
-    plant.andon().wait_for_log("rollups of older readings filled in");
     meddle(&mut plant, "PERFORM pg_sleep(0.005);");
     plant.publish(2_400 * lab.scale);
     plant.fault_is_over();
@@ -282,7 +279,6 @@ fn rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces(lab: &mut 
 fn a_row_that_takes_longer_than_a_statement_may_waits_and_is_named(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=300ms"]);
     plant.open();
-    plant.andon().wait_for_log("rollups of older readings filled in");
     meddle(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
     plant.publish(100 * lab.scale);
     let http = Client::new(&plant.andon().wait_for_http());

@@ -57,7 +57,7 @@ pub struct WriterOptions {
     pub backoff_min: Duration,
     /// Longest delay between attempts.
     pub backoff_max: Duration,
-    /// Telemetry older than this is deleted.
+    /// Readings and rollups older than this are deleted.
     pub retention: Option<Duration>,
     /// What age is counted by.
     pub clock: Arc<ClockKeeper>,
@@ -76,7 +76,6 @@ enum Work {
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
     Clock,
-    Fill { span: Duration },
     Look { journal_id: JournalId },
 }
 
@@ -150,7 +149,6 @@ impl Writer {
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
             Work::Clock => self.exchange_clock(worker, context),
-            Work::Fill { span } => self.fill(worker, span, context),
             Work::Look { journal_id } => self.look(worker, journal_id, context),
         }
     }

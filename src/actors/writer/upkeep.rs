@@ -1,27 +1,25 @@
-//! What the writer does between batches: records the trusted time, deletes readings past their retention, makes up figures of five minutes for
-//! readings that are older than the tables for them, and looks at the ledger when no batch has shown it for a while.
+//! What the writer does between batches: records the trusted time, deletes what is past its retention, and looks at the ledger when no
+//! batch has shown it for a while.
 //!
-//! All go in small steps, because batches wait for them. Deleting and filling that fail are tried again much later: nothing
-//! depends on them but disk space and the speed of charts.
+//! All go in small steps, because batches wait for them. A run of deleting that fails is tried again with the next one: nothing depends
+//! on it but disk space.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{debug, info, warn};
+use slog::{info, warn};
 
 use super::worker::StoreWorker;
 use super::{Failure, PositionLost, Work, Writer};
 use crate::clock::trusted::cutoff;
 use crate::domain::{JournalId, Timestamp};
-use crate::store::{Checkpoint, PruneBounds, PruneCursor, Pruned, RollupFill};
+use crate::store::{Checkpoint, PruneBounds, PruneCursor, PruneTable, Pruned};
 
 /// What one step of deleting may look at when `store.retention` is set.
 const PRUNE_BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
 /// Pause between two runs of deleting.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// Pause between two looks for something to do, when there was nothing left.
-const INTERVAL: Duration = Duration::from_secs(600);
 /// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while
 /// nothing flows is noticed by this look.
 const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
@@ -30,37 +28,19 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// The same while the wall clock waits to be believed (somebody may confirm it), and at the beginning.
 const CLOCK_INTERVAL_STEP: Duration = Duration::from_secs(3);
 
-/// Shortest stretch of time filled in one step: a bucket.
-const SPAN_MIN: Duration = Duration::from_secs(300);
-/// Longest.
-const SPAN_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// First.
-const SPAN_FIRST: Duration = Duration::from_secs(3_600);
-/// A step that takes less lets the next one be longer.
-const STEP_MIN: Duration = Duration::from_millis(250);
-/// A step that takes more lets the next one be shorter.
-const STEP_MAX: Duration = Duration::from_secs(1);
-/// After a step comes a pause of so many times its length.
-const PAUSE_SHARE: u32 = 4;
-/// Steps in a row that come to nothing, because somebody else writes, until it is said: once or twice is nobody's fault.
-const DISTURBED_MAX: u32 = 10;
-
-/// What there is to say of somebody who writes figures without waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disturbance {
-    /// Step after step comes to nothing.
-    Lasts,
-    /// A step has come to something again.
-    Over,
-}
-
 /// A run of deleting, from the first machine to the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PruneRun {
     before: Timestamp,
     from: Option<PruneCursor>,
-    /// Deleted so far.
-    rows: u64,
+    /// Deleted so far, from each of [`PruneTable::ALL`].
+    rows: [u64; PruneTable::ALL.len()],
+}
+
+impl PruneRun {
+    fn new(before: Timestamp) -> Self {
+        Self { before, from: None, rows: [0; PruneTable::ALL.len()] }
+    }
 }
 
 /// When it is time for what.
@@ -69,10 +49,6 @@ pub struct Upkeep {
     /// The run of deleting that is under way.
     run: Option<PruneRun>,
     clock_at: Instant,
-    fill_at: Instant,
-    span: Duration,
-    /// Steps in a row that somebody disturbed.
-    disturbed: u32,
     look_at: Instant,
 }
 
@@ -84,9 +60,6 @@ impl Upkeep {
             prune_at: has_retention.then_some(now),
             run: None,
             clock_at: now,
-            fill_at: now,
-            span: SPAN_FIRST,
-            disturbed: 0,
             look_at: now + LEDGER_AGE_MAX,
         }
     }
@@ -100,7 +73,7 @@ impl Upkeep {
     fn pruned(&mut self, step: Option<Pruned>, took: Duration, now: Instant) -> Option<PruneRun> {
         let mut run = self.run.take()?;
         let next = step.and_then(|step| {
-            run.rows += step.rows;
+            run.rows[step.table as usize] += step.rows;
             step.next
         });
         if next.is_some() {
@@ -111,47 +84,6 @@ impl Upkeep {
         }
         self.prune_at = Some(now + PRUNE_INTERVAL);
         Some(run)
-    }
-
-    /// Notes what a step of filling came to, or that it failed.
-    fn filled(&mut self, outcome: Option<RollupFill>, took: Duration, now: Instant) {
-        let pause = match outcome {
-            Some(RollupFill::More) => {
-                if took < STEP_MIN {
-                    self.span = (self.span * 2).min(SPAN_MAX);
-                } else if took > STEP_MAX {
-                    self.span = (self.span / 2).max(SPAN_MIN);
-                }
-                took * PAUSE_SHARE
-            }
-            Some(RollupFill::TooMuch) => {
-                self.span = (self.span / 4).max(SPAN_MIN);
-                took * PAUSE_SHARE
-            }
-            Some(RollupFill::Disturbed) => took * PAUSE_SHARE,
-            Some(RollupFill::Done) => INTERVAL,
-            None => {
-                self.span = SPAN_MIN;
-                INTERVAL
-            }
-        };
-        self.fill_at = now + pause;
-    }
-
-    /// Notes whether somebody disturbed a step; gives what is to be said of it now.
-    fn disturbed(&mut self, outcome: RollupFill) -> Option<Disturbance> {
-        match outcome {
-            RollupFill::Disturbed => {
-                self.disturbed = self.disturbed.saturating_add(1);
-                (self.disturbed == DISTURBED_MAX).then_some(Disturbance::Lasts)
-            }
-            // It ended before anybody could have disturbed it.
-            RollupFill::TooMuch => None,
-            RollupFill::More | RollupFill::Done => {
-                let steps = std::mem::take(&mut self.disturbed);
-                (steps >= DISTURBED_MAX).then_some(Disturbance::Over)
-            }
-        }
     }
 }
 
@@ -171,10 +103,6 @@ impl Writer {
             && let Some(trusted) = self.options.clock.trusted_now()
         {
             return Some(Work::Prune { before: cutoff(trusted, retention) });
-        }
-        // What is to be deleted need not be filled.
-        if self.upkeep.run.is_none() && self.upkeep.fill_at <= now {
-            return Some(Work::Fill { span: self.upkeep.span });
         }
         let journal_id = self.watched.as_ref()?.journal_id;
         (self.upkeep.look_at <= now).then_some(Work::Look { journal_id })
@@ -241,7 +169,7 @@ impl Writer {
 
     /// A step of the run under way, or the first one of a run up to `before`.
     pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
-        let run = self.upkeep.run.get_or_insert(PruneRun { before, from: None, rows: 0 });
+        let run = self.upkeep.run.get_or_insert_with(|| PruneRun::new(before));
         let (before, from, begun) = (run.before, run.from.clone(), Instant::now());
         let job = async move { worker.prune(before, from, PRUNE_BOUNDS).await };
         self.run(job, context, move |writer, result, context| {
@@ -250,9 +178,8 @@ impl Writer {
             }
             let took = begun.elapsed();
             let run = writer.upkeep.pruned(result.ok(), took, Instant::now());
-            if let Some(run) = run.filter(|run| run.rows > 0) {
-                info!(writer.logger, "deleted readings that are past retention"; "table" => "machine_telemetry",
-                    "rows" => run.rows, "before" => %run.before);
+            if let Some(run) = run {
+                writer.report_pruned(&run);
             }
             if writer.upkeep.run.is_some() {
                 context.run_later(took, |writer, context| writer.next(context));
@@ -260,45 +187,10 @@ impl Writer {
         });
     }
 
-    pub(super) fn fill(&mut self, worker: Arc<StoreWorker>, span: Duration, context: &mut Context<Self>) {
-        let begun = Instant::now();
-        let job = async move { worker.fill_rollups(span).await };
-        self.run(job, context, move |writer, result, context| {
-            let took = begun.elapsed();
-            match &result {
-                Ok(outcome) => {
-                    debug!(writer.logger, "rollups of older readings filled in";
-                        "span_s" => span.as_secs(), "outcome" => ?outcome, "took_ms" => took.as_millis());
-                    writer.say_disturbance(*outcome);
-                }
-                Err(Failure::Away(reason)) => {
-                    warn!(writer.logger, "rollups of older readings could not be filled in; charts of that time are slow";
-                        "reason" => reason);
-                }
-                Err(Failure::Stale) => {}
-            }
-            writer.upkeep.filled(result.ok(), took, Instant::now());
-            let pause = writer.upkeep.fill_at.saturating_duration_since(Instant::now());
-            if pause < STEP_MAX {
-                context.run_later(pause, |writer, context| writer.next(context));
-            }
-        });
-    }
-
-    fn say_disturbance(&mut self, outcome: RollupFill) {
-        match self.upkeep.disturbed(outcome) {
-            Some(Disturbance::Lasts) => {
-                warn!(self.logger, "rollups of older readings cannot be filled in, because another process writes rollups \
-                    of this site; charts of that time are slow. Is an older Andon running for this site? Update it";
-                    "steps" => DISTURBED_MAX);
-            }
-            Some(Disturbance::Over) => {
-                info!(
-                    self.logger,
-                    "rollups of older readings are filled in again: no other process writes rollups of this site any more"
-                );
-            }
-            None => {}
+    fn report_pruned(&self, run: &PruneRun) {
+        for (table, rows) in PruneTable::ALL.into_iter().zip(run.rows).filter(|(_, rows)| *rows > 0) {
+            info!(self.logger, "deleted rows that are past retention"; "table" => table.as_str(), "rows" => rows,
+                "before" => %run.before);
         }
     }
 }
@@ -309,49 +201,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_of_filling_become_as_long_as_batches_can_wait() {
-        let now = Instant::now();
-        let mut upkeep = Upkeep::new(false);
-        let mut step = |outcome, took_ms| {
-            let took = Duration::from_millis(took_ms);
-            upkeep.filled(outcome, took, now);
-            (upkeep.span / SPAN_FIRST.as_secs() as u32, upkeep.fill_at - now)
-        };
-        let (hour, ms) = (Duration::from_secs(1), Duration::from_millis);
-        assert_eq!(step(Some(RollupFill::More), 10), (hour * 2, ms(40)));
-        assert_eq!(step(Some(RollupFill::More), 500), (hour * 2, ms(2_000)));
-        assert_eq!(step(Some(RollupFill::More), 1_500), (hour, ms(6_000)));
-        assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 4, ms(0)));
-        assert_eq!(step(Some(RollupFill::Done), 10), (hour / 4, INTERVAL));
-        assert_eq!(step(Some(RollupFill::Disturbed), 50), (hour / 4, ms(200)));
-        assert_eq!(step(None, 10), (hour / 12, INTERVAL));
-        assert_eq!(step(Some(RollupFill::TooMuch), 0), (hour / 12, ms(0)), "never less than a bucket");
-    }
-
-    #[test]
-    fn that_somebody_disturbs_filling_is_said_once_when_it_lasts_and_once_when_it_is_over() {
-        let mut upkeep = Upkeep::new(false);
-        let mut said = |outcomes: &[RollupFill]| -> Vec<Disturbance> {
-            outcomes.iter().filter_map(|outcome| upkeep.disturbed(*outcome)).collect()
-        };
-        let disturbed = |times| vec![RollupFill::Disturbed; times];
-        let few = DISTURBED_MAX as usize - 1;
-        assert_eq!(said(&disturbed(few)), []);
-        assert_eq!(said(&[RollupFill::More]), [], "it was not said");
-        assert_eq!(said(&disturbed(few)), [], "not in a row with the others");
-        assert_eq!(said(&[RollupFill::TooMuch]), [], "says nothing of it");
-        assert_eq!(said(&disturbed(few)), [Disturbance::Lasts], "once");
-        assert_eq!(said(&[RollupFill::TooMuch, RollupFill::Done, RollupFill::More]), [Disturbance::Over]);
-    }
-
-    #[test]
     fn a_run_of_deleting_ends_with_its_last_step_and_waits_for_the_next_minute() {
         let (now, took) = (Instant::now(), Duration::from_millis(30));
         let mut upkeep = Upkeep::new(true);
-        let begun = PruneRun { before: Timestamp::from_micros(7), from: None, rows: 0 };
+        let begun = PruneRun::new(Timestamp::from_micros(7));
         upkeep.run = Some(begun.clone());
-        let over = upkeep.pruned(Some(Pruned { rows: 5, ..Pruned::default() }), took, now).unwrap();
-        assert_eq!((over.rows, upkeep.run.clone(), upkeep.prune_at), (5, None, Some(now + PRUNE_INTERVAL)));
+        let last = Pruned { table: PruneTable::Rollups, rows: 5, machines: 1, looked_at: 5, next: None };
+        let over = upkeep.pruned(Some(last), took, now).unwrap();
+        assert_eq!((over.rows, upkeep.run.clone()), ([0, 5, 0], None));
+        assert_eq!(upkeep.prune_at, Some(now + PRUNE_INTERVAL));
         upkeep.run = Some(begun);
         assert!(upkeep.pruned(None, took, now).is_some(), "a run that fails is over");
         assert_eq!(upkeep.prune_at, Some(now + PRUNE_INTERVAL));

@@ -17,7 +17,7 @@ use crate::actors::failpoint::failpoint;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, Timestamp};
 use crate::store::{
     Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
-    PruneBounds, PruneCursor, Pruned, RollupFill, Store, StoreError, StoreFacts, StoreOptions,
+    PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions,
 };
 
 /// What the database knows of a journal and of the machines, read at one moment.
@@ -66,10 +66,6 @@ enum Job {
     Clock {
         ours: Option<ClockRecord>,
         reply: oneshot::Sender<Result<Option<ClockRecord>, JobError>>,
-    },
-    Fill {
-        span: Duration,
-        reply: oneshot::Sender<Result<RollupFill, JobError>>,
     },
     Prune {
         before: Timestamp,
@@ -123,7 +119,7 @@ impl StoreWorker {
         self.ask(|reply| Job::Clock { ours, reply }).await
     }
 
-    /// One step of deleting telemetry older than an instant.
+    /// One step of deleting what is older than an instant.
     pub async fn prune(
         &self,
         before: Timestamp,
@@ -131,11 +127,6 @@ impl StoreWorker {
         bounds: PruneBounds,
     ) -> Result<Pruned, JobError> {
         self.ask(|reply| Job::Prune { before, from, bounds, reply }).await
-    }
-
-    /// Makes up figures of five minutes for older readings: one step.
-    pub async fn fill_rollups(&self, span: Duration) -> Result<RollupFill, JobError> {
-        self.ask(|reply| Job::Fill { span, reply }).await
     }
 
     async fn ask<T>(
@@ -178,9 +169,6 @@ impl Connection {
             }
             Job::Clock { ours, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| Ok(store.exchange_clock(ours)?)));
-            }
-            Job::Fill { span, reply } => {
-                let _abandoned = reply.send(self.with_store(|store| Ok(store.fill_rollups(span)?)));
             }
             Job::Prune { before, from, bounds, reply } => {
                 let pruned = self.with_store(|store| Ok(store.prune(before, from.as_ref(), bounds)?));

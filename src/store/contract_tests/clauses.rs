@@ -49,14 +49,18 @@ pub use super::retained_clauses::{
     the_retained_copy_of_the_newest_reading_is_no_other_reading,
 };
 pub use super::rollup_clauses::{
-    a_question_that_takes_too_long_is_cut, a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
-    buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,
-    figures_are_those_of_the_rows_whatever_happens, figures_of_long_times_are_read_by_index_only,
-    readings_from_before_there_were_buckets_are_filled_in_step_by_step, refused_rows_are_in_no_bucket,
+    a_question_that_takes_too_long_is_cut, figures_are_those_of_the_rows_whatever_happens,
+    figures_of_long_times_are_read_by_index_only, refused_rows_are_in_no_bucket,
 };
-pub use super::rollup_memory::{
-    a_step_takes_little_memory_however_large_its_rows_are,
-    a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
+pub use super::rollup_exact_clauses::{
+    a_chart_sees_a_deletion_whole_or_not_at_all, a_database_of_version_1_keeps_the_instant_it_had,
+    an_empty_site_has_exact_rollups_from_the_beginning,
+    readings_of_before_there_were_rollups_are_charted_from_the_rows,
+    rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_deletes,
+};
+pub use super::rollup_prune_clauses::{
+    a_step_deletes_so_many_rollups_however_many_machines_there_are,
+    rollups_past_retention_go_in_bounded_steps,
 };
 pub use super::trend_clauses::the_curves_of_many_machines_are_one_question;
 pub use super::unreadable_clauses::rows_that_cannot_be_read_are_passed_over_and_named_once;

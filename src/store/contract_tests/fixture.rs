@@ -15,7 +15,8 @@ use crate::domain::{
     TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::store::{
-    self, Batch, Progress, ReadingRow, RejectionRow, Store, StoreError, StoreOptions, UnreadableRows,
+    self, Batch, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, Store, StoreError,
+    StoreOptions, UnreadableRows,
 };
 
 /// 2026-01-05T06:39:59.000001Z
@@ -289,13 +290,19 @@ pub fn assert_transient(result: Result<impl std::fmt::Debug, StoreError>) -> Sto
     }
 }
 
-/// A whole run of deleting, in steps that look at so many rows; how many each step deleted.
+/// A whole run of deleting, in steps that look at so many rows; how many readings each step deleted.
 pub fn prune_all(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<u64> {
-    let bounds = crate::store::PruneBounds { machines_max: 1_000, rows_max };
+    let steps = prune_in_steps(store, before, rows_max);
+    steps.into_iter().filter(|(table, _)| *table == PruneTable::Readings).map(|(_, rows)| rows).collect()
+}
+
+/// The same, of all tables.
+pub fn prune_in_steps(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<(PruneTable, u64)> {
+    let bounds = PruneBounds { machines_max: 1_000, rows_max };
     let (mut steps, mut from) = (Vec::new(), None);
     loop {
         let step = store.prune(before, from.as_ref(), bounds).unwrap();
-        steps.push(step.rows);
+        steps.push((step.table, step.rows));
         from = step.next;
         if from.is_none() {
             return steps;

@@ -19,8 +19,8 @@ mod refused_clauses;
 mod rejected_clauses;
 mod retained_clauses;
 mod rollup_clauses;
-mod rollup_lock;
-mod rollup_memory;
+mod rollup_exact_clauses;
+mod rollup_prune_clauses;
 mod slow_postgres;
 mod trend_clauses;
 mod unreadable_clauses;
@@ -112,11 +112,13 @@ contract! {
     a_million_rows_are_read_by_index_only,
     figures_are_those_of_the_rows_whatever_happens,
     refused_rows_are_in_no_bucket,
-    readings_from_before_there_were_buckets_are_filled_in_step_by_step,
-    a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one,
-    buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill,
-    a_step_takes_little_memory_however_large_its_rows_are,
-    a_stretch_with_too_many_bytes_is_given_up_for_a_shorter_one,
+    an_empty_site_has_exact_rollups_from_the_beginning,
+    readings_of_before_there_were_rollups_are_charted_from_the_rows,
+    a_database_of_version_1_keeps_the_instant_it_had,
+    rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_deletes,
+    a_chart_sees_a_deletion_whole_or_not_at_all,
+    rollups_past_retention_go_in_bounded_steps,
+    a_step_deletes_so_many_rollups_however_many_machines_there_are,
     a_question_that_takes_too_long_is_cut,
     figures_of_long_times_are_read_by_index_only,
     pages_of_buckets_join_and_are_of_few_readings,

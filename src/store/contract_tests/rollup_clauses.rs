@@ -1,4 +1,4 @@
-//! Buckets of five minutes: whatever happens to the rows, figures are those of the rows that are there.
+//! Rollups of five minutes: whatever happens to the rows, figures are those of the rows that are there.
 //!
 //! The oracle computes every figure in Rust from the rows as they are read back.
 
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, SITE, batch, machine, nothing, prune_all, reading, rejection};
 use super::history_clauses::{buckets, readings};
-use crate::domain::{JournalHistory, JournalId, Seq, Timestamp};
+use crate::domain::{JournalId, Seq, Timestamp};
 use crate::store::history::{rolled, sql};
 use crate::store::{
-    Aggregate, Batch, Bucket, BucketsQuery, History, Order, ReadingCursor, ReadingRow, ReadingsQuery,
-    RejectedFilter, RejectedPage, Retry, RollupFill, Store, StoreError, StoreOptions, collected, open,
+    Aggregate, Batch, Bucket, BucketsQuery, History, Order, PruneBounds, ReadingCursor, ReadingRow,
+    ReadingsQuery, RejectedFilter, RejectedPage, Retry, Store, StoreError, StoreOptions, collected,
     open_history,
 };
 
 /// 2026-01-05T06:00:00Z
 pub(super) const START: i64 = 1_767_592_800_000_000;
-const SECOND: i64 = 1_000_000;
-const HOUR: i64 = 3_600 * SECOND;
+pub(super) const SECOND: i64 = 1_000_000;
+pub(super) const HOUR: i64 = 3_600 * SECOND;
 const MACHINES: [&str; 3] = ["m-1", "m-2", "m-3"];
 
 /// Numbers that look random and are the same in every run (splitmix64).
 pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: i64) -> i64 {
+    pub(super) fn roll(&mut self, sides: i64) -> i64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -51,11 +51,13 @@ impl Dice {
         }
     }
 
-    fn row(&mut self, seq: u64) -> ReadingRow {
+    pub(super) fn row(&mut self, seq: u64) -> ReadingRow {
         let mut row = reading(seq);
         row.reading.machine_id = machine(MACHINES[usize::try_from(self.roll(3)).unwrap()]);
         row.reading.recorded_at = self.instant();
-        row.received_at = row.reading.recorded_at;
+        // Some were received long after: they stay when those of their time go.
+        let late = if self.roll(6) == 0 { 24 * HOUR } else { 0 };
+        row.received_at = Timestamp::from_micros(row.reading.recorded_at.as_micros() + late);
         row.reading.temperature = Some(self.roll(4000) as f64 / 16.0 - 100.0);
         row.reading.humidity = (self.roll(3) > 0).then(|| self.roll(100) as f64);
         row.reading.vibration = (self.roll(9) == 0).then_some(if self.roll(2) == 0 { 1e151 } else { 1e149 });
@@ -161,40 +163,25 @@ pub(super) fn check(fixture: &Fixture, dice: &mut Dice, about: &str) {
     }
 }
 
-fn fill(store: &mut dyn Store, span: Duration) -> u32 {
-    for steps in 1..10_000 {
-        if store.fill_rollups(span).unwrap() == RollupFill::Done {
-            return steps;
-        }
-    }
-    panic!("filling does not end");
-}
-
-/// As if all had been stored by a version that knew no buckets.
-fn forget_buckets(fixture: &Fixture) {
-    fixture.raw().execute(
-        "DELETE FROM machine_rollup; DELETE FROM machine_rollup_extra; DELETE FROM machine_rollup_filled",
-    );
-}
-
 pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut dice = Dice(20_261_125);
     let mut sent: Vec<ReadingRow> = Vec::new();
     let mut after = 0;
-    assert_eq!(fill(&mut *store, Duration::ZERO), 1, "nothing is in an empty database");
     for round in 0..40 {
         let what = dice.roll(10);
+        // Of the first half hour.
+        let old = Timestamp::from_micros(START + dice.roll(HOUR / 2));
         match what {
             0 => {
-                prune_all(&mut *store, dice.instant(), 20);
+                prune_all(&mut *store, old, 20);
             }
-            1 => assert!(fill(&mut *store, Duration::from_secs(600)) > 0),
-            2 => {
-                store.fill_rollups(Duration::from_secs(900)).unwrap();
+            1 => {
+                // A run that ends halfway.
+                let bounds = PruneBounds { machines_max: 2, rows_max: 3 };
+                store.prune(old, None, bounds).unwrap();
             }
-            3 => fixture.raw().execute("DELETE FROM machine_rollup_filled"),
-            4 => retry_some(&mut *store, journal, &mut after, &mut dice),
+            2 => retry_some(&mut *store, journal, &mut after, &mut dice),
             _ => {
                 // New ones, some twice, and some that were sent before.
                 let mut rows: Vec<_> = (1..=30).map(|n| dice.row(after + n)).collect();
@@ -211,14 +198,12 @@ pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
         }
         check(fixture, &mut dice, &format!("round {round}, {what}"));
     }
-    fill(&mut *store, Duration::from_secs(1_200));
-    check(fixture, &mut dice, "at the end");
     // The buckets are what answers: without the rows beneath, figures of whole buckets are the same.
     let whole = BucketsQuery {
         machine_id: machine("m-1"),
-        from: Timestamp::from_micros(START),
+        from: Timestamp::from_micros(START + HOUR / 2),
         to: Timestamp::from_micros(START + 2 * HOUR),
-        bucket_seconds: Some(3_600),
+        bucket_seconds: Some(1_800),
         extra: None,
     };
     let mut history = open_history(&fixture.options()).unwrap();
@@ -247,7 +232,6 @@ fn retry_some(store: &mut dyn Store, journal: JournalId, after: &mut u64, dice: 
 
 pub fn refused_rows_are_in_no_bucket(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
-    fill(&mut *store, Duration::ZERO);
     fixture.refuse_666();
     let mut rows: Vec<_> = (1..=5).map(reading).collect();
     rows[2].reading.temperature = Some(666.0);
@@ -259,93 +243,6 @@ pub fn refused_rows_are_in_no_bucket(fixture: &Fixture) {
         fixture.raw().rows(&columns, "machine_rollup"),
         ["press-1|4|4|86.0|0".replace("86.0", fixture.either("86.0", "86"))]
     );
-}
-
-pub fn readings_from_before_there_were_buckets_are_filled_in_step_by_step(fixture: &Fixture) {
-    let (mut store, journal) = fixture.with_journal();
-    let mut dice = Dice(7);
-    // Two hours, and one reading of a year before.
-    let mut rows: Vec<_> = (1..=400).map(|seq| dice.row(seq)).collect();
-    rows[0].reading.recorded_at = Timestamp::from_micros(START - 365 * 24 * HOUR);
-    rows[0].reading.machine_id = machine("m-1");
-    store.commit(&batch(journal, 0, rows)).unwrap();
-    let columns =
-        ["machine_id", "bucket_start", "readings", "temperature_min", "humidity_count", "extra_left_out"];
-    let in_order = "machine_rollup ORDER BY machine_id, bucket_start";
-    let written_with_the_rows = fixture.raw().rows(&columns, in_order);
-    forget_buckets(fixture);
-    check(fixture, &mut dice, "nothing filled");
-
-    assert_eq!(store.fill_rollups(Duration::from_secs(1_800)).unwrap(), RollupFill::More);
-    check(fixture, &mut dice, "half an hour filled");
-    // A late reading, where there is no bucket yet.
-    let mut late = dice.row(401);
-    late.reading.machine_id = machine("m-1");
-    late.reading.recorded_at = Timestamp::from_micros(START + 7);
-    store.commit(&batch(journal, 400, vec![late])).unwrap();
-    check(fixture, &mut dice, "a late reading");
-    let steps = fill(&mut *store, Duration::from_secs(1_800));
-    assert!((4..=8).contains(&steps), "a year without readings costs no steps: {steps}");
-    check(fixture, &mut dice, "all filled");
-    assert_eq!(store.fill_rollups(Duration::ZERO).unwrap(), RollupFill::Done);
-    assert_eq!(fixture.raw().count("machine_rollup_filled WHERE filled_from < '0002-01-01'"), 1);
-
-    fixture
-        .raw()
-        .execute("DELETE FROM machine_telemetry WHERE digest = 401; DELETE FROM machine_rollup_filled");
-    fill(&mut *store, Duration::from_secs(40_000));
-    let filled = fixture.raw().rows(&columns, in_order);
-    assert_eq!(filled, written_with_the_rows, "filled in is as written at once");
-}
-
-pub fn a_stretch_with_too_many_rows_is_given_up_for_a_shorter_one(fixture: &Fixture) {
-    let (mut store, _journal) = fixture.with_journal();
-    super::history_clauses::fill(fixture, 2, 60_000);
-    assert_eq!(store.fill_rollups(Duration::from_secs(600_000)).unwrap(), RollupFill::TooMuch);
-    assert_eq!(fixture.raw().count("machine_rollup"), 0, "nothing of it is left");
-    assert_eq!(store.fill_rollups(Duration::from_secs(6_000)).unwrap(), RollupFill::More);
-    assert_eq!(fixture.raw().count("machine_rollup"), 40);
-}
-
-/// Tries again, as the writer does: SQLite gives its lock to whoever asks in the right moment, not to who has waited longest.
-fn at_last<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
-    for _ in 0..20 {
-        match attempt() {
-            Err(error) if error.is_transient() => {}
-            outcome => return outcome.unwrap(),
-        }
-    }
-    panic!("it was never the turn of this one");
-}
-
-pub fn buckets_are_exact_also_when_two_processes_of_a_site_write_and_fill(fixture: &Fixture) {
-    let (mut store, _journal) = fixture.with_journal();
-    let writer = |first: u64| {
-        let options = fixture.options();
-        std::thread::spawn(move || {
-            let mut store = open(&options).unwrap();
-            let journal = JournalId(uuid::Uuid::new_v4());
-            at_last(|| store.claim(&JournalHistory::of_new_journal(journal)));
-            let mut dice = Dice(first);
-            for round in 0..15 {
-                let rows = (1..=40).map(|n| dice.row(first + round * 40 + n)).collect();
-                let batch = batch(journal, round * 40, rows);
-                at_last(|| store.commit(&batch));
-            }
-        })
-    };
-    let writers = [writer(0), writer(1_000_000)];
-    while writers.iter().any(|writer| !writer.is_finished()) {
-        fixture.raw().execute("DELETE FROM machine_rollup_filled");
-        for _ in 0..3 {
-            at_last(|| store.fill_rollups(Duration::from_secs(1_800)));
-        }
-    }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
-    fill(&mut *store, Duration::from_secs(1_800));
-    let mut dice = Dice(3);
-    check(fixture, &mut dice, "two writers");
-    assert_eq!(fixture.raw().rows(&["sum(readings)"], "machine_rollup"), ["1200"]);
 }
 
 pub fn a_question_that_takes_too_long_is_cut(fixture: &Fixture) {
@@ -373,10 +270,19 @@ pub fn a_question_that_takes_too_long_is_cut(fixture: &Fixture) {
 
 /// The plan of figures of a month, on a table of 100 machines.
 pub fn figures_of_long_times_are_read_by_index_only(fixture: &Fixture) {
-    let (mut store, _journal) = fixture.with_journal();
+    let (_store, _journal) = fixture.with_journal();
     super::history_clauses::fill(fixture, 100, 300);
-    fill(&mut *store, Duration::from_secs(300));
     let mut raw = fixture.raw();
+    // As many rows as the readings have buckets; what is in them makes no difference to the plan.
+    let start = fixture
+        .either("substr(recorded_at, 1, 16) || ':00.000000+00:00'", "date_trunc('minute', recorded_at)");
+    let seen = format!("SELECT DISTINCT site, machine_id, {start} AS bucket_start");
+    raw.execute(&format!(
+        "INSERT INTO machine_rollup SELECT b.*, 1, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0 \
+             FROM ({seen} FROM machine_telemetry) b;
+         INSERT INTO machine_rollup_extra SELECT b.*, 'pressure', 1, 0, 0, 0 FROM ({seen} FROM machine_telemetry) b;
+         INSERT INTO machine_rollup_exact VALUES ('{SITE}', '0001-01-01 00:00:00.000000+00:00')"
+    ));
     raw.execute("ANALYZE");
     let (site, day) = (format!("'{SITE}'"), |day: u8| format!("'2026-01-{day:02} 00:00:00.000000+00:00'"));
     let at = [day(1), day(2), day(3), day(4)];

@@ -1,4 +1,4 @@
-//! Figures from whole buckets of five minutes, and at the edges, and before the site's buckets are filled, from the rows.
+//! Figures from whole buckets of five minutes, and at the edges, and before the site's buckets are exact, from the rows.
 //!
 //! All in one statement, so that it sees one state of the database.
 
@@ -33,7 +33,7 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
     };
     // Where trust in the buckets begins: `$5` at the latest.
     let trusted = (dialect.clamped)(
-        "(SELECT coalesce(max(f.filled_from), '9999-12-31 00:00:00.000000+00:00') FROM machine_rollup_filled f \
+        "(SELECT coalesce(max(f.exact_from), '9999-12-31 00:00:00.000000+00:00') FROM machine_rollup_exact f \
          WHERE f.site = $1)",
     );
     let (extra_column, extra) = if with_extra {

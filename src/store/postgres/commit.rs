@@ -82,7 +82,7 @@ fn try_commit(
         let connection = &mut *writer.connection;
         retained::forget_refused(connection, site, &new, &outcome.poisoned).at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
-        rollups::add_in_runs(connection, site, &rollup, rows_max).at(CommitStep::Rollups)?;
+        rollups::add(connection, site, &rollup, rows_max).at(CommitStep::Rollups)?;
 
         for rejections in [&batch.rejections, &refused] {
             insert_rejections(connection, site, &journal_id, rejections, rows_max)

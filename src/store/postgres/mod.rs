@@ -13,8 +13,6 @@ mod sqlstate;
 mod statements;
 mod status_rows;
 
-use std::time::Duration;
-
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -30,8 +28,7 @@ use super::migrate::{MigrateFailure, migration_status, run_pending};
 use super::prune::{self, PruneBounds, PruneCursor, Pruned};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
-use super::retained::RetainedTable;
-use super::rollup::fill::{self, FillStop, RollupFill};
+use super::rollup::exact;
 use super::target::PostgresUrl;
 use super::unreadable::UnreadableRows;
 use super::{
@@ -208,7 +205,8 @@ impl Store for PostgresStore {
         .bind::<Text, _>(site)
         .bind::<Text, _>(history.own.to_string())
         .execute(connection)
-        .and_then(|_| reads::postgres::load_checkpoint(connection, &id))
+        .and_then(|_| exact::postgres::begin(connection, site))
+        .and_then(|()| reads::postgres::load_checkpoint(connection, &id))
         .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
         claim(history, found, |found, own| reads::postgres::take_over(connection, found, site, own))
     }
@@ -280,43 +278,14 @@ impl Store for PostgresStore {
             .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 
-    fn fill_rollups(&mut self, span: Duration) -> Result<RollupFill, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
-        let step = fill::postgres::is_done(connection, site).and_then(|is_done| {
-            if is_done {
-                return Ok(RollupFill::Done);
-            }
-            let filled = connection.transaction(|connection| {
-                rollups::lock(connection, site)?;
-                fill::postgres::step(connection, site, span)
-            });
-            filled.or_else(FillStop::into_result)
-        });
-        step.map_err(|source| StoreError::FillRollups { source: source.into() })
-    }
-
     fn prune(
         &mut self,
         before: Timestamp,
         from: Option<&PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
-        let step =
-            prune::postgres::find(connection, site, before, from, bounds).and_then(|(mut step, old)| {
-                if from.is_none() {
-                    connection.forget_before(site, before, bounds.rows_max)?;
-                }
-                if !old.is_empty() {
-                    step.rows = connection.transaction(|connection| {
-                        rollups::lock(connection, site)?;
-                        fill::postgres::distrust_before(connection, site, before)?;
-                        prune::delete_on_postgres(connection, site, &old)
-                    })?;
-                }
-                Ok(step)
-            });
-        step.map_err(|source: diesel::result::Error| StoreError::Prune { source: source.into() })
+        prune::postgres::step(&mut self.connection, &self.site, before, from, bounds)
+            .map_err(|source| StoreError::Prune { source: source.into() })
     }
 
     fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {

@@ -36,7 +36,7 @@ pub fn retry(connection: &mut PgConnection, site: &str, retry: &Retry) -> Result
         if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
             return Err(RetryStop::Refused(first.detail.clone()));
         }
-        rollups::add(connection, site, &rollup)?;
+        rollups::add(connection, site, &rollup, RUN_ROWS_MAX)?;
         let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
         let duplicate = readings - stored - refused.len() as u64;
         let rejected = (retry.rejections.len() + refused.len()) as u64;

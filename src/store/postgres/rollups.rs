@@ -1,16 +1,12 @@
-//! Adding to buckets, many in one statement, and who waits for whom (S9).
+//! Adding to buckets, many in one statement.
 //!
 //! The rows are sent, and locked, in the order of their keys: two processes of one site never wait for each other in a circle.
-//! The lock of a site is an advisory one: its first number is "ando" in ASCII, its second a hash of the site. Two sites of the
-//! same hash wait for each other now and then, no more.
 
-use diesel::connection::SimpleConnection;
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
 
-use super::runs::{RUN_BYTES_MAX, RUN_ROWS_MAX};
+use super::runs::RUN_BYTES_MAX;
 use crate::domain::Timestamp;
 use crate::store::batch::runs;
 use crate::store::rollup::{BucketKey, ExtraKey, Figures, Rollup, Tally};
@@ -18,14 +14,13 @@ use crate::store::schema::{Instant, Moment};
 use crate::store::statement::cached_statement;
 
 cached_statement! {
-    /// Adds to buckets, and shares the lock of the site from then on.
+    /// Adds to buckets.
     AddToBuckets on Pg, PgConnection:
-    "WITH shared AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(1634624623, hashtext($1))) \
-     INSERT INTO machine_rollup AS r (site, machine_id, bucket_start, readings, \
+    "INSERT INTO machine_rollup AS r (site, machine_id, bucket_start, readings, \
      temperature_count, temperature_min, temperature_max, temperature_sum, \
      humidity_count, humidity_min, humidity_max, humidity_sum, \
      vibration_count, vibration_min, vibration_max, vibration_sum, extra_left_out) SELECT " [site: Text = &'a str]
-    ", u.* FROM shared CROSS JOIN unnest("
+    ", u.* FROM unnest("
     [
         machine_ids: Array<Text> = Vec<&'a str>,
         bucket_starts: Array<Instant> = Vec<Moment>,
@@ -77,24 +72,8 @@ cached_statement! {
      value_max = greatest(r.value_max, excluded.value_max), value_sum = r.value_sum + excluded.value_sum"
 }
 
-/// Keeps everybody else of the site from adding to buckets, and from deleting readings and filling, until the transaction ends.
-/// What is committed before is seen by the statements that follow.
-pub fn lock(connection: &mut PgConnection, site: &str) -> QueryResult<()> {
-    // What an Andon without the advisory lock waits for when it deletes or fills (S10). Nobody else does, nor any vacuum.
-    connection.batch_execute("LOCK TABLE machine_rollup_filled IN ROW EXCLUSIVE MODE")?;
-    sql_query("SELECT pg_advisory_xact_lock(1634624623, hashtext($1))")
-        .bind::<Text, _>(site)
-        .execute(connection)
-        .map(drop)
-}
-
-/// Adds all of `rollup` (S8); no reading may be inserted afterwards (S9).
-pub fn add(connection: &mut PgConnection, site: &str, rollup: &Rollup<'_>) -> QueryResult<()> {
-    add_in_runs(connection, site, rollup, RUN_ROWS_MAX)
-}
-
-/// The same with at most `rows_max` rows by one statement.
-pub fn add_in_runs(
+/// Adds all of `rollup` (S8), with at most `rows_max` rows by one statement.
+pub fn add(
     connection: &mut PgConnection,
     site: &str,
     rollup: &Rollup<'_>,

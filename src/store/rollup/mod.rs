@@ -1,29 +1,22 @@
-//! Figures of five minutes: what a batch adds to them, and how they are made up for readings that were stored before there were any.
+//! Rollups: figures of five minutes, and what a batch adds to them.
 //!
-//! Before `filled_from` of the site figures are computed from the rows. Filling goes from the newest rows back, step by step
-//! ([`fill`]), each bucket computed anew from its rows.
+//! A site's rollups are exact from [`exact`] `exact_from` on; before it charts are computed from the readings.
 //!
 //! Invariants
-//! - **S8** From `filled_from` of the site on, each bucket holds exactly the readings that are stored: what is added to it is
-//!   committed with the rows, what is deleted makes `filled_from` move in the transaction that deletes.
-//! - **S9** While a step of filling looks at a site, nobody else who adds to its buckets, or deletes its readings, commits. Else
-//!   a row that is committed after the step cleared a bucket, and before it reads the rows, is in the bucket and is counted
-//!   again; and a row that is deleted after the step has counted it stays in a bucket that `filled_from` then vouches for.
-//!   SQLite has one writer at a time. PostgreSQL has an advisory lock a site, kept until the end of the transaction: who adds
-//!   shares it (with each other), a step or a deletion has it alone.
-//!   1. The step takes it in a statement of its own, before the first one that reads: each statement sees what was committed
-//!      when it began, so one that waits for the lock itself would not see what it waited for.
-//!   2. Who adds takes it with the statement that adds, after all its readings are inserted. Whoever has it then commits before
-//!      the step reads, and its rows are counted; whoever has not adds when the step is over, to what it left. (An `ON CONFLICT`
-//!      goes by the newest row there is, not by what the statement saw when it began.)
-//!   3. Nobody waits in a circle: who shares the lock inserts no reading any more, and before that it has no bucket; who has it
-//!      alone waits for nothing that somebody without it can have.
-//! - **S10** A step ends only if the buckets it leaves count as many readings as it read. Whoever adds without the lock (an Andon
-//!   of before it, or a person) and is committed meanwhile makes them differ, and the step is undone. Such an Andon deletes and fills
-//!   under a lock of the table `machine_rollup_filled`, which is asked for, too: they exclude each other. One that knows no buckets
-//!   at all must not write any more when filling begins.
+//! - **S8** Each bucket that begins at `exact_from` or later holds exactly the readings that are stored. A reading and what it adds to its
+//!   bucket are one transaction, and only a reading that was really inserted adds. Readings before an instant are deleted in a
+//!   transaction that moves `exact_from` to the end of that instant's bucket, so no bucket from there on ever loses one.
+//! - **S9** `exact_from` only moves forward. What is before it may be deleted, added to, or half there: nobody reads it any more.
+//!
+//! That is all, on PostgreSQL under READ COMMITTED, too:
+//! - Two that add to one bucket: the second waits for the row of the first and adds to what it left, for `ON CONFLICT DO UPDATE` goes by
+//!   the newest row. Both go by the order of the keys, within a table and from `machine_rollup` to `machine_rollup_extra`, so they
+//!   never wait in a circle.
+//! - Who adds never touches `machine_rollup_exact`; who deletes takes that row first, and of the buckets only those that nobody is
+//!   adding to (`SKIP LOCKED`). A bucket that is deleted while somebody waits to add to it is made anew, before `exact_from`.
+//! - A chart is one statement ([`rolled`](super::history)), and so sees each of those transactions whole or not at all.
 
-pub mod fill;
+pub mod exact;
 mod numbers;
 
 use std::borrow::Cow;
@@ -124,28 +117,13 @@ pub type ExtraKey<'a> = (&'a str, i64, Cow<'a, str>);
 pub struct Rollup<'a> {
     buckets: HashMap<BucketKey<'a>, Tally, RandomState>,
     extras: HashMap<ExtraKey<'a>, Figures, RandomState>,
-    /// Bytes of the names in the keys of `extras`.
-    names_bytes: usize,
 }
 
 impl<'a> Rollup<'a> {
     /// Counts a reading that was stored.
     pub fn add(&mut self, reading: impl Into<Measured<'a>>) {
         let reading = reading.into();
-        self.count(reading.machine_id, reading, |name| name);
-    }
-
-    /// Counts a reading of `machine_id` that is not kept: names in its `extra` are copied.
-    pub fn add_passing(&mut self, machine_id: &'a str, reading: Measured<'_>) {
-        self.count(machine_id, reading, |name| Cow::Owned(name.into_owned()));
-    }
-
-    fn count<'r>(
-        &mut self,
-        machine_id: &'a str,
-        reading: Measured<'r>,
-        kept: impl Fn(Cow<'r, str>) -> Cow<'a, str>,
-    ) {
+        let machine_id = reading.machine_id;
         let start = bucket_start(reading.recorded_at).as_micros();
         let tally = self.buckets.entry((machine_id, start)).or_default();
         tally.readings += 1;
@@ -158,19 +136,10 @@ impl<'a> Rollup<'a> {
             Some(Some(numbers)) => {
                 for (field, value) in numbers.into_iter().filter(|(_, value)| value.abs() <= MEASUREMENT_MAX)
                 {
-                    let (name_bytes, fields) = (field.len(), self.extras.len());
-                    self.extras.entry((machine_id, start, kept(field))).or_default().add(Some(value));
-                    self.names_bytes += if self.extras.len() > fields { name_bytes } else { 0 };
+                    self.extras.entry((machine_id, start, field)).or_default().add(Some(value));
                 }
             }
         }
-    }
-
-    /// Bytes of memory that it takes, about.
-    pub fn size(&self) -> usize {
-        self.buckets.len() * size_of::<(BucketKey<'_>, Tally)>()
-            + self.extras.len() * size_of::<(ExtraKey<'_>, Figures)>()
-            + self.names_bytes
     }
 
     /// The buckets, in the order of their keys: two writers never wait for each other in a circle.
