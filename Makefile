@@ -57,6 +57,7 @@ bench:
 	cargo build --release --locked
 	cargo bench --locked --bench liveness
 	cargo bench --locked --bench history
+	cargo bench --locked --bench retention
 	cargo bench --locked --bench drain
 
 fmt:
