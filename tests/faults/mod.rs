@@ -28,6 +28,7 @@ mod disk;
 mod postgres;
 mod process;
 mod readers;
+mod retention;
 mod sabotage;
 mod spoilt;
 mod sqlite;
@@ -136,6 +137,7 @@ pub const ALL: &[&[Fault]] = &[
     broker::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,
+    retention::FAULTS,
     readers::FAULTS,
     together::FAULTS,
 ];
