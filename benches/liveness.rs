@@ -90,6 +90,7 @@ fn sightings(ids: &[String], first_seq: u64, at: u64) -> Vec<Sighting> {
             seq: Seq(seq),
             element: 0,
             kind: SightingKind::Message,
+            filters: andon::domain::FilterSet::EMPTY,
         })
         .collect()
 }

@@ -215,6 +215,7 @@ impl Plan {
                 certificates: Arc::default(),
                 board: Arc::clone(&boards.broker),
                 remembered: Remembered::in_directory(&settings.journal.dir),
+                telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
                 subscriptions: subscriptions(settings),
                 echo_topic,
                 backoff_min: settings.mqtt.backoff_min,

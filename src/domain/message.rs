@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use super::Timestamp;
 
 /// MQTT quality of service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Qos {
     /// Fire and forget.
+    #[default]
     AtMostOnce = 0,
     /// Acknowledged.
     AtLeastOnce = 1,

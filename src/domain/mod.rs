@@ -5,6 +5,7 @@
 
 mod availability;
 mod clock_record;
+mod filter_set;
 mod history;
 mod ledger;
 mod liveness;
@@ -20,6 +21,7 @@ mod topic;
 
 pub use availability::{Availability, Span, StatusChange, availability, merged};
 pub use clock_record::ClockRecord;
+pub use filter_set::{FilterPlace, FilterSet};
 pub use history::{JournalHistory, Open, OpenId};
 pub use ledger::Ledger;
 pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};

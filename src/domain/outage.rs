@@ -7,6 +7,8 @@ use super::Timestamp;
 pub enum OutageReason {
     /// The broker link was down, or could not be used.
     LinkDown,
+    /// The broker refused a subscription: the machines that come through it could not be seen.
+    FilterRefused,
     /// The journal was full: Andon had left the broker.
     Hold,
     /// Andon was stopped in order.
@@ -21,6 +23,7 @@ impl OutageReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LinkDown => "link_down",
+            Self::FilterRefused => "filter_refused",
             Self::Hold => "hold",
             Self::Stopped => "stopped",
             Self::Start => "start",
@@ -30,7 +33,7 @@ impl OutageReason {
     /// From the stored word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::LinkDown, Self::Hold, Self::Stopped, Self::Start]
+        [Self::LinkDown, Self::FilterRefused, Self::Hold, Self::Stopped, Self::Start]
             .into_iter()
             .find(|reason| reason.as_str() == word)
     }

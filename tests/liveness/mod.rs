@@ -10,6 +10,7 @@ mod flapping;
 mod publishing;
 mod reconnect;
 mod refused;
+mod refused_filters;
 mod two_sites;
 
 use std::process::Command;

@@ -9,7 +9,7 @@ use super::tracker::Sighting;
 use super::*;
 use crate::actors::supervisor::ChildExited;
 use crate::clock::Mono;
-use crate::domain::{MachineId, Seq};
+use crate::domain::{FilterSet, MachineId, Seq};
 use crate::store::LivenessPast;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,6 +82,7 @@ fn one_sighting() -> Observe {
         seq: Seq(1),
         element: 0,
         kind: SightingKind::Message,
+        filters: FilterSet::EMPTY,
     };
     Observe { sightings: vec![sighting], upto: Seq(1), proven_until: Some(Mono(1)) }
 }

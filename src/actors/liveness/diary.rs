@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::tracker::Moment;
 use crate::clock::Mono;
-use crate::domain::{Seq, Timestamp};
+use crate::domain::{FilterSet, Seq, Timestamp};
 
 /// Events kept. Beyond it every second proof is forgotten: a silence that a message ended soon after may be missed then.
 const EVENTS_MAX: usize = 200_000;
@@ -21,6 +21,8 @@ const DRIFT_MAX: i64 = 5_000;
 pub enum Event {
     /// The link came up; what was received from this instant on came over it.
     LinkUp(Moment, Mono),
+    /// The broker refuses these filters from then on; through those that it refuses no longer was heard from this instant on.
+    Refused(Moment, FilterSet, Mono),
     /// The link went down; the newest record in the journal then.
     LinkDown(Moment, Seq),
     /// The link was alive then or later, and every record received before then had been looked at.

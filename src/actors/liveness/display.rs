@@ -89,6 +89,7 @@ mod tests {
                 seq: Seq(seq),
                 element: 0,
                 kind: SightingKind::Message,
+                filters: crate::domain::FilterSet::EMPTY,
             };
             tracker.observe(&sighting, Some(Mono(5)));
         }

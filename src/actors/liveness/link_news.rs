@@ -11,19 +11,30 @@ pub(super) struct LinkNews {
     link: Option<u64>,
 }
 
+/// What is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing: an incarnation that was given up and wakes up has no say any more.
+    Stale,
+    /// It is the link that is up already: only what the broker refuses may have changed.
+    SameLink,
+    /// Another link is up, or none.
+    Another,
+}
+
 impl LinkNews {
-    /// Whether `changed` tells anything new. An incarnation that was given up and wakes up has no say any more, and what is said
-    /// twice of one link that is up is no news.
+    /// What `changed` tells.
     #[must_use]
-    pub(super) fn is_news(&mut self, changed: &LinkChanged) -> bool {
-        let is_stale = changed.generation < self.generation;
-        let is_known = changed.up && changed.generation == self.generation && self.link == Some(changed.link);
-        if is_stale || is_known {
-            return false;
+    pub(super) fn judge(&mut self, changed: &LinkChanged) -> News {
+        if changed.generation < self.generation {
+            return News::Stale;
+        }
+        if changed.up && changed.generation == self.generation && self.link == Some(changed.link) {
+            return News::SameLink;
         }
         self.generation = changed.generation;
         self.link = changed.up.then_some(changed.link);
-        true
+        News::Another
     }
 }
 
@@ -32,7 +43,7 @@ mod tests {
     use super::super::Moment;
     use super::*;
     use crate::clock::Mono;
-    use crate::domain::{OutageReason, Seq, Timestamp};
+    use crate::domain::{FilterSet, OutageReason, Seq, Timestamp};
 
     fn changed(generation: Generation, link: u64, up: bool) -> LinkChanged {
         LinkChanged {
@@ -41,6 +52,8 @@ mod tests {
             heard_from: Mono(0),
             forgotten: false,
             alive_until: Mono(0),
+            refused: FilterSet::EMPTY,
+            asked_at: Mono(0),
             reason: OutageReason::LinkDown,
             appended: Seq::ZERO,
             generation,
@@ -54,20 +67,20 @@ mod tests {
         const DOWN: bool = false;
         let mut news = LinkNews::default();
         let told = [
-            (1, 1, UP, true, "the first"),
-            (1, 1, UP, false, "said again"),
-            (1, 1, DOWN, true, "the link ends"),
-            (1, 2, UP, true, "another link"),
-            (1, 3, UP, true, "another one, whose beginning was not told"),
-            (2, 3, UP, true, "a link of another incarnation with the same number"),
-            (1, 3, DOWN, false, "the one before has no say any more"),
-            (1, 4, UP, false, "nor has it that a link came up"),
-            (2, 3, UP, false, "what it said has changed nothing"),
-            (2, 3, DOWN, true, "the end of the link"),
-            (2, 3, UP, true, "as the end was told"),
+            (1, 1, UP, News::Another, "the first"),
+            (1, 1, UP, News::SameLink, "said again"),
+            (1, 1, DOWN, News::Another, "the link ends"),
+            (1, 2, UP, News::Another, "another link"),
+            (1, 3, UP, News::Another, "another one, whose beginning was not told"),
+            (2, 3, UP, News::Another, "a link of another incarnation with the same number"),
+            (1, 3, DOWN, News::Stale, "the one before has no say any more"),
+            (1, 4, UP, News::Stale, "nor has it that a link came up"),
+            (2, 3, UP, News::SameLink, "what it said has changed nothing"),
+            (2, 3, DOWN, News::Another, "the end of the link"),
+            (2, 3, UP, News::Another, "as the end was told"),
         ];
-        for (generation, link, up, is_news, what) in told {
-            assert_eq!(news.is_news(&changed(generation, link, up)), is_news, "{what}");
+        for (generation, link, up, expected, what) in told {
+            assert_eq!(news.judge(&changed(generation, link, up)), expected, "{what}");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::outbox::Order;
 use super::tracker::{Moment, Sighting};
 use crate::actors::supervisor::Generation;
 use crate::clock::Mono;
-use crate::domain::{OutageReason, Seq, Timestamp, Transition};
+use crate::domain::{FilterSet, OutageReason, Seq, Timestamp, Transition};
 use crate::store::{LivenessPast, LivenessRows, MachineRow};
 
 /// Begin from this state.
@@ -99,7 +99,7 @@ pub struct Receipt {
 #[rtype(result = "()")]
 pub struct TransitionsRecorded(pub Receipt);
 
-/// Fact from the mqtt actor: the broker link came up, with every subscription granted, or went down.
+/// Fact from the mqtt actor: the broker link came up or went down, or what the broker refuses has changed.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct LinkChanged {
@@ -115,6 +115,10 @@ pub struct LinkChanged {
     pub forgotten: bool,
     /// When the broker last gave a sign of life.
     pub alive_until: Mono,
+    /// Telemetry filters that the broker refuses.
+    pub refused: FilterSet,
+    /// When those that it refuses no longer were asked for: what was received from then on came through them, too.
+    pub asked_at: Mono,
     /// Why, if it went down.
     pub reason: OutageReason,
     /// The newest record in the journal at that moment.

@@ -49,7 +49,7 @@ pub use self::outbox::TRANSITIONS_MAX;
 pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
 
 use self::display::Display;
-use self::link_news::LinkNews;
+use self::link_news::{LinkNews, News};
 use self::outbox::{Takers, TransitionOutbox};
 use self::publish::Publishing;
 use self::questions::Questions;
@@ -229,6 +229,11 @@ impl Liveness {
         self.publish(context);
     }
 
+    fn refuse(&mut self, changed: &LinkChanged) {
+        self.watch.refuse(changed.refused, changed.at, changed.asked_at);
+        self.sight_log.refuse(!changed.refused.is_empty(), changed.at);
+    }
+
     fn tell_parser(&self) {
         if self.pending() > 0 {
             // The parser asks again by itself once it has heard of it; else it is told at the next tick.
@@ -330,7 +335,12 @@ impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
-        if !self.link_news.is_news(&changed) {
+        let news = self.link_news.judge(&changed);
+        if news == News::SameLink {
+            // The broker may have thought better of a filter.
+            self.refuse(&changed);
+        }
+        if news != News::Another {
             return;
         }
         if self.watch.link_is_up() != changed.up {
@@ -339,6 +349,7 @@ impl Handler<LinkChanged> for Liveness {
         if changed.up {
             self.sight_log.link_up(changed.at);
             self.watch.link_up(changed.at, changed.heard_from);
+            self.refuse(&changed);
             if changed.forgotten {
                 self.publishing.everything();
             }

@@ -7,6 +7,8 @@
 //! Invariants
 //! - G1 Outages of a site do not overlap, and are told in order: begun, then ended.
 //! - G2 Nothing is told before the past is known; what happened before is told then.
+//! - G3 While the broker refuses a filter sight is not full, and the time counts as an outage for the whole site: the database does
+//!   not know which machines come through which filter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -136,6 +138,15 @@ impl SightLog {
         self.tell(LinkOutage { began_at, ended_at: None, reason });
     }
 
+    /// Over the link that is up the broker refuses a filter, or none any more, from `at` on (G3).
+    pub fn refuse(&mut self, refuses: bool, at: Moment) {
+        match self.blind.map(|blind| blind.reason) {
+            None if refuses => self.link_down(at, at.mono, OutageReason::FilterRefused),
+            Some(OutageReason::FilterRefused) if !refuses => self.link_up(at),
+            _ => {}
+        }
+    }
+
     /// The link was proven to be up at `proven`; it is `now`.
     pub fn proven(&mut self, proven: Mono, now: Moment) {
         if self.blind.is_none() && proven.0.saturating_sub(self.marked.0) >= Mono::from(MARK_EVERY).0 {
@@ -236,7 +247,7 @@ mod tests {
         PastSight { newest_outage, seen_until: seen_until.map(wall) }
     }
 
-    use OutageReason::{Hold, LinkDown, Start, Stopped};
+    use OutageReason::{FilterRefused, Hold, LinkDown, Start, Stopped};
 
     #[test]
     fn g1_an_outage_begins_at_the_last_proof_and_ends_when_sight_is_back() {
@@ -275,6 +286,25 @@ mod tests {
             let open = LinkOutage { ended_at: None, ..expected };
             assert_eq!(log.news().outages, [open, expected], "{past:?}");
         }
+    }
+
+    #[test]
+    fn g3_while_a_filter_is_refused_sight_is_not_full() {
+        let mut log = SightLog::default();
+        log.learn(past(None, Some(1)), wall(1));
+        log.link_up(moment(2));
+        log.refuse(true, moment(2));
+        log.refuse(true, moment(3));
+        log.proven(Mono(90 * SECOND), moment(90));
+        log.refuse(false, moment(100));
+        log.refuse(false, moment(101));
+        let told = [outage(2, None, FilterRefused), outage(2, Some(100), FilterRefused)];
+        assert_eq!((&log.news().outages[2..], log.news().seen_until), (&told[..], Some(wall(100))));
+        // The link goes while a filter is refused, and comes back without a refusal.
+        log.refuse(true, moment(110));
+        log.link_down(moment(120), Mono(119 * SECOND), LinkDown);
+        log.link_up(moment(130));
+        assert_eq!(log.news().outages[5], outage(110, Some(130), FilterRefused));
     }
 
     #[test]

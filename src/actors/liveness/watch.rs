@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::diary::{Diary, Event, PROOF_APART};
 use super::tracker::{KnownMachine, Moment, Sighting, Tracker, TrackerOptions};
 use crate::clock::Mono;
-use crate::domain::{MachineId, Seq, Timestamp, Transition, TransitionReason};
+use crate::domain::{FilterSet, MachineId, Seq, Timestamp, Transition, TransitionReason};
 
 /// What a watch begins from.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub struct Watch {
     received_before: Seq,
     /// The link is up: what was received from here on came over it.
     heard_from: Option<Mono>,
+    /// Filters that the broker of that link refuses.
+    refused: FilterSet,
     /// Links that ended, with the newest record of each, as long as records of before may still come.
     links_ended: VecDeque<(Seq, Mono)>,
     newest_received: Option<Mono>,
@@ -66,6 +68,7 @@ impl Watch {
             past: Past::Unknown,
             received_before: Seq::ZERO,
             heard_from: None,
+            refused: FilterSet::EMPTY,
             links_ended: VecDeque::new(),
             newest_received: None,
             proven_until: Mono::default(),
@@ -128,8 +131,10 @@ impl Watch {
         self.received_before = received_before;
         if let Some(heard_from) = self.heard_from {
             // Sight begins now, not when the link came up: until now nobody looked.
-            tracker.link_up(now, heard_from);
-            diary.link_changed(Event::LinkUp(now, heard_from));
+            for event in [Event::LinkUp(now, heard_from), Event::Refused(now, self.refused, now.mono)] {
+                apply(&mut tracker, event, &mut Vec::new());
+                diary.link_changed(event);
+            }
         }
         self.tracker = Some(tracker);
         self.past = Past::Missing { diary, may_be_known: after > Seq::ZERO };
@@ -155,6 +160,7 @@ impl Watch {
                 self.received_before = beginning.received_before;
                 if let Some(heard_from) = self.heard_from {
                     tracker.link_up(now, heard_from);
+                    tracker.refuse(self.refused, now, now.mono);
                 }
                 self.tracker = Some(tracker);
             }
@@ -201,7 +207,16 @@ impl Watch {
     /// The link came up at `at`; what was received from `heard_from` on came over it.
     pub fn link_up(&mut self, at: Moment, heard_from: Mono) {
         self.heard_from = Some(heard_from);
+        self.refused = FilterSet::EMPTY;
         self.link_changed(Event::LinkUp(at, heard_from));
+    }
+
+    /// The broker of the link refuses these filters, from `at` on; through those that it refuses no longer was heard from `heard_from`
+    /// on. After [`Self::link_up`] none is refused.
+    pub fn refuse(&mut self, refused: FilterSet, at: Moment, heard_from: Mono) {
+        if std::mem::replace(&mut self.refused, refused) != refused {
+            self.link_changed(Event::Refused(at, refused, heard_from));
+        }
     }
 
     /// The link went down at `at`; `appended` was the newest record then.
@@ -293,6 +308,7 @@ impl Watch {
 fn apply(tracker: &mut Tracker, event: Event, out: &mut Vec<Transition>) {
     match event {
         Event::LinkUp(at, heard_from) => tracker.link_up(at, heard_from),
+        Event::Refused(at, refused, heard_from) => tracker.refuse(refused, at, heard_from),
         Event::LinkDown(at, _) => tracker.link_down(at),
         Event::Proven(until) => tracker.advance(until, out),
     }

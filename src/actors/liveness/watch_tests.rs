@@ -11,6 +11,7 @@ use super::tracker::{
 };
 use super::watch::{Beginning, Watch};
 use crate::clock::Mono;
+use crate::domain::FilterSet;
 use crate::domain::{BoardStatus, MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason};
 
 const SECOND: u64 = 1_000_000;
@@ -107,6 +108,7 @@ impl World {
             seq: Seq(self.journal.len() as u64 + 1),
             element: 0,
             kind,
+            filters: FilterSet::EMPTY,
         });
     }
 

@@ -9,7 +9,7 @@ use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::{LinkChanged, Moment};
 use crate::actors::supervisor::StopChild;
 use crate::clock::{mono_now, wall_now};
-use crate::domain::OutageReason;
+use crate::domain::{FilterSet, OutageReason};
 use crate::status::BrokerState;
 
 /// How long the goodbye may take: little longer than the library does.
@@ -61,6 +61,8 @@ impl Handler<StopChild> for Mqtt {
                 heard_from: at.mono,
                 forgotten: false,
                 alive_until: at.mono,
+                refused: FilterSet::EMPTY,
+                asked_at: at.mono,
                 reason,
                 appended,
                 generation,

@@ -5,6 +5,8 @@
 //! in a row 3.1.1 is tried, and kept if it is taken. What was learnt outlives an incarnation of the actor.
 //!
 //! - H1 Between two waits of the backoff each broker is asked at most once (twice if it refuses MQTT 5, the first time).
+//! - H2 One that goes on refusing a subscription is left for the next after [`ASKED_MAX`] more requests; while none grants all, after
+//!   twice as many each time, as each change costs a moment of sight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -58,6 +60,11 @@ pub enum Next {
     Wait,
 }
 
+/// Asked again so often for what it refuses, a broker is left the first time.
+const ASKED_MAX: u32 = 3;
+/// 96 requests, most of them a `mqtt.backoff_max` apart.
+const DOUBLINGS_MAX: u32 = 5;
+
 /// Whose turn it is.
 #[derive(Debug)]
 pub struct Turn {
@@ -67,6 +74,8 @@ pub struct Turn {
     failed: usize,
     /// How often in a row each has hung up on MQTT 5.
     hung_up: Vec<u8>,
+    /// How many have been left for refusing a subscription since one of them granted all.
+    left_refusing: u32,
 }
 
 /// How a broker has failed us.
@@ -87,7 +96,7 @@ impl Turn {
     pub fn new(hosts: Arc<Hosts>) -> Self {
         let at = hosts.preferred.load(Ordering::Relaxed);
         let hung_up = vec![0; hosts.endpoints.len()];
-        Self { hosts, at, failed: 0, hung_up }
+        Self { hosts, at, failed: 0, hung_up, left_refusing: 0 }
     }
 
     /// Where the current one is.
@@ -109,14 +118,30 @@ impl Turn {
         self.hosts.protocol != ProtocolChoice::V311 && !refused && self.hung_up[self.at] < HUNG_UP_MAX
     }
 
-    /// The current one took us: it will be the first to be asked again.
-    pub fn accepted(&mut self) {
+    /// The current one took us: it will be the first to be asked again. Whether it granted every subscription, too.
+    pub fn accepted(&mut self, granted_all: bool) {
         self.hosts.preferred.store(self.at, Ordering::Relaxed);
         self.failed = 0;
         if self.hung_up[self.at] >= HUNG_UP_MAX {
             self.hosts.refuses_v5[self.at].store(true, Ordering::Relaxed);
         }
         self.hung_up[self.at] = 0;
+        if granted_all {
+            self.left_refusing = 0;
+        }
+    }
+
+    /// The current one has been asked `asked` times for what it refuses: whether it is the turn of another (H2).
+    #[must_use]
+    pub fn is_over_for_refusing(&self, asked: u32) -> bool {
+        let enough = ASKED_MAX << self.left_refusing.min(DOUBLINGS_MAX);
+        self.hosts.endpoints.len() > 1 && asked >= enough
+    }
+
+    /// On to the next.
+    pub fn leave_refusing(&mut self) {
+        self.left_refusing = self.left_refusing.saturating_add(1);
+        self.at = (self.at + 1) % self.hosts.endpoints.len();
     }
 
     /// The current one refuses MQTT 5. `None` if it was not asked for it, or if nothing else is allowed.
@@ -176,7 +201,7 @@ mod tests {
         let hosts = hosts(3, ProtocolChoice::Auto);
         let mut turn = Turn::new(Arc::clone(&hosts));
         assert_eq!(turn.failed(Failure::Other), Next::AskNow);
-        turn.accepted();
+        turn.accepted(true);
         assert_eq!(turn.endpoint().port, 2);
         assert_eq!(Turn::new(Arc::clone(&hosts)).endpoint().port, 2);
         // A full round again before the next wait.
@@ -219,7 +244,7 @@ mod tests {
         turn.failed(Failure::HungUp);
         assert!(turn.speaks_v5(), "in a row");
         turn.failed(Failure::HungUp);
-        turn.accepted();
+        turn.accepted(true);
         assert!(!turn.speaks_v5());
         assert!(!Turn::new(hosts).speaks_v5());
         let mut fixed = Turn::new(self::hosts(1, ProtocolChoice::V5));
@@ -227,6 +252,20 @@ mod tests {
             fixed.failed(Failure::HungUp);
         }
         assert!(fixed.speaks_v5());
+    }
+
+    #[test]
+    fn h2_one_that_goes_on_refusing_a_subscription_is_left_ever_more_seldom() {
+        let mut turn = Turn::new(hosts(3, ProtocolChoice::Auto));
+        for (asked, next) in [(3, 2), (6, 3), (12, 1), (24, 2), (48, 3), (96, 1), (96, 2)] {
+            turn.accepted(false);
+            assert!(!turn.is_over_for_refusing(asked - 1) && turn.is_over_for_refusing(asked));
+            turn.leave_refusing();
+            assert_eq!(turn.endpoint().port, next);
+        }
+        turn.accepted(true);
+        assert!(turn.is_over_for_refusing(3), "once one has granted all it begins anew");
+        assert!(!Turn::new(hosts(1, ProtocolChoice::Auto)).is_over_for_refusing(1_000), "there is no other");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - M1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
 //!   not return unless the append succeeded.
 //! - M2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
-//! - M3 "Link up" is said only when every filter is granted; otherwise silence would be mistaken for machines offline.
+//! - M3 With the link goes what the broker refuses: a refused filter blinds the machines that come through it, and nobody else. It is
+//!   asked for again, and another broker is tried after a while ([`refused_filters`]).
 //! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
 //! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
@@ -42,6 +43,7 @@ mod link_watch;
 pub mod probe;
 mod raw_callback;
 pub mod reasons;
+mod refused_filters;
 pub mod remembered;
 mod session;
 mod statuses;
@@ -66,6 +68,7 @@ use self::inlet::Inlet;
 use self::link::Link;
 use self::link_options::LinkOptions;
 pub use self::link_watch::ProveLink;
+use self::refused_filters::RefusedFilters;
 use self::remembered::Remembered;
 use self::statuses::StatusStream;
 pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
@@ -94,6 +97,8 @@ pub struct MqttOptions {
     pub remembered: Remembered,
     /// Where the state of the link is shown.
     pub board: Arc<BrokerBoard>,
+    /// The filters through which machines speak.
+    pub telemetry: Vec<TopicFilter>,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
     /// The topic of our echo, as a filter; `None`: there is none.
@@ -146,8 +151,6 @@ enum State {
     /// Waits for a retry, or for room in the journal.
     Down,
     Connecting,
-    /// Connected, but a filter was refused and is asked for again later.
-    Restricted,
     Up {
         since: Instant,
     },
@@ -168,7 +171,7 @@ pub struct Mqtt {
     state: State,
     /// Numbers the attempts to connect; an answer to another than the newest is stale.
     attempt: u64,
-    /// When the newest attempt to connect, or to subscribe again, began: what was received since then came over its link.
+    /// When the newest attempt to connect began: what was received since then came over its link.
     attempt_began: Mono,
     /// An attempt has not been answered yet. The library answers each, and must not be asked twice at a time.
     attempt_pending: bool,
@@ -189,6 +192,7 @@ pub struct Mqtt {
     refusal_told: bool,
     /// Why there is no echo, once that is said.
     refused_echo: Option<String>,
+    refused: RefusedFilters,
     contest: Contest,
     /// The end of the link that is being dealt with was a take-over.
     taken_over: bool,
@@ -234,6 +238,7 @@ impl Mqtt {
             status_stream: StatusStream::default(),
             refusal_told: false,
             refused_echo: None,
+            refused: RefusedFilters::default(),
             contest: Contest::default(),
             taken_over: false,
         }
@@ -265,7 +270,7 @@ impl Actor for Mqtt {
             let space = actor.inlet.journal.stats().space;
             actor.on_space(space, context);
             actor.look_for_peace();
-            if matches!(actor.state, State::Up { .. } | State::Restricted) && !actor.is_connected() {
+            if matches!(actor.state, State::Up { .. }) && !actor.is_connected() {
                 actor.on_link_ended("connection lost", context);
             }
         });
@@ -284,7 +289,7 @@ impl Handler<LinkEnded> for Mqtt {
 
     fn handle(&mut self, ended: LinkEnded, context: &mut Context<Self>) {
         // News of an older connection may come late; the library knows the truth.
-        if matches!(self.state, State::Up { .. } | State::Restricted) && !self.is_connected() {
+        if matches!(self.state, State::Up { .. }) && !self.is_connected() {
             self.taken_over = ended.taken_over;
             self.on_link_ended(&ended.reason, context);
         }

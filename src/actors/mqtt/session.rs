@@ -67,7 +67,7 @@ impl Mqtt {
         }));
     }
 
-    fn subscribing(&self) -> Subscribing {
+    pub(super) fn subscribing(&self) -> Subscribing {
         Subscribing {
             wanted: self.options.subscriptions.clone(),
             client_id: self.options.link.client_id.clone(),
@@ -137,26 +137,15 @@ impl Mqtt {
             return self.turn_to_the_next(Failure::Other, context);
         }
         self.tell_of_ended(&subscribed);
-        if let Some(first) = subscribed.refused.first() {
-            self.state = State::Restricted;
-            self.complain(&first.to_string(), "a subscription was refused");
-            let delay = self.backoff.next_delay();
-            self.retry = Some(context.run_later(delay, Self::subscribe_again));
-            return;
-        }
-        self.turn.accepted();
+        self.note_refusals(&subscribed);
+        self.turn.accepted(self.refused.is_empty());
         if !session_present {
             self.contest.is_another_trouble();
         }
-        if !self.contest.is_on() {
+        if !self.contest.is_on() && self.refused.is_empty() {
             self.say_connected(session_present);
         }
-        for (filter, asked, granted) in &subscribed.lowered {
-            // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
-            // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
-            warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
-                "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
-        }
+        self.tell_of_lowered(&subscribed);
         if self.had_session && !session_present {
             warn!(
                 self.logger,
@@ -169,7 +158,7 @@ impl Mqtt {
         let is_another = self.published_to.as_ref().is_some_and(|known| *known != endpoint);
         self.broker_forgot = !session_present || is_another;
         self.published_to = Some(endpoint);
-        if !self.contest.is_on() {
+        if !self.contest.is_on() && self.refused.is_empty() {
             self.last_reason = None;
         }
         self.state = State::Up { since: Instant::now() };
@@ -177,9 +166,19 @@ impl Mqtt {
         self.metrics.broker_connected.set(true);
         let protocol = if self.turn.speaks_v5() { "5" } else { "3.1.1" };
         self.options.board.connected(self.uri(), &self.options.link.client_id, protocol, session_present);
+        self.show_refusals(&subscribed.refused, context);
         self.tell_liveness(true, context);
         self.announce(context);
         self.look_at_certificates(context);
+    }
+
+    pub(super) fn tell_of_lowered(&self, subscribed: &Subscribed) {
+        for (filter, asked, granted) in &subscribed.lowered {
+            // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
+            // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
+            warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
+                "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
+        }
     }
 
     fn tell_of_ended(&mut self, subscribed: &Subscribed) {
@@ -205,7 +204,7 @@ impl Mqtt {
     }
 
     /// The current broker, for the operator.
-    fn uri(&self) -> String {
+    pub(super) fn uri(&self) -> String {
         format!("{}://{}", self.options.link.transport.as_str(), self.turn.endpoint().address())
     }
 
@@ -216,19 +215,11 @@ impl Mqtt {
             "subscriptions" => self.options.subscriptions.len());
     }
 
-    pub(super) fn subscribe_again(&mut self, context: &mut Context<Self>) {
-        self.retry = None;
-        let Some(link) = self.link.clone().filter(|_| matches!(self.state, State::Restricted)) else {
-            return;
-        };
-        self.attempt_began = mono_now();
-        let (attempt, subscribing) = (self.attempt, self.subscribing());
-        let asking = async move { subscribing.run(&link, true).await };
-        context.spawn(asking.into_actor(self).map(move |subscribed, actor, context| {
-            if actor.attempt == attempt && matches!(actor.state, State::Restricted) {
-                actor.on_connected(true, subscribed, context);
-            }
-        }));
+    /// The broker has thought better of what it refused.
+    pub(super) fn on_all_granted(&mut self) {
+        self.turn.accepted(true);
+        self.show(BrokerState::Connected, None);
+        self.say_connected(true);
     }
 
     pub(super) fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
@@ -256,10 +247,14 @@ impl Mqtt {
         }
     }
 
-    /// One line for a reason that is new, none for its repetition.
+    /// Not connected, and one line for a reason that is new.
     fn complain(&mut self, reason: &str, what: &'static str) {
-        let restricted = matches!(self.state, State::Restricted);
-        self.show(if restricted { BrokerState::Restricted } else { BrokerState::Away }, Some(reason));
+        self.show(BrokerState::Away, Some(reason));
+        self.tell_new(reason, what);
+    }
+
+    /// One line for a reason that is new, none for its repetition.
+    pub(super) fn tell_new(&mut self, reason: &str, what: &'static str) {
         if self.last_reason.as_deref() != Some(reason) {
             warn!(self.logger, "{}, trying again until it works", what; "uri" => self.uri(),
                 "client_id" => &self.options.link.client_id, "reason" => reason,
@@ -346,9 +341,21 @@ impl Mqtt {
         let heard_from = self.attempt_began;
         let alive_until = self.health().heard_at();
         let link = self.attempt;
+        let refused = self.refused.among(&self.options.telemetry);
         let forgotten = self.broker_forgot;
-        let news =
-            LinkChanged { up, at, heard_from, forgotten, alive_until, reason, appended, generation, link };
+        let news = LinkChanged {
+            up,
+            at,
+            heard_from,
+            forgotten,
+            alive_until,
+            refused,
+            asked_at: self.refused.asked_at(),
+            reason,
+            appended,
+            generation,
+            link,
+        };
         if self.wires.liveness.try_send(news).is_err() {
             context.run_later(Duration::from_millis(50), move |actor, context| {
                 if matches!(actor.state, State::Up { .. }) == up {

@@ -19,6 +19,8 @@ pub(super) struct Subscribed {
     pub(super) ended: Vec<TopicFilter>,
     /// No longer configured, and the broker does not end them.
     pub(super) not_ended: Vec<LinkError>,
+    /// The highest QoS granted for telemetry.
+    pub(super) granted_max: Qos,
     /// Our echo (rule K1 of [`super::link_health`]).
     pub(super) echo: EchoSubscription,
     /// Why what the session holds could not be read or noted (rule R2 of [`super::remembered`]).
@@ -60,19 +62,8 @@ impl Subscribing {
         let mut held: BTreeSet<String> = wanted.clone().map(|filter| filter.as_str().to_owned()).collect();
         held.extend(known.iter().cloned());
         self.note(&held, &mut subscribed);
-        let mut granted_max = Qos::AtMostOnce;
-        for (filter, qos) in &self.wanted {
-            match link.subscribe(filter, *qos).await {
-                Ok(granted) => {
-                    granted_max = granted_max.max(granted);
-                    if granted < *qos {
-                        subscribed.lowered.push((filter.clone(), *qos, granted));
-                    }
-                }
-                Err(error) => subscribed.refused.push(error),
-            }
-        }
-        self.subscribe_echo(link, granted_max, &mut subscribed).await;
+        ask_for(link, &self.wanted, &mut subscribed).await;
+        self.subscribe_echo(link, &mut subscribed).await;
         for filter in obsolete(&known, wanted) {
             match link.unsubscribe(&filter).await {
                 Ok(()) => {
@@ -86,9 +77,26 @@ impl Subscribing {
         subscribed
     }
 
+    /// Asks again for what was refused, while `granted_max` was granted for the rest. The rest is not asked for again: the broker would
+    /// send its retained messages once more. The echo is, if the QoS of the telemetry rises.
+    pub(super) async fn ask_again(
+        &self,
+        link: &Link,
+        refused: &[(TopicFilter, Qos)],
+        granted_max: Qos,
+    ) -> Subscribed {
+        let mut subscribed = Subscribed { granted_max, ..Subscribed::default() };
+        ask_for(link, refused, &mut subscribed).await;
+        if subscribed.granted_max > granted_max {
+            self.subscribe_echo(link, &mut subscribed).await;
+        }
+        subscribed
+    }
+
     /// With the QoS of the telemetry, so that it goes the same way.
-    async fn subscribe_echo(&self, link: &Link, qos: Qos, subscribed: &mut Subscribed) {
+    async fn subscribe_echo(&self, link: &Link, subscribed: &mut Subscribed) {
         let Some(echo) = &self.echo else { return };
+        let qos = subscribed.granted_max;
         subscribed.echo = match link.subscribe(echo, qos).await {
             Ok(granted) if granted < qos => EchoSubscription::Refused(format!(
                 "the broker grants QoS {} for it and {} for telemetry",
@@ -113,6 +121,20 @@ impl Subscribing {
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
         if let Err(error) = self.remembered.note(&self.client_id, &self.endpoint, &self.others, held) {
             subscribed.memory_failures.push(error.to_string());
+        }
+    }
+}
+
+async fn ask_for(link: &Link, filters: &[(TopicFilter, Qos)], subscribed: &mut Subscribed) {
+    for (filter, qos) in filters {
+        match link.subscribe(filter, *qos).await {
+            Ok(granted) => {
+                subscribed.granted_max = subscribed.granted_max.max(granted);
+                if granted < *qos {
+                    subscribed.lowered.push((filter.clone(), *qos, granted));
+                }
+            }
+            Err(error) => subscribed.refused.push(error),
         }
     }
 }

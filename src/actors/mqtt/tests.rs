@@ -162,6 +162,7 @@ impl Stage {
             certificates: Arc::default(),
             remembered: Remembered::in_directory(self.directory.path()),
             board: Arc::default(),
+            telemetry: vec![TopicFilter::parse("factory/#").unwrap()],
             subscriptions: vec![(TopicFilter::parse("factory/#").unwrap(), Qos::AtLeastOnce)],
             echo_topic: None,
             backoff_min: Duration::from_millis(1),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::actors::liveness::{Sighting, SightingKind};
-use crate::domain::{MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
+use crate::domain::{FilterSet, MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};
 
@@ -52,9 +52,9 @@ impl Sight {
         if self.is_control(topic) {
             return true;
         }
-        let mut sighted = |machine_id: MachineId, element, kind| {
+        let mut sighted = |machine_id: MachineId, element, kind, filters| {
             let received_at = message.received_at;
-            sightings.push(Sighting { machine_id, received_at, seq: record.seq, element, kind });
+            sightings.push(Sighting { machine_id, received_at, seq: record.seq, element, kind, filters });
         };
         let mut on_last_will_topic = false;
         for rule in self.last_wills.iter().filter(|rule| rule.filter.matches(topic)) {
@@ -64,7 +64,7 @@ impl Sight {
             }
             let machine = topic_segment(topic, rule.machine_segment).map(MachineId::parse);
             if let (Some(Ok(machine_id)), false) = (machine, message.retained) {
-                sighted(machine_id, 0, SightingKind::LastWill);
+                sighted(machine_id, 0, SightingKind::LastWill, FilterSet::EMPTY);
             }
             return true;
         }
@@ -73,9 +73,10 @@ impl Sight {
         }
         self.rules.interpret(message, outcomes);
         if !message.retained {
+            let filters = FilterSet::of(&self.telemetry, |filter| filter.matches(topic));
             for outcome in outcomes.iter() {
                 if let Ok(reading) = &outcome.result {
-                    sighted(reading.machine_id.clone(), outcome.element, SightingKind::Message);
+                    sighted(reading.machine_id.clone(), outcome.element, SightingKind::Message, filters);
                 }
             }
         }

@@ -47,6 +47,9 @@ impl SiteSight {
         if let Some(outage) = self.outage.filter(|outage| outage.ended_at.is_none()) {
             let why = match outage.reason {
                 crate::domain::OutageReason::LinkDown => "the broker link is down",
+                crate::domain::OutageReason::FilterRefused => {
+                    "the broker refuses a subscription (/readyz names it), and the database does not know whose machines come through it"
+                }
                 crate::domain::OutageReason::Hold => "the journal is full",
                 crate::domain::OutageReason::Stopped => "the service was stopped",
                 crate::domain::OutageReason::Start => "the service has not seen the broker since it started",

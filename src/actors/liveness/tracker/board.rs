@@ -66,10 +66,16 @@ pub(super) fn view<'a>(
     }
 }
 
-/// Rule T4.
+/// Rules T4 and T11.
 fn status_of(machine: &Machine, sight: &Sight, patience_micros: u64) -> BoardStatus {
     let Some(standing) = machine.standing() else { return BoardStatus::Unknown };
-    let seen = sight.covers(machine.evidence());
-    let silence_is_certain = standing != BoardStatus::Online && sight.grace_is_over(patience_micros);
-    if sight.is_open() && (seen || silence_is_certain) { standing } else { BoardStatus::Unknown }
+    let place = machine.place();
+    let seen = sight.covers_for(place, machine.evidence());
+    let waited = sight.grace_is_over(machine.is_late(), patience_micros);
+    let silence_is_certain = standing != BoardStatus::Online && waited;
+    if sight.is_open() && sight.sees(place) && (seen || silence_is_certain) {
+        standing
+    } else {
+        BoardStatus::Unknown
+    }
 }

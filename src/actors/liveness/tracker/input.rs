@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::flapping::FlappingRule;
-use crate::domain::{MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
+use crate::domain::{FilterSet, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
 /// How machines are judged.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct Sighting {
     pub element: u32,
     /// What it says.
     pub kind: SightingKind,
+    /// The telemetry filters that match its topic; of a last will they do not count.
+    pub filters: FilterSet,
 }
 
 /// What a record says about a machine.

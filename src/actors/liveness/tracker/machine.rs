@@ -1,7 +1,7 @@
 //! One machine's state and the rules by which evidence changes it.
 
 use crate::clock::Mono;
-use crate::domain::{BoardStatus, MachineStatus, Timestamp, TransitionReason};
+use crate::domain::{BoardStatus, FilterPlace, MachineStatus, Timestamp, TransitionReason};
 
 use super::packed::{PackedMono, PackedTimestamp};
 use super::patience::PatienceId;
@@ -16,10 +16,30 @@ pub(super) struct Machine {
     patience: PatienceId,
     recorded: Option<MachineStatus>,
     reason: Option<TransitionReason>,
-    /// Everything above comes from the database: no record has been accepted since (T8).
-    from_database: bool,
+    /// The filter of its newest message (T11).
+    place: FilterPlace,
+    marks: Marks,
+}
+
+/// Some bits in one byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Marks(u8);
+
+impl Marks {
+    /// Everything else comes from the database: no record has been accepted since (T8).
+    const FROM_DATABASE: u8 = 1;
     /// The machine has an entry among the deadlines.
-    pub(super) armed: bool,
+    const ARMED: u8 = 2;
+    /// Its wait in this stretch of sight began when a filter was granted late (T11).
+    const LATE: u8 = 4;
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8, on: bool) {
+        self.0 = if on { self.0 | mark } else { self.0 & !mark };
+    }
 }
 
 /// A change of one machine's status: what a transition says, but for the machine's id and the record.
@@ -53,8 +73,8 @@ impl Machine {
             patience,
             recorded: None,
             reason: None,
-            from_database: false,
-            armed: false,
+            place: FilterPlace::UNKNOWN,
+            marks: Marks::default(),
         }
     }
 
@@ -66,7 +86,7 @@ impl Machine {
             last_seen: recorded.last_seen.into(),
             recorded: Some(recorded.status),
             reason: recorded.reason,
-            from_database: true,
+            marks: Marks(Marks::FROM_DATABASE),
             ..Self::unheard_of(patience)
         }
     }
@@ -92,6 +112,33 @@ impl Machine {
 
     pub(super) fn last_seen(&self) -> Option<Timestamp> {
         self.last_seen.get()
+    }
+
+    /// The filter of its newest message.
+    pub(super) fn place(&self) -> FilterPlace {
+        self.place
+    }
+
+    /// It spoke through this filter.
+    pub(super) fn set_place(&mut self, place: FilterPlace) {
+        self.place = place;
+    }
+
+    /// Whether it waits from when a filter was granted, rather than from when the link came up.
+    pub(super) fn is_late(&self) -> bool {
+        self.marks.has(Marks::LATE)
+    }
+
+    pub(super) fn set_late(&mut self, late: bool) {
+        self.marks.set(Marks::LATE, late);
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.marks.has(Marks::ARMED)
+    }
+
+    pub(super) fn set_armed(&mut self, armed: bool) {
+        self.marks.set(Marks::ARMED, armed);
     }
 
     pub(super) fn patience(&self) -> PatienceId {
@@ -129,7 +176,7 @@ impl Machine {
             (true, true) => self.last_seen(),
             _ => self.status_since().max(self.last_seen()),
         };
-        self.from_database && known_from.is_some_and(|known_from| received_at < known_from)
+        self.marks.has(Marks::FROM_DATABASE) && known_from.is_some_and(|known_from| received_at < known_from)
     }
 
     /// A valid message: the machine is online (T1).
@@ -169,7 +216,7 @@ impl Machine {
 
     fn note_evidence(&mut self, received: Option<Mono>) {
         self.evidence = self.evidence().max(received).into();
-        self.from_database = false;
+        self.marks.set(Marks::FROM_DATABASE, false);
     }
 
     fn change(&mut self, status: MachineStatus, reason: TransitionReason, occurred_at: Timestamp) -> Change {

@@ -32,6 +32,10 @@
 //! - **T9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
 //! - **T10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window` of the monotonic
 //!   clock; those of an earlier process's life are as old as the wall clock said when this one began. It makes no event.
+//! - **T11** While the broker refuses a filter, machines whose newest message came through it alone cannot be seen: they are
+//!   unknown on the board, and their silence is none. So are machines of which no message is known in this process, while any
+//!   filter is refused. When it is granted, each gets `offline_after` to speak (T3), even if a record from before shows that
+//!   it came through another filter after all: a deadline never moves to an earlier instant. Nothing changes for the others.
 //!
 //! Cost: a message of a known machine is one hash look-up and a few stores (see [`deadlines`]).
 
@@ -55,7 +59,7 @@ mod model_tests;
 mod tests;
 
 use crate::clock::Mono;
-use crate::domain::{MachineId, Seq, Timestamp, Transition};
+use crate::domain::{FilterSet, MachineId, Seq, Timestamp, Transition};
 
 pub use self::board::{StatusCounts, View};
 pub use self::flapping::FlappingRule;
@@ -164,11 +168,23 @@ impl Tracker {
     ///
     /// What was received from `heard_from` on, at most `now`, came over this link (T4).
     pub fn link_up(&mut self, now: Moment, heard_from: Mono) {
+        let was_even = self.sight.is_even();
         self.sight.open(now, heard_from);
+        if !was_even {
+            return self.look_anew();
+        }
         self.tally.uncover_all();
         if self.sight.covers(self.newest_evidence) {
             // Records of this link were observed before we heard of it.
             self.recount();
+        }
+    }
+
+    /// The broker refuses these filters, from `now` on (T11). A new link begins with none. What was received from `heard_from` on
+    /// may have come through those that are refused no longer.
+    pub fn refuse(&mut self, refused: FilterSet, now: Moment, heard_from: Mono) {
+        if self.sight.refuse(refused, now, heard_from) {
+            self.look_anew();
         }
     }
 
@@ -254,8 +270,7 @@ impl Tracker {
         }
         let Self { deadlines, roster, sight, patiences, .. } = self;
         let silence = deadlines.earliest(|slot| real_deadline(roster.get_mut(slot), sight, patiences));
-        let confirmations = self.tally.unconfirmed(&self.sight);
-        confirmations.filter_map(|patience_micros| self.sight.grace_end(patience_micros)).chain(silence).min()
+        self.tally.confirmations(&self.sight).chain(silence).min()
     }
 
     /// What is known about one machine.
@@ -323,14 +338,18 @@ impl Tracker {
         if received.is_none() && machine.has_outlived(sighting.received_at, is_message) {
             return None;
         }
-        let stays_online = is_message && machine.is_online();
-        if stays_online && self.sight.covers(machine.evidence()) == self.sight.covers(received) {
+        let place = if is_message { self.sight.place_of(sighting.filters) } else { machine.place() };
+        let covers = |evidence| self.sight.covers_for(place, evidence);
+        let stays_online = is_message && machine.is_online() && machine.place() == place;
+        if stays_online && covers(machine.evidence()) == covers(received) {
             // The usual case: no count changes, and the deadline's entry comes up by itself.
             let change = machine.speak(sighting.received_at, received);
             debug_assert_eq!(change, None, "T1: a message of an online machine is no change");
             return None;
         }
         self.tally.remove(machine, &self.sight);
+        machine.set_place(place);
+        machine.set_late(machine.is_late() || self.sight.is_late(place));
         let change = match sighting.kind {
             SightingKind::Message => machine.speak(sighting.received_at, received),
             SightingKind::LastWill => machine.die(sighting.received_at, received),
@@ -351,7 +370,7 @@ impl Tracker {
 
     fn fall_silent(&mut self, slot: Slot) -> Transition {
         let machine = self.roster.get_mut(slot);
-        machine.armed = false;
+        machine.set_armed(false);
         let deadline = deadline_of(machine, &self.sight, &self.patiences);
         let deadline = deadline.expect("T1: a deadline that is due belongs to a watched machine");
         self.tally.remove(machine, &self.sight);
@@ -379,7 +398,7 @@ impl Tracker {
     /// Makes sure that a machine whose silence matters has an entry among the deadlines.
     fn watch(&mut self, slot: Slot) {
         let machine = self.roster.get_mut(slot);
-        if machine.armed {
+        if machine.is_armed() {
             return;
         }
         if let Some(at) = real_deadline(machine, &self.sight, &self.patiences) {
@@ -404,6 +423,18 @@ impl Tracker {
         let slot = self.roster.add(machine_id, machine);
         self.watch(slot);
         slot
+    }
+
+    /// Which machines can be seen has changed: it is rare enough to look at each.
+    fn look_anew(&mut self) {
+        for slot in self.roster.slots() {
+            let machine = self.roster.get_mut(slot);
+            // In a new stretch all are alike again.
+            let was_late = machine.is_late() && !self.sight.is_even();
+            machine.set_late(was_late || self.sight.is_late(machine.place()));
+            self.watch(slot);
+        }
+        self.recount();
     }
 
     fn recount(&mut self) {

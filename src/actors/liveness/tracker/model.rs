@@ -39,6 +39,21 @@ pub(super) fn options() -> TrackerOptions {
     }
 }
 
+/// Which of two filters match a machine's topic, as bits.
+pub(super) fn comes_through(name: &str) -> u8 {
+    match name {
+        "a" | "d" => 1,
+        "b" | "e" => 2,
+        _ => 3,
+    }
+}
+
+/// The same for the tracker.
+pub(super) fn filters(mask: u8) -> FilterSet {
+    let both = ["f0", "f1"].map(|text| crate::domain::TopicFilter::parse(text).expect("valid"));
+    FilterSet::of(&both, |filter| (0..2).any(|bit| mask >> bit & 1 == 1 && both[bit] == *filter))
+}
+
 /// One machine as the model sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -48,6 +63,10 @@ pub(super) struct Known {
     pub(super) last_seen: Option<Timestamp>,
     /// When this process received its newest message, or learned otherwise that `recorded` holds.
     learned: Option<u64>,
+    /// The filter of its newest message, as a bit.
+    through: Option<u8>,
+    /// It was blind when a filter was granted, or has come through a filter that was granted late: it waits from then.
+    pub(super) late: bool,
     untouched: bool,
     /// When it changed lately; negative before this process began.
     changes: Vec<i64>,
@@ -61,6 +80,8 @@ impl Known {
             first_seen: None,
             last_seen: None,
             learned: None,
+            through: None,
+            late: false,
             untouched: false,
             changes: Vec::new(),
         }
@@ -110,6 +131,11 @@ impl Known {
     }
 }
 
+/// Whether its filter was granted late, or may have been.
+fn came_late(machine: &Known, granted_late: u8) -> bool {
+    machine.through.map_or(granted_late != 0, |bit| granted_late & bit != 0)
+}
+
 /// The slow, obvious tracker.
 pub(super) struct Model {
     pub(super) machines: Vec<Known>,
@@ -118,6 +144,10 @@ pub(super) struct Model {
     /// Since when something could be heard over the newest of them.
     pub(super) heard_from: u64,
     pub(super) proven: u64,
+    /// Of two filters, as bits: refused, and granted late, with the newest moment and since when they were heard through.
+    pub(super) refused: u8,
+    pub(super) granted_late: u8,
+    pub(super) granted_at: Option<(Moment, u64)>,
     pub(super) seen_upto: Seq,
     /// The wall clock when the monotonic one began.
     began: i64,
@@ -133,6 +163,8 @@ impl Model {
                 first_seen: row.first_seen_at,
                 last_seen: row.last_seen_at,
                 learned: None,
+                through: None,
+                late: false,
                 untouched: true,
                 changes: Vec::new(),
             })
@@ -142,7 +174,17 @@ impl Model {
                 machines.push(Known::new(MachineId::parse(name).expect("a valid id")));
             }
         }
-        Self { machines, links: Vec::new(), heard_from: 0, proven: 0, seen_upto: position, began }
+        Self {
+            machines,
+            links: Vec::new(),
+            heard_from: 0,
+            proven: 0,
+            refused: 0,
+            granted_late: 0,
+            granted_at: None,
+            seen_upto: position,
+            began,
+        }
     }
 
     pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
@@ -187,6 +229,10 @@ impl Model {
                 sighting.seq,
             ));
         }
+        let comes = comes_through(machine.name.as_str());
+        let bits = if comes & !self.refused != 0 { comes & !self.refused } else { comes };
+        machine.through = Some(1 << bits.trailing_zeros());
+        machine.late |= machine.through.is_some_and(|bit| self.granted_late & bit != 0);
         machine.last_seen = Some(sighting.received_at);
         let reason = match machine.first_seen {
             None => TransitionReason::FirstSeen,
@@ -198,9 +244,42 @@ impl Model {
         })
     }
 
-    fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
+    /// The link came up: all filters are alike.
+    pub(super) fn link_up(&mut self, at: Moment, heard_from: u64) {
+        self.links.push((at, None));
+        (self.heard_from, self.proven) = (heard_from, 0);
+        (self.refused, self.granted_late, self.granted_at) = (0, 0, None);
+        self.machines.iter_mut().for_each(|machine| machine.late = false);
+    }
+
+    pub(super) fn refuse(&mut self, refused: u8, at: Moment, heard_from: u64) {
+        let Some((up, None)) = self.links.last() else { return };
+        let granted = self.refused & !refused;
+        self.refused = refused;
+        if granted != 0 {
+            self.granted_late |= granted;
+            self.granted_at = Some((at, heard_from.max(up.mono.0)));
+        }
+        for machine in &mut self.machines {
+            machine.late |= came_late(machine, self.granted_late);
+        }
+    }
+
+    fn is_seen(&self, machine: &Known) -> bool {
+        machine.through.map_or(self.refused == 0, |bit| self.refused & bit == 0)
+    }
+
+    /// Since when it can be seen over the newest link, and from when on it could be heard.
+    fn begins(&self, machine: &Known) -> Option<(Moment, u64)> {
         let (up, _) = self.links.last()?;
-        if machine.status() == Some(MachineStatus::Offline) {
+        let from = self.granted_at.filter(|_| machine.late).map_or(*up, |(at, _)| at);
+        let heard = self.granted_at.filter(|_| came_late(machine, self.granted_late));
+        Some((from, heard.map_or(self.heard_from, |(_, heard_from)| heard_from)))
+    }
+
+    fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
+        let (up, _) = self.begins(machine)?;
+        if machine.status() == Some(MachineStatus::Offline) || !self.is_seen(machine) {
             return None;
         }
         let (mono, wall) = match (machine.learned, machine.last_seen) {
@@ -243,8 +322,11 @@ impl Model {
     }
 
     pub(super) fn shown(&self, machine: &Known) -> BoardStatus {
-        let Some((up, None)) = self.links.last() else { return BoardStatus::Unknown };
-        let seen = machine.learned.is_some_and(|learned| learned >= self.heard_from);
+        let Some((_, None)) = self.links.last() else { return BoardStatus::Unknown };
+        let Some((up, heard_from)) = self.begins(machine).filter(|_| self.is_seen(machine)) else {
+            return BoardStatus::Unknown;
+        };
+        let seen = machine.learned.is_some_and(|learned| learned >= heard_from);
         let waited = self.proven >= up.mono.0 + machine.offline_after();
         match machine.status() {
             Some(MachineStatus::Online) if seen => BoardStatus::Online,
@@ -265,8 +347,9 @@ impl Model {
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        let Some((up, None)) = self.links.last() else { return None };
+        let Some((_, None)) = self.links.last() else { return None };
         let confirmation = |machine: &Known| {
+            let (up, _) = self.begins(machine).filter(|_| self.is_seen(machine))?;
             let pending = machine.status() == Some(MachineStatus::Offline)
                 && self.shown(machine) == BoardStatus::Unknown;
             pending.then(|| up.mono.0 + machine.offline_after())

@@ -32,6 +32,11 @@ enum Operation {
         heard: u64,
     },
     LinkDown,
+    /// The broker refuses these of two filters; through the others was heard since so long ago.
+    Refuse {
+        filters: u8,
+        heard: u64,
+    },
     /// The link is proven (or was, this long ago), and everything is looked at.
     Prove {
         ago: u64,
@@ -68,6 +73,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (prop::sample::select(vec![0, SECOND, 20 * SECOND]), prop::sample::select(vec![0, 1, SECOND]))
             .prop_map(|(ago, heard)| Operation::LinkUp { ago, heard }),
         2 => Just(Operation::LinkDown),
+        2 => (0..4_u8, prop::sample::select(vec![0, 1, SECOND]))
+            .prop_map(|(filters, heard)| Operation::Refuse { filters, heard }),
         6 => prop::sample::select(vec![0, 0, 1, SECOND]).prop_map(|ago| Operation::Prove { ago }),
         3 => (0..6_usize, 0..3_usize).prop_map(|(records, deadlines)| Operation::Commit { records, deadlines }),
         1 => Just(Operation::Crash),
@@ -126,6 +133,7 @@ impl World {
                     seq: Seq(self.journal.len() as u64 + 1),
                     element: 0,
                     kind,
+                    filters: model::filters(model::comes_through(MACHINES[machine].0)),
                 };
                 self.journal.push((sighting, self.now));
             }
@@ -134,13 +142,12 @@ impl World {
             Operation::Jump(micros) => self.wall_ahead += micros,
             Operation::LinkUp { ago, heard } => {
                 let last = self.model.links.last().map_or(0, |(up, down)| down.unwrap_or(up.mono.0));
+                let last = last.max(self.model.granted_at.map_or(0, |(at, _)| at.mono.0));
                 let at = self.now.saturating_sub(ago).max(last);
                 let moment = Moment { mono: Mono(at), wall: self.wall_at(at) };
                 let heard_from = at.saturating_sub(heard);
                 self.tracker.link_up(moment, Mono(heard_from));
-                self.model.links.push((moment, None));
-                self.model.heard_from = heard_from.max(last);
-                self.model.proven = 0;
+                self.model.link_up(moment, heard_from.max(last));
             }
             Operation::LinkDown => {
                 self.tracker.link_down(Moment { mono: Mono(self.now), wall: self.wall_at(self.now) });
@@ -148,6 +155,7 @@ impl World {
                     *down = Some(self.now);
                 }
             }
+            Operation::Refuse { filters, heard } => self.refuse(filters, heard),
             Operation::Prove { ago } => self.prove(self.now.saturating_sub(ago)),
             Operation::Commit { records, deadlines } => self.commit(records, deadlines),
             Operation::Crash => self.crash(),
@@ -162,6 +170,13 @@ impl World {
             }
         }
         self.compare();
+    }
+
+    fn refuse(&mut self, filters: u8, heard: u64) {
+        let moment = Moment { mono: Mono(self.now), wall: self.wall_at(self.now) };
+        let heard_from = self.now.saturating_sub(heard);
+        self.tracker.refuse(model::filters(filters), moment, Mono(heard_from));
+        self.model.refuse(filters, moment, heard_from);
     }
 
     fn look(&mut self, records: usize) {
@@ -340,6 +355,28 @@ fn counter_example_sight_begins_anew_before_a_deadline_that_has_passed() {
         Operation::Prove { ago: 0 },
         Operation::LinkUp { ago: 20 * SECOND, heard: 0 },
         Operation::LinkUp { ago: SECOND, heard: 0 },
+    ]);
+}
+
+/// "b" was blind until filter 0 was granted; then its record from before showed that it comes through the other.
+#[test]
+fn counter_example_the_deadline_of_a_machine_whose_filter_was_not_known_moved_to_an_earlier_instant() {
+    let (b, e) = (1, 4);
+    run(&[
+        Operation::Receive { machine: b, kind: SightingKind::Message },
+        Operation::Look(1),
+        Operation::Commit { records: 1, deadlines: 0 },
+        Operation::Crash,
+        Operation::LinkUp { ago: 0, heard: 0 },
+        Operation::Receive { machine: e, kind: SightingKind::Message },
+        Operation::Look(1),
+        Operation::Receive { machine: b, kind: SightingKind::Message },
+        Operation::Pass(3 * SECOND),
+        Operation::Refuse { filters: 1, heard: 0 },
+        Operation::Refuse { filters: 0, heard: 0 },
+        Operation::Look(1),
+        Operation::Pass(3 * SECOND),
+        Operation::Prove { ago: 0 },
     ]);
 }
 

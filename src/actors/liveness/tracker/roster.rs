@@ -80,6 +80,11 @@ impl Roster {
         self.entries.len()
     }
 
+    /// Every slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+
     pub(super) fn find(&self, machine_id: &str) -> Option<Slot> {
         let key = Key::of(machine_id);
         let hash = self.hasher.hash_one(machine_id);

@@ -9,13 +9,13 @@ use crate::clock::Mono;
 use crate::domain::Timestamp;
 
 /// T3, as far as it is known today; evidence and sight can only move it to a later instant. `None`: the machine is
-/// offline.
+/// offline, or cannot be seen (T11).
 pub(super) fn deadline_of(machine: &Machine, sight: &Sight, patiences: &Patiences) -> Option<Moment> {
-    if !machine.is_watched() {
+    if !machine.is_watched() || !sight.sees(machine.place()) {
         return None;
     }
     let offline_after = patiences.micros(machine.patience());
-    let from = match (machine.evidence(), machine.last_seen(), sight.since()) {
+    let from = match (machine.evidence(), machine.last_seen(), sight.since_for(machine.is_late())) {
         (Some(mono), Some(wall), Some(since)) if since.mono <= mono => Moment { mono, wall },
         (_, _, Some(since)) => since,
         // Never had sight: early, and never proven to have passed.
@@ -28,6 +28,6 @@ pub(super) fn deadline_of(machine: &Machine, sight: &Sight, patiences: &Patience
 /// [`deadline_of`] for the [`super::deadlines`]: the machine's entry is armed for it, or is gone.
 pub(super) fn real_deadline(machine: &mut Machine, sight: &Sight, patiences: &Patiences) -> Option<Mono> {
     let deadline = deadline_of(machine, sight, patiences);
-    machine.armed = deadline.is_some();
+    machine.set_armed(deadline.is_some());
     deadline.map(|deadline| deadline.mono)
 }

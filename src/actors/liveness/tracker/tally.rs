@@ -2,8 +2,8 @@
 
 use super::board::StatusCounts;
 use super::machine::Machine;
-use super::patience::PatienceId;
 use super::sight::Sight;
+use crate::clock::Mono;
 use crate::domain::BoardStatus;
 
 /// Machines that share one `offline_after`, counted by recorded standing.
@@ -23,42 +23,56 @@ struct Split {
     covered: u64,
 }
 
-/// The groups, by [`PatienceId`].
+/// The groups, by `PatienceId`: of machines that wait from when the link came up, and late (`Machine::is_late`). Those whose
+/// filter is refused are counted alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tally {
-    groups: Vec<Group>,
+    in_time: Vec<Group>,
+    late: Vec<Group>,
+    unseen: u64,
 }
 
 impl Tally {
     pub(super) fn new(patiences_micros: &[u64]) -> Self {
         let group = |&patience_micros: &u64| Group { patience_micros, ..Group::default() };
-        Self { groups: patiences_micros.iter().map(group).collect() }
+        let in_time: Vec<Group> = patiences_micros.iter().map(group).collect();
+        Self { late: in_time.clone(), in_time, unseen: 0 }
     }
 
     pub(super) fn add(&mut self, machine: &Machine, sight: &Sight) {
-        let covered = u64::from(sight.covers(machine.evidence()));
-        if let Some(split) = self.split_of(machine) {
+        if !sight.sees(machine.place()) {
+            self.unseen += 1;
+            return;
+        }
+        let covered = u64::from(sight.covers_for(machine.place(), machine.evidence()));
+        let group = self.group(machine);
+        if let Some(split) = group.split_of(machine) {
             split.all += 1;
             split.covered += covered;
         } else {
-            self.group(machine.patience()).undecided += 1;
+            group.undecided += 1;
         }
     }
 
     /// Takes out a machine as [`Self::add`] put it in.
     pub(super) fn remove(&mut self, machine: &Machine, sight: &Sight) {
-        let covered = u64::from(sight.covers(machine.evidence()));
-        if let Some(split) = self.split_of(machine) {
+        if !sight.sees(machine.place()) {
+            self.unseen -= 1;
+            return;
+        }
+        let covered = u64::from(sight.covers_for(machine.place(), machine.evidence()));
+        let group = self.group(machine);
+        if let Some(split) = group.split_of(machine) {
             split.all -= 1;
             split.covered -= covered;
         } else {
-            self.group(machine.patience()).undecided -= 1;
+            group.undecided -= 1;
         }
     }
 
-    /// A new stretch of sight began and no machine has evidence in it yet.
+    /// A new stretch of sight began, with all filters alike, and no machine has evidence in it yet.
     pub(super) fn uncover_all(&mut self) {
-        for group in &mut self.groups {
+        for group in &mut self.in_time {
             group.online.covered = 0;
             group.offline.covered = 0;
             group.never_seen.covered = 0;
@@ -67,14 +81,14 @@ impl Tally {
 
     /// The numbers of the board; the same rules as `board::status_of`.
     pub(super) fn counts(&self, sight: &Sight) -> StatusCounts {
-        let mut counts = StatusCounts::default();
-        for group in &self.groups {
+        let mut counts = StatusCounts { unknown: self.unseen, ..StatusCounts::default() };
+        for (late, group) in self.groups() {
             let all = group.online.all + group.offline.all + group.never_seen.all + group.undecided;
             if !sight.is_open() {
                 counts.unknown += all;
                 continue;
             }
-            let silence_is_certain = sight.grace_is_over(group.patience_micros);
+            let silence_is_certain = sight.grace_is_over(late, group.patience_micros);
             let certain = |split: Split| if silence_is_certain { split.all } else { split.covered };
             let (offline, never_seen) = (certain(group.offline), certain(group.never_seen));
             counts.online += group.online.covered;
@@ -85,28 +99,33 @@ impl Tally {
         counts
     }
 
-    /// The `offline_after` of the groups in which machines recorded as offline have not been confirmed yet.
-    pub(super) fn unconfirmed(&self, sight: &Sight) -> impl Iterator<Item = u64> {
-        self.groups
-            .iter()
-            .filter(|group| {
+    /// When the machines recorded as offline that have not been confirmed yet can be, by group.
+    pub(super) fn confirmations(&self, sight: &Sight) -> impl Iterator<Item = Mono> {
+        self.groups()
+            .filter(|(_, group)| {
                 group.offline.all + group.never_seen.all > group.offline.covered + group.never_seen.covered
             })
-            .map(|group| group.patience_micros)
-            .filter(|&patience_micros| !sight.grace_is_over(patience_micros))
+            .filter(|(late, group)| !sight.grace_is_over(*late, group.patience_micros))
+            .filter_map(|(late, group)| sight.grace_end(late, group.patience_micros))
     }
 
-    fn group(&mut self, patience: PatienceId) -> &mut Group {
-        &mut self.groups[patience.index()]
+    fn groups(&self) -> impl Iterator<Item = (bool, &Group)> {
+        let in_time = self.in_time.iter().map(|group| (false, group));
+        in_time.chain(self.late.iter().map(|group| (true, group)))
     }
 
+    fn group(&mut self, machine: &Machine) -> &mut Group {
+        let groups = if machine.is_late() { &mut self.late } else { &mut self.in_time };
+        &mut groups[machine.patience().index()]
+    }
+}
+
+impl Group {
     fn split_of(&mut self, machine: &Machine) -> Option<&mut Split> {
-        let standing = machine.standing()?;
-        let group = self.group(machine.patience());
-        match standing {
-            BoardStatus::Online => Some(&mut group.online),
-            BoardStatus::Offline => Some(&mut group.offline),
-            BoardStatus::NeverSeen => Some(&mut group.never_seen),
+        match machine.standing()? {
+            BoardStatus::Online => Some(&mut self.online),
+            BoardStatus::Offline => Some(&mut self.offline),
+            BoardStatus::NeverSeen => Some(&mut self.never_seen),
             BoardStatus::Unknown => None,
         }
     }

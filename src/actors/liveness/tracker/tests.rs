@@ -54,11 +54,13 @@ fn known(name: &str, status: MachineStatus, since: u64, last_seen: u64) -> Known
 struct Bench {
     tracker: Tracker,
     seq: u64,
+    /// The filters that match the topics of the next sightings.
+    through: FilterSet,
 }
 
 impl Bench {
     fn new(options: TrackerOptions, known: Vec<KnownMachine>) -> Self {
-        Self { tracker: Tracker::new(options, known, Seq(100)), seq: 100 }
+        Self { tracker: Tracker::new(options, known, Seq(100)), seq: 100, through: FilterSet::EMPTY }
     }
 
     /// One with an open sight since 1 s.
@@ -70,7 +72,14 @@ impl Bench {
 
     fn sighting(&mut self, name: &str, at: Timestamp, kind: SightingKind) -> Sighting {
         self.seq += 1;
-        Sighting { machine_id: id(name), received_at: at, seq: Seq(self.seq), element: 0, kind }
+        Sighting {
+            machine_id: id(name),
+            received_at: at,
+            seq: Seq(self.seq),
+            element: 0,
+            kind,
+            filters: self.through,
+        }
     }
 
     fn message(&mut self, name: &str, at: u64) -> Option<Transition> {
@@ -602,4 +611,96 @@ fn deadlines_survive_a_blindness_longer_than_the_wheel() {
     bench.message("m7", 1_000_001 * SECOND);
     assert_eq!(bench.advance(1_000_015 * SECOND).len(), 99);
     assert_eq!(bench.advance(1_000_016 * SECOND).len(), 1);
+}
+
+/// Filters by their places.
+fn places(places: &[usize]) -> FilterSet {
+    let filters = ["a", "b", "c"].map(|text| crate::domain::TopicFilter::parse(text).expect("valid"));
+    FilterSet::of(&filters, |filter| places.iter().any(|place| filters[*place] == *filter))
+}
+
+/// "first" spoke through filter 0, "second" through filter 1, "both" through either; "known" only the database knows.
+fn through_two_filters() -> Bench {
+    let mut bench = Bench::new(options(), vec![known("known", Online, 0, 0)]);
+    bench.tracker.link_up(moment(SECOND), Mono(SECOND));
+    for (name, filters) in [("first", &[0][..]), ("second", &[1]), ("both", &[0, 1])] {
+        bench.through = places(filters);
+        bench.message(name, 2 * SECOND);
+    }
+    bench
+}
+
+impl Bench {
+    fn refuse(&mut self, refused: FilterSet, at: u64) {
+        self.tracker.refuse(refused, moment(at), Mono(at));
+    }
+}
+
+fn shown(bench: &Bench, name: &str) -> BoardStatus {
+    bench.tracker.status_of(name).expect("it is tracked").status
+}
+
+fn silent(bench: &mut Bench, until: u64) -> Vec<(String, Timestamp)> {
+    let mut out = Vec::new();
+    bench.tracker.advance(Mono(until), &mut out);
+    out.into_iter().map(|each| (each.machine_id.as_str().to_owned(), each.occurred_at)).collect()
+}
+
+#[test]
+fn t11_a_refused_filter_blinds_those_who_come_through_it_and_nobody_else() {
+    let mut bench = through_two_filters();
+    bench.refuse(places(&[1]), 3 * SECOND);
+    let all = ["first", "second", "both", "known"].map(|name| shown(&bench, name));
+    let [first, second, both, known] = all;
+    assert_eq!((first, second, both), (BoardStatus::Online, BoardStatus::Unknown, BoardStatus::Online));
+    assert_eq!(known, BoardStatus::Unknown, "its filter is not known");
+    assert_eq!(bench.tracker.counts(), StatusCounts { online: 2, unknown: 2, ..StatusCounts::default() });
+    let gone = silent(&mut bench, 100 * SECOND);
+    assert_eq!(
+        gone,
+        [("first", wall(17 * SECOND)), ("both", wall(17 * SECOND))].map(|(n, at)| (n.to_owned(), at))
+    );
+    assert_eq!(bench.tracker.next_deadline(), None, "there is nothing that a proof could change");
+    // Its own message through a refused filter makes it no less blind; one through another filter does.
+    bench.through = places(&[1]);
+    bench.message("second", 101 * SECOND);
+    assert_eq!(shown(&bench, "second"), BoardStatus::Unknown);
+    bench.through = places(&[0]);
+    bench.message("second", 102 * SECOND);
+    assert_eq!(shown(&bench, "second"), BoardStatus::Online);
+    assert_eq!(silent(&mut bench, 200 * SECOND), [("second".to_owned(), wall(117 * SECOND))]);
+}
+
+#[test]
+fn t11_when_a_filter_is_granted_its_machines_get_their_time_and_nothing_changes_for_the_others() {
+    let mut bench = through_two_filters();
+    bench.refuse(places(&[1]), 3 * SECOND);
+    bench.through = places(&[0]);
+    bench.message("first", 50 * SECOND);
+    bench.refuse(FilterSet::EMPTY, 60 * SECOND);
+    assert_eq!(shown(&bench, "first"), BoardStatus::Online);
+    assert_eq!(shown(&bench, "second"), BoardStatus::Unknown, "it has not spoken since");
+    assert_eq!(silent(&mut bench, 66 * SECOND).len(), 2, "first and both, at their own time");
+    let gone = silent(&mut bench, 200 * SECOND);
+    let names: Vec<&str> = gone.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"second") && names.contains(&"known") && names.len() == 2, "{names:?}");
+    assert!(gone.iter().all(|(_, at)| *at == wall(75 * SECOND)), "{gone:?}");
+    assert_eq!(bench.tracker.counts(), StatusCounts { offline: 4, ..StatusCounts::default() });
+}
+
+#[test]
+fn t11_a_new_link_begins_with_every_filter() {
+    let mut bench = through_two_filters();
+    bench.refuse(places(&[0, 1]), 3 * SECOND);
+    assert_eq!(bench.tracker.counts(), StatusCounts { unknown: 4, ..StatusCounts::default() });
+    bench.tracker.link_down(moment(4 * SECOND));
+    bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
+    bench.message("second", 11 * SECOND);
+    assert_eq!(shown(&bench, "second"), BoardStatus::Online);
+    let gone = silent(&mut bench, 100 * SECOND);
+    assert_eq!(gone.len(), 4);
+    assert!(
+        gone.iter().all(|(name, at)| *at == wall(if name == "second" { 26 } else { 25 } * SECOND)),
+        "{gone:?}"
+    );
 }

@@ -58,6 +58,7 @@ async fn before(
 pub const fn reason_in_words(reason: OutageReason) -> &'static str {
     match reason {
         OutageReason::LinkDown => "no connection to the broker",
+        OutageReason::FilterRefused => "the broker refused a subscription",
         OutageReason::Hold => "the journal was full",
         OutageReason::Stopped => "Andon was stopped",
         OutageReason::Start => "Andon had ended unexpectedly",
