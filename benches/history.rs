@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use andon::domain::{MachineId, Timestamp};
 use andon::store::{
-    self, BucketsQuery, EventCursor, EventsQuery, History, Order, ReadingCursor, ReadingsQuery, StoreOptions,
-    TrendsQuery, collected,
+    self, BucketsQuery, EventCursor, Events, EventsQuery, History, Order, ReadingCursor, ReadingsQuery,
+    StoreOptions, TrendsQuery, collected,
 };
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
@@ -167,8 +167,11 @@ fn questions(end: Timestamp) -> Vec<Question> {
         "page of 100 readings".to_owned(),
         Box::new(move |history| collected(|each| history.readings(&page, each)).unwrap().len()),
     ));
-    let events =
-        EventsQuery { machine_id: None, from: back(30 * DAY), before: EventCursor::before(end), limit: 100 };
+    let events = EventsQuery {
+        machine_id: None,
+        which: Events::Within { from: back(30 * DAY), before: EventCursor::before(end) },
+        limit: 100,
+    };
     all.push((
         "page of 100 changes".to_owned(),
         Box::new(move |history| history.events(&events).unwrap().len()),

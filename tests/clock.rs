@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::support::andon::{Andon, Site};
-use crate::support::database::Database;
+use crate::support::database::{Database, instant};
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
@@ -184,8 +184,7 @@ fn events(scene: &Scene) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
         Database::open(&scene.url).and_then(|mut database| database.try_words(sql)).unwrap_or_default();
     let read = |text: String| {
         let (status, at) = text.split_once(' ').unwrap();
-        let at = chrono::DateTime::parse_from_str(at, "%Y-%m-%d %H:%M:%S%.f%#z").unwrap();
-        (status.to_owned(), at.to_utc())
+        (status.to_owned(), instant(at))
     };
     words.into_iter().flatten().map(read).collect()
 }
@@ -199,7 +198,7 @@ fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
         let sql = "SELECT last_seen_at || '' AS value FROM machine";
         let words = Database::open(&scene.url).and_then(|mut database| database.try_words(sql));
         let text = words.unwrap_or_default().into_iter().flatten().next().unwrap_or_default();
-        chrono::DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").unwrap().to_utc()
+        instant(&text)
     };
     let gone = |changes: usize| {
         Single::connect(scene.broker.port()).publish("factory/machine/press-1/lwt", b"gone", 1);
@@ -230,6 +229,25 @@ fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
     }
     let apart = recorded.windows(2).map(|two| (two[1].1 - two[0].1).num_microseconds());
     assert!(apart.into_iter().all(|micros| micros != Some(1)), "{recorded:?}");
+
+    // The interfaces tell it in the order in which it happened.
+    let url = andon.wait_for_http();
+    let client = Client::new(&url);
+    let told = client.json("/api/v1/events?machine_id=press-1");
+    let told = told["events"].as_array().unwrap().iter().rev().map(|event| {
+        let at: chrono::DateTime<chrono::Utc> = event["occurred_at"].as_str().unwrap().parse().unwrap();
+        (event["status"].as_str().unwrap().to_owned(), at)
+    });
+    assert_eq!(told.collect::<Vec<_>>(), recorded);
+    let page = client.get("/machines/press-1").body;
+    assert!(page.contains("Changes"), "{page}");
+    let listed = page.split("<ol>").nth(1).unwrap().split("</ol>").next().unwrap();
+    let words: Vec<_> =
+        listed.split("data-state=\"").skip(1).map(|li| li.split('"').next().unwrap()).collect();
+    assert_eq!(words, ["online", "offline", "online", "offline", "online", "offline", "online"]);
+    let machine = client.json("/api/v1/machines/press-1");
+    let seen: chrono::DateTime<chrono::Utc> = machine["last_seen_at"].as_str().unwrap().parse().unwrap();
+    assert!(begun < seen && seen < chrono::Utc::now(), "{machine}");
 
     // The next process takes it from there.
     assert!(andon.stop().success());

@@ -53,7 +53,7 @@ impl Availability {
     }
 }
 
-/// Judges one machine over `window`. `changes` are those within the window, in order of time; `present` is the status now
+/// Judges one machine over `window`. `changes` are those within the window, in the order in which they happened; `present` is the status now
 /// and since when. `blind` are the times in which we were blind: in order, not overlapping (see [`merged`]).
 #[must_use]
 pub fn availability(
@@ -100,8 +100,10 @@ fn stretches(
     changes: &[StatusChange],
     (present, since): (MachineStatus, Timestamp),
 ) -> Vec<(MachineStatus, Span)> {
-    let inside: Vec<_> =
-        changes.iter().filter(|change| change.at >= window.from && change.at < window.to).collect();
+    let mut inside: Vec<_> = no_later_than_the_next(changes, window.to)
+        .filter(|change| change.at >= window.from && change.at < window.to)
+        .collect();
+    inside.reverse();
     let Some(first) = inside.first() else {
         // No event, or one that is lost: the present status, for as long as it is known to hold.
         let from = window.from.max(since);
@@ -115,6 +117,15 @@ fn stretches(
     stretches
         .extend(inside.iter().zip(ends).map(|(change, to)| (change.status, Span { from: change.at, to })));
     stretches
+}
+
+/// The changes, newest first. Where the clock was set back, what was recorded after that counts.
+fn no_later_than_the_next(changes: &[StatusChange], to: Timestamp) -> impl Iterator<Item = StatusChange> {
+    let mut next = to;
+    changes.iter().rev().map(move |change| {
+        next = next.min(change.at);
+        StatusChange { at: next, ..*change }
+    })
 }
 
 fn blind_within(blind: &[Span], span: Span) -> Duration {
@@ -163,6 +174,19 @@ mod tests {
         blind: Vec<Span>,
         /// Seconds up, down, unknown; outages, seconds of the longest; offline at the end.
         expected: (u64, u64, u64, usize, u64, bool),
+    }
+
+    #[test]
+    fn where_the_clock_was_set_back_what_was_recorded_after_that_counts() {
+        let (down, up) =
+            (|second| change(second, Some(Online), Offline), |second| change(second, Some(Offline), Online));
+        // The clock is ahead from the second to the third change.
+        let changes = [down(120), up(190), down(195), up(140)];
+        let found = availability(span(100, 200), &changes, (Online, at(140)), &[]);
+        let seconds = |duration: Duration| duration.as_secs();
+        assert_eq!((seconds(found.up), seconds(found.down), found.outages), (80, 20, 1));
+        let ahead = availability(span(100, 200), &[down(120), up(900)], (Online, at(900)), &[]);
+        assert_eq!((seconds(ahead.up), seconds(ahead.down)), (20, 80));
     }
 
     fn cases() -> Vec<Case> {

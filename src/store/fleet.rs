@@ -13,7 +13,7 @@ use crate::domain::{LinkOutage, MachineId, Timestamp, Transition};
 /// What happened on a site from some moment on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SiteHistory {
-    /// Events, in order of time. Their `seq` is 0.
+    /// Events, in the order in which they happened. Their `seq` is 0.
     pub events: Vec<Transition>,
     /// Our own outages that lasted beyond that moment or are not over, in order of time.
     pub outages: Vec<LinkOutage>,
@@ -71,7 +71,7 @@ macro_rules! queries_for {
             ) -> QueryResult<SiteHistory> {
                 let events: Vec<EventRow> = sql_query(format!(
                     "SELECT {EVENT_COLUMNS} FROM machine_event WHERE site = $1 AND occurred_at >= $2 \
-                     ORDER BY occurred_at, id"
+                     ORDER BY id"
                 ))
                 .bind::<Text, _>(site)
                 .bind::<Instant, _>(Moment(from))

@@ -47,7 +47,7 @@ impl LivenessRows {
 /// What the database knows of liveness's past, beside the machines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LivenessPast {
-    /// When machines changed their status lately, in order of time.
+    /// When machines changed their status lately, in the order in which they did.
     pub recent_changes: Vec<(MachineId, Timestamp)>,
     /// Events that may not have reached the broker, in the order in which they were recorded. Their `seq` is 0.
     pub unpublished: Vec<Transition>,
@@ -217,8 +217,8 @@ macro_rules! statements_for {
             ) -> QueryResult<LivenessPast> {
                 let rows_max = bigint(wanted.rows_max as u64);
                 let changes: Vec<ChangeRow> = sql_query(
-                    "SELECT machine_id, occurred_at FROM machine_event WHERE site = $1 AND occurred_at >= $2 \
-                     ORDER BY occurred_at DESC LIMIT $3",
+                    "SELECT machine_id, occurred_at FROM (SELECT id, machine_id, occurred_at FROM machine_event \
+                     WHERE site = $1 AND occurred_at >= $2 ORDER BY occurred_at DESC LIMIT $3) AS recent ORDER BY id",
                 )
                 .bind::<Text, _>(site)
                 .bind::<Instant, _>(Moment(wanted.changes_since))
@@ -240,7 +240,7 @@ macro_rules! statements_for {
                 let sight: Vec<SightRow> = sql_query("SELECT seen_until FROM link_sight WHERE site = $1")
                     .bind::<Text, _>(site)
                     .load(connection)?;
-                let changes = changes.into_iter().rev().map(ChangeRow::change);
+                let changes = changes.into_iter().map(ChangeRow::change);
                 let unpublished = unpublished.into_iter().rev().map(EventRow::transition);
                 let outages = unreadable.pass_over(outages.into_iter().map(OutageRow::outage));
                 let sight = sight.into_iter().map(|row| row.seen_until(site));

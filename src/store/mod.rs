@@ -88,9 +88,9 @@ pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, Rejection
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
 pub use fleet::SiteHistory;
 pub use history::{
-    Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EachRow, EventCursor, EventsQuery, History,
-    LatestReading, Order, ReadingCursor, ReadingsQuery, StoredEvent, StoredReading, TrendPoint, TrendsQuery,
-    collected, open_history,
+    Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EachRow, EventCursor, Events, EventsQuery,
+    History, LatestReading, Order, ReadingCursor, ReadingsQuery, StoredEvent, StoredReading, TrendPoint,
+    TrendsQuery, collected, open_history,
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use migrate::{MigrationReport, MigrationStatus};

@@ -99,6 +99,11 @@ where
 }
 
 impl<T> Column<T> {
+    /// The value, if it can be read.
+    pub fn value(&self) -> Option<&T> {
+        self.0.as_ref().ok()
+    }
+
     /// The value; else what is wrong with the column `name`.
     pub fn get(self, name: &str) -> Result<T, String> {
         self.0.map_err(|why| format!("{name} is {why}"))

@@ -71,6 +71,12 @@ impl Database {
     }
 }
 
+/// A time as either database writes it.
+pub fn instant(text: &str) -> chrono::DateTime<chrono::Utc> {
+    let instant = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z");
+    instant.unwrap_or_else(|error| panic!("{text}: {error}")).to_utc()
+}
+
 /// Rows of telemetry in the database at `url`; 0 while it is not there.
 pub fn rows_stored(url: &str) -> i64 {
     let mut database = Database::open(url);

@@ -13,6 +13,11 @@ pub use super::claim_clauses::{
 pub use super::clock_clauses::{
     the_newer_record_of_the_trusted_time_stays, without_a_record_the_newest_position_stands_for_it,
 };
+pub use super::event_clauses::{
+    events_are_read_by_index_only,
+    events_come_in_the_order_in_which_they_happened_and_those_of_a_time_by_their_times,
+    pages_of_events_join_and_can_be_of_one_machine,
+};
 use super::fixture::{
     Fixture, SITE, assert_stale, assert_transient, at, batch, batch_of, changes, machine, nothing, prune_all,
     reading, rejection, transition,
@@ -21,8 +26,7 @@ pub use super::history_clauses::{
     a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
     a_million_rows_are_read_by_index_only, figures_are_those_of_the_values_that_are_numbers,
     history_cannot_write, history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing,
-    pages_of_events_join_and_can_be_of_one_machine, pages_of_readings_join_also_within_a_microsecond,
-    the_newest_reading_is_the_newest_by_its_own_time,
+    pages_of_readings_join_also_within_a_microsecond, the_newest_reading_is_the_newest_by_its_own_time,
     who_has_read_enough_reads_no_further_and_the_connection_goes_on,
 };
 pub use super::liveness_clauses::{

@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, Raw, SITE, at, batch, changes, machine, reading, transition};
-use crate::domain::{MachineId, MachineStatus, TransitionReason};
+use crate::domain::{MachineId, TransitionReason};
 use crate::store::history::sql;
 use crate::store::{
-    Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EventCursor, EventsQuery, History, LatestReading, Order,
-    ReadingCursor, ReadingRow, ReadingsQuery, StoredReading, collected, open_history,
+    Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, History, LatestReading, Order, ReadingCursor, ReadingRow,
+    ReadingsQuery, StoredReading, collected, open_history,
 };
 
-fn history(fixture: &Fixture) -> Box<dyn History> {
+pub(super) fn history(fixture: &Fixture) -> Box<dyn History> {
     open_history(&fixture.options()).unwrap()
 }
 
@@ -221,32 +221,6 @@ pub fn who_has_read_enough_reads_no_further_and_the_connection_goes_on(fixture: 
     assert_eq!(whole.len(), 20);
 }
 
-pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
-    let (mut store, journal) = fixture.with_journal();
-    let transitions = (0..12).map(|number| {
-        let id = format!("press-{}", number % 3);
-        let reason = if number < 3 { TransitionReason::FirstSeen } else { TransitionReason::Message };
-        // Three machines at each instant.
-        transition(&id, reason, number / 3, Some(MachineStatus::Offline))
-    });
-    store.commit(&changes(journal, 0, transitions.collect())).unwrap();
-    let mut reader = history(fixture);
-    for machine_id in [None, Some(machine("press-1"))] {
-        let mut query =
-            EventsQuery { machine_id, from: at(0), before: EventCursor::before(at(1_000)), limit: 5 };
-        let mut joined = Vec::new();
-        loop {
-            let page = reader.events(&query).unwrap();
-            let Some(last) = page.last() else { break };
-            query.before = last.key;
-            joined.extend(page);
-        }
-        assert_eq!(joined.len(), if query.machine_id.is_some() { 4 } else { 12 });
-        assert!(joined.iter().rev().is_sorted_by_key(|event| event.key));
-        assert!(query.machine_id.is_none_or(|id| joined.iter().all(|event| event.machine_id == id)));
-    }
-}
-
 /// `each` rows of so many machines, one every three seconds.
 pub(super) fn fill(fixture: &Fixture, machines: u32, each: u32) {
     let sql = fixture.either(
@@ -314,11 +288,6 @@ pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
                 &[&site, press, day[0], day[1]],
             ),
         ),
-        ("events", plan(&mut raw, fixture, &sql::events(false, 100), &[&site, day[0], day[1], "0"])),
-        (
-            "events of one",
-            plan(&mut raw, fixture, &sql::events(true, 100), &[&site, day[0], day[1], "0", press]),
-        ),
     ];
     for (name, plan) in plans {
         eprintln!("{name}:\n{plan}");
@@ -326,10 +295,7 @@ pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
         let scans = if postgres { "Seq Scan on machine_telemetry" } else { "SCAN t" };
         assert!(!plan.contains(scans) && !plan.contains("SCAN n\n"), "{name} scans:\n{plan}");
         let by_index = if postgres { "Index" } else { " INDEX " };
-        assert!(
-            plan.contains(by_index) || name.starts_with("events") && postgres,
-            "{name} uses no index:\n{plan}"
-        );
+        assert!(plan.contains(by_index), "{name} uses no index:\n{plan}");
     }
     time_the_queries(fixture);
 }

@@ -9,6 +9,7 @@ mod bucket_pages;
 mod claim_clauses;
 mod clauses;
 mod clock_clauses;
+mod event_clauses;
 mod fixture;
 mod history_clauses;
 mod liveness_clauses;
@@ -109,6 +110,8 @@ contract! {
     a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it,
     who_has_read_enough_reads_no_further_and_the_connection_goes_on,
     pages_of_events_join_and_can_be_of_one_machine,
+    events_come_in_the_order_in_which_they_happened_and_those_of_a_time_by_their_times,
+    events_are_read_by_index_only,
     a_million_rows_are_read_by_index_only,
     figures_are_those_of_the_rows_whatever_happens,
     refused_rows_are_in_no_bucket,

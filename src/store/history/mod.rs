@@ -83,12 +83,47 @@ pub struct BucketsQuery {
 pub struct EventsQuery {
     /// Whose; `None`: of all machines of the site.
     pub machine_id: Option<MachineId>,
-    /// The first instant that counts.
-    pub from: Timestamp,
-    /// The first key that counts no more: the last one of the page before.
-    pub before: EventCursor,
+    /// Which, and in which order.
+    pub which: Events,
     /// Rows at most.
     pub limit: u32,
+}
+
+/// Which events, and in which order.
+#[derive(Debug, Clone, Copy)]
+pub enum Events {
+    /// In the order in which they happened, whatever the wall clock said: those with an id below this.
+    Recorded(i64),
+    /// Those of a time, in the order of the times that they bear.
+    Within {
+        /// The first instant that counts.
+        from: Timestamp,
+        /// The first key that counts no more: the last one of the page before.
+        before: EventCursor,
+    },
+}
+
+impl Events {
+    /// The newest first, and all of them.
+    pub const ALL: Self = Self::Recorded(i64::MAX);
+
+    /// Goes on after a page, of which this is the last row that could be read, and the id of the last row. `false`: there is no going on.
+    fn go_on_after(&mut self, last: Option<EventCursor>, last_id: Option<i64>) -> bool {
+        match (self, last, last_id) {
+            (Self::Recorded(before), _, Some(id)) => *before = id,
+            (which, Some(last), _) => which.advance(last),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Goes on after `cursor`.
+    pub fn advance(&mut self, cursor: EventCursor) {
+        match self {
+            Self::Recorded(id) => *id = cursor.id.min(*id),
+            Self::Within { before, .. } => *before = cursor.min(*before),
+        }
+    }
 }
 
 /// The means of the newest minutes of some machines, for small curves.

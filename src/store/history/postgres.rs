@@ -13,8 +13,8 @@ use super::queries::history_queries;
 use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, hand_on};
 use super::sql::{self, Dialect};
 use super::{
-    Begun, Bucket, BucketsQuery, EachRow, EventsQuery, History, LatestReading, ReadingsQuery, StoredEvent,
-    StoredReading, TrendPoint, TrendsQuery, outages, rolled,
+    Begun, Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery,
+    StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;

@@ -141,12 +141,21 @@ macro_rules! history_queries {
                 let (mut query, mut found) = (query.clone(), Vec::new());
                 loop {
                     let begun = self.begin();
-                    let statement = sql_query(sql::events(query.machine_id.is_some(), query.limit))
-                        .into_boxed()
-                        .bind::<Text, _>(&self.site)
-                        .bind::<Instant, _>(Moment(query.from))
-                        .bind::<Instant, _>(Moment(query.before.at))
-                        .bind::<BigInt, _>(query.before.id);
+                    let of_machine = query.machine_id.is_some();
+                    let statement = match query.which {
+                        Events::Recorded(before) => sql_query(sql::events_recorded(of_machine, query.limit))
+                            .into_boxed()
+                            .bind::<Text, _>(&self.site)
+                            .bind::<BigInt, _>(before),
+                        Events::Within { from, before } => {
+                            sql_query(sql::events_within(of_machine, query.limit))
+                                .into_boxed()
+                                .bind::<Text, _>(&self.site)
+                                .bind::<Instant, _>(Moment(from))
+                                .bind::<Instant, _>(Moment(before.at))
+                                .bind::<BigInt, _>(before.id)
+                        }
+                    };
                     let statement = match &query.machine_id {
                         Some(machine_id) => statement.bind::<Text, _>(machine_id.as_str().to_owned()),
                         None => statement,
@@ -155,10 +164,14 @@ macro_rules! history_queries {
                         .load::<EventColumns>(&mut self.connection)
                         .map_err(begun.unread("events"))?;
                     let is_last = rows.len() < query.limit as usize;
+                    let last_id = rows.last().and_then(EventColumns::id);
                     let events = self.unreadable.pass_over(rows.into_iter().map(EventColumns::into_event));
-                    let Some(last) = events.last().map(|event| event.key) else { return Ok(found) };
+                    let last = events.last().map(|event| event.key);
                     query.limit -= events.len() as u32;
-                    query.before = last;
+                    if !query.which.go_on_after(last, last_id) {
+                        found.extend(events);
+                        return Ok(found);
+                    }
                     found.extend(events);
                     if is_last || query.limit == 0 {
                         return Ok(found);

@@ -231,6 +231,11 @@ pub(super) struct EventColumns {
 }
 
 impl EventColumns {
+    /// Its id, if that can be read.
+    pub(super) fn id(&self) -> Option<i64> {
+        self.id.value().copied()
+    }
+
     pub(super) fn into_event(self) -> Result<StoredEvent, UnreadableRow> {
         let unreadable = unreadable_event(&self.machine_id, &self.occurred_at);
         let read = || {

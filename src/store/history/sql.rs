@@ -61,14 +61,24 @@ pub fn latest_on_postgres() -> String {
     )
 }
 
+const EVENT: &str = "SELECT e.id, e.machine_id, e.status, e.previous_status, e.reason, e.occurred_at, e.last_seen_at \
+     FROM machine_event e WHERE e.site = $1";
+
 /// `$1` site, `$2` first instant, `$3` and `$4` the key after the last, `$5` the machine if only its are wanted.
-pub fn events(of_machine: bool, limit: u32) -> String {
+pub fn events_within(of_machine: bool, limit: u32) -> String {
     let of_machine = if of_machine { "AND e.machine_id = $5" } else { "" };
     format!(
-        "SELECT e.id, e.machine_id, e.status, e.previous_status, e.reason, e.occurred_at, e.last_seen_at \
-         FROM machine_event e WHERE e.site = $1 AND e.occurred_at >= $2 AND (e.occurred_at, e.id) < ($3, $4) \
-         {of_machine} ORDER BY e.occurred_at DESC, e.id DESC LIMIT {limit}"
+        "{EVENT} AND e.occurred_at >= $2 AND (e.occurred_at, e.id) < ($3, $4) {of_machine} \
+         ORDER BY e.occurred_at DESC, e.id DESC LIMIT {limit}"
     )
+}
+
+/// `$1` site, `$2` the id after the last, `$3` the machine if only its are wanted.
+///
+/// `e.id < $2` would do for all machines, too, and have SQLite walk through the ids of other sites.
+pub fn events_recorded(of_machine: bool, limit: u32) -> String {
+    let before = if of_machine { "e.id < $2 AND e.machine_id = $3" } else { "(e.site, e.id) < ($1, $2)" };
+    format!("{EVENT} AND {before} ORDER BY e.id DESC LIMIT {limit}")
 }
 
 /// `$1` site, `$2` machine, `$3` first instant, `$4` first instant that counts no more, `$5` how many readings to pass over.

@@ -21,9 +21,11 @@ export class News {
 
   /** The newest events as the database has them; those that came live meanwhile, or are not recorded yet, stay. */
   take(events) {
-    const live = this.#events.filter((event) => !events.some((each) => sameEvent(each, event)));
-    const all = [...live, ...events].sort((a, b) => (a.occurred_at < b.occurred_at ? 1 : -1));
-    this.#events = all.slice(0, KEPT);
+    const isRecorded = (event) => events.some((each) => sameEvent(each, event));
+    // In the order in which they happened: their times go back when the clock is set back.
+    const known = this.#events.findIndex(isRecorded);
+    const live = known < 0 ? this.#events : this.#events.slice(0, known);
+    this.#events = [...live, ...events].slice(0, KEPT);
     this.isIncomplete = false;
     this.#draw();
   }

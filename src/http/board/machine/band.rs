@@ -17,9 +17,9 @@ pub struct Change {
     pub was_online: Option<bool>,
 }
 
-/// What was recorded between `from` and `to`. `changes` are those within, oldest first; `now` is the present state and since
-/// when it holds, which fills what no change tells about, unless it is unknown. Where nothing was recorded there is no
-/// span.
+/// What was recorded between `from` and `to`. `changes` are those within, in the order in which they happened: where the clock was
+/// set back, what was recorded after that counts. `now` is the present state and since when it holds, which fills what no
+/// change tells about, unless it is unknown. Where nothing was recorded there is no span.
 pub fn band(
     changes: &[Change],
     from: Timestamp,
@@ -32,12 +32,27 @@ pub fn band(
         (None, Some((status, since))) if status != BoardStatus::Unknown => Some((since.max(from), status)),
         (None, _) => None,
     };
-    for change in changes {
-        close(&mut spans, known, change.at);
-        known = Some((change.at, recorded(change.online)));
+    for (change, at) in changes.iter().zip(times(changes, to)) {
+        close(&mut spans, known, at);
+        known = Some((at, recorded(change.online)));
     }
     close(&mut spans, known, to);
     spans
+}
+
+/// When each of them occurred, no later than the next one and `to`.
+fn times(changes: &[Change], to: Timestamp) -> Vec<Timestamp> {
+    let mut next = to;
+    let mut times: Vec<_> = changes
+        .iter()
+        .rev()
+        .map(|change| {
+            next = next.min(change.at);
+            next
+        })
+        .collect();
+    times.reverse();
+    times
 }
 
 /// The recorded state of a boolean.
@@ -128,6 +143,21 @@ mod tests {
         ];
         let spans = band(&changes, at(10), at(50), Some((BoardStatus::Online, at(30))));
         assert_eq!(words(&spans), [(10, 20, "online"), (20, 30, "offline"), (30, 50, "online")]);
+    }
+
+    #[test]
+    fn where_the_clock_was_set_back_what_was_recorded_after_that_counts() {
+        let change = |when, online| Change { at: at(when), online, was_online: Some(!online) };
+        // An hour ahead from 30 to 40, so to say.
+        let changes =
+            [change(20, false), change(130, true), change(135, false), change(40, true), change(45, false)];
+        let spans = band(&changes, at(10), at(50), None);
+        assert_eq!(
+            words(&spans),
+            [(10, 20, "online"), (20, 40, "offline"), (40, 45, "online"), (45, 50, "offline")]
+        );
+        let ahead = band(&changes[..2], at(10), at(50), Some((BoardStatus::Online, at(130))));
+        assert_eq!(words(&ahead), [(10, 20, "online"), (20, 50, "offline")]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::http::history::ANSWER_MAX;
 use crate::http::latest::size_alone;
 use crate::http::{HistoryError, HistoryPool};
 use crate::store::{
-    Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EventCursor, EventsQuery, Order, ReadingCursor,
+    Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, Events, EventsQuery, Order, ReadingCursor,
     ReadingsQuery, StoredEvent, StoredReading, collected,
 };
 
@@ -161,7 +161,7 @@ impl Question {
     async fn gather(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
         let (latest, extras) = self.newest_readings(history).await?;
         let mut events = self.events(history).await?;
-        let changes_from = cut(&mut events);
+        let changes_from = cut(&mut events, self.from());
         let to = self.now;
         // Bound by one extra field a question; the usual measurements come with the first.
         let mut series: Vec<Series> = Vec::new();
@@ -248,8 +248,7 @@ impl Question {
     async fn events(&self, history: &HistoryPool) -> Result<Vec<StoredEvent>, HistoryError> {
         let query = EventsQuery {
             machine_id: Some(self.machine_id.clone()),
-            from: self.from(),
-            before: EventCursor { at: self.now.plus(Duration::from_secs(1)), id: 0 },
+            which: Events::ALL,
             // One more tells whether there are more.
             limit: EVENTS_MAX + 1,
         };
@@ -263,10 +262,12 @@ fn point(bucket: &Bucket, measurement: &Measurement) -> Option<Point> {
     (min.is_finite() && mean.is_finite() && max.is_finite()).then_some(Point { at, min, mean, max, count })
 }
 
-/// Leaves the newest [`EVENTS_MAX`] of `events`, and tells when the oldest of these was if there were more.
-fn cut(events: &mut Vec<StoredEvent>) -> Option<Timestamp> {
+/// Leaves those from `from` on of the newest [`EVENTS_MAX`] of `events`, and tells when the oldest of these was if there were more.
+fn cut(events: &mut Vec<StoredEvent>, from: Timestamp) -> Option<Timestamp> {
     let more = events.len() > EVENTS_MAX as usize;
     events.truncate(EVENTS_MAX as usize);
+    let more = more && events.last().is_some_and(|event| event.key.at >= from);
+    events.retain(|event| event.key.at >= from);
     events.last().filter(|_| more).map(|event| event.key.at)
 }
 

@@ -6,7 +6,7 @@ use crate::domain::{BoardStatus, LinkOutage, OutageReason, Timestamp};
 use crate::http::board::charts::Span;
 use crate::http::{HistoryError, HistoryPool};
 use crate::status::MachineView;
-use crate::store::{EventCursor, EventsQuery};
+use crate::store::{Events, EventsQuery};
 
 /// Puts the times in which Andon could not see into the band of `past`. Returns these outages, oldest first.
 ///
@@ -26,8 +26,8 @@ pub async fn look(
         spans = before(history, question, from, to).await?;
     }
     let newest_change = past.events.first().map(|event| event.key.at);
-    let known_until =
-        unknown.map(|machine| machine.last_seen_at.max(newest_change).map_or(from, |at| at.max(from)));
+    let known_until = unknown
+        .map(|machine| machine.last_seen_at.max(newest_change).map_or(from, |at| at.max(from).min(to)));
     if let (true, Some(from)) = (spans.is_empty(), known_until) {
         spans.push(Span { from, to, status: BoardStatus::Unknown });
     }
@@ -42,12 +42,7 @@ async fn before(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<Span>, HistoryError> {
-    let query = EventsQuery {
-        machine_id: Some(question.machine_id.clone()),
-        from: Timestamp::from_micros(0),
-        before: EventCursor { at: from, id: 0 },
-        limit: 1,
-    };
+    let query = EventsQuery { machine_id: Some(question.machine_id.clone()), which: Events::ALL, limit: 1 };
     let events = history.ask(move |history| history.events(&query)).await?;
     let last = events.first().map(|event| (recorded(event.status == "online"), event.key.at));
     const NO_CHANGES: &[Change] = &[];

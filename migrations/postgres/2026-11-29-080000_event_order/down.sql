@@ -1,0 +1,2 @@
+DROP INDEX machine_event_of_machine;
+DROP INDEX machine_event_by_id;
