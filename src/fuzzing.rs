@@ -27,14 +27,14 @@ pub fn fuzz_payload(bytes: &[u8]) {
         assert_eq!(outcomes, interpret(&rules, bytes), "the same bytes mean the same");
         assert!(
             !outcomes.is_empty() && outcomes.len() <= bytes.len().max(1),
-            "P1: never none, never from nothing"
+            "PAY-1: never none, never from nothing"
         );
         let mut end = 0;
         for (place, outcome) in outcomes.iter().enumerate() {
-            assert_eq!(outcome.element as usize, place, "P1: each element once");
+            assert_eq!(outcome.element as usize, place, "PAY-1: each element once");
             assert!(
                 outcome.raw.start >= end && outcome.raw.end <= bytes.len(),
-                "P2: apart, in order and inside"
+                "PAY-2: apart, in order and inside"
             );
             end = outcome.raw.end;
             check_outcome(&rules, outcome, &bytes[outcome.raw.clone()]);
@@ -102,11 +102,19 @@ fn check_reading(reading: &Reading, raw: &[u8], element: u32) {
     }
     if let Some(extra) = &reading.extra {
         // Not as a `Value`: that takes keys which anybody can send for markers of its own.
-        serde_json::from_str::<serde::de::IgnoredAny>(extra).expect("P4: JSON");
-        assert!(extra.starts_with('{') && extra.len() > "{}".len(), "P4: an object, None if nothing is left");
+        serde_json::from_str::<serde::de::IgnoredAny>(extra).expect("PAY-4: JSON");
+        assert!(
+            extra.starts_with('{') && extra.len() > "{}".len(),
+            "PAY-4: an object, None if nothing is left"
+        );
         assert!(!extra.contains('\0'), "P4");
         // A character of the payload becomes at most an escape of six; what is moved gets a name.
-        assert!(extra.len() <= 6 * raw.len() + 64, "P5: {} bytes of extra from {}", extra.len(), raw.len());
+        assert!(
+            extra.len() <= 6 * raw.len() + 64,
+            "PAY-5: {} bytes of extra from {}",
+            extra.len(),
+            raw.len()
+        );
     }
 }
 

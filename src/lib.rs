@@ -10,13 +10,13 @@
 //! ```
 //!
 //! Invariants that cross modules
-//! - X1 A message is acknowledged only after [`journal::Journal::append`] has returned.
-//! - X2 A reader of the journal is only shown durable records, so committed ≤ synced ≤ appended: a power cut never
+//! - SYS-1 A message is acknowledged only after [`journal::Journal::append`] has returned.
+//! - SYS-2 A reader of the journal is only shown durable records, so committed ≤ synced ≤ appended: a power cut never
 //!   leaves the database ahead of the journal, and no seq is used twice.
-//! - X3 The position in the database moves by compare-and-set, in the transaction of the rows it counts. A hung thread
+//! - SYS-3 The position in the database moves by compare-and-set, in the transaction of the rows it counts. A hung thread
 //!   that wakes up, or a commit whose outcome is unknown, can neither store a range twice nor skip one.
-//! - X4 Every element of every message ends as stored, duplicate, rejected or control, and every outcome moves the position.
-//! - X5 Everything goes from journal to database in order of seq, in one stream: rows, rejections, gaps and transitions.
+//! - SYS-4 Every element of every message ends as stored, duplicate, rejected or control, and every outcome moves the position.
+//! - SYS-5 Everything goes from journal to database in order of seq, in one stream: rows, rejections, gaps and transitions.
 //!
 //! The modules, in the order the data flows. Each imports only what stands above it or in [`domain`]; [`app`] alone sees all.
 

@@ -3,23 +3,23 @@
 //! The wall clock of a plant PC may be years wrong, and whoever deletes by it deletes everything. So retention asks this clock. It
 //! goes on with the monotonic clock from what was last recorded, and follows the wall clock only as far as that can be believed.
 //!
-//! - **T1** A difference of at most an hour is followed: drift, and a clock that is set right.
-//! - **T2** A larger one, ahead or back, waits until the kernel calls the clock synchronised, an operator confirms it, or it has held
+//! - **CLK-1** A difference of at most an hour is followed: drift, and a clock that is set right.
+//! - **CLK-2** A larger one, ahead or back, waits until the kernel calls the clock synchronised, an operator confirms it, or it has held
 //!   for seven days of running, added up over restarts. Another step begins to count anew.
-//! - **T3** A difference found at a start is believed if it is at most a tenth of the shortest retention, at least an hour: the PC was
+//! - **CLK-3** A difference found at a start is believed if it is at most a tenth of the shortest retention, at least an hour: the PC was
 //!   off for the night. While a step waits, the wall clock of the record is what the new one is compared with.
-//! - **T4** A wall clock before 2025 was never set. It is never followed.
-//! - **T5** Without any record the wall clock is taken as it is.
-//! - **T6** Record 0 is none of ours, but the newest trace of us in a database that has no record yet: the true time is not before it. If it was never set, 2025-01-01 stands for it until it is.
+//! - **CLK-4** A wall clock before 2025 was never set. It is never followed.
+//! - **CLK-5** Without any record the wall clock is taken as it is.
+//! - **CLK-6** Record 0 is none of ours, but the newest trace of us in a database that has no record yet: the true time is not before it. If it was never set, 2025-01-01 stands for it until it is.
 
 use std::time::Duration;
 
 use super::Mono;
 use crate::domain::{ClockRecord, Timestamp};
 
-/// T1
+/// CLK-1
 pub const FOLLOWED_MAX: Duration = Duration::from_secs(3_600);
-/// T2
+/// CLK-2
 pub const BELIEVED_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// The shortest retention where none is set: 90 days.
 const RETENTION_ASSUMED: Duration = Duration::from_secs(90 * 86_400);
@@ -61,7 +61,7 @@ pub enum News {
     StepWaits(i64),
     /// The wall clock is followed again, this far ahead or back.
     Followed(i64, Reason),
-    /// The wall clock was never set (T4).
+    /// The wall clock was never set (CLK-4).
     Unset,
 }
 
@@ -85,11 +85,11 @@ pub struct TrustedClock {
     wall: Timestamp,
     step: Option<Step>,
     is_unset: bool,
-    /// There was a record, or a wall clock that was set (T5).
+    /// There was a record, or a wall clock that was set (CLK-5).
     is_known: bool,
 }
 
-/// How much a difference at a start may be to be believed (T3).
+/// How much a difference at a start may be to be believed (CLK-3).
 #[must_use]
 pub fn start_max(shortest_retention: Option<Duration>) -> Duration {
     (shortest_retention.unwrap_or(RETENTION_ASSUMED) / 10).max(FOLLOWED_MAX)
@@ -115,7 +115,7 @@ fn is_within(difference: i64, bound: Duration) -> bool {
 }
 
 impl TrustedClock {
-    /// Begins at a start of the process, or when a newer record turns up. `start_max` is that of T3.
+    /// Begins at a start of the process, or when a newer record turns up. `start_max` is that of CLK-3.
     #[must_use]
     pub fn start(record: Option<ClockRecord>, now: Reading, start_max: Duration) -> (Self, Option<News>) {
         let seq = record.map_or(0, |record| record.seq);
@@ -123,7 +123,7 @@ impl TrustedClock {
             let (is_unset, is_known) = (!now.is_set(), record.is_some() || now.is_set());
             Self { seq, trusted, at: now.boot, wall: now.wall, step, is_unset, is_known }
         };
-        // T6
+        // CLK-6
         let is_trace_only =
             |record: &ClockRecord| record.seq == 0 && now.is_set() && record.trusted_at > now.wall;
         let record = record.filter(|record| !is_trace_only(record));
@@ -204,13 +204,13 @@ impl TrustedClock {
         self.step.map(|_| difference(self.wall, self.trusted))
     }
 
-    /// The wall clock was never set (T4).
+    /// The wall clock was never set (CLK-4).
     #[must_use]
     pub const fn is_unset(&self) -> bool {
         self.is_unset
     }
 
-    /// The state of the newest look; `None` as long as nothing is known that is worth to be kept (T5).
+    /// The state of the newest look; `None` as long as nothing is known that is worth to be kept (CLK-5).
     #[must_use]
     pub fn record(&self) -> Option<ClockRecord> {
         self.is_known.then(|| ClockRecord {

@@ -241,7 +241,7 @@ proptest! {
     #![proptest_config(Config { cases: 512, failure_persistence: None, ..Config::default() })]
 
     /// Whatever the clocks do: the trusted time moves by more than an hour beside the monotonic clock only for one of the reasons
-    /// of T2 and T3, and a wall clock that is right by itself is always trusted.
+    /// of CLK-2 and CLK-3, and a wall clock that is right by itself is always trusted.
     #[test]
     fn the_trusted_time_leaves_the_monotonic_one_for_its_reasons_only(events in prop::collection::vec(any_event(), 1..60)) {
         let mut machine = Machine::new();

@@ -9,12 +9,12 @@
 //! 5. `--set key=value`
 //!
 //! # Invariants
-//! - C1 Every key is in `keys::KEYS`; what it may hold, its environment name and its documentation follow.
-//! - C2 Each layer is checked by itself: a mistake is reported with its place also when a later layer hides it.
-//! - C3 All mistakes are reported together, one line each.
-//! - C4 No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
+//! - CFG-1 Every key is in `keys::KEYS`; what it may hold, its environment name and its documentation follow.
+//! - CFG-2 Each layer is checked by itself: a mistake is reported with its place also when a later layer hides it.
+//! - CFG-3 All mistakes are reported together, one line each.
+//! - CFG-4 No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
 //!   save what [`Secret::expose`] and [`DatabaseUrl::expose`] are asked for.
-//! - C5 Nothing global is read: the environment comes in as a map. Files are: the layers', secrets', and
+//! - CFG-5 Nothing global is read: the environment comes in as a map. Files are: the layers', secrets', and
 //!   those of TLS to see that they are there.
 
 mod compat;
@@ -72,7 +72,7 @@ pub struct Sources {
 }
 
 impl fmt::Debug for Sources {
-    /// Without environment and `--set`, which may hold secrets (C4).
+    /// Without environment and `--set`, which may hold secrets (CFG-4).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
             .field("config_dir", &self.config_dir)

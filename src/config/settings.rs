@@ -1,6 +1,6 @@
 //! From the merged layers to [`Settings`]: what was left open is derived, then every value is put into its type.
 //!
-//! Only checked values get here (C2), and `default.toml` sets every required key (a test says so): a getter
+//! Only checked values get here (CFG-2), and `default.toml` sets every required key (a test says so): a getter
 //! that finds nothing has found a broken invariant.
 
 use std::collections::BTreeMap;

@@ -283,7 +283,7 @@ mod tests {
         let health = judge(&lost, &works, &idle, 0);
         assert_eq!((failing(&health), health.status), (vec!["mqtt"], "failing"));
         assert_eq!(health.checks[0].reason, "not connected to tcp://b:1883: refused");
-        let full = JournalStats { space: Space::Full(FullReason::Bound), ..stats(9, 7) };
+        let full = JournalStats { space: Space::Full(FullReason::MaxBytes), ..stats(9, 7) };
         assert_eq!(failing(&judge(&connected, &works, &full, 0)), ["journal"]);
         let stalled = JournalStats { disk_busy_for: Duration::from_millis(7_900), ..stats(9, 7) };
         let health = judge(&connected, &works, &stalled, 0);

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Step};
-use super::evidence::{self, FoundRecord};
 use super::fs::{Access, Fs, FsFile, read_full_at};
 use super::meta::{Hole, META_NAME, Meta};
 use super::record::BadRecord;
 use super::recovery;
 use super::segment::{self, BadHeader, HEADER_BYTES, Header};
+use super::tail_scan::{self, FoundRecord};
 use super::{JournalError, Record};
 use crate::domain::{JournalId, Seq, Timestamp};
 
@@ -336,11 +336,11 @@ impl Summary {
             }
             let (end, next) = (summary.segment.bytes, summary.segment.last.map_or(first, Seq::next));
             summary.later = None;
-            evidence::find_records(file, seed, end, next, &mut |found| {
+            tail_scan::find_records(file, seed, end, next, &mut |found| {
                 summary.later.get_or_insert(found);
             })?;
             if summary.later.is_none() {
-                summary.torn_bytes = evidence::written_end(&**file, end)? - end;
+                summary.torn_bytes = tail_scan::written_end(&**file, end)? - end;
                 return Ok(summary);
             }
             if looked_at.replace(end) == Some(end) {

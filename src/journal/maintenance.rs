@@ -2,7 +2,7 @@
 //! preallocated before it is needed, and files of trimmed segments are deleted.
 //!
 //! Deleting: `journal.meta` first says which segment is the first kept, then the files go, then the directory is
-//! synced. A crash between leaves files that the next open knows to be stale (J5).
+//! synced. A crash between leaves files that the next open knows to be stale (JRN-5).
 //!
 //! A full disk is not an error here but a state, looked at again every second and whenever something was deleted. It ends when
 //! there is room for more than the next segment: with every segment that is freed the broker would be let in for as long as

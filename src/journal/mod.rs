@@ -56,22 +56,22 @@
 //!
 //! # Invariants
 //!
-//! - **J1** A seq is given once: it starts at 1, grows by one per record, and survives trimming, crashes and
+//! - **JRN-1** A seq is given once: it starts at 1, grows by one per record, and survives trimming, crashes and
 //!   an empty directory listing (the newest segment's name and `first_kept` hold it).
-//! - **J2** `committed ≤ synced ≤ appended`. A [`Reader`] shows nothing beyond `synced` (X2), and
+//! - **JRN-2** `committed ≤ synced ≤ appended`. A [`Reader`] shows nothing beyond `synced` (SYS-2), and
 //!   [`Journal::commit`] refuses more.
-//! - **J3** A record is in the journal exactly if `append` returned its seq. A failed append leaves at most
+//! - **JRN-3** A record is in the journal exactly if `append` returned its seq. A failed append leaves at most
 //!   bytes without meaning, which the next append overwrites or recovery cuts.
 //!   (A write that failed *after* its last byte may come back at the next open: it was not acknowledged, is
 //!   delivered again, and the database knows it by its content.)
-//! - **J4** A failed fdatasync is final: pages that could not be written may be marked clean, so the next
+//! - **JRN-4** A failed fdatasync is final: pages that could not be written may be marked clean, so the next
 //!   fdatasync proves nothing. The journal is failed from then on; recovery writes again what it cannot prove durable.
-//! - **J5** Nothing is deleted before it is committed (or, with `drop_oldest`, counted as dropped), and
+//! - **JRN-5** Nothing is deleted before it is committed (or, with `drop_oldest`, counted as dropped), and
 //!   `journal.meta` names the first kept segment before the first file goes: a hole in the row of segments is
 //!   damage, never a half-done deletion.
-//! - **J6** What cannot be explained by a crash is damage: the journal refuses to open and changes nothing.
+//! - **JRN-6** What cannot be explained by a crash is damage: the journal refuses to open and changes nothing.
 //!   The rules stand at the top of `recovery.rs`.
-//! - **J7** Memory is bounded: one append buffer, one chunk per reader, a few dozen bytes a segment.
+//! - **JRN-7** Memory is bounded: one append buffer, one chunk per reader, a few dozen bytes a segment.
 //!
 //! # Locks
 //!
@@ -79,12 +79,10 @@
 //! → `space`. Only `syncing`, `ahead` and `meta` are held during an fsync; of these, an append takes `ahead`, when it
 //! rotates, and (in mode `before_ack`) `syncing`. No commit or statistic waits for a disk.
 
-mod ages;
-mod bound;
+mod capacity;
 mod cursor;
-mod disk_clock;
+mod disk_stall;
 mod error;
-mod evidence;
 mod export;
 mod fs;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -94,6 +92,7 @@ mod lock;
 mod maintenance;
 mod meta;
 mod reader;
+mod receipt_times;
 mod record;
 mod recovery;
 mod repair;
@@ -101,7 +100,8 @@ mod salvage;
 mod segment;
 mod shared;
 mod sync;
-mod torn;
+mod tail_scan;
+mod torn_tail;
 mod writer;
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::Recovery;
 pub use repair::{Cut, Repair, repair};
-pub use torn::TornTail;
+pub use torn_tail::TornTail;
 pub use writer::Journal;
 
 /// Smallest segment, in bytes; smaller settings are raised to it.
@@ -162,7 +162,7 @@ pub struct JournalOptions {
     pub dir: PathBuf,
     /// The site whose messages are journaled; a directory of another one is refused or taken over (see `recovery.rs`).
     pub site: String,
-    /// Bound on the bytes written to all segments together.
+    /// Capacity on the bytes written to all segments together.
     pub max_bytes: u64,
     /// Wanted size of a segment. Used is this, at most a quarter of `max_bytes`, at least [`SEGMENT_BYTES_MIN`].
     pub segment_bytes: u64,
@@ -202,7 +202,7 @@ pub enum Space {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FullReason {
     /// `max_bytes` is reached; over when less than 90 % of it is used.
-    Bound,
+    MaxBytes,
     /// The disk (or quota) has no room for the next segment; tried again every second.
     DiskFull,
 }
@@ -210,7 +210,7 @@ pub enum FullReason {
 impl fmt::Display for FullReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Bound => "bound",
+            Self::MaxBytes => "bound",
             Self::DiskFull => "disk_full",
         })
     }

@@ -1,6 +1,6 @@
 //! Reads records in order, beside the appender and the deletion of segments.
 //!
-//! A reader has its own file handle and one chunk of memory. It looks only at what is durable (X2), and
+//! A reader has its own file handle and one chunk of memory. It looks only at what is durable (SYS-2), and
 //! within a segment only at bytes before the end that the appender has published, so it never sees a half-written
 //! record. A segment that is deleted while its handle is open is read to its end.
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Step};
-use super::disk_clock::Use;
+use super::disk_stall::Use;
 use super::fs::Access;
 use super::record::BadRecord;
 use super::segment::{HEADER_BYTES, Header, Segment};

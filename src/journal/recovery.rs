@@ -23,7 +23,7 @@
 //! the remains of an append that failed.
 //!
 //! What is not proven durable by a watermark or by `journal.meta` is written again and synced before anybody
-//! reads it: after a failed fdatasync the kernel may hold pages that look clean and are not on the disk (J4).
+//! reads it: after a failed fdatasync the kernel may hold pages that look clean and are not on the disk (JRN-4).
 //!
 //! # Whose it is
 //!
@@ -39,17 +39,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::JournalError;
-use super::ages::Ages;
 use super::cursor::{Cursor, Step};
-use super::evidence::{self, FoundRecord};
 use super::fs::{Access, Fs, FsFile, read_full_at, write_all_at};
 use super::maintenance::{AHEAD_NAME, ROOM_NAME, create_segment_file};
 use super::meta::{Hole, META_NAME, META_TMP_NAME, Meta};
+use super::receipt_times::ReceiptTimes;
 use super::record::BadRecord;
 use super::repair::REPAIR_TMP_NAME;
 use super::segment::{self, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header, Segment};
 use super::shared::Active;
-use super::torn::{TornTail, copy};
+use super::tail_scan::{self, FoundRecord};
+use super::torn_tail::{TornTail, copy};
 use super::writer::OWN_NAME;
 use crate::domain::{JournalId, Seq};
 
@@ -86,7 +86,7 @@ pub(super) struct Recovered {
     pub segments: VecDeque<Arc<Segment>>,
     pub active: Active,
     pub next: Seq,
-    pub ages: Ages,
+    pub ages: ReceiptTimes,
 }
 
 /// A directory under recovery.
@@ -109,7 +109,7 @@ pub(super) struct Row {
     pub records: u64,
     /// The largest one seen.
     pub watermark: Seq,
-    pub ages: Ages,
+    pub ages: ReceiptTimes,
     pub end: Break,
 }
 
@@ -281,7 +281,7 @@ impl<'a> Directory<'a> {
             next: self.meta.first_kept,
             records: 0,
             watermark: Seq::ZERO,
-            ages: Ages::new(),
+            ages: ReceiptTimes::new(),
             end: Break { index: 0, whole_to: None, seq: Seq::ZERO, what: "there is no segment".to_owned() },
         };
         for (index, first) in self.names.iter().copied().enumerate() {
@@ -408,7 +408,7 @@ impl<'a> Directory<'a> {
                 _ => HEADER_BYTES as u64,
             };
             let file = self.open(first, Access::Read)?;
-            let found = evidence::find_records(&file, self.header(first).seed(), from, row.end.seq, visit);
+            let found = tail_scan::find_records(&file, self.header(first).seed(), from, row.end.seq, visit);
             found.map_err(JournalError::io("read", &self.path(first)))?;
         }
         Ok(())

@@ -33,7 +33,6 @@ use std::time::SystemTime;
 
 use super::JournalError;
 use super::cursor::{Cursor, Step};
-use super::evidence;
 use super::fs::{Access, Fs, FsFile, write_all_at};
 use super::lock::DirLock;
 use super::meta::{Hole, META_NAME, Meta};
@@ -41,7 +40,8 @@ use super::record;
 use super::recovery;
 use super::salvage::{Bad, Run, Source, Survey};
 use super::segment::{self, HEADER_BYTES, Header};
-use super::torn::copy;
+use super::tail_scan;
+use super::torn_tail::copy;
 use crate::domain::{JournalId, Seq};
 
 /// Holds records that move to a segment of their own, until they are durable.
@@ -168,7 +168,7 @@ impl<'a> Job<'a> {
                 return Ok((Fate::Stays { end: header, is_cut: false }, bad));
             }
             // Kept whole, header included.
-            let written = evidence::written_end(&*file, 0)?;
+            let written = tail_scan::written_end(&*file, 0)?;
             let missing = bad.iter().rev().find_map(|bad| bad.missing);
             let what = bad.last().map(|bad| bad.what.clone()).unwrap_or_default();
             bad = vec![Bad { bytes: 0..written, path: source.path.clone(), missing, what }];
@@ -222,7 +222,7 @@ impl<'a> Job<'a> {
     fn keep_file(&self, path: &Path, what: &str) -> Result<Cut, JournalError> {
         let written = match self.fs.open(path, Access::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            opened => opened.and_then(|file| evidence::written_end(&*file, 0)),
+            opened => opened.and_then(|file| tail_scan::written_end(&*file, 0)),
         };
         let bytes = written.map_err(JournalError::io("read", path))?;
         let kept = self.keep_bytes(path, 0..bytes)?;
@@ -244,7 +244,7 @@ impl<'a> Job<'a> {
         Ok(Some(kept))
     }
 
-    /// After a failed fdatasync the kernel may hold pages that look clean and are not on the disk (J4).
+    /// After a failed fdatasync the kernel may hold pages that look clean and are not on the disk (JRN-4).
     fn make_durable(&self) -> Result<(), JournalError> {
         let proven = self.survey.meta.synced.max(self.survey.watermark);
         for (source, (fate, _)) in self.survey.sources.iter().zip(&self.work) {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::JournalError;
-use super::evidence;
 use super::fs::{Access, Fs, FsFile, read_full_at};
 use super::meta::{Hole, Meta};
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, BadHeader, FORMAT_VERSION, HEADER_BYTES, Header};
+use super::tail_scan;
 use crate::domain::{JournalId, Seq};
 
 /// Records that follow each other in seq and place.
@@ -255,7 +255,7 @@ impl Survey {
     pub(super) fn bad_places(&self, index: usize, file: &dyn FsFile) -> io::Result<Vec<Bad>> {
         let source = &self.sources[index];
         let header = HEADER_BYTES as u64;
-        let written = evidence::written_end(file, 0)?;
+        let written = tail_scan::written_end(file, 0)?;
         let bad = |bytes: Range<u64>, missing: Option<Hole>, what: String| Bad {
             bytes,
             path: source.path.clone(),
@@ -388,7 +388,7 @@ fn runs(file: &Arc<dyn FsFile>, header: &Header, end: Option<Seq>) -> io::Result
     let mut found_runs: Vec<Run> = Vec::new();
     let mut watermark = Seq::ZERO;
     let start = HEADER_BYTES as u64;
-    evidence::find_records(file, header.seed(), start, header.first, &mut |found| {
+    tail_scan::find_records(file, header.seed(), start, header.first, &mut |found| {
         let records_before_max = (found.offset - start) / RECORD_HEADER_BYTES as u64;
         let seq_max = header.first.0.saturating_add(records_before_max);
         if end.is_some_and(|end| found.seq >= end) || found.seq < header.first || found.seq.0 > seq_max {

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use super::ages::Ages;
-use super::bound::SpaceState;
-use super::disk_clock::DiskClock;
+use super::capacity::SpaceState;
+use super::disk_stall::DiskClock;
 use super::fs::{Fs, FsFile};
 use super::lock::DirLock;
 use super::meta::{Hole, Meta};
+use super::receipt_times::ReceiptTimes;
 use super::segment::{self, Segment};
 use super::{JournalError, JournalListener, JournalOptions, JournalStats, Positions};
 use crate::domain::{JournalId, Seq};
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub ahead: Mutex<Option<Arc<dyn FsFile>>>,
     pub meta: Mutex<Meta>,
     pub table: Mutex<Table>,
-    pub ages: Mutex<Ages>,
+    pub ages: Mutex<ReceiptTimes>,
     pub space: Mutex<SpaceState>,
 
     // Written under the writer's lock (`appended`), in the turn to sync (`synced`), by commit (`committed`).
@@ -194,7 +194,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) { Err(JournalError::Closed) } else { Ok(()) }
     }
 
-    /// The journal fails for good (J4). Returns what the operation at hand returns.
+    /// The journal fails for good (JRN-4). Returns what the operation at hand returns.
     pub(super) fn fail(&self, error: JournalError) -> JournalError {
         let error = Arc::new(error);
         if self.failure.set(error.clone()).is_ok() {

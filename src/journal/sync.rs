@@ -1,7 +1,7 @@
 //! Making records durable: one turn at a time, in all modes, and the thread of mode `background`.
 //!
 //! A sync covers what was appended when its turn came. Whoever waited for the turn meanwhile usually finds
-//! its own records covered. An error is final (J4).
+//! its own records covered. An error is final (JRN-4).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
-use super::disk_clock::Use;
+use super::disk_stall::Use;
 use super::fs::FsFile;
 use super::shared::{Shared, lock};
 use super::{JournalError, SyncMode};

@@ -2,7 +2,7 @@
 //!
 //! An append is one `pwrite` into a preallocated segment under the writer's lock; buffer and file are reused.
 //! Nothing is changed in memory before the write has succeeded, so a failed append leaves no trace but
-//! bytes behind the end, which the next append overwrites (J3).
+//! bytes behind the end, which the next append overwrites (JRN-3).
 //!
 //! Rotation gives the preallocated file its header, then its name. Until the next sync neither is durable, and
 //! no record in it counts as durable before both are.
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use super::bound::SpaceState;
-use super::disk_clock::{DiskClock, Use};
+use super::capacity::SpaceState;
+use super::disk_stall::{DiskClock, Use};
 use super::fs::{Fs, FsFile, write_all_at};
 use super::lock::DirLock;
 use super::maintenance::{self, AHEAD_NAME};
@@ -192,7 +192,7 @@ impl Journal {
     /// Makes everything appended so far durable, and returns the newest durable seq.
     ///
     /// # Errors
-    /// [`JournalError::Failed`]: see J4.
+    /// [`JournalError::Failed`]: see JRN-4.
     pub fn sync(&self) -> Result<Seq, JournalError> {
         self.shared.sync_upto(self.shared.appended())
     }

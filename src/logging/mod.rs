@@ -4,9 +4,9 @@
 //! first, so that a record nobody wants costs next to nothing.
 //!
 //! # Invariants
-//! - L1 Logging never blocks the pipeline: a full channel drops the record, and the number dropped is logged.
-//! - L2 What was logged before [`LogGuard`] is dropped has been written after it (unless standard error hangs).
-//! - L3 Failure to write never panics and never ends logging.
+//! - LOG-1 Logging never blocks the pipeline: a full channel drops the record, and the number dropped is logged.
+//! - LOG-2 What was logged before [`LogGuard`] is dropped has been written after it (unless standard error hangs).
+//! - LOG-3 Failure to write never panics and never ends logging.
 //!
 //! Records of crates that use `log` come in at warning and above, with their target as the `component`.
 
@@ -31,12 +31,12 @@ use self::text::text_drain;
 use crate::config::{LogFormat, LogLevels};
 use crate::terminal;
 
-/// Records that wait to be written; above it they are dropped and counted (L1). A record takes some 300 bytes.
+/// Records that wait to be written; above it they are dropped and counted (LOG-1). A record takes some 300 bytes.
 const CHANNEL_RECORDS_MAX: usize = 4096;
 /// How long the end of the process waits for the last records, if standard error hangs.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// Keeps logging alive; dropping it writes out what is left (L2). Keep it until just before the exit.
+/// Keeps logging alive; dropping it writes out what is left (LOG-2). Keep it until just before the exit.
 #[must_use = "dropping the guard ends logging"]
 pub struct LogGuard {
     channel: Option<slog_async::AsyncGuard>,

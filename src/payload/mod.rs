@@ -13,13 +13,13 @@
 //! | `extra` | what is left → JSON text that both databases accept |
 //!
 //! Invariants, cited by tests:
-//! - **P1** Every element ends as exactly one outcome; a message never ends as none.
-//! - **P2** `raw` and the digest refer to the bytes as they were received, and depend on nothing else; the digest of an
+//! - **PAY-1** Every element ends as exactly one outcome; a message never ends as none.
+//! - **PAY-2** `raw` and the digest refer to the bytes as they were received, and depend on nothing else; the digest of an
 //!   element without usable time also on its place in the array.
-//! - **P3** Measurements are finite; `recorded_at` is usable device time or the time of receipt.
-//! - **P4** `extra` is a JSON object without U+0000, without duplicate keys, without a number that PostgreSQL's
+//! - **PAY-3** Measurements are finite; `recorded_at` is usable device time or the time of receipt.
+//! - **PAY-4** `extra` is a JSON object without U+0000, without duplicate keys, without a number that PostgreSQL's
 //!   `jsonb` refuses or writes out at length, nested at most [`NESTING_MAX`] levels.
-//! - **P5** Work and memory are proportional to the payload's length, which `max_payload` bounds.
+//! - **PAY-5** Work and memory are proportional to the payload's length, which `max_payload` bounds.
 //!
 //! `serde_json` checks the syntax, but its `Value` is not used, for two reasons found in its source (1.0.154): a number
 //! loses its spelling (`1E5` becomes `1e+5`), and the object keys `$serde_json::private::Number` and

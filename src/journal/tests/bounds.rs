@@ -26,7 +26,7 @@ fn hold_says_full_at_the_bound_accepts_the_overrun_and_is_free_below_90_percent(
         assert_eq!(said(&notes), []);
         append_many(&journal, 1, 8000);
     }
-    let full = Space::Full(FullReason::Bound);
+    let full = Space::Full(FullReason::MaxBytes);
     assert_eq!(said(&notes), [full]);
     let refused = loop {
         let number = journal.positions().appended.0 + 1;
@@ -56,8 +56,8 @@ fn a_journal_that_is_opened_at_its_bound_says_so() {
     append_many(&journal, 140, 8000);
     journal.close().unwrap();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
-    assert_eq!(said(&notes), [Space::Full(FullReason::Bound)]);
-    assert_eq!(journal.stats().space, Space::Full(FullReason::Bound));
+    assert_eq!(said(&notes), [Space::Full(FullReason::MaxBytes)]);
+    assert_eq!(journal.stats().space, Space::Full(FullReason::MaxBytes));
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn an_active_segment_alone_at_the_bound_does_not_hold_for_ever() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
     append_many(&journal, 1, 2 << 20);
-    assert_eq!(said(&notes), [Space::Full(FullReason::Bound)]);
+    assert_eq!(said(&notes), [Space::Full(FullReason::MaxBytes)]);
     journal.sync().unwrap();
     journal.commit(Seq(1)).unwrap();
     journal.upkeep().unwrap();
-    assert_eq!(said(&notes), [Space::Full(FullReason::Bound), Space::Free]);
+    assert_eq!(said(&notes), [Space::Full(FullReason::MaxBytes), Space::Free]);
     append_many(&journal, 1, 100);
     drop(journal);
     let (journal, _) = bounded(&fs, WhenFull::Hold);

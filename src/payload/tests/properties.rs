@@ -71,14 +71,14 @@ fn any_options() -> impl Strategy<Value = PayloadOptions> {
     ]
 }
 
-/// P1 to P4 for whatever `payload` holds.
+/// PAY-1 to PAY-4 for whatever `payload` holds.
 fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
     let outcomes = interpret_with(options.clone(), TOPIC, payload);
-    assert!(!outcomes.is_empty(), "P1: never none");
+    assert!(!outcomes.is_empty(), "PAY-1: never none");
     let mut end = 0;
     for (at, outcome) in outcomes.iter().enumerate() {
-        assert_eq!(outcome.element as usize, at, "P1: each element once, in order");
-        assert!(outcome.raw.start >= end && outcome.raw.end <= payload.len(), "P2: apart and inside");
+        assert_eq!(outcome.element as usize, at, "PAY-1: each element once, in order");
+        assert!(outcome.raw.start >= end && outcome.raw.end <= payload.len(), "PAY-2: apart and inside");
         end = outcome.raw.end;
         let raw = &payload[outcome.raw.clone()];
         match &outcome.result {
@@ -94,7 +94,7 @@ fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
         assert_eq!(
             payload.trim_ascii_end().last(),
             Some(&b']'),
-            "P2: a part of the payload in an array only"
+            "PAY-2: a part of the payload in an array only"
         );
     }
     outcomes
@@ -113,11 +113,14 @@ fn check_reading(reading: &Reading, raw: &[u8], element: u32, max_ahead: Duratio
         }
     }
     let Some(extra) = &reading.extra else { return };
-    let members = json::object(extra).expect("P4: JSON");
+    let members = json::object(extra).expect("PAY-4: JSON");
     assert!(!members.entries.is_empty(), "None if nothing is left");
-    assert!(!extra.contains('\0') && !holds_nul(&Node::Object(members.clone())), "P4: {extra}");
-    assert!(matches!(json::document(extra), Ok(json::Document::Object(text)) if text == extra), "P4: JSON");
-    assert_eq!(extra::write(&members, 0).as_ref(), Some(extra), "P4: reads back as the same");
+    assert!(!extra.contains('\0') && !holds_nul(&Node::Object(members.clone())), "PAY-4: {extra}");
+    assert!(
+        matches!(json::document(extra), Ok(json::Document::Object(text)) if text == extra),
+        "PAY-4: JSON"
+    );
+    assert_eq!(extra::write(&members, 0).as_ref(), Some(extra), "PAY-4: reads back as the same");
 }
 
 /// Whether any string in there holds U+0000. Keys need no look: an escaped one would not read back as the same text.

@@ -9,12 +9,12 @@ const SPACING_MICROS_MIN: u64 = 1_000_000;
 
 /// Samples of (seq, received_at), ascending in seq.
 #[derive(Debug)]
-pub(super) struct Ages {
+pub(super) struct ReceiptTimes {
     samples: VecDeque<(Seq, Timestamp)>,
     spacing_micros: u64,
 }
 
-impl Ages {
+impl ReceiptTimes {
     pub(super) fn new() -> Self {
         Self { samples: VecDeque::new(), spacing_micros: SPACING_MICROS_MIN }
     }
@@ -64,19 +64,19 @@ mod tests {
 
     #[test]
     fn the_oldest_pending_record_is_dated_to_the_second() {
-        let mut ages = Ages::new();
+        let mut ages = ReceiptTimes::new();
         for seq in 1..=100u64 {
             ages.note(Seq(seq), Timestamp::from_micros(seq as i64 * 100_000));
         }
         assert_eq!(ages.at_or_before(Seq(1)), Some(Timestamp::from_micros(100_000)));
         ages.forget(Seq(54));
         assert_eq!(ages.at_or_before(Seq(55)), Some(Timestamp::from_micros(5_100_000)));
-        assert_eq!(Ages::new().at_or_before(Seq(1)), None);
+        assert_eq!(ReceiptTimes::new().at_or_before(Seq(1)), None);
     }
 
     #[test]
     fn memory_is_bounded_over_any_span() {
-        let mut ages = Ages::new();
+        let mut ages = ReceiptTimes::new();
         for seq in 1..=100_000u64 {
             ages.note(Seq(seq), Timestamp::from_micros(seq as i64 * 1_000_000));
         }

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::JournalError;
-use super::evidence;
 use super::fs::{Access, FsFile, read_full_at, write_all_at};
 use super::meta::Hole;
 use super::recovery::{Break, Directory, Row};
 use super::segment::HEADER_BYTES;
+use super::tail_scan;
 use crate::domain::Seq;
 
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -53,7 +53,7 @@ impl Directory<'_> {
         let path = self.path(*first);
         let file = self.open(*first, Access::Read)?;
         let size = file.size().map_err(JournalError::io("read", &path))?;
-        let written = evidence::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
+        let written = tail_scan::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
         Ok(written > whole_to || size == whole_to)
     }
 
@@ -95,7 +95,7 @@ impl Directory<'_> {
     fn set_aside(&self, first: Seq, torn: &mut TornTail) -> Result<(), JournalError> {
         let path = self.path(first);
         let file = self.open(first, Access::Read)?;
-        let written = evidence::written_end(&*file, 0).map_err(JournalError::io("read", &path))?;
+        let written = tail_scan::written_end(&*file, 0).map_err(JournalError::io("read", &path))?;
         if written <= HEADER_BYTES as u64 {
             return self.fs.remove(&path).map_err(JournalError::io("delete", &path));
         }
@@ -110,7 +110,7 @@ impl Directory<'_> {
     fn cut_segment(&self, first: Seq, whole_to: u64, torn: &mut TornTail) -> Result<(), JournalError> {
         let path = self.path(first);
         let file = self.open(first, Access::ReadWrite)?;
-        let written = evidence::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
+        let written = tail_scan::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
         if written == whole_to {
             return Ok(());
         }

@@ -16,7 +16,7 @@ pub(super) struct SpaceState {
 impl SpaceState {
     pub(super) fn now(&self) -> Space {
         match self {
-            Self { bound: true, .. } => Space::Full(FullReason::Bound),
+            Self { bound: true, .. } => Space::Full(FullReason::MaxBytes),
             Self { disk: true, .. } => Space::Full(FullReason::DiskFull),
             _ => Space::Free,
         }
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     /// Drops the oldest segments until the journal is below its bound. Only durable ones: a gap that a
-    /// reader has seen must not come back as fewer records after a power cut (J2).
+    /// reader has seen must not come back as fewer records after a power cut (JRN-2).
     fn drop_oldest(&self) {
         let (committed, synced) = (self.committed(), self.synced());
         let mut table = lock(&self.table);
