@@ -1,5 +1,7 @@
 //! `andon db prune`: deletes what is past its retention now, and confirms a clock that is not believed. Beside the service, too.
 
+use std::time::Duration;
+
 use super::{Exit, Output, counted, db};
 use crate::app::{shortest_retention, store_options};
 use crate::clock::trusted::{News, TrustedClock, cutoff, start_max};
@@ -10,7 +12,8 @@ use crate::logging::causes;
 use crate::store::{self, PruneBounds, PruneTable, Store, StoreError};
 
 /// What one step looks at; the service waits for what it deletes.
-const BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
+const BOUNDS: PruneBounds =
+    PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {

@@ -7,6 +7,8 @@
 //!
 //! Every transaction that deletes moves `exact_from` first (S8), so each step is right by itself, whatever became of the run.
 
+use std::time;
+
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -92,6 +94,8 @@ pub struct PruneBounds {
     pub machines_max: u32,
     /// Rows that are looked at, whether they are deleted or not.
     pub rows_max: u32,
+    /// After so long no further machine is looked for readings: each is a question, and the database may be far away.
+    pub time_max: time::Duration,
 }
 
 /// What a step came to.
@@ -282,9 +286,10 @@ macro_rules! pruning_for {
             ) -> QueryResult<(Pruned, Vec<OldKey>)> {
                 let table = from.table;
                 let mut step = Pruned { table, rows: 0, machines: 0, looked_at: 0, next: None };
-                let mut old = Vec::new();
+                let (mut old, begun) = (Vec::new(), time::Instant::now());
                 let machines = load_machines(connection, site, from, bounds)?;
-                let is_last = machines.len() < bounds.machines_max as usize;
+                let found = machines.len() as u64;
+                let is_last = found < u64::from(bounds.machines_max);
                 for machine in machines {
                     step.machines += 1;
                     let left = u64::from(bounds.rows_max) - step.looked_at;
@@ -307,7 +312,11 @@ macro_rules! pruning_for {
                             return Ok((step, old));
                         }
                     }
-                    step.next = (!is_last).then_some(PruneCursor { table, machine_id, key: None });
+                    let is_enough = step.machines < found && begun.elapsed() >= bounds.time_max;
+                    step.next = (is_enough || !is_last).then_some(PruneCursor { table, machine_id, key: None });
+                    if is_enough {
+                        break;
+                    }
                 }
                 Ok((step, old))
             }

@@ -17,7 +17,8 @@ use crate::domain::{JournalId, Timestamp};
 use crate::store::{Checkpoint, PruneBounds, PruneCursor, PruneTable, Pruned};
 
 /// What one step of deleting may look at when `store.retention` is set.
-const PRUNE_BOUNDS: PruneBounds = PruneBounds { machines_max: 1_000, rows_max: 5_000 };
+const PRUNE_BOUNDS: PruneBounds =
+    PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
 /// Pause between two runs of deleting.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while

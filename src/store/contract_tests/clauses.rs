@@ -71,7 +71,7 @@ pub use super::unreadable_clauses::rows_that_cannot_be_read_are_passed_over_and_
 use crate::domain::{
     JournalHistory, JournalId, MachineStatus, OpenId, Qos, Seq, TimeSource, Timestamp, TransitionReason,
 };
-use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, StoreError};
+use crate::store::{self, Batch, CommitOutcome, ErrorClass, GapRow, MachineRow, PruneBounds, StoreError};
 
 pub fn a_new_journal_begins_at_zero_and_keeps_its_position(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
@@ -567,7 +567,7 @@ pub fn a_step_of_deleting_looks_at_so_many_machines_and_rows_whatever_is_there(f
         "{numbers} INSERT INTO machine_telemetry ({columns}) SELECT 'halle-7', {machine_id}, 't', {time}, 'device', {time}, {time}, n FROM c"
     ));
     let mut store = fixture.open();
-    let bounds = crate::store::PruneBounds { machines_max: 1_000, rows_max: 400 };
+    let bounds = PruneBounds { machines_max: 1_000, rows_max: 400, time_max: Duration::MAX };
     let nothing = store.prune(at(0), None, bounds).unwrap();
     assert_eq!((nothing.machines, nothing.looked_at, nothing.rows), (1_000, 0, 0));
     let second = store.prune(at(0), nothing.next.as_ref(), bounds).unwrap();
@@ -578,4 +578,9 @@ pub fn a_step_of_deleting_looks_at_so_many_machines_and_rows_whatever_is_there(f
     assert_eq!((more.looked_at, more.rows), (400, 400));
     assert_eq!(fixture.raw().rows(&["min(machine_id)"], "machine_telemetry"), ["m-000001"]);
     assert_eq!(fixture.raw().count("machine_telemetry"), 99_200);
+    // A database that is far away: the time is used up with the first question.
+    let hurried = PruneBounds { time_max: Duration::ZERO, ..bounds };
+    let first = store.prune(at(1_000_000_000), more.next.as_ref(), hurried).unwrap();
+    let second = store.prune(at(1_000_000_000), first.next.as_ref(), hurried).unwrap();
+    assert_eq!(((first.machines, first.rows), (second.machines, second.rows)), ((1, 1), (1, 1)));
 }

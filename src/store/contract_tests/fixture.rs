@@ -298,7 +298,7 @@ pub fn prune_all(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec
 
 /// The same, of all tables.
 pub fn prune_in_steps(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<(PruneTable, u64)> {
-    let bounds = PruneBounds { machines_max: 1_000, rows_max };
+    let bounds = PruneBounds { machines_max: 1_000, rows_max, time_max: Duration::MAX };
     let (mut steps, mut from) = (Vec::new(), None);
     loop {
         let step = store.prune(before, from.as_ref(), bounds).unwrap();

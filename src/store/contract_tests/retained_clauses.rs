@@ -136,7 +136,7 @@ pub fn a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_rete
     assert_eq!(prune_all(&mut *store, at(1_000_000), 100), [2]);
     assert_eq!(fixture.raw().count("retained_seen"), 1);
     assert_eq!(commit(&mut *store, journal, 3, vec![late(4, A), late(5, B)]), (1, 1), "B came meanwhile");
-    let bounds = PruneBounds { machines_max: 1, rows_max: 1 };
+    let bounds = PruneBounds { machines_max: 1, rows_max: 1, time_max: Duration::MAX };
     store.prune(at(120_000_000), None, bounds).unwrap();
     assert_eq!(fixture.raw().count("retained_seen"), 1, "in bounded steps");
 }

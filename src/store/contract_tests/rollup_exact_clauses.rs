@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::fixture::{Fixture, batch, batch_of, machine, prune_all, reading};
 use super::history_clauses::buckets;
@@ -94,7 +95,7 @@ pub fn rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_del
     };
     let writers = [writer(0), writer(1_000_000)];
     let mut dice = Dice(3);
-    let bounds = PruneBounds { machines_max: 2, rows_max: 5 };
+    let bounds = PruneBounds { machines_max: 2, rows_max: 5, time_max: Duration::MAX };
     while writers.iter().any(|writer| !writer.is_finished()) {
         let before = Timestamp::from_micros(START + dice.roll(HOUR));
         let mut from = None;

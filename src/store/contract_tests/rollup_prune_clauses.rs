@@ -1,5 +1,7 @@
 //! Rollups past retention: they go with the readings, in steps of bounded work.
 
+use std::time::Duration;
+
 use super::fixture::{Fixture, at, batch, machine, prune_in_steps, reading};
 use super::rollup_clauses::{Dice, START, check};
 use crate::domain::{JournalHistory, JournalId, Timestamp};
@@ -76,7 +78,7 @@ pub fn a_step_deletes_so_many_rollups_however_many_machines_there_are(fixture: &
         "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
          INSERT INTO machine_rollup SELECT {site}, {machine_id}, {start}, 1, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0 FROM c"
     ));
-    let bounds = PruneBounds { machines_max: 1_000, rows_max: 400 };
+    let bounds = PruneBounds { machines_max: 1_000, rows_max: 400, time_max: Duration::MAX };
     let readings = store.prune(at(0), None, bounds).unwrap();
     assert_eq!((readings.table, readings.machines), (PruneTable::Readings, 0));
     // Before the buckets: nothing is old.
