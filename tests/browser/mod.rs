@@ -7,6 +7,7 @@ mod checklist;
 mod hostile;
 mod live;
 mod many;
+mod trouble;
 
 use crate::support::andon::{Andon, Site};
 use crate::support::mosquitto::Mosquitto;

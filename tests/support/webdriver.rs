@@ -140,6 +140,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
+    /// What the page looks like, as PNG.
+    pub fn picture(&self) -> Vec<u8> {
+        let answer = self.devtools("Page.captureScreenshot", &json!({ "format": "png" }));
+        openssl::base64::decode_block(answer["data"].as_str().expect("a picture")).expect("base64")
+    }
+
     /// Types into the element that has the focus.
     pub fn type_keys(&self, keys: &str) {
         let presses = keys.chars().flat_map(|key| {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::shell::{Installation, masthead, page, state_to_fill, theme_switch, trouble};
+use super::shell::{Installation, alarm, masthead, page, state_to_fill, theme_switch, trouble};
 
 /// The counts, which are filters: what is asked for, and the word.
 const FILTERS: [(&str, &str); 6] = [
@@ -23,10 +23,7 @@ pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
     let body = html! {
         a.skip href="#machines" { "Skip to the machines" }
         (header(installation))
-        div.alarm id="alarm" role="alert" hidden {
-            p id="alarm-text" {}
-            p { "What you see below is old. Trying to reconnect; this goes away by itself." }
-        }
+        (alarm())
         (trouble())
         noscript { p.alarm { "The board needs JavaScript. The state of the machines is also at /api/v1/machines." } }
         div.floor {

@@ -85,6 +85,18 @@ pub fn busy(installation: Installation<'_>) -> Markup {
     page(installation, "Busy", None, &body)
 }
 
+/// That the connection to Andon itself is lost; a script says since when, and shows it.
+pub fn alarm() -> Markup {
+    html! {
+        div.alarm id="alarm" role="alert" hidden {
+            p id="alarm-text" {}
+            p {
+                "What you see below is old. Check that Andon runs and that this screen reaches it; then this goes away by itself."
+            }
+        }
+    }
+}
+
 /// What keeps Andon from seeing or storing, since when, and what to do; empty until a script fills it.
 pub fn trouble() -> Markup {
     html! {

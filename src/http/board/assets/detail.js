@@ -1,7 +1,7 @@
 // One machine's page: keeps the state and the newest values live, and fetches the charts anew from time to time.
 // The server draws everything; here parts of a freshly drawn page take the place of old ones.
 
-import { MEASUREMENTS, WORDS, clock, duration, millis, number } from "./format.js";
+import { MEASUREMENTS, WORDS, clock, duration, millis, number, wasKnownAs } from "./format.js";
 import { Stream } from "./stream.js";
 import { drawTrouble } from "./trouble.js";
 
@@ -41,6 +41,9 @@ function drawState(machine) {
   }
   element("state").querySelector(".word").textContent = WORDS[machine.status] ?? machine.status;
   element("flapping").hidden = !machine.flapping;
+  // Nothing is known to have been unknown since then: it is what was known last that began then.
+  const known = machine.status === "unknown" ? wasKnownAs(machine) : null;
+  element("since-what").textContent = known ? `Was ${known} since` : "Since";
   drawTime(element("since"), machine.status_since);
   drawTime(element("heard"), machine.last_seen_at);
   for (const { name } of MEASUREMENTS) {

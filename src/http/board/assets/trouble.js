@@ -32,6 +32,8 @@ export function troublesOf(status, now) {
   return [brokerTrouble(status, since), databaseTrouble(status, since)].filter(Boolean);
 }
 
+/** A forecast for longer than a month helps nobody. */
+const ROOM_WORTH_SAYING_S = 30 * 86_400;
 const LAST_KNOWN = "What you see of them is what was known last.";
 
 function brokerTrouble({ broker, journal, store }, since) {
@@ -61,7 +63,7 @@ function brokerTrouble({ broker, journal, store }, since) {
 /** How a full journal gets room again. */
 function roomIn(journal, store) {
   if (journal?.reason === "disk_full") return "Free space on the disk that holds the journal.";
-  if (store?.state === "away") return "It gets room when the database is back.";
+  if (store?.state === "away") return "The journal gets room when the database is back.";
   return "The database takes the readings more slowly than they come: give it more power, or raise journal.max_bytes.";
 }
 
@@ -79,6 +81,6 @@ function keeping(journal) {
   if (!journal) return "";
   if (journal.state !== "accepting") return "Nothing is lost: the journal keeps what has come, the broker the rest.";
   const room = journal.time_to_full_seconds;
-  const until = Number.isFinite(room) ? `, with room for about ${duration(room * 1_000)} more` : "";
-  return `Nothing is lost: until then the journal keeps everything${until}.`;
+  const until = Number.isFinite(room) && room <= ROOM_WORTH_SAYING_S ? `, with room for about ${duration(room * 1_000)} more` : "";
+  return `Nothing is lost: until it is back the journal keeps everything${until}.`;
 }

@@ -8,9 +8,9 @@ use super::gather::{Past, Question, members, number};
 use super::numbers::{date_and_time, number as in_digits, word};
 use super::span::Lookback;
 use super::{address, encoded, past};
-use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp};
+use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp, TransitionReason};
 use crate::http::HistoryError;
-use crate::http::board::shell::{Installation, masthead, page, theme_switch, trouble};
+use crate::http::board::shell::{Installation, alarm, masthead, page, theme_switch, trouble};
 use crate::status::MachineView;
 use crate::store::StoredReading;
 
@@ -45,10 +45,7 @@ pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup 
             nav aria-label="Pages" { a href="/" { "← All machines" } }
             (theme_switch())
         }
-        div.alarm id="alarm" role="alert" hidden {
-            p id="alarm-text" {}
-            p { "What you see below is old. Trying to reconnect; this goes away by itself." }
-        }
+        (alarm())
         (trouble())
         main.machine id="machine" data-machine=(content.machine_id) {
             (now(content, status))
@@ -92,7 +89,7 @@ fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
             p.state id="state" { span.mark aria-hidden="true" {} span.word { (word(status)) } }
             p.flapping id="flapping" hidden[!seen.is_some_and(|machine| machine.flapping)] { "Flapping" }
             dl.facts {
-                div { dt { "Since" } dd id="since" {
+                div { dt id="since-what" { (since_what(seen)) } dd id="since" {
                     @match seen.and_then(|machine| machine.status_since) { Some(at) => (time(at)), None => "–" }
                 } }
                 div { dt { "Last heard" } dd id="heard" {
@@ -105,6 +102,17 @@ fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
             }
             dl.latest id="latest" { @if let Some(reading) = latest { (values(reading)) } }
         }
+    }
+}
+
+/// What began at the time that stands below: the state, or, of a machine that is unknown now, what was recorded last.
+fn since_what(machine: Option<&MachineView>) -> &'static str {
+    use TransitionReason::{FirstSeen, LastWill, Message, NeverSeen, Silence};
+    let unknown = machine.filter(|machine| machine.status == BoardStatus::Unknown);
+    match unknown.and_then(|machine| machine.reason) {
+        None => "Since",
+        Some(FirstSeen | Message) => "Was online since",
+        Some(Silence | LastWill | NeverSeen) => "Was offline since",
     }
 }
 
@@ -173,12 +181,23 @@ fn ranges(content: &Content<'_>) -> Markup {
     }
 }
 
+/// Whether anything is lost, and since when, is for the banner to say: it knows the journal and the broker.
 fn unreadable(error: &HistoryError) -> Markup {
+    let why = match error {
+        HistoryError::Away(_) => "The database is away.".to_owned(),
+        other => sentence(&other.to_string()),
+    };
     html! {
         div.empty role="status" {
             h2 { "History cannot be read at present" }
-            p { (error) "." }
-            p { "The state above is live all the same, and nothing is lost: what arrives is kept on disk until the database is back." }
+            p { (why) " This page looks again every half a minute." }
         }
     }
+}
+
+/// The same with a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str().trim_end_matches('.'))
 }
