@@ -314,9 +314,9 @@ fn a_refusal_among_the_losses_means_that_nobody_takes_the_session_over() {
     }
 }
 
-/// The broker has the next message ready whenever it has read an acknowledgement.
-#[test]
-fn while_we_leave_the_broker_messages_are_let_in_slowly() {
+/// How long the acknowledgements took that the broker read last before we left. It has the next message ready whenever it has
+/// read one.
+async fn last_acknowledgements(count: usize) -> Vec<Duration> {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let noting = Arc::clone(&sent);
     let send = move || {
@@ -324,23 +324,35 @@ fn while_we_leave_the_broker_messages_are_let_in_slowly() {
         sent.push(Instant::now());
         publish(true, "factory/press-1", "{}", u16::try_from(sent.len()).unwrap())
     };
+    let stage = Stage::new(move |packet| match agreeable(packet) {
+        Answer::Send(bytes) if packet.is_subscribe() => Answer::Send([bytes, send()].concat()),
+        _ if packet.is_puback() => Answer::Send(send()),
+        answer => answer,
+    });
+    let mqtt = stage.start(1);
+    stage.wait_until_up().await;
+    wait_until("messages", || stage.broker.packets().iter().any(Packet::is_puback)).await;
+    mqtt.do_send(StopChild);
+    wait_until("the end", || stage.shared.lock().exit == Some(ExitReason::Normal)).await;
+    wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
+    let acknowledged = stage.broker.packets().into_iter().filter(Packet::is_puback);
+    let sent = sent.lock().unwrap();
+    let took: Vec<Duration> = acknowledged.zip(sent.iter()).map(|(puback, sent)| puback.at - *sent).collect();
+    took[took.len().saturating_sub(count)..].to_vec()
+}
+
+#[test]
+fn while_we_leave_the_broker_messages_are_let_in_slowly() {
     System::new().block_on(async {
-        let stage = Stage::new(move |packet| match agreeable(packet) {
-            Answer::Send(bytes) if packet.is_subscribe() => Answer::Send([bytes, send()].concat()),
-            _ if packet.is_puback() => Answer::Send(send()),
-            answer => answer,
-        });
-        let mqtt = stage.start(1);
-        stage.wait_until_up().await;
-        wait_until("messages", || stage.broker.packets().iter().any(Packet::is_puback)).await;
-        mqtt.do_send(StopChild);
-        wait_until("the end", || stage.shared.lock().exit.is_some()).await;
-        wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
-        let acknowledged = stage.broker.packets().into_iter().filter(Packet::is_puback);
-        let took: Vec<Duration> =
-            acknowledged.zip(sent.lock().unwrap().iter()).map(|(puback, sent)| puback.at - *sent).collect();
-        // The last ones at least came while we left.
-        assert!(took.iter().rev().take(3).any(|took| *took >= LEAVING_PAUSE), "{took:?}");
-        assert_eq!(stage.shared.lock().exit, Some(ExitReason::Normal));
+        let mut seen = Vec::new();
+        // On a machine that stands still for as long as the goodbye takes fewer of them may come meanwhile.
+        for _ in 0..5 {
+            let took = last_acknowledgements(3).await;
+            if took.iter().all(|took| *took >= LEAVING_PAUSE) {
+                return;
+            }
+            seen.push(took);
+        }
+        panic!("let in at full speed: {seen:?}");
     });
 }
