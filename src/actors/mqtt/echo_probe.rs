@@ -62,3 +62,60 @@ impl EchoProbe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::super::tests::link_to;
+    use super::super::tests::paper_broker::{
+        Answer, Packet, PaperBroker, connack_5, puback, publish, suback_5,
+    };
+    use super::*;
+
+    const TOPIC: &str = "andon/test/echo";
+
+    /// The payload of a PUBLISH to [`TOPIC`] without properties.
+    fn payload(packet: &Packet) -> String {
+        String::from_utf8(packet.body[2 + TOPIC.len() + 3..].to_vec()).unwrap()
+    }
+
+    /// What the probe says of a broker that grants `granted` and hands an echo back as `hand_back` says.
+    fn probe(
+        granted: u8,
+        hand_back: impl Fn(&Packet) -> Vec<u8> + Send + 'static,
+    ) -> Result<Duration, String> {
+        let broker = PaperBroker::start(move |packet| {
+            Answer::Send(match packet {
+                _ if packet.is_connect() => connack_5(0, ""),
+                _ if packet.is_subscribe() => suback_5(packet, granted, ""),
+                _ if packet.is_publish() => [hand_back(packet), puback(packet)].concat(),
+                _ => Vec::new(),
+            })
+        });
+        actix::System::new().block_on(async {
+            let link = Rc::new(link_to(broker.port()));
+            let probe = EchoProbe::listen(&link, TopicFilter::parse(TOPIC).unwrap());
+            link.connect().await.unwrap();
+            probe.run(&link, Qos::AtLeastOnce, Duration::from_millis(300)).await
+        })
+    }
+
+    #[test]
+    fn the_echo_has_to_come_back_as_telemetry_does() {
+        let back = |packet: &Packet| publish(true, TOPIC, &payload(packet), 1);
+        assert!(probe(1, back).is_ok());
+        let refused = probe(0, back).unwrap_err();
+        assert!(refused.contains("grants QoS 0 for it and 1 for telemetry"), "{refused}");
+    }
+
+    #[test]
+    fn another_message_is_no_echo_of_ours() {
+        let of_another = |_: &Packet| publish(true, TOPIC, "check-0000000000000000", 1);
+        let elsewhere = |packet: &Packet| publish(true, "andon/test/else", &payload(packet), 1);
+        for refused in [probe(1, of_another), probe(1, elsewhere)] {
+            let refused = refused.unwrap_err();
+            assert!(refused.contains("did not hand it back") && refused.contains(TOPIC), "{refused}");
+        }
+    }
+}

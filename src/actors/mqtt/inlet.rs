@@ -148,7 +148,7 @@ mod tests {
 
     use slog::o;
 
-    use super::super::link_health::{LinkHealth, Timing};
+    use super::super::link_health::{Effect, LinkHealth, Timing};
     use super::*;
     use crate::domain::Seq;
     use crate::journal::tests::sim_fs::{Kind, SimFs};
@@ -268,5 +268,52 @@ mod tests {
         inlet.receive(&message("andon/test/echo/not", b"0-1"), false).unwrap();
         assert_eq!(inlet.journal.positions().appended, Seq(1));
         assert_eq!(inlet.metrics.messages_received.get(), 1);
+    }
+
+    #[test]
+    fn a_message_is_a_sign_of_life_and_all_its_bytes_count() {
+        let inlet = inlet(&SimFs::default());
+        let before = mono_now();
+        const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];
+        inlet.receive(&message(TOPIC, LONG), false).unwrap();
+        assert!(inlet.health.lock().heard_at() > before);
+        assert_eq!(inlet.metrics.bytes_received.get(), 2 * PAYLOAD_BYTES_MAX as u64);
+    }
+
+    /// The parser.
+    struct Woken(tokio::sync::mpsc::UnboundedSender<()>);
+
+    impl actix::Actor for Woken {
+        type Context = actix::Context<Self>;
+    }
+
+    impl actix::Handler<JournalGrew> for Woken {
+        type Result = ();
+
+        fn handle(&mut self, _: JournalGrew, _: &mut actix::Context<Self>) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn our_echo_proves_the_link_and_wakes_the_parser_at_once() {
+        actix::System::new().block_on(async {
+            let inlet = inlet(&SimFs::default());
+            let (out, mut woken) = tokio::sync::mpsc::unbounded_channel();
+            inlet.parser.connect(actix::Actor::start(Woken(out)).recipient());
+            let payload = {
+                let mut health = inlet.health.lock();
+                health.link_up(mono_now(), Some(7));
+                assert_eq!(health.look(mono_now(), false), [Effect::SendEcho(1)]);
+                health.echo_payload(1).unwrap()
+            };
+            inlet.receive(&message(TOPIC, b"{}"), false).unwrap();
+            let echo =
+                Incoming { topic: b"andon/test/echo", payload: payload.as_bytes(), qos: 1, retained: false };
+            inlet.receive(&echo, false).unwrap();
+            assert_eq!(inlet.health.lock().proof().map(|proof| proof.upto), Some(Seq(1)));
+            let heard = actix_rt::time::timeout(Duration::from_secs(30), woken.recv()).await;
+            assert_eq!(heard, Ok(Some(())));
+        });
     }
 }

@@ -128,6 +128,7 @@ struct Stage {
     journal: Journal,
     metrics: Arc<Metrics>,
     wires: MqttWires,
+    connect_timeout: Duration,
     directory: TempDir,
 }
 
@@ -145,7 +146,8 @@ impl Stage {
         let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
         let wires = MqttWires { liveness: Wire::new(), parser: Wire::new(), fence: Arc::default() };
         let broker = PaperBroker::start(script);
-        Self { shared: Shared::default(), broker, journal, metrics: Arc::default(), wires, directory }
+        let (shared, metrics) = (Shared::default(), Arc::default());
+        Self { shared, broker, journal, metrics, wires, connect_timeout: PATIENCE, directory }
     }
 
     /// Starts incarnation `generation`.
@@ -157,7 +159,7 @@ impl Stage {
 
     fn options(&self) -> MqttOptions {
         MqttOptions {
-            link: link_options(),
+            link: LinkOptions { connect_timeout: self.connect_timeout, ..link_options() },
             hosts: Arc::new(Hosts::new(vec![endpoint(self.broker.port())], ProtocolChoice::V5)),
             certificates: Arc::default(),
             remembered: Remembered::in_directory(self.directory.path()),
@@ -255,7 +257,33 @@ fn a_liveness_that_was_replaced_publishes_nothing() {
         assert_eq!(publish(2, "new").await, Ok(1));
         let published: Vec<_> = stage.broker.packets().into_iter().filter(Packet::is_publish).collect();
         assert_eq!(published.len(), 1);
+        assert_eq!(published[0].head, 0x33, "QoS 1, retained");
         assert!(published[0].body[2..].starts_with(b"new"), "{published:?}");
+    });
+}
+
+#[test]
+fn m7_nothing_more_of_a_stream_is_published_after_a_part_without_an_answer() {
+    System::new().block_on(async {
+        let is_lost = |packet: &Packet| packet.is_publish() && packet.body[2..].starts_with(b"lost");
+        let mut stage =
+            Stage::new(
+                move |packet| {
+                    if is_lost(packet) { Answer::Send(Vec::new()) } else { agreeable(packet) }
+                },
+            );
+        stage.connect_timeout = Duration::from_secs(1);
+        let mqtt = stage.start(1);
+        stage.wait_until_up().await;
+        let publish = |topic: &str, number, part| {
+            let messages = vec![StatusMessage { topic: topic.to_owned(), payload: b"{}".to_vec() }];
+            mqtt.send(PublishStatuses { messages, stream: StreamId { generation: 1, number }, part })
+        };
+        assert_eq!(publish("lost", 1, 0).await, Ok(0));
+        assert_eq!(publish("behind", 1, 1).await, Ok(0));
+        assert_eq!(publish("again", 2, 0).await, Ok(1));
+        let topics: Vec<_> = stage.broker.packets().into_iter().filter(Packet::is_publish).collect();
+        assert_eq!(topics.len(), 2, "{topics:?}");
     });
 }
 
