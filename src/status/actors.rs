@@ -68,3 +68,27 @@ impl ActorsBoard {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_state_of_an_actor_replaces_the_one_before() {
+        let board = ActorsBoard::default();
+        let status = |name, generation| ActorStatus {
+            name,
+            phase: ActorPhase::Running,
+            generation,
+            restarts: generation - 1,
+            last_exit: None,
+        };
+        for newest in [status("writer", 1), status("mqtt", 1), status("writer", 2)] {
+            board.set(newest);
+        }
+        assert_eq!(board.snapshot(), [status("writer", 2), status("mqtt", 1)]);
+        assert_eq!(board.looked_at(), None);
+        board.looked();
+        assert!(board.looked_at().is_some());
+    }
+}

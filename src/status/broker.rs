@@ -92,3 +92,33 @@ impl BrokerBoard {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_is_kept_while_the_state_stays_and_connections_are_counted() {
+        let board = BrokerBoard::default();
+        let uri = || "tcp://broker:1883".to_owned();
+        board.enter(BrokerState::Away, Some("refused"), uri());
+        let away = board.snapshot();
+        while wall_now() == away.since.unwrap() {}
+        board.enter(BrokerState::Away, Some("no answer"), uri());
+        let still_away = board.snapshot();
+        assert_eq!((still_away.since, still_away.reason.as_deref()), (away.since, Some("no answer")));
+        for connects in 1..=2 {
+            board.connected(uri(), "andon-test", "5", true);
+            let up = board.snapshot();
+            assert_eq!(
+                (up.state, up.connects, up.reason.as_deref()),
+                (BrokerState::Connected, connects, None)
+            );
+            assert!(up.since > away.since);
+        }
+        board.enter(BrokerState::Away, Some("refused"), uri());
+        let again = board.snapshot();
+        assert!(again.since > away.since, "another outage");
+        assert_eq!((again.connects, again.session_present), (2, Some(true)), "of the newest connection");
+    }
+}

@@ -62,3 +62,24 @@ fn stamp(at: &AtomicU64) {
 fn moment(at: &AtomicU64) -> Option<Mono> {
     Some(Mono(at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_with_the_writer_until_it_is_committed_or_given_back() {
+        let progress = Progress::default();
+        assert_eq!(
+            (progress.parsed_at(), progress.committed_at(), progress.is_with_writer()),
+            (None, None, false)
+        );
+        progress.handed_over();
+        assert!(progress.is_with_writer() && progress.parsed_at().is_some());
+        progress.given_back();
+        assert!(!progress.is_with_writer() && progress.committed_at().is_none());
+        progress.handed_over();
+        progress.committed();
+        assert!(!progress.is_with_writer() && progress.committed_at().is_some());
+    }
+}

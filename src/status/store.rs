@@ -76,3 +76,27 @@ impl StoreBoard {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_is_kept_while_the_state_stays() {
+        let board = StoreBoard::default();
+        board.opened("sqlite", "3.50", "andon.db");
+        board.enter(StoreState::Away, Some("locked"));
+        let away = board.snapshot();
+        while wall_now() == away.since.unwrap() {}
+        board.enter(StoreState::Away, Some("full"));
+        let still_away = board.snapshot();
+        assert_eq!((still_away.since, still_away.reason.as_deref()), (away.since, Some("full")));
+        board.enter(StoreState::Works, None);
+        let works = board.snapshot();
+        assert!(works.since > away.since);
+        assert_eq!(
+            (works.reason.as_deref(), works.backend, works.target.as_str()),
+            (None, Some("sqlite"), "andon.db")
+        );
+    }
+}
