@@ -30,6 +30,7 @@ mod process;
 mod readers;
 mod retention;
 mod sabotage;
+mod seeing;
 mod spoilt;
 mod sqlite;
 mod stall;
@@ -135,6 +136,7 @@ pub const ALL: &[&[Fault]] = &[
     stall::FAULTS,
     directory::FAULTS,
     broker::FAULTS,
+    seeing::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,
     retention::FAULTS,

@@ -246,22 +246,22 @@ fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(lab: &mut L
 const YEAR_MICROS: i64 = 365 * 86_400 * 1_000_000;
 
 /// A wall clock that a fault turns.
-struct TurnedClock {
+pub struct TurnedClock {
     file: std::path::PathBuf,
 }
 
 impl TurnedClock {
-    fn new(plant: &Plant) -> Self {
+    pub fn new(plant: &Plant) -> Self {
         let clock = Self { file: plant.site.path().join("clock-offset") };
         clock.turn(0);
         clock
     }
 
-    fn turn(&self, micros: i64) {
+    pub fn turn(&self, micros: i64) {
         std::fs::write(&self.file, micros.to_string()).unwrap();
     }
 
-    fn failpoint(&self) -> String {
+    pub fn failpoint(&self) -> String {
         format!("clock::offset=return({})", self.file.display())
     }
 }

@@ -1,10 +1,7 @@
 //! PostgreSQL away: liveness goes on, on MQTT and in time, and what happened is recorded when it is back.
 
-use std::time::Duration;
-
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
-use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
@@ -131,49 +128,4 @@ fn a_start_without_the_database_loses_no_event_and_makes_none_twice() {
         (events(&url, "new"), events(&url, "known")),
         (of_new.map(str::to_owned).to_vec(), of_known.map(str::to_owned).to_vec())
     );
-}
-
-/// Thaws when dropped.
-struct Frozen<'a>(&'a Postgres);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        self.0.thaw();
-    }
-}
-
-/// (SQLite has answered before a broker has.)
-#[test]
-fn a_message_that_comes_before_postgres_answers_is_shown_once_it_is_looked_at() {
-    let broker = Mosquitto::start("");
-    let postgres = Postgres::start();
-    let url = postgres.create_database("andon");
-    let site = Site::new(broker.port()).set(&format!("store.url={url}")).set("liveness.offline_after=1h");
-    let mut single = Single::connect(broker.port());
-    let mut andon = site.run();
-    andon.wait_until_seeing();
-    speak(&mut single, "known");
-    wait_for_first_seen(&url, "known");
-    assert!(andon.stop().success());
-    // Shorter, and longer, than it waits for the past.
-    for (new, wait) in [("new-1", Duration::ZERO), ("new-2", Duration::from_secs(3))] {
-        postgres.freeze();
-        let frozen = Frozen(&postgres);
-        let mut andon = site.run();
-        andon.wait_until_connected();
-        speak(&mut single, "known");
-        speak(&mut single, new);
-        let address = andon.wait_for_http();
-        std::thread::sleep(wait);
-        assert!(!andon.log().contains("attached to the database"), "{}", andon.log());
-        drop(frozen);
-        wait_for_first_seen(&url, new);
-        for machine in ["known", new] {
-            let shown =
-                || Client::new(&address).json(&format!("/api/v1/machines/{machine}"))["status"].clone();
-            wait_until(&format!("{machine} to be online"), || shown() == "online");
-        }
-        assert_eq!(events(&url, "known"), ["online - first_seen"]);
-        assert!(andon.stop().success());
-    }
 }
