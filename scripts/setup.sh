@@ -29,6 +29,8 @@ if [ "$what" = brokers ]; then
     need_program nats-server nats-server
     need_program node nodejs
     need_program npm npm
+    need_program python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -38,8 +40,13 @@ fi
 # What comes from a language's registry goes below target/, for nobody but the tests.
 install_from_registries() {
     [ "$what" = brokers ] || return 0
-    [ -e target/brokers/node_modules/aedes/package.json ] && return 0
-    npm install --silent --no-audit --no-fund --prefix target/brokers aedes@1
+    if [ ! -e target/brokers/node_modules/aedes/package.json ]; then
+        npm install --silent --no-audit --no-fund --prefix target/brokers aedes@1
+    fi
+    if [ ! -x target/brokers/python/bin/amqtt ]; then
+        python3 -m venv target/brokers/python
+        target/brokers/python/bin/pip install --quiet --disable-pip-version-check 'amqtt==0.12.*'
+    fi
 }
 if [ ${#missing[@]} -eq 0 ]; then
     install_from_registries

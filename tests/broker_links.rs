@@ -99,6 +99,25 @@ fn a_broker_that_hangs_up_on_version_5_is_spoken_to_in_3_1_1() {
     assert!(andon.stop().success());
 }
 
+#[test]
+fn a_broker_that_is_silent_on_version_5_is_spoken_to_in_3_1_1() {
+    let broker = PaperBroker::start(|packet| match packet {
+        _ if packet.is_connect() && packet.protocol_level() == 4 => Answer::Send(connack_4(0)),
+        _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 1)),
+        _ => Answer::Send(Vec::new()),
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=").set("mqtt.connect_timeout=1s");
+    let mut andon = site.run();
+    andon.wait_for_log("the broker takes the connection and does not answer");
+    andon.wait_until_connected();
+    let log = andon.log();
+    assert!(log.contains("going on with MQTT 3.1.1") && log.contains("protocol: 3.1.1"), "{log}");
+    assert_eq!(log.matches("no connection to the broker").count(), 1, "one line for one reason:\n{log}");
+    let levels: Vec<u8> = broker.connects().iter().map(Packet::protocol_level).collect();
+    assert_eq!(levels, [5, 5, 4]);
+    assert!(andon.stop().success());
+}
+
 /// Takes every client of version 5 and every subscription.
 fn willing_broker() -> PaperBroker {
     PaperBroker::start(|packet| match packet {

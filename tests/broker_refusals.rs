@@ -169,20 +169,36 @@ fn a_broker_that_swallows_what_it_gets_does_not_keep_the_service_from_its_end() 
     }
 }
 
-#[test]
-fn a_network_that_swallows_the_first_packet_does_not_keep_the_service_from_its_end() {
-    // A listener whose queue is full drops what comes.
+/// A listener whose queue is full drops what comes.
+fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
     let full = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     rustix::net::listen(&full, 0).unwrap();
-    let address: SocketAddr = full.local_addr().unwrap();
+    let address = full.local_addr().unwrap();
     let mut queued = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
         queued.push(stream);
         assert!(queued.len() < 10, "the queue has no end");
     }
+    (full, address, queued)
+}
+
+#[test]
+fn a_network_that_swallows_the_first_packet_does_not_keep_the_service_from_its_end() {
+    let (_full, address, _queued) = full_listener();
     let site = Site::new(address.port());
     let andon = site.run();
     const SYN_SENT: &str = "02";
     wait_until("the attempt", || has_connection(address.port(), SYN_SENT));
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_is_no_reason_to_leave_version_5() {
+    let (_full, address, _queued) = full_listener();
+    let site = Site::new(address.port()).set("mqtt.connect_timeout=1s");
+    let mut andon = site.run();
+    wait_for_failures(&mut andon, 3.0);
+    let log = andon.log();
+    assert!(log.contains("no connection to the broker") && !log.contains("does not answer"), "{log}");
     assert!(andon.stop().success());
 }

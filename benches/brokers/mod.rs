@@ -15,7 +15,7 @@ use crate::support::mosquitto::{FreePort, Mosquitto};
 const START_MAX: Duration = Duration::from_secs(90);
 
 /// How to start each of them; `Err` says why it cannot be.
-pub const ALL: [fn() -> Result<Broker, String>; 4] = [mosquitto, rabbitmq, nats, aedes];
+pub const ALL: [fn() -> Result<Broker, String>; 5] = [mosquitto, rabbitmq, nats, aedes, amqtt];
 
 /// A running broker; ends when dropped.
 pub struct Broker {
@@ -209,5 +209,33 @@ fn aedes() -> Result<Broker, String> {
         speaks_v5: false,
         publish_qos_max: 2,
         running: listening("aedes", port, home, vec![server])?,
+    })
+}
+
+/// A broker for Python, with its sessions in memory. It keeps no session of a client that its plugin for anonymous ones let in,
+/// so ours lets in everybody.
+fn amqtt() -> Result<Broker, String> {
+    let programs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/brokers/python/bin");
+    let program = programs.join("amqtt");
+    if !program.exists() {
+        return Err("amqtt is not installed (scripts/setup.sh brokers)".to_owned());
+    }
+    let home = home("amqtt");
+    let port = FreePort::find();
+    let plugin = "from amqtt.plugins.base import BaseAuthPlugin\n\nclass LetIn(BaseAuthPlugin):\n    \
+                  async def authenticate(self, *, session):\n        return True\n";
+    fs::write(home.path().join("let_in.py"), plugin).unwrap();
+    let config = format!(
+        "listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\nplugins:\n  let_in.LetIn:\n"
+    );
+    let file = home.path().join("broker.yaml");
+    fs::write(&file, config).unwrap();
+    let version = version(&program.display().to_string(), &["--version"]).unwrap_or_default();
+    let server = spawn(Command::new(program).env("PYTHONPATH", home.path()).arg("-c").arg(file), home.path());
+    Ok(Broker {
+        name: format!("amqtt {version}"),
+        speaks_v5: false,
+        publish_qos_max: 2,
+        running: listening("amqtt", port, home, vec![server])?,
     })
 }

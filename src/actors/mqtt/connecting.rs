@@ -7,7 +7,7 @@ use std::time::Duration;
 use paho_mqtt as paho;
 
 use super::link::Link;
-use super::probe::resolve;
+use super::probe::{reach, resolve};
 use super::reasons::{LinkError, explain, refuses_v5};
 use super::tls_diagnosis::connection_failure;
 
@@ -29,7 +29,7 @@ impl Link {
         let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
             // The library is still at it. Nobody waits for it any more; a client that is made anew does not need it.
             actix_rt::spawn(Rc::clone(self).end_late_connect(token));
-            return Err(LinkError::NoAnswer { what: "connect", within });
+            return Err(self.silence_or(LinkError::NoAnswer { what: "connect", within }).await);
         };
         self.note_answer(answer.is_ok()).await;
         match answer {
@@ -84,18 +84,31 @@ impl Link {
     /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
+            paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..) => {
+                return LinkError::Refused(explain(error));
+            }
             // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
             paho::Error::TcpConnectCompletionFailure | paho::Error::Failure => LinkError::HungUp,
             other => LinkError::Connect(explain(other)),
         };
-        let refused_by_mqtt = matches!(error, paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..));
-        if refused_by_mqtt || (self.options.tls.is_none() && self.options.proxy.is_none()) {
-            return plain;
+        if self.options.tls.is_some() || self.options.proxy.is_some() {
+            let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
+            let within = self.options.connect_timeout * 3;
+            let found = on_a_thread(within, move || connection_failure(&endpoint, &options)).await;
+            if let Some(reason) = found.flatten() {
+                return LinkError::Connect(reason);
+            }
         }
-        let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
-        let within = self.options.connect_timeout * 3;
-        let found = on_a_thread(within, move || connection_failure(&endpoint, &options)).await;
-        found.flatten().map_or(plain, LinkError::Connect)
+        // So the library calls every attempt that takes too long, how far it came or not (`MQTTAsync_checkTimeouts`).
+        if matches!(error, paho::Error::TcpConnectTimeout) { self.silence_or(plain).await } else { plain }
+    }
+
+    /// Of an attempt without an answer: [`LinkError::Silent`] if the broker takes connections, otherwise `unreachable`.
+    async fn silence_or(&self, unreachable: LinkError) -> LinkError {
+        let (endpoint, proxy) = (self.endpoint.clone(), self.options.proxy.clone());
+        let within = self.options.connect_timeout;
+        let reached = on_a_thread(within, move || reach(&endpoint, proxy.as_ref(), within).is_ok()).await;
+        if reached == Some(true) { LinkError::Silent } else { unreachable }
     }
 }
 
@@ -133,7 +146,7 @@ mod tests {
             let link = Rc::new(link_to(broker.port()));
             let within = Duration::from_millis(50);
             let outcome = link.connect_within(within).await;
-            assert_eq!(outcome, Err(LinkError::NoAnswer { what: "connect", within }));
+            assert_eq!(outcome, Err(LinkError::Silent), "it took the connection");
             wait_until("the CONNECT", || broker.connects().len() == 1).await;
             answer_now.send(()).unwrap();
             let left = || broker.packets().iter().any(|packet| packet.is_disconnect());

@@ -12,7 +12,7 @@ use super::unreserved::percent_encoded;
 /// MQTT protocol to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolChoice {
-    /// 5 first; a broker that refuses it is asked for 3.1.1 for the rest of the run.
+    /// 5 first; a broker that refuses it is asked for 3.1.1 (see [`super::hosts`]).
     Auto,
     /// 5 only.
     V5,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use paho_mqtt as paho;
 use thiserror::Error;
 
+use super::hosts::Failure;
 use crate::domain::TopicFilter;
 
 /// What went wrong with the broker, in one line that names the reason.
@@ -16,14 +17,22 @@ pub enum LinkError {
     /// The client library refused to make a client.
     #[error("create the MQTT client: {0}")]
     Create(String),
-    /// No connection, or the broker refused it.
+    /// No connection.
     #[error("connect: {0}")]
     Connect(String),
+    /// The broker answered, and refused.
+    #[error("connect: {0}")]
+    Refused(String),
     /// The broker ended the connection in place of an answer; some refuse MQTT 5 in this way.
     #[error(
         "connect: the broker ends the connection in place of an answer; is the port right, does it speak this protocol?"
     )]
     HungUp,
+    /// The broker took the connection and left CONNECT unanswered; some refuse MQTT 5 in this way.
+    #[error(
+        "connect: the broker takes the connection and does not answer; is the port right, does it speak this protocol, is it stuck?"
+    )]
+    Silent,
     /// The broker speaks an older protocol.
     #[error("connect: the broker refuses MQTT 5")]
     ProtocolRefused,
@@ -63,6 +72,18 @@ pub enum LinkError {
         /// The time allowed.
         within: Duration,
     },
+}
+
+impl LinkError {
+    /// What an attempt to connect that ended like this says about the broker.
+    pub(super) fn of_connecting(&self) -> Failure {
+        match self {
+            Self::HungUp => Failure::HungUp,
+            Self::Silent => Failure::Silent,
+            Self::Refused(_) => Failure::Refused,
+            _ => Failure::Other,
+        }
+    }
 }
 
 /// Whether the broker says that it does not speak MQTT 5.

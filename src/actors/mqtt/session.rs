@@ -92,7 +92,7 @@ impl Mqtt {
     /// A client for the next connection, as what the one before has not sent must not come after what is published meanwhile.
     /// That one goes only when this one is there: with its last client the library ends its threads, and we would wait for them.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
-        let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.speaks_v5());
+        let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.ask(mono_now()));
         let (actor, farewell) = (context.address(), Arc::clone(&self.farewell));
         let on_end = move |end| {
             let (reason, taken_over) = match end {
@@ -138,7 +138,9 @@ impl Mqtt {
         }
         self.tell_of_ended(&subscribed);
         self.note_refusals(&subscribed);
-        self.turn.accepted(self.refused.is_empty());
+        if let Some(learnt) = self.turn.accepted(self.refused.is_empty(), mono_now()) {
+            info!(self.logger, "going on with MQTT 3.1.1"; "uri" => self.uri(), "reason" => learnt.reason());
+        }
         if !session_present {
             self.contest.is_another_trouble();
         }
@@ -217,7 +219,7 @@ impl Mqtt {
 
     /// The broker has thought better of what it refused.
     pub(super) fn on_all_granted(&mut self) {
-        self.turn.accepted(true);
+        self.turn.accepted(true, mono_now());
         self.show(BrokerState::Connected, None);
         self.say_connected(true);
     }
@@ -231,8 +233,7 @@ impl Mqtt {
             return self.connect(context);
         }
         self.complain(&error.to_string(), "no connection to the broker");
-        let how = if error == LinkError::HungUp { Failure::HungUp } else { Failure::Other };
-        self.turn_to_the_next(how, context);
+        self.turn_to_the_next(error.of_connecting(), context);
     }
 
     fn turn_to_the_next(&mut self, how: Failure, context: &mut Context<Self>) {

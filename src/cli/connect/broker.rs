@@ -188,7 +188,9 @@ async fn connect(
     let (link, probe) = create(v5)?;
     match link.connect().await {
         Ok(_) => Ok((link, probe, if v5 { "5" } else { "3.1.1" })),
-        Err(LinkError::ProtocolRefused | LinkError::HungUp) if options.protocol == ProtocolChoice::Auto => {
+        Err(LinkError::ProtocolRefused | LinkError::HungUp | LinkError::Silent)
+            if options.protocol == ProtocolChoice::Auto =>
+        {
             let (link, probe) = create(false)?;
             link.connect().await?;
             Ok((link, probe, "3.1.1, as the broker refuses 5"))
