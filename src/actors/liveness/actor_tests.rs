@@ -30,6 +30,14 @@ impl Handler<TransitionsPending> for Others {
     }
 }
 
+impl Handler<TellLink> for Others {
+    type Result = ();
+
+    fn handle(&mut self, _: TellLink, _: &mut Context<Self>) {
+        self.0.send(Instant::now()).unwrap();
+    }
+}
+
 impl Handler<ChildExited> for Others {
     type Result = ();
 
@@ -108,5 +116,16 @@ fn a_new_incarnation_keeps_those_before_it_from_publishing() {
         let liveness = stage.start();
         liveness.send(Heartbeat).await.unwrap();
         assert!(!stage.wires.fence.admits(2) && stage.wires.fence.admits(3));
+    });
+}
+
+#[test]
+fn a_new_incarnation_asks_whether_the_link_is_up() {
+    System::new().block_on(async {
+        let mut stage = Stage::new();
+        stage.wires.link.connect(stage.others.clone().recipient());
+        stage.start();
+        let asked = actix_rt::time::timeout(PATIENCE, stage.told.recv()).await;
+        assert!(matches!(asked, Ok(Some(_))), "{asked:?}");
     });
 }

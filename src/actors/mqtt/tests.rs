@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 pub(super) mod paper_broker;
 
+mod availability;
+
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::sync::{MutexGuard, PoisonError};
@@ -129,6 +131,7 @@ struct Stage {
     metrics: Arc<Metrics>,
     wires: MqttWires,
     connect_timeout: Duration,
+    availability_topic: Option<&'static str>,
     directory: TempDir,
 }
 
@@ -147,7 +150,16 @@ impl Stage {
         let wires = MqttWires { liveness: Wire::new(), parser: Wire::new(), fence: Arc::default() };
         let broker = PaperBroker::start(script);
         let (shared, metrics) = (Shared::default(), Arc::default());
-        Self { shared, broker, journal, metrics, wires, connect_timeout: PATIENCE, directory }
+        Self {
+            shared,
+            broker,
+            journal,
+            metrics,
+            wires,
+            connect_timeout: PATIENCE,
+            availability_topic: None,
+            directory,
+        }
     }
 
     /// Starts incarnation `generation`.
@@ -159,7 +171,11 @@ impl Stage {
 
     fn options(&self) -> MqttOptions {
         MqttOptions {
-            link: LinkOptions { connect_timeout: self.connect_timeout, ..link_options() },
+            link: LinkOptions {
+                connect_timeout: self.connect_timeout,
+                availability_topic: self.availability_topic.map(str::to_owned),
+                ..link_options()
+            },
             hosts: Arc::new(Hosts::new(vec![endpoint(self.broker.port())], ProtocolChoice::V5)),
             certificates: Arc::default(),
             remembered: Remembered::in_directory(self.directory.path()),
@@ -219,27 +235,6 @@ fn agreeable(packet: &Packet) -> Answer {
         _ if packet.is_publish() => puback(packet),
         _ => Vec::new(),
     })
-}
-
-#[test]
-fn news_of_the_link_that_nobody_took_are_told_again() {
-    System::new().block_on(async {
-        let stage = Stage::new(agreeable);
-        stage.start(1);
-        stage.wait_until_up().await;
-        stage.connect_liveness();
-        wait_until("the news", || stage.shared.lock().news == [(1, true)]).await;
-    });
-}
-
-#[test]
-fn a_new_incarnation_says_first_that_the_link_is_down() {
-    System::new().block_on(async {
-        let stage = Stage::new(|_| Answer::Send(Vec::new()));
-        stage.connect_liveness();
-        stage.start(2);
-        wait_until("the news", || stage.shared.lock().news == [(2, false)]).await;
-    });
 }
 
 #[test]
