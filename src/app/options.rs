@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::actors::liveness::{FlappingRule, MachineRule, TrackerOptions};
-use crate::actors::mqtt::hosts::Endpoint;
-use crate::actors::mqtt::link_options::{
-    LinkOptions, ProtocolChoice, ProxyOptions, Session, TlsOptions, Transport,
-};
+use crate::actors::liveness::{FlappingRule, TrackerOptions};
+use crate::actors::mqtt::link_options::{LinkOptions, ProxyOptions, Session, TlsOptions};
 use crate::actors::parser::LastWillRule;
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
-use crate::domain::{Qos, TopicFilter};
+use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
     Access, Boards, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines,
     Standstill, Streams,
@@ -54,22 +51,14 @@ pub(super) fn http_state(
 }
 
 pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
-    use crate::journal::{SyncMode, WhenFull};
     let journal = &settings.journal;
     JournalOptions {
         dir: journal.dir.clone(),
         site: settings.site.id.clone(),
         max_bytes: journal.max_bytes,
         segment_bytes: journal.segment_bytes,
-        sync: match journal.sync {
-            config::SyncMode::BeforeAck => SyncMode::BeforeAck,
-            config::SyncMode::Background => SyncMode::Background,
-            config::SyncMode::Os => SyncMode::Os,
-        },
-        when_full: match journal.when_full {
-            config::WhenFull::Hold => WhenFull::Hold,
-            config::WhenFull::DropOldest => WhenFull::DropOldest,
-        },
+        sync: journal.sync,
+        when_full: journal.when_full,
     }
 }
 
@@ -149,12 +138,9 @@ pub fn echo_topic(settings: &Settings) -> Option<TopicFilter> {
 }
 
 pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
-    let rules = settings.liveness.machines.iter().map(|(machine_id, rule)| {
-        (machine_id.clone(), MachineRule { offline_after: rule.offline_after, expected: rule.expected })
-    });
     TrackerOptions {
         offline_after: settings.liveness.offline_after,
-        machines: rules.collect(),
+        machines: settings.liveness.machines.clone().into_iter().collect(),
         machines_max: settings.liveness.machines_max,
         flapping: FlappingRule {
             changes: settings.liveness.flapping_changes as usize,
@@ -166,19 +152,11 @@ pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
 /// The brokers, in the order in which they are tried.
 #[must_use]
 pub fn endpoints(settings: &Settings) -> Vec<Endpoint> {
-    settings.mqtt.hosts.iter().map(endpoint).collect()
-}
-
-fn endpoint(at: &config::HostAndPort) -> Endpoint {
-    Endpoint { host: at.host.clone(), port: at.port }
+    settings.mqtt.hosts.clone()
 }
 
 pub(super) fn protocol(settings: &Settings) -> ProtocolChoice {
-    match settings.mqtt.protocol {
-        config::Protocol::Auto => ProtocolChoice::Auto,
-        config::Protocol::V5 => ProtocolChoice::V5,
-        config::Protocol::V311 => ProtocolChoice::V311,
-    }
+    settings.mqtt.protocol
 }
 
 /// How to speak to a broker; also for the command that tries it.
@@ -186,12 +164,7 @@ pub(super) fn protocol(settings: &Settings) -> ProtocolChoice {
 pub fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
     let mqtt = &settings.mqtt;
     LinkOptions {
-        transport: match mqtt.transport {
-            config::Transport::Tcp => Transport::Tcp,
-            config::Transport::Tls => Transport::Tls,
-            config::Transport::Ws => Transport::Ws,
-            config::Transport::Wss => Transport::Wss,
-        },
+        transport: mqtt.transport,
         client_id: mqtt.client_id.clone(),
         session: Session::Persistent,
         username: mqtt.username.clone(),
@@ -203,7 +176,7 @@ pub fn link_options(settings: &Settings, availability_topic: Option<String>) -> 
         connect_timeout: mqtt.connect_timeout,
         protocol: protocol(settings),
         tls: mqtt.transport.is_encrypted().then(|| tls_options(&mqtt.tls)),
-        proxy: mqtt.proxy.as_ref().map(proxy_options),
+        proxy: mqtt.proxy.clone().map(|at| proxy_options(mqtt, at)),
         availability_topic,
     }
 }
@@ -212,11 +185,11 @@ fn exposed(secret: &config::Secret) -> String {
     secret.expose().to_owned()
 }
 
-fn proxy_options(proxy: &config::Proxy) -> ProxyOptions {
+fn proxy_options(mqtt: &config::Mqtt, at: Endpoint) -> ProxyOptions {
     ProxyOptions {
-        at: endpoint(&proxy.at),
-        username: proxy.username.clone(),
-        password: proxy.password.as_ref().map(exposed),
+        at,
+        username: mqtt.proxy_username.clone(),
+        password: mqtt.proxy_password.as_ref().map(exposed),
     }
 }
 

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Exit, complain};
-use crate::config::{Secret, Settings, Transport};
+use crate::config::{Secret, Settings};
 use crate::domain::Qos;
+use crate::domain::Transport;
 use crate::logging::causes;
 use crate::simulate::{self, MACHINE_PLACEHOLDER, SimulateError, SimulateOptions, SimulateReport};
 

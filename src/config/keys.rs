@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use super::sections::LogFormat;
 use super::units::{show_duration, show_size};
+use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -14,6 +16,15 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// May be without value; then the empty text means "none", also over a lower layer's value.
     pub(super) optional: bool,
+    /// The name of a secret among systemd's credentials. A secret can also stand in the file that `<path>_file` names.
+    pub(super) credential: Option<&'static str>,
+}
+
+impl Key {
+    /// Returns the key that names this secret's file.
+    pub(super) fn file_key(&self) -> String {
+        format!("{}_file", self.path)
+    }
 }
 
 /// What a value may be.
@@ -100,11 +111,15 @@ const fn seconds_between(min: Duration, max: Duration) -> Kind {
 }
 
 const fn required(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, optional: false }
+    Key { path, kind, optional: false, credential: None }
 }
 
 const fn optional(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, optional: true }
+    Key { path, kind, optional: true, credential: None }
+}
+
+const fn secret(path: &'static str, credential: &'static str) -> Key {
+    Key { path, kind: Kind::Secret, optional: true, credential: Some(credential) }
 }
 
 /// What a packet holds beside its payload: a topic of 65,535 bytes, the header, and some properties.
@@ -119,15 +134,15 @@ pub(super) const KEYS: &[Key] = &[
     required("mqtt.host", Kind::Host),
     required("mqtt.hosts", Kind::Hosts),
     optional("mqtt.port", Kind::Integer { min: 1, max: 65_535 }),
-    required("mqtt.transport", Kind::Choice(&["tcp", "tls", "ws", "wss"])),
+    required("mqtt.transport", Kind::Choice(Transport::WORDS)),
     optional("mqtt.proxy", Kind::HostAndPort { port_required: true }),
     optional("mqtt.proxy_username", Kind::Text { bytes_max: PROXY_TEXT_BYTES_MAX }),
-    optional("mqtt.proxy_password", Kind::Secret),
+    secret("mqtt.proxy_password", "mqtt_proxy_password"),
     optional("mqtt.proxy_password_file", Kind::Path),
-    required("mqtt.protocol", Kind::Choice(&["auto", "5", "3.1.1"])),
+    required("mqtt.protocol", Kind::Choice(ProtocolChoice::WORDS)),
     optional("mqtt.client_id", MQTT_TEXT),
     optional("mqtt.username", MQTT_TEXT),
-    optional("mqtt.password", Kind::Secret),
+    secret("mqtt.password", "mqtt_password"),
     optional("mqtt.password_file", Kind::Path),
     required("mqtt.keep_alive", seconds_between(SECOND, Duration::from_secs(u16::MAX as u64))),
     required("mqtt.qos", QOS),
@@ -142,16 +157,16 @@ pub(super) const KEYS: &[Key] = &[
     optional("mqtt.tls.ca_file", Kind::ReadableFile),
     optional("mqtt.tls.cert_file", Kind::ReadableFile),
     optional("mqtt.tls.key_file", Kind::ReadableFile),
-    optional("mqtt.tls.key_password", Kind::Secret),
+    secret("mqtt.tls.key_password", "mqtt_key_password"),
     optional("mqtt.tls.key_password_file", Kind::Path),
     required("mqtt.tls.alpn", Kind::Texts),
     required("mqtt.tls.verify", Kind::Flag),
     required("journal.dir", Kind::Path),
     required("journal.max_bytes", Kind::Size { min: 256 * KIB, max: 64 * TIB }),
     required("journal.segment_bytes", Kind::Size { min: 64 * KIB, max: 1024 * MIB }),
-    required("journal.sync", Kind::Choice(&["before_ack", "background", "os"])),
-    required("journal.when_full", Kind::Choice(&["hold", "drop_oldest"])),
-    required("store.url", Kind::DatabaseUrl),
+    required("journal.sync", Kind::Choice(SyncMode::WORDS)),
+    required("journal.when_full", Kind::Choice(WhenFull::WORDS)),
+    Key { credential: Some("store_url"), ..required("store.url", Kind::DatabaseUrl) },
     optional("store.url_file", Kind::Path),
     required("store.batch_max", Kind::Integer { min: 1, max: 65_536 }),
     optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400))),
@@ -170,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
     required(LIVENESS_MACHINES, Kind::Machines),
     required("liveness.last_will", Kind::LastWills),
     required("http.bind", Kind::Address),
-    optional("http.token", Kind::Secret),
+    secret("http.token", "http_token"),
     optional("http.token_file", Kind::Path),
     required("http.anonymous", Kind::Flag),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
@@ -181,7 +196,7 @@ pub(super) const KEYS: &[Key] = &[
     required("supervisor.backoff_min", BACKOFF),
     required("supervisor.backoff_max", BACKOFF),
     required("supervisor.hang_after", between(SECOND, HOUR)),
-    required("log.format", Kind::Choice(&["text", "json"])),
+    required("log.format", Kind::Choice(LogFormat::WORDS)),
     required("log.level", Kind::LogLevels),
     optional("log.status_interval", between(SECOND, DAY)),
 ];
@@ -208,32 +223,10 @@ pub(super) const LAST_WILL: &[Key] = &[
 pub(super) const MACHINE: &[Key] =
     &[optional("offline_after", OFFLINE_AFTER), optional("expected", Kind::Flag)];
 
-/// Where a secret comes from when not from its own key.
-pub(super) struct SecretKey {
-    /// The key itself.
-    pub(super) key: &'static str,
-    /// The key of the file that holds it.
-    pub(super) file_key: &'static str,
-    /// Its name among systemd's credentials.
-    pub(super) credential: &'static str,
+/// Returns the keys that hold a secret.
+pub(super) fn secrets() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| key.credential.is_some())
 }
-
-/// All secrets.
-pub(super) const SECRETS: [SecretKey; 5] = [
-    SecretKey { key: "mqtt.password", file_key: "mqtt.password_file", credential: "mqtt_password" },
-    SecretKey {
-        key: "mqtt.proxy_password",
-        file_key: "mqtt.proxy_password_file",
-        credential: "mqtt_proxy_password",
-    },
-    SecretKey {
-        key: "mqtt.tls.key_password",
-        file_key: "mqtt.tls.key_password_file",
-        credential: "mqtt_key_password",
-    },
-    SecretKey { key: "store.url", file_key: "store.url_file", credential: "store_url" },
-    SecretKey { key: "http.token", file_key: "http.token_file", credential: "http_token" },
-];
 
 /// The key of that path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
@@ -384,12 +377,11 @@ mod tests {
         for (index, key) in KEYS.iter().enumerate() {
             assert!(KEYS[..index].iter().all(|other| other.path != key.path), "{} twice", key.path);
         }
-        for secret in SECRETS {
-            let kind = find(secret.key).expect("a known key").kind;
-            assert!(matches!(kind, Kind::Secret | Kind::DatabaseUrl), "{}", secret.key);
-            assert_eq!(find(secret.file_key).expect("a known key").kind, Kind::Path, "{}", secret.file_key);
+        for secret in secrets() {
+            assert!(matches!(secret.kind, Kind::Secret | Kind::DatabaseUrl), "{}", secret.path);
+            assert_eq!(find(&secret.file_key()).expect("a known key").kind, Kind::Path, "{}", secret.path);
         }
         let secret_keys = KEYS.iter().filter(|key| matches!(key.kind, Kind::Secret | Kind::DatabaseUrl));
-        assert_eq!(secret_keys.count(), SECRETS.len());
+        assert_eq!(secret_keys.count(), secrets().count());
     }
 }

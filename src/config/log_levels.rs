@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use slog::Level;
 
 /// A level for everything, and others for single components: `info,mqtt=debug`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct LogLevels {
     /// Of components not named in `components`.
     pub default: Level,
@@ -61,6 +62,14 @@ impl LogLevels {
             .values()
             .copied()
             .fold(self.default, |most, level| if level > most { level } else { most })
+    }
+}
+
+impl TryFrom<String> for LogLevels {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

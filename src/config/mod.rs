@@ -18,6 +18,7 @@
 //!   those of TLS to see that they are there.
 
 mod compat;
+mod expand;
 mod keys;
 mod layers;
 mod libpq;
@@ -47,8 +48,8 @@ pub use paths::Places;
 pub use problem::{ConfigError, Problem};
 pub use secret::{DatabaseUrl, Secret};
 pub use sections::{
-    HostAndPort, Http, Journal, LastWill, Liveness, Log, LogFormat, MachineRule, Metrics, Mqtt, Payload,
-    Protocol, Proxy, Settings, Site, Store, Subscription, Supervisor, SyncMode, Tls, Transport, WhenFull,
+    Http, Journal, LastWill, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store,
+    Subscription, Supervisor, Tls,
 };
 
 use origin::Effective;

@@ -9,7 +9,7 @@ use super::postgres_url;
 pub(super) const REDACTED: &str = "***";
 
 /// A password, token or passphrase. `Debug` and `Display` show `***`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -39,7 +39,8 @@ impl fmt::Display for Secret {
 }
 
 /// The address of a database, which may hold a password. `Debug` and `Display` show it without.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct DatabaseUrl(String);
 
 /// Schemes a [`DatabaseUrl`] may have.
@@ -94,6 +95,14 @@ impl DatabaseUrl {
     #[must_use]
     pub fn sqlite_path(&self) -> Option<&Path> {
         self.0.strip_prefix("sqlite://").map(Path::new)
+    }
+}
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

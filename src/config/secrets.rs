@@ -1,7 +1,7 @@
 //! Finds each secret: in its own key, in the file that its `*_file` key names, or among systemd's credentials.
 //!
 //! Of key and file key the one in the later layer counts; both in one layer is a contradiction. A credential
-//! counts when nothing but the defaults says anything.
+//! counts when no layer but the defaults sets either.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
 
-use super::keys::{SECRETS, SecretKey};
+use super::keys::{self, Key, Kind};
 use super::layers::{Layer, insert, lookup, segments};
 use super::problem::Problems;
-use super::secret::DatabaseUrl;
+use super::secret::{DatabaseUrl, REDACTED};
 use super::values::{text, text_value};
 
 /// Names systemd's directory of credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Longest secret in a file.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
-/// Permission bit: everybody may read.
+/// Permission bit: every user may read.
 const WORLD_READABLE: u32 = 0o004;
 
 /// Puts every secret that is found under its own key in `table`, with where it came from.
@@ -32,21 +32,19 @@ pub(super) fn resolve(
     problems: &mut Problems,
     warnings: &mut Vec<String>,
 ) {
-    for secret in &SECRETS {
+    for secret in keys::secrets() {
         let rank = |key: &str| layers.iter().rposition(|layer| layer.get(key).is_some());
-        let (key_rank, file_rank) = (rank(secret.key), rank(secret.file_key));
+        let file_key = secret.file_key();
+        let (key_rank, file_rank) = (rank(secret.path), rank(&file_key));
         if key_rank.is_some() && key_rank == file_rank {
-            let origin = origin_of(table, secret.key);
-            problems.add_contradiction(
-                origin,
-                secret.key,
-                format!("{} is set in the same place; keep one", secret.file_key),
-            );
+            let origin = origin_of(table, secret.path);
+            let message = format!("{file_key} is set in the same place; keep one");
+            problems.add_contradiction(origin, secret.path, message);
         } else if file_rank > key_rank {
             from_file(table, secret, problems, warnings);
         } else {
-            put(table, secret.file_key, text_value("", ""));
-            // Rank 0 is the defaults, which give the database's url only until somebody says otherwise.
+            put(table, &file_key, text_value("", ""));
+            // Rank 0 is the defaults: a credential beats the default of store.url.
             if key_rank.is_none_or(|rank| rank == 0) {
                 from_credential(table, secret, variables, problems);
             }
@@ -64,14 +62,15 @@ fn put(table: &mut Map<String, Value>, key: &str, value: Value) {
 
 fn from_file(
     table: &mut Map<String, Value>,
-    secret: &SecretKey,
+    secret: &Key,
     problems: &mut Problems,
     warnings: &mut Vec<String>,
 ) {
-    let given_in = origin_of(table, secret.file_key);
-    let path = lookup(table, secret.file_key).and_then(text).unwrap_or_default();
+    let file_key = secret.file_key();
+    let given_in = origin_of(table, &file_key);
+    let path = lookup(table, &file_key).and_then(text).unwrap_or_default();
     if path.trim().is_empty() {
-        // The later layer takes a lower layer's file back, and with it what that file stood for.
+        // The later layer takes back the file of a lower one.
         return;
     }
     let path = PathBuf::from(path);
@@ -80,39 +79,36 @@ fn from_file(
             if mode & WORLD_READABLE != 0 {
                 let shown = path.display();
                 warnings.push(format!(
-                    "{given_in}: {}: {shown} can be read by everybody on this machine; chmod 600 {shown}",
-                    secret.file_key
+                    "{given_in}: {file_key}: every user of this machine can read {shown}; run chmod 600 {shown}"
                 ));
             }
-            put(table, secret.key, text_value(&content, &format!("file {}", path.display())));
+            put(table, secret.path, text_value(&content, &format!("file {}", path.display())));
         }
-        Err(message) => problems.add(given_in, secret.file_key, message),
+        Err(message) => problems.add(given_in, file_key, message),
     }
 }
 
 fn from_credential(
     table: &mut Map<String, Value>,
-    secret: &SecretKey,
+    secret: &Key,
     variables: &BTreeMap<String, String>,
     problems: &mut Problems,
 ) {
-    let Some(directory) = variables.get(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty())
-    else {
-        return;
-    };
-    let path = Path::new(directory).join(secret.credential);
+    let directory = variables.get(CREDENTIALS_DIRECTORY).filter(|directory| !directory.is_empty());
+    let (Some(directory), Some(credential)) = (directory, secret.credential) else { return };
+    let path = Path::new(directory).join(credential);
     if !path.exists() {
         return;
     }
-    let origin = format!("systemd credential {}", secret.credential);
+    let origin = format!("systemd credential {credential}");
     match read(&path, secret) {
-        Ok((content, _)) => put(table, secret.key, text_value(&content, &origin)),
-        Err(message) => problems.add(origin, secret.key, message),
+        Ok((content, _)) => put(table, secret.path, text_value(&content, &origin)),
+        Err(message) => problems.add(origin, secret.path, message),
     }
 }
 
-/// The file's text without its last line break, and its permissions. Errors hold nothing of its content.
-fn read(path: &Path, secret: &SecretKey) -> Result<(String, u32), String> {
+/// Returns the file's text without its last line break, and its permissions. Errors hold nothing of its content.
+fn read(path: &Path, secret: &Key) -> Result<(String, u32), String> {
     let shown = path.display().to_string();
     let unreadable = |error: io::Error| format!("cannot read {shown:?}: {error}");
     let file = File::open(path).map_err(unreadable)?;
@@ -130,25 +126,23 @@ fn read(path: &Path, secret: &SecretKey) -> Result<(String, u32), String> {
     if line.contains('\0') {
         return Err(format!("{shown:?} contains a NUL character; expected text"));
     }
-    if secret.key == "store.url"
+    if secret.kind == Kind::DatabaseUrl
         && let Err(reason) = DatabaseUrl::parse(line)
     {
-        return Err(format!("{shown:?} holds no database url: {reason}"));
+        return Err(format!("{shown:?} holds no database URL: {reason}"));
     }
     Ok((line.to_owned(), mode))
 }
 
 /// Hides every secret in `table`.
 pub(super) fn redact(table: &mut Map<String, Value>) {
-    for secret in &SECRETS {
-        let Some(value) = lookup(table, secret.key) else {
-            continue;
-        };
-        let shown = match (secret.key, text(value).map(DatabaseUrl::parse)) {
-            ("store.url", Some(Ok(url))) => url.to_string(),
-            _ => super::secret::REDACTED.to_owned(),
+    for secret in keys::secrets() {
+        let Some(value) = lookup(table, secret.path) else { continue };
+        let shown = match (secret.kind, text(value).map(DatabaseUrl::parse)) {
+            (Kind::DatabaseUrl, Some(Ok(url))) => url.to_string(),
+            _ => REDACTED.to_owned(),
         };
         let origin = value.origin().map(str::to_owned);
-        put(table, secret.key, Value::new(origin.as_ref(), ValueKind::String(shown)));
+        put(table, secret.path, Value::new(origin.as_ref(), ValueKind::String(shown)));
     }
 }

@@ -1,18 +1,25 @@
 //! The settings as the rest of the program sees them: typed, within bounds, free of contradictions.
 //!
-//! A value of [`Settings`] only comes out of [`load`](super::load); whoever holds one need not check again.
+//! Each struct is a section of the configuration file, each field one of its keys; serde fills them. Only
+//! [`load`](super::load) returns a [`Settings`], so nobody has to check its values again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
+use super::expand::time_zone;
 use super::log_levels::LogLevels;
 use super::secret::{DatabaseUrl, Secret};
-use crate::domain::{MachineId, Qos, TopicFilter};
+use crate::domain::{
+    Endpoint, MachineId, MachineRule, ProtocolChoice, Qos, SyncMode, TopicFilter, Transport, WhenFull,
+    word_enum,
+};
 
 /// Everything that can be set, by section.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Settings {
     /// `[site]`
     pub site: Site,
@@ -36,30 +43,35 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// `[site]`: which plant, hall or line this instance serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `[site]`: the plant, building or line that this instance serves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Site {
     /// In every row and every status topic; 1 to 64 of `a-z 0-9 _ . -`.
     pub id: String,
-    /// Whose midnight divides today from yesterday.
+    /// Its midnight divides today from yesterday.
+    #[serde(deserialize_with = "time_zone")]
     pub time_zone: chrono_tz::Tz,
 }
 
-/// `[mqtt]`: the broker and what is asked of it.
-#[derive(Debug, Clone, PartialEq)]
+/// `[mqtt]`: the broker and what Andon asks of it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Mqtt {
     /// Host name or IP address (IPv6 without brackets) of the first broker.
     pub host: String,
-    /// Its port; the transport's usual one unless set.
+    /// Its port; the usual one of the transport unless set.
     pub port: u16,
-    /// All brokers, the first included, in the order in which they are tried; one to 16, none twice.
-    pub hosts: Vec<HostAndPort>,
-    /// Leads the transports `ws` and `wss` through an HTTP proxy.
-    pub proxy: Option<Proxy>,
+    /// All brokers, the first included, in the order in which Andon tries them; 1 to 16, none twice.
+    pub hosts: Vec<Endpoint>,
+    /// HTTP proxy for the transports `ws` and `wss`.
+    pub proxy: Option<Endpoint>,
+    /// User name at the proxy; only with `proxy`.
+    pub proxy_username: Option<String>,
+    /// Password at the proxy; only with `proxy_username`.
+    pub proxy_password: Option<Secret>,
     /// What carries MQTT.
     pub transport: Transport,
-    /// Which version is spoken.
-    pub protocol: Protocol,
+    /// Which version to speak.
+    pub protocol: ProtocolChoice,
     /// Names the persistent session; `andon-<site>` unless set.
     pub client_id: String,
     /// User name, if the broker wants one.
@@ -68,15 +80,15 @@ pub struct Mqtt {
     pub password: Option<Secret>,
     /// Keep-alive interval, whole seconds.
     pub keep_alive: Duration,
-    /// Of subscriptions that name none.
+    /// Quality of service of subscriptions that do not set their own.
     pub qos: Qos,
-    /// How long the broker keeps the session while we are away, whole seconds.
+    /// How long the broker keeps the session while Andon is away, whole seconds.
     pub session_expiry: Duration,
-    /// Messages of QoS 1 and 2 that the broker may have under way to us at once (MQTT 5); 1 to 65535.
+    /// How many messages of QoS 1 and 2 the broker may have in flight to Andon (MQTT 5); 1 to 65535.
     pub receive_maximum: u16,
-    /// Bytes of a payload above which a message is rejected as `too_large`.
+    /// Largest payload in bytes; a larger one is rejected as `too_large`.
     pub max_payload: usize,
-    /// Bytes of a packet above which the broker keeps it back (MQTT 5); `max_payload` and what goes with it fit.
+    /// Largest packet in bytes that the broker may send (MQTT 5); `max_payload` with topic and header fits.
     pub max_packet: u32,
     /// Bound on one attempt to connect.
     pub connect_timeout: Duration,
@@ -86,114 +98,45 @@ pub struct Mqtt {
     pub backoff_max: Duration,
     /// At least one; no filter twice.
     pub subscriptions: Vec<Subscription>,
-    /// TLS, used by the transports `tls` and `wss`.
+    /// `[mqtt.tls]`, used by the transports `tls` and `wss`.
     pub tls: Tls,
 }
 
-/// Where something listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostAndPort {
-    /// Host name or IP address (IPv6 without brackets).
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
-/// `mqtt.proxy`, `mqtt.proxy_username`, `mqtt.proxy_password`
-#[derive(Debug, Clone, PartialEq)]
-pub struct Proxy {
-    /// Where it listens.
-    pub at: HostAndPort,
-    /// User name, if it wants one.
-    pub username: Option<String>,
-    /// Password, if it wants one.
-    pub password: Option<Secret>,
-}
-
 /// One entry of `mqtt.subscriptions`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Subscription {
-    /// What is subscribed to.
+    /// What to subscribe to.
     pub filter: TopicFilter,
-    /// Quality of service asked for.
+    /// Quality of service to ask for.
     pub qos: Qos,
     /// Position of the machine id in the topic: 1 is the first segment, −1 the last; never 0.
+    #[serde(default = "second_to_last_segment")]
     pub machine_segment: i32,
 }
 
+const fn second_to_last_segment() -> i32 {
+    -2
+}
+
 /// `[mqtt.tls]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Tls {
-    /// PEM file of the authorities that may have signed the broker's certificate; `None`: the system's.
+    /// PEM file of the authorities that may have signed the broker's certificate; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of our own certificate (with its chain); set together with `key_file`.
+    /// PEM file of Andon's certificate with its chain; set together with `key_file`.
     pub cert_file: Option<PathBuf>,
-    /// PEM file of our private key.
+    /// PEM file of Andon's private key.
     pub key_file: Option<PathBuf>,
     /// Opens `key_file`.
     pub key_password: Option<Secret>,
-    /// Protocol names offered by ALPN, in order of preference.
+    /// Protocol names to offer by ALPN, in order of preference.
     pub alpn: Vec<String>,
-    /// Whether the broker's certificate and host name are checked.
+    /// Whether to check the broker's certificate and host name.
     pub verify: bool,
 }
 
-/// `mqtt.transport`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Plain TCP.
-    Tcp,
-    /// TLS over TCP.
-    Tls,
-    /// WebSocket.
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-}
-
-impl Transport {
-    /// The port a broker listens on for this transport unless told otherwise.
-    #[must_use]
-    pub const fn default_port(self) -> u16 {
-        match self {
-            Self::Tcp => 1883,
-            Self::Tls => 8883,
-            Self::Ws => 80,
-            Self::Wss => 443,
-        }
-    }
-
-    /// Whether the connection is encrypted.
-    #[must_use]
-    pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
-    /// As written in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        }
-    }
-}
-
-/// `mqtt.protocol`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT 5, and 3.1.1 if the broker refuses it.
-    Auto,
-    /// MQTT 5 only.
-    V5,
-    /// MQTT 3.1.1 only.
-    V311,
-}
-
 /// `[journal]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Journal {
     /// Its directory.
     pub dir: PathBuf,
@@ -201,34 +144,14 @@ pub struct Journal {
     pub max_bytes: u64,
     /// Size of one segment, in bytes; every allowed message fits.
     pub segment_bytes: u64,
-    /// When written records are forced to the disk.
+    /// When records are forced to the disk.
     pub sync: SyncMode,
     /// What happens at `max_bytes`.
     pub when_full: WhenFull,
 }
 
-/// `journal.sync`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncMode {
-    /// Synced before the broker gets its acknowledgement.
-    BeforeAck,
-    /// Synced by a thread of its own, back to back.
-    Background,
-    /// Left to the operating system.
-    Os,
-}
-
-/// `journal.when_full`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Leave the broker, which keeps the messages.
-    Hold,
-    /// Give up the oldest segment, and record the gap.
-    DropOldest,
-}
-
 /// `[store]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Store {
     /// Which database.
     pub url: DatabaseUrl,
@@ -249,7 +172,7 @@ pub struct Store {
 }
 
 /// `[payload]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Payload {
     /// How far a device's clock may run ahead of ours.
     pub max_ahead: Duration,
@@ -258,15 +181,15 @@ pub struct Payload {
 }
 
 /// `[liveness]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Liveness {
     /// Silence after which a machine is offline.
     pub offline_after: Duration,
-    /// First levels of the topics that the status is published to; `None`: it is not published.
+    /// First levels of the topics to publish to; `None`: publish nothing.
     pub publish_prefix: Option<String>,
-    /// Most machines that are watched.
+    /// Most machines to watch.
     pub machines_max: usize,
-    /// More transitions than this within `flapping_window`: the machine is flapping.
+    /// A machine with more transitions than this within `flapping_window` is flapping.
     pub flapping_changes: u32,
     /// See `flapping_changes`.
     pub flapping_window: Duration,
@@ -277,7 +200,7 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// The shortest `offline_after` of any machine.
+    /// Returns the shortest `offline_after` of any machine.
     #[must_use]
     pub fn offline_after_min(&self) -> Duration {
         let own = self.machines.values().filter_map(|rule| rule.offline_after);
@@ -285,50 +208,42 @@ impl Liveness {
     }
 }
 
-/// `[liveness.machines.<id>]`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MachineRule {
-    /// In place of [`Liveness::offline_after`].
-    pub offline_after: Option<Duration>,
-    /// The machine should exist: it is listed, and reported when it never speaks.
-    pub expected: bool,
-}
-
 /// One `[[liveness.last_will]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LastWill {
     /// Topics of the last wills.
     pub filter: TopicFilter,
     /// The payload that means "gone", compared exactly.
     pub payload: String,
     /// Position of the machine id in the topic, as in [`Subscription`].
+    #[serde(default = "second_to_last_segment")]
     pub machine_segment: i32,
 }
 
 /// `[http]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Http {
     /// Where the server listens.
     pub bind: SocketAddr,
     /// What clients must present.
     pub token: Option<Secret>,
-    /// Nothing is asked of clients, also not from other hosts.
+    /// Clients, also those on other machines, need no token.
     pub anonymous: bool,
     /// Most connections at a time; further ones wait.
     pub connections_max: usize,
-    /// Most event streams at a time, of all connections; further ones are refused.
+    /// Most event streams at a time, over all connections; further ones are refused.
     pub streams_max: usize,
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Metrics {
     /// Whether there are metrics with a label for each machine.
     pub per_machine: bool,
 }
 
 /// `[supervisor]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Supervisor {
     /// More restarts than this within `period` end the process.
     pub restarts_max: u32,
@@ -343,21 +258,22 @@ pub struct Supervisor {
 }
 
 /// `[log]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Log {
     /// How lines look.
     pub format: LogFormat,
-    /// What is logged.
+    /// What to log.
     pub level: LogLevels,
-    /// How often a line tells how things are; `None`: never.
+    /// How often to log a status line; `None`: never.
     pub status_interval: Option<Duration>,
 }
 
-/// `log.format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one object a line.
-    Json,
+word_enum! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// For machines: one object a line.
+        Json = "json",
+    }
 }

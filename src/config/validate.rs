@@ -9,11 +9,11 @@ use config::{Value, ValueKind};
 use super::keys::{AROUND_PAYLOAD_BYTES, FIELDS, KEYS, Kind};
 use super::layers::DEFAULT_ORIGIN;
 use super::problem::Problems;
-use super::sections::{Protocol, Settings, Transport};
+use super::sections::Settings;
 use super::settings::Values;
 use super::units::show_size;
 use super::values::text;
-use crate::domain::TopicFilter;
+use crate::domain::{ProtocolChoice, TopicFilter};
 
 /// Reports every contradiction; those that involve a value already found wrong are left out, as the value in
 /// its place is not the user's.
@@ -152,7 +152,7 @@ impl Check<'_> {
     fn proxy(&mut self, settings: &Settings) {
         const PROXY: &str = "mqtt.proxy";
         let transport = settings.mqtt.transport;
-        if !matches!(transport, Transport::Ws | Transport::Wss) && self.is_set(PROXY) {
+        if !transport.is_websocket() && self.is_set(PROXY) {
             let message = format!(
                 "has no effect with mqtt.transport = {:?}; allowed with \"ws\" and \"wss\"",
                 transport.as_str()
@@ -167,13 +167,7 @@ impl Check<'_> {
         if self.is_set("mqtt.proxy_password") && !self.is_set("mqtt.proxy_username") {
             self.report(&["mqtt.proxy_password", "mqtt.proxy_username", PROXY], "needs mqtt.proxy_username");
         }
-        if settings
-            .mqtt
-            .proxy
-            .as_ref()
-            .and_then(|proxy| proxy.username.as_ref())
-            .is_some_and(|name| name.contains(':'))
-        {
+        if settings.mqtt.proxy_username.as_ref().is_some_and(|name| name.contains(':')) {
             self.report(&["mqtt.proxy_username"], "holds a \":\", which HTTP does not allow in a user name");
         }
     }
@@ -234,7 +228,7 @@ impl Check<'_> {
 
     fn login(&mut self, settings: &Settings) {
         let mqtt = &settings.mqtt;
-        if mqtt.password.is_some() && mqtt.username.is_none() && mqtt.protocol != Protocol::V5 {
+        if mqtt.password.is_some() && mqtt.username.is_none() && mqtt.protocol != ProtocolChoice::V5 {
             let message = "needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"";
             self.report(&["mqtt.password", "mqtt.username", "mqtt.protocol"], message);
         }

@@ -1,6 +1,18 @@
 //! A machine's status and its changes.
 
+use std::time::Duration;
+
 use super::{MachineId, Seq, Timestamp};
+
+/// What the configuration says about one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+pub struct MachineRule {
+    /// How long it may be silent; `None`: as long as every other machine.
+    pub offline_after: Option<Duration>,
+    /// It should exist: it is listed, and its silence from the start on is an event.
+    #[serde(default)]
+    pub expected: bool,
+}
 
 /// Status of a machine as the database knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,7 +10,8 @@ pub const MACHINE_ID_CHARS_MAX: usize = 100;
 
 /// A machine's name within its site: trimmed, lower-cased, 1 to [`MACHINE_ID_CHARS_MAX`] characters,
 /// none of them a control character. Cloning is cheap.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct MachineId(Arc<str>);
 
 /// Why a text is not a machine id.
@@ -60,6 +61,14 @@ impl MachineId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for MachineId {
+    type Error = MachineIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::de::{Deserialize, Deserializer, Error as _, Unexpected};
+
 use super::Timestamp;
 
 /// MQTT quality of service.
@@ -33,6 +35,14 @@ impl Qos {
     #[must_use]
     pub const fn as_u8(self) -> u8 {
         self as u8
+    }
+}
+
+impl<'de> Deserialize<'de> for Qos {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u8::deserialize(deserializer)?;
+        let wrong = || D::Error::invalid_value(Unexpected::Unsigned(number.into()), &"0, 1 or 2");
+        Self::from_u8(number).ok_or_else(wrong)
     }
 }
 

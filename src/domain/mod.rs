@@ -4,9 +4,11 @@
 //! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
 
 mod availability;
+mod broker_link;
 mod clock_record;
 mod filter_set;
 mod history;
+mod journal_policy;
 mod ledger;
 mod liveness;
 mod machine_id;
@@ -18,13 +20,16 @@ mod rejection;
 mod seq;
 mod timestamp;
 mod topic;
+mod word_enum;
 
 pub use availability::{Availability, Span, StatusChange, availability, merged};
+pub use broker_link::{Endpoint, ProtocolChoice, Transport};
 pub use clock_record::ClockRecord;
 pub use filter_set::{FilterPlace, FilterSet};
 pub use history::{JournalHistory, Open, OpenId};
+pub use journal_policy::{SyncMode, WhenFull};
 pub use ledger::Ledger;
-pub use liveness::{BoardStatus, MachineStatus, Transition, TransitionReason};
+pub use liveness::{BoardStatus, MachineRule, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos, Topic};
 pub use outage::{LinkOutage, OutageReason};
@@ -34,3 +39,5 @@ pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection, journal
 pub use seq::{JournalId, Seq};
 pub use timestamp::Timestamp;
 pub use topic::{TopicFilter, TopicFilterError, topic_segment};
+
+pub(crate) use word_enum::word_enum;

@@ -5,7 +5,8 @@ use std::fmt;
 use thiserror::Error;
 
 /// A validated topic filter (MQTT 5 §4.7), possibly shared (`$share/group/filter`, §4.8.2).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct TopicFilter {
     text: String,
     /// Where the filter proper starts: 0, or past `$share/group/`.
@@ -110,6 +111,14 @@ impl TopicFilter {
             }
         }
         levels.next().is_none()
+    }
+}
+
+impl TryFrom<String> for TopicFilter {
+    type Error = TopicFilterError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
     }
 }
 

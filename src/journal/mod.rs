@@ -127,33 +127,14 @@ pub use repair::{Cut, Repair, repair};
 pub use torn_tail::TornTail;
 pub use writer::Journal;
 
+pub use crate::domain::{SyncMode, WhenFull};
+
 /// Smallest segment, in bytes; smaller settings are raised to it.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
 /// How far past `max_bytes` appends are still accepted, at least: in-flight messages must have their place.
 /// The overrun allowed is the larger of this and one segment.
 pub const OVERRUN_BYTES_MIN: u64 = 16 * 1024 * 1024;
-
-/// When an appended record is made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncMode {
-    /// `append` returns after an fdatasync: nothing acknowledged can be lost, even by a power cut.
-    BeforeAck,
-    /// One thread syncs back to back while anything is unsynced. A power cut can lose the messages of the
-    /// last sync interval (milliseconds; see [`JournalStats::unsynced_age`]); a killed process loses nothing.
-    Background,
-    /// The operating system writes when it likes; only a reader syncs, for what it is about to return.
-    Os,
-}
-
-/// What happens at [`JournalOptions::max_bytes`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Say [`Space::Full`] and go on accepting what is in flight, up to the overrun.
-    Hold,
-    /// Delete the oldest whole segments; readers report the [`Gap`].
-    DropOldest,
-}
 
 /// How to open a journal.
 #[derive(Debug, Clone)]

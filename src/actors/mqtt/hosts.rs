@@ -18,23 +18,7 @@ use std::time::Duration;
 use super::link_options::ProtocolChoice;
 use crate::clock::Mono;
 
-/// Where something listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Host name or IP address, IPv6 without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// `host:port`, an IPv6 address in brackets.
-    #[must_use]
-    pub fn address(&self) -> String {
-        let Self { host, port } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-}
+pub use crate::domain::Endpoint;
 
 /// The brokers and what was learnt about them; shared by all incarnations.
 #[derive(Debug)]

@@ -9,46 +9,9 @@ use super::hosts::Endpoint;
 use super::reasons::{LinkError, explain};
 use super::unreserved::percent_encoded;
 
-/// MQTT protocol to speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProtocolChoice {
-    /// 5 first; a broker that refuses it is asked for 3.1.1 (see [`super::hosts`]).
-    Auto,
-    /// 5 only.
-    V5,
-    /// 3.1.1 only.
-    V311,
-}
-
-/// What carries MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Plain TCP.
-    Tcp,
-    /// TLS over TCP.
-    Tls,
-    /// WebSocket.
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-}
+pub use crate::domain::{ProtocolChoice, Transport};
 
 impl Transport {
-    /// As in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        }
-    }
-
-    const fn is_websocket(self) -> bool {
-        matches!(self, Self::Ws | Self::Wss)
-    }
-
     /// The library compares the host of the address with the certificate as it stands: with the brackets around it an
     /// IPv6 address would match none (paho C 1.3.16, `SSLSocket_connect`). Without them it still finds the port.
     pub(super) fn library_uri(self, endpoint: &Endpoint) -> String {

@@ -239,7 +239,7 @@ fn doubtful_settings_are_warned_about() {
     assert_eq!(
         scene.loaded().warnings,
         [
-            format!("--set: mqtt.password_file: {shown} can be read by everybody on this machine; chmod 600 {shown}"),
+            format!("--set: mqtt.password_file: every user of this machine can read {shown}; run chmod 600 {shown}"),
             "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): everybody on the network can read it; use \"tls\"".to_owned(),
         ]
     );

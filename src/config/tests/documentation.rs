@@ -1,14 +1,18 @@
 //! `config/default.toml` is the reference, the first layer, and complete.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
+
 use super::{Scene, load};
-use crate::config::keys::{KEYS, find, variable};
+use crate::config::keys::{self, KEYS, find, variable};
 use crate::config::layers::DEFAULT_TOML;
 use crate::config::*;
-use crate::domain::{Qos, TopicFilter};
+use crate::domain::{Endpoint, Qos};
 
 /// Every key of default.toml, set or commented out, with the comment lines above it.
 fn documented() -> Vec<(String, Vec<&'static str>, bool)> {
@@ -34,6 +38,7 @@ fn documented() -> Vec<(String, Vec<&'static str>, bool)> {
     keys
 }
 
+/// Proves CFG-1.
 #[test]
 fn every_key_is_documented_once_with_what_is_allowed() {
     let documented = documented();
@@ -50,14 +55,14 @@ fn every_key_is_documented_once_with_what_is_allowed() {
 }
 
 #[test]
-fn nothing_is_documented_that_there_is_not() {
+fn only_keys_that_exist_are_documented() {
     for (path, ..) in documented() {
         assert!(find(&path).is_some(), "{path} is no key");
     }
 }
 
 #[test]
-fn keys_stand_in_the_order_of_the_table() {
+fn sections_stand_in_the_order_of_the_table() {
     let order: Vec<&str> = KEYS.iter().map(|key| key.path.split('.').next().unwrap_or_default()).collect();
     let mut sections = order.clone();
     sections.dedup();
@@ -69,97 +74,84 @@ fn keys_stand_in_the_order_of_the_table() {
     assert_eq!(documented, sections);
 }
 
+/// Records the names of a struct's fields, which serde hands to the deserializer.
+struct FieldNames<'a>(&'a mut Vec<&'static str>);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend(fields);
+        Err(Self::Error::custom("nothing but the names is wanted"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("a section is a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    assert!(T::deserialize(FieldNames(&mut names)).is_err());
+    names
+}
+
+/// Proves CFG-1.
 #[test]
-fn defaults_alone_are_a_valid_configuration_with_the_documented_values() {
+fn every_key_fills_a_field_and_every_field_is_filled_by_a_key() {
+    let sections = [
+        ("site", fields::<Site>()),
+        ("mqtt", fields::<Mqtt>()),
+        ("mqtt.tls", fields::<Tls>()),
+        ("journal", fields::<Journal>()),
+        ("store", fields::<Store>()),
+        ("payload", fields::<Payload>()),
+        ("liveness", fields::<Liveness>()),
+        ("http", fields::<Http>()),
+        ("metrics", fields::<Metrics>()),
+        ("supervisor", fields::<Supervisor>()),
+        ("log", fields::<Log>()),
+    ];
+    let of_fields = sections.iter().flat_map(|(section, names)| {
+        names.iter().map(move |name| format!("{section}.{name}")).filter(|path| path != "mqtt.tls")
+    });
+    let files: BTreeSet<String> = keys::secrets().map(keys::Key::file_key).collect();
+    let of_keys = KEYS.iter().map(|key| key.path.to_owned()).filter(|path| !files.contains(path));
+    assert_eq!(of_fields.collect::<BTreeSet<_>>(), of_keys.collect());
+    let top: Vec<&str> = sections.iter().map(|(name, _)| *name).filter(|name| !name.contains('.')).collect();
+    assert_eq!(top, fields::<Settings>());
+}
+
+#[test]
+fn defaults_alone_are_a_valid_configuration() {
     let loaded = Scene::new().loaded();
-    let day = Duration::from_secs(86_400);
-    let seconds = Duration::from_secs;
-    let expected = Settings {
-        site: Site { id: "default".to_owned(), time_zone: chrono_tz::UTC },
-        mqtt: Mqtt {
-            host: "localhost".to_owned(),
-            port: 1883,
-            hosts: vec![HostAndPort { host: "localhost".to_owned(), port: 1883 }],
-            proxy: None,
-            transport: Transport::Tcp,
-            protocol: Protocol::Auto,
-            client_id: "andon-default".to_owned(),
-            username: None,
-            password: None,
-            keep_alive: seconds(30),
-            qos: Qos::AtLeastOnce,
-            session_expiry: 7 * day,
-            receive_maximum: 1000,
-            max_payload: 256 * 1024,
-            max_packet: 4 << 20,
-            connect_timeout: seconds(10),
-            backoff_min: Duration::from_millis(250),
-            backoff_max: seconds(30),
-            subscriptions: vec![Subscription {
-                filter: TopicFilter::parse("factory/machine/+/telemetry").expect("valid"),
-                qos: Qos::AtLeastOnce,
-                machine_segment: -2,
-            }],
-            tls: Tls {
-                ca_file: None,
-                cert_file: None,
-                key_file: None,
-                key_password: None,
-                alpn: Vec::new(),
-                verify: true,
-            },
-        },
-        journal: Journal {
-            dir: "data/default/journal".into(),
-            max_bytes: 1 << 30,
-            segment_bytes: 16 << 20,
-            sync: SyncMode::Background,
-            when_full: WhenFull::Hold,
-        },
-        store: Store {
-            url: DatabaseUrl::parse("sqlite://data/default/andon.db").expect("valid"),
-            batch_max: 4096,
-            retention: None,
-            connect_timeout: seconds(10),
-            statement_timeout: seconds(30),
-            lock_timeout: seconds(10),
-            backoff_min: Duration::from_millis(250),
-            backoff_max: seconds(30),
-        },
-        payload: Payload { max_ahead: day, fields: [].into() },
-        liveness: Liveness {
-            offline_after: seconds(15),
-            publish_prefix: Some("andon".to_owned()),
-            machines_max: 100_000,
-            flapping_changes: 6,
-            flapping_window: seconds(600),
-            machines: [].into(),
-            last_will: Vec::new(),
-        },
-        http: Http {
-            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            token: None,
-            anonymous: false,
-            connections_max: 256,
-            streams_max: 64,
-        },
-        metrics: Metrics { per_machine: false },
-        supervisor: Supervisor {
-            restarts_max: 5,
-            period: seconds(60),
-            backoff_min: Duration::from_millis(100),
-            backoff_max: seconds(30),
-            hang_after: seconds(10),
-        },
-        log: Log {
-            format: LogFormat::Text,
-            level: LogLevels::all(slog::Level::Info),
-            status_interval: Some(seconds(60)),
-        },
-    };
-    assert_eq!(loaded.settings, expected);
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert!(loaded.worker_enabled);
+    let settings = loaded.settings;
+    // What default.toml leaves open.
+    assert_eq!((settings.mqtt.port, settings.mqtt.max_packet), (1883, 4 << 20));
+    assert_eq!(settings.mqtt.hosts, [Endpoint { host: "localhost".to_owned(), port: 1883 }]);
+    assert_eq!(settings.mqtt.client_id, "andon-default");
+    assert_eq!(settings.mqtt.subscriptions[0].qos, Qos::AtLeastOnce);
+    assert_eq!(settings.mqtt.subscriptions[0].machine_segment, -2);
+    // What it writes in another form than the settings have.
+    assert_eq!(settings.journal.dir, Path::new("data/default/journal"));
+    assert_eq!(settings.store.url, DatabaseUrl::parse("sqlite://data/default/andon.db").expect("valid"));
+    assert_eq!(settings.journal.max_bytes, 1 << 30);
+    assert_eq!(settings.liveness.offline_after, Duration::from_secs(15));
+    assert_eq!(settings.http.bind, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(settings.log.level, LogLevels::all(slog::Level::Info));
+    assert_eq!((settings.store.retention, settings.mqtt.proxy), (None, None));
 }
 
 /// The repository's own sites.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Scene, environment};
-use crate::config::{DatabaseUrl, Protocol, Sources, Transport, load};
-use crate::domain::{MachineId, Qos};
+use crate::config::{DatabaseUrl, Sources, load};
+use crate::domain::{MachineId, ProtocolChoice, Qos, Transport};
 
 #[test]
 fn each_layer_beats_the_one_below() {
@@ -207,7 +207,7 @@ fn text_is_typed_by_the_key_it_fills() {
         .settings;
     let filters: Vec<&str> = settings.mqtt.subscriptions.iter().map(|entry| entry.filter.as_str()).collect();
     assert_eq!(filters, ["a/+/b", "c/+/d"]);
-    assert_eq!(settings.mqtt.protocol, Protocol::V5);
+    assert_eq!(settings.mqtt.protocol, ProtocolChoice::V5);
     assert_eq!(settings.mqtt.client_id, "007");
     assert_eq!(settings.journal.max_bytes, 4 << 20);
     assert_eq!(settings.payload.fields["temperature"], "/t");

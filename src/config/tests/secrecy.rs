@@ -102,7 +102,7 @@ fn a_secret_file_that_cannot_be_used_is_told_without_its_content() {
         [
             "--set: mqtt.password_file: \"DIR/empty\" is empty; expected the secret",
             "--set: mqtt.tls.key_password_file: cannot read \"no/such/file\": No such file or directory (os error 2)",
-            "--set: store.url_file: \"DIR/url\" holds no database url: databases of the kind \"mysql\" are not supported",
+            "--set: store.url_file: \"DIR/url\" holds no database URL: databases of the kind \"mysql\" are not supported",
             "--set: http.token_file: \"DIR/long\" is longer than 65536 bytes; expected the secret alone",
         ]
     );

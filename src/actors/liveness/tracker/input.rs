@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::flapping::FlappingRule;
+pub use crate::domain::MachineRule;
 use crate::domain::{FilterSet, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
 /// How machines are judged.
@@ -17,15 +18,6 @@ pub struct TrackerOptions {
     pub machines_max: usize,
     /// When a machine changes its status too often.
     pub flapping: FlappingRule,
-}
-
-/// What the configuration says about one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MachineRule {
-    /// How long it may be silent; `None`: as all others.
-    pub offline_after: Option<Duration>,
-    /// It should exist: its silence from the start on is an event (T7).
-    pub expected: bool,
 }
 
 /// A row of table `machine`.
