@@ -6,6 +6,7 @@ use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
+use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 
 pub fn speak(single: &mut Single, machine: &str) {
@@ -151,4 +152,57 @@ fn the_status_is_published_retained_and_our_own_availability_too() {
     wait_until("the machine's status, which our stop does not change", || {
         retained(status).contains(r#""reason":"silence""#)
     });
+}
+
+#[test]
+fn the_command_asks_the_running_service_while_the_database_is_away() {
+    let broker = Mosquitto::start("");
+    let mut server = Postgres::start();
+    let url = server.create_database("andon");
+    // The command has to know where the service listens, and what it asks for.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let site = Site::new(broker.port())
+        .set(&format!("store.url={url}"))
+        .set(&format!("http.bind=127.0.0.1:{port}"))
+        .set("http.token=s3cret")
+        .configure("[liveness.machines.\"press-1\"]\noffline_after = \"1h\"\n[liveness.machines.\"press-2\"]\noffline_after = \"1s\"");
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    let mut single = Single::connect(broker.port());
+    speak(&mut single, "press-1");
+    speak(&mut single, "press-2");
+    wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
+    server.stop();
+    // It is known to the service alone.
+    speak(&mut single, "press-3");
+    let run = |arguments: &[&str]| {
+        let output = site.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let mut told = (None, String::new(), String::new());
+    wait_until("the service to tell of all three", || {
+        told = run(&["machines"]);
+        told.1.contains("press-3")
+    });
+    let (code, text, complaint) = told;
+    assert_eq!(code, Some(0), "{complaint}");
+    let row = |id: &str| text.lines().find(|line| line.starts_with(id)).unwrap_or_default().to_owned();
+    assert!(row("press-1").contains("online") && row("press-2").contains("offline"), "{text}");
+    assert!(
+        complaint.contains("failed to") && complaint.contains("what the running service knows"),
+        "{complaint}"
+    );
+    let (code, json, _) = run(&["machines", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, report["source"].as_str()), (Some(0), Some("service")), "{report}");
+    assert!(report["blind"].is_null(), "the broker is there: {report}");
+    assert!(report["machines"][0]["readings_last_hour"].is_null(), "nobody could count them: {report}");
+    let (code, text, _) = run(&["machines", "--availability", "24h"]);
+    assert_eq!((code, text.as_str()), (Some(1), ""), "the service does not know the past");
+
+    andon.kill();
+    let (code, text, complaint) = run(&["machines"]);
+    assert_eq!((code, text.as_str()), (Some(1), ""), "nobody knows");
+    assert!(complaint.contains("failed to") && complaint.contains("is `andon run` running?"), "{complaint}");
 }
