@@ -90,6 +90,8 @@ pub struct Metrics {
     pub certificate_expires_at: Gauge,
     /// The newest attempt to use the database succeeded.
     pub store_available: Flag,
+    /// Another service of the site worked on the same database within the last hour.
+    pub site_shared: Flag,
     /// Andon has left the broker because the journal is full.
     pub holding: Flag,
     /// Machines by status.

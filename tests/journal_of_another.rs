@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::faults::directory::{copy_directory, make_version_1};
-use crate::support::andon::Site;
+use crate::support::andon::{Andon, Site};
 use crate::support::database::{Database, rows_stored};
+use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
@@ -192,4 +193,78 @@ fn a_journal_of_version_1_goes_on_and_belongs_to_the_first_site_that_opens_it() 
     );
     let meta = std::fs::read_to_string(site.journal_dir().join("journal.meta")).unwrap();
     assert!(meta.starts_with("andon journal 2\n") && meta.contains("\nsite test\n"), "{meta}");
+}
+
+/// The positions are looked at each second.
+const OFTEN: &str = "site_watch::often=return";
+const SHARED: &str = "another service of this site works on the same database";
+
+/// Waits until the running service has looked so often at the positions of the site's journals.
+fn wait_for_looks(andon: &Andon, count: usize) {
+    wait_until("looks at the positions", || {
+        andon.log().matches("looked at the positions of the site's journals").count() >= count
+    });
+}
+
+/// A second directory of the same site, with a client id of its own.
+fn second_line(broker: &Mosquitto, url: &str, client_id: &str) -> Site {
+    Site::new(broker.port())
+        .set(&format!("store.url={url}"))
+        .set(&format!("mqtt.client_id={client_id}"))
+        .set("liveness.offline_after=1h")
+}
+
+fn two_services_of_a_site_are_told_from_one_after_the_other(url: &str) {
+    let broker = Mosquitto::start("");
+    let (first, second) = (second_line(&broker, url, "andon-one"), second_line(&broker, url, "andon-two"));
+    // One after the other is no matter: a restart, and a new directory beside one that was retired.
+    let mut sent = 0..20;
+    for site in [&first, &first, &second] {
+        let mut andon = site.run_with(OFTEN);
+        andon.wait_until_connected();
+        wait_for_looks(&andon, 1);
+        publisher::publish_numbered(broker.port(), TOPIC, 2, sent.clone(), 1);
+        let stored = i64::try_from(sent.end).unwrap();
+        wait_until("the rows", || rows_stored(url) == stored);
+        wait_for_looks(&andon, 3);
+        assert!(!andon.log().contains(SHARED), "{}", andon.log());
+        assert!(andon.stop().success());
+        sent = sent.end..sent.end + 20;
+    }
+
+    let (mut one, mut two) = (first.run_with(OFTEN), second.run_with(OFTEN));
+    for andon in [&mut one, &mut two] {
+        andon.wait_until_connected();
+        wait_for_looks(andon, 1);
+    }
+    for _ in 0..2 {
+        publisher::publish_numbered(broker.port(), TOPIC, 2, sent.clone(), 1);
+        for andon in [&mut one, &mut two] {
+            andon.wait_for_log(SHARED);
+        }
+        sent = sent.end..sent.end + 20;
+    }
+    let stored = i64::try_from(sent.start).unwrap();
+    wait_until("the rows", || rows_stored(url) == stored);
+    for mut andon in [one, two] {
+        let metrics = Client::new(&andon.wait_for_http()).get("/metrics").body;
+        assert!(metrics.contains("andon_site_shared 1"), "{metrics}");
+        let looks = andon.log().matches("looked at the positions").count();
+        wait_for_looks(&andon, looks + 2);
+        assert_eq!(andon.log().matches(SHARED).count(), 1, "once:\n{}", andon.log());
+        assert!(andon.stop().success());
+    }
+}
+
+#[test]
+fn two_services_of_a_site_at_once_are_warned_about_in_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/andon.db", directory.path().display());
+    two_services_of_a_site_are_told_from_one_after_the_other(&url);
+}
+
+#[test]
+fn two_services_of_a_site_at_once_are_warned_about_in_postgres() {
+    let server = Postgres::start();
+    two_services_of_a_site_are_told_from_one_after_the_other(&server.create_database("andon"));
 }

@@ -187,6 +187,11 @@ fn pipeline(page: &mut Page<'_>, state: &HttpState) {
         "1 if the newest attempt to use the database succeeded.",
         u64::from(metrics.store_available.get()),
     );
+    page.whole(
+        "andon_site_shared",
+        "1 if another service of this site worked on the same database within the last hour.",
+        u64::from(metrics.site_shared.get()),
+    );
     page.counter(
         "andon_unreadable_rows_total",
         "Rows of the database that are not as Andon writes them and are passed over; the log names them.",

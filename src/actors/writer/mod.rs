@@ -18,6 +18,7 @@ mod outage;
 mod refusals;
 #[cfg(feature = "failpoints")]
 mod sabotage;
+mod site_watch;
 mod upkeep;
 mod worker;
 
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 pub use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
 use self::refusals::Refusals;
+use self::site_watch::SiteWatch;
 use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::failpoint::failpoint;
@@ -77,6 +79,7 @@ enum Work {
     Prune { before: Timestamp },
     Clock,
     Look { journal_id: JournalId },
+    WatchSite,
 }
 
 /// Whose position is looked at between commits, and who is told if it is lost.
@@ -97,6 +100,7 @@ pub struct Writer {
     busy: bool,
     outage: Outage,
     upkeep: Upkeep,
+    site_watch: SiteWatch,
     refusals: Refusals,
     /// Of the newest attachment.
     watched: Option<Watched>,
@@ -118,6 +122,7 @@ impl Writer {
             busy: false,
             outage,
             upkeep,
+            site_watch: SiteWatch::new(),
             refusals: Refusals::default(),
             watched: None,
         }
@@ -150,6 +155,7 @@ impl Writer {
             Work::Prune { before } => self.prune(worker, before, context),
             Work::Clock => self.exchange_clock(worker, context),
             Work::Look { journal_id } => self.look(worker, journal_id, context),
+            Work::WatchSite => self.watch_site(worker, context),
         }
     }
 
@@ -245,6 +251,7 @@ impl Writer {
     }
 
     fn attached(&mut self, attach: Attach, knowledge: Knowledge) -> Attached {
+        self.site_watch.begin_anew();
         let Knowledge { claim, machines, past, .. } = knowledge;
         match claim {
             Claim::Granted(checkpoint) => {

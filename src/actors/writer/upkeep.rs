@@ -105,6 +105,9 @@ impl Writer {
         {
             return Some(Work::Prune { before: cutoff(trusted, retention) });
         }
+        if self.watched.is_some() && self.site_watch.is_due(now) {
+            return Some(Work::WatchSite);
+        }
         let journal_id = self.watched.as_ref()?.journal_id;
         (self.upkeep.look_at <= now).then_some(Work::Look { journal_id })
     }

@@ -59,6 +59,9 @@ enum Job {
         journal_id: JournalId,
         reply: oneshot::Sender<Result<Option<Checkpoint>, JobError>>,
     },
+    Checkpoints {
+        reply: oneshot::Sender<Result<Vec<Checkpoint>, JobError>>,
+    },
     Commit {
         batch: Arc<Batch>,
         reply: oneshot::Sender<Result<CommitOutcome, JobError>>,
@@ -107,6 +110,11 @@ impl StoreWorker {
     /// Position and ledger alone, if the database knows the journal.
     pub async fn checkpoint(&self, journal_id: JournalId) -> Result<Option<Checkpoint>, JobError> {
         self.ask(|reply| Job::Checkpoint { journal_id, reply }).await
+    }
+
+    /// Position and ledger of every journal.
+    pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>, JobError> {
+        self.ask(|reply| Job::Checkpoints { reply }).await
     }
 
     /// Commits a batch in one transaction.
@@ -163,6 +171,9 @@ impl Connection {
             }
             Job::Checkpoint { journal_id, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| Ok(store.checkpoint(journal_id)?)));
+            }
+            Job::Checkpoints { reply } => {
+                let _abandoned = reply.send(self.with_store(|store| Ok(store.checkpoints()?)));
             }
             Job::Commit { batch, reply } => {
                 let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
