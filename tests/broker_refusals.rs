@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::support::andon::{Andon, Site};
 use crate::support::database::rows_stored;
+use crate::support::dynamic_security;
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
-use crate::support::publisher::{self, Single};
+use crate::support::publisher;
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
@@ -65,25 +66,10 @@ fn a_bad_password_is_named_and_never_printed() {
     }
 }
 
-/// Mosquitto's access control files never refuse a SUBSCRIBE; its dynamic security plugin does.
-fn dynamic_security(directory: &std::path::Path) -> String {
-    let library = std::fs::read_dir("/usr/lib").unwrap().flatten().find_map(|entry| {
-        let file = entry.path().join("mosquitto_dynamic_security.so");
-        file.exists().then_some(file)
-    });
-    let library = library.expect("the dynamic security plugin, which comes with mosquitto");
-    let file = directory.join("dynamic-security.json");
-    let rules = r#"{"defaultACLAccess":{"publishClientSend":true,"publishClientReceive":true,"subscribe":false,"unsubscribe":true},
-        "anonymousGroup":"all","groups":[{"groupname":"all","roles":[{"rolename":"all"}]}],"clients":[],
-        "roles":[{"rolename":"all","acls":[{"acltype":"publishClientSend","topic":"$CONTROL/dynamic-security/#","allow":true}]}]}"#;
-    std::fs::write(&file, rules).unwrap();
-    format!("plugin {}\nplugin_opt_config_file {}\n", library.display(), file.display())
-}
-
 #[test]
 fn a_refused_subscription_is_named_and_asked_for_again() {
     let directory = tempfile::tempdir().unwrap();
-    let broker = Mosquitto::start(&dynamic_security(directory.path()));
+    let broker = dynamic_security::start(directory.path(), &[]);
     let site = Site::new(broker.port());
     let mut andon = site.run();
     andon.wait_for_log("a subscription was refused");
@@ -95,9 +81,7 @@ fn a_refused_subscription_is_named_and_asked_for_again() {
     );
     assert!(!log.contains("connected to the broker"), "not before every filter is granted:\n{log}");
 
-    let allow =
-        br#"{"commands":[{"command":"setDefaultACLAccess","acls":[{"acltype":"subscribe","allow":true}]}]}"#;
-    Single::connect(broker.port()).publish("$CONTROL/dynamic-security/v1", allow, 1);
+    dynamic_security::allow_all(&broker, true);
     andon.wait_until_connected();
     assert!(andon.stop().success());
 }

@@ -28,6 +28,7 @@ mod disk;
 mod postgres;
 mod process;
 mod readers;
+mod refused_filter;
 mod retention;
 mod sabotage;
 mod seeing;
@@ -137,6 +138,7 @@ pub const ALL: &[&[Fault]] = &[
     directory::FAULTS,
     broker::FAULTS,
     seeing::FAULTS,
+    refused_filter::FAULTS,
     actors::FAULTS,
     traffic::FAULTS,
     retention::FAULTS,

@@ -3,6 +3,7 @@
 use crate::machines::wait_for_events;
 use crate::support::andon::{Andon, Site};
 use crate::support::database::{Database, rows_stored};
+use crate::support::dynamic_security::{self, allow_all};
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::paper_broker::{Answer, PaperBroker, connack_5, puback, suback_5};
@@ -11,29 +12,9 @@ use crate::support::publisher::Single;
 
 const FILTERS: &str = "mqtt.subscriptions=factory/machine/+/telemetry,old/machine/+/telemetry";
 
-/// Mosquitto with its dynamic security plugin, which allows to subscribe to everything, or to all but `old/…`.
-fn broker_that_can_refuse(directory: &std::path::Path) -> Mosquitto {
-    let library = std::fs::read_dir("/usr/lib").unwrap().flatten().find_map(|entry| {
-        let file = entry.path().join("mosquitto_dynamic_security.so");
-        file.exists().then_some(file)
-    });
-    let library = library.expect("the dynamic security plugin, which comes with mosquitto");
-    let file = directory.join("dynamic-security.json");
-    let rules = r#"{"defaultACLAccess":{"publishClientSend":true,"publishClientReceive":true,"subscribe":true,"unsubscribe":true},
-        "anonymousGroup":"all","groups":[{"groupname":"all","roles":[{"rolename":"all"}]}],"clients":[],
-        "roles":[{"rolename":"all","acls":[
-            {"acltype":"publishClientSend","topic":"$CONTROL/dynamic-security/#","allow":true},
-            {"acltype":"subscribePattern","topic":"factory/#","allow":true},
-            {"acltype":"subscribePattern","topic":"andon/#","allow":true}]}]}"#;
-    std::fs::write(&file, rules).unwrap();
-    Mosquitto::start(&format!("plugin {}\nplugin_opt_config_file {}\n", library.display(), file.display()))
-}
-
-fn allow_old(broker: &Mosquitto, allow: bool) {
-    let command = format!(
-        r#"{{"commands":[{{"command":"setDefaultACLAccess","acls":[{{"acltype":"subscribe","allow":{allow}}}]}}]}}"#
-    );
-    Single::connect(broker.port()).publish("$CONTROL/dynamic-security/v1", command.as_bytes(), 1);
+/// Refuses `old/…` until everything is allowed.
+fn broker_that_refuses(directory: &std::path::Path) -> Mosquitto {
+    dynamic_security::start(directory, &["factory/#", "andon/#"])
 }
 
 fn speak(broker: &Mosquitto, topic: &str) {
@@ -70,7 +51,8 @@ fn start(site: &Site) -> (Andon, Client) {
 fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
     for protocol in ["5", "3.1.1"] {
         let directory = tempfile::tempdir().unwrap();
-        let broker = broker_that_can_refuse(directory.path());
+        let broker = broker_that_refuses(directory.path());
+        allow_all(&broker, true);
         let site = Site::new(broker.port())
             .set(FILTERS)
             .set(&format!("mqtt.protocol={protocol}"))
@@ -82,7 +64,7 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
         speak(&broker, "factory/machine/press-1/telemetry");
         wait_until("both rows", || rows_stored(&url) == 2);
         assert!(andon.stop().success());
-        allow_old(&broker, false);
+        allow_all(&broker, false);
         let known = events(&url, "old-1");
 
         let (mut andon, client) = start(&site);
@@ -106,7 +88,7 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
         assert_eq!(log.matches("a subscription was refused").count(), 1, "{log}");
         assert!(!log.contains("the link to the broker is down"), "{log}");
 
-        allow_old(&broker, true);
+        allow_all(&broker, true);
         andon.wait_until_connected();
         speak(&broker, "old/machine/old-1/telemetry");
         wait_until("old-1 is seen", || shown(&client, "old-1") == "online");
@@ -166,8 +148,7 @@ fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
 #[test]
 fn a_broker_that_grants_everything_is_gone_over_to() {
     let directory = tempfile::tempdir().unwrap();
-    let (first, second) = (broker_that_can_refuse(directory.path()), Mosquitto::start(""));
-    allow_old(&first, false);
+    let (first, second) = (broker_that_refuses(directory.path()), Mosquitto::start(""));
     let site = Site::new(1883)
         .without("mqtt.host")
         .set(&format!("mqtt.hosts=127.0.0.1:{},127.0.0.1:{}", first.port(), second.port()))

@@ -5,6 +5,7 @@
 pub mod andon;
 pub mod certificates;
 pub mod database;
+pub mod dynamic_security;
 pub mod http;
 pub mod mosquitto;
 pub mod paper_broker;

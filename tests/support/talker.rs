@@ -16,11 +16,16 @@ pub struct Talker {
 impl Talker {
     /// Each message has an instant of its own, and is acknowledged by the broker before the next.
     pub fn start(port: u16, machine: &'static str) -> Self {
+        Self::start_on(port, "factory", machine)
+    }
+
+    /// As [`Self::start`], on a topic below `root`.
+    pub fn start_on(port: u16, root: &'static str, machine: &'static str) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
             let mut single = Single::connect(port);
-            let topic = format!("factory/machine/{machine}/telemetry");
+            let topic = format!("{root}/machine/{machine}/telemetry");
             let mut said = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");

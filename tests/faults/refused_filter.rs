@@ -1,0 +1,64 @@
+//! A subscription that the broker refuses, while load comes through the others.
+
+use std::time::Duration;
+
+use super::kinds;
+use super::plant::Plant;
+use super::{Lab, Report, faults};
+use crate::support::andon::Site;
+use crate::support::dynamic_security;
+use crate::support::http::Client;
+use crate::support::poll::wait_until;
+use crate::support::publisher::Single;
+use crate::support::talker::Talker;
+
+faults![a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_granted];
+
+/// "seen" and "unseen" have to speak every four seconds. Which filter "unseen" comes through is not known, as it has not spoken to this
+/// process, and then it is the one that the broker refuses.
+fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_granted(lab: &mut Lab) -> Report {
+    let directory = tempfile::tempdir().unwrap();
+    let always = ["factory/#", "nameless/#", "andon/#"];
+    let broker = dynamic_security::start(directory.path(), &always);
+    let site = Site::new(broker.port());
+    let url = site.sqlite_url();
+    let mut plant = Plant::new(lab, broker, None, site, url);
+    plant.open();
+    let port = plant.broker.port();
+    let said = br#"{"temperature":20,"timestamp":"2026-02-01T00:00:00Z"}"#;
+    Single::connect(port).publish("factory/machine/unseen/telemetry", said, 1);
+    plant.stop();
+
+    let protocol = *lab.chance.pick(&["5", "3.1.1"]);
+    let mut plant = plant.set(&[
+        &format!("{},old/machine/+/telemetry", kinds::SUBSCRIPTIONS),
+        &format!("mqtt.protocol={protocol}"),
+        "mqtt.backoff_max=500ms",
+        "liveness.machines.seen.offline_after=4s",
+        "liveness.machines.unseen.offline_after=4s",
+    ]);
+    let seen = Talker::start(port, "seen");
+    plant.start();
+    plant.andon().wait_for_log("a subscription was refused");
+    let http = Client::new(&plant.andon().wait_for_http());
+    let shown = |machine: &str| http.json(&format!("/api/v1/machines/{machine}"))["status"].clone();
+    let load = plant.load(600 * lab.scale);
+    // Longer than either may be silent.
+    std::thread::sleep(Duration::from_secs(6));
+    load.join();
+    assert_eq!((shown("seen"), shown("unseen")), ("online".into(), "unknown".into()));
+    dynamic_security::allow_all(&plant.broker, true);
+    plant.fault_is_over();
+    plant.andon().wait_for_log("every subscription is granted now");
+    let unseen = Talker::start_on(port, "old", "unseen");
+    plant.publish(200 * lab.scale);
+    wait_until("unseen is seen", || shown("unseen") == "online");
+    plant.stop();
+    plant.sent.others += 1 + seen.stop() + unseen.stop();
+    plant.sent.other_machines += 2;
+    // From here on they are silent.
+    let mut plant =
+        plant.set(&["liveness.machines.seen.offline_after=1h", "liveness.machines.unseen.offline_after=1h"]);
+    plant.open();
+    plant.finish()
+}
