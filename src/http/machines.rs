@@ -125,6 +125,7 @@ async fn from_database(state: &HttpState) -> MachinesSnapshot {
         last_seen_at: row.last_seen_at,
         offline_after,
         flapping: false,
+        refused: false,
     });
     let mut machines: Vec<MachineView> = views.collect();
     // The database may sort by the rules of some language.

@@ -366,6 +366,7 @@ mod tests {
             last_seen_at: Some(Timestamp::from_micros(7)),
             offline_after: Duration::from_secs(15),
             flapping: false,
+            refused: false,
         };
         for (machines, shown) in [(3, 3), (100_000, 20_239)] {
             let all: Vec<_> = (0..machines).map(view).collect();

@@ -332,6 +332,7 @@ mod tests {
             last_seen_at: None,
             offline_after: std::time::Duration::from_secs(15),
             flapping: false,
+            refused: false,
         };
         let machines = (0..MANY).map(view).collect();
         Machines::of(Arc::new(MachinesSnapshot { at: mono_now(), sighted: true, machines }))

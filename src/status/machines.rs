@@ -30,6 +30,8 @@ pub struct MachineView {
     pub offline_after: Duration,
     /// It changes its status more often than `liveness.flapping_changes` in `liveness.flapping_window`.
     pub flapping: bool,
+    /// It is unknown because the broker refuses the subscription that it comes through.
+    pub refused: bool,
 }
 
 /// All machines at one moment.
@@ -151,6 +153,7 @@ mod tests {
             last_seen_at: Some(Timestamp::from_micros(7)),
             offline_after: Duration::from_secs(15),
             flapping: false,
+            refused: false,
         };
         board.write(MachinesSnapshot { at: Mono(1), sighted: true, machines: vec![press.clone()] });
         board.lose_sight(Mono(2));

@@ -78,6 +78,9 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
         wait_until("press-1 is back", || shown(&client, "press-1") == "online");
         wait_until("press-1 is silent again", || shown(&client, "press-1") == "offline");
         assert_eq!((shown(&client, "old-1").as_str(), events(&url, "old-1")), ("unknown", known));
+        let why =
+            |machine: &str| client.json(&format!("/api/v1/machines/{machine}"))["unknown_reason"].clone();
+        assert_eq!((why("old-1"), why("press-1")), ("filter_refused".into(), serde_json::Value::Null));
         assert_eq!(broker_state(&client), "restricted");
         assert_eq!(client.get("/readyz").status, 503);
         let page = client.get("/metrics").body;

@@ -61,6 +61,7 @@ fn machine_view(view: &View<'_>) -> MachineView {
         last_seen_at: view.last_seen,
         offline_after: view.offline_after,
         flapping: view.flapping,
+        refused: view.refused,
     }
 }
 

@@ -68,6 +68,8 @@ pub(super) fn link_to(port: u16) -> Link {
 struct World {
     /// News of the link: the generation, and whether it is up.
     news: Vec<(Generation, bool)>,
+    /// Whether they said that a filter is refused.
+    refused: Vec<bool>,
     exit: Option<ExitReason>,
     logged: Vec<String>,
 }
@@ -101,7 +103,9 @@ impl Handler<LinkChanged> for Others {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
-        self.0.lock().news.push((changed.generation, changed.up));
+        let mut world = self.0.lock();
+        world.news.push((changed.generation, changed.up));
+        world.refused.push(!changed.refused.is_empty());
     }
 }
 
@@ -164,9 +168,13 @@ impl Stage {
 
     /// Starts incarnation `generation`.
     fn start(&self, generation: Generation) -> Addr<Mqtt> {
+        self.start_with(generation, self.options())
+    }
+
+    fn start_with(&self, generation: Generation, options: MqttOptions) -> Addr<Mqtt> {
         let lifeline = Lifeline::new(0, generation, Others(self.shared.clone()).start().recipient());
         let logger = Logger::root(self.shared.clone(), o!());
-        Mqtt::new(self.options(), self.wires.clone(), Arc::new(self.inlet()), true, lifeline, &logger).start()
+        Mqtt::new(options, self.wires.clone(), Arc::new(self.inlet()), true, lifeline, &logger).start()
     }
 
     fn options(&self) -> MqttOptions {
@@ -377,5 +385,48 @@ fn while_we_leave_the_broker_messages_are_let_in_slowly() {
             seen.push(took);
         }
         panic!("let in at full speed: {seen:?}");
+    });
+}
+
+/// What a SUBSCRIBE of version 5 asks for, and with which QoS.
+fn asked(subscribe: &Packet) -> (String, u8) {
+    let filter = &subscribe.body[5 + usize::from(subscribe.body[2])..];
+    let (options, filter) = filter.split_last().unwrap();
+    (String::from_utf8_lossy(filter).into_owned(), options & 3)
+}
+
+#[test]
+fn m3_only_what_was_refused_is_asked_for_again_and_the_echo_follows_the_highest_qos() {
+    let mut refusals = 2;
+    let script = move |packet: &Packet| match packet.is_subscribe().then(|| asked(packet).0).as_deref() {
+        Some("old/#") if refusals > 0 => {
+            refusals -= 1;
+            Answer::Send(suback_5(packet, 0x87, "not yet"))
+        }
+        Some("old/#") => Answer::Send(suback_5(packet, 1, "")),
+        Some(_) => Answer::Send(suback_5(packet, asked(packet).1, "")),
+        None => agreeable(packet),
+    };
+    System::new().block_on(async {
+        let stage = Stage::new(script);
+        stage.connect_liveness();
+        let filter = |text: &str| TopicFilter::parse(text).unwrap();
+        let subscriptions = vec![(filter("factory/#"), Qos::AtMostOnce), (filter("old/#"), Qos::AtLeastOnce)];
+        let telemetry = subscriptions.iter().map(|(filter, _)| filter.clone()).collect();
+        let echo_topic = Some(filter("andon/plant/echo"));
+        stage.start_with(1, MqttOptions { telemetry, subscriptions, echo_topic, ..stage.options() });
+        wait_until("news of the grant", || stage.shared.lock().refused == [false, true, false]).await;
+        let packets = stage.broker.packets();
+        let all: Vec<_> = packets.iter().filter(|packet| packet.is_subscribe()).map(asked).collect();
+        let expected = [
+            ("factory/#", 0),
+            ("old/#", 1),
+            ("andon/plant/echo", 0),
+            ("old/#", 1),
+            ("old/#", 1),
+            ("andon/plant/echo", 1),
+        ];
+        assert_eq!(all, expected.map(|(filter, qos)| (filter.to_owned(), qos)));
+        assert_eq!(stage.shared.lock().news, [(1, false), (1, true), (1, true)]);
     });
 }

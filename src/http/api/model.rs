@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{BoardStatus, Timestamp, Transition};
+use crate::domain::{BoardStatus, OutageReason, Timestamp, Transition};
 use crate::status::MachineView;
 use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
 
@@ -20,6 +20,9 @@ pub struct Machine<'a> {
     pub status_since: Option<String>,
     /// Why it did: `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
     pub reason: Option<&'static str>,
+    /// Why this machine is unknown while others are seen: `filter_refused` (the broker refuses the subscription that it comes through,
+    /// or may come through); null otherwise.
+    pub unknown_reason: Option<&'static str>,
     /// It changes its status too often.
     pub flapping: bool,
     /// Its first message ever.
@@ -229,6 +232,8 @@ impl<'a> Machine<'a> {
             status: status.as_str(),
             status_since: text(view.status_since),
             reason: view.reason.map(|reason| reason.as_str()),
+            unknown_reason: (status == BoardStatus::Unknown && view.refused)
+                .then_some(OutageReason::FilterRefused.as_str()),
             flapping: view.flapping,
             first_seen_at: text(view.first_seen_at),
             last_seen_at: text(view.last_seen_at),

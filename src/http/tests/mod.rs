@@ -171,6 +171,7 @@ fn machine(id: &str) -> MachineView {
         last_seen_at: None,
         offline_after: Duration::from_secs(15),
         flapping: false,
+        refused: false,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct View<'a> {
     pub offline_after: Duration,
     /// It changes its status too often (T10).
     pub flapping: bool,
+    /// It is unknown because the broker refuses the filter that it comes through, or may come through (T11).
+    pub refused: bool,
 }
 
 /// How many machines the board shows in which status.
@@ -63,6 +65,7 @@ pub(super) fn view<'a>(
         last_seen: machine.last_seen(),
         offline_after: Duration::from_micros(patience_micros),
         flapping,
+        refused: sight.is_open() && !sight.sees(machine.place()),
     }
 }
 

@@ -41,6 +41,7 @@ function drawState(machine) {
   }
   element("state").querySelector(".word").textContent = WORDS[machine.status] ?? machine.status;
   element("flapping").hidden = !machine.flapping;
+  element("refused").hidden = machine.unknown_reason !== "filter_refused";
   // Nothing is known to have been unknown since then: it is what was known last that began then.
   const known = machine.status === "unknown" ? wasKnownAs(machine) : null;
   element("since-what").textContent = known ? `Was ${known} since` : "Since";

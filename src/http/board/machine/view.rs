@@ -88,6 +88,9 @@ fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
             h1 { bdi dir="auto" { (content.machine_id) } }
             p.state id="state" { span.mark aria-hidden="true" {} span.word { (word(status)) } }
             p.flapping id="flapping" hidden[!seen.is_some_and(|machine| machine.flapping)] { "Flapping" }
+            p.note id="refused" hidden[!seen.is_some_and(|machine| machine.refused)] {
+                "Not seen: the broker refuses the subscription that this machine comes through, or may come through."
+            }
             dl.facts {
                 div { dt id="since-what" { (since_what(seen)) } dd id="since" {
                     @match seen.and_then(|machine| machine.status_since) { Some(at) => (time(at)), None => "–" }
