@@ -10,6 +10,7 @@ use super::options::shortest_retention;
 use crate::clock::ClockKeeper;
 use crate::clock::trusted::{News, Reason};
 use crate::config::Settings;
+use crate::domain::duration_text;
 use crate::logging::{causes, keys};
 
 /// Between two looks.
@@ -78,5 +79,5 @@ fn tell(news: News, keeper: &ClockKeeper, logger: &Logger) {
 fn words(micros: i64) -> String {
     let seconds = micros.unsigned_abs() / 1_000_000;
     let direction = if micros < 0 { "back" } else { "ahead" };
-    format!("{} {direction}", humantime::format_duration(Duration::from_secs(seconds)))
+    format!("{} {direction}", duration_text::rounded(Duration::from_secs(seconds)))
 }

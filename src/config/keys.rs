@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::sections::LogFormat;
-use super::units::{show_duration, show_size};
-use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull};
+use super::units::show_size;
+use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, duration_text};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -293,7 +293,7 @@ impl Kind {
             Self::Segment => "a whole number from -128 to 128, not 0".to_owned(),
             Self::Duration { min, max, whole_seconds } => {
                 let whole = if whole_seconds { " in whole seconds" } else { "" };
-                let (min, max) = (show_duration(min), show_duration(max));
+                let (min, max) = (duration_text::exact(min), duration_text::exact(max));
                 format!("a duration{whole} from {min} to {max}, such as \"15s\"")
             }
             Self::Size { min, max } => {

@@ -12,9 +12,9 @@ use super::keys::{KEYS, Kind, LIVENESS_MACHINES, MACHINE, PAYLOAD_FIELDS};
 use super::layers::{Layer, insert, lookup, segments};
 use super::problem::Problems;
 use super::sections::Settings;
-use super::units::{show_duration, show_size};
+use super::units::show_size;
 use super::values::{duration, size, text, text_value};
-use crate::domain::Transport;
+use crate::domain::{Transport, duration_text};
 
 /// Default of `mqtt.max_packet`, unless payloads may be larger.
 const PACKET_BYTES_DEFAULT: u64 = 4 << 20;
@@ -145,7 +145,7 @@ fn humanise(table: &mut Map<String, Value>) {
 
 fn humanise_value(kind: Kind, value: &mut Value) {
     let written = match (kind, &value.kind) {
-        (Kind::Duration { .. }, _) => duration(value).map(show_duration),
+        (Kind::Duration { .. }, _) => duration(value).map(duration_text::exact),
         (Kind::Size { .. }, _) => size(value).map(show_size),
         (Kind::Choice(_), ValueKind::I64(number)) => Some(number.to_string()),
         _ => None,

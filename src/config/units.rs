@@ -34,26 +34,6 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// Writes a duration as it would be typed, in days and less.
-pub(super) fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let parts = [
-        (seconds / 86_400, "d"),
-        (seconds / 3600 % 24, "h"),
-        (seconds / 60 % 60, "m"),
-        (seconds % 60, "s"),
-        (u64::from(duration.subsec_millis()), "ms"),
-        (u64::from(duration.subsec_micros() % 1_000), "us"),
-        (u64::from(duration.subsec_nanos() % 1_000), "ns"),
-    ];
-    let shown: String = parts
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, unit)| format!("{number}{unit}"))
-        .collect();
-    if shown.is_empty() { "0s".to_owned() } else { shown }
-}
-
 /// Writes a size in the largest binary unit that divides it, or else in the largest decimal one.
 pub(super) fn show_size(bytes: u64) -> String {
     const SHOWN: [(u64, &str); 8] = [
@@ -73,6 +53,7 @@ pub(super) fn show_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::duration_text;
 
     #[test]
     fn durations_need_a_unit_and_may_be_composed() {
@@ -126,12 +107,10 @@ mod tests {
         }
         assert_eq!((show_size(16 << 20), show_size(10_000_000)), ("16MiB".to_owned(), "10MB".to_owned()));
         let odd = Duration::new(1, 2_003_004);
-        assert_eq!(parse_duration(&show_duration(odd)), Some(odd), "{}", show_duration(odd));
+        assert_eq!(parse_duration(&duration_text::exact(odd)), Some(odd));
         for millis in [0, 1, 250, 1000, 90_000, 86_400_000, 864_000_000] {
             let duration = Duration::from_millis(millis);
-            assert_eq!(parse_duration(&show_duration(duration)), Some(duration), "{millis}");
+            assert_eq!(parse_duration(&duration_text::exact(duration)), Some(duration), "{millis}");
         }
-        assert_eq!(show_duration(Duration::from_secs(36_500 * 86_400)), "36500d");
-        assert_eq!(show_duration(Duration::from_secs(65_535)), "18h12m15s");
     }
 }

@@ -6,6 +6,7 @@
 mod availability;
 mod broker_link;
 mod clock_record;
+pub mod duration_text;
 mod filter_set;
 mod history;
 mod journal_policy;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::domain::Seq;
+use crate::domain::{Seq, duration_text};
 
 /// The present rate is the one over this time: long enough that a batch more or less does not turn the forecast round.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -92,23 +92,10 @@ impl fmt::Display for TimeToFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("full"),
-            Self::After(time) => f.write_str(&rounded(*time)),
+            Self::After(time) => f.write_str(&duration_text::rounded(*time)),
             Self::Never => f.write_str("never at this rate"),
             Self::Unknown => f.write_str("not known yet"),
         }
-    }
-}
-
-/// A length of time with its two largest units, such as `2h 13m`: an age or a forecast is not known to the second.
-#[must_use]
-pub fn rounded(time: Duration) -> String {
-    const DAY: u64 = 86_400;
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
-        3_600..DAY => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {}h", seconds / DAY, seconds % DAY / 3_600),
     }
 }
 
@@ -194,10 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn times_are_said_in_two_units() {
-        let said = [0, 59, 61, 7_999, 90_000].map(|seconds| rounded(Duration::from_secs(seconds)));
-        assert_eq!(said, ["0s", "59s", "1m 1s", "2h 13m", "1d 1h"]);
-        assert_eq!(TimeToFull::Never.to_string(), "never at this rate");
+    fn a_forecast_has_two_units_or_says_why_there_is_none() {
+        let after = TimeToFull::After(Duration::from_secs(7_999));
+        assert_eq!(
+            (after.to_string(), TimeToFull::Never.to_string()),
+            ("2h 13m".to_owned(), "never at this rate".to_owned())
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod progress;
 mod store;
 
 pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
-pub use self::backlog::{BacklogWindow, Pace, Room, TimeToFull, rounded};
+pub use self::backlog::{BacklogWindow, Pace, Room, TimeToFull};
 pub use self::board::Board;
 pub use self::broker::{BrokerBoard, BrokerState, BrokerStatus};
 pub use self::ledger::LedgerBoard;

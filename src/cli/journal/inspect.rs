@@ -14,10 +14,11 @@ use crate::app::store_options;
 use crate::cli::{db, table};
 use crate::clock::wall_now;
 use crate::config::Settings;
+use crate::domain::duration_text::rounded;
 use crate::domain::{JournalId, Ledger, Seq, Timestamp};
 use crate::journal::{self, Inspection, JournalError, RealFs, SegmentSummary};
 use crate::logging::causes;
-use crate::status::{Pace, Room, TimeToFull, rounded};
+use crate::status::{Pace, Room, TimeToFull};
 use crate::store::{self, Store, StoreError};
 
 /// A person waits no longer than this for a database that does not answer.

@@ -10,7 +10,8 @@ use super::shown::{SiteSight, counted_changes, status};
 use crate::cli::{counted, table};
 use crate::config::Liveness;
 use crate::domain::{
-    Availability, BoardStatus, MachineId, Span, StatusChange, Timestamp, availability, merged,
+    Availability, BoardStatus, MachineId, Span, StatusChange, Timestamp, availability,
+    duration_text::rounded, merged,
 };
 use crate::store::{MachineRow, SiteHistory};
 use crate::terminal;
@@ -206,7 +207,7 @@ pub(super) fn availability_report(
         counted(found.len() as u64, "machine"),
         short(from),
         short(sight.now),
-        length(blind_time),
+        rounded(blind_time),
         table(&headings, &rows)
     )
 }
@@ -240,15 +241,15 @@ fn availability_cells(machine: &MachineRow, found: &Availability) -> Vec<String>
         found.uptime().map_or("-".to_owned(), |share| format!("{:.2} %", (share * 10_000.0).floor() / 100.0));
     let longest = match (found.outages, found.in_outage) {
         (0, _) => "-".to_owned(),
-        (_, false) => length(found.longest_outage),
-        (_, true) => format!("{} (offline now)", length(found.longest_outage)),
+        (_, false) => rounded(found.longest_outage),
+        (_, true) => format!("{} (offline now)", rounded(found.longest_outage)),
     };
     vec![
         machine.machine_id.to_string(),
         uptime,
-        length(found.up),
-        length(found.down),
-        length(found.unknown),
+        rounded(found.up),
+        rounded(found.down),
+        rounded(found.unknown),
         found.outages.to_string(),
         longest,
     ]
@@ -288,33 +289,14 @@ fn short(at: Timestamp) -> String {
     at.to_chrono().format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// `12 s ago`
+/// `12s ago`
 fn ago(duration: Duration) -> String {
-    format!("{} ago", length(duration))
-}
-
-/// The two largest units of a duration: `3 d 4 h`, `12 min 5 s`, `7 s`.
-fn length(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{} s", seconds),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
-    }
+    format!("{} ago", rounded(duration))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lengths_have_two_units() {
-        let found =
-            [7, 725, 3_600 + 120, 86_400 * 3 + 3_600 * 4].map(|seconds| length(Duration::from_secs(seconds)));
-        assert_eq!(found, ["7 s", "12 min 5 s", "1 h 2 min", "3 d 4 h"]);
-    }
 
     #[test]
     fn each_line_has_the_colour_of_its_status() {

@@ -1,14 +1,12 @@
 //! How the page of a machine looks.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 
 use super::gather::{Past, Question, members, number};
 use super::numbers::{date_and_time, number as in_digits, word};
 use super::span::Lookback;
 use super::{address, encoded, past};
-use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp, TransitionReason};
+use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp, TransitionReason, duration_text};
 use crate::http::HistoryError;
 use crate::http::board::shell::{Installation, alarm, masthead, page, theme_switch, trouble};
 use crate::status::MachineView;
@@ -99,7 +97,7 @@ fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
                     @match seen.and_then(|machine| machine.last_seen_at) { Some(at) => (time(at)), None => "–" }
                 } }
                 @if let Some(machine) = seen {
-                    div { dt { "Offline after" } dd { (in_words(machine.offline_after)) " of silence" } }
+                    div { dt { "Offline after" } dd { (duration_text::exact(machine.offline_after)) " of silence" } }
                     @if let Some(at) = machine.first_seen_at { div { dt { "First heard" } dd { (time(at)) } } }
                 }
             }
@@ -117,10 +115,6 @@ fn since_what(machine: Option<&MachineView>) -> &'static str {
         Some(FirstSeen | Message) => "Was online since",
         Some(Silence | LastWill | NeverSeen) => "Was offline since",
     }
-}
-
-fn in_words(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
 }
 
 /// The newest reading: the usual measurements, then whatever else the machine says.
