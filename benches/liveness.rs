@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use andon::actors::liveness::tracker::{
-    FlappingRule, Moment, Sighting, SightingKind, Tracker, TrackerOptions,
+    FlappingRule, Sighting, SightingKind, TimePoint, Tracker, TrackerOptions,
 };
 use andon::clock::Mono;
 use andon::domain::{MachineId, Seq, Timestamp};
@@ -70,8 +70,8 @@ fn figure(name: &str, value: f64, unit: &str, goal: Option<f64>) -> bool {
     goal.is_none_or(|goal| value < goal)
 }
 
-fn moment(micros: u64) -> Moment {
-    Moment { mono: Mono(micros), wall: Timestamp::from_micros(i64::try_from(micros).unwrap()) }
+fn moment(micros: u64) -> TimePoint {
+    TimePoint { mono: Mono(micros), wall: Timestamp::from_micros(i64::try_from(micros).unwrap()) }
 }
 
 /// The machines' ids, 12 characters each, in an order that has nothing to do with that of their names.

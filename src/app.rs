@@ -23,22 +23,22 @@ use self::options::{http_state, journal_options, last_will_rules, protocol, trac
 use self::signals::StopSignals;
 use self::wires::{JournalNews, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
-use crate::actors::mqtt::hosts::Hosts;
-use crate::actors::mqtt::inlet::Inlet;
+use crate::actors::mqtt::callback::MessageCallback;
+use crate::actors::mqtt::failover::Hosts;
 use crate::actors::mqtt::link_health::{LinkHealth, SharedLinkHealth, Timing};
-use crate::actors::mqtt::remembered::Remembered;
+use crate::actors::mqtt::session_filters::FilterFile;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires};
 use crate::actors::parser::{Parser, ParserOptions, ParserWires, Sight};
 use crate::actors::supervisor::{
-    ChildSeat, ChildSpec, Outside, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
+    ChildContext, ChildSpec, Environment, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
 use crate::actors::writer::{Writer, WriterOptions};
 use crate::clock::ClockKeeper;
 use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
-use crate::http::{Boards, Http, HttpOptions, HttpState};
+use crate::http::{Http, HttpOptions, HttpState, StatusCells};
 use crate::journal::{Journal, JournalError, RealFs, Recovery, Space};
-use crate::ledger_line::LedgerLine;
+use crate::ledger_line::StatusLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
@@ -141,8 +141,8 @@ struct Plan {
     logger: Logger,
     metrics: Arc<Metrics>,
     health: Arc<SharedLinkHealth>,
-    boards: Boards,
-    inlet: Arc<Inlet>,
+    boards: StatusCells,
+    callback: Arc<MessageCallback>,
     writer: WriterOptions,
     liveness: LivenessOptions,
     parser: ParserOptions,
@@ -163,11 +163,11 @@ impl Plan {
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let metrics = Arc::new(Metrics::default());
-        let boards = Boards::default();
+        let boards = StatusCells::default();
         let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
         let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, journal.positions().appended)));
         let echo_topic = echo_topic(settings);
-        let inlet = Arc::new(Inlet {
+        let callback = Arc::new(MessageCallback {
             journal: journal.clone(),
             health: Arc::clone(&health),
             echo_topic: echo_topic.clone(),
@@ -214,7 +214,7 @@ impl Plan {
                 hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
                 certificates: Arc::default(),
                 board: Arc::clone(&boards.broker),
-                remembered: Remembered::in_directory(&settings.journal.dir),
+                filter_file: FilterFile::in_directory(&settings.journal.dir),
                 telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
                 subscriptions: subscriptions(settings),
                 echo_topic,
@@ -238,7 +238,7 @@ impl Plan {
             status_interval: settings.log.status_interval,
             boards,
             logger: logger.clone(),
-            inlet,
+            callback,
             health,
             metrics,
             journal,
@@ -259,13 +259,13 @@ impl Plan {
             ];
             let actors = Arc::clone(&self.boards.actors);
             let (journal, deadline) = (self.journal.clone(), self.deadline.clone());
-            let outside = Outside {
+            let outside = Environment {
                 disk_busy_for: Box::new(move || journal.disk_busy_for()),
                 on_stop: Box::new(move |exit_code| deadline.arm(exit_code)),
             };
             let supervisor =
                 Supervisor::new(specs, self.supervisor.clone(), outside, actors, &self.logger).start();
-            let line = LedgerLine::new(
+            let line = StatusLine::new(
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
                 Arc::clone(&self.boards.ledger),
@@ -280,9 +280,11 @@ impl Plan {
 
     fn http_spec(&self) -> ChildSpec {
         let (options, state, logger) = (self.http.clone(), Arc::clone(&self.http_state), self.logger.clone());
-        spec(HTTP, Strategy::OneForOne, 500, move |seat| {
+        spec(HTTP, Strategy::OneForOne, 500, move |context| {
             let (options, state, logger) = (options.clone(), Arc::clone(&state), logger.clone());
-            seat.spawn(MAILBOX_CAPACITY, move |lifeline| Http::new(options, state, lifeline, &logger)).0
+            context
+                .spawn(MAILBOX_CAPACITY, move |exit_guard| Http::new(options, state, exit_guard, &logger))
+                .0
         })
     }
 
@@ -290,10 +292,11 @@ impl Plan {
         let (options, metrics, logger) =
             (self.writer.clone(), Arc::clone(&self.metrics), self.logger.clone());
         let wires = self.wires.writer.clone();
-        spec("writer", STORAGE_GROUP, 1_000, move |seat| {
+        spec("writer", STORAGE_GROUP, 1_000, move |context| {
             let (options, metrics, logger) = (options.clone(), Arc::clone(&metrics), logger.clone());
-            let (child, address) = seat
-                .spawn(MAILBOX_CAPACITY, move |lifeline| Writer::new(options, metrics, lifeline, &logger));
+            let (child, address) = context.spawn(MAILBOX_CAPACITY, move |exit_guard| {
+                Writer::new(options, metrics, exit_guard, &logger)
+            });
             wires.attach.connect(address.clone().recipient());
             wires.commit.connect(address.recipient());
             child
@@ -304,11 +307,11 @@ impl Plan {
         let (options, metrics, logger) =
             (self.liveness.clone(), Arc::clone(&self.metrics), self.logger.clone());
         let (edges, own) = (self.wires.liveness.clone(), self.liveness_wires());
-        spec("liveness", Strategy::OneForOne, 500, move |seat| {
+        spec("liveness", Strategy::OneForOne, 500, move |context| {
             let (options, metrics) = (options.clone(), Arc::clone(&metrics));
             let (own, logger) = (own.clone(), logger.clone());
-            let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
-                Liveness::new(options, own, metrics, lifeline, &logger)
+            let (child, address) = context.spawn(MAILBOX_CAPACITY, move |exit_guard| {
+                Liveness::new(options, own, metrics, exit_guard, &logger)
             });
             edges.link.connect(address.clone().recipient());
             edges.observe.connect(address.clone().recipient());
@@ -336,11 +339,11 @@ impl Plan {
         let (metrics, logger) = (Arc::clone(&self.metrics), self.logger.clone());
         let (own, grew) = (self.parser_wires(), self.wires.journal_grew.clone());
         let pending = self.wires.transitions_pending.clone();
-        spec("parser", STORAGE_GROUP, 3_500, move |seat| {
+        spec("parser", STORAGE_GROUP, 3_500, move |context| {
             let (options, own, journal) = (options.clone(), own.clone(), journal.clone());
             let (health, metrics, logger) = (Arc::clone(&health), Arc::clone(&metrics), logger.clone());
-            let (child, address) = seat.spawn(MAILBOX_CAPACITY, move |lifeline| {
-                Parser::new(options, own, journal, health, metrics, lifeline, &logger)
+            let (child, address) = context.spawn(MAILBOX_CAPACITY, move |exit_guard| {
+                Parser::new(options, own, journal, health, metrics, exit_guard, &logger)
             });
             grew.connect(address.clone().recipient());
             pending.connect(address.recipient());
@@ -360,7 +363,8 @@ impl Plan {
     }
 
     fn mqtt_spec(&self) -> ChildSpec {
-        let (options, inlet, logger) = (self.mqtt.clone(), Arc::clone(&self.inlet), self.logger.clone());
+        let (options, callback, logger) =
+            (self.mqtt.clone(), Arc::clone(&self.callback), self.logger.clone());
         let own = MqttWires {
             liveness: self.wires.liveness.link.clone(),
             parser: self.wires.journal_grew.clone(),
@@ -368,14 +372,14 @@ impl Plan {
         };
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
-        spec("mqtt", Strategy::OneForOne, 3_500, move |seat| {
+        spec("mqtt", Strategy::OneForOne, 3_500, move |context| {
             let (options, own) = (options.clone(), own.clone());
-            let (inlet, logger) = (Arc::clone(&inlet), logger.clone());
-            let (child, address) = seat.spawn(MAILBOX_CAPACITY, {
+            let (callback, logger) = (Arc::clone(&callback), logger.clone());
+            let (child, address) = context.spawn(MAILBOX_CAPACITY, {
                 let journal = journal.clone();
-                move |lifeline| {
+                move |exit_guard| {
                     let room = matches!(journal.stats().space, Space::Free);
-                    Mqtt::new(options, own, inlet, room, lifeline, &logger)
+                    Mqtt::new(options, own, callback, room, exit_guard, &logger)
                 }
             });
             space.connect(address.clone().recipient());
@@ -392,7 +396,7 @@ fn spec(
     name: &'static str,
     strategy: Strategy,
     stop_within_ms: u64,
-    start: impl FnMut(ChildSeat) -> RunningChild + Send + 'static,
+    start: impl FnMut(ChildContext) -> RunningChild + Send + 'static,
 ) -> ChildSpec {
     let stop_within = Duration::from_millis(stop_within_ms);
     // What is only shown must not stop what is stored.

@@ -10,29 +10,29 @@ use crate::domain::Ledger;
 use crate::journal::{Journal, Space};
 use crate::logging::keys;
 use crate::metrics::Metrics;
-use crate::status::{BacklogWindow, LedgerBoard, Room, TimeToFull};
+use crate::status::{BacklogWindow, LedgerCell, Room, TimeToFull};
 
 /// How often the backlog is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads counters and positions, and logs them.
-pub struct LedgerLine {
+pub struct StatusLine {
     journal: Journal,
     metrics: Arc<Metrics>,
-    ledger: Arc<LedgerBoard>,
+    ledger: Arc<LedgerCell>,
     backlog: Arc<BacklogWindow>,
     logger: Logger,
     last: Instant,
     last_received: u64,
 }
 
-impl LedgerLine {
+impl StatusLine {
     /// A line that begins counting now.
     #[must_use]
     pub fn new(
         journal: Journal,
         metrics: Arc<Metrics>,
-        ledger: Arc<LedgerBoard>,
+        ledger: Arc<LedgerCell>,
         backlog: Arc<BacklogWindow>,
         logger: &Logger,
     ) -> Self {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::andon::{Andon, Site};
-use crate::support::paper_broker::{
-    Answer, Packet, PaperBroker, connack_4, connack_5, puback, publish, suback_4, suback_5,
-};
 use crate::support::poll::wait_for;
+use crate::support::scripted_broker::{
+    Answer, Packet, ScriptedBroker, connack_4, connack_5, puback, publish, suback_4, suback_5,
+};
 
 /// Machines that speak, and whose status is published, in one connection.
 const MACHINES: u16 = 12;
@@ -99,7 +99,7 @@ fn survives(protocol: &str) {
     let wanted = connections_wanted();
     let seen = Arc::new(AtomicUsize::new(0));
     let (counted, mut published, mut of) = (Arc::clone(&seen), 0, 0);
-    let broker = PaperBroker::start(move |packet| {
+    let broker = ScriptedBroker::start(move |packet| {
         counted.store(packet.connection, Ordering::Relaxed);
         published = if packet.connection == of { published } else { 0 } + usize::from(packet.is_publish());
         of = packet.connection;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
 use crate::support::mosquitto::{FreePort, Mosquitto};
-use crate::support::paper_broker::{
-    Answer, Packet, PaperBroker, connack_4, connack_5, connack_5_session_present, disconnect_5, puback,
-    suback_4, suback_5, unsuback_5,
-};
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
+use crate::support::scripted_broker::{
+    Answer, Packet, ScriptedBroker, connack_4, connack_5, connack_5_session_present, disconnect_5, puback,
+    suback_4, suback_5, unsuback_5,
+};
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
@@ -25,7 +25,7 @@ fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
     let mut first = Mosquitto::start("");
     let mut second = Mosquitto::start("");
     let nobody = FreePort::find();
-    let refusing = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x87, "")));
+    let refusing = ScriptedBroker::start(|_| Answer::SendAndClose(connack_5(0x87, "")));
     let (a, b, no) = (first.port(), second.port(), refusing.port());
     let site = Site::new(1883)
         .without("mqtt.host")
@@ -56,7 +56,7 @@ fn of_several_brokers_one_that_works_is_found_and_kept_until_it_fails() {
 #[test]
 fn a_refusal_of_version_5_is_remembered_for_the_run() {
     let mut taken = 0;
-    let broker = PaperBroker::start(move |packet| {
+    let broker = ScriptedBroker::start(move |packet| {
         if packet.is_connect() && packet.protocol_level() == 5 {
             Answer::SendAndClose(connack_5(0x84, ""))
         } else if packet.is_connect() {
@@ -83,7 +83,7 @@ fn a_refusal_of_version_5_is_remembered_for_the_run() {
 
 #[test]
 fn a_broker_that_hangs_up_on_version_5_is_spoken_to_in_3_1_1() {
-    let broker = PaperBroker::start(|packet| match packet {
+    let broker = ScriptedBroker::start(|packet| match packet {
         _ if packet.is_connect() && packet.protocol_level() == 5 => Answer::SendAndClose(Vec::new()),
         _ if packet.is_connect() => Answer::Send(connack_4(0)),
         _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 1)),
@@ -101,7 +101,7 @@ fn a_broker_that_hangs_up_on_version_5_is_spoken_to_in_3_1_1() {
 
 #[test]
 fn a_broker_that_is_silent_on_version_5_is_spoken_to_in_3_1_1() {
-    let broker = PaperBroker::start(|packet| match packet {
+    let broker = ScriptedBroker::start(|packet| match packet {
         _ if packet.is_connect() && packet.protocol_level() == 4 => Answer::Send(connack_4(0)),
         _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 1)),
         _ => Answer::Send(Vec::new()),
@@ -119,8 +119,8 @@ fn a_broker_that_is_silent_on_version_5_is_spoken_to_in_3_1_1() {
 }
 
 /// Takes every client of version 5 and every subscription.
-fn willing_broker() -> PaperBroker {
-    PaperBroker::start(|packet| match packet {
+fn willing_broker() -> ScriptedBroker {
+    ScriptedBroker::start(|packet| match packet {
         _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
         _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 1, "")),
         _ => Answer::Send(Vec::new()),
@@ -176,7 +176,7 @@ fn version_5_asks_for_what_is_configured() {
 fn qos_2_is_asked_for_with_version_5_only() {
     // The last byte of a SUBSCRIBE: QoS, and with 5 when retained messages are wanted.
     for (protocol, asked) in [("5", 0x10 | 2), ("3.1.1", 1)] {
-        let broker = PaperBroker::start(move |packet| match packet {
+        let broker = ScriptedBroker::start(move |packet| match packet {
             _ if packet.is_connect() && protocol == "5" => Answer::Send(connack_5(0, "")),
             _ if packet.is_connect() => Answer::Send(connack_4(0)),
             _ if packet.is_subscribe() && protocol == "5" => Answer::Send(suback_5(packet, 2, "")),
@@ -203,7 +203,7 @@ fn qos_2_is_asked_for_with_version_5_only() {
 #[test]
 fn the_brokers_own_words_are_in_the_log() {
     let mut connects = 0;
-    let broker = PaperBroker::start(move |packet| {
+    let broker = ScriptedBroker::start(move |packet| {
         if packet.is_connect() {
             connects += 1;
             match connects {
@@ -231,7 +231,7 @@ fn the_brokers_own_words_are_in_the_log() {
 
 #[test]
 fn a_refused_subscription_is_told_with_the_brokers_words() {
-    let broker = PaperBroker::start(|packet| match packet {
+    let broker = ScriptedBroker::start(|packet| match packet {
         _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
         _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 0x97, "two filters a day")),
         _ => Answer::Send(Vec::new()),
@@ -250,7 +250,7 @@ fn a_refused_subscription_is_told_with_the_brokers_words() {
 #[test]
 fn at_the_cap_a_broker_sees_at_most_one_connect_in_backoff_max() {
     const BACKOFF_MAX: Duration = Duration::from_millis(800);
-    let broker = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x88, "")));
+    let broker = ScriptedBroker::start(|_| Answer::SendAndClose(connack_5(0x88, "")));
     let site = Site::new(broker.port())
         .set("mqtt.protocol=5")
         .set("mqtt.backoff_min=100ms")
@@ -300,9 +300,9 @@ fn what_is_no_longer_configured_is_unsubscribed_at_the_next_start() {
 }
 
 /// A broker that holds the session for good, and refuses to end the old filter while it is told to.
-fn stubborn_broker(refuses: &Arc<AtomicBool>) -> PaperBroker {
+fn stubborn_broker(refuses: &Arc<AtomicBool>) -> ScriptedBroker {
     let refuses = Arc::clone(refuses);
-    PaperBroker::start(move |packet| {
+    ScriptedBroker::start(move |packet| {
         Answer::Send(match packet.head >> 4 {
             1 if packet.connection == 0 => connack_5(0, ""),
             1 => connack_5_session_present(),

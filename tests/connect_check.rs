@@ -3,8 +3,8 @@
 use crate::support::andon::Site;
 use crate::support::certificates::{Identity, Valid};
 use crate::support::mosquitto::{FreePort, Mosquitto};
-use crate::support::paper_broker::{Answer, PaperBroker, connack_4, connack_5, suback_4};
 use crate::support::postgres::Postgres;
+use crate::support::scripted_broker::{Answer, ScriptedBroker, connack_4, connack_5, suback_4};
 
 fn check(site: &Site, more: &[&str]) -> (Option<i32>, String) {
     let arguments = [&["config", "check", "--connect"], more].concat();
@@ -87,7 +87,7 @@ fn a_step_that_fails_is_named_and_the_others_are_tried_all_the_same() {
 
 #[test]
 fn a_refused_login_and_a_refused_filter_are_named() {
-    let broker = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x86, "who are you")));
+    let broker = ScriptedBroker::start(|_| Answer::SendAndClose(connack_5(0x86, "who are you")));
     let (code, text) = check(&Site::new(broker.port()).set("mqtt.protocol=5"), &[]);
     assert_eq!(code, Some(1), "{text}");
     assert!(
@@ -95,7 +95,7 @@ fn a_refused_login_and_a_refused_filter_are_named() {
         "{text}"
     );
 
-    let broker = PaperBroker::start(|packet| match packet {
+    let broker = ScriptedBroker::start(|packet| match packet {
         _ if packet.is_connect() && packet.protocol_level() == 5 => Answer::SendAndClose(connack_5(0x84, "")),
         _ if packet.is_connect() => Answer::Send(connack_4(0)),
         _ if packet.is_subscribe() => Answer::Send(suback_4(packet, 0x80)),

@@ -18,7 +18,7 @@ mod command_line;
 mod connect_check;
 mod faults;
 mod http_api;
-mod http_door;
+mod http_auth;
 mod http_faults;
 mod invalid_topics;
 mod journal_of_another;

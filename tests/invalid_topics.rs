@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
-use crate::support::paper_broker::{
-    Answer, Packet, PaperBroker, connack_4, connack_5, puback, publish_bytes, pubrel, suback_4, suback_5,
-};
 use crate::support::poll::wait_until;
+use crate::support::scripted_broker::{
+    Answer, Packet, ScriptedBroker, connack_4, connack_5, puback, publish_bytes, pubrel, suback_4, suback_5,
+};
 
 /// Topic, and the words under which it is kept. The last one comes through the filter of the last wills, and looks like one.
 const BAD: [(&[u8], &str, &str); 3] = [
@@ -48,13 +48,13 @@ fn queue(v5: bool) -> Queue {
     Arc::new(Mutex::new(queue))
 }
 
-fn broker(v5: bool, queue: &Queue) -> PaperBroker {
+fn broker(v5: bool, queue: &Queue) -> ScriptedBroker {
     let (queue, mut delivered_on) = (Arc::clone(queue), None);
     let settled = move |packet: &Packet, queue: &Queue| {
         queue.lock().unwrap().remove(&u16::from_be_bytes([packet.body[0], packet.body[1]]));
         Answer::Send(Vec::new())
     };
-    PaperBroker::start(move |packet| match packet.head >> 4 {
+    ScriptedBroker::start(move |packet| match packet.head >> 4 {
         1 => Answer::Send(if v5 { connack_5(0, "") } else { connack_4(0) }),
         3 => Answer::Send(puback(packet)),
         4 | 7 => settled(packet, &queue),
@@ -72,7 +72,7 @@ fn broker(v5: bool, queue: &Queue) -> PaperBroker {
     })
 }
 
-fn site(broker: &PaperBroker, protocol: &str) -> Site {
+fn site(broker: &ScriptedBroker, protocol: &str) -> Site {
     let will = "[[liveness.last_will]]\nfilter = \"will/+/#\"\npayload = \"gone\"\nmachine_segment = 2";
     let site = Site::new(broker.port()).configure(will).set("mqtt.qos=2");
     site.set(&format!("mqtt.protocol={protocol}"))

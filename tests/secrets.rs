@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::support::andon::Site;
 use crate::support::certificates::{Identity, Valid};
 use crate::support::mosquitto::Mosquitto;
-use crate::support::paper_broker::{Answer, PaperBroker, connack_5};
 use crate::support::poll::wait_until;
 use crate::support::proxy::Proxy;
+use crate::support::scripted_broker::{Answer, ScriptedBroker, connack_5};
 
 const PASSWORD: &str = "tellnobody-password-1";
 const KEY_PASSWORD: &str = "tellnobody-passphrase-2";
@@ -88,7 +88,7 @@ fn runs_silently(site: &Site, failpoints: &str, reason: &str) {
 
 #[test]
 fn nothing_secret_is_printed_when_the_password_is_wrong() {
-    let broker = PaperBroker::start(|_| Answer::SendAndClose(connack_5(0x86, "")));
+    let broker = ScriptedBroker::start(|_| Answer::SendAndClose(connack_5(0x86, "")));
     let site = with_secrets(Site::new(broker.port()).set("mqtt.protocol=5"));
     runs_silently(&site, "", "no connection to the broker");
     let sent = broker

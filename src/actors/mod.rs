@@ -6,6 +6,6 @@ pub(crate) mod failpoint;
 pub mod liveness;
 pub mod mqtt;
 pub mod parser;
+pub mod stable_addr;
 pub mod supervisor;
-pub mod wire;
 pub mod writer;

@@ -10,8 +10,8 @@ use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
-    Access, Boards, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines,
-    Standstill, Streams,
+    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines, Stall,
+    StatusCells, Streams,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -21,7 +21,7 @@ use crate::store::{Progress, StoreOptions, UnreadableRows};
 /// What HTTP requests may see.
 pub(super) fn http_state(
     settings: &Settings,
-    boards: &Boards,
+    boards: &StatusCells,
     metrics: &Arc<Metrics>,
     journal: &Journal,
     clock: &Arc<ClockKeeper>,
@@ -44,7 +44,7 @@ pub(super) fn http_state(
         metrics: Arc::clone(metrics),
         journal: journal.clone(),
         clock: Arc::clone(clock),
-        standstill: Standstill::default(),
+        stall: Stall::default(),
         streams: Streams::new(http.streams_max),
         started: Instant::now(),
     })

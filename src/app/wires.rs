@@ -7,7 +7,7 @@ use slog::{Logger, error, o, warn};
 use crate::actors::liveness::{LinkChanged, Observe, Recover, TakeTransitions, TransitionsRecorded};
 use crate::actors::mqtt::{ProveLink, PublishFence, PublishStatuses, SpaceChanged, TellLink};
 use crate::actors::parser::{JournalGrew, TransitionsPending};
-use crate::actors::wire::Wire;
+use crate::actors::stable_addr::StableAddr;
 use crate::actors::writer::{Attach, CommitBatch};
 use crate::domain::Seq;
 use crate::journal::{JournalError, JournalListener, Space};
@@ -16,35 +16,35 @@ use crate::logging::causes;
 /// Every edge of the picture.
 #[derive(Clone, Default)]
 pub(super) struct Wires {
-    pub(super) journal_grew: Wire<JournalGrew>,
-    pub(super) space: Wire<SpaceChanged>,
+    pub(super) journal_grew: StableAddr<JournalGrew>,
+    pub(super) space: StableAddr<SpaceChanged>,
     pub(super) mqtt: EdgesToMqtt,
     pub(super) liveness: EdgesToLiveness,
     pub(super) writer: EdgesToWriter,
-    pub(super) transitions_pending: Wire<TransitionsPending>,
+    pub(super) transitions_pending: StableAddr<TransitionsPending>,
 }
 
 #[derive(Clone, Default)]
 pub(super) struct EdgesToMqtt {
-    pub(super) publish: Wire<PublishStatuses>,
-    pub(super) prove: Wire<ProveLink>,
-    pub(super) tell_link: Wire<TellLink>,
+    pub(super) publish: StableAddr<PublishStatuses>,
+    pub(super) prove: StableAddr<ProveLink>,
+    pub(super) tell_link: StableAddr<TellLink>,
     pub(super) fence: Arc<PublishFence>,
 }
 
 #[derive(Clone, Default)]
 pub(super) struct EdgesToLiveness {
-    pub(super) link: Wire<LinkChanged>,
-    pub(super) observe: Wire<Observe>,
-    pub(super) recover: Wire<Recover>,
-    pub(super) take: Wire<TakeTransitions>,
-    pub(super) recorded: Wire<TransitionsRecorded>,
+    pub(super) link: StableAddr<LinkChanged>,
+    pub(super) observe: StableAddr<Observe>,
+    pub(super) recover: StableAddr<Recover>,
+    pub(super) take: StableAddr<TakeTransitions>,
+    pub(super) recorded: StableAddr<TransitionsRecorded>,
 }
 
 #[derive(Clone, Default)]
 pub(super) struct EdgesToWriter {
-    pub(super) attach: Wire<Attach>,
-    pub(super) commit: Wire<CommitBatch>,
+    pub(super) attach: StableAddr<Attach>,
+    pub(super) commit: StableAddr<CommitBatch>,
 }
 
 /// Hands the journal's news to the actors; called from paho's thread and the journal's own.

@@ -46,7 +46,7 @@ impl MachineStatus {
 
 /// A machine's status as the board and the API show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BoardStatus {
+pub enum DisplayStatus {
     /// It speaks, as far as we can see without a break.
     Online,
     /// It is silent, or gone by its last will, and we would have heard it.
@@ -57,7 +57,7 @@ pub enum BoardStatus {
     NeverSeen,
 }
 
-impl BoardStatus {
+impl DisplayStatus {
     /// The word of the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -30,7 +30,7 @@ pub use filter_set::{FilterPlace, FilterSet};
 pub use history::{JournalHistory, Open, OpenId};
 pub use journal_policy::{SyncMode, WhenFull};
 pub use ledger::Ledger;
-pub use liveness::{BoardStatus, MachineRule, MachineStatus, Transition, TransitionReason};
+pub use liveness::{DisplayStatus, MachineRule, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos, Topic};
 pub use outage::{LinkOutage, OutageReason};

@@ -115,7 +115,7 @@ fn keyed_digest(key: &[u8], text: &[u8]) -> Result<Vec<u8>, openssl::error::Erro
     Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
 }
 
-/// The middleware (H4).
+/// The middleware (HTTP-4).
 pub async fn let_in<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::HttpState;
 use super::problem::{self, Problem};
-use super::standstill::Stage;
+use super::stall::Stage;
 use crate::clock::{Mono, mono_now};
 use crate::journal::{JournalStats, Space};
 use crate::status::{ActorPhase, ActorStatus, BrokerState, BrokerStatus, StoreState, StoreStatus};
@@ -91,7 +91,7 @@ pub fn live_now(state: &HttpState) -> Health {
 /// [`ready`] of this moment.
 pub fn ready_now(state: &HttpState) -> Health {
     let stats = state.journal.stats();
-    let (still_for, stage) = state.standstill.look(mono_now(), &stats, &state.boards);
+    let (still_for, stage) = state.stall.look(mono_now(), &stats, &state.boards);
     ready(&Facts {
         broker: &state.boards.broker.snapshot(),
         store: &state.boards.store.snapshot(),

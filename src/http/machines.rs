@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use super::HttpState;
 use crate::clock::{Mono, mono_now};
-use crate::domain::{BoardStatus, MachineId};
+use crate::domain::{DisplayStatus, MachineId};
 use crate::status::{MachineView, MachinesSnapshot};
 
 /// A snapshot of this age is shown without waiting for a newer one.
@@ -43,8 +43,8 @@ impl Machines {
     }
 
     /// What `view`, one of these machines, is.
-    pub fn status(&self, view: &MachineView) -> BoardStatus {
-        if self.is_believed { view.status } else { BoardStatus::Unknown }
+    pub fn status(&self, view: &MachineView) -> DisplayStatus {
+        if self.is_believed { view.status } else { DisplayStatus::Unknown }
     }
 
     /// That machine, if it is watched.
@@ -118,7 +118,7 @@ async fn from_database(state: &HttpState) -> MachinesSnapshot {
     let offline_after = state.offline_after;
     let views = rows.into_iter().map(|row| MachineView {
         machine_id: row.machine_id,
-        status: BoardStatus::Unknown,
+        status: DisplayStatus::Unknown,
         status_since: row.status_since,
         reason: row.reason,
         first_seen_at: row.first_seen_at,

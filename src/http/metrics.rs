@@ -16,7 +16,7 @@ use super::api::status::{Ledger, time_to_full};
 use super::body::{BodyWriter, PAGE_BYTES_MAX};
 use super::problem::Problem;
 use crate::clock::{Mono, mono_now, wall_now};
-use crate::domain::{BoardStatus, RefusedKind, RejectReason};
+use crate::domain::{DisplayStatus, RefusedKind, RejectReason};
 use crate::status::{ActorPhase, BrokerState, MachineView};
 
 /// More than all metrics take up that are not of one machine.
@@ -207,7 +207,7 @@ fn pipeline(page: &mut Page<'_>, state: &HttpState) {
     let stages = [("parser", boards.progress.parsed_at()), ("writer", boards.progress.committed_at())];
     let idle = stages.into_iter().filter_map(|(name, at)| Some((name, seconds_since(at?, now))));
     page.gauges("andon_stage_idle_seconds", "Time since a stage last moved on.", "stage", idle);
-    let (still_for, _) = state.standstill.look(now, &state.journal.stats(), boards);
+    let (still_for, _) = state.stall.look(now, &state.journal.stats(), boards);
     page.gauge(
         "andon_standstill_seconds",
         "How long nothing has been stored although something was pending all the time.",
@@ -244,10 +244,10 @@ fn broker(page: &mut Page<'_>, state: &HttpState) {
 fn machines(page: &mut Page<'_>, state: &HttpState) {
     let metrics = &state.metrics;
     let counts = [
-        (BoardStatus::Online, &metrics.machines_online),
-        (BoardStatus::Offline, &metrics.machines_offline),
-        (BoardStatus::Unknown, &metrics.machines_unknown),
-        (BoardStatus::NeverSeen, &metrics.machines_never_seen),
+        (DisplayStatus::Online, &metrics.machines_online),
+        (DisplayStatus::Offline, &metrics.machines_offline),
+        (DisplayStatus::Unknown, &metrics.machines_unknown),
+        (DisplayStatus::NeverSeen, &metrics.machines_never_seen),
     ];
     let counts = counts.map(|(status, gauge)| (status.as_str(), gauge.get()));
     page.wholes("andon_machines", "Machines by status.", "status", counts);
@@ -285,7 +285,8 @@ fn each_machine(page: &mut Page<'_>, all: &[MachineView]) {
     };
     let shown = &all[..all.iter().take_while(fits).count()];
     let online = shown.iter();
-    let online = online.map(|view| (view.machine_id.as_str(), u64::from(view.status == BoardStatus::Online)));
+    let online =
+        online.map(|view| (view.machine_id.as_str(), u64::from(view.status == DisplayStatus::Online)));
     page.wholes("andon_machine_online", "1 while a machine is online.", "machine_id", online);
     let seen = shown
         .iter()
@@ -359,7 +360,7 @@ mod tests {
     fn of_too_many_machines_there_are_as_many_lines_as_an_answer_has_room_for() {
         let view = |number: usize| MachineView {
             machine_id: MachineId::parse(&format!("robot-{number:05}")).unwrap(),
-            status: BoardStatus::Online,
+            status: DisplayStatus::Online,
             status_since: None,
             reason: None,
             first_seen_at: None,

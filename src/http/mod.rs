@@ -22,11 +22,11 @@
 //! ```
 //!
 //! Invariants
-//! - H1 No request touches the pipeline: what is shared is read through atomics, short locks, or the database.
-//! - H2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets; and the bytes of all
+//! - HTTP-1 No request touches the pipeline: what is shared is read through atomics, short locks, or the database.
+//! - HTTP-2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets; and the bytes of all
 //!   answers in flight together, however many clients ask and however slowly they read.
-//! - H3 While the database is away, history answers 503 and everything else goes on.
-//! - H4 Without the right token there is no answer but 401, the page that asks for it, and what that page looks like.
+//! - HTTP-3 While the database is away, history answers 503 and everything else goes on.
+//! - HTTP-4 Without the right token there is no answer but 401, the page that asks for it, and what that page looks like.
 
 pub mod api;
 mod auth;
@@ -44,7 +44,7 @@ pub mod metrics;
 mod problem;
 mod query;
 mod server;
-mod standstill;
+mod stall;
 mod state;
 pub mod stream;
 #[cfg(test)]
@@ -59,8 +59,8 @@ pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::RememberedMachines;
 pub use self::server::{Http, HttpOptions};
-pub use self::standstill::{Stage, Standstill};
-pub use self::state::{Boards, HttpState};
+pub use self::stall::{Stage, Stall};
+pub use self::state::{HttpState, StatusCells};
 pub use self::stream::Streams;
 pub use self::window::Window;
 

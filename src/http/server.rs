@@ -18,7 +18,7 @@ use super::stream::Pump;
 use super::{HttpState, auth, configure, headers};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
-use crate::actors::supervisor::{Heartbeat, Lifeline, StopChild};
+use crate::actors::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::mono_now;
 
 /// Threads that serve; what they do is short, and the database is asked elsewhere.
@@ -61,7 +61,7 @@ struct ServerEnded {
 pub struct Http {
     options: HttpOptions,
     state: Arc<HttpState>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     logger: Logger,
     server: Option<ServerHandle>,
     backoff: Backoff,
@@ -73,11 +73,11 @@ pub struct Http {
 impl Http {
     /// A new incarnation.
     #[must_use]
-    pub fn new(options: HttpOptions, state: Arc<HttpState>, lifeline: Lifeline, logger: &Logger) -> Self {
+    pub fn new(options: HttpOptions, state: Arc<HttpState>, exit_guard: ExitGuard, logger: &Logger) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let pump = Some(Pump::new(&state));
         let logger = logger.new(o!("component" => "http"));
-        Self { options, state, lifeline, logger, server: None, backoff, last_reason: None, pump }
+        Self { options, state, exit_guard, logger, server: None, backoff, last_reason: None, pump }
     }
 
     fn bind(&mut self, context: &mut Context<Self>) {
@@ -100,7 +100,7 @@ impl Http {
     /// Looks for a standstill, and for what the streams have to be told.
     fn look(&mut self, context: &mut Context<Self>) {
         let _asked_for_later =
-            self.state.standstill.look(mono_now(), &self.state.journal.stats(), &self.state.boards);
+            self.state.stall.look(mono_now(), &self.state.journal.stats(), &self.state.boards);
         let Some(mut pump) = self.pump.take() else { return };
         let state = Arc::clone(&self.state);
         let looking = async move {
@@ -129,7 +129,7 @@ impl Http {
                 info!(self.logger, "listening"; "address" => %address, "url" => format!("http://{address}/"));
             }
             Err(error) => {
-                self.lifeline.fail(format!("the server did not start: {error}"));
+                self.exit_guard.fail(format!("the server did not start: {error}"));
                 context.stop();
             }
         }
@@ -191,7 +191,7 @@ impl Actor for Http {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("http::start") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         self.bind(context);
@@ -205,7 +205,7 @@ impl Handler<ServerEnded> for Http {
     fn handle(&mut self, ended: ServerEnded, context: &mut Context<Self>) {
         error!(self.logger, "the server has ended"; "reason" => &ended.reason);
         self.server = None;
-        self.lifeline.fail(format!("the server ended: {}", ended.reason));
+        self.exit_guard.fail(format!("the server ended: {}", ended.reason));
         context.stop();
     }
 }
@@ -215,7 +215,7 @@ impl Handler<Heartbeat> for Http {
 
     fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
         if let Err(error) = failpoint("http::handle") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
         }
     }
@@ -226,10 +226,10 @@ impl Handler<StopChild> for Http {
 
     fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
         if let Err(error) = failpoint("http::stop") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
-        self.lifeline.finish();
+        self.exit_guard.finish();
         context.stop();
     }
 }

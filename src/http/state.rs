@@ -5,27 +5,25 @@ use std::time::{Duration, Instant};
 
 use chrono_tz::Tz;
 
-use super::{Access, Budget, HistoryPool, LatestCache, RememberedMachines, Standstill, Streams};
+use super::{Access, Budget, HistoryPool, LatestCache, RememberedMachines, Stall, Streams};
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::status::{
-    ActorsBoard, BacklogWindow, BrokerBoard, LedgerBoard, MachinesBoard, Progress, StoreBoard,
-};
+use crate::status::{ActorsCell, BacklogWindow, BrokerCell, LedgerCell, MachinesCell, Progress, StoreCell};
 
 /// The snapshots that the pipeline writes.
 #[derive(Clone, Default)]
-pub struct Boards {
+pub struct StatusCells {
     /// The supervised actors.
-    pub actors: Arc<ActorsBoard>,
+    pub actors: Arc<ActorsCell>,
     /// The machines.
-    pub machines: Arc<MachinesBoard>,
+    pub machines: Arc<MachinesCell>,
     /// The link to the broker.
-    pub broker: Arc<BrokerBoard>,
+    pub broker: Arc<BrokerCell>,
     /// The database.
-    pub store: Arc<StoreBoard>,
+    pub store: Arc<StoreCell>,
     /// The ledger as the database has it.
-    pub ledger: Arc<LedgerBoard>,
+    pub ledger: Arc<LedgerCell>,
     /// How the backlog develops.
     pub backlog: Arc<BacklogWindow>,
     /// When each stage last moved.
@@ -55,7 +53,7 @@ pub struct HttpState {
     /// The machines as the database has them, for when liveness has not spoken yet.
     pub remembered: RememberedMachines,
     /// The snapshots.
-    pub boards: Boards,
+    pub boards: StatusCells,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// For its positions and figures only.
@@ -63,7 +61,7 @@ pub struct HttpState {
     /// The trusted time.
     pub clock: Arc<ClockKeeper>,
     /// Since when nothing has moved.
-    pub standstill: Standstill,
+    pub stall: Stall,
     /// The event streams.
     pub streams: Streams,
     /// When the process started.

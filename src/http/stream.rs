@@ -32,7 +32,7 @@ use super::machines::Machines;
 use super::problem::Problem;
 use super::query::Parameters;
 use super::{HttpState, LatestReadings, machines};
-use crate::domain::{BoardStatus, MachineId};
+use crate::domain::{DisplayStatus, MachineId};
 use crate::status::MachineView;
 
 /// Chunks that wait for a client; a chunk is what one look has found.
@@ -183,7 +183,7 @@ pub struct Pump {
     looks_heard: u64,
     transitions_seen: u64,
     /// What was told last of each machine: its status, and a digest of all.
-    told: HashMap<MachineId, (BoardStatus, u64)>,
+    told: HashMap<MachineId, (DisplayStatus, u64)>,
     /// Where the next look begins, so that every machine has its turn.
     turn: usize,
 }
@@ -259,7 +259,13 @@ impl Pump {
     }
 
     /// Tells of a machine, unless the same was told last.
-    fn tell(&mut self, view: &MachineView, status: BoardStatus, latest: &LatestReadings, text: &mut String) {
+    fn tell(
+        &mut self,
+        view: &MachineView,
+        status: DisplayStatus,
+        latest: &LatestReadings,
+        text: &mut String,
+    ) {
         let news = event("machine", &Machine::new(view, status, latest.get(&view.machine_id)));
         let told = (status, xxh3_64(news.as_bytes()));
         if self.told.get(&view.machine_id) != Some(&told) {
@@ -322,7 +328,7 @@ mod tests {
 
     const MANY: usize = 5_000;
 
-    fn fleet(status: impl Fn(usize) -> BoardStatus) -> Machines {
+    fn fleet(status: impl Fn(usize) -> DisplayStatus) -> Machines {
         let view = |number: usize| MachineView {
             machine_id: MachineId::parse(&format!("robot-{number:05}")).unwrap(),
             status: status(number),
@@ -363,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_look_tells_of_as_many_machines_as_a_chunk_has_room_for_and_the_next_ones_of_the_others() {
-        let online = fleet(|_| BoardStatus::Online);
+        let online = fleet(|_| DisplayStatus::Online);
         let latest = readings(&online);
         let mut pump = Pump::default();
         let mut all = Vec::new();
@@ -380,7 +386,7 @@ mod tests {
 
         // Somebody else is offline, and everybody has a new reading: who has changed the status comes first.
         let changed =
-            fleet(|number| if number == MANY - 1 { BoardStatus::Offline } else { BoardStatus::Online });
+            fleet(|number| if number == MANY - 1 { DisplayStatus::Offline } else { DisplayStatus::Online });
         let newer = latest
             .iter()
             .map(|(id, reading)| (id.clone(), LatestReading { temperature: Some(1.0), ..reading.clone() }));
@@ -390,7 +396,7 @@ mod tests {
         assert!((2..MANY).contains(&some.len()));
 
         // All at once: told of all the same, a chunk at a time.
-        let unknown = fleet(|_| BoardStatus::Unknown);
+        let unknown = fleet(|_| DisplayStatus::Unknown);
         let mut known = HashSet::new();
         for _ in 0..20 {
             known.extend(told(&mut pump, &unknown, &newer));

@@ -35,12 +35,12 @@ pub struct ActorStatus {
 
 /// The actors' states, in start order.
 #[derive(Debug, Default)]
-pub struct ActorsBoard {
+pub struct ActorsCell {
     actors: Mutex<Vec<ActorStatus>>,
     looked_at: AtomicU64,
 }
 
-impl ActorsBoard {
+impl ActorsCell {
     /// Replaces (or adds) the state of the actor of that name.
     pub fn set(&self, status: ActorStatus) {
         let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_newest_state_of_an_actor_replaces_the_one_before() {
-        let board = ActorsBoard::default();
+        let board = ActorsCell::default();
         let status = |name, generation| ActorStatus {
             name,
             phase: ActorPhase::Running,

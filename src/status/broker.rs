@@ -3,7 +3,7 @@
 use crate::clock::wall_now;
 use crate::domain::Timestamp;
 
-use super::board::Board;
+use super::cell::StatusCell;
 
 /// How the link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,9 +61,9 @@ pub struct BrokerStatus {
 }
 
 /// Written by the mqtt actor, read by anybody.
-pub type BrokerBoard = Board<BrokerStatus>;
+pub type BrokerCell = StatusCell<BrokerStatus>;
 
-impl BrokerBoard {
+impl BrokerCell {
     /// The link to `uri` is in `state` because of `reason`. Since when is kept while the state does not change.
     pub fn enter(&self, state: BrokerState, reason: Option<&str>, uri: String) {
         let known = self.snapshot();
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn since_when_is_kept_while_the_state_stays_and_connections_are_counted() {
-        let board = BrokerBoard::default();
+        let board = BrokerCell::default();
         let uri = || "tcp://broker:1883".to_owned();
         board.enter(BrokerState::Away, Some("refused"), uri());
         let away = board.snapshot();

@@ -8,11 +8,11 @@ use crate::domain::Ledger;
 /// outcome was in doubt. Always what the database said, never a sum of our own; so it is exact as of that moment, also
 /// across restarts, and also while another process moves elements (`andon rejected retry`).
 #[derive(Debug, Default)]
-pub struct LedgerBoard {
+pub struct LedgerCell {
     ledger: Mutex<Option<Ledger>>,
 }
 
-impl LedgerBoard {
+impl LedgerCell {
     /// Replaces the ledger.
     pub fn write(&self, ledger: Ledger) {
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);

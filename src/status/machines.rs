@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Mono, mono_now};
-use crate::domain::{BoardStatus, MachineId, Timestamp, Transition, TransitionReason};
+use crate::domain::{DisplayStatus, MachineId, Timestamp, Transition, TransitionReason};
 
 /// How long liveness goes on writing snapshots after the last time somebody read one.
 const WANTED_FOR: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ pub struct MachineView {
     /// Which.
     pub machine_id: MachineId,
     /// What the board shows.
-    pub status: BoardStatus,
+    pub status: DisplayStatus,
     /// When the newest transition occurred; `None` if there was none yet.
     pub status_since: Option<Timestamp>,
     /// Why; `None` if the database did not say.
@@ -56,7 +56,7 @@ impl MachinesSnapshot {
 
 /// Written by liveness, at its own pace and only while somebody reads; read by anybody.
 #[derive(Debug, Default)]
-pub struct MachinesBoard {
+pub struct MachinesCell {
     inner: Mutex<Inner>,
 }
 
@@ -69,7 +69,7 @@ struct Inner {
     transitions_written: u64,
 }
 
-impl MachinesBoard {
+impl MachinesCell {
     /// The newest snapshot; empty before the first. Asks liveness to go on writing them.
     #[must_use]
     pub fn snapshot(&self) -> Arc<MachinesSnapshot> {
@@ -99,7 +99,7 @@ impl MachinesBoard {
         if machines.is_empty() {
             return; // A snapshot of nobody would say that there are no machines.
         }
-        machines.iter_mut().for_each(|machine| machine.status = BoardStatus::Unknown);
+        machines.iter_mut().for_each(|machine| machine.status = DisplayStatus::Unknown);
         self.write(MachinesSnapshot { at, sighted: false, machines });
     }
 
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_board_nobody_reads_is_not_wanted() {
-        let board = MachinesBoard::default();
+        let board = MachinesCell::default();
         assert!(!board.is_wanted());
         assert!(board.snapshot().machines.is_empty());
         assert!(board.is_wanted());
@@ -143,10 +143,10 @@ mod tests {
 
     #[test]
     fn without_sight_the_machines_stay_and_none_is_certain() {
-        let board = MachinesBoard::default();
+        let board = MachinesCell::default();
         let press = MachineView {
             machine_id: MachineId::parse("press-1").unwrap(),
-            status: BoardStatus::Online,
+            status: DisplayStatus::Online,
             status_since: None,
             reason: None,
             first_seen_at: None,
@@ -159,12 +159,12 @@ mod tests {
         board.lose_sight(Mono(2));
         let snapshot = board.snapshot();
         assert_eq!((snapshot.at, snapshot.sighted), (Mono(2), false));
-        assert_eq!(snapshot.machines, [MachineView { status: BoardStatus::Unknown, ..press }]);
+        assert_eq!(snapshot.machines, [MachineView { status: DisplayStatus::Unknown, ..press }]);
     }
 
     #[test]
     fn a_reader_gets_the_transitions_that_it_has_not_seen() {
-        let board = MachinesBoard::default();
+        let board = MachinesCell::default();
         let transition = |micros| Transition {
             machine_id: MachineId::parse("press-1").unwrap(),
             status: MachineStatus::Online,

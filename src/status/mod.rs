@@ -4,18 +4,18 @@
 
 mod actors;
 mod backlog;
-mod board;
 mod broker;
+mod cell;
 mod ledger;
 mod machines;
 mod progress;
 mod store;
 
-pub use self::actors::{ActorPhase, ActorStatus, ActorsBoard};
+pub use self::actors::{ActorPhase, ActorStatus, ActorsCell};
 pub use self::backlog::{BacklogWindow, Pace, Room, TimeToFull};
-pub use self::board::Board;
-pub use self::broker::{BrokerBoard, BrokerState, BrokerStatus};
-pub use self::ledger::LedgerBoard;
-pub use self::machines::{MachineView, MachinesBoard, MachinesSnapshot};
+pub use self::broker::{BrokerCell, BrokerState, BrokerStatus};
+pub use self::cell::StatusCell;
+pub use self::ledger::LedgerCell;
+pub use self::machines::{MachineView, MachinesCell, MachinesSnapshot};
 pub use self::progress::Progress;
-pub use self::store::{StoreBoard, StoreState, StoreStatus};
+pub use self::store::{StoreCell, StoreState, StoreStatus};

@@ -3,7 +3,7 @@
 use crate::clock::wall_now;
 use crate::domain::Timestamp;
 
-use super::board::Board;
+use super::cell::StatusCell;
 
 /// How the database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,9 +47,9 @@ pub struct StoreStatus {
 }
 
 /// Written by the writer, read by anybody.
-pub type StoreBoard = Board<StoreStatus>;
+pub type StoreCell = StatusCell<StoreStatus>;
 
-impl StoreBoard {
+impl StoreCell {
     /// What the database is, learnt when it was opened.
     pub fn opened(&self, backend: &'static str, version: &str, target: &str) {
         let known = self.snapshot();
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn since_when_is_kept_while_the_state_stays() {
-        let board = StoreBoard::default();
+        let board = StoreCell::default();
         board.opened("sqlite", "3.50", "andon.db");
         board.enter(StoreState::Away, Some("locked"));
         let away = board.snapshot();

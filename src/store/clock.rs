@@ -6,11 +6,11 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use super::{bigint, from_bigint};
 use crate::domain::ClockRecord;
 
-type ClockColumns = (i64, Moment, Moment, Option<i64>);
+type ClockColumns = (i64, SqlInstant, SqlInstant, Option<i64>);
 
 fn clock_record((seq, trusted_at, wall_at, step_held_us): ClockColumns) -> ClockRecord {
     ClockRecord {
@@ -24,7 +24,7 @@ fn clock_record((seq, trusted_at, wall_at, step_held_us): ClockColumns) -> Clock
 #[derive(QueryableByName)]
 struct NewestRow {
     #[diesel(sql_type = Nullable<Instant>)]
-    newest: Option<Moment>,
+    newest: Option<SqlInstant>,
 }
 
 /// Both databases number their parameters in the order in which they are bound.
@@ -61,8 +61,8 @@ macro_rules! clock_queries_for {
                 sql_query(UPSERT)
                     .bind::<Text, _>(site)
                     .bind::<BigInt, _>(bigint(ours.seq))
-                    .bind::<Instant, _>(Moment(ours.trusted_at))
-                    .bind::<Instant, _>(Moment(ours.wall_at))
+                    .bind::<Instant, _>(SqlInstant(ours.trusted_at))
+                    .bind::<Instant, _>(SqlInstant(ours.wall_at))
                     .bind::<Nullable<BigInt>, _>(
                         ours.step_held.map(|held| i64::try_from(held.as_micros()).unwrap_or(i64::MAX)),
                     )
@@ -74,7 +74,7 @@ macro_rules! clock_queries_for {
             fn newest_trace(connection: &mut $connection, site: &str) -> QueryResult<Option<ClockRecord>> {
                 let row: NewestRow = sql_query(NEWEST).bind::<Text, _>(site).get_result(connection)?;
                 let record =
-                    |at: Moment| ClockRecord { seq: 0, trusted_at: at.0, wall_at: at.0, step_held: None };
+                    |at: SqlInstant| ClockRecord { seq: 0, trusted_at: at.0, wall_at: at.0, step_held: None };
                 Ok(row.newest.map(record).filter(ClockRecord::is_consistent))
             }
         }

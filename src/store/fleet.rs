@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::from_bigint;
 use super::liveness_rows::{EVENT_COLUMNS, EventRow, OutageRow};
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use crate::domain::{LinkOutage, MachineId, Timestamp, Transition};
 
@@ -55,8 +55,8 @@ macro_rules! queries_for {
                      AND t.machine_id = m.machine_id AND t.recorded_at >= $1 AND t.recorded_at < $2) AS readings \
                      FROM machine m WHERE m.site = $3",
                 )
-                .bind::<Instant, _>(Moment(from))
-                .bind::<Instant, _>(Moment(to))
+                .bind::<Instant, _>(SqlInstant(from))
+                .bind::<Instant, _>(SqlInstant(to))
                 .bind::<Text, _>(site)
                 .load(connection)?;
                 Ok(unreadable.pass_over(rows.into_iter().map(CountRow::count)))
@@ -74,14 +74,14 @@ macro_rules! queries_for {
                      ORDER BY id"
                 ))
                 .bind::<Text, _>(site)
-                .bind::<Instant, _>(Moment(from))
+                .bind::<Instant, _>(SqlInstant(from))
                 .load(connection)?;
                 let outages: Vec<OutageRow> = sql_query(
                     "SELECT began_at, ended_at, reason FROM link_outage WHERE site = $1 \
                      AND (ended_at IS NULL OR ended_at >= $2) ORDER BY began_at",
                 )
                 .bind::<Text, _>(site)
-                .bind::<Instant, _>(Moment(from))
+                .bind::<Instant, _>(SqlInstant(from))
                 .load(connection)?;
                 Ok(SiteHistory {
                     events: unreadable.pass_over(events.into_iter().map(EventRow::transition)),

@@ -5,7 +5,7 @@
 use chrono::DateTime;
 use diesel::expression::AsExpression;
 
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use crate::domain::Timestamp;
 
 const LENGTH: usize = 32;
@@ -19,7 +19,7 @@ pub struct InstantText([u8; LENGTH]);
 
 impl InstantText {
     /// Writes `moment`; years outside 0001 to 9999 become the nearest instant inside.
-    pub fn new(moment: Moment) -> Self {
+    pub fn new(moment: SqlInstant) -> Self {
         let micros = moment.stored_micros();
         let seconds = micros.div_euclid(MICROS_PER_SECOND);
         let fraction = micros.rem_euclid(MICROS_PER_SECOND);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn written(micros: i64) -> String {
-        InstantText::new(Moment(Timestamp::from_micros(micros))).as_str().to_owned()
+        InstantText::new(SqlInstant(Timestamp::from_micros(micros))).as_str().to_owned()
     }
 
     #[test]

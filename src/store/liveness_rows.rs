@@ -6,7 +6,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::bigint;
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use crate::domain::{
     LinkOutage, MachineId, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason,
@@ -71,7 +71,7 @@ struct ChangeRow {
     #[diesel(sql_type = Text)]
     machine_id: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Column<Moment>,
+    occurred_at: Column<SqlInstant>,
 }
 
 #[derive(QueryableByName)]
@@ -85,9 +85,9 @@ pub(super) struct EventRow {
     #[diesel(sql_type = Text)]
     reason: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Column<Moment>,
+    occurred_at: Column<SqlInstant>,
     #[diesel(sql_type = Nullable<Instant>)]
-    last_seen_at: Column<Option<Moment>>,
+    last_seen_at: Column<Option<SqlInstant>>,
 }
 
 /// The columns of [`EventRow`].
@@ -97,9 +97,9 @@ pub(super) const EVENT_COLUMNS: &str =
 #[derive(QueryableByName)]
 pub(super) struct OutageRow {
     #[diesel(sql_type = Instant)]
-    began_at: Column<Moment>,
+    began_at: Column<SqlInstant>,
     #[diesel(sql_type = Nullable<Instant>)]
-    ended_at: Column<Option<Moment>>,
+    ended_at: Column<Option<SqlInstant>>,
     #[diesel(sql_type = Text)]
     reason: Column<String>,
 }
@@ -107,13 +107,13 @@ pub(super) struct OutageRow {
 #[derive(QueryableByName)]
 struct SightRow {
     #[diesel(sql_type = Instant)]
-    seen_until: Column<Moment>,
+    seen_until: Column<SqlInstant>,
 }
 
 /// A row of `machine_event` that cannot be read.
 pub(super) fn unreadable_event(
     machine_id: &Column<String>,
-    occurred_at: &Column<Moment>,
+    occurred_at: &Column<SqlInstant>,
 ) -> impl FnOnce(String) -> UnreadableRow + use<> {
     let key = format!("{machine_id} at {occurred_at}");
     move |what| UnreadableRow { table: "machine_event", key, what }
@@ -187,8 +187,8 @@ macro_rules! statements_for {
                      ended_at = coalesce(link_outage.ended_at, excluded.ended_at)",
                 )
                 .bind::<Text, _>(site)
-                .bind::<Instant, _>(Moment(outage.began_at))
-                .bind::<Nullable<Instant>, _>(outage.ended_at.map(Moment))
+                .bind::<Instant, _>(SqlInstant(outage.began_at))
+                .bind::<Nullable<Instant>, _>(outage.ended_at.map(SqlInstant))
                 .bind::<Text, _>(outage.reason.as_str())
                 .execute(connection)
             }
@@ -204,7 +204,7 @@ macro_rules! statements_for {
                      ON CONFLICT (site) DO UPDATE SET seen_until = excluded.seen_until",
                 )
                 .bind::<Text, _>(site)
-                .bind::<Instant, _>(Moment(seen_until))
+                .bind::<Instant, _>(SqlInstant(seen_until))
                 .execute(connection)
             }
 
@@ -221,7 +221,7 @@ macro_rules! statements_for {
                      WHERE site = $1 AND occurred_at >= $2 ORDER BY occurred_at DESC LIMIT $3) AS recent ORDER BY id",
                 )
                 .bind::<Text, _>(site)
-                .bind::<Instant, _>(Moment(wanted.changes_since))
+                .bind::<Instant, _>(SqlInstant(wanted.changes_since))
                 .bind::<BigInt, _>(rows_max)
                 .load(connection)?;
                 let unpublished: Vec<EventRow> = sql_query(format!(

@@ -31,19 +31,19 @@
 //! ```
 //!
 //! Invariants
-//! - **S1** A commit is one transaction: rows, rejections, gaps, transitions, counters and position, or
+//! - **STO-1** A commit is one transaction: rows, rejections, gaps, transitions, counters and position, or
 //!   nothing.
-//! - **S2** The position moves by compare-and-set from exactly [`Batch::after`] as [`Batch::open_id`] has claimed it, as the first
+//! - **STO-2** The position moves by compare-and-set from exactly [`Batch::after`] as [`Batch::open_id`] has claimed it, as the first
 //!   statement, so that the row's lock puts every other writer of this journal in line behind. A writer that was given up
 //!   for dead, a batch sent again after an unknown outcome, or a copy of the journal's directory that has claimed the
 //!   position since, gets [`StoreError::StalePosition`] and stores nothing.
-//! - **S3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
+//! - **STO-3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
 //!   transaction.
-//! - **S4** A reading, event, machine, mark, outage or sighting that the database refuses for what it holds never fails its
+//! - **STO-4** A reading, event, machine, mark, outage or sighting that the database refuses for what it holds never fails its
 //!   batch; everything else that goes wrong does.
-//! - **S5** A database with migrations that this binary does not know is not touched.
-//! - **S6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
-//! - **S11** A retained message without usable time is stored once for a machine and payload, however often it is handed over.
+//! - **STO-5** A database with migrations that this binary does not know is not touched.
+//! - **STO-6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
+//! - **STO-7** A retained message without usable time is stored once for a machine and payload, however often it is handed over.
 //!
 //! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
 //! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
@@ -305,7 +305,7 @@ pub trait Store: Send {
     /// [`StoreError::ReadMachines`].
     fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError>;
 
-    /// Stores a batch and moves the position, in one transaction (S1 to S4).
+    /// Stores a batch and moves the position, in one transaction (STO-1 to STO-4).
     ///
     /// # Errors
     /// [`StoreError::StalePosition`]: nothing was stored. [`StoreError::Commit`]: it is unknown whether the
@@ -330,7 +330,7 @@ pub trait Store: Send {
     /// [`StoreError::ReadRejected`].
     fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError>;
 
-    /// Stores what a rejected element is now, deletes its row and corrects the ledger, in one transaction (S6).
+    /// Stores what a rejected element is now, deletes its row and corrects the ledger, in one transaction (STO-6).
     ///
     /// # Errors
     /// [`StoreError::Retry`]: the element is rejected as before, unless the connection was lost meanwhile.

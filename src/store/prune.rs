@@ -5,7 +5,7 @@
 //! `received_at` are past: what a device with a clock stuck in the past sends is not deleted on arrival. A rollup goes with the time
 //! that it is of; readings that stay are charted without it.
 //!
-//! Every transaction that deletes moves `exact_from` first (S8), so each step is right by itself, whatever became of the run.
+//! Every transaction that deletes moves `exact_from` first (ROL-1), so each step is right by itself, whatever became of the run.
 
 use std::time;
 
@@ -17,7 +17,7 @@ use diesel::sqlite::{Sqlite, SqliteConnection};
 
 use super::retained::RetainedTable;
 use super::rollup::{bucket_start, exact};
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use super::statement::cached_statement;
 use crate::domain::Timestamp;
 
@@ -116,7 +116,7 @@ pub struct Pruned {
 /// A reading that is to go.
 struct OldKey {
     machine_id: String,
-    recorded_at: Moment,
+    recorded_at: SqlInstant,
     digest: i64,
 }
 
@@ -125,7 +125,7 @@ struct MachineRow {
     #[diesel(sql_type = Text)]
     machine_id: String,
     #[diesel(sql_type = Nullable<Instant>)]
-    oldest: Option<Moment>,
+    oldest: Option<SqlInstant>,
 }
 
 impl MachineRow {
@@ -174,7 +174,7 @@ cached_statement! {
     DeleteReading on Sqlite, SqliteConnection:
     "DELETE FROM machine_telemetry WHERE site = " [site: Text = &'a str]
     " AND machine_id = " [machine_id: Text = &'a str]
-    " AND recorded_at = " [recorded_at: Instant = Moment]
+    " AND recorded_at = " [recorded_at: Instant = SqlInstant]
     " AND digest = " [digest: BigInt = i64]
 }
 
@@ -219,8 +219,8 @@ macro_rules! pruning_for {
                 NextKeys on $backend, $connection, returning (Instant, BigInt, Instant):
                 "SELECT recorded_at, digest, received_at FROM machine_telemetry WHERE site = " [site: Text = &'a str]
                 " AND machine_id = " [machine_id: Text = &'a str]
-                " AND (recorded_at, digest) > (" [at: Instant = Moment, digest: BigInt = i64]
-                ") AND recorded_at < " [before: Instant = Moment]
+                " AND (recorded_at, digest) > (" [at: Instant = SqlInstant, digest: BigInt = i64]
+                ") AND recorded_at < " [before: Instant = SqlInstant]
                 " ORDER BY recorded_at, digest LIMIT " [rows_max: BigInt = i64]
             }
 
@@ -298,9 +298,9 @@ macro_rules! pruning_for {
                     if is_old {
                         let first = from.key.filter(|_| machine_id == from.machine_id);
                         let (at, digest) = first.unwrap_or((Timestamp::from_micros(i64::MIN), i64::MIN));
-                        let (at, before) = (Moment(at), Moment(before));
+                        let (at, before) = (SqlInstant(at), SqlInstant(before));
                         let keys = NextKeys { site, machine_id: &machine_id, at, digest, before, rows_max: left as i64 };
-                        let rows: Vec<(Moment, i64, Moment)> = keys.load(connection)?;
+                        let rows: Vec<(SqlInstant, i64, SqlInstant)> = keys.load(connection)?;
                         step.looked_at += rows.len() as u64;
                         let last = rows.last().map(|(at, digest, _)| (at.0, *digest));
                         let is_full = rows.len() as u64 == left;
@@ -321,7 +321,7 @@ macro_rules! pruning_for {
                 Ok((step, old))
             }
 
-            /// Whole buckets before the one of `before`, which nobody reads any more once `exact_from` is there (S9).
+            /// Whole buckets before the one of `before`, which nobody reads any more once `exact_from` is there (ROL-2).
             fn prune_rollups(
                 connection: &mut $connection,
                 site: &str,
@@ -345,7 +345,7 @@ macro_rules! pruning_for {
                         sql_query($delete_rollups(table))
                             .bind::<Text, _>(site)
                             .bind::<Text, _>(ids)
-                            .bind::<Instant, _>(Moment(end))
+                            .bind::<Instant, _>(SqlInstant(end))
                             .bind::<BigInt, _>(rows_max)
                             .execute(connection)
                     })? as u64;

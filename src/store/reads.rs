@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::schema::Moment;
+use super::schema::SqlInstant;
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use super::{Checkpoint, MachineRow, bigint, from_bigint};
 use crate::domain::{Ledger, MachineStatus, Seq, Timestamp, TransitionReason};
@@ -21,7 +21,7 @@ pub type CheckpointColumns = (
     Number,
     Number,
     Number,
-    Column<Moment>,
+    Column<SqlInstant>,
     Column<Option<String>>,
 );
 
@@ -78,7 +78,7 @@ pub fn ledger(columns: LedgerColumns) -> Ledger {
 
 /// The columns of a [`MachineRow`].
 pub type MachineColumns = (Column<String>, Column<String>, Instant, Instant, Instant, Column<Option<String>>);
-type Instant = Column<Option<Moment>>;
+type Instant = Column<Option<SqlInstant>>;
 
 /// A row of `machine`.
 pub fn machine_row(columns: MachineColumns) -> Result<MachineRow, UnreadableRow> {

@@ -40,7 +40,7 @@ impl fmt::Display for RefusedRow {
 
 /// A row's place among those of its batch. In the order in which they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum RowLocation {
     Reading(usize),
     Event(usize),
     Machine(usize),
@@ -50,7 +50,7 @@ pub(super) enum Place {
     Sighting(usize),
 }
 
-impl Place {
+impl RowLocation {
     /// The row at this place, refused in the words `detail`; `None` for a reading, which has a table to be kept in.
     pub fn refused(self, batch: &Batch, changes: &[MachineChange<'_>], detail: String) -> Option<RefusedRow> {
         let bare = |kind, at| RefusedRow { kind, machine_id: None, status: None, at, detail: detail.clone() };

@@ -1,14 +1,14 @@
 //! What could not become a reading: looked at, and tried again.
 //!
 //! A retry moves elements inside the ledger of their journal, from `rejected` to `stored` or `duplicate`, in the
-//! transaction that stores the readings and deletes the row (S6). The position does not move, so a service that runs
+//! transaction that stores the readings and deletes the row (STO-6). The position does not move, so a service that runs
 //! meanwhile never notices: both lock the checkpoint's row first, and both only add to its counters.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Binary, Integer};
 
 use super::failure::CommitFailure;
-use super::schema::Moment;
+use super::schema::SqlInstant;
 use super::{Cause, ReadingRow, RejectionRow, bigint, from_bigint};
 use crate::domain::{Qos, Seq, Timestamp};
 
@@ -144,7 +144,7 @@ impl RetryStop {
 }
 
 type RejectedColumns =
-    (i64, String, i64, i32, Moment, String, i16, bool, Option<Vec<u8>>, i32, String, String);
+    (i64, String, i64, i32, SqlInstant, String, i16, bool, Option<Vec<u8>>, i32, String, String);
 
 fn rejected_row(columns: RejectedColumns) -> RejectedRow {
     let (id, journal_id, seq, element, received_at, topic, qos, retained, payload, bytes, reason, detail) =
@@ -190,10 +190,10 @@ macro_rules! rejected_queries_for {
                     query = query.filter(row::reason.eq(reason));
                 }
                 if let Some(from) = filter.from {
-                    query = query.filter(row::received_at.ge(Moment(from)));
+                    query = query.filter(row::received_at.ge(SqlInstant(from)));
                 }
                 if let Some(to) = filter.to {
-                    query = query.filter(row::received_at.lt(Moment(to)));
+                    query = query.filter(row::received_at.lt(SqlInstant(to)));
                 }
                 query
             }
@@ -247,10 +247,10 @@ macro_rules! rejected_queries_for {
                     query = query.filter(row::reason.eq(reason));
                 }
                 if let Some(from) = filter.from {
-                    query = query.filter(row::received_at.ge(Moment(from)));
+                    query = query.filter(row::received_at.ge(SqlInstant(from)));
                 }
                 if let Some(to) = filter.to {
-                    query = query.filter(row::received_at.lt(Moment(to)));
+                    query = query.filter(row::received_at.lt(SqlInstant(to)));
                 }
                 let counts = query.load::<(String, String, i64)>(connection)?;
                 let count = |(reason, topic, elements)| RejectedCount {

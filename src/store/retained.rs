@@ -1,4 +1,4 @@
-//! Retained messages without a usable time of their own: each is stored once for a machine and payload (S11).
+//! Retained messages without a usable time of their own: each is stored once for a machine and payload (STO-7).
 //!
 //! The broker hands a retained message over at every new subscription. Without a time of its own it would be dated with
 //! another receipt each time, and so be another reading. Table `retained_seen` remembers which ones were handed over, in
@@ -18,7 +18,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::PoisonedRow;
 use super::batch::ReadingRow;
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use crate::domain::{TimeSource, Timestamp};
 
 /// What tells one retained message from another: its machine and the digest.
@@ -129,7 +129,7 @@ impl RetainedTable for SqliteConnection {
             .bind::<Text, _>(site)
             .bind::<Text, _>(machine_id)
             .bind::<BigInt, _>(digest)
-            .bind::<Instant, _>(Moment(seen_at))
+            .bind::<Instant, _>(SqlInstant(seen_at))
             .execute(self)?;
             if inserted == 1 {
                 new.insert((machine_id.to_owned(), digest));
@@ -141,7 +141,7 @@ impl RetainedTable for SqliteConnection {
             .bind::<Text, _>(site)
             .bind::<Text, _>(machine_id)
             .bind::<BigInt, _>(digest)
-            .bind::<Instant, _>(Moment(seen_at))
+            .bind::<Instant, _>(SqlInstant(seen_at))
             .execute(self)?;
         }
         Ok(new)
@@ -177,7 +177,7 @@ impl RetainedTable for SqliteConnection {
         sql_query(FORGET_BEFORE)
             .bind::<Text, _>(site)
             .bind::<Text, _>(site)
-            .bind::<Instant, _>(Moment(before))
+            .bind::<Instant, _>(SqlInstant(before))
             .bind::<BigInt, _>(i64::from(rows_max))
             .execute(self)
             .map(drop)
@@ -192,7 +192,7 @@ impl RetainedTable for PgConnection {
     ) -> QueryResult<HashSet<OwnedKey>> {
         let machine_ids: Vec<&str> = handed_over.keys().map(|(machine_id, _)| *machine_id).collect();
         let digests: Vec<i64> = handed_over.keys().map(|(_, digest)| *digest).collect();
-        let seen: Vec<Moment> = handed_over.values().map(|seen_at| Moment(*seen_at)).collect();
+        let seen: Vec<SqlInstant> = handed_over.values().map(|seen_at| SqlInstant(*seen_at)).collect();
         let new: Vec<KeyRow> = sql_query(
             "INSERT INTO retained_seen (site, machine_id, digest, seen_at) \
              SELECT $1, u.* FROM unnest($2, $3, $4) AS u \
@@ -247,7 +247,7 @@ impl RetainedTable for PgConnection {
         sql_query(FORGET_BEFORE)
             .bind::<Text, _>(site)
             .bind::<Text, _>(site)
-            .bind::<Instant, _>(Moment(before))
+            .bind::<Instant, _>(SqlInstant(before))
             .bind::<BigInt, _>(i64::from(rows_max))
             .execute(self)
             .map(drop)

@@ -25,7 +25,7 @@ pub struct Instant;
 /// stored as the nearest instant inside, because neither of the two formats holds all of the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Instant)]
-pub struct Moment(pub Timestamp);
+pub struct SqlInstant(pub Timestamp);
 
 /// 0001-01-01T00:00:00Z in microseconds since 1970.
 pub const INSTANT_MICROS_MIN: i64 = -62_135_596_800_000_000;
@@ -34,21 +34,21 @@ pub const INSTANT_MICROS_MAX: i64 = 253_402_300_799_999_999;
 /// PostgreSQL counts from 2000-01-01; that instant in microseconds since 1970.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-impl Moment {
+impl SqlInstant {
     /// Microseconds since 1970, within the years that can be stored.
     pub fn stored_micros(self) -> i64 {
         self.0.as_micros().clamp(INSTANT_MICROS_MIN, INSTANT_MICROS_MAX)
     }
 }
 
-impl ToSql<Instant, Pg> for Moment {
+impl ToSql<Instant, Pg> for SqlInstant {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         let micros = self.stored_micros() - POSTGRES_EPOCH_MICROS;
         ToSql::<BigInt, Pg>::to_sql(&micros, &mut out.reborrow())
     }
 }
 
-impl FromSql<Instant, Pg> for Moment {
+impl FromSql<Instant, Pg> for SqlInstant {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
         let micros = <i64 as FromSql<BigInt, Pg>>::from_sql(value)?.saturating_add(POSTGRES_EPOCH_MICROS);
         if !(INSTANT_MICROS_MIN..=INSTANT_MICROS_MAX).contains(&micros) {
@@ -58,7 +58,7 @@ impl FromSql<Instant, Pg> for Moment {
     }
 }
 
-impl ToSql<Instant, Sqlite> for Moment {
+impl ToSql<Instant, Sqlite> for SqlInstant {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
         out.set_value(InstantText::new(*self).as_str().to_owned());
         Ok(IsNull::No)
@@ -72,7 +72,7 @@ impl ToSql<Instant, Sqlite> for InstantText {
     }
 }
 
-impl FromSql<Instant, Sqlite> for Moment {
+impl FromSql<Instant, Sqlite> for SqlInstant {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         let text = <String as FromSql<Text, Sqlite>>::from_sql(value)?;
         let instant =

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 
-use super::schema::Moment;
+use super::schema::SqlInstant;
 use crate::domain::MachineId;
 
 /// Rows that are named. Of a table that is damaged from end to end these are enough.
@@ -144,7 +144,7 @@ impl Display for Column<String> {
 }
 
 /// For the key of a row.
-impl Display for Column<Moment> {
+impl Display for Column<SqlInstant> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Ok(moment) => Display::fmt(&moment.0, f),

@@ -10,12 +10,12 @@ use super::plant::Plant;
 use super::proxy::Proxy;
 use super::{Lab, Report, faults};
 use crate::support::andon::Site;
+use crate::support::device::Device;
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher;
 use crate::support::slow_line::SlowLine;
-use crate::support::talker::Talker;
 
 faults![
     a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged,
@@ -346,7 +346,7 @@ fn a_backlog_that_drains_through_a_small_window_makes_no_machine_offline(lab: &m
     let plant = Plant::new(lab, broker, None, site, url);
     let mut plant = plant.set(&["liveness.machines.talker.offline_after=4s"]);
     plant.open();
-    let talker = Talker::start(plant.broker.port(), "talker");
+    let talker = Device::start(plant.broker.port(), "talker");
     plant.publish(600 * lab.scale);
     plant.wait_until_stored(plant.sent.numbered);
     plant.fault_is_over();

@@ -23,21 +23,21 @@ mod tmpfs;
 
 mod actors;
 mod broker;
+mod broker_log;
+mod combined;
+mod corrupt_rows;
 pub mod directory;
 mod disk;
+mod mutants;
 mod postgres;
 mod process;
 mod readers;
 mod refused_filter;
 mod retention;
-mod sabotage;
 mod seeing;
-mod spoilt;
 mod sqlite;
 mod stall;
-mod together;
 mod traffic;
-mod witness;
 
 /// Peak RSS above idle, whatever the backlog.
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
@@ -132,7 +132,7 @@ pub const ALL: &[&[Fault]] = &[
     process::FAULTS,
     postgres::FAULTS,
     sqlite::FAULTS,
-    spoilt::FAULTS,
+    corrupt_rows::FAULTS,
     disk::FAULTS,
     stall::FAULTS,
     directory::FAULTS,
@@ -143,5 +143,5 @@ pub const ALL: &[&[Fault]] = &[
     traffic::FAULTS,
     retention::FAULTS,
     readers::FAULTS,
-    together::FAULTS,
+    combined::FAULTS,
 ];

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use andon::journal::{RealFs, inspect};
 
+use super::broker_log::BrokerLog;
 use super::kinds::{self, Row};
-use super::witness::Witness;
 use crate::support::database::Database;
 
 /// Findings of one sort that are shown.
@@ -98,7 +98,7 @@ impl Verdict {
 /// Judges the database at `url` and the journal in `journal`; `broker` is the broker's log.
 pub fn judge(url: &str, journal: &Path, sent: Sent, broker: &str) -> Verdict {
     let mut database = Database::open(url).expect("the database is there to be judged");
-    let witness = Witness::of(broker);
+    let witness = BrokerLog::of(broker);
     let committed = sum(&mut database, "committed_seq", "ingest_checkpoint");
     let total = sent.total();
     let each_once = witness.total == total && u64::try_from(committed) == Ok(total) && !sent.may_give_up;
@@ -140,7 +140,7 @@ struct Copies {
 }
 
 impl Copies {
-    fn judge(&self, sent: Sent, witness: &Witness, verdict: &mut Verdict) {
+    fn judge(&self, sent: Sent, witness: &BrokerLog, verdict: &mut Verdict) {
         for number in 0..sent.numbered {
             let sample = kinds::sample(number);
             let of_row = |row: &Row| {
@@ -218,7 +218,7 @@ struct Arrays {
 fn judge_rejections(
     database: &mut Database,
     sent: Sent,
-    witness: &Witness,
+    witness: &BrokerLog,
     copies: &mut Copies,
     verdict: &mut Verdict,
 ) -> Arrays {
@@ -355,7 +355,7 @@ pub fn judge_journal(database: &mut Database, journal: &Path, verdict: &mut Verd
 
 /// Every machine speaks within `offline_after`: each has one event, and that is `first_seen`; but for the mortal ones, which are
 /// gone by their last will. If their two messages are delivered again, so are their two changes.
-fn judge_events(database: &mut Database, sent: Sent, witness: &Witness, verdict: &mut Verdict) {
+fn judge_events(database: &mut Database, sent: Sent, witness: &BrokerLog, verdict: &mut Verdict) {
     if sent.may_give_up {
         return;
     }

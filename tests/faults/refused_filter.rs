@@ -6,11 +6,11 @@ use super::kinds;
 use super::plant::Plant;
 use super::{Lab, Report, faults};
 use crate::support::andon::Site;
+use crate::support::device::Device;
 use crate::support::dynamic_security;
 use crate::support::http::Client;
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
-use crate::support::talker::Talker;
 
 faults![a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_granted];
 
@@ -37,7 +37,7 @@ fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_gran
         "liveness.machines.seen.offline_after=4s",
         "liveness.machines.unseen.offline_after=4s",
     ]);
-    let seen = Talker::start(port, "seen");
+    let seen = Device::start(port, "seen");
     plant.start();
     plant.andon().wait_for_log("a subscription was refused");
     let http = Client::new(&plant.andon().wait_for_http());
@@ -50,7 +50,7 @@ fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_gran
     dynamic_security::allow_all(&plant.broker, true);
     plant.fault_is_over();
     plant.andon().wait_for_log("every subscription is granted now");
-    let unseen = Talker::start_on(port, "old", "unseen");
+    let unseen = Device::start_on(port, "old", "unseen");
     plant.publish(200 * lab.scale);
     wait_until("unseen is seen", || shown("unseen") == "online");
     plant.stop();

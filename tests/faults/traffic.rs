@@ -14,9 +14,9 @@ use super::load;
 use super::plant::Plant;
 use super::{Lab, Report, faults};
 use crate::support::database::Database;
-use crate::support::paper_broker::publish_bytes;
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
+use crate::support::scripted_broker::publish_bytes;
 
 faults![
     a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes,

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
+use crate::support::device::Device;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher::{Single, publish_each};
 use crate::support::slow_line::SlowLine;
 use crate::support::subscriber::Subscriber;
-use crate::support::talker::Talker;
 
 /// With a window of 20 and an answer after 200 ms 100 messages come a second, whatever waits.
 const WINDOW: usize = 20;
@@ -40,7 +40,7 @@ fn m8_who_speaks_behind_a_backlog_that_drains_slowly_is_not_offline_and_who_is_s
     let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
     let mut andon = site.run();
     andon.wait_until_seeing();
-    let talker = Talker::start(broker.port(), "talker");
+    let talker = Device::start(broker.port(), "talker");
     wait_for_events(&url, "talker", &["online - first_seen"]);
     speak(&mut Single::connect(broker.port()), "silent");
     wait_for_events(&url, "silent", &["online - first_seen"]);
@@ -62,7 +62,7 @@ fn m8_nor_is_who_speaks_behind_what_came_during_our_own_downtime() {
     let url = site.sqlite_url();
     let mut andon = site.run();
     andon.wait_until_seeing();
-    let talker = Talker::start(broker.port(), "talker");
+    let talker = Device::start(broker.port(), "talker");
     wait_for_events(&url, "talker", &["online - first_seen"]);
     assert!(andon.stop().success());
     publish_backlog(broker.port());

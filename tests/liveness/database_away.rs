@@ -2,12 +2,12 @@
 
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
+use crate::support::device::Device;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 use crate::support::subscriber::Subscriber;
-use crate::support::talker::Talker;
 
 /// What subscribers saw of a machine; the same status said again counts once.
 fn statuses(subscriber: &Subscriber, machine: &str) -> Vec<String> {
@@ -31,7 +31,7 @@ fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_off
     let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
     let mut andon = site.run();
     andon.wait_until_connected();
-    let talker = Talker::start(broker.port(), "talker");
+    let talker = Device::start(broker.port(), "talker");
     let mut single = Single::connect(broker.port());
     speak(&mut single, "silent");
     wait_for_first_seen(&url, "talker");

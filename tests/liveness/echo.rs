@@ -5,9 +5,9 @@ use std::process::Command;
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::{Andon, Site};
 use crate::support::mosquitto::Mosquitto;
-use crate::support::paper_broker::{Answer, Packet, PaperBroker, connack_5, puback, publish, suback_5};
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
+use crate::support::scripted_broker::{Answer, Packet, ScriptedBroker, connack_5, puback, publish, suback_5};
 use crate::support::subscriber::Subscriber;
 
 const SILENT: [&str; 2] = ["online - first_seen", "offline online silence"];
@@ -73,8 +73,8 @@ fn an_echo_leaves_no_trace_in_the_journal_and_neither_does_one_of_somebody_else(
 }
 
 /// A broker that lets press-1 speak once, and answers everything; what of the echo the script says.
-fn broker_with(mut of_echo: impl FnMut(&Packet) -> Option<Vec<u8>> + Send + 'static) -> PaperBroker {
-    PaperBroker::start(move |packet| {
+fn broker_with(mut of_echo: impl FnMut(&Packet) -> Option<Vec<u8>> + Send + 'static) -> ScriptedBroker {
+    ScriptedBroker::start(move |packet| {
         let is_of_echo = packet.body.windows(15).any(|bytes| bytes == b"andon/test/echo");
         if let Some(answer) = of_echo(packet).filter(|_| is_of_echo) {
             return Answer::Send(answer);
@@ -95,7 +95,7 @@ fn broker_with(mut of_echo: impl FnMut(&Packet) -> Option<Vec<u8>> + Send + 'sta
     })
 }
 
-fn site_at(broker: &PaperBroker) -> Site {
+fn site_at(broker: &ScriptedBroker) -> Site {
     Site::new(broker.port()).set("liveness.offline_after=1s").set("mqtt.protocol=5")
 }
 

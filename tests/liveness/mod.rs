@@ -3,7 +3,6 @@
 mod backlog;
 mod blindness;
 mod command;
-mod crowd;
 mod database_away;
 mod echo;
 mod flapping;
@@ -11,6 +10,7 @@ mod publishing;
 mod reconnect;
 mod refused;
 mod refused_filters;
+mod scale;
 mod two_sites;
 
 use std::process::Command;

@@ -6,9 +6,9 @@ use crate::support::database::{Database, rows_stored};
 use crate::support::dynamic_security::{self, allow_all};
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
-use crate::support::paper_broker::{Answer, PaperBroker, connack_5, puback, suback_5};
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
+use crate::support::scripted_broker::{Answer, ScriptedBroker, connack_5, puback, suback_5};
 
 const FILTERS: &str = "mqtt.subscriptions=factory/machine/+/telemetry,old/machine/+/telemetry";
 
@@ -112,7 +112,7 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
 #[test]
 fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
     let refusing = || {
-        PaperBroker::start(|packet| match packet.head >> 4 {
+        ScriptedBroker::start(|packet| match packet.head >> 4 {
             1 => Answer::Send(connack_5(0, "")),
             8 if packet.body.windows(4).any(|bytes| bytes == b"old/") => {
                 Answer::Send(suback_5(packet, 0x87, "not that one"))
@@ -132,7 +132,7 @@ fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
         .set("liveness.publish_prefix=")
         .set(FILTERS);
     let mut andon = site.run();
-    let asked = |broker: &PaperBroker, connection: usize| {
+    let asked = |broker: &ScriptedBroker, connection: usize| {
         let packets = broker.packets();
         let of_it = packets.iter().filter(|packet| packet.connection == connection && packet.is_subscribe());
         of_it.filter(|packet| packet.body.windows(4).any(|bytes| bytes == b"old/")).count()

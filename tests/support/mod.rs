@@ -5,15 +5,15 @@
 pub mod andon;
 pub mod certificates;
 pub mod database;
+pub mod device;
 pub mod dynamic_security;
 pub mod http;
 pub mod mosquitto;
-pub mod paper_broker;
 pub mod poll;
 pub mod postgres;
 pub mod proxy;
 pub mod publisher;
+pub mod scripted_broker;
 pub mod slow_line;
 pub mod subscriber;
-pub mod talker;
 pub mod webdriver;

@@ -122,7 +122,7 @@ pub fn retain(port: u16, topic: &str, payload: &str) {
 /// A client that publishes one message at a time.
 pub struct Single {
     /// Never destroyed: the library frees a message that broke with its connection a second time then
-    /// (`src/actors/mqtt/deliveries.rs`), and with it ends the process of all tests.
+    /// (`src/actors/mqtt/inflight.rs`), and with it ends the process of all tests.
     client: ManuallyDrop<mqtt::AsyncClient>,
     port: u16,
     v5: bool,

@@ -53,10 +53,10 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let wires = LivenessWires {
-            parser: Wire::new(),
-            publish: Wire::new(),
-            prove: Wire::new(),
-            link: Wire::new(),
+            parser: StableAddr::new(),
+            publish: StableAddr::new(),
+            prove: StableAddr::new(),
+            link: StableAddr::new(),
             fence: Arc::default(),
             board: Arc::default(),
         };
@@ -72,9 +72,9 @@ impl Stage {
             flapping: FlappingRule { changes: 10, window: Duration::from_secs(600) },
         };
         let options = LivenessOptions { tracker, topic_prefix: None };
-        let lifeline = Lifeline::new(0, 3, self.others.clone().recipient());
+        let exit_guard = ExitGuard::new(0, 3, self.others.clone().recipient());
         let logger = Logger::root(slog::Discard, o!());
-        Liveness::new(options, self.wires.clone(), Arc::default(), lifeline, &logger).start()
+        Liveness::new(options, self.wires.clone(), Arc::default(), exit_guard, &logger).start()
     }
 }
 

@@ -40,7 +40,7 @@ impl LinkNews {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Moment;
+    use super::super::TimePoint;
     use super::*;
     use crate::clock::Mono;
     use crate::domain::{FilterSet, OutageReason, Seq, Timestamp};
@@ -48,7 +48,7 @@ mod tests {
     fn changed(generation: Generation, link: u64, up: bool) -> LinkChanged {
         LinkChanged {
             up,
-            at: Moment { mono: Mono(0), wall: Timestamp::from_micros(0) },
+            at: TimePoint { mono: Mono(0), wall: Timestamp::from_micros(0) },
             heard_from: Mono(0),
             forgotten: false,
             alive_until: Mono(0),

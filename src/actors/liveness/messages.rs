@@ -3,7 +3,7 @@
 use actix::prelude::*;
 
 use super::outbox::Order;
-use super::tracker::{Moment, Sighting};
+use super::tracker::{Sighting, TimePoint};
 use crate::actors::supervisor::Generation;
 use crate::clock::Mono;
 use crate::domain::{FilterSet, OutageReason, Seq, Timestamp, Transition};
@@ -54,7 +54,7 @@ pub enum Observed {
         /// What waits to be recorded: transitions, marks, outages.
         transitions_pending: usize,
     },
-    /// This incarnation knows nothing yet (L1).
+    /// This incarnation knows nothing yet (LIV-1).
     NotRecovered,
 }
 
@@ -106,7 +106,7 @@ pub struct LinkChanged {
     /// Which.
     pub up: bool,
     /// When.
-    pub at: Moment,
+    pub at: TimePoint,
     /// If it came up: what was received from here on came over it. A session delivers while its subscriptions are still
     /// being checked.
     pub heard_from: Mono,

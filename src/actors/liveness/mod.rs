@@ -1,39 +1,39 @@
 //! The liveness actor: who is on the floor.
 //!
-//! Owns the [`watch`] (a pure core around the [`tracker`]), what it still has to tell ([`outbox`], [`sight_log`]), and what the
-//! machines board shows ([`display`]). Receives [`Recover`], [`Observe`], [`TakeTransitions`] and [`TransitionsRecorded`] from
+//! Owns the [`replay`] (a pure core around the [`tracker`]), what it still has to tell ([`outbox`], [`outage_log`]), and what the
+//! machines board shows ([`snapshot_writer`]). Receives [`Recover`], [`Observe`], [`TakeTransitions`] and [`TransitionsRecorded`] from
 //! the parser and [`LinkChanged`] from the mqtt actor. Sends `TransitionsPending` to the parser, `PublishStatuses` and
 //! `ProveLink` to the mqtt actor.
 //!
 //! Invariants
-//! - L1 It knows nothing before [`Recover`] (see [`watch`]).
-//! - L2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
-//! - L3 No transition by silence without proof that the link was alive (rule T2 of the tracker), which the mqtt actor is asked for.
-//!   What counts as a proof it decides (its invariant M8).
-//! - L4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
+//! - LIV-1 It knows nothing before [`Recover`] (see [`replay`]).
+//! - LIV-2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
+//! - LIV-3 No transition by silence without proof that the link was alive (rule TRK-2 of the tracker), which the mqtt actor is asked for.
+//!   What counts as a proof it decides (its invariant MQTT-8).
+//! - LIV-4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
 //!   and the database knows that. After a crash those that the database has as pending are published again, before anything
 //!   else. The present status of every machine follows when this incarnation begins and when the broker has forgotten, so that what
 //!   it retains ends up equal to the database; after any other loss of the link what was not acknowledged goes out again.
-//! - L5 A start without the database loses no transition (see [`watch`]).
+//! - LIV-5 A start without the database loses no transition (see [`replay`]).
 
 #[cfg(test)]
 mod actor_tests;
-pub mod announce;
-mod diary;
-mod display;
 mod line_budget;
 mod link_news;
 mod messages;
+mod outage_log;
 mod outbox;
+mod proof_scheduler;
 mod publish;
-mod questions;
+pub mod replay;
+mod replay_log;
+#[cfg(test)]
+mod replay_tests;
 mod report;
-mod sight_log;
+mod snapshot_writer;
+pub mod status_message;
 mod status_outbox;
 pub mod tracker;
-pub mod watch;
-#[cfg(test)]
-mod watch_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,29 +46,29 @@ pub use self::messages::{
     TransitionsRecorded,
 };
 pub use self::outbox::TRANSITIONS_MAX;
-pub use self::tracker::{FlappingRule, MachineRule, Moment, Sighting, SightingKind, TrackerOptions};
+pub use self::tracker::{FlappingRule, MachineRule, Sighting, SightingKind, TimePoint, TrackerOptions};
 
-use self::display::Display;
 use self::link_news::{LinkNews, News};
+use self::outage_log::{OutageLog, PastOutages};
 use self::outbox::{Takers, TransitionOutbox};
+use self::proof_scheduler::ProofScheduler;
 use self::publish::Publishing;
-use self::questions::Questions;
+use self::replay::{Beginning, Replay};
 use self::report::ChangesReport;
-use self::sight_log::{PastSight, SightLog};
+use self::snapshot_writer::Display;
 use self::tracker::KnownMachine;
-use self::watch::{Beginning, Watch};
 use super::failpoint::failpoint;
 use super::mqtt::{ProveLink, PublishFence, PublishStatuses, TellLink};
 use super::parser::TransitionsPending;
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
-use super::wire::Wire;
+use super::stable_addr::StableAddr;
+use super::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::Transition;
 use crate::metrics::Metrics;
-use crate::status::MachinesBoard;
+use crate::status::MachinesCell;
 use crate::store::{LivenessRows, MachineRow};
 
-/// How often deadlines are looked at. Those before the next tick get a call of their own (see [`questions`]).
+/// How often deadlines are looked at. Those before the next tick get a call of their own (see [`proof_scheduler`]).
 const TICK: Duration = Duration::from_millis(200);
 
 /// What the actor needs beside its lifeline.
@@ -84,17 +84,17 @@ pub struct LivenessOptions {
 #[derive(Clone)]
 pub struct LivenessWires {
     /// Told that there is something to record.
-    pub parser: Wire<TransitionsPending>,
+    pub parser: StableAddr<TransitionsPending>,
     /// Publishes statuses.
-    pub publish: Wire<PublishStatuses>,
+    pub publish: StableAddr<PublishStatuses>,
     /// Proves the link.
-    pub prove: Wire<ProveLink>,
+    pub prove: StableAddr<ProveLink>,
     /// Tells whether the link is up.
-    pub link: Wire<TellLink>,
+    pub link: StableAddr<TellLink>,
     /// Keeps an incarnation that was given up from publishing.
     pub fence: Arc<PublishFence>,
     /// Shows the machines to whoever reads it.
-    pub board: Arc<MachinesBoard>,
+    pub board: Arc<MachinesCell>,
 }
 
 /// The actor.
@@ -102,15 +102,15 @@ pub struct Liveness {
     options: LivenessOptions,
     wires: LivenessWires,
     metrics: Arc<Metrics>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     logger: Logger,
     display: Display,
-    watch: Watch,
+    watch: Replay,
     link_news: LinkNews,
-    sight_log: SightLog,
+    outage_log: OutageLog,
     transitions: TransitionOutbox,
     publishing: Publishing,
-    questions: Questions,
+    questions: ProofScheduler,
     changes_report: ChangesReport,
     overflow_told: bool,
     unrecorded_told: u64,
@@ -124,23 +124,23 @@ impl Liveness {
         options: LivenessOptions,
         wires: LivenessWires,
         metrics: Arc<Metrics>,
-        lifeline: Lifeline,
+        exit_guard: ExitGuard,
         logger: &Logger,
     ) -> Self {
         let takers = Takers { database: false, broker: options.topic_prefix.is_some() };
         Self {
             display: Display::new(Arc::clone(&wires.board)),
-            watch: Watch::new(options.tracker.clone()),
+            watch: Replay::new(options.tracker.clone()),
             options,
             wires,
             metrics,
-            lifeline,
+            exit_guard,
             logger: logger.new(o!("component" => "liveness")),
             link_news: LinkNews::default(),
-            sight_log: SightLog::default(),
+            outage_log: OutageLog::default(),
             transitions: TransitionOutbox::new(takers),
             publishing: Publishing::default(),
-            questions: Questions::default(),
+            questions: ProofScheduler::default(),
             changes_report: ChangesReport::default(),
             overflow_told: false,
             unrecorded_told: 0,
@@ -168,7 +168,7 @@ impl Liveness {
             .max();
         let past = recover.past;
         let seen_until = past.seen_until.max(newest_proof).map(|until| until.min(wall_now()));
-        self.sight_log.learn(PastSight { newest_outage: past.newest_outage, seen_until }, wall_now());
+        self.outage_log.learn(PastOutages { newest_outage: past.newest_outage, seen_until }, wall_now());
         let takers = Takers { database: true, broker: self.options.topic_prefix.is_some() };
         self.transitions = self.transitions.successor(takers);
         if takers.broker && !past.unpublished.is_empty() {
@@ -194,14 +194,14 @@ impl Liveness {
         let Some(transitions) = self.watch.observe(&observe.sightings, upto, proven_until, now) else {
             return Observed::NotRecovered;
         };
-        self.sight_log.proven(self.watch.proven_until(), now);
+        self.outage_log.proven(self.watch.proven_until(), now);
         self.on_transitions(transitions);
         Observed::Seen { transitions_pending: self.pending() }
     }
 
     /// What waits for the parser to take it.
     fn pending(&self) -> usize {
-        let others = self.transitions.waits_for_database() || self.sight_log.has_news();
+        let others = self.transitions.waits_for_database() || self.outage_log.has_news();
         let is_known = !self.watch.is_provisional();
         if is_known { self.transitions.unrecorded_len().max(usize::from(others)) } else { 0 }
     }
@@ -217,7 +217,7 @@ impl Liveness {
 
     fn tick(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("liveness::tick") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         self.look_ahead(context);
@@ -231,7 +231,7 @@ impl Liveness {
 
     fn refuse(&mut self, changed: &LinkChanged) {
         self.watch.refuse(changed.refused, changed.at, changed.asked_at);
-        self.sight_log.refuse(!changed.refused.is_empty(), changed.at);
+        self.outage_log.refuse(!changed.refused.is_empty(), changed.at);
     }
 
     fn tell_parser(&self) {
@@ -254,8 +254,8 @@ fn known_machine(row: MachineRow) -> Option<KnownMachine> {
     })
 }
 
-fn moment_now() -> Moment {
-    Moment { mono: mono_now(), wall: wall_now() }
+fn moment_now() -> TimePoint {
+    TimePoint { mono: mono_now(), wall: wall_now() }
 }
 
 impl Actor for Liveness {
@@ -263,7 +263,7 @@ impl Actor for Liveness {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("liveness::start") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         // If the mqtt actor is away it tells by itself when it is back.
@@ -274,7 +274,7 @@ impl Actor for Liveness {
             gauge.set(0);
         }
         self.display.lose_sight();
-        self.wires.fence.raise(self.lifeline.generation());
+        self.wires.fence.raise(self.exit_guard.generation());
         context.run_interval(TICK, Self::tick);
     }
 }
@@ -292,7 +292,7 @@ impl Handler<Observe> for Liveness {
 
     fn handle(&mut self, observe: Observe, context: &mut Context<Self>) -> Observed {
         if let Err(error) = failpoint("liveness::observe") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
             return Observed::NotRecovered;
         }
@@ -311,7 +311,7 @@ impl Handler<TakeTransitions> for Liveness {
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
         let taken = self.transitions.oldest_unrecorded(take.upto, take.count_max);
         let (published, marks) = self.transitions.to_mark(take.count_max);
-        let sight = self.sight_log.news();
+        let sight = self.outage_log.news();
         let seen_until = sight.seen_until;
         let receipt = Receipt { transitions: taken.upto, marks, outages: sight.upto, seen_until };
         let transitions_published = taken.published;
@@ -327,7 +327,7 @@ impl Handler<TransitionsRecorded> for Liveness {
     fn handle(&mut self, recorded: TransitionsRecorded, _: &mut Context<Self>) {
         let TransitionsRecorded(receipt) = recorded;
         self.transitions.on_recorded(receipt.transitions, receipt.marks);
-        self.sight_log.on_recorded(receipt.outages, receipt.seen_until);
+        self.outage_log.on_recorded(receipt.outages, receipt.seen_until);
     }
 }
 
@@ -347,14 +347,14 @@ impl Handler<LinkChanged> for Liveness {
             debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
         }
         if changed.up {
-            self.sight_log.link_up(changed.at);
+            self.outage_log.link_up(changed.at);
             self.watch.link_up(changed.at, changed.heard_from);
             self.refuse(&changed);
             if changed.forgotten {
                 self.publishing.everything();
             }
         } else {
-            self.sight_log.link_down(changed.at, changed.alive_until, changed.reason);
+            self.outage_log.link_down(changed.at, changed.alive_until, changed.reason);
             self.watch.link_down(changed.at, changed.appended);
         }
         self.tell_parser();
@@ -367,7 +367,7 @@ impl Handler<Heartbeat> for Liveness {
 
     fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
         if let Err(error) = failpoint("liveness::handle") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
         }
     }
@@ -378,10 +378,10 @@ impl Handler<StopChild> for Liveness {
 
     fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
         if let Err(error) = failpoint("liveness::stop") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
-        self.lifeline.finish();
+        self.exit_guard.finish();
         context.stop();
     }
 }

@@ -4,9 +4,9 @@
 //! up to where they are recorded, up to where the broker has them, and up to where the database knows the latter.
 //!
 //! Invariants
-//! - O1 A transition leaves the queue when it is recorded, published, and, if it was recorded as pending, marked.
-//! - O2 Both the database and the broker get the transitions in order.
-//! - O3 At most [`TRANSITIONS_MAX`] are kept; beyond it the oldest are given up, and that is counted.
+//! - OBX-1 A transition leaves the queue when it is recorded, published, and, if it was recorded as pending, marked.
+//! - OBX-2 Both the database and the broker get the transitions in order.
+//! - OBX-3 At most [`TRANSITIONS_MAX`] are kept; beyond it the oldest are given up, and that is counted.
 
 use std::collections::VecDeque;
 
@@ -86,7 +86,7 @@ impl TransitionOutbox {
 
     /// Transitions of the past that are recorded and may not have reached the broker; before any other.
     pub fn remember(&mut self, unpublished: Vec<Transition>) {
-        debug_assert!(self.entries.is_empty(), "O2: the past comes first");
+        debug_assert!(self.entries.is_empty(), "OBX-2: the past comes first");
         if !self.takers.broker {
             return;
         }
@@ -103,7 +103,7 @@ impl TransitionOutbox {
         self.entries.push_back(Entry { transition, pending_there: false });
         self.trim();
         if self.entries.len() > TRANSITIONS_MAX {
-            // O3
+            // OBX-3
             let oldest = self.first();
             self.unrecorded += u64::from(oldest > self.recorded);
             self.unpublished += u64::from(oldest > self.published);
@@ -222,7 +222,7 @@ impl TransitionOutbox {
         usize::try_from(order.saturating_sub(self.first())).unwrap_or(usize::MAX)
     }
 
-    /// O1
+    /// OBX-1
     fn trim(&mut self) {
         let recorded = if self.takers.database { self.recorded } else { self.newest };
         let published = if self.takers.broker { self.published } else { self.newest };

@@ -1,4 +1,4 @@
-//! Publishing: every transition in order, then present statuses (invariant L4 of [`super`]).
+//! Publishing: every transition in order, then present statuses (invariant LIV-4 of [`super`]).
 //!
 //! Parts of a stream are handed to the mqtt actor, several at a time, and the next one when the oldest is answered. What is
 //! under way is bounded, so whatever else has to be published (a proof of the link, a new transition while everybody's present
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::announce::{present_status, transition_status};
 use super::outbox::Order;
+use super::status_message::{present_status, transition_status};
 use super::status_outbox::StatusOutbox;
 use super::{Liveness, PublishStatuses};
 use crate::actors::mqtt::{StatusMessage, StreamId};
@@ -157,7 +157,7 @@ impl Liveness {
             let Some((messages, content)) = self.next_part() else { return };
             let part = self.publishing.begin(messages.len(), content);
             let number = self.publishing.stream;
-            let stream = StreamId { generation: self.lifeline.generation(), number };
+            let stream = StreamId { generation: self.exit_guard.generation(), number };
             let call =
                 self.wires.publish.call(PublishStatuses { messages, stream, part }, PUBLISH_ANSWER_MAX);
             context.spawn(call.into_actor(self).map(move |answer, liveness, context| {

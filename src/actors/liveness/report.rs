@@ -5,7 +5,7 @@ use std::time::Duration;
 use slog::{Logger, info, warn};
 
 use super::line_budget::LineBudget;
-use super::{FlappingRule, Liveness, Moment};
+use super::{FlappingRule, Liveness, TimePoint};
 use crate::clock::{Mono, mono_now};
 use crate::domain::{MachineId, MachineStatus, Transition, TransitionReason};
 
@@ -35,7 +35,7 @@ struct FlappingSum {
 }
 
 impl TransitionSum {
-    fn add(&mut self, transition: &Transition, now: Moment) {
+    fn add(&mut self, transition: &Transition, now: TimePoint) {
         match transition.status {
             MachineStatus::Online => self.online += 1,
             MachineStatus::Offline => self.offline += 1,
@@ -47,7 +47,7 @@ impl TransitionSum {
 }
 
 impl ChangesReport {
-    pub(super) fn tell_transitions(&mut self, transitions: &[Transition], now: Moment, logger: &Logger) {
+    pub(super) fn tell_transitions(&mut self, transitions: &[Transition], now: TimePoint, logger: &Logger) {
         if self.transition_lines.admits(transitions.len(), now.mono) {
             for transition in transitions {
                 info!(logger, "machine changed its status"; "machine_id" => transition.machine_id.as_str(),

@@ -3,7 +3,7 @@
 //! Files are read again each time, as they are when the library connects: rotated ones count without a restart. The
 //! broker's chain is learnt by a handshake of our own ([`super::tls_diagnosis`]), at most once an hour.
 //!
-//! - X1 Of one certificate at most one line a day is logged, and only in its last 30 days.
+//! - CERT-1 Of one certificate at most one line a day is logged, and only in its last 30 days.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::x509::{X509, X509Ref};
 
-use super::hosts::Endpoint;
+use super::failover::Endpoint;
 use super::link_options::{LinkOptions, TlsOptions};
 use super::probe::reach;
 use super::tls_diagnosis::{handshake, one_line_name};

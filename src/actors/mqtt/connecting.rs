@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use paho_mqtt as paho;
 
+use super::error::{LinkError, explain, refuses_v5};
 use super::link::Link;
 use super::probe::{reach, resolve};
-use super::reasons::{LinkError, explain, refuses_v5};
 use super::tls_diagnosis::connection_failure;
 
 impl Link {
@@ -128,14 +128,14 @@ async fn on_a_thread<T: Send + 'static>(
 mod tests {
     use std::sync::mpsc::channel;
 
-    use super::super::tests::paper_broker::{Answer, PaperBroker, connack_5};
+    use super::super::tests::scripted_broker::{Answer, ScriptedBroker, connack_5};
     use super::super::tests::{link_to, wait_until};
     use super::*;
 
     #[test]
     fn a_connect_that_succeeds_after_it_was_given_up_is_disconnected() {
         let (answer_now, may_answer) = channel::<()>();
-        let broker = PaperBroker::start(move |packet| {
+        let broker = ScriptedBroker::start(move |packet| {
             if packet.is_connect() {
                 // Ends with the test, too.
                 let _given_up = may_answer.recv();

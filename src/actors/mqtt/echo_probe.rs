@@ -1,4 +1,4 @@
-//! One echo (rule K1 of [`link_health`](super::link_health)), to find out whether the broker hands it back: for
+//! One echo (rule LINK-1 of [`link_health`](super::link_health)), to find out whether the broker hands it back: for
 //! `config check --connect`.
 
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::error::LinkError;
 use super::link::{Link, Published};
 use super::raw_callback::set_message_callback;
-use super::reasons::LinkError;
 use crate::domain::{Qos, TopicFilter};
 
 /// Waits for an echo that only it knows. A service that runs under the same topic ignores it.
@@ -68,8 +68,8 @@ mod tests {
     use std::rc::Rc;
 
     use super::super::tests::link_to;
-    use super::super::tests::paper_broker::{
-        Answer, Packet, PaperBroker, connack_5, puback, publish, suback_5,
+    use super::super::tests::scripted_broker::{
+        Answer, Packet, ScriptedBroker, connack_5, puback, publish, suback_5,
     };
     use super::*;
 
@@ -85,7 +85,7 @@ mod tests {
         granted: u8,
         hand_back: impl Fn(&Packet) -> Vec<u8> + Send + 'static,
     ) -> Result<Duration, String> {
-        let broker = PaperBroker::start(move |packet| {
+        let broker = ScriptedBroker::start(move |packet| {
             Answer::Send(match packet {
                 _ if packet.is_connect() => connack_5(0, ""),
                 _ if packet.is_subscribe() => suback_5(packet, granted, ""),

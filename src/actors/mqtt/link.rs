@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use paho_mqtt as paho;
 
-use super::connection::{Connection, LinkEnd, follow};
-use super::deliveries::{Deliveries, Delivery};
-use super::hosts::Endpoint;
-use super::library;
+use super::client_thread;
+use super::connected_flag::{Connection, LinkEnd, follow};
+use super::error::{LinkError, explain, subscribe_reason, with_brokers_words};
+use super::failover::Endpoint;
+use super::inflight::{Delivery, InFlight};
 use super::link_options::LinkOptions;
-use super::reasons::{LinkError, explain, subscribe_reason, with_brokers_words};
 use crate::domain::{Qos, TopicFilter};
 
 /// What the broker answered to a message of ours; either proves that it is there.
@@ -31,10 +31,10 @@ pub enum Published {
 
 /// A paho client for one connection.
 ///
-/// - C1 One that is connecting is not destroyed, and a connect that nobody waits for any more is ended as soon as it is
+/// - PAHO-2 One that is connecting is not destroyed, and a connect that nobody waits for any more is ended as soon as it is
 ///   answered. The library's own thread holds the client while it answers: were ours not the last handle, that thread would destroy
 ///   the client, and wait for itself, with every client of the process.
-/// - C2 One that holds a message which it has freed is not destroyed (rule D1 of [`super::deliveries`]).
+/// - PAHO-3 One that holds a message which it has freed is not destroyed (rule PAHO-1 of [`super::inflight`]).
 pub struct Link {
     /// `None` only while it is dropped.
     client: Option<paho::AsyncClient>,
@@ -43,7 +43,7 @@ pub struct Link {
     pub(super) v5: bool,
     /// The newest attempt to connect has been answered, or there was none.
     pub(super) answered: Cell<bool>,
-    deliveries: Arc<Deliveries>,
+    inflight: Arc<InFlight>,
     pub(super) connection: Arc<Connection>,
     /// Set by [`Link::say_goodbye`].
     leaving: Arc<AtomicBool>,
@@ -52,11 +52,11 @@ pub struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        let deliveries = Arc::clone(&self.deliveries);
+        let inflight = Arc::clone(&self.inflight);
         let (answered, connection) = (self.answered.get(), Arc::clone(&self.connection));
         // After everything that it was asked for: then this is the last handle, but for the library's own.
-        library::post(move || {
-            if answered && deliveries.are_sound(connection.is_up()) {
+        client_thread::post(move || {
+            if answered && inflight.are_sound(connection.is_up()) {
                 drop(client);
             } else {
                 // Left alone, it must at least not stay connected.
@@ -97,7 +97,7 @@ impl Link {
             endpoint,
             v5,
             answered: Cell::new(true),
-            deliveries: Arc::default(),
+            inflight: Arc::default(),
             connection,
             leaving: Arc::default(),
         })
@@ -120,7 +120,7 @@ impl Link {
         C: FnOnce(&paho::AsyncClient) -> T + Send + 'static,
     {
         let client = self.client().clone();
-        let answer = library::call(move || call(&client));
+        let answer = client_thread::call(move || call(&client));
         async { answer.await.ok_or(LinkError::Library) }
     }
 
@@ -211,10 +211,10 @@ impl Link {
         &self,
         messages: Vec<paho::Message>,
     ) -> impl Future<Output = Result<Vec<Delivery>, LinkError>> + use<> {
-        let deliveries = Arc::clone(&self.deliveries);
+        let inflight = Arc::clone(&self.inflight);
         self.call(move |client| {
             let taken = messages.into_iter().map_while(|message| client.try_publish(message).ok());
-            taken.map(|token| deliveries.hand_over(token)).collect()
+            taken.map(|token| inflight.hand_over(token)).collect()
         })
     }
 
@@ -228,9 +228,9 @@ impl Link {
         payload: Vec<u8>,
         retained: bool,
     ) -> impl Future<Output = Result<Delivery, LinkError>> + use<> {
-        let (message, deliveries) = (own_message(topic, payload, retained), Arc::clone(&self.deliveries));
+        let (message, inflight) = (own_message(topic, payload, retained), Arc::clone(&self.inflight));
         let taken =
-            self.call(move |client| client.try_publish(message).map(|token| deliveries.hand_over(token)));
+            self.call(move |client| client.try_publish(message).map(|token| inflight.hand_over(token)));
         async { taken.await?.map_err(|error| LinkError::Publish(explain(&error))) }
     }
 
@@ -272,10 +272,10 @@ impl Link {
         Arc::clone(&self.leaving)
     }
 
-    /// Leaves the broker in order. What it sends meanwhile is let in slowly ([`Inlet::receive`]), so that it has read our
+    /// Leaves the broker in order. What it sends meanwhile is let in slowly ([`MessageCallback::receive`]), so that it has read our
     /// acknowledgements when the connection ends.
     ///
-    /// [`Inlet::receive`]: super::inlet::Inlet::receive
+    /// [`MessageCallback::receive`]: super::callback::MessageCallback::receive
     pub(super) async fn say_goodbye(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         actix_rt::time::sleep(GOODBYE).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use paho_mqtt as paho;
 
-use super::hosts::Endpoint;
-use super::reasons::{LinkError, explain};
+use super::error::{LinkError, explain};
+use super::failover::Endpoint;
 use super::unreserved::percent_encoded;
 
 pub use crate::domain::{ProtocolChoice, Transport};

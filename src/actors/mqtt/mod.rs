@@ -2,52 +2,52 @@
 //!
 //! Receives [`SpaceChanged`] from the journal, [`LinkEnded`] from paho's callbacks, [`PublishStatuses`] and [`ProveLink`] from
 //! liveness. Sends [`LinkChanged`] to liveness and [`JournalGrew`] to the parser. A message never
-//! passes through this actor: the callback ([`inlet`]) appends it to the journal on paho's thread.
+//! passes through this actor: the callback ([`callback`]) appends it to the journal on paho's thread.
 //!
 //! Invariants
-//! - M1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
+//! - MQTT-1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
 //!   not return unless the append succeeded.
-//! - M2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
-//! - M3 With the link goes what the broker refuses: a refused filter blinds the machines that come through it, and nobody else. It is
+//! - MQTT-2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
+//! - MQTT-3 With the link goes what the broker refuses: a refused filter blinds the machines that come through it, and nobody else. It is
 //!   asked for again, and another broker is tried after a while ([`refused_filters`]).
-//! - M4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
-//! - M5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
-//!   brokers each is asked once between two waits (rule H1 of [`hosts`]).
-//! - M6 A broker that does not answer is noticed within one and a half keep-alives (rule K5 of [`link_health`]).
-//! - M7 Statuses go out in streams ([`statuses`]): in order, all on one connection, and nothing after what could not be sent or
+//! - MQTT-4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
+//! - MQTT-5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
+//!   brokers each is asked once between two waits (rule HOST-1 of [`failover`]).
+//! - MQTT-6 A broker that does not answer is noticed within one and a half keep-alives (rule LINK-5 of [`link_health`]).
+//! - MQTT-7 Statuses go out in streams ([`status_publisher`]): in order, all on one connection, and nothing after what could not be sent or
 //!   was not answered. So no status overtakes one that has to be published again.
-//! - M8 The link is proven by our echo, behind everything that the broker had queued for us, and by nothing else
+//! - MQTT-8 The link is proven by our echo, behind everything that the broker had queued for us, and by nothing else
 //!   ([`link_health`]): while a backlog drains, and until a broker that was frozen has caught up, no silence is believed.
-//! - M9 No actor waits for the library's lock: a thread of its own calls it ([`library`]), and whether we are connected is what its
+//! - MQTT-9 No actor waits for the library's lock: a thread of its own calls it ([`client_thread`]), and whether we are connected is what its
 //!   callbacks said last.
 //!
 //! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
 //! reason, then patience.
 
+pub mod callback;
+mod certificate_checks;
 pub mod certificates;
+mod client_thread;
+pub mod connected_flag;
 mod connecting;
-pub mod connection;
-mod contest;
-mod deliveries;
+mod disconnect;
 pub mod echo_probe;
-mod expiry_watch;
-mod farewell;
-mod fence;
-pub mod hosts;
-pub mod inlet;
-mod library;
+pub mod error;
+pub mod failover;
+mod inflight;
 pub mod link;
+mod link_checks;
 pub mod link_health;
 pub mod link_options;
-mod link_watch;
 pub mod probe;
+mod publish_fence;
 mod raw_callback;
-pub mod reasons;
 mod refused_filters;
-pub mod remembered;
 mod session;
-mod statuses;
+pub mod session_filters;
+mod status_publisher;
 mod subscribing;
+mod takeover;
 #[cfg(test)]
 mod tests;
 pub mod tls_diagnosis;
@@ -60,29 +60,29 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, info, o, warn};
 
+use self::callback::MessageCallback;
 use self::certificates::CertificateWatch;
-use self::contest::Contest;
-pub use self::fence::PublishFence;
-use self::hosts::{Endpoint, Hosts, Turn};
-use self::inlet::Inlet;
+use self::failover::{Endpoint, Failover, Hosts};
 use self::link::Link;
+pub use self::link_checks::ProveLink;
 use self::link_options::LinkOptions;
-pub use self::link_watch::ProveLink;
+pub use self::publish_fence::PublishFence;
 use self::refused_filters::RefusedFilters;
-use self::remembered::Remembered;
-use self::statuses::StatusStream;
-pub use self::statuses::{PublishStatuses, StatusMessage, StreamId};
+use self::session_filters::FilterFile;
+use self::status_publisher::StatusStream;
+pub use self::status_publisher::{PublishStatuses, StatusMessage, StreamId};
+use self::takeover::Takeover;
 use super::backoff::Backoff;
 use super::failpoint::failpoint;
 use super::liveness::LinkChanged;
 use super::parser::JournalGrew;
-use super::supervisor::{Heartbeat, Lifeline};
-use super::wire::Wire;
+use super::stable_addr::StableAddr;
+use super::supervisor::{ExitGuard, Heartbeat};
 use crate::clock::Mono;
 use crate::domain::{Qos, TopicFilter};
 use crate::journal::Space;
 use crate::metrics::Metrics;
-use crate::status::{BrokerBoard, BrokerState};
+use crate::status::{BrokerCell, BrokerState};
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -94,9 +94,9 @@ pub struct MqttOptions {
     /// What was learnt about certificates in this run.
     pub certificates: Arc<CertificateWatch>,
     /// What the broker's session holds.
-    pub remembered: Remembered,
+    pub filter_file: FilterFile,
     /// Where the state of the link is shown.
-    pub board: Arc<BrokerBoard>,
+    pub board: Arc<BrokerCell>,
     /// The filters through which machines speak.
     pub telemetry: Vec<TopicFilter>,
     /// Filters with the QoS to ask for; those of last wills included.
@@ -113,9 +113,9 @@ pub struct MqttOptions {
 #[derive(Clone)]
 pub struct MqttWires {
     /// Told when the link comes and goes.
-    pub liveness: Wire<LinkChanged>,
+    pub liveness: StableAddr<LinkChanged>,
     /// Told when the link was proven by a round trip.
-    pub parser: Wire<JournalGrew>,
+    pub parser: StableAddr<JournalGrew>,
     /// Who may publish statuses.
     pub fence: Arc<PublishFence>,
 }
@@ -161,13 +161,13 @@ enum State {
 pub struct Mqtt {
     options: MqttOptions,
     wires: MqttWires,
-    inlet: Arc<Inlet>,
+    callback: Arc<MessageCallback>,
     metrics: Arc<Metrics>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     logger: Logger,
     /// Of the newest attempt to connect, which may have failed.
     link: Option<Rc<Link>>,
-    turn: Turn,
+    failover: Failover,
     state: State,
     /// Numbers the attempts to connect; an answer to another than the newest is stale.
     attempt: u64,
@@ -186,14 +186,14 @@ pub struct Mqtt {
     last_reason: Option<String>,
     /// Why the broker ended the newest connection, in its words: set by the callback, as such news may come before we know
     /// that there was a connection.
-    farewell: Arc<Mutex<Option<String>>>,
+    disconnect: Arc<Mutex<Option<String>>>,
     last_memory_failure: Option<String>,
     status_stream: StatusStream,
     refusal_told: bool,
     /// Why there is no echo, once that is said.
     refused_echo: Option<String>,
     refused: RefusedFilters,
-    contest: Contest,
+    takeover: Takeover,
     /// The end of the link that is being dealt with was a take-over.
     taken_over: bool,
 }
@@ -204,24 +204,24 @@ impl Mqtt {
     pub fn new(
         options: MqttOptions,
         wires: MqttWires,
-        inlet: Arc<Inlet>,
+        callback: Arc<MessageCallback>,
         room: bool,
-        lifeline: Lifeline,
+        exit_guard: ExitGuard,
         logger: &Logger,
     ) -> Self {
-        let turn = Turn::new(Arc::clone(&options.hosts));
+        let failover = Failover::new(Arc::clone(&options.hosts));
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
-        let metrics = Arc::clone(&inlet.metrics);
+        let metrics = Arc::clone(&callback.metrics);
         let logger = logger.new(o!("component" => "mqtt"));
         Self {
             options,
             wires,
-            inlet,
+            callback,
             metrics,
-            lifeline,
+            exit_guard,
             logger,
             link: None,
-            turn,
+            failover,
             state: State::Down,
             attempt: 0,
             attempt_began: Mono::default(),
@@ -233,13 +233,13 @@ impl Mqtt {
             backoff,
             retry: None,
             last_reason: None,
-            farewell: Arc::default(),
+            disconnect: Arc::default(),
             last_memory_failure: None,
             status_stream: StatusStream::default(),
             refusal_told: false,
             refused_echo: None,
             refused: RefusedFilters::default(),
-            contest: Contest::default(),
+            takeover: Takeover::default(),
             taken_over: false,
         }
     }
@@ -250,7 +250,7 @@ impl Actor for Mqtt {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("mqtt::start") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         // An incarnation before this one may have ended without a word.
@@ -267,14 +267,14 @@ impl Actor for Mqtt {
         self.watch_link(context);
         // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
-            let space = actor.inlet.journal.stats().space;
+            let space = actor.callback.journal.stats().space;
             actor.on_space(space, context);
             actor.look_for_peace();
             if matches!(actor.state, State::Up { .. }) && !actor.is_connected() {
                 actor.on_link_ended("connection lost", context);
             }
         });
-        context.run_interval(expiry_watch::LOOK_EVERY, Self::look_at_certificates);
+        context.run_interval(certificate_checks::LOOK_EVERY, Self::look_at_certificates);
         self.look_at_certificates(context);
         if self.room {
             self.connect(context);
@@ -300,7 +300,7 @@ impl Handler<CallbackPanicked> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, panicked: CallbackPanicked, context: &mut Context<Self>) {
-        self.lifeline.fail(format!("the message callback panicked: {}", panicked.message));
+        self.exit_guard.fail(format!("the message callback panicked: {}", panicked.message));
         context.stop();
     }
 }
@@ -353,7 +353,7 @@ impl Handler<Heartbeat> for Mqtt {
 
     fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
         if let Err(error) = failpoint("mqtt::handle") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
         }
     }

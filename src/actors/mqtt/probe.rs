@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openssl::base64::encode_block;
 
-use super::hosts::Endpoint;
+use super::failover::Endpoint;
 use super::link_options::ProxyOptions;
 
 /// Most bytes of a proxy's answer.

@@ -1,10 +1,10 @@
-//! Filters that the broker refuses (invariant M3 of [`super`]): the link is up without them, they are asked for again and again,
-//! and if there are other brokers, one of those is tried after a while (rule H2 of [`hosts`](super::hosts)).
+//! Filters that the broker refuses (invariant MQTT-3 of [`super`]): the link is up without them, they are asked for again and again,
+//! and if there are other brokers, one of those is tried after a while (rule HOST-2 of [`hosts`](super::failover)).
 
 use actix::prelude::*;
 use slog::info;
 
-use super::reasons::LinkError;
+use super::error::LinkError;
 use super::subscribing::{EchoSubscription, Subscribed};
 use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
@@ -112,7 +112,7 @@ impl Mqtt {
             info!(self.logger, "every subscription is granted now"; "uri" => self.uri());
             self.last_reason = None;
             self.on_all_granted();
-        } else if self.turn.is_over_for_refusing(asked) {
+        } else if self.failover.is_over_for_refusing(asked) {
             self.leave_for_another(context);
         } else {
             self.show_refusals(&subscribed.refused, context);
@@ -121,7 +121,7 @@ impl Mqtt {
 
     fn leave_for_another(&mut self, context: &mut Context<Self>) {
         self.give_up_link("it goes on refusing a subscription; trying another broker", context);
-        self.turn.leave_refusing();
+        self.failover.leave_refusing();
         if let Some(retry) = self.retry.take() {
             context.cancel_future(retry);
         }

@@ -1,4 +1,4 @@
-//! The session with the broker: connecting, subscribing and losing the link (invariants M2 to M5 of [`super`]).
+//! The session with the broker: connecting, subscribing and losing the link (invariants MQTT-2 to MQTT-5 of [`super`]).
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
-use super::connection::LinkEnd;
-use super::contest::Loss;
-use super::hosts::{Failure, Next};
+use super::connected_flag::LinkEnd;
+use super::error::LinkError;
+use super::failover::{Failure, Next};
 use super::link::Link;
 use super::raw_callback::set_message_callback;
-use super::reasons::LinkError;
 use super::subscribing::{Subscribed, Subscribing};
+use super::takeover::Loss;
 use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::failpoint::sabotaged;
-use crate::actors::liveness::{LinkChanged, Moment};
+use crate::actors::liveness::{LinkChanged, TimePoint};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
 use crate::status::BrokerState;
@@ -31,7 +31,7 @@ impl Mqtt {
         if !matches!(self.state, State::Down) || !self.room || self.attempt_pending {
             return;
         }
-        if self.inlet.is_receiving() {
+        if self.callback.is_receiving() {
             // A message of the connection before waits for the disk, and holds the library's lock: no client can be made.
             return self.retry_later(context);
         }
@@ -39,12 +39,12 @@ impl Mqtt {
             Ok(link) => link,
             Err(error) => {
                 error!(self.logger, "giving up this incarnation"; "error" => %error);
-                self.lifeline.fail(error);
+                self.exit_guard.fail(error);
                 return context.stop();
             }
         };
         self.state = State::Connecting;
-        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.disconnect.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.attempt += 1;
         self.attempt_began = mono_now();
         self.attempt_pending = true;
@@ -71,10 +71,10 @@ impl Mqtt {
         Subscribing {
             wanted: self.options.subscriptions.clone(),
             client_id: self.options.link.client_id.clone(),
-            endpoint: self.turn.endpoint().clone(),
-            others: self.turn.others(),
+            endpoint: self.failover.endpoint().clone(),
+            others: self.failover.others(),
             echo: self.options.echo_topic.clone(),
-            remembered: self.options.remembered.clone(),
+            filter_file: self.options.filter_file.clone(),
         }
     }
 
@@ -92,22 +92,22 @@ impl Mqtt {
     /// A client for the next connection, as what the one before has not sent must not come after what is published meanwhile.
     /// That one goes only when this one is there: with its last client the library ends its threads, and we would wait for them.
     fn link(&mut self, context: &mut Context<Self>) -> Result<Rc<Link>, LinkError> {
-        let (endpoint, v5) = (self.turn.endpoint().clone(), self.turn.ask(mono_now()));
-        let (actor, farewell) = (context.address(), Arc::clone(&self.farewell));
+        let (endpoint, v5) = (self.failover.endpoint().clone(), self.failover.ask(mono_now()));
+        let (actor, disconnect) = (context.address(), Arc::clone(&self.disconnect));
         let on_end = move |end| {
             let (reason, taken_over) = match end {
                 LinkEnd::Lost => ("connection lost".to_owned(), false),
                 LinkEnd::ByBroker { reason, taken_over } => {
-                    *farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                    *disconnect.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
                     (reason, taken_over)
                 }
             };
             actor.do_send(LinkEnded { reason, taken_over });
         };
         let link = Link::create(self.options.link.clone(), endpoint, v5, on_end)?;
-        let (inlet, leaving, actor) = (Arc::clone(&self.inlet), link.leaving(), context.address());
+        let (callback, leaving, actor) = (Arc::clone(&self.callback), link.leaving(), context.address());
         let guarded = set_message_callback(link.client(), move |message| {
-            if let Err(message) = inlet.receive(message, leaving.load(Ordering::Relaxed)) {
+            if let Err(message) = callback.receive(message, leaving.load(Ordering::Relaxed)) {
                 actor.do_send(CallbackPanicked { message });
             }
         });
@@ -138,13 +138,13 @@ impl Mqtt {
         }
         self.tell_of_ended(&subscribed);
         self.note_refusals(&subscribed);
-        if let Some(learnt) = self.turn.accepted(self.refused.is_empty(), mono_now()) {
+        if let Some(learnt) = self.failover.accepted(self.refused.is_empty(), mono_now()) {
             info!(self.logger, "going on with MQTT 3.1.1"; "uri" => self.uri(), "reason" => learnt.reason());
         }
         if !session_present {
-            self.contest.is_another_trouble();
+            self.takeover.is_another_trouble();
         }
-        if !self.contest.is_on() && self.refused.is_empty() {
+        if !self.takeover.is_on() && self.refused.is_empty() {
             self.say_connected(session_present);
         }
         self.tell_of_lowered(&subscribed);
@@ -156,17 +156,17 @@ impl Mqtt {
             );
         }
         self.had_session = true;
-        let endpoint = self.turn.endpoint().clone();
+        let endpoint = self.failover.endpoint().clone();
         let is_another = self.published_to.as_ref().is_some_and(|known| *known != endpoint);
         self.broker_forgot = !session_present || is_another;
         self.published_to = Some(endpoint);
-        if !self.contest.is_on() && self.refused.is_empty() {
+        if !self.takeover.is_on() && self.refused.is_empty() {
             self.last_reason = None;
         }
         self.state = State::Up { since: Instant::now() };
         self.begin_to_prove(subscribed.echo);
         self.metrics.broker_connected.set(true);
-        let protocol = if self.turn.speaks_v5() { "5" } else { "3.1.1" };
+        let protocol = if self.failover.speaks_v5() { "5" } else { "3.1.1" };
         self.options.board.connected(self.uri(), &self.options.link.client_id, protocol, session_present);
         self.show_refusals(&subscribed.refused, context);
         self.tell_liveness(true, context);
@@ -195,7 +195,7 @@ impl Mqtt {
         if let Some(failure) = failure.filter(|failure| self.last_memory_failure.as_ref() != Some(failure)) {
             warn!(self.logger, "what the broker's session holds cannot be noted: filters that are removed from the \
                 configuration will not be unsubscribed from";
-                "path" => %self.options.remembered.path().display(), "reason" => failure);
+                "path" => %self.options.filter_file.path().display(), "reason" => failure);
         }
         self.last_memory_failure = failure.cloned();
     }
@@ -207,28 +207,28 @@ impl Mqtt {
 
     /// The current broker, for the operator.
     pub(super) fn uri(&self) -> String {
-        format!("{}://{}", self.options.link.transport.as_str(), self.turn.endpoint().address())
+        format!("{}://{}", self.options.link.transport.as_str(), self.failover.endpoint().address())
     }
 
     fn say_connected(&self, session_present: bool) {
         info!(self.logger, "connected to the broker"; "uri" => self.uri(),
-            "protocol" => if self.turn.speaks_v5() { "5" } else { "3.1.1" },
+            "protocol" => if self.failover.speaks_v5() { "5" } else { "3.1.1" },
             "client_id" => &self.options.link.client_id, "session_present" => session_present,
             "subscriptions" => self.options.subscriptions.len());
     }
 
     /// The broker has thought better of what it refused.
     pub(super) fn on_all_granted(&mut self) {
-        self.turn.accepted(true, mono_now());
+        self.failover.accepted(true, mono_now());
         self.show(BrokerState::Connected, None);
         self.say_connected(true);
     }
 
     pub(super) fn on_refused(&mut self, error: LinkError, context: &mut Context<Self>) {
         self.metrics.broker_failures.add(1);
-        self.contest.is_another_trouble();
+        self.takeover.is_another_trouble();
         self.state = State::Down;
-        if error == LinkError::ProtocolRefused && self.turn.refused_v5().is_some() {
+        if error == LinkError::ProtocolRefused && self.failover.refused_v5().is_some() {
             info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri());
             return self.connect(context);
         }
@@ -237,7 +237,7 @@ impl Mqtt {
     }
 
     fn turn_to_the_next(&mut self, how: Failure, context: &mut Context<Self>) {
-        match self.turn.failed(how) {
+        match self.failover.failed(how) {
             Next::AskNow => {
                 if let Some(retry) = self.retry.take() {
                     context.cancel_future(retry);
@@ -275,10 +275,10 @@ impl Mqtt {
         self.state = State::Down;
         self.end_link(was_up, context);
         self.metrics.broker_failures.add(1);
-        let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let reason = farewell.as_deref().unwrap_or(reason);
+        let disconnect = self.disconnect.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reason = disconnect.as_deref().unwrap_or(reason);
         // A contest silences the log, round by round, and never the state.
-        if self.contest.is_on() {
+        if self.takeover.is_on() {
             self.show(BrokerState::Away, Some(reason));
         } else {
             self.complain(reason, "the link to the broker is down");
@@ -307,7 +307,7 @@ impl Mqtt {
     }
 
     fn judge_loss(&mut self, loss: Loss) {
-        if self.contest.lost(loss) {
+        if self.takeover.lost(loss) {
             warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages \
                 go to whoever is connected; trying again ever more seldom, and saying so when it is over";
                 "client_id" => &self.options.link.client_id, "broker_says_so" => loss.taken_over,
@@ -319,7 +319,7 @@ impl Mqtt {
     pub(super) fn look_for_peace(&mut self) {
         if let State::Up { since, .. } = self.state
             && since.elapsed() > self.options.backoff_max.max(PEACE_MIN)
-            && self.contest.won()
+            && self.takeover.won()
         {
             self.last_reason = None;
             info!(self.logger, "nobody takes the session over any more");
@@ -335,9 +335,9 @@ impl Mqtt {
 
     /// A change of the link must reach liveness, or it would judge on a false belief: tried until it is taken.
     pub(super) fn tell_liveness(&mut self, up: bool, context: &mut Context<Self>) {
-        let at = Moment { mono: mono_now(), wall: wall_now() };
-        let appended = self.inlet.journal.positions().appended;
-        let generation = self.lifeline.generation();
+        let at = TimePoint { mono: mono_now(), wall: wall_now() };
+        let appended = self.callback.journal.positions().appended;
+        let generation = self.exit_guard.generation();
         let reason = if self.room { OutageReason::LinkDown } else { OutageReason::Hold };
         let heard_from = self.attempt_began;
         let alive_until = self.health().heard_at();

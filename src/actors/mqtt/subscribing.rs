@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::hosts::Endpoint;
+use super::error::LinkError;
+use super::failover::Endpoint;
 use super::link::Link;
-use super::reasons::LinkError;
-use super::remembered::{Remembered, obsolete};
+use super::session_filters::{FilterFile, obsolete};
 use crate::actors::failpoint::failpoint;
 use crate::domain::{Qos, TopicFilter};
 
@@ -21,9 +21,9 @@ pub(super) struct Subscribed {
     pub(super) not_ended: Vec<LinkError>,
     /// The highest QoS granted for telemetry.
     pub(super) granted_max: Qos,
-    /// Our echo (rule K1 of [`super::link_health`]).
+    /// Our echo (rule LINK-1 of [`super::link_health`]).
     pub(super) echo: EchoSubscription,
-    /// Why what the session holds could not be read or noted (rule R2 of [`super::remembered`]).
+    /// Why what the session holds could not be read or noted (rule FLT-2 of [`super::session_filters`]).
     pub(super) memory_failures: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Subscribing {
     pub(super) others: Vec<Endpoint>,
     /// The topic of our echo, unless there is none.
     pub(super) echo: Option<TopicFilter>,
-    pub(super) remembered: Remembered,
+    pub(super) filter_file: FilterFile,
 }
 
 impl Subscribing {
@@ -111,7 +111,7 @@ impl Subscribing {
     }
 
     fn known(&self, subscribed: &mut Subscribed) -> BTreeSet<String> {
-        self.remembered.filters(&self.client_id, &self.endpoint).unwrap_or_else(|error| {
+        self.filter_file.filters(&self.client_id, &self.endpoint).unwrap_or_else(|error| {
             subscribed.memory_failures.push(error.to_string());
             BTreeSet::new()
         })
@@ -119,7 +119,7 @@ impl Subscribing {
 
     /// A few bytes, and only after a change of the configuration: this thread, which is the actor's own, may wait for them.
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
-        if let Err(error) = self.remembered.note(&self.client_id, &self.endpoint, &self.others, held) {
+        if let Err(error) = self.filter_file.note(&self.client_id, &self.endpoint, &self.others, held) {
             subscribed.memory_failures.push(error.to_string());
         }
     }

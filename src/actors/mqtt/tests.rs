@@ -1,8 +1,8 @@
 //! The mqtt actor between a broker, a liveness and a supervisor that do what a test says.
 
-#[path = "../../../tests/support/paper_broker.rs"]
+#[path = "../../../tests/support/scripted_broker.rs"]
 #[allow(dead_code)]
-pub(super) mod paper_broker;
+pub(super) mod scripted_broker;
 
 mod availability;
 
@@ -13,11 +13,11 @@ use std::sync::{MutexGuard, PoisonError};
 use slog::{Drain, Never, OwnedKVList, Record};
 use tempfile::TempDir;
 
-use self::paper_broker::{
-    Answer, Packet, PaperBroker, connack_5, connack_5_session_present, puback, publish, suback_5,
+use self::scripted_broker::{
+    Answer, Packet, ScriptedBroker, connack_5, connack_5_session_present, puback, publish, suback_5,
 };
-use super::hosts::{Endpoint, Hosts};
-use super::inlet::LEAVING_PAUSE;
+use super::callback::LEAVING_PAUSE;
+use super::failover::{Endpoint, Hosts};
 use super::link_health::{LinkHealth, SharedLinkHealth, Timing};
 use super::link_options::{ProtocolChoice, Session, Transport};
 use super::*;
@@ -130,7 +130,7 @@ impl JournalListener for Unheard {
 /// A broker, a journal, and what else the actor is made of.
 struct Stage {
     shared: Shared,
-    broker: PaperBroker,
+    broker: ScriptedBroker,
     journal: Journal,
     metrics: Arc<Metrics>,
     wires: MqttWires,
@@ -151,8 +151,9 @@ impl Stage {
             when_full: WhenFull::Hold,
         };
         let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
-        let wires = MqttWires { liveness: Wire::new(), parser: Wire::new(), fence: Arc::default() };
-        let broker = PaperBroker::start(script);
+        let wires =
+            MqttWires { liveness: StableAddr::new(), parser: StableAddr::new(), fence: Arc::default() };
+        let broker = ScriptedBroker::start(script);
         let (shared, metrics) = (Shared::default(), Arc::default());
         Self {
             shared,
@@ -172,9 +173,9 @@ impl Stage {
     }
 
     fn start_with(&self, generation: Generation, options: MqttOptions) -> Addr<Mqtt> {
-        let lifeline = Lifeline::new(0, generation, Others(self.shared.clone()).start().recipient());
+        let exit_guard = ExitGuard::new(0, generation, Others(self.shared.clone()).start().recipient());
         let logger = Logger::root(self.shared.clone(), o!());
-        Mqtt::new(options, self.wires.clone(), Arc::new(self.inlet()), true, lifeline, &logger).start()
+        Mqtt::new(options, self.wires.clone(), Arc::new(self.callback()), true, exit_guard, &logger).start()
     }
 
     fn options(&self) -> MqttOptions {
@@ -186,7 +187,7 @@ impl Stage {
             },
             hosts: Arc::new(Hosts::new(vec![endpoint(self.broker.port())], ProtocolChoice::V5)),
             certificates: Arc::default(),
-            remembered: Remembered::in_directory(self.directory.path()),
+            filter_file: FilterFile::in_directory(self.directory.path()),
             board: Arc::default(),
             telemetry: vec![TopicFilter::parse("factory/#").unwrap()],
             subscriptions: vec![(TopicFilter::parse("factory/#").unwrap(), Qos::AtLeastOnce)],
@@ -196,13 +197,13 @@ impl Stage {
         }
     }
 
-    fn inlet(&self) -> Inlet {
+    fn callback(&self) -> MessageCallback {
         let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
-        Inlet {
+        MessageCallback {
             journal: self.journal.clone(),
             health: Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO))),
             echo_topic: None,
-            parser: Wire::new(),
+            parser: StableAddr::new(),
             metrics: Arc::clone(&self.metrics),
             payload_bytes_max: 1_000,
             logger: Logger::root(slog::Discard, o!()),

@@ -13,7 +13,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
-use super::hosts::Endpoint;
+use super::failover::Endpoint;
 use super::link_options::{LinkOptions, TlsOptions};
 use super::probe::reach;
 

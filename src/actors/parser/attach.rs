@@ -126,7 +126,7 @@ impl Parser {
 
     fn give_up(&mut self, what: &'static str, error: &JournalError, context: &mut Context<Self>) {
         error!(self.logger, "{}", what; "error" => causes(error));
-        self.lifeline.fail(causes(error));
+        self.exit_guard.fail(causes(error));
         context.stop();
     }
 

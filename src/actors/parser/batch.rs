@@ -9,7 +9,7 @@ use crate::journal::{Gap, Record};
 use crate::payload::Outcome;
 use crate::store::{Batch, GapRow, LivenessRows, ReadingRow, RejectionRow};
 
-/// Collects the rows of a contiguous range of records (invariant P1 of [`super`]).
+/// Collects the rows of a contiguous range of records (invariant PAR-1 of [`super`]).
 #[derive(Debug)]
 pub struct BatchBuilder {
     after: Seq,
@@ -86,7 +86,7 @@ impl BatchBuilder {
             // The journal says why after the records; see `name_gap`.
             self.skip(self.upto.next(), Seq(record.seq.0 - 1));
         }
-        debug_assert_eq!(record.seq, self.upto.next(), "P1: a batch is contiguous");
+        debug_assert_eq!(record.seq, self.upto.next(), "PAR-1: a batch is contiguous");
         let message = &record.message;
         self.begun.get_or_insert_with(Instant::now);
         self.upto = record.seq;

@@ -13,11 +13,11 @@
 //! records are read again for storage.
 //!
 //! Invariants
-//! - P1 A batch covers a contiguous range of seqs that begins right after the position in the database.
-//! - P2 A batch is handed over only when liveness has seen its whole range (lookout ≥ batch.upto), and carries the transitions
+//! - PAR-1 A batch covers a contiguous range of seqs that begins right after the position in the database.
+//! - PAR-2 A batch is handed over only when liveness has seen its whole range (lookout ≥ batch.upto), and carries the transitions
 //!   that liveness has pending: what the database knows never runs ahead of what its events say.
-//! - P3 At most one batch is with the writer and one is being built; both are bounded in rows and bytes.
-//! - P4 Every element of a record ends as a reading, a rejection or control; every record moves the position.
+//! - PAR-3 At most one batch is with the writer and one is being built; both are bounded in rows and bytes.
+//! - PAR-4 Every element of a record ends as a reading, a rejection or control; every record moves the position.
 //!
 //! When the writer answers that its position is not the one expected, everything built is dropped and
 //! the parser attaches again: the journal still has it all. A position that was written by another history of this journal (a
@@ -25,10 +25,10 @@
 
 mod attach;
 mod batch;
+mod commit;
 mod drain;
-mod hand_over;
-mod read_on;
-mod sight;
+mod interpreter;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -40,12 +40,12 @@ use slog::{Logger, debug, error, o};
 
 use self::batch::BatchBuilder;
 use self::drain::Drain;
-pub use self::sight::{LastWillRule, Sight};
+pub use self::interpreter::{LastWillRule, Sight};
 use super::failpoint::failpoint;
 use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
 use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
-use super::wire::{Wire, WireError};
+use super::stable_addr::{StableAddr, StableAddrError};
+use super::supervisor::{ExitGuard, Heartbeat, StopChild};
 use super::writer::{Attach, CommitBatch, PositionLost};
 use crate::clock::Mono;
 use crate::domain::{OpenId, Seq};
@@ -95,17 +95,17 @@ pub struct ParserOptions {
 #[derive(Clone)]
 pub struct ParserWires {
     /// Sightings.
-    pub observe: Wire<Observe>,
+    pub observe: StableAddr<Observe>,
     /// Liveness begins again from the database's state.
-    pub recover: Wire<Recover>,
+    pub recover: StableAddr<Recover>,
     /// Transitions to record.
-    pub take_transitions: Wire<TakeTransitions>,
+    pub take_transitions: StableAddr<TakeTransitions>,
     /// They are recorded.
-    pub transitions_recorded: Wire<TransitionsRecorded>,
+    pub transitions_recorded: StableAddr<TransitionsRecorded>,
     /// The position in the database.
-    pub attach: Wire<Attach>,
+    pub attach: StableAddr<Attach>,
     /// Batches.
-    pub commit: Wire<CommitBatch>,
+    pub commit: StableAddr<CommitBatch>,
 }
 
 /// Where the parser stands towards the database.
@@ -140,7 +140,7 @@ pub struct Parser {
     journal: Journal,
     health: Arc<SharedLinkHealth>,
     metrics: Arc<Metrics>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     logger: Logger,
     store: Store,
     /// Since when `store` is not ready.
@@ -180,7 +180,7 @@ impl Parser {
         journal: Journal,
         health: Arc<SharedLinkHealth>,
         metrics: Arc<Metrics>,
-        lifeline: Lifeline,
+        exit_guard: ExitGuard,
         logger: &Logger,
     ) -> Self {
         let building = BatchBuilder::new(Seq::ZERO, options.batch_rows_max, BATCH_BYTES_MAX);
@@ -193,7 +193,7 @@ impl Parser {
             journal,
             health,
             metrics,
-            lifeline,
+            exit_guard,
             logger: logger.new(o!("component" => "parser")),
             store: Store::Unknown,
             detached_since: Instant::now(),
@@ -228,12 +228,12 @@ impl Parser {
             return;
         }
         if let Err(error) = failpoint("parser::parse") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         if let Err(error) = self.advance(context) {
             error!(self.logger, "the journal cannot be read"; "error" => causes(&error));
-            self.lifeline.fail(causes(&error));
+            self.exit_guard.fail(causes(&error));
             context.stop();
         }
     }
@@ -296,7 +296,7 @@ impl Parser {
         self.detach(context);
     }
 
-    fn liveness_away(&mut self, error: WireError, context: &mut Context<Self>) {
+    fn liveness_away(&mut self, error: StableAddrError, context: &mut Context<Self>) {
         debug!(self.logger, "liveness does not answer"; "error" => %error);
         // What it was told or not told cannot be known: let it say itself where it stands.
         self.liveness_lost(context);
@@ -326,7 +326,7 @@ impl Parser {
             database_works: self.metrics.store_available.get(),
         };
         if drain.is_over() {
-            self.lifeline.finish();
+            self.exit_guard.finish();
             context.stop();
         }
     }
@@ -337,7 +337,7 @@ impl Actor for Parser {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("parser::start") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         self.pump(context);
@@ -382,7 +382,7 @@ impl Handler<Heartbeat> for Parser {
 
     fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
         if let Err(error) = failpoint("parser::handle") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
         }
     }
@@ -393,7 +393,7 @@ impl Handler<StopChild> for Parser {
 
     fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
         if let Err(error) = failpoint("parser::stop") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         self.stopping = true;

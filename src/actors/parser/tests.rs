@@ -281,12 +281,12 @@ impl Stage {
     fn start(&self) -> Addr<Parser> {
         let others = Others(self.shared.clone()).start();
         let wires = ParserWires {
-            observe: Wire::new(),
-            recover: Wire::new(),
-            take_transitions: Wire::new(),
-            transitions_recorded: Wire::new(),
-            attach: Wire::new(),
-            commit: Wire::new(),
+            observe: StableAddr::new(),
+            recover: StableAddr::new(),
+            take_transitions: StableAddr::new(),
+            transitions_recorded: StableAddr::new(),
+            attach: StableAddr::new(),
+            commit: StableAddr::new(),
         };
         wires.observe.connect(others.clone().recipient());
         wires.recover.connect(others.clone().recipient());
@@ -295,11 +295,11 @@ impl Stage {
         wires.attach.connect(others.clone().recipient());
         wires.commit.connect(others.clone().recipient());
         let metrics = Arc::clone(&self.metrics);
-        let lifeline = Lifeline::new(0, 1, others.recipient());
+        let exit_guard = ExitGuard::new(0, 1, others.recipient());
         let (journal, health) = (self.journal.clone(), Arc::clone(&self.health));
         let logger = Logger::root(slog::Discard, o!());
         let options = ParserOptions { batch_rows_max: self.batch_rows_max, ..options() };
-        Parser::new(options, wires, journal, health, metrics, lifeline, &logger).start()
+        Parser::new(options, wires, journal, health, metrics, exit_guard, &logger).start()
     }
 }
 

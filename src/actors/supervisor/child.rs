@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_rt::{Arbiter, ArbiterHandle};
 
-use super::{ChildExited, Lifeline, Strategy};
+use super::{ChildExited, ExitGuard, Strategy};
 
 /// Counts the incarnations of a child, from 1.
 pub type Generation = u64;
@@ -15,7 +15,7 @@ pub type Generation = u64;
 #[rtype(result = "()")]
 pub struct Heartbeat;
 
-/// Asks a child to finish its work and stop itself (`Lifeline::finish`, then stop the context).
+/// Asks a child to finish its work and stop itself (`ExitGuard::finish`, then stop the context).
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct StopChild;
@@ -31,29 +31,29 @@ pub struct ChildSpec {
     /// How long an orderly stop may take before the child is abandoned.
     pub stop_within: Duration,
     /// Makes a fresh incarnation on a thread of its own and connects its wires.
-    pub start: Box<dyn FnMut(ChildSeat) -> RunningChild + Send>,
+    pub start: Box<dyn FnMut(ChildContext) -> RunningChild + Send>,
 }
 
 /// Where a new incarnation takes its place.
-pub struct ChildSeat {
+pub struct ChildContext {
     pub(super) child: usize,
     pub(super) generation: Generation,
     pub(super) supervisor: Recipient<ChildExited>,
 }
 
-impl ChildSeat {
-    /// Starts `make(lifeline)` as an actor on a new thread. A panic in `make` counts as a panic of the child.
+impl ChildContext {
+    /// Starts `make(exit_guard)` as an actor on a new thread. A panic in `make` counts as a panic of the child.
     /// Returns the child and its address, for its wires.
     pub fn spawn<A, F>(self, mailbox_capacity: usize, make: F) -> (RunningChild, Addr<A>)
     where
         A: Actor<Context = Context<A>> + Handler<Heartbeat> + Handler<StopChild>,
-        F: FnOnce(Lifeline) -> A + Send + 'static,
+        F: FnOnce(ExitGuard) -> A + Send + 'static,
     {
-        let lifeline = Lifeline::new(self.child, self.generation, self.supervisor);
+        let exit_guard = ExitGuard::new(self.child, self.generation, self.supervisor);
         let arbiter = Arbiter::new();
         let address = A::start_in_arbiter(&arbiter.handle(), move |context| {
             context.set_mailbox_capacity(mailbox_capacity);
-            make(lifeline)
+            make(exit_guard)
         });
         let running = RunningChild {
             heartbeat: address.clone().recipient(),

@@ -47,14 +47,14 @@ pub struct ChildExited {
 
 /// Held by an actor as a field. When the actor is dropped – stopped, failed or unwound by a panic –
 /// the supervisor is told, with the reason.
-pub struct Lifeline {
+pub struct ExitGuard {
     child: usize,
     generation: Generation,
     supervisor: Recipient<ChildExited>,
     reason: Option<ExitReason>,
 }
 
-impl Lifeline {
+impl ExitGuard {
     /// A lifeline for incarnation `generation` of child number `child`.
     #[must_use]
     pub fn new(child: usize, generation: Generation, supervisor: Recipient<ChildExited>) -> Self {
@@ -78,7 +78,7 @@ impl Lifeline {
     }
 }
 
-impl Drop for Lifeline {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() {
             ExitReason::Panicked(last_panic_message())

@@ -2,27 +2,27 @@
 //!
 //! `actix::Supervisor` does not survive a panic of its actor, has no limit and no backoff, so this is our own,
 //! after OTP. It owns the children's factories and arbiters (a thread each), receives [`ChildExited`] from
-//! their [`Lifeline`]s and answers of [`Heartbeat`]s, and sends [`StopChild`].
+//! their [`ExitGuard`]s and answers of [`Heartbeat`]s, and sends [`StopChild`].
 //!
 //! Invariants
-//! - V1 At most one incarnation of a child is *current*; news of any other generation is ignored.
-//! - V2 Children start in the order of their specs (downstream first) and stop in the reverse order.
-//! - V3 A restart waits for a jittered, exponential backoff; a child that ran for `period` starts over.
-//! - V4 More than `restarts_max` restarts within `period` escalate: all children stop in order, everything
+//! - SUP-1 At most one incarnation of a child is *current*; news of any other generation is ignored.
+//! - SUP-2 Children start in the order of their specs (downstream first) and stop in the reverse order.
+//! - SUP-3 A restart waits for a jittered, exponential backoff; a child that ran for `period` starts over.
+//! - SUP-4 More than `restarts_max` restarts within `period` escalate: all children stop in order, everything
 //!   durable stays so, and the process exits with [`EXIT_GAVE_UP`].
-//! - V6 A child that does not escalate is restarted for ever, and its restarts do not count towards V4: what is only
+//! - SUP-6 A child that does not escalate is restarted for ever, and its restarts do not count towards SUP-4: what is only
 //!   shown must not stop what is stored.
-//! - V7 A disk that does not answer is no bug: while it keeps somebody waiting nobody is taken for hung, and nothing is restarted
+//! - SUP-7 A disk that does not answer is no bug: while it keeps somebody waiting nobody is taken for hung, and nothing is restarted
 //!   for being slow to stop. Children that wait for it go on when it does.
-//! - V5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
+//! - SUP-5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
 //!   not depend on it (what both could do to the database is settled by the store's compare-and-set).
 //!
 //! It never handles a broker or database that is away: those are expected states inside the actors.
 
 mod child;
+mod environment;
 mod exit;
 mod intensity;
-mod outside;
 mod restart_delay;
 mod strategy;
 #[cfg(test)]
@@ -34,14 +34,14 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, error, info, o, warn};
 
-pub use child::{ChildSeat, ChildSpec, Generation, Heartbeat, RunningChild, StopChild};
-pub use exit::{ChildExited, ExitReason, Lifeline};
+pub use child::{ChildContext, ChildSpec, Generation, Heartbeat, RunningChild, StopChild};
+pub use environment::Environment;
+pub use exit::{ChildExited, ExitGuard, ExitReason};
 pub use intensity::RestartIntensity;
-pub use outside::Outside;
 pub use strategy::{Strategy, affected};
 
 use self::restart_delay::RestartDelay;
-use crate::status::{ActorPhase, ActorStatus, ActorsBoard};
+use crate::status::{ActorPhase, ActorStatus, ActorsCell};
 
 /// Exit code when restarting did not help.
 pub const EXIT_GAVE_UP: i32 = 4;
@@ -106,12 +106,12 @@ enum Mode {
 pub struct Supervisor {
     options: SupervisorOptions,
     children: Vec<Child>,
-    outside: Outside,
+    outside: Environment,
     intensity: RestartIntensity,
     mode: Mode,
     /// How long the disk had stalled at the newest beat.
     stalled_for: Option<Duration>,
-    board: Arc<ActorsBoard>,
+    board: Arc<ActorsCell>,
     logger: Logger,
 }
 
@@ -121,8 +121,8 @@ impl Supervisor {
     pub fn new(
         specs: Vec<ChildSpec>,
         options: SupervisorOptions,
-        outside: Outside,
-        board: Arc<ActorsBoard>,
+        outside: Environment,
+        board: Arc<ActorsCell>,
         logger: &Logger,
     ) -> Self {
         let intensity = RestartIntensity::new(options.restarts_max, options.period);
@@ -148,13 +148,13 @@ impl Supervisor {
             return;
         }
         child.generation += 1;
-        let seat = ChildSeat {
+        let context = ChildContext {
             child: index,
             generation: child.generation,
             supervisor: context.address().recipient(),
         };
         let now = Instant::now();
-        child.phase = Phase::Running { child: (child.spec.start)(seat), since: now, beats_unanswered: 0 };
+        child.phase = Phase::Running { child: (child.spec.start)(context), since: now, beats_unanswered: 0 };
         if child.generation > 1 {
             info!(self.logger, "child restarted"; "child" => child.spec.name, "generation" => child.generation);
         }
@@ -202,7 +202,7 @@ impl Supervisor {
                     Mode::ShuttingDown { .. } => self.stop_next(),
                 }
             }
-            // V1: the late exit of an incarnation that was abandoned.
+            // SUP-1: the late exit of an incarnation that was abandoned.
             quiet @ (Phase::Waiting | Phase::Stopped) => child.phase = quiet,
         }
         self.publish(index);
@@ -264,7 +264,7 @@ impl Supervisor {
         }
     }
 
-    /// Stops the last running child (V2); when none is left, ends the system.
+    /// Stops the last running child (SUP-2); when none is left, ends the system.
     fn stop_next(&mut self) {
         let Mode::ShuttingDown { exit_code } = self.mode else { return };
         if self.children.iter().any(|child| matches!(child.phase, Phase::Stopping { .. })) {

@@ -1,4 +1,4 @@
-//! How long a child waits before it is started again (invariant V3 of [`super`]). Pure: the caller brings the time it ran for.
+//! How long a child waits before it is started again (invariant SUP-3 of [`super`]). Pure: the caller brings the time it ran for.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An actor that does one wrong thing at one place, in its first `faulty_generations` incarnations.
 struct Probe {
     fault: Option<(Fault, Place)>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     starts: Arc<AtomicU64>,
 }
 
@@ -45,7 +45,7 @@ impl Probe {
         match self.fault {
             Some((Fault::Panic, here)) if here == place => panic!("probe panics at {place:?}"),
             Some((Fault::Error, here)) if here == place => {
-                self.lifeline.fail(format!("probe fails at {place:?}"));
+                self.exit_guard.fail(format!("probe fails at {place:?}"));
                 context.stop();
             }
             Some((Fault::Hang, here)) if here == place => thread::sleep(FOR_EVER),
@@ -76,7 +76,7 @@ impl Handler<StopChild> for Probe {
 
     fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
         self.misbehave(Place::Stop, context);
-        self.lifeline.finish();
+        self.exit_guard.finish();
         context.stop();
     }
 }
@@ -115,26 +115,26 @@ fn probe_spec(plan: ProbePlan, hang_after: Duration, starts: Arc<AtomicU64>) -> 
         strategy: plan.strategy,
         escalates: plan.escalates,
         stop_within: hang_after,
-        start: Box::new(move |seat| {
-            let faulty = seat.generation <= plan.faulty_generations;
+        start: Box::new(move |context| {
+            let faulty = context.generation <= plan.faulty_generations;
             let fault = plan.fault.filter(|_| faulty);
             let starts = Arc::clone(&starts);
-            seat.spawn(8, move |lifeline| Probe { fault, lifeline, starts }).0
+            context.spawn(8, move |exit_guard| Probe { fault, exit_guard, starts }).0
         }),
     }
 }
 
 /// A supervisor running on a thread of its own, as in the program.
 struct Running {
-    board: Arc<ActorsBoard>,
+    board: Arc<ActorsCell>,
     starts: Vec<Arc<AtomicU64>>,
     supervisor: Addr<Supervisor>,
     exit: std::sync::mpsc::Receiver<i32>,
 }
 
 /// Nothing is wrong out there.
-fn all_well() -> Outside {
-    Outside { disk_busy_for: Box::new(|| Duration::ZERO), on_stop: Box::new(|_| {}) }
+fn all_well() -> Environment {
+    Environment { disk_busy_for: Box::new(|| Duration::ZERO), on_stop: Box::new(|_| {}) }
 }
 
 impl Running {
@@ -142,8 +142,8 @@ impl Running {
         Self::with_outside(plans, restarts_max, all_well())
     }
 
-    fn with_outside(plans: &[ProbePlan], restarts_max: u32, outside: Outside) -> Self {
-        let board = Arc::new(ActorsBoard::default());
+    fn with_outside(plans: &[ProbePlan], restarts_max: u32, outside: Environment) -> Self {
+        let board = Arc::new(ActorsCell::default());
         let starts: Vec<_> = plans.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
         let hang_after = if plans.iter().any(ProbePlan::hangs) { HANG_AFTER } else { FOR_EVER };
         let specs: Vec<_> = plans
@@ -202,8 +202,8 @@ impl Running {
 fn run_system(
     specs: Vec<ChildSpec>,
     options: SupervisorOptions,
-    outside: Outside,
-    board: Arc<ActorsBoard>,
+    outside: Environment,
+    board: Arc<ActorsCell>,
     address_out: &Sender<Addr<Supervisor>>,
     exit_out: &Sender<i32>,
 ) {
@@ -274,7 +274,7 @@ fn v7_nobody_is_taken_for_hung_while_the_disk_stalls() {
     let busy_ms = Arc::new(AtomicU64::new(60_000));
     let (stopped_out, stopped) = channel();
     let clock = Arc::clone(&busy_ms);
-    let outside = Outside {
+    let outside = Environment {
         disk_busy_for: Box::new(move || Duration::from_millis(clock.load(Ordering::SeqCst))),
         on_stop: Box::new(move |exit_code| stopped_out.send(exit_code).expect("the test listens")),
     };
@@ -418,7 +418,7 @@ fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_leaves_the_oth
 
 #[test]
 fn children_stop_in_the_reverse_order_of_their_start() {
-    struct Noting(Lifeline, &'static str, Sender<&'static str>);
+    struct Noting(ExitGuard, &'static str, Sender<&'static str>);
     impl Actor for Noting {
         type Context = Context<Self>;
     }
@@ -443,9 +443,9 @@ fn children_stop_in_the_reverse_order_of_their_start() {
                 strategy: Strategy::OneForOne,
                 escalates: true,
                 stop_within: Duration::from_secs(5),
-                start: Box::new(move |seat| {
+                start: Box::new(move |context| {
                     let out = out.clone();
-                    seat.spawn(8, move |lifeline| Noting(lifeline, name, out)).0
+                    context.spawn(8, move |exit_guard| Noting(exit_guard, name, out)).0
                 }),
             }
         })

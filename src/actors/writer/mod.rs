@@ -4,22 +4,22 @@
 //! itself is used on a thread of its own ([`worker`]); the actor stays responsive whatever the database does.
 //!
 //! Invariants
-//! - W1 One job at a time; the batch in hand is kept until it is known to be in the database, or the position proves stale.
-//! - W2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else. Claimed by the
+//! - WRI-1 One job at a time; the batch in hand is kept until it is known to be in the database, or the position proves stale.
+//! - WRI-2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else. Claimed by the
 //!   batch's open id, at `batch.upto` it was committed, at `batch.after` it was not and is tried again; anything else is stale.
-//! - W3 A batch is never condemned: rows that the database refuses are isolated by the store, and every other error is
+//! - WRI-3 A batch is never condemned: rows that the database refuses are isolated by the store, and every other error is
 //!   retried with a capped, jittered backoff for as long as it takes.
 //!
 //! A database that is away is an expected state: one line for each new reason, then patience.
 
-mod account;
+mod maintenance;
 mod messages;
-mod outage;
-mod refusals;
 #[cfg(feature = "failpoints")]
-mod sabotage;
+mod mutants;
+mod outage;
+mod outcome_metrics;
+mod refusals;
 mod site_watch;
-mod upkeep;
 mod worker;
 
 use std::collections::VecDeque;
@@ -31,19 +31,19 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
+use self::maintenance::Maintenance;
 pub use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
 use self::refusals::Refusals;
 use self::site_watch::SiteWatch;
-use self::upkeep::Upkeep;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::failpoint::failpoint;
-use super::supervisor::{Heartbeat, Lifeline, StopChild};
+use super::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::{ClockKeeper, wall_now};
 use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
-use crate::status::{LedgerBoard, StoreBoard, StoreState};
+use crate::status::{LedgerCell, StoreCell, StoreState};
 use crate::store::{Batch, Claim, ErrorClass, PastWanted, StoreOptions};
 
 /// What the actor needs beside its lifeline.
@@ -64,13 +64,13 @@ pub struct WriterOptions {
     /// What age is counted by.
     pub clock: Arc<ClockKeeper>,
     /// Where the ledger is shown.
-    pub ledger: Arc<LedgerBoard>,
+    pub ledger: Arc<LedgerCell>,
     /// How far back liveness wants to know changes of status.
     pub past_window: Duration,
     /// At most so many changes and unpublished events of the past.
     pub past_rows_max: usize,
     /// Where the state of the database is shown.
-    pub board: Arc<StoreBoard>,
+    pub board: Arc<StoreCell>,
 }
 
 enum Work {
@@ -93,13 +93,13 @@ struct Watched {
 pub struct Writer {
     options: WriterOptions,
     metrics: Arc<Metrics>,
-    lifeline: Lifeline,
+    exit_guard: ExitGuard,
     logger: Logger,
     worker: Option<Arc<StoreWorker>>,
     queue: VecDeque<Work>,
     busy: bool,
     outage: Outage,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     site_watch: SiteWatch,
     refusals: Refusals,
     /// Of the newest attachment.
@@ -109,19 +109,24 @@ pub struct Writer {
 impl Writer {
     /// A new incarnation.
     #[must_use]
-    pub fn new(options: WriterOptions, metrics: Arc<Metrics>, lifeline: Lifeline, logger: &Logger) -> Self {
+    pub fn new(
+        options: WriterOptions,
+        metrics: Arc<Metrics>,
+        exit_guard: ExitGuard,
+        logger: &Logger,
+    ) -> Self {
         let outage = Outage::new(options.backoff_min, options.backoff_max);
-        let upkeep = Upkeep::new(options.retention.is_some());
+        let maintenance = Maintenance::new(options.retention.is_some());
         Self {
             options,
             metrics,
-            lifeline,
+            exit_guard,
             logger: logger.new(o!("component" => "writer")),
             worker: None,
             queue: VecDeque::new(),
             busy: false,
             outage,
-            upkeep,
+            maintenance,
             site_watch: SiteWatch::new(),
             refusals: Refusals::default(),
             watched: None,
@@ -138,12 +143,12 @@ impl Writer {
         if self.busy {
             return;
         }
-        let Some(work) = self.queue.pop_front().or_else(|| self.upkeep_work()) else { return };
+        let Some(work) = self.queue.pop_front().or_else(|| self.maintenance_work()) else { return };
         self.metrics.writer_queue.set(self.queue.len() as u64);
         let worker = match self.worker() {
             Ok(worker) => worker,
             Err(error) => {
-                self.lifeline.fail(error);
+                self.exit_guard.fail(error);
                 return context.stop();
             }
         };
@@ -298,14 +303,14 @@ impl Writer {
             Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
             }
-            // W2
+            // WRI-2
             Err(Failure::Away(reason)) => {
                 writer.retry(Work::Commit { batch: in_hand, reply, doubtful: true }, reason, context);
             }
         });
     }
 
-    /// Finds out what became of a commit whose outcome is unknown (W2).
+    /// Finds out what became of a commit whose outcome is unknown (WRI-2).
     fn settle(
         &mut self,
         worker: Arc<StoreWorker>,
@@ -353,7 +358,7 @@ impl Actor for Writer {
 
     fn started(&mut self, context: &mut Context<Self>) {
         if let Err(error) = failpoint("writer::start") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
         context.run_interval(Duration::from_secs(1), |writer, context| {
@@ -388,7 +393,7 @@ impl Handler<Heartbeat> for Writer {
 
     fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
         if let Err(error) = failpoint("writer::handle") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             context.stop();
         }
     }
@@ -399,10 +404,10 @@ impl Handler<StopChild> for Writer {
 
     fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
         if let Err(error) = failpoint("writer::stop") {
-            self.lifeline.fail(error);
+            self.exit_guard.fail(error);
             return context.stop();
         }
-        self.lifeline.finish();
+        self.exit_guard.finish();
         context.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the database takes data, and when to try again if it does not (invariant W3 of [`super`]). Pure.
+//! Whether the database takes data, and when to try again if it does not (invariant WRI-3 of [`super`]). Pure.
 
 use std::time::Duration;
 

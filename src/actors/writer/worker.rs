@@ -233,7 +233,7 @@ impl Connection {
 
 fn commit(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
     #[cfg(feature = "failpoints")]
-    if let Some(outcome) = super::sabotage::commit(store, batch) {
+    if let Some(outcome) = super::mutants::commit(store, batch) {
         return outcome;
     }
     failpoint("writer::before_commit").map_err(JobError::Injected)?;

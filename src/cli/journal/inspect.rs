@@ -37,7 +37,7 @@ pub(super) fn run(dir: &Path, settings: &Settings, as_json: bool) -> Result<Outp
     let found = journal::inspect_records(dir, &RealFs, &mut |record| {
         tail.note(record.seq, record.message.received_at);
     })?;
-    let figures = Figures::new(&found, &tail, database, settings.journal.max_bytes);
+    let figures = Statistics::new(&found, &tail, database, settings.journal.max_bytes);
     let (complaints, exit) = complaints(&found.damage);
     let text =
         if as_json { format!("{:#}\n", json(dir, &found, &figures)) } else { text(dir, &found, &figures) };
@@ -131,7 +131,7 @@ impl Tail {
 }
 
 /// The ledger and the forecast.
-struct Figures {
+struct Statistics {
     journaled: Seq,
     /// The database's word, or why it is not known.
     ledger: Result<Ledger, String>,
@@ -145,7 +145,7 @@ struct Figures {
     full_in: TimeToFull,
 }
 
-impl Figures {
+impl Statistics {
     fn new(found: &Inspection, tail: &Tail, database: Result<Database, String>, bytes_max: u64) -> Self {
         let ledger = database.as_ref().map(|database| database.ledger).map_err(String::clone);
         let committed = ledger.as_ref().ok().map(|ledger| ledger.committed_seq).or(found.committed_hint);
@@ -207,7 +207,7 @@ impl Figures {
     }
 }
 
-fn text(dir: &Path, found: &Inspection, figures: &Figures) -> String {
+fn text(dir: &Path, found: &Inspection, figures: &Statistics) -> String {
     let records = match found.range() {
         Some((first, last)) => format!("{} (seq {first} to {last})", found.records),
         None => "0".to_owned(),
@@ -248,7 +248,7 @@ fn segment_row(segment: &SegmentSummary) -> Vec<String> {
     ]
 }
 
-fn json(dir: &Path, found: &Inspection, figures: &Figures) -> serde_json::Value {
+fn json(dir: &Path, found: &Inspection, figures: &Statistics) -> serde_json::Value {
     let ledger = figures.ledger.as_ref().ok();
     let count = |pick: fn(&Ledger) -> u64| ledger.map(pick);
     json!({
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!((found.range(), found.newest()), (Some((Seq(5), Seq(20))), Seq(20)));
         let mut tail = Tail::new(Some(Seq(12)), second(1_000));
         (5..=20).for_each(|seq| tail.note(Seq(seq), second(900 + seq as i64)));
-        let figures = Figures::new(&found, &tail, Err("it is away".to_owned()), 10_300);
+        let figures = Statistics::new(&found, &tail, Err("it is away".to_owned()), 10_300);
         assert_eq!(figures.pending, 8);
         let said = figures.lines().join("\n");
         assert!(said.contains("pending    at most 8, the oldest for at most 1m 27s"), "{said}");

@@ -1,11 +1,11 @@
 //! `andon machines`: who is on the floor, and how available everybody was, as the database has it.
 //!
-//! Works whether or not the service runs, and says which: see [`shown`]. While the database is away the running service is asked,
+//! Works whether or not the service runs, and says which: see [`status`]. While the database is away the running service is asked,
 //! which knows who is on the floor without it.
 
 mod report;
 mod running;
-mod shown;
+mod status;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -148,7 +148,7 @@ fn report(
     let mut past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
     // The clock has been set back since: nobody knows how old they are.
     past.recent_changes.retain(|(_, at)| *at <= now);
-    let sight = shown::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
+    let sight = status::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
     if let Some(window) = options.availability {
         let from = before(now, window);
         let history = store.history(from)?;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Style;
-use super::shown::{SiteSight, counted_changes, status};
+use super::status::{SiteSight, counted_changes, status};
 use crate::cli::{counted, table};
 use crate::config::Liveness;
 use crate::domain::{
-    Availability, BoardStatus, MachineId, Span, StatusChange, Timestamp, availability,
+    Availability, DisplayStatus, MachineId, Span, StatusChange, Timestamp, availability,
     duration_text::rounded, merged,
 };
 use crate::store::{MachineRow, SiteHistory};
@@ -19,7 +19,7 @@ use crate::terminal;
 /// A machine, and what can be said of it now.
 pub(super) struct ShownMachine {
     pub(super) row: MachineRow,
-    pub(super) status: BoardStatus,
+    pub(super) status: DisplayStatus,
     /// `None` if nobody could count them.
     pub(super) readings_last_hour: Option<u64>,
     pub(super) flapping: bool,
@@ -107,7 +107,7 @@ pub(super) fn machines_report(machines: &[ShownMachine], outlook: &Outlook, styl
     }
     let rows: Vec<Vec<String>> = machines.iter().map(|machine| cells(machine, outlook.now)).collect();
     let text = table(&["machine", "status", "since", "last seen", ">readings/h", "note"], &rows);
-    let statuses: Vec<BoardStatus> = machines.iter().map(|machine| machine.status).collect();
+    let statuses: Vec<DisplayStatus> = machines.iter().map(|machine| machine.status).collect();
     let coloured = if style == Style::Colour { in_colour(&text, &statuses) } else { text };
     format!("{}\n\n{coloured}", heading(outlook, &statuses))
 }
@@ -130,7 +130,7 @@ fn machine_line(machine: &ShownMachine) -> MachineLine {
 fn cells(machine: &ShownMachine, now: Timestamp) -> Vec<String> {
     let row = &machine.row;
     let mut notes = Vec::new();
-    if machine.status == BoardStatus::Unknown {
+    if machine.status == DisplayStatus::Unknown {
         notes.push(format!("was {}", row.status.as_str()));
     }
     if machine.flapping {
@@ -147,16 +147,16 @@ fn cells(machine: &ShownMachine, now: Timestamp) -> Vec<String> {
 }
 
 /// How many there are of each, and whether that is so.
-fn heading(outlook: &Outlook, statuses: &[BoardStatus]) -> String {
+fn heading(outlook: &Outlook, statuses: &[DisplayStatus]) -> String {
     let count = |status| statuses.iter().filter(|each| **each == status).count();
     let summary = format!(
         "{} at {}: {} online, {} offline, {} never seen, {} unknown",
         counted(statuses.len() as u64, "machine"),
         short(outlook.now),
-        count(BoardStatus::Online),
-        count(BoardStatus::Offline),
-        count(BoardStatus::NeverSeen),
-        count(BoardStatus::Unknown)
+        count(DisplayStatus::Online),
+        count(DisplayStatus::Offline),
+        count(DisplayStatus::NeverSeen),
+        count(DisplayStatus::Unknown)
     );
     match (&outlook.blind, outlook.until) {
         (Some(why), _) => format!("{summary}\nAndon does not see the machines now: {why}"),
@@ -269,15 +269,15 @@ fn json<T: Serialize>(outlook: &Outlook, machines: Vec<T>) -> String {
 }
 
 /// Each line after the headings in the colour of its machine's status.
-fn in_colour(text: &str, statuses: &[BoardStatus]) -> String {
+fn in_colour(text: &str, statuses: &[DisplayStatus]) -> String {
     let mut lines = text.lines();
     let mut coloured = format!("\x1b[1m{}\x1b[0m\n", lines.next().unwrap_or_default());
     for (line, status) in lines.zip(statuses) {
         let code = match status {
-            BoardStatus::Online => "32",
-            BoardStatus::Offline => "31",
-            BoardStatus::Unknown => "33",
-            BoardStatus::NeverSeen => "35",
+            DisplayStatus::Online => "32",
+            DisplayStatus::Offline => "31",
+            DisplayStatus::Unknown => "33",
+            DisplayStatus::NeverSeen => "35",
         };
         coloured.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n"));
     }
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn each_line_has_the_colour_of_its_status() {
-        let statuses = [BoardStatus::Online, BoardStatus::Offline];
+        let statuses = [DisplayStatus::Online, DisplayStatus::Offline];
         let coloured = in_colour("machine\na\nb\n", &statuses);
         assert_eq!(coloured, "\x1b[1mmachine\x1b[0m\n\x1b[32ma\x1b[0m\n\x1b[31mb\x1b[0m\n");
     }

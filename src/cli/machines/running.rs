@@ -8,7 +8,7 @@ use super::report::{Outlook, ShownMachine};
 use crate::cli::service;
 use crate::clock::wall_now;
 use crate::config::Http;
-use crate::domain::{BoardStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
+use crate::domain::{DisplayStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
 use crate::store::MachineRow;
 
 /// Longest answer that is read: a page has 4 MiB.
@@ -82,9 +82,10 @@ fn blindness(broker: &Broker) -> Option<String> {
 }
 
 fn read(machine: &Machine) -> Option<ShownMachine> {
-    let status = [BoardStatus::Online, BoardStatus::Offline, BoardStatus::Unknown, BoardStatus::NeverSeen]
-        .into_iter()
-        .find(|status| status.as_str() == machine.status)?;
+    let status =
+        [DisplayStatus::Online, DisplayStatus::Offline, DisplayStatus::Unknown, DisplayStatus::NeverSeen]
+            .into_iter()
+            .find(|status| status.as_str() == machine.status)?;
     let reason = machine.reason.as_deref().and_then(TransitionReason::from_word);
     let row = MachineRow {
         machine_id: MachineId::parse(&machine.machine_id).ok()?,
@@ -98,13 +99,13 @@ fn read(machine: &Machine) -> Option<ShownMachine> {
 }
 
 /// What was recorded last: of a machine that is unknown now the reason of its last change tells.
-fn recorded(status: BoardStatus, reason: Option<TransitionReason>) -> MachineStatus {
+fn recorded(status: DisplayStatus, reason: Option<TransitionReason>) -> MachineStatus {
     use TransitionReason::{LastWill, NeverSeen, Silence};
     match (status, reason) {
-        (BoardStatus::Online, _) => MachineStatus::Online,
-        (BoardStatus::Offline | BoardStatus::NeverSeen, _) => MachineStatus::Offline,
-        (BoardStatus::Unknown, Some(Silence | LastWill | NeverSeen)) => MachineStatus::Offline,
-        (BoardStatus::Unknown, _) => MachineStatus::Online,
+        (DisplayStatus::Online, _) => MachineStatus::Online,
+        (DisplayStatus::Offline | DisplayStatus::NeverSeen, _) => MachineStatus::Offline,
+        (DisplayStatus::Unknown, Some(Silence | LastWill | NeverSeen)) => MachineStatus::Offline,
+        (DisplayStatus::Unknown, _) => MachineStatus::Online,
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
             read(&serde_json::from_value(text).unwrap())
         };
         let shown = machine("unknown", Some("silence")).unwrap();
-        assert_eq!((shown.status, shown.row.status), (BoardStatus::Unknown, MachineStatus::Offline));
+        assert_eq!((shown.status, shown.row.status), (DisplayStatus::Unknown, MachineStatus::Offline));
         assert_eq!(shown.row.status_since, Some(Timestamp::from_micros(1_767_595_199_000_001)));
         assert!(shown.flapping && shown.row.first_seen_at.is_none() && shown.readings_last_hour.is_none());
         assert_eq!(machine("unknown", Some("message")).unwrap().row.status, MachineStatus::Online);

@@ -55,7 +55,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The database, if its tables are those that this binary knows (S5).
+/// The database, if its tables are those that this binary knows (STO-5).
 fn open(settings: &Settings) -> Result<Box<dyn Store>, Failure> {
     if let Some(complaint) = db::missing_file(settings) {
         return Err(Failure::new(complaint));

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Options {
 pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings) -> Result<Output, Failure> {
     let rules =
         PayloadRules::new(payload_options(settings)).map_err(|error| Failure::usage(error.to_string()))?;
-    let mut retrial = Retrial { rules, dry_run: options.dry_run, tally: Tally::default() };
+    let mut retrial = Retrial { rules, dry_run: options.dry_run, tally: RetryCounts::default() };
     if options.ids.is_empty() {
         if options.filter.is_empty() && !options.all {
             return Err(Failure::usage("nothing selected: give ids, a filter such as --reason, or --all"));
@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings)
 struct Retrial {
     rules: PayloadRules,
     dry_run: bool,
-    tally: Tally,
+    tally: RetryCounts,
 }
 
 impl Retrial {
@@ -127,7 +127,7 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
     };
     let mut outcomes = Vec::new();
     rules.interpret(&message, &mut outcomes);
-    // P1 of payload: at least one.
+    // PAY-1 of payload: at least one.
     let is_array =
         outcomes.len() > 1 || outcomes.first().is_some_and(|outcome| outcome.raw.len() < row.payload.len());
     if is_array && !is_whole_message(row) {
@@ -192,7 +192,7 @@ fn is_whole_message(row: &RejectedRow) -> bool {
 
 /// What a run of `retry` did.
 #[derive(Default)]
-struct Tally {
+struct RetryCounts {
     /// Rows that became readings.
     settled: u64,
     stored: u64,
@@ -204,7 +204,7 @@ struct Tally {
     missing: Vec<String>,
 }
 
-impl Tally {
+impl RetryCounts {
     /// `why` begins with a word for the reason.
     fn still(&mut self, row: &RejectedRow, why: String) {
         let reason = why.split(':').next().unwrap_or_default().to_owned();

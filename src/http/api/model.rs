@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{BoardStatus, OutageReason, Timestamp, Transition};
+use crate::domain::{DisplayStatus, OutageReason, Timestamp, Transition};
 use crate::status::MachineView;
 use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading};
 
@@ -95,9 +95,9 @@ pub struct Readings<'a> {
     pub next: Option<String>,
 }
 
-/// Figures of one measurement.
+/// Statistics of one measurement.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Figures {
+pub struct Statistics {
     /// The smallest value.
     pub min: f64,
     /// The mean of all values.
@@ -108,19 +108,19 @@ pub struct Figures {
     pub count: u64,
 }
 
-/// Figures of every measurement in a stretch of time; null where there is no value.
+/// Statistics of every measurement in a stretch of time; null where there is no value.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Measured {
     /// Readings.
     pub count: u64,
     /// Of the temperature.
-    pub temperature: Option<Figures>,
+    pub temperature: Option<Statistics>,
     /// Of the humidity.
-    pub humidity: Option<Figures>,
+    pub humidity: Option<Statistics>,
     /// Of the vibration.
-    pub vibration: Option<Figures>,
+    pub vibration: Option<Statistics>,
     /// Of the field of `extra` that was asked for.
-    pub extra: Option<Figures>,
+    pub extra: Option<Statistics>,
 }
 
 /// A bucket.
@@ -171,7 +171,7 @@ pub enum ReadingsAnswer<'a> {
     Buckets(ReadingsBuckets),
 }
 
-/// Figures of a named stretch of time.
+/// Statistics of a named stretch of time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Summary {
     /// Whose.
@@ -226,13 +226,13 @@ fn text(at: Option<Timestamp>) -> Option<String> {
 
 impl<'a> Machine<'a> {
     /// From the board, with the status that may be shown, and with what the database knows.
-    pub fn new(view: &MachineView, status: BoardStatus, latest: Option<&'a LatestReading>) -> Self {
+    pub fn new(view: &MachineView, status: DisplayStatus, latest: Option<&'a LatestReading>) -> Self {
         Self {
             machine_id: view.machine_id.to_string(),
             status: status.as_str(),
             status_since: text(view.status_since),
             reason: view.reason.map(|reason| reason.as_str()),
-            unknown_reason: (status == BoardStatus::Unknown && view.refused)
+            unknown_reason: (status == DisplayStatus::Unknown && view.refused)
                 .then_some(OutageReason::FilterRefused.as_str()),
             flapping: view.flapping,
             first_seen_at: text(view.first_seen_at),
@@ -274,8 +274,8 @@ impl<'a> From<&'a StoredReading> for Reading<'a> {
     }
 }
 
-fn figures(aggregate: Option<Aggregate>) -> Option<Figures> {
-    aggregate.map(|Aggregate { min, mean, max, count }| Figures { min, mean, max, count })
+fn figures(aggregate: Option<Aggregate>) -> Option<Statistics> {
+    aggregate.map(|Aggregate { min, mean, max, count }| Statistics { min, mean, max, count })
 }
 
 impl From<&Bucket> for Measured {

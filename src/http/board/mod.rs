@@ -11,16 +11,16 @@
 //! ```
 //!
 //! Invariants
-//! - B1 Every byte a page needs comes from this binary, and the browser is told to refuse anything else.
-//! - B2 A text of a machine is escaped by the template or set as text by a script; it is never markup.
-//! - B3 The board is there whatever is not: it needs neither the broker nor the database.
+//! - BRD-1 Every byte a page needs comes from this binary, and the browser is told to refuse anything else.
+//! - BRD-2 A text of a machine is escaped by the template or set as text by a script; it is never markup.
+//! - BRD-3 The board is there whatever is not: it needs neither the broker nor the database.
 
 mod assets;
 mod charts;
-mod hall;
 mod headers;
+mod layout;
 mod machine;
-mod shell;
+mod overview;
 mod trends;
 
 use actix_web::guard::{Any, Get, Head};
@@ -28,7 +28,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use self::assets::address as asset_address;
-use self::shell::Installation;
+use self::layout::Installation;
 use super::{HttpState, Mount, problem};
 
 /// Every page, and what it is made of.
@@ -57,7 +57,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
 
 /// Whatever has no route, for people.
 pub async fn no_such_page(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
-    headers::page(HttpResponse::NotFound(), shell::nothing_here(state.installation(), request.path()))
+    headers::page(HttpResponse::NotFound(), layout::nothing_here(state.installation(), request.path()))
 }
 
 impl HttpState {
@@ -67,7 +67,7 @@ impl HttpState {
 }
 
 async fn board(state: web::Data<HttpState>) -> HttpResponse {
-    headers::page(HttpResponse::Ok(), hall::hall(state.installation(), &state.topics))
+    headers::page(HttpResponse::Ok(), overview::hall(state.installation(), &state.topics))
 }
 
 /// The icon where browsers look for one when a page names none, such as an answer of the API.

@@ -25,11 +25,11 @@ use uuid::Uuid;
 use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
-    Access, Boards, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines,
-    Standstill, Streams,
+    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines, Stall,
+    StatusCells, Streams,
 };
 use crate::clock::{ClockKeeper, mono_now};
-use crate::domain::{BoardStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
+use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
 use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
@@ -134,7 +134,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         when_full: WhenFull::Hold,
     };
     let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
-    let boards = Boards::default();
+    let boards = StatusCells::default();
     boards.machines.write(MachinesSnapshot {
         at: mono_now(),
         sighted: true,
@@ -155,7 +155,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         metrics: Arc::new(Metrics::default()),
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
-        standstill: Standstill::default(),
+        stall: Stall::default(),
         streams: Streams::new(8),
         started: Instant::now(),
     }
@@ -164,7 +164,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
 fn machine(id: &str) -> MachineView {
     MachineView {
         machine_id: MachineId::parse(id).unwrap(),
-        status: BoardStatus::Online,
+        status: DisplayStatus::Online,
         status_since: None,
         reason: None,
         first_seen_at: None,

@@ -5,13 +5,13 @@ use diesel::QueryableByName;
 use super::BucketsQuery;
 use super::rolled::whole_buckets;
 use crate::domain::Timestamp;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::Column;
 
 #[derive(QueryableByName)]
 pub(super) struct InstantColumn {
     #[diesel(sql_type = Instant)]
-    pub recorded_at: Column<Moment>,
+    pub recorded_at: Column<SqlInstant>,
 }
 
 /// All of `query` is one page: there is nothing to divide, or whole buckets of five minutes answer.

@@ -4,12 +4,12 @@
 //! first appears in order). Every query is a walk along an index, bounded by a limit or by the range asked for;
 //! none scans a table (a test asks both databases for their plans).
 //!
-//! Figures of long times come from buckets of five minutes that are kept with the rows ([`rolled`]). No statement takes longer
+//! Statistics of long times come from buckets of five minutes that are kept with the rows ([`rolled`]). No statement takes longer
 //! than `statement_timeout`, on SQLite by a [`deadline`] of ours.
 //!
 //! Invariants
-//! - **S6** Nothing is written: SQLite opens the file with `mode=ro`, PostgreSQL's session is read-only.
-//! - **S7** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
+//! - **HIS-1** Nothing is written: SQLite opens the file with `mode=ro`, PostgreSQL's session is read-only.
+//! - **HIS-2** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
 //!   of the last row, never a count.
 
 mod bucket_page;

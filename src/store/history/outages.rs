@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use crate::domain::{LinkOutage, Timestamp};
 use crate::store::liveness_rows::OutageRow;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::UnreadableRows;
 
 /// Outages of one answer, the newest: a link that is lost every few minutes is lost this often in a month.
@@ -34,8 +34,8 @@ macro_rules! outages_on {
             ) -> QueryResult<Vec<LinkOutage>> {
                 let rows: Vec<OutageRow> = sql_query(OVERLAPPING)
                     .bind::<Text, _>(site)
-                    .bind::<Instant, _>(Moment(from))
-                    .bind::<Instant, _>(Moment(to))
+                    .bind::<Instant, _>(SqlInstant(from))
+                    .bind::<Instant, _>(SqlInstant(to))
                     .bind::<BigInt, _>(OUTAGES_MAX)
                     .load(connection)?;
                 Ok(unreadable.pass_over(rows.into_iter().rev().map(OutageRow::outage)))

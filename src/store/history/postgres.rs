@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::target::PostgresUrl;
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};

@@ -46,9 +46,9 @@ macro_rules! history_queries {
                     let rows = sql_query(sql::readings(query.order))
                         .bind::<Text, _>(&self.site)
                         .bind::<Text, _>(query.machine_id.as_str())
-                        .bind::<Instant, _>(Moment(query.from.at))
+                        .bind::<Instant, _>(SqlInstant(query.from.at))
                         .bind::<BigInt, _>(query.from.digest)
-                        .bind::<Instant, _>(Moment(query.to.at))
+                        .bind::<Instant, _>(SqlInstant(query.to.at))
                         .bind::<BigInt, _>(query.to.digest)
                         .bind::<BigInt, _>(i64::from(query.limit))
                         .load_iter::<ReadingColumns, $by_row>(&mut self.connection);
@@ -82,14 +82,14 @@ macro_rules! history_queries {
                     .into_boxed()
                     .bind::<Text, _>(&self.site)
                     .bind::<Text, _>(query.machine_id.as_str())
-                    .bind::<Instant, _>(Moment(query.from));
+                    .bind::<Instant, _>(SqlInstant(query.from));
                 let statement = match whole {
                     Some((first, end)) => {
-                        statement.bind::<Instant, _>(Moment(first)).bind::<Instant, _>(Moment(end))
+                        statement.bind::<Instant, _>(SqlInstant(first)).bind::<Instant, _>(SqlInstant(end))
                     }
                     None => statement,
                 };
-                let statement = statement.bind::<Instant, _>(Moment(query.to));
+                let statement = statement.bind::<Instant, _>(SqlInstant(query.to));
                 let statement = match &query.extra {
                     Some(field) => statement.bind::<Text, _>(without_nul(field).into_owned()),
                     None => statement,
@@ -113,8 +113,8 @@ macro_rules! history_queries {
                 let one_too_many = sql_query(sql::ONE_TOO_MANY)
                     .bind::<Text, _>(&self.site)
                     .bind::<Text, _>(query.machine_id.as_str())
-                    .bind::<Instant, _>(Moment(query.from))
-                    .bind::<Instant, _>(Moment(query.to))
+                    .bind::<Instant, _>(SqlInstant(query.from))
+                    .bind::<Instant, _>(SqlInstant(query.to))
                     .bind::<BigInt, _>(i64::from(readings_max))
                     .get_result::<InstantColumn>(&mut self.connection)
                     .optional()
@@ -130,8 +130,8 @@ macro_rules! history_queries {
                 let rows = sql_query(sql::trends(&$dialect, query.step_seconds))
                     .bind::<Text, _>(&self.site)
                     .bind::<Text, _>(ids)
-                    .bind::<Instant, _>(Moment(query.from))
-                    .bind::<Instant, _>(Moment(query.to))
+                    .bind::<Instant, _>(SqlInstant(query.from))
+                    .bind::<Instant, _>(SqlInstant(query.to))
                     .load::<TrendColumns>(&mut self.connection)
                     .map_err(begun.unread("the newest minutes"))?;
                 Ok(self.unreadable.pass_over(rows.into_iter().map(TrendColumns::into_point)))
@@ -151,8 +151,8 @@ macro_rules! history_queries {
                             sql_query(sql::events_within(of_machine, query.limit))
                                 .into_boxed()
                                 .bind::<Text, _>(&self.site)
-                                .bind::<Instant, _>(Moment(from))
-                                .bind::<Instant, _>(Moment(before.at))
+                                .bind::<Instant, _>(SqlInstant(from))
+                                .bind::<Instant, _>(SqlInstant(before.at))
                                 .bind::<BigInt, _>(before.id)
                         }
                     };

@@ -1,4 +1,4 @@
-//! Figures from whole buckets of five minutes, and at the edges, and before the site's buckets are exact, from the rows.
+//! Statistics from whole buckets of five minutes, and at the edges, and before the site's buckets are exact, from the rows.
 //!
 //! All in one statement, so that it sees one state of the database.
 

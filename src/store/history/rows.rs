@@ -10,7 +10,7 @@ use super::range::{EventCursor, ReadingCursor};
 use crate::domain::{MachineId, Timestamp};
 use crate::store::from_bigint;
 use crate::store::liveness_rows::unreadable_event;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::{Column, UnreadableRow, UnreadableRows};
 
 /// The newest reading of a machine, by its own time.
@@ -41,7 +41,7 @@ pub struct StoredReading {
     pub received_at: Timestamp,
 }
 
-/// Figures of one measurement.
+/// Statistics of one measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Aggregate {
     /// The smallest value.
@@ -54,7 +54,7 @@ pub struct Aggregate {
     pub count: u64,
 }
 
-/// Figures of a stretch of time. A measurement without any value has none.
+/// Statistics of a stretch of time. A measurement without any value has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     /// Where it begins, in seconds since 1970; 0 if all is one bucket.
@@ -151,11 +151,11 @@ pub(super) fn hand_on<C, T>(
 #[derive(QueryableByName)]
 pub(super) struct ReadingColumns {
     #[diesel(sql_type = Instant)]
-    recorded_at: Column<Moment>,
+    recorded_at: Column<SqlInstant>,
     #[diesel(sql_type = BigInt)]
     digest: Column<i64>,
     #[diesel(sql_type = Instant)]
-    received_at: Column<Moment>,
+    received_at: Column<SqlInstant>,
     #[diesel(sql_type = Nullable<Double>)]
     temperature: Option<f64>,
     #[diesel(sql_type = Nullable<Double>)]
@@ -225,9 +225,9 @@ pub(super) struct EventColumns {
     #[diesel(sql_type = Text)]
     reason: Column<String>,
     #[diesel(sql_type = Instant)]
-    occurred_at: Column<Moment>,
+    occurred_at: Column<SqlInstant>,
     #[diesel(sql_type = Nullable<Instant>)]
-    last_seen_at: Column<Option<Moment>>,
+    last_seen_at: Column<Option<SqlInstant>>,
 }
 
 impl EventColumns {

@@ -19,8 +19,8 @@ use super::{
     StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::domain::{LinkOutage, MachineId, Timestamp};
-use crate::store::schema::{Instant, Moment};
-use crate::store::sqlite::place::Place;
+use crate::store::schema::{Instant, SqlInstant};
+use crate::store::sqlite::file_identity::FileIdentity;
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
 
@@ -42,7 +42,7 @@ const CACHE_KIB: u32 = 4 * 1024;
 /// A connection that cannot write.
 pub struct SqliteHistory {
     pub(super) connection: SqliteConnection,
-    place: Arc<Place>,
+    place: Arc<FileIdentity>,
     // Dropped after the connection.
     deadline: Deadline,
     statement_timeout: Duration,
@@ -66,7 +66,7 @@ impl SqliteHistory {
             ))?;
             Ok(connection)
         };
-        let (connection, place) = Place::open(path, open).map_err(failed)?;
+        let (connection, place) = FileIdentity::open(path, open).map_err(failed)?;
         let (statement_timeout, site) = (options.statement_timeout, options.site.clone());
         let unreadable = options.unreadable.clone();
         Ok(Self { connection, place, deadline, statement_timeout, site, unreadable })

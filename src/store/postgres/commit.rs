@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, SmallInt, Text};
 
-use super::runs::{Care, RUN_BYTES_MAX, RunSize, RunWriter};
+use super::runs::{RUN_BYTES_MAX, RunSize, RunWriter, WriteMode};
 use super::sqlstate::Verdict;
 use super::statements::{CorrectCounters, MovePosition};
 use super::{readings, rollups, status_rows};
@@ -21,43 +21,43 @@ use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::reads::LedgerColumns;
 use crate::store::retained;
 use crate::store::rollup::Rollup;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::{bigint, reads, without_nul};
 
-/// Stores `batch` (S1 to S4).
+/// Stores `batch` (STO-1 to STO-4).
 pub fn commit(
     connection: &mut PgConnection,
     site: &str,
     batch: &Batch,
     run_size: &mut RunSize,
 ) -> Result<CommitOutcome, CommitFailure> {
-    let mut care = Care::default();
+    let mut mode = WriteMode::default();
     // At most two rounds for care and five for smaller runs.
     loop {
-        let failure = match try_commit(connection, site, batch, care, run_size.rows()) {
+        let failure = match try_commit(connection, site, batch, mode, run_size.rows()) {
             Ok((outcome, slowest)) => {
                 run_size.grow(slowest);
                 return Ok(outcome);
             }
             Err(failure) => failure,
         };
-        match care_after(&failure, care, run_size) {
-            Some(more) => care = more,
+        match care_after(&failure, mode, run_size) {
+            Some(more) => mode = more,
             None => return Err(failure),
         }
     }
 }
 
 /// With what care the batch is tried again; `None` if that would not help.
-fn care_after(failure: &CommitFailure, care: Care, run_size: &mut RunSize) -> Option<Care> {
+fn care_after(failure: &CommitFailure, mode: WriteMode, run_size: &mut RunSize) -> Option<WriteMode> {
     match failure {
         CommitFailure::Stale(_) => None,
-        CommitFailure::Cancelled { rows, .. } => run_size.shrink(*rows).then_some(care),
+        CommitFailure::Cancelled { rows, .. } => run_size.shrink(*rows).then_some(mode),
         CommitFailure::Step(step, error) => match Verdict::of(error) {
             Verdict::Nothing => None,
-            Verdict::Refused(_) => care.after_refusal(*step),
-            Verdict::Cancelled if *step == CommitStep::Transaction => care.after_slow_commit(),
-            Verdict::Cancelled => run_size.shrink(run_size.rows()).then_some(care),
+            Verdict::Refused(_) => mode.after_refusal(*step),
+            Verdict::Cancelled if *step == CommitStep::Transaction => mode.after_slow_commit(),
+            Verdict::Cancelled => run_size.shrink(run_size.rows()).then_some(mode),
         },
     }
 }
@@ -67,7 +67,7 @@ fn try_commit(
     connection: &mut PgConnection,
     site: &str,
     batch: &Batch,
-    care: Care,
+    mode: WriteMode,
     rows_max: usize,
 ) -> Result<(CommitOutcome, Duration), CommitFailure> {
     let journal_id = batch.journal_id.to_string();
@@ -77,7 +77,7 @@ fn try_commit(
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
         let new = retained::unless_seen(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
-        let mut writer = RunWriter::begin(connection, care, rows_max)?;
+        let mut writer = RunWriter::begin(connection, mode, rows_max)?;
         let refused = readings::write(&mut writer, site, &new, &mut outcome, &mut rollup)?;
         let connection = &mut *writer.connection;
         retained::forget_refused(connection, site, &new, &outcome.poisoned).at(CommitStep::Readings)?;
@@ -139,7 +139,7 @@ pub(super) fn insert_rejections(
         .bind::<Array<Integer>, _>(
             each().map(|row| i32::try_from(row.element).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
         )
-        .bind::<Array<Instant>, _>(each().map(|row| Moment(row.received_at)).collect::<Vec<_>>())
+        .bind::<Array<Instant>, _>(each().map(|row| SqlInstant(row.received_at)).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(each().map(|row| without_nul(&row.topic)).collect::<Vec<_>>())
         .bind::<Array<SmallInt>, _>(each().map(|row| i16::from(row.qos.as_u8())).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(each().map(|row| row.retained).collect::<Vec<_>>())
@@ -166,7 +166,7 @@ fn insert_gaps(
         .bind::<Array<BigInt>, _>(run.iter().map(|gap| bigint(gap.from.0)).collect::<Vec<_>>())
         .bind::<Array<BigInt>, _>(run.iter().map(|gap| bigint(gap.to.0)).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(run.iter().map(|gap| gap.reason.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Instant>, _>(run.iter().map(|gap| Moment(gap.at)).collect::<Vec<_>>())
+        .bind::<Array<Instant>, _>(run.iter().map(|gap| SqlInstant(gap.at)).collect::<Vec<_>>())
         .execute(connection)
         .map(drop)
     })

@@ -2,11 +2,11 @@
 //!
 //! A link that dies is noticed by TCP (keep-alives, `tcp_user_timeout`), a statement or a lock that takes too
 //! long by the server. A server that is frozen while its kernel still answers blocks the caller: libpq has no
-//! timeout for that. Such a thread can be given up; whatever it does when it wakes is caught by S2.
+//! timeout for that. Such a thread can be given up; whatever it does when it wakes is caught by STO-2.
 
 mod commit;
 mod readings;
-mod retry;
+mod reprocess;
 pub(super) mod rollups;
 mod runs;
 mod sqlstate;
@@ -274,7 +274,7 @@ impl Store for PostgresStore {
     }
 
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
-        retry::retry(&mut self.connection, &self.site, retry)
+        reprocess::retry(&mut self.connection, &self.site, retry)
             .map_err(|source| StoreError::Retry { id: retry.id, source })
     }
 

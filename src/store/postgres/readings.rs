@@ -11,7 +11,7 @@ use crate::store::batch::{CommitOutcome, ReadingRow, RejectionRow};
 use crate::store::error::CommitStep;
 use crate::store::failure::CommitFailure;
 use crate::store::rollup::Rollup;
-use crate::store::schema::Moment;
+use crate::store::schema::SqlInstant;
 
 /// Inserts `rows`, counts those that are new, and returns those that are refused as rejections.
 pub fn write<'a>(
@@ -38,7 +38,7 @@ fn insert_run<'a>(
     run: &'a [ReadingRow],
 ) -> QueryResult<Vec<&'a ReadingRow>> {
     let columns = ReadingColumns::new(run);
-    let answer = columns.insert(site).load::<(Option<String>, Option<Moment>, i64)>(connection)?;
+    let answer = columns.insert(site).load::<(Option<String>, Option<SqlInstant>, i64)>(connection)?;
     let mut keys = HashSet::new();
     let mut stored = 0;
     for (machine_id, recorded_at, number) in answer {
@@ -58,6 +58,6 @@ fn insert_run<'a>(
 
 fn key(row: &ReadingRow) -> (String, i64, i64) {
     let reading = &row.reading;
-    let recorded_at = Moment(reading.recorded_at).stored_micros();
+    let recorded_at = SqlInstant(reading.recorded_at).stored_micros();
     (reading.machine_id.as_str().to_owned(), recorded_at, reading.digest.cast_signed())
 }

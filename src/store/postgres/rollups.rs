@@ -9,8 +9,8 @@ use diesel::sql_types::{Array, BigInt, Double, Nullable, Text};
 use super::runs::RUN_BYTES_MAX;
 use crate::domain::Timestamp;
 use crate::store::batch::runs;
-use crate::store::rollup::{BucketKey, ExtraKey, Figures, Rollup, Tally};
-use crate::store::schema::{Instant, Moment};
+use crate::store::rollup::{BucketKey, BucketSums, ExtraKey, Rollup, Statistics};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::statement::cached_statement;
 
 cached_statement! {
@@ -23,7 +23,7 @@ cached_statement! {
     ", u.* FROM unnest("
     [
         machine_ids: Array<Text> = Vec<&'a str>,
-        bucket_starts: Array<Instant> = Vec<Moment>,
+        bucket_starts: Array<Instant> = Vec<SqlInstant>,
         readings: Array<BigInt> = Vec<i64>,
         temperature_count: Array<BigInt> = Vec<i64>,
         temperature_min: Array<Nullable<Double>> = Vec<Option<f64>>,
@@ -60,7 +60,7 @@ cached_statement! {
     ", u.* FROM unnest("
     [
         machine_ids: Array<Text> = Vec<&'a str>,
-        bucket_starts: Array<Instant> = Vec<Moment>,
+        bucket_starts: Array<Instant> = Vec<SqlInstant>,
         fields: Array<Text> = Vec<&'a str>,
         value_count: Array<BigInt> = Vec<i64>,
         value_min: Array<Nullable<Double>> = Vec<Option<f64>>,
@@ -72,7 +72,7 @@ cached_statement! {
      value_max = greatest(r.value_max, excluded.value_max), value_sum = r.value_sum + excluded.value_sum"
 }
 
-/// Adds all of `rollup` (S8), with at most `rows_max` rows by one statement.
+/// Adds all of `rollup` (ROL-1), with at most `rows_max` rows by one statement.
 pub fn add(
     connection: &mut PgConnection,
     site: &str,
@@ -89,8 +89,8 @@ pub fn add(
 }
 
 impl<'a> AddToBuckets<'a> {
-    fn new(site: &'a str, run: &[(BucketKey<'a>, Tally)]) -> Self {
-        fn columns<T>(run: &[(BucketKey<'_>, Tally)], of: impl Fn(&Tally) -> T) -> Vec<T> {
+    fn new(site: &'a str, run: &[(BucketKey<'a>, BucketSums)]) -> Self {
+        fn columns<T>(run: &[(BucketKey<'_>, BucketSums)], of: impl Fn(&BucketSums) -> T) -> Vec<T> {
             run.iter().map(|(_, tally)| of(tally)).collect()
         }
         Self {
@@ -116,7 +116,7 @@ impl<'a> AddToBuckets<'a> {
 }
 
 impl<'a> AddToExtras<'a> {
-    fn new(site: &'a str, run: &'a [(ExtraKey<'a>, Figures)]) -> Self {
+    fn new(site: &'a str, run: &'a [(ExtraKey<'a>, Statistics)]) -> Self {
         let figures = || run.iter().map(|(_, figures)| figures);
         Self {
             site,
@@ -131,6 +131,6 @@ impl<'a> AddToExtras<'a> {
     }
 }
 
-fn moment(micros: i64) -> Moment {
-    Moment(Timestamp::from_micros(micros))
+fn moment(micros: i64) -> SqlInstant {
+    SqlInstant(Timestamp::from_micros(micros))
 }

@@ -57,14 +57,14 @@ impl RunSize {
 
 /// How careful a transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Care {
+pub struct WriteMode {
     /// A savepoint before each run, so that a row that is refused can be found.
     pub isolates: bool,
     /// Constraints that wait for the end of the transaction are checked with each run.
     pub checks_at_once: bool,
 }
 
-impl Care {
+impl WriteMode {
     /// More care after a row was refused at `step`; `None` if that helps nothing.
     pub fn after_refusal(self, step: CommitStep) -> Option<Self> {
         let more = match step {
@@ -88,18 +88,18 @@ impl Care {
 pub struct RunWriter<'c> {
     /// Inside the transaction.
     pub connection: &'c mut PgConnection,
-    care: Care,
+    mode: WriteMode,
     rows_max: usize,
     slowest: Duration,
 }
 
 impl<'c> RunWriter<'c> {
     /// To be called in the transaction, before its first row.
-    pub fn begin(connection: &'c mut PgConnection, care: Care, rows_max: usize) -> QueryResult<Self> {
-        if care.checks_at_once {
+    pub fn begin(connection: &'c mut PgConnection, mode: WriteMode, rows_max: usize) -> QueryResult<Self> {
+        if mode.checks_at_once {
             connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE")?;
         }
-        Ok(Self { connection, care, rows_max, slowest: Duration::ZERO })
+        Ok(Self { connection, mode, rows_max, slowest: Duration::ZERO })
     }
 
     /// How long the slowest run took.
@@ -132,7 +132,7 @@ impl<'c> RunWriter<'c> {
                 continue;
             };
             match Verdict::of(&error) {
-                Verdict::Refused(words) if self.care.isolates => {
+                Verdict::Refused(words) if self.mode.isolates => {
                     self.savepoint("ROLLBACK TO SAVEPOINT andon_run").at(step)?;
                     bound = (run.len() / 8).max(1);
                     is_second = false;
@@ -160,7 +160,7 @@ impl<'c> RunWriter<'c> {
     }
 
     fn savepoint(&mut self, command: &str) -> QueryResult<()> {
-        if self.care.isolates { self.connection.batch_execute(command) } else { Ok(()) }
+        if self.mode.isolates { self.connection.batch_execute(command) } else { Ok(()) }
     }
 }
 
@@ -191,13 +191,13 @@ mod tests {
 
     #[test]
     fn care_grows_only_where_it_helps() {
-        let isolating = Care { isolates: true, ..Care::default() };
-        let most = Care { isolates: true, checks_at_once: true };
-        assert_eq!(Care::default().after_refusal(CommitStep::Readings), Some(isolating));
+        let isolating = WriteMode { isolates: true, ..WriteMode::default() };
+        let most = WriteMode { isolates: true, checks_at_once: true };
+        assert_eq!(WriteMode::default().after_refusal(CommitStep::Readings), Some(isolating));
         assert_eq!(isolating.after_refusal(CommitStep::Readings), None);
         assert_eq!(isolating.after_refusal(CommitStep::Transaction), Some(most));
         assert_eq!(most.after_refusal(CommitStep::Transaction), None);
-        assert_eq!(Care::default().after_refusal(CommitStep::Rejections), None);
+        assert_eq!(WriteMode::default().after_refusal(CommitStep::Rejections), None);
         assert_eq!(most.after_slow_commit(), None);
     }
 }

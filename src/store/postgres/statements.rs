@@ -8,12 +8,12 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text};
 use crate::domain::{MachineId, Timestamp};
 use crate::store::batch::ReadingRow;
 use crate::store::reads::LedgerTypes;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::statement::cached_statement;
 use crate::store::without_nul;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then. Where
+    /// Moves the position from `after` to `upto` (STO-2), taking every reading for stored. Gives the row as it is then. Where
     /// `synchronous_commit` is off, it is switched on for this transaction: the journal lets go of what is committed. Asked here, for
     /// role, database and server may change it at any time.
     MovePosition on Pg, PgConnection, returning (LedgerTypes, Nullable<Text>):
@@ -52,9 +52,9 @@ cached_statement! {
         vibrations: Array<Nullable<Double>> = &'a [Option<f64>],
         extras: Array<Nullable<Text>> = &'a [Option<&'a str>],
         topics: Array<Text> = &'a [Cow<'a, str>],
-        recorded: Array<Instant> = &'a [Moment],
+        recorded: Array<Instant> = &'a [SqlInstant],
         time_sources: Array<Text> = &'a [&'static str],
-        received: Array<Instant> = &'a [Moment],
+        received: Array<Instant> = &'a [SqlInstant],
         digests: Array<BigInt> = &'a [i64],
     ]
     ") AS u (m, t, h, v, e, topic, recorded, src, received, digest) \
@@ -68,7 +68,7 @@ cached_statement! {
     /// When machines were last seen: of those that are known, and where it is news.
     UpdateSightings on Pg, PgConnection:
     "UPDATE machine SET last_seen_at = seen.at FROM unnest("
-    [machine_ids: Array<Text> = Vec<&'a str>, seen: Array<Instant> = Vec<Moment>]
+    [machine_ids: Array<Text> = Vec<&'a str>, seen: Array<Instant> = Vec<SqlInstant>]
     ") AS seen (id, at) WHERE machine.site = " [site: Text = &'a str]
     " AND machine.machine_id = seen.id AND machine.last_seen_at IS DISTINCT FROM seen.at"
 }
@@ -82,9 +82,9 @@ pub struct ReadingColumns<'a> {
     pub vibrations: Vec<Option<f64>>,
     pub extras: Vec<Option<&'a str>>,
     pub topics: Vec<Cow<'a, str>>,
-    pub recorded: Vec<Moment>,
+    pub recorded: Vec<SqlInstant>,
     pub time_sources: Vec<&'static str>,
-    pub received: Vec<Moment>,
+    pub received: Vec<SqlInstant>,
     pub digests: Vec<i64>,
 }
 
@@ -99,9 +99,9 @@ impl<'a> ReadingColumns<'a> {
             vibrations: readings().map(|reading| reading.vibration).collect(),
             extras: readings().map(|reading| reading.extra.as_deref()).collect(),
             topics: rows.iter().map(|row| without_nul(&row.topic)).collect(),
-            recorded: readings().map(|reading| Moment(reading.recorded_at)).collect(),
+            recorded: readings().map(|reading| SqlInstant(reading.recorded_at)).collect(),
             time_sources: readings().map(|reading| reading.time_source.as_str()).collect(),
-            received: rows.iter().map(|row| Moment(row.received_at)).collect(),
+            received: rows.iter().map(|row| SqlInstant(row.received_at)).collect(),
             digests: readings().map(|reading| reading.digest.cast_signed()).collect(),
         }
     }
@@ -130,7 +130,7 @@ impl<'a> UpdateSightings<'a> {
     pub fn new(site: &'a str, sightings: &'a [(MachineId, Timestamp)]) -> Self {
         Self {
             machine_ids: sightings.iter().map(|(machine_id, _)| machine_id.as_str()).collect(),
-            seen: sightings.iter().map(|(_, seen)| Moment(*seen)).collect(),
+            seen: sightings.iter().map(|(_, seen)| SqlInstant(*seen)).collect(),
             site,
         }
     }

@@ -18,13 +18,13 @@ use crate::store::failure::CommitFailure;
 use crate::store::liveness_rows::EventKey;
 use crate::store::liveness_rows::postgres::{write_outage, write_sight};
 use crate::store::machine_changes::{MachineChange, machine_changes};
-use crate::store::refused::{Place, RefusedRow};
-use crate::store::schema::{Instant, Moment};
+use crate::store::refused::{RefusedRow, RowLocation};
+use crate::store::schema::{Instant, SqlInstant};
 
 /// An event, and whether it still has to reach the broker.
 type PendingEvent<'a> = (&'a Transition, bool);
 
-/// Writes them all and returns those that the database refuses (S4).
+/// Writes them all and returns those that the database refuses (STO-4).
 pub fn write(
     writer: &mut RunWriter<'_>,
     site: &str,
@@ -36,32 +36,32 @@ pub fn write(
     let liveness = &batch.liveness;
     let mut there_before = HashSet::new();
     let mut writing = Writing { writer, batch, changes: &[], refused: Vec::new() };
-    writing.rows(CommitStep::Transitions, Place::Event, &events, |connection, run| {
+    writing.rows(CommitStep::Transitions, RowLocation::Event, &events, |connection, run| {
         there_before.extend(insert_events(connection, site, run)?);
         Ok(())
     })?;
     let is_new = |event: &&Transition| !there_before.contains(&key(event));
     let changes = machine_changes(batch.transitions.iter().filter(is_new));
     writing.changes = &changes;
-    writing.rows(CommitStep::Transitions, Place::Machine, &changes, |connection, run| {
+    writing.rows(CommitStep::Transitions, RowLocation::Machine, &changes, |connection, run| {
         upsert_machines(connection, site, run)
     })?;
-    writing.rows(CommitStep::Transitions, Place::Mark, &liveness.published, |connection, run| {
+    writing.rows(CommitStep::Transitions, RowLocation::Mark, &liveness.published, |connection, run| {
         mark_published(connection, site, run)
     })?;
-    writing.rows(CommitStep::Outages, Place::Outage, &liveness.outages, |connection, run| {
+    writing.rows(CommitStep::Outages, RowLocation::Outage, &liveness.outages, |connection, run| {
         run.iter().try_for_each(|outage| write_outage(connection, site, outage).map(drop))
     })?;
     let sight = liveness.seen_until.as_slice();
     writing.rows(
         CommitStep::Outages,
-        |_| Place::Sight,
+        |_| RowLocation::Sight,
         sight,
         |connection, run| {
             run.iter().try_for_each(|seen_until| write_sight(connection, site, *seen_until).map(drop))
         },
     )?;
-    writing.rows(CommitStep::Sightings, Place::Sighting, &batch.sightings, |connection, run| {
+    writing.rows(CommitStep::Sightings, RowLocation::Sighting, &batch.sightings, |connection, run| {
         connection.execute_returning_count(&UpdateSightings::new(site, run)).map(drop)
     })?;
     Ok(writing.refused)
@@ -78,7 +78,7 @@ impl Writing<'_, '_> {
     fn rows<'a, T>(
         &mut self,
         step: CommitStep,
-        place: impl Fn(usize) -> Place,
+        place: impl Fn(usize) -> RowLocation,
         rows: &'a [T],
         statement: impl FnMut(&mut PgConnection, &'a [T]) -> QueryResult<()>,
     ) -> Result<(), CommitFailure> {
@@ -102,7 +102,7 @@ struct Inserted {
     #[diesel(sql_type = Text)]
     machine_id: String,
     #[diesel(sql_type = Instant)]
-    occurred_at: Moment,
+    occurred_at: SqlInstant,
     #[diesel(sql_type = Text)]
     status: String,
 }
@@ -126,9 +126,9 @@ fn insert_events<'a>(
         each().map(|transition| transition.previous_status.map(|status| status.as_str())).collect::<Vec<_>>(),
     )
     .bind::<Array<Text>, _>(each().map(|transition| transition.reason.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Instant>, _>(each().map(|transition| Moment(transition.occurred_at)).collect::<Vec<_>>())
+    .bind::<Array<Instant>, _>(each().map(|transition| SqlInstant(transition.occurred_at)).collect::<Vec<_>>())
     .bind::<Array<Nullable<Instant>>, _>(
-        each().map(|transition| transition.last_seen_at.map(Moment)).collect::<Vec<_>>(),
+        each().map(|transition| transition.last_seen_at.map(SqlInstant)).collect::<Vec<_>>(),
     )
     .bind::<Array<Bool>, _>(run.iter().map(|(_, is_pending)| *is_pending).collect::<Vec<_>>())
     .load::<Inserted>(connection)?;
@@ -151,7 +151,7 @@ fn mark_published(connection: &mut PgConnection, site: &str, run: &[EventKey]) -
     )
     .bind::<Text, _>(site)
     .bind::<Array<Text>, _>(each().map(|event| event.machine_id.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Instant>, _>(each().map(|event| Moment(event.occurred_at)).collect::<Vec<_>>())
+    .bind::<Array<Instant>, _>(each().map(|event| SqlInstant(event.occurred_at)).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(each().map(|event| event.status.as_str()).collect::<Vec<_>>())
     .execute(connection)
     .map(drop)
@@ -170,12 +170,12 @@ fn upsert_machines(connection: &mut PgConnection, site: &str, run: &[MachineChan
     .bind::<Text, _>(site)
     .bind::<Array<Text>, _>(each().map(|change| change.machine_id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(each().map(|change| change.status.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Instant>, _>(each().map(|change| Moment(change.status_since)).collect::<Vec<_>>())
+    .bind::<Array<Instant>, _>(each().map(|change| SqlInstant(change.status_since)).collect::<Vec<_>>())
     .bind::<Array<Nullable<Instant>>, _>(
-        each().map(|change| change.first_seen_at.map(Moment)).collect::<Vec<_>>(),
+        each().map(|change| change.first_seen_at.map(SqlInstant)).collect::<Vec<_>>(),
     )
     .bind::<Array<Nullable<Instant>>, _>(
-        each().map(|change| change.last_seen_at.map(Moment)).collect::<Vec<_>>(),
+        each().map(|change| change.last_seen_at.map(SqlInstant)).collect::<Vec<_>>(),
     )
     .execute(connection)
     .map(drop)

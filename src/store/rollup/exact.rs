@@ -1,4 +1,4 @@
-//! From when on the buckets of a site are exact (S8, S9): the one row a site of `machine_rollup_exact`.
+//! From when on the buckets of a site are exact (ROL-1, ROL-2): the one row a site of `machine_rollup_exact`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{BUCKET_MICROS, bucket_start};
 use crate::clock::wall_now;
 use crate::domain::Timestamp;
 use crate::store::clock;
-use crate::store::schema::{INSTANT_MICROS_MIN, Instant, Moment};
+use crate::store::schema::{INSTANT_MICROS_MIN, Instant, SqlInstant};
 
 /// All is exact.
 const BEGINNING: Timestamp = Timestamp::from_micros(INSTANT_MICROS_MIN);
@@ -68,8 +68,8 @@ macro_rules! exact_for {
                 let from = first_bucket_from(Timestamp::from_micros(now.as_micros().saturating_add(ahead)));
                 sql_query(BEGIN)
                     .bind::<Text, _>(site)
-                    .bind::<Instant, _>(Moment(from))
-                    .bind::<Instant, _>(Moment(BEGINNING))
+                    .bind::<Instant, _>(SqlInstant(from))
+                    .bind::<Instant, _>(SqlInstant(BEGINNING))
                     .execute(connection)
                     .map(drop)
             }
@@ -80,7 +80,7 @@ macro_rules! exact_for {
                 site: &str,
                 before: Timestamp,
             ) -> QueryResult<()> {
-                let from = Moment(first_bucket_from(before));
+                let from = SqlInstant(first_bucket_from(before));
                 sql_query(ADVANCE)
                     .bind::<Instant, _>(from)
                     .bind::<Text, _>(site)

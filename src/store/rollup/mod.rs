@@ -3,10 +3,10 @@
 //! A site's rollups are exact from [`exact`] `exact_from` on; before it charts are computed from the readings.
 //!
 //! Invariants
-//! - **S8** Each bucket that begins at `exact_from` or later holds exactly the readings that are stored. A reading and what it adds to its
+//! - **ROL-1** Each bucket that begins at `exact_from` or later holds exactly the readings that are stored. A reading and what it adds to its
 //!   bucket are one transaction, and only a reading that was really inserted adds. Readings before an instant are deleted in a
 //!   transaction that moves `exact_from` to the end of that instant's bucket, so no bucket from there on ever loses one.
-//! - **S9** `exact_from` only moves forward. What is before it may be deleted, added to, or half there: nobody reads it any more.
+//! - **ROL-2** `exact_from` only moves forward. What is before it may be deleted, added to, or half there: nobody reads it any more.
 //!
 //! That is all, on PostgreSQL under READ COMMITTED, too:
 //! - Two that add to one bucket: the second waits for the row of the first and adds to what it left, for `ON CONFLICT DO UPDATE` goes by
@@ -25,7 +25,7 @@ use std::hash::Hash;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use super::schema::Moment;
+use super::schema::SqlInstant;
 use crate::domain::{Reading, Timestamp};
 
 /// Length of a bucket. Buckets begin at multiples of it since 1970.
@@ -41,13 +41,13 @@ pub const FIELD_CHARS_MAX: usize = 100;
 
 /// Where the bucket of `instant`, as it is stored, begins.
 pub fn bucket_start(instant: Timestamp) -> Timestamp {
-    let micros = Moment(instant).stored_micros();
+    let micros = SqlInstant(instant).stored_micros();
     Timestamp::from_micros(micros - micros.rem_euclid(BUCKET_MICROS))
 }
 
-/// Figures of some values.
+/// Statistics of some values.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Figures {
+pub struct Statistics {
     /// How many.
     pub count: i64,
     /// The smallest; `None` if there are none.
@@ -58,7 +58,7 @@ pub struct Figures {
     pub sum: f64,
 }
 
-impl Figures {
+impl Statistics {
     fn add(&mut self, value: Option<f64>) {
         let Some(value) = value.filter(|value| value.abs() <= MEASUREMENT_MAX) else { return };
         self.count += 1;
@@ -70,15 +70,15 @@ impl Figures {
 
 /// What is to be added to one row of `machine_rollup`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Tally {
+pub struct BucketSums {
     /// Readings.
     pub readings: i64,
     /// Of `temperature`.
-    pub temperature: Figures,
+    pub temperature: Statistics,
     /// Of `humidity`.
-    pub humidity: Figures,
+    pub humidity: Statistics,
     /// Of `vibration`.
-    pub vibration: Figures,
+    pub vibration: Statistics,
     /// Readings whose fields of `extra` are left out.
     pub extra_left_out: i64,
 }
@@ -115,8 +115,8 @@ pub type ExtraKey<'a> = (&'a str, i64, Cow<'a, str>);
 /// What readings add to their buckets.
 #[derive(Debug, Default)]
 pub struct Rollup<'a> {
-    buckets: HashMap<BucketKey<'a>, Tally, RandomState>,
-    extras: HashMap<ExtraKey<'a>, Figures, RandomState>,
+    buckets: HashMap<BucketKey<'a>, BucketSums, RandomState>,
+    extras: HashMap<ExtraKey<'a>, Statistics, RandomState>,
 }
 
 impl<'a> Rollup<'a> {
@@ -143,12 +143,12 @@ impl<'a> Rollup<'a> {
     }
 
     /// The buckets, in the order of their keys: two writers never wait for each other in a circle.
-    pub fn buckets(&self) -> Vec<(BucketKey<'a>, Tally)> {
+    pub fn buckets(&self) -> Vec<(BucketKey<'a>, BucketSums)> {
         sorted(&self.buckets)
     }
 
     /// The fields of `extra`, in the order of their keys.
-    pub fn extras(&self) -> Vec<(ExtraKey<'a>, Figures)> {
+    pub fn extras(&self) -> Vec<(ExtraKey<'a>, Statistics)> {
         sorted(&self.extras)
     }
 }
@@ -186,9 +186,9 @@ mod tests {
         assert_eq!(buckets.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [("m", 0), ("m", BUCKET_MICROS)]);
         let second = buckets[1].1;
         assert_eq!((second.readings, second.extra_left_out), (3, 1));
-        let temperature = Figures { count: 2, min: Some(-1.5), max: Some(7.0), sum: 5.5 };
-        assert_eq!((second.temperature, second.humidity), (temperature, Figures::default()));
-        let pressure = Figures { count: 2, min: Some(2.0), max: Some(3.0), sum: 5.0 };
+        let temperature = Statistics { count: 2, min: Some(-1.5), max: Some(7.0), sum: 5.5 };
+        assert_eq!((second.temperature, second.humidity), (temperature, Statistics::default()));
+        let pressure = Statistics { count: 2, min: Some(2.0), max: Some(3.0), sum: 5.0 };
         assert_eq!(rollup.extras(), [(("m", BUCKET_MICROS, "p".into()), pressure)]);
     }
 

@@ -21,19 +21,19 @@ use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
 use crate::store::reads::LedgerColumns;
-use crate::store::refused::Place;
+use crate::store::refused::RowLocation;
 use crate::store::retained;
 use crate::store::rollup::Rollup;
-use crate::store::schema::Moment;
+use crate::store::schema::SqlInstant;
 use crate::store::{bigint, reads, without_nul};
 
 /// Rows with the words in which the database refused them and ended the transaction.
-pub(super) type Fatal = BTreeMap<Place, String>;
+pub(super) type Fatal = BTreeMap<RowLocation, String>;
 
 pub(super) enum Failure {
     Commit(CommitFailure),
     /// This row ended the transaction.
-    Fatal(Place, String),
+    Fatal(RowLocation, String),
 }
 
 impl From<CommitFailure> for Failure {
@@ -48,7 +48,7 @@ impl From<diesel::result::Error> for Failure {
     }
 }
 
-/// Stores `batch` (S1 to S4).
+/// Stores `batch` (STO-1 to STO-4).
 pub fn commit(
     connection: &mut SqliteConnection,
     site: &str,
@@ -97,7 +97,7 @@ fn try_commit(
 /// Writes the row at `place` by `statement`: how many rows that changed, or the words in which the database refuses it.
 pub(super) fn write_row(
     connection: &mut SqliteConnection,
-    place: Place,
+    place: RowLocation,
     fatal: &Fatal,
     step: CommitStep,
     statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
@@ -119,7 +119,7 @@ pub(super) fn write_row(
 }
 
 pub(super) fn text(instant: Timestamp) -> InstantText {
-    InstantText::new(Moment(instant))
+    InstantText::new(SqlInstant(instant))
 }
 
 /// What all rows of a batch have in common.
@@ -166,7 +166,7 @@ impl Writer<'_> {
         let mut refused = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             let insert = |connection: &mut _| self.insert_reading(connection, row);
-            match write_row(connection, Place::Reading(index), fatal, CommitStep::Readings, insert)? {
+            match write_row(connection, RowLocation::Reading(index), fatal, CommitStep::Readings, insert)? {
                 Ok(0) => {}
                 Ok(_) => {
                     outcome.stored += 1;

@@ -5,12 +5,12 @@
 //! one write lock first, so that waiting for another process happens at one place only, bounded by
 //! `lock_timeout`.
 //!
-//! The file may be removed, renamed or replaced while it is open: see [`place`].
+//! The file may be removed, renamed or replaced while it is open: see [`file_identity`].
 
 mod commit;
-pub(super) mod place;
+pub(super) mod file_identity;
 mod refusal;
-mod retry;
+mod reprocess;
 pub(super) mod rollups;
 mod statements;
 mod status_rows;
@@ -25,7 +25,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use self::place::Place;
+use self::file_identity::FileIdentity;
 use super::claim::claim;
 use super::clock;
 use super::fleet;
@@ -36,7 +36,7 @@ use super::prune::{self, PruneBounds, PruneCursor, Pruned};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::rollup::exact;
-use super::schema::{Instant, Moment};
+use super::schema::{Instant, SqlInstant};
 use super::unreadable::UnreadableRows;
 use super::{
     Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
@@ -57,7 +57,7 @@ const WAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// The SQLite database of one site.
 pub struct SqliteStore {
     connection: SqliteConnection,
-    place: Arc<Place>,
+    place: Arc<FileIdentity>,
     site: String,
     unreadable: UnreadableRows,
     facts: StoreFacts,
@@ -80,7 +80,7 @@ impl SqliteStore {
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let target = format!("SQLite file {}", path.display());
         let failed = |source| StoreError::Connect { target: target.clone(), source };
-        place::check_directory(path).map_err(failed)?;
+        file_identity::check_directory(path).map_err(failed)?;
         create_directory(path)?;
         let open = || {
             // "./" keeps SQLite from reading a relative path as a URI or as a name of its own.
@@ -90,7 +90,8 @@ impl SqliteStore {
             let description = describe(&mut connection)?;
             Ok((connection, description))
         };
-        let ((mut connection, (version, journal_mode)), place) = Place::open(path, open).map_err(failed)?;
+        let ((mut connection, (version, journal_mode)), place) =
+            FileIdentity::open(path, open).map_err(failed)?;
 
         let mut warnings = Vec::new();
         if journal_mode != "wal" {
@@ -105,7 +106,7 @@ impl SqliteStore {
         Ok(Self { connection, place, site, unreadable, facts })
     }
 
-    /// Runs `operation`, and takes its success for one only if the file is at its path before and after it (F1).
+    /// Runs `operation`, and takes its success for one only if the file is at its path before and after it (FILE-1).
     fn in_place<T>(
         &mut self,
         operation: impl FnOnce(&mut SqliteConnection, &str) -> Result<T, StoreError>,
@@ -201,7 +202,7 @@ fn count_rows(
 
 /// The database's clock, for `created_at` and `updated_at`.
 fn now() -> InstantText {
-    InstantText::new(Moment(crate::clock::wall_now()))
+    InstantText::new(SqlInstant(crate::clock::wall_now()))
 }
 
 impl Store for SqliteStore {
@@ -310,7 +311,8 @@ impl Store for SqliteStore {
 
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
         self.in_place(|connection, site| {
-            retry::retry(connection, site, retry).map_err(|source| StoreError::Retry { id: retry.id, source })
+            reprocess::retry(connection, site, retry)
+                .map_err(|source| StoreError::Retry { id: retry.id, source })
         })
     }
 

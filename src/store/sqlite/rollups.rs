@@ -7,7 +7,7 @@ use diesel::sqlite::{Sqlite, SqliteConnection};
 use crate::domain::Timestamp;
 use crate::store::instant_text::InstantText;
 use crate::store::rollup::Rollup;
-use crate::store::schema::{Instant, Moment};
+use crate::store::schema::{Instant, SqlInstant};
 use crate::store::statement::cached_statement;
 
 cached_statement! {
@@ -72,7 +72,7 @@ cached_statement! {
      value_sum = value_sum + excluded.value_sum"
 }
 
-/// Adds all of `rollup` (S8).
+/// Adds all of `rollup` (ROL-1).
 pub fn add(connection: &mut SqliteConnection, site: &str, rollup: &Rollup<'_>) -> QueryResult<()> {
     for ((machine_id, start), tally) in rollup.buckets() {
         let statement = AddToBucket {
@@ -113,5 +113,5 @@ pub fn add(connection: &mut SqliteConnection, site: &str, rollup: &Rollup<'_>) -
 }
 
 fn text(micros: i64) -> InstantText {
-    InstantText::new(Moment(Timestamp::from_micros(micros)))
+    InstantText::new(SqlInstant(Timestamp::from_micros(micros)))
 }

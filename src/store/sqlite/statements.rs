@@ -9,7 +9,7 @@ use crate::store::schema::Instant;
 use crate::store::statement::cached_statement;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (S2), taking every reading for stored. Gives the row as it is then.
+    /// Moves the position from `after` to `upto` (STO-2), taking every reading for stored. Gives the row as it is then.
     MovePosition on Sqlite, SqliteConnection, returning LedgerTypes:
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]

@@ -13,9 +13,9 @@ use crate::store::error::CommitStep;
 use crate::store::liveness_rows::EventKey;
 use crate::store::liveness_rows::sqlite::{write_outage, write_sight};
 use crate::store::machine_changes::{MachineChange, machine_changes};
-use crate::store::refused::{Place, RefusedRow};
+use crate::store::refused::{RefusedRow, RowLocation};
 
-/// Writes them all and returns those that the database refuses (S4).
+/// Writes them all and returns those that the database refuses (STO-4).
 pub fn write(
     connection: &mut SqliteConnection,
     writer: &Writer<'_>,
@@ -28,7 +28,8 @@ pub fn write(
     for (index, event) in batch.transitions.iter().enumerate() {
         let is_pending = index >= batch.liveness.transitions_published;
         let insert = |connection: &mut _| insert_event(connection, site, event, is_pending);
-        let is_there_already = writing.row(Place::Event(index), CommitStep::Transitions, insert)? == Some(0);
+        let is_there_already =
+            writing.row(RowLocation::Event(index), CommitStep::Transitions, insert)? == Some(0);
         if !is_there_already {
             new.push(event);
         }
@@ -37,23 +38,23 @@ pub fn write(
     writing.changes.clone_from(&changes);
     for (index, change) in changes.iter().enumerate() {
         let upsert = |connection: &mut _| upsert_machine(connection, site, change);
-        writing.row(Place::Machine(index), CommitStep::Transitions, upsert)?;
+        writing.row(RowLocation::Machine(index), CommitStep::Transitions, upsert)?;
     }
     for (index, event) in batch.liveness.published.iter().enumerate() {
         let mark = |connection: &mut _| mark_published(connection, site, event);
-        writing.row(Place::Mark(index), CommitStep::Transitions, mark)?;
+        writing.row(RowLocation::Mark(index), CommitStep::Transitions, mark)?;
     }
     for (index, outage) in batch.liveness.outages.iter().enumerate() {
         let upsert = |connection: &mut _| write_outage(connection, site, outage);
-        writing.row(Place::Outage(index), CommitStep::Outages, upsert)?;
+        writing.row(RowLocation::Outage(index), CommitStep::Outages, upsert)?;
     }
     if let Some(seen_until) = batch.liveness.seen_until {
         let upsert = |connection: &mut _| write_sight(connection, site, seen_until);
-        writing.row(Place::Sight, CommitStep::Outages, upsert)?;
+        writing.row(RowLocation::Sight, CommitStep::Outages, upsert)?;
     }
     for (index, (machine_id, seen_at)) in batch.sightings.iter().enumerate() {
         let update = |connection: &mut _| record_sighting(connection, site, machine_id, *seen_at);
-        writing.row(Place::Sighting(index), CommitStep::Sightings, update)?;
+        writing.row(RowLocation::Sighting(index), CommitStep::Sightings, update)?;
     }
     Ok(writing.refused)
 }
@@ -70,7 +71,7 @@ impl Writing<'_> {
     /// How many rows that changed; `None` if the row is refused.
     fn row(
         &mut self,
-        place: Place,
+        place: RowLocation,
         step: CommitStep,
         statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
     ) -> Result<Option<usize>, Failure> {

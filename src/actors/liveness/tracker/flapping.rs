@@ -1,4 +1,4 @@
-//! Machines that change their status too often (rule T10).
+//! Machines that change their status too often (rule TRK-10).
 //!
 //! Counted on the monotonic clock, so that a jump of the wall clock neither makes a machine flap nor hides that it does. What changed
 //! before this process began is as old as the wall clock said when it began.
@@ -10,8 +10,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::roster::Slot;
-use super::sight::Moment;
+use super::machine_table::Slot;
+use super::visibility::TimePoint;
 use crate::clock::Mono;
 use crate::domain::Timestamp;
 
@@ -41,7 +41,7 @@ impl ChangedAt {
 
     /// When a change of an earlier process's life occurred, as the clocks stand `now`. `None`: by the wall clock it is still to come,
     /// so that nobody knows how old it is.
-    pub(super) fn before(now: Moment, occurred_at: Timestamp) -> Option<Self> {
+    pub(super) fn before(now: TimePoint, occurred_at: Timestamp) -> Option<Self> {
         let age = now.wall.as_micros().saturating_sub(occurred_at.as_micros());
         (age >= 0).then(|| Self(Self::from(now.mono).0.saturating_sub(age)))
     }
@@ -138,7 +138,7 @@ impl Flapping {
 
 #[cfg(test)]
 mod tests {
-    use super::super::roster::tests::slot;
+    use super::super::machine_table::tests::slot;
     use super::*;
 
     const RULE: FlappingRule = FlappingRule { changes: 2, window: Duration::from_micros(100) };
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn t10_what_was_before_this_process_is_as_old_as_the_wall_clock_says() {
-        let now = Moment { mono: Mono(7), wall: Timestamp::from_micros(1_000) };
+        let now = TimePoint { mono: Mono(7), wall: Timestamp::from_micros(1_000) };
         let before = |wall| ChangedAt::before(now, Timestamp::from_micros(wall));
         assert_eq!((before(1_000), before(900), before(1_001)), (Some(at(7)), Some(at(-93)), None));
     }

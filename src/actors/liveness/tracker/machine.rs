@@ -1,10 +1,10 @@
 //! One machine's state and the rules by which evidence changes it.
 
 use crate::clock::Mono;
-use crate::domain::{BoardStatus, FilterPlace, MachineStatus, Timestamp, TransitionReason};
+use crate::domain::{DisplayStatus, FilterPlace, MachineStatus, Timestamp, TransitionReason};
 
 use super::packed::{PackedMono, PackedTimestamp};
-use super::patience::PatienceId;
+use super::timeouts::PatienceId;
 
 /// What the tracker knows about one machine. 40 bytes.
 #[derive(Debug)]
@@ -13,10 +13,10 @@ pub(super) struct Machine {
     first_seen: PackedTimestamp,
     last_seen: PackedTimestamp,
     evidence: PackedMono,
-    patience: PatienceId,
+    timeout: PatienceId,
     recorded: Option<MachineStatus>,
     reason: Option<TransitionReason>,
-    /// The filter of its newest message (T11).
+    /// The filter of its newest message (TRK-11).
     place: FilterPlace,
     marks: Marks,
 }
@@ -26,11 +26,11 @@ pub(super) struct Machine {
 struct Marks(u8);
 
 impl Marks {
-    /// Everything else comes from the database: no record has been accepted since (T8).
+    /// Everything else comes from the database: no record has been accepted since (TRK-8).
     const FROM_DATABASE: u8 = 1;
     /// The machine has an entry among the deadlines.
     const ARMED: u8 = 2;
-    /// Its wait in this stretch of sight began when a filter was granted late (T11).
+    /// Its wait in this stretch of sight began when a filter was granted late (TRK-11).
     const LATE: u8 = 4;
 
     fn has(self, mark: u8) -> bool {
@@ -64,13 +64,13 @@ pub(super) struct Recorded {
 
 impl Machine {
     /// A machine of which nothing is known.
-    pub(super) fn unheard_of(patience: PatienceId) -> Self {
+    pub(super) fn unheard_of(timeout: PatienceId) -> Self {
         Self {
             status_since: PackedTimestamp::NONE,
             first_seen: PackedTimestamp::NONE,
             last_seen: PackedTimestamp::NONE,
             evidence: PackedMono::NONE,
-            patience,
+            timeout,
             recorded: None,
             reason: None,
             place: FilterPlace::UNKNOWN,
@@ -79,7 +79,7 @@ impl Machine {
     }
 
     /// A machine that the database knows.
-    pub(super) fn known(recorded: Recorded, patience: PatienceId) -> Self {
+    pub(super) fn known(recorded: Recorded, timeout: PatienceId) -> Self {
         Self {
             status_since: Some(recorded.status_since).into(),
             first_seen: recorded.first_seen.into(),
@@ -87,7 +87,7 @@ impl Machine {
             recorded: Some(recorded.status),
             reason: recorded.reason,
             marks: Marks(Marks::FROM_DATABASE),
-            ..Self::unheard_of(patience)
+            ..Self::unheard_of(timeout)
         }
     }
 
@@ -141,8 +141,8 @@ impl Machine {
         self.marks.set(Marks::ARMED, armed);
     }
 
-    pub(super) fn patience(&self) -> PatienceId {
-        self.patience
+    pub(super) fn timeout(&self) -> PatienceId {
+        self.timeout
     }
 
     /// When this process last learned that [`Self::recorded`] is true: receipt of a message or a last will, or
@@ -152,11 +152,11 @@ impl Machine {
     }
 
     /// What [`Self::recorded`] means on a board that sees everything; `None` while undecided.
-    pub(super) fn standing(&self) -> Option<BoardStatus> {
+    pub(super) fn standing(&self) -> Option<DisplayStatus> {
         Some(match (self.recorded?, self.last_seen()) {
-            (MachineStatus::Online, _) => BoardStatus::Online,
-            (MachineStatus::Offline, Some(_)) => BoardStatus::Offline,
-            (MachineStatus::Offline, None) => BoardStatus::NeverSeen,
+            (MachineStatus::Online, _) => DisplayStatus::Online,
+            (MachineStatus::Offline, Some(_)) => DisplayStatus::Offline,
+            (MachineStatus::Offline, None) => DisplayStatus::NeverSeen,
         })
     }
 
@@ -170,7 +170,7 @@ impl Machine {
     }
 
     /// Whether what the database knows is newer than a record of an earlier process's life, so that the record
-    /// proves nothing (T8).
+    /// proves nothing (TRK-8).
     pub(super) fn has_outlived(&self, received_at: Timestamp, is_message: bool) -> bool {
         let known_from = match (self.is_online(), is_message) {
             (true, true) => self.last_seen(),
@@ -179,7 +179,7 @@ impl Machine {
         self.marks.has(Marks::FROM_DATABASE) && known_from.is_some_and(|known_from| received_at < known_from)
     }
 
-    /// A valid message: the machine is online (T1).
+    /// A valid message: the machine is online (TRK-1).
     pub(super) fn speak(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
         self.note_evidence(received);
         let first_ever = self.first_seen().is_none();
@@ -194,7 +194,7 @@ impl Machine {
         Some(self.change(MachineStatus::Online, reason, received_at))
     }
 
-    /// The device's last will: an online machine is offline at once (T6).
+    /// The device's last will: an online machine is offline at once (TRK-6).
     pub(super) fn die(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
         if !self.is_online() {
             return None;
@@ -205,7 +205,7 @@ impl Machine {
 
     /// The deadline passed at `at`, which is `occurred_at` on the wall clock.
     pub(super) fn fall_silent(&mut self, at: Mono, occurred_at: Timestamp) -> Change {
-        debug_assert!(self.is_watched(), "T1: only an online or undecided machine falls silent");
+        debug_assert!(self.is_watched(), "TRK-1: only an online or undecided machine falls silent");
         self.evidence = self.evidence().max(Some(at)).into();
         let reason = match self.recorded {
             Some(_) => TransitionReason::Silence,
@@ -220,7 +220,7 @@ impl Machine {
     }
 
     fn change(&mut self, status: MachineStatus, reason: TransitionReason, occurred_at: Timestamp) -> Change {
-        debug_assert_ne!(self.recorded, Some(status), "T1: a transition changes the status");
+        debug_assert_ne!(self.recorded, Some(status), "TRK-1: a transition changes the status");
         let occurred_at = self.status_since().map_or(occurred_at, |before| told_apart(before, occurred_at));
         let previous_status = self.recorded.replace(status);
         self.status_since = Some(occurred_at).into();
@@ -232,7 +232,7 @@ impl Machine {
 /// Changes that are no further apart than this happened at one instant, as far as a clock can tell.
 const ONE_INSTANT: i64 = 1_000;
 
-/// T5: when a change occurred, told apart from the one `before` if both are of one instant. A clock that was set back is another
+/// TRK-5: when a change occurred, told apart from the one `before` if both are of one instant. A clock that was set back is another
 /// matter.
 pub(super) fn told_apart(before: Timestamp, occurred_at: Timestamp) -> Timestamp {
     let earlier_by = before.as_micros().saturating_sub(occurred_at.as_micros());

@@ -6,50 +6,50 @@
 //! never forgets a machine.
 //!
 //! Rules, cited by asserts and tests:
-//! - **T1** A transition changes the recorded status: online and offline alternate. A message makes an offline or
+//! - **TRK-1** A transition changes the recorded status: online and offline alternate. A message makes an offline or
 //!   unheard-of machine online (`first_seen` if it is its first ever, else `message`).
-//! - **T2** Silence is a fact only when it is proven: a machine falls silent at its deadline, and only if the link
+//! - **TRK-2** Silence is a fact only when it is proven: a machine falls silent at its deadline, and only if the link
 //!   was up from the start of the wait beyond the deadline, it is proven alive at the deadline or later, and
 //!   every record received before the proof has been looked at.
-//! - **T3** The deadline is `offline_after` past the machine's newest message; if sight was broken since then (link
+//! - **TRK-3** The deadline is `offline_after` past the machine's newest message; if sight was broken since then (link
 //!   down, hold, restart), `offline_after` past the moment sight came back. `occurred_at` is that message's
 //!   `received_at`, or that moment's wall time, plus `offline_after`, to the microsecond. The monotonic clock
 //!   decides, the wall clock only labels. `advance` emits in the order of the deadlines.
-//! - **T4** The board shows a status only while sight is open and the status was learned over the link of the present
+//! - **TRK-4** The board shows a status only while sight is open and the status was learned over the link of the present
 //!   stretch, or, for a machine recorded as offline, once sight is proven to have lasted `offline_after` without
 //!   a word from it. Otherwise it shows `unknown`. (It is true of all machines:
 //!   a machine that was offline may have come back where we could not see it. The recorded status does not
 //!   change by blindness, and makes no event.)
-//! - **T5** `occurred_at` is the wall clock's, and goes back with it: the order of events is that in which they happened. Only of two
+//! - **TRK-5** `occurred_at` is the wall clock's, and goes back with it: the order of events is that in which they happened. Only of two
 //!   changes within a millisecond the second is one microsecond past the first, so that each has a name of its own.
-//! - **T6** A last will makes a machine that is recorded as online offline at once. On any other machine it does
+//! - **TRK-6** A last will makes a machine that is recorded as online offline at once. On any other machine it does
 //!   nothing. It is no sign of life.
-//! - **T7** An expected machine that the database does not know gets one `never_seen`, `offline_after` past the
+//! - **TRK-7** An expected machine that the database does not know gets one `never_seen`, `offline_after` past the
 //!   moment sight began; a machine the database knows, never.
-//! - **T8** What a record does is a function of the state before it and the record alone. Records count once, in the
+//! - **TRK-8** What a record does is a function of the state before it and the record alone. Records count once, in the
 //!   order of (seq, element); what is not past the newest one is ignored. A record from before this process that
 //!   is older than what the database knows of its machine (a journal restored from a copy) proves nothing.
-//! - **T9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
-//! - **T10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window` of the monotonic
+//! - **TRK-9** Above `machines_max` no new machine is tracked; those tracked, and the expected ones, go on.
+//! - **TRK-10** A machine flaps while more than `flapping.changes` of its changes lie within the last `flapping.window` of the monotonic
 //!   clock; those of an earlier process's life are as old as the wall clock said when this one began. It makes no event.
-//! - **T11** While the broker refuses a filter, machines whose newest message came through it alone cannot be seen: they are
+//! - **TRK-11** While the broker refuses a filter, machines whose newest message came through it alone cannot be seen: they are
 //!   unknown on the board, and their silence is none. So are machines of which no message is known in this process, while any
-//!   filter is refused. When it is granted, each gets `offline_after` to speak (T3), even if a record from before shows that
+//!   filter is refused. When it is granted, each gets `offline_after` to speak (TRK-3), even if a record from before shows that
 //!   it came through another filter after all: a deadline never moves to an earlier instant. Nothing changes for the others.
 //!
-//! Cost: a message of a known machine is one hash look-up and a few stores (see [`deadlines`]).
+//! Cost: a message of a known machine is one hash look-up and a few stores (see [`timing_wheel`]).
 
-mod board;
-mod deadlines;
+mod counts;
+mod deadline;
 mod flapping;
 mod input;
 mod machine;
+mod machine_table;
 mod packed;
-mod patience;
-mod roster;
-mod sight;
-mod silence;
-mod tally;
+mod timeouts;
+mod timing_wheel;
+mod view;
+mod visibility;
 
 #[cfg(test)]
 mod model;
@@ -61,19 +61,19 @@ mod tests;
 use crate::clock::Mono;
 use crate::domain::{FilterSet, MachineId, Seq, Timestamp, Transition};
 
-pub use self::board::{StatusCounts, View};
 pub use self::flapping::FlappingRule;
 pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, TrackerOptions};
-pub use self::sight::Moment;
+pub use self::view::{StatusCounts, View};
+pub use self::visibility::TimePoint;
 
-use self::deadlines::Deadlines;
+use self::counts::Counts;
+use self::deadline::{deadline_of, real_deadline};
 use self::flapping::{ChangedAt, Flapping};
 use self::machine::{Change, Machine, Recorded};
-use self::patience::Patiences;
-use self::roster::{Roster, Slot};
-use self::sight::Sight;
-use self::silence::{deadline_of, real_deadline};
-use self::tally::Tally;
+use self::machine_table::{MachineTable, Slot};
+use self::timeouts::Patiences;
+use self::timing_wheel::Deadlines;
+use self::visibility::Visibility;
 
 /// How many sightings are looked up together; their machines fit into the processor's first cache.
 const LOOKED_UP_TOGETHER: usize = 64;
@@ -81,16 +81,16 @@ const LOOKED_UP_TOGETHER: usize = 64;
 /// The state machine of all machines of a site.
 #[derive(Debug)]
 pub struct Tracker {
-    roster: Roster,
+    machines: MachineTable,
     deadlines: Deadlines,
-    sight: Sight,
-    tally: Tally,
+    sight: Visibility,
+    counts: Counts,
     flapping: Flapping,
-    /// As the clocks stood when it began: by it, records of an earlier process's life are dated (T10).
-    began: Option<Moment>,
+    /// As the clocks stood when it began: by it, records of an earlier process's life are dated (TRK-10).
+    began: Option<TimePoint>,
     patiences: Patiences,
     machines_max: usize,
-    /// The newest record looked at, and its element (T8).
+    /// The newest record looked at, and its element (TRK-8).
     looked_at: (Seq, u32),
     /// The newest receipt observed, or deadline passed.
     newest_evidence: Option<Mono>,
@@ -108,10 +108,10 @@ impl Tracker {
     pub fn new(options: TrackerOptions, known: Vec<KnownMachine>, position: Seq) -> Self {
         let patiences = Patiences::new(&options);
         let mut tracker = Self {
-            roster: Roster::with_capacity(known.len()),
+            machines: MachineTable::with_capacity(known.len()),
             deadlines: Deadlines::new(),
-            sight: Sight::default(),
-            tally: Tally::new(patiences.all_micros()),
+            sight: Visibility::default(),
+            counts: Counts::new(patiences.all_micros()),
             flapping: Flapping::new(options.flapping),
             began: None,
             patiences,
@@ -128,7 +128,7 @@ impl Tracker {
             options.machines.into_iter().filter(|(_, rule)| rule.expected).map(|(id, _)| id).collect();
         expected.sort_unstable();
         for machine_id in expected {
-            if tracker.roster.find(machine_id.as_str()).is_none() {
+            if tracker.machines.find(machine_id.as_str()).is_none() {
                 let machine = Machine::unheard_of(tracker.patiences.of(&machine_id));
                 tracker.add_machine(machine_id, machine);
             }
@@ -136,12 +136,12 @@ impl Tracker {
         tracker
     }
 
-    /// Changes of the past, of machines that are known, in the order in which they happened (T10), as the clocks stand `now`. To be
+    /// Changes of the past, of machines that are known, in the order in which they happened (TRK-10), as the clocks stand `now`. To be
     /// told before anything else. That some of them flap is no news.
-    pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)], now: Moment) {
+    pub fn remember_changes(&mut self, changes: &[(MachineId, Timestamp)], now: TimePoint) {
         self.began = Some(now);
         for (machine_id, occurred_at) in changes {
-            if let Some(slot) = self.roster.find(machine_id.as_str())
+            if let Some(slot) = self.machines.find(machine_id.as_str())
                 && let Some(at) = ChangedAt::before(now, *occurred_at)
             {
                 self.flapping.record(slot, at);
@@ -150,11 +150,11 @@ impl Tracker {
         self.flapping.take_news();
     }
 
-    /// Machines that began (`true`) or ceased to flap up to `now`, in order (T10).
+    /// Machines that began (`true`) or ceased to flap up to `now`, in order (TRK-10).
     pub fn take_flapping_news(&mut self, now: Mono) -> Vec<(MachineId, bool)> {
         self.flapping.advance(now.into());
         let news = self.flapping.take_news().into_iter();
-        news.map(|(slot, flaps)| (self.roster.id(slot).clone(), flaps)).collect()
+        news.map(|(slot, flaps)| (self.machines.id(slot).clone(), flaps)).collect()
     }
 
     /// How many machines flap.
@@ -163,42 +163,42 @@ impl Tracker {
         self.flapping.count()
     }
 
-    /// Sight begins anew at `now`: the link came up, or catching up after a start has ended (T3). Called while
+    /// Visibility begins anew at `now`: the link came up, or catching up after a start has ended (TRK-3). Called while
     /// sight is open it means that there was a break. Give the instant of the event itself, not of the call.
     ///
-    /// What was received from `heard_from` on, at most `now`, came over this link (T4).
-    pub fn link_up(&mut self, now: Moment, heard_from: Mono) {
+    /// What was received from `heard_from` on, at most `now`, came over this link (TRK-4).
+    pub fn link_up(&mut self, now: TimePoint, heard_from: Mono) {
         let was_even = self.sight.is_even();
         self.sight.open(now, heard_from);
         if !was_even {
             return self.look_anew();
         }
-        self.tally.uncover_all();
+        self.counts.uncover_all();
         if self.sight.covers(self.newest_evidence) {
             // Records of this link were observed before we heard of it.
             self.recount();
         }
     }
 
-    /// The broker refuses these filters, from `now` on (T11). A new link begins with none. What was received from `heard_from` on
+    /// The broker refuses these filters, from `now` on (TRK-11). A new link begins with none. What was received from `heard_from` on
     /// may have come through those that are refused no longer.
-    pub fn refuse(&mut self, refused: FilterSet, now: Moment, heard_from: Mono) {
+    pub fn refuse(&mut self, refused: FilterSet, now: TimePoint, heard_from: Mono) {
         if self.sight.refuse(refused, now, heard_from) {
             self.look_anew();
         }
     }
 
-    /// Sight ends at `now`: the link went down, or is about to be given up. Deadlines at or after `now` are void (T2).
-    pub fn link_down(&mut self, now: Moment) {
+    /// Visibility ends at `now`: the link went down, or is about to be given up. Deadlines at or after `now` are void (TRK-2).
+    pub fn link_down(&mut self, now: TimePoint) {
         self.sight.close(now.mono);
     }
 
-    /// Looks at one sighting. The transition, if there is one, depends on the state and the sighting alone (T8).
+    /// Looks at one sighting. The transition, if there is one, depends on the state and the sighting alone (TRK-8).
     ///
     /// `received` is when the record was received, or any later instant up to now, but not past a later
     /// `link_down`; `None` if that was before this process began. It must not decrease from record to record.
     pub fn observe(&mut self, sighting: &Sighting, received: Option<Mono>) -> Option<Transition> {
-        let slot = self.roster.find(sighting.machine_id.as_str());
+        let slot = self.machines.find(sighting.machine_id.as_str());
         self.observe_at(slot, sighting, received)
     }
 
@@ -207,10 +207,10 @@ impl Tracker {
     pub fn observe_all(&mut self, sightings: &[Sighting], received: Option<Mono>, out: &mut Vec<Transition>) {
         for group in sightings.chunks(LOOKED_UP_TOGETHER) {
             let mut slots = std::mem::take(&mut self.slots);
-            self.roster.find_all(group.iter().map(|sighting| sighting.machine_id.as_str()), &mut slots);
+            self.machines.find_all(group.iter().map(|sighting| sighting.machine_id.as_str()), &mut slots);
             for (sighting, slot) in group.iter().zip(&slots) {
                 // A machine that was not there may have been added by a sighting just before.
-                let slot = slot.or_else(|| self.roster.find(sighting.machine_id.as_str()));
+                let slot = slot.or_else(|| self.machines.find(sighting.machine_id.as_str()));
                 out.extend(self.observe_at(slot, sighting, received));
             }
             self.slots = slots;
@@ -232,7 +232,7 @@ impl Tracker {
         match (slot, sighting.kind) {
             (Some(slot), _) => self.observe_tracked(slot, sighting, received),
             (None, SightingKind::LastWill) => None,
-            (None, SightingKind::Message) if self.roster.len() >= self.machines_max => {
+            (None, SightingKind::Message) if self.machines.len() >= self.machines_max => {
                 self.untracked_sightings = self.untracked_sightings.saturating_add(1);
                 None
             }
@@ -252,11 +252,11 @@ impl Tracker {
     /// Appends the transitions of all deadlines that have passed for certain, in their order.
     ///
     /// At `proven_until`, or later, the link was alive, and every record received before `proven_until` has been
-    /// observed. Only the part before the last `link_down` counts (T2).
+    /// observed. Only the part before the last `link_down` counts (TRK-2).
     pub fn advance(&mut self, proven_until: Mono, out: &mut Vec<Transition>) {
         let Some(horizon) = self.sight.prove(proven_until) else { return };
         while let Some((at, slot)) = self.pop_due(horizon) {
-            debug_assert!(at <= horizon, "T2: a deadline fires only when it is proven to have passed");
+            debug_assert!(at <= horizon, "TRK-2: a deadline fires only when it is proven to have passed");
             out.push(self.fall_silent(slot));
         }
     }
@@ -268,39 +268,41 @@ impl Tracker {
         if !self.sight.is_open() {
             return None;
         }
-        let Self { deadlines, roster, sight, patiences, .. } = self;
-        let silence = deadlines.earliest(|slot| real_deadline(roster.get_mut(slot), sight, patiences));
-        self.tally.confirmations(&self.sight).chain(silence).min()
+        let Self { deadlines, machines, sight, patiences, .. } = self;
+        let silence = deadlines.earliest(|slot| real_deadline(machines.get_mut(slot), sight, patiences));
+        self.counts.confirmations(&self.sight).chain(silence).min()
     }
 
     /// What is known about one machine.
     #[must_use]
     pub fn status_of(&self, machine_id: &str) -> Option<View<'_>> {
-        self.roster.find(machine_id).map(|slot| self.view(slot, self.roster.id(slot), self.roster.get(slot)))
+        self.machines
+            .find(machine_id)
+            .map(|slot| self.view(slot, self.machines.id(slot), self.machines.get(slot)))
     }
 
     /// All tracked machines, in no meaningful order.
     pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.roster.iter().map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
+        self.machines.iter().map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
     }
 
     /// All tracked machines from the `first` on, in the order in which they came; it never changes.
     pub fn views_from(&self, first: usize) -> impl Iterator<Item = View<'_>> {
-        self.roster.iter_from(first).map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
+        self.machines.iter_from(first).map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
     }
 
     /// All tracked machines, in order of their ids. Cheap if none was added since the last call.
     pub fn views_in_order(&mut self) -> impl Iterator<Item = View<'_>> {
-        let Self { roster, sight, patiences, flapping, .. } = self;
-        roster.iter_in_order().map(|(slot, machine_id, machine)| {
-            board::view(machine_id, machine, sight, patiences, flapping.is_flapping(slot))
+        let Self { machines, sight, patiences, flapping, .. } = self;
+        machines.iter_in_order().map(|(slot, machine_id, machine)| {
+            view::view(machine_id, machine, sight, patiences, flapping.is_flapping(slot))
         })
     }
 
     /// How many machines the board shows in which status; costs the same for any number of machines.
     #[must_use]
     pub fn counts(&self) -> StatusCounts {
-        self.tally.counts(&self.sight)
+        self.counts.counts(&self.sight)
     }
 
     /// The newest record looked at.
@@ -311,17 +313,17 @@ impl Tracker {
 
     /// Since when sight is unbroken; `None` while blind.
     #[must_use]
-    pub fn sight_since(&self) -> Option<Moment> {
+    pub fn sight_since(&self) -> Option<TimePoint> {
         self.sight.since().filter(|_| self.sight.is_open())
     }
 
-    /// Sightings of machines that are not tracked because of `machines_max` (T9).
+    /// Sightings of machines that are not tracked because of `machines_max` (TRK-9).
     #[must_use]
     pub fn untracked_sightings(&self) -> u64 {
         self.untracked_sightings
     }
 
-    /// Whether there are machines that are not tracked because of `machines_max` (T9).
+    /// Whether there are machines that are not tracked because of `machines_max` (TRK-9).
     #[must_use]
     pub fn overflowed(&self) -> bool {
         self.untracked_sightings > 0
@@ -333,7 +335,7 @@ impl Tracker {
         sighting: &Sighting,
         received: Option<Mono>,
     ) -> Option<Transition> {
-        let machine = self.roster.get_mut(slot);
+        let machine = self.machines.get_mut(slot);
         let is_message = sighting.kind == SightingKind::Message;
         if received.is_none() && machine.has_outlived(sighting.received_at, is_message) {
             return None;
@@ -344,17 +346,17 @@ impl Tracker {
         if stays_online && covers(machine.evidence()) == covers(received) {
             // The usual case: no count changes, and the deadline's entry comes up by itself.
             let change = machine.speak(sighting.received_at, received);
-            debug_assert_eq!(change, None, "T1: a message of an online machine is no change");
+            debug_assert_eq!(change, None, "TRK-1: a message of an online machine is no change");
             return None;
         }
-        self.tally.remove(machine, &self.sight);
+        self.counts.remove(machine, &self.sight);
         machine.set_place(place);
         machine.set_late(machine.is_late() || self.sight.is_late(place));
         let change = match sighting.kind {
             SightingKind::Message => machine.speak(sighting.received_at, received),
             SightingKind::LastWill => machine.die(sighting.received_at, received),
         };
-        self.tally.add(machine, &self.sight);
+        self.counts.add(machine, &self.sight);
         self.watch(slot);
         let happened = match received {
             Some(received) => Some(received.into()),
@@ -364,19 +366,19 @@ impl Tracker {
     }
 
     fn pop_due(&mut self, horizon: Mono) -> Option<(Mono, Slot)> {
-        let Self { deadlines, roster, sight, patiences, .. } = self;
-        deadlines.pop_due(horizon, |slot| real_deadline(roster.get_mut(slot), sight, patiences))
+        let Self { deadlines, machines, sight, patiences, .. } = self;
+        deadlines.pop_due(horizon, |slot| real_deadline(machines.get_mut(slot), sight, patiences))
     }
 
     fn fall_silent(&mut self, slot: Slot) -> Transition {
-        let machine = self.roster.get_mut(slot);
+        let machine = self.machines.get_mut(slot);
         machine.set_armed(false);
         let deadline = deadline_of(machine, &self.sight, &self.patiences);
-        let deadline = deadline.expect("T1: a deadline that is due belongs to a watched machine");
-        self.tally.remove(machine, &self.sight);
+        let deadline = deadline.expect("TRK-1: a deadline that is due belongs to a watched machine");
+        self.counts.remove(machine, &self.sight);
         let change = machine.fall_silent(deadline.mono, deadline.wall);
         self.newest_evidence = self.newest_evidence.max(Some(deadline.mono));
-        self.tally.add(machine, &self.sight);
+        self.counts.add(machine, &self.sight);
         self.transition(slot, change, Some(deadline.mono.into()))
     }
 
@@ -385,7 +387,7 @@ impl Tracker {
             self.flapping.record(slot, happened);
         }
         Transition {
-            machine_id: self.roster.id(slot).clone(),
+            machine_id: self.machines.id(slot).clone(),
             status: change.status,
             previous_status: change.previous_status,
             reason: change.reason,
@@ -397,7 +399,7 @@ impl Tracker {
 
     /// Makes sure that a machine whose silence matters has an entry among the deadlines.
     fn watch(&mut self, slot: Slot) {
-        let machine = self.roster.get_mut(slot);
+        let machine = self.machines.get_mut(slot);
         if machine.is_armed() {
             return;
         }
@@ -419,16 +421,16 @@ impl Tracker {
     }
 
     fn add_machine(&mut self, machine_id: MachineId, machine: Machine) -> Slot {
-        self.tally.add(&machine, &self.sight);
-        let slot = self.roster.add(machine_id, machine);
+        self.counts.add(&machine, &self.sight);
+        let slot = self.machines.add(machine_id, machine);
         self.watch(slot);
         slot
     }
 
     /// Which machines can be seen has changed: it is rare enough to look at each.
     fn look_anew(&mut self) {
-        for slot in self.roster.slots() {
-            let machine = self.roster.get_mut(slot);
+        for slot in self.machines.slots() {
+            let machine = self.machines.get_mut(slot);
             // In a new stretch all are alike again.
             let was_late = machine.is_late() && !self.sight.is_even();
             machine.set_late(was_late || self.sight.is_late(machine.place()));
@@ -438,13 +440,13 @@ impl Tracker {
     }
 
     fn recount(&mut self) {
-        self.tally = Tally::new(self.patiences.all_micros());
-        for (_, _, machine) in self.roster.iter() {
-            self.tally.add(machine, &self.sight);
+        self.counts = Counts::new(self.patiences.all_micros());
+        for (_, _, machine) in self.machines.iter() {
+            self.counts.add(machine, &self.sight);
         }
     }
 
     fn view<'a>(&self, slot: Slot, machine_id: &'a MachineId, machine: &Machine) -> View<'a> {
-        board::view(machine_id, machine, &self.sight, &self.patiences, self.flapping.is_flapping(slot))
+        view::view(machine_id, machine, &self.sight, &self.patiences, self.flapping.is_flapping(slot))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{BoardStatus, MachineStatus, TransitionReason};
+use crate::domain::{DisplayStatus, MachineStatus, TransitionReason};
 
 use super::*;
 
@@ -140,14 +140,14 @@ fn came_late(machine: &Known, granted_late: u8) -> bool {
 pub(super) struct Model {
     pub(super) machines: Vec<Known>,
     /// Each time the link came up, and when it went down again.
-    pub(super) links: Vec<(Moment, Option<u64>)>,
+    pub(super) links: Vec<(TimePoint, Option<u64>)>,
     /// Since when something could be heard over the newest of them.
     pub(super) heard_from: u64,
     pub(super) proven: u64,
     /// Of two filters, as bits: refused, and granted late, with the newest moment and since when they were heard through.
     pub(super) refused: u8,
     pub(super) granted_late: u8,
-    pub(super) granted_at: Option<(Moment, u64)>,
+    pub(super) granted_at: Option<(TimePoint, u64)>,
     pub(super) seen_upto: Seq,
     /// The wall clock when the monotonic one began.
     began: i64,
@@ -245,14 +245,14 @@ impl Model {
     }
 
     /// The link came up: all filters are alike.
-    pub(super) fn link_up(&mut self, at: Moment, heard_from: u64) {
+    pub(super) fn link_up(&mut self, at: TimePoint, heard_from: u64) {
         self.links.push((at, None));
         (self.heard_from, self.proven) = (heard_from, 0);
         (self.refused, self.granted_late, self.granted_at) = (0, 0, None);
         self.machines.iter_mut().for_each(|machine| machine.late = false);
     }
 
-    pub(super) fn refuse(&mut self, refused: u8, at: Moment, heard_from: u64) {
+    pub(super) fn refuse(&mut self, refused: u8, at: TimePoint, heard_from: u64) {
         let Some((up, None)) = self.links.last() else { return };
         let granted = self.refused & !refused;
         self.refused = refused;
@@ -270,7 +270,7 @@ impl Model {
     }
 
     /// Since when it can be seen over the newest link, and from when on it could be heard.
-    fn begins(&self, machine: &Known) -> Option<(Moment, u64)> {
+    fn begins(&self, machine: &Known) -> Option<(TimePoint, u64)> {
         let (up, _) = self.links.last()?;
         let from = self.granted_at.filter(|_| machine.late).map_or(*up, |(at, _)| at);
         let heard = self.granted_at.filter(|_| came_late(machine, self.granted_late));
@@ -321,24 +321,24 @@ impl Model {
         out
     }
 
-    pub(super) fn shown(&self, machine: &Known) -> BoardStatus {
-        let Some((_, None)) = self.links.last() else { return BoardStatus::Unknown };
+    pub(super) fn shown(&self, machine: &Known) -> DisplayStatus {
+        let Some((_, None)) = self.links.last() else { return DisplayStatus::Unknown };
         let Some((up, heard_from)) = self.begins(machine).filter(|_| self.is_seen(machine)) else {
-            return BoardStatus::Unknown;
+            return DisplayStatus::Unknown;
         };
         let seen = machine.learned.is_some_and(|learned| learned >= heard_from);
         let waited = self.proven >= up.mono.0 + machine.offline_after();
         match machine.status() {
-            Some(MachineStatus::Online) if seen => BoardStatus::Online,
+            Some(MachineStatus::Online) if seen => DisplayStatus::Online,
             Some(MachineStatus::Offline) if seen || waited => match machine.last_seen {
-                Some(_) => BoardStatus::Offline,
-                None => BoardStatus::NeverSeen,
+                Some(_) => DisplayStatus::Offline,
+                None => DisplayStatus::NeverSeen,
             },
-            _ => BoardStatus::Unknown,
+            _ => DisplayStatus::Unknown,
         }
     }
 
-    /// T10, at `now`, which is also told to the tracker.
+    /// TRK-10, at `now`, which is also told to the tracker.
     pub(super) fn flaps(&self, name: &MachineId, now: u64) -> bool {
         let machine = self.machines.iter().find(|machine| machine.name == *name);
         let since = now as i64 - FLAPPING.window.as_micros() as i64;
@@ -351,7 +351,7 @@ impl Model {
         let confirmation = |machine: &Known| {
             let (up, _) = self.begins(machine).filter(|_| self.is_seen(machine))?;
             let pending = machine.status() == Some(MachineStatus::Offline)
-                && self.shown(machine) == BoardStatus::Unknown;
+                && self.shown(machine) == DisplayStatus::Unknown;
             pending.then(|| up.mono.0 + machine.offline_after())
         };
         let of = |machine: &Known| self.deadline(machine).map(|(at, _)| at).or_else(|| confirmation(machine));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::model::{MACHINES, Model, SECOND, options};
 use super::*;
-use crate::domain::{BoardStatus, TransitionReason};
+use crate::domain::{DisplayStatus, TransitionReason};
 
 /// The wall clock's lead over the monotonic one at the start.
 const EPOCH: i64 = 1_800_000_000_000_000;
@@ -144,13 +144,13 @@ impl World {
                 let last = self.model.links.last().map_or(0, |(up, down)| down.unwrap_or(up.mono.0));
                 let last = last.max(self.model.granted_at.map_or(0, |(at, _)| at.mono.0));
                 let at = self.now.saturating_sub(ago).max(last);
-                let moment = Moment { mono: Mono(at), wall: self.wall_at(at) };
+                let moment = TimePoint { mono: Mono(at), wall: self.wall_at(at) };
                 let heard_from = at.saturating_sub(heard);
                 self.tracker.link_up(moment, Mono(heard_from));
                 self.model.link_up(moment, heard_from.max(last));
             }
             Operation::LinkDown => {
-                self.tracker.link_down(Moment { mono: Mono(self.now), wall: self.wall_at(self.now) });
+                self.tracker.link_down(TimePoint { mono: Mono(self.now), wall: self.wall_at(self.now) });
                 if let Some((_, down @ None)) = self.model.links.last_mut() {
                     *down = Some(self.now);
                 }
@@ -173,7 +173,7 @@ impl World {
     }
 
     fn refuse(&mut self, filters: u8, heard: u64) {
-        let moment = Moment { mono: Mono(self.now), wall: self.wall_at(self.now) };
+        let moment = TimePoint { mono: Mono(self.now), wall: self.wall_at(self.now) };
         let heard_from = self.now.saturating_sub(heard);
         self.tracker.refuse(model::filters(filters), moment, Mono(heard_from));
         self.model.refuse(filters, moment, heard_from);
@@ -261,7 +261,7 @@ impl World {
         let recent: Vec<_> =
             self.events.iter().filter(|event| event.occurred_at.as_micros() >= since).collect();
         let changes = recent.iter().map(|event| (event.machine_id.clone(), event.occurred_at));
-        let now = Moment { mono: Mono(0), wall: began };
+        let now = TimePoint { mono: Mono(0), wall: began };
         self.tracker.remember_changes(&changes.collect::<Vec<_>>(), now);
         for event in recent.iter().filter(|event| event.occurred_at <= began) {
             let machine = self.model.machines.iter_mut().find(|machine| machine.name == event.machine_id);
@@ -286,17 +286,17 @@ impl World {
             assert_eq!(view.status_since, machine.recorded.map(|(_, since)| since));
             assert_eq!((view.first_seen, view.last_seen), (machine.first_seen, machine.last_seen));
             match view.status {
-                BoardStatus::Online => counts.online += 1,
-                BoardStatus::Offline => counts.offline += 1,
-                BoardStatus::Unknown => counts.unknown += 1,
-                BoardStatus::NeverSeen => counts.never_seen += 1,
+                DisplayStatus::Online => counts.online += 1,
+                DisplayStatus::Offline => counts.offline += 1,
+                DisplayStatus::Unknown => counts.unknown += 1,
+                DisplayStatus::NeverSeen => counts.never_seen += 1,
             }
         }
         assert_eq!(self.tracker.counts(), counts);
         assert_eq!(self.tracker.next_deadline(), self.model.next_deadline().map(Mono));
     }
 
-    /// T10: what is shown is the model's, and each beginning and end is news once.
+    /// TRK-10: what is shown is the model's, and each beginning and end is news once.
     fn compare_flapping(&mut self) {
         for (machine_id, flaps) in self.tracker.take_flapping_news(Mono(self.now)) {
             let before = self.flapping.remove(&machine_id);
@@ -318,7 +318,7 @@ impl World {
         assert_eq!(self.tracker.flapping_count(), self.flapping.len() as u64);
     }
 
-    /// What the database holds makes sense by itself, across all crashes (T1, T5).
+    /// What the database holds makes sense by itself, across all crashes (TRK-1, TRK-5).
     fn check_history(&self) {
         for (machine_id, row) in &self.rows {
             let mut before: Option<&Transition> = None;
@@ -388,7 +388,7 @@ proptest! {
         run(&operations);
     }
 
-    /// T8: a crash changes no event that records cause, if the wall clock is never set back and no two records
+    /// TRK-8: a crash changes no event that records cause, if the wall clock is never set back and no two records
     /// of a machine come within one microsecond.
     #[test]
     fn events_of_records_are_the_same_after_a_crash(operations in prop::collection::vec(operation(), 1..80)) {

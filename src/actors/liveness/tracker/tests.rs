@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::BoardStatus;
+use crate::domain::DisplayStatus;
 use crate::domain::MachineStatus::{self, Offline, Online};
 use crate::domain::TransitionReason::{self, FirstSeen, LastWill, Message, NeverSeen, Silence};
 
@@ -20,8 +20,8 @@ fn wall(micros: u64) -> Timestamp {
     Timestamp::from_micros(EPOCH + i64::try_from(micros).expect("a small number"))
 }
 
-fn moment(micros: u64) -> Moment {
-    Moment { mono: Mono(micros), wall: wall(micros) }
+fn moment(micros: u64) -> TimePoint {
+    TimePoint { mono: Mono(micros), wall: wall(micros) }
 }
 
 fn options() -> TrackerOptions {
@@ -103,7 +103,7 @@ impl Bench {
         out
     }
 
-    fn shown(&self, name: &str) -> BoardStatus {
+    fn shown(&self, name: &str) -> DisplayStatus {
         self.tracker.status_of(name).expect("a tracked machine").status
     }
 }
@@ -165,7 +165,7 @@ fn t2_nothing_is_silent_before_it_is_proven() {
     let mut bench = Bench::seeing();
     bench.message("m1", 2 * SECOND + 1);
     assert_eq!(bench.advance(17 * SECOND), []);
-    assert_eq!(bench.shown("m1"), BoardStatus::Online);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Online);
     let silent = bench.advance(17 * SECOND + 1);
     assert_eq!(
         briefs(&silent),
@@ -189,7 +189,7 @@ fn t2_a_deadline_before_the_link_goes_down_needs_a_proof_from_before_it() {
     assert_eq!(bench.advance(17 * SECOND - 1), []);
     let silent = bench.advance(17 * SECOND);
     assert_eq!(briefs(&silent), [event("m1", Offline, Some(Online), Silence, 17 * SECOND, Some(2 * SECOND))]);
-    assert_eq!(bench.shown("m1"), BoardStatus::Unknown, "the board is blind all the same");
+    assert_eq!(bench.shown("m1"), DisplayStatus::Unknown, "the board is blind all the same");
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn t3_a_message_after_the_flap_counts_from_itself() {
 fn t3_news_of_the_link_may_come_after_the_first_message_through_it() {
     let mut bench = Bench::new(options(), vec![known("m1", Online, 0, 0), known("m2", Online, 0, 0)]);
     bench.message("m1", 12 * SECOND);
-    assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Unknown);
     bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
-    assert_eq!(bench.shown("m1"), BoardStatus::Online);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Online);
     assert_eq!(bench.tracker.counts(), StatusCounts { online: 1, unknown: 1, ..StatusCounts::default() });
     let silent = bench.advance(60 * SECOND);
     let expected = [
@@ -266,7 +266,7 @@ fn t4_a_message_that_came_over_the_link_before_it_was_called_up_is_shown_and_eve
     bench.tracker.link_down(moment(3 * SECOND));
     bench.message("m1", 9 * SECOND);
     bench.tracker.link_up(moment(10 * SECOND), Mono(8 * SECOND));
-    assert_eq!((bench.shown("m1"), bench.shown("m2")), (BoardStatus::Online, BoardStatus::Unknown));
+    assert_eq!((bench.shown("m1"), bench.shown("m2")), (DisplayStatus::Online, DisplayStatus::Unknown));
     assert_eq!(bench.tracker.counts(), StatusCounts { online: 1, unknown: 1, ..StatusCounts::default() });
     let silent = bench.advance(60 * SECOND);
     assert!(silent.iter().all(|each| each.occurred_at == wall(25 * SECOND)), "{silent:?}");
@@ -279,7 +279,7 @@ fn t4_what_came_over_the_link_before_is_not_shown_however_early_the_next_was_hea
     bench.message("m1", 2 * SECOND);
     bench.tracker.link_down(moment(3 * SECOND));
     bench.tracker.link_up(moment(10 * SECOND), Mono(SECOND));
-    assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Unknown);
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn t3_a_message_from_before_the_break_that_is_looked_at_after_it_waits_for_sight
     bench.tracker.link_down(moment(10 * SECOND));
     bench.tracker.link_up(moment(12 * SECOND), Mono(12 * SECOND));
     bench.message("m1", 9 * SECOND);
-    assert_eq!(bench.shown("m1"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Unknown);
     let silent = bench.advance(60 * SECOND);
     assert_eq!(briefs(&silent), [event("m1", Offline, Some(Online), Silence, 27 * SECOND, Some(9 * SECOND))]);
 }
@@ -338,15 +338,15 @@ fn t4_while_blind_every_machine_is_unknown_and_confirmed_one_by_one_afterwards()
     bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     assert_eq!(bench.tracker.counts(), all_unknown, "sight is back, nobody has spoken");
     bench.message("on", 11 * SECOND);
-    assert_eq!(bench.shown("on"), BoardStatus::Online);
-    assert_eq!(bench.shown("off"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("on"), DisplayStatus::Online);
+    assert_eq!(bench.shown("off"), DisplayStatus::Unknown);
     assert_eq!(bench.tracker.next_deadline(), Some(Mono(25 * SECOND)));
 
     let silent = bench.advance(25 * SECOND);
     assert_eq!(briefs(&silent), [event("new", Offline, None, NeverSeen, 25 * SECOND, None)]);
     let shown = ["on", "off", "never", "new"].map(|name| bench.shown(name));
     let expected =
-        [BoardStatus::Online, BoardStatus::Offline, BoardStatus::NeverSeen, BoardStatus::NeverSeen];
+        [DisplayStatus::Online, DisplayStatus::Offline, DisplayStatus::NeverSeen, DisplayStatus::NeverSeen];
     assert_eq!(shown, expected);
     assert_eq!(bench.tracker.counts(), StatusCounts { online: 1, offline: 1, never_seen: 2, unknown: 0 });
 
@@ -364,9 +364,9 @@ fn t4_confirming_an_offline_machine_asks_for_a_proof() {
     bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     assert_eq!(bench.tracker.next_deadline(), Some(Mono(25 * SECOND)));
     assert_eq!(bench.advance(25 * SECOND - 1), []);
-    assert_eq!(bench.shown("off"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("off"), DisplayStatus::Unknown);
     assert_eq!(bench.advance(25 * SECOND), []);
-    assert_eq!(bench.shown("off"), BoardStatus::Offline);
+    assert_eq!(bench.shown("off"), DisplayStatus::Offline);
     assert_eq!(bench.tracker.next_deadline(), None);
 }
 
@@ -396,12 +396,12 @@ fn t6_a_last_will_makes_an_online_machine_offline_at_once_and_only_that() {
     assert_eq!(bench.last_will("stranger", 2 * SECOND), None);
     assert!(bench.tracker.status_of("stranger").is_none());
     assert_eq!(bench.last_will("off", 2 * SECOND), None);
-    assert_eq!(bench.shown("off"), BoardStatus::Unknown, "a will of an offline machine proves nothing new");
+    assert_eq!(bench.shown("off"), DisplayStatus::Unknown, "a will of an offline machine proves nothing new");
 
     bench.message("m1", 3 * SECOND);
     let gone = bench.last_will("m1", 4 * SECOND).expect("gone");
     assert_eq!(brief(&gone), event("m1", Offline, Some(Online), LastWill, 4 * SECOND, Some(3 * SECOND)));
-    assert_eq!(bench.shown("m1"), BoardStatus::Offline);
+    assert_eq!(bench.shown("m1"), DisplayStatus::Offline);
     assert_eq!(bench.last_will("m1", 5 * SECOND), None);
     assert_eq!(bench.advance(19 * SECOND), [], "it is offline already");
     assert_eq!(bench.message("m1", 20 * SECOND).map(|t| t.reason), Some(Message));
@@ -502,7 +502,7 @@ fn t8_a_replayed_record_newer_than_what_is_known_is_a_sighting_as_any() {
     assert_eq!(brief(&gone), event("m1", Offline, Some(Online), LastWill, 11 * SECOND, Some(10 * SECOND)));
     let first = bench.replayed("m2", 12 * SECOND, SightingKind::Message).expect("a new machine");
     assert_eq!(first.reason, FirstSeen);
-    assert_eq!(bench.shown("m2"), BoardStatus::Unknown);
+    assert_eq!(bench.shown("m2"), DisplayStatus::Unknown);
     bench.tracker.link_up(moment(3600 * SECOND), Mono(3600 * SECOND));
     let silent = bench.advance(3615 * SECOND);
     assert_eq!(
@@ -636,7 +636,7 @@ impl Bench {
     }
 }
 
-fn shown(bench: &Bench, name: &str) -> BoardStatus {
+fn shown(bench: &Bench, name: &str) -> DisplayStatus {
     bench.tracker.status_of(name).expect("it is tracked").status
 }
 
@@ -652,8 +652,8 @@ fn t11_a_refused_filter_blinds_those_who_come_through_it_and_nobody_else() {
     bench.refuse(places(&[1]), 3 * SECOND);
     let all = ["first", "second", "both", "known"].map(|name| shown(&bench, name));
     let [first, second, both, known] = all;
-    assert_eq!((first, second, both), (BoardStatus::Online, BoardStatus::Unknown, BoardStatus::Online));
-    assert_eq!(known, BoardStatus::Unknown, "its filter is not known");
+    assert_eq!((first, second, both), (DisplayStatus::Online, DisplayStatus::Unknown, DisplayStatus::Online));
+    assert_eq!(known, DisplayStatus::Unknown, "its filter is not known");
     assert_eq!(bench.tracker.counts(), StatusCounts { online: 2, unknown: 2, ..StatusCounts::default() });
     let gone = silent(&mut bench, 100 * SECOND);
     assert_eq!(
@@ -664,10 +664,10 @@ fn t11_a_refused_filter_blinds_those_who_come_through_it_and_nobody_else() {
     // Its own message through a refused filter makes it no less blind; one through another filter does.
     bench.through = places(&[1]);
     bench.message("second", 101 * SECOND);
-    assert_eq!(shown(&bench, "second"), BoardStatus::Unknown);
+    assert_eq!(shown(&bench, "second"), DisplayStatus::Unknown);
     bench.through = places(&[0]);
     bench.message("second", 102 * SECOND);
-    assert_eq!(shown(&bench, "second"), BoardStatus::Online);
+    assert_eq!(shown(&bench, "second"), DisplayStatus::Online);
     assert_eq!(silent(&mut bench, 200 * SECOND), [("second".to_owned(), wall(117 * SECOND))]);
 }
 
@@ -678,8 +678,8 @@ fn t11_when_a_filter_is_granted_its_machines_get_their_time_and_nothing_changes_
     bench.through = places(&[0]);
     bench.message("first", 50 * SECOND);
     bench.refuse(FilterSet::EMPTY, 60 * SECOND);
-    assert_eq!(shown(&bench, "first"), BoardStatus::Online);
-    assert_eq!(shown(&bench, "second"), BoardStatus::Unknown, "it has not spoken since");
+    assert_eq!(shown(&bench, "first"), DisplayStatus::Online);
+    assert_eq!(shown(&bench, "second"), DisplayStatus::Unknown, "it has not spoken since");
     assert_eq!(silent(&mut bench, 66 * SECOND).len(), 2, "first and both, at their own time");
     let gone = silent(&mut bench, 200 * SECOND);
     let names: Vec<&str> = gone.iter().map(|(name, _)| name.as_str()).collect();
@@ -696,7 +696,7 @@ fn t11_a_new_link_begins_with_every_filter() {
     bench.tracker.link_down(moment(4 * SECOND));
     bench.tracker.link_up(moment(10 * SECOND), Mono(10 * SECOND));
     bench.message("second", 11 * SECOND);
-    assert_eq!(shown(&bench, "second"), BoardStatus::Online);
+    assert_eq!(shown(&bench, "second"), DisplayStatus::Online);
     let gone = silent(&mut bench, 100 * SECOND);
     assert_eq!(gone.len(), 4);
     assert!(

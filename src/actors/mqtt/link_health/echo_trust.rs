@@ -1,4 +1,4 @@
-//! Whether echoes come back (rule K6 of [`super`]).
+//! Whether echoes come back (rule LINK-6 of [`super`]).
 
 use std::time::Duration;
 

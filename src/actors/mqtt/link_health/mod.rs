@@ -4,28 +4,28 @@
 //! ([`LinkHealth::look`]). It says what to ask the broker, what is proven, and when the link is dead.
 //!
 //! Rules, cited by tests:
-//! - K1 The proof is our echo: a message of our own that comes back in the callback, behind everything that the broker had queued
+//! - LINK-1 The proof is our echo: a message of our own that comes back in the callback, behind everything that the broker had queued
 //!   for us when it read it. Whoever was silent until we *sent* the echo was silent indeed. One echo is out at a time.
 //!   Without a usable echo the answer to an UNSUBSCRIBE takes its place; it overtakes what is queued.
-//! - K2 Every other word of the broker is a sign of life and proves nothing.
-//! - K3 A broker that gave no sign for longer than [`PROMPT`] while it was asked was frozen, or had no time. What devices said
+//! - LINK-2 Every other word of the broker is a sign of life and proves nothing.
+//! - LINK-3 A broker that gave no sign for longer than [`PROMPT`] while it was asked was frozen, or had no time. What devices said
 //!   meanwhile waits in *their* connections, and it may read ours first. So that echo is no proof. The broker gets as long as
 //!   it was away, within 2 and 60 s, and then a second echo has to be prompt. One that is always as slow is
 //!   believed 8 s later all the same: silence must be believed some day.
-//! - K4 A standstill of our own (the process was stopped, or a message in the callback waited for the disk) is treated alike:
+//! - LINK-4 A standstill of our own (the process was stopped, or a message in the callback waited for the disk) is treated alike:
 //!   whatever stopped us may have stopped others. An echo that is out then is no proof.
-//! - K5 A broker that gave no sign for `ask_after` is asked, and one that gives none for `answer_within` after that is dead: within
+//! - LINK-5 A broker that gave no sign for `ask_after` is asked, and one that gives none for `answer_within` after that is dead: within
 //!   one and a half keep-alives. The library alone takes up to two and a half: it pings after one keep-alive of silence and waits
 //!   one and a half for the answer (paho C 1.3.16, `MQTTProtocol_keepalive`). We ask long before a machine could fall silent,
 //!   so that the answer tells how long the broker was frozen. Nobody is judged while a message is in the callback: the
 //!   broker has just spoken, and it is the disk that is slow.
-//! - K6 An echo that does not come back ends no link. It is lost once the broker has acknowledged it and then said nothing more
+//! - LINK-6 An echo that does not come back ends no link. It is lost once the broker has acknowledged it and then said nothing more
 //!   for `ask_after`, or after [`ECHO_MAX`], and asked for again. After three in a row the echo counts as unusable, as soon
 //!   as no message has come for `offline_after`, or they have been lost for three minutes (an hour, if one ever came back). A test
 //!   echo a minute finds out when that is over.
 
-mod doubt;
 mod echo_trust;
+mod grace;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -33,8 +33,8 @@ mod timing;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use self::doubt::Doubt;
 use self::echo_trust::EchoTrust;
+use self::grace::Doubt;
 pub use self::timing::Timing;
 use crate::clock::Mono;
 use crate::domain::Seq;
@@ -359,7 +359,7 @@ impl LinkHealth {
         true
     }
 
-    /// K4
+    /// LINK-4
     fn note_standstill(&mut self, still: Option<Duration>, now: Mono) {
         let Some(still) = still else { return };
         let Some(link) = &mut self.link else { return };

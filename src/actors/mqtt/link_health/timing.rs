@@ -1,4 +1,4 @@
-//! When the broker is asked for a sign of life, and how long it may take (rule K5 of [`super`]).
+//! When the broker is asked for a sign of life, and how long it may take (rule LINK-5 of [`super`]).
 
 use std::time::Duration;
 

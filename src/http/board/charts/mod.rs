@@ -4,8 +4,8 @@
 //! the present theme. Texts stay texts, so that they can be selected and read.
 //!
 //! Invariants
-//! - C1 Where there was no data, there is no line: neighbours further apart than usual are not joined.
-//! - C2 Only numbers and times are drawn; nothing that a machine has sent enters as text.
+//! - CHT-1 Where there was no data, there is no line: neighbours further apart than usual are not joined.
+//! - CHT-2 Only numbers and times are drawn; nothing that a machine has sent enters as text.
 
 mod axis;
 mod runs;
@@ -20,7 +20,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
-use crate::domain::{BoardStatus, Timestamp};
+use crate::domain::{DisplayStatus, Timestamp};
 
 pub use runs::{Point, coarser};
 
@@ -71,7 +71,7 @@ pub struct Span {
     /// The moment after it.
     pub to: Timestamp,
     /// The status.
-    pub status: BoardStatus,
+    pub status: DisplayStatus,
 }
 
 /// What a chart shows.
@@ -191,14 +191,14 @@ where
         for span in self.spans {
             let (left, right) = (x_of(span.from), x_of(span.to));
             let (color, top) = match span.status {
-                BoardStatus::Online => (ONLINE, 11),
-                BoardStatus::Offline => (OFFLINE, 2),
-                BoardStatus::Unknown | BoardStatus::NeverSeen => (UNKNOWN, 7),
+                DisplayStatus::Online => (ONLINE, 11),
+                DisplayStatus::Offline => (OFFLINE, 2),
+                DisplayStatus::Unknown | DisplayStatus::NeverSeen => (UNKNOWN, 7),
             };
             // However short, it happened.
             let right = right.max(left + 1);
             let bottom = BAND as i32 - 2;
-            if span.status == BoardStatus::Unknown {
+            if span.status == DisplayStatus::Unknown {
                 hatch(area, (left, top), (right, bottom))?;
             } else {
                 area.draw(&Rectangle::new([(left, top), (right, bottom)], color.filled()))?;
@@ -272,9 +272,9 @@ mod tests {
     fn states_differ_in_height_as_well_as_in_colour() {
         let span = |from, to, status| Span { from: at(from), to: at(to), status };
         let spans = [
-            span(0, 20, BoardStatus::Online),
-            span(20, 40, BoardStatus::Offline),
-            span(40, 60, BoardStatus::Unknown),
+            span(0, 20, DisplayStatus::Online),
+            span(20, 40, DisplayStatus::Offline),
+            span(40, 60, DisplayStatus::Unknown),
         ];
         let drawn = svg(&points(0..60), &spans, Shape::NARROW);
         let height = |colour: &str| {
@@ -291,13 +291,13 @@ mod tests {
             let drawn = svg(&[], &[Span { from: at(from), to: at(to), status }], Shape::WIDE);
             drawn.lines().filter(|line| line.starts_with("<polyline") && line.contains("#070707")).count()
         };
-        assert!(strokes(0, 60, BoardStatus::Unknown) > 100);
-        assert_eq!(strokes(0, 60, BoardStatus::Offline), 0);
-        assert_eq!(strokes(0, 60, BoardStatus::NeverSeen), 0);
+        assert!(strokes(0, 60, DisplayStatus::Unknown) > 100);
+        assert_eq!(strokes(0, 60, DisplayStatus::Offline), 0);
+        assert_eq!(strokes(0, 60, DisplayStatus::NeverSeen), 0);
         // Ten seconds are three pixels: filled, and seen.
         let drawn = svg(
             &[],
-            &[Span { from: at(0), to: at(0).plus(Duration::from_secs(10)), status: BoardStatus::Unknown }],
+            &[Span { from: at(0), to: at(0).plus(Duration::from_secs(10)), status: DisplayStatus::Unknown }],
             Shape::WIDE,
         );
         assert!(drawn.lines().any(|line| line.starts_with("<rect") && line.contains("fill=\"#070707\"")));
@@ -308,9 +308,9 @@ mod tests {
         let style = include_str!("../assets/andon.css");
         let span = |from, to, status| Span { from: at(from), to: at(to), status };
         let spans = [
-            span(0, 20, BoardStatus::Online),
-            span(20, 40, BoardStatus::Offline),
-            span(40, 60, BoardStatus::Unknown),
+            span(0, 20, DisplayStatus::Online),
+            span(20, 40, DisplayStatus::Offline),
+            span(40, 60, DisplayStatus::Unknown),
         ];
         let drawn = svg(&points((0..10).chain(20..21)), &spans, Shape::WIDE);
         // Texts have one colour, whatever their role.

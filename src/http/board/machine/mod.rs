@@ -3,12 +3,12 @@
 //! The page is whole without scripts; they only keep it up to date. What the database cannot tell is said in its place,
 //! and the present state comes from the snapshot, so it is there without a database.
 
-mod band;
-mod gather;
+mod blind_spans;
+mod history;
 mod numbers;
-mod past;
-mod sight;
+mod query;
 mod span;
+mod status_timeline;
 mod view;
 
 #[cfg(test)]
@@ -18,9 +18,9 @@ use actix_web::{HttpResponse, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use self::gather::Question;
+use self::query::Question;
 use self::span::Lookback;
-use super::{headers, shell};
+use super::{headers, layout};
 use crate::clock::wall_now;
 use crate::domain::MachineId;
 use crate::http::{HttpState, machines};
@@ -61,7 +61,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
     let Ok(charge) = state.budget.charge(GATHERED_BYTES) else {
-        return headers::busy(shell::busy(state.installation()));
+        return headers::busy(layout::busy(state.installation()));
     };
     let machine = machines::current(state).await.find(&machine_id);
     let machine = machine.as_ref();
@@ -75,7 +75,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
     let mut past = question.ask(&state.history).await;
     let mut outages = Vec::new();
     if let Ok(known) = &mut past {
-        match sight::look(&state.history, &question, machine, known).await {
+        match blind_spans::look(&state.history, &question, machine, known).await {
             Ok(found) => outages = found,
             Err(error) => past = Err(error),
         }
@@ -92,7 +92,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         question: &question,
     };
     headers::large_page(charge, view::machine(state.installation(), &content))
-        .unwrap_or_else(|_| headers::busy(shell::busy(state.installation())))
+        .unwrap_or_else(|_| headers::busy(layout::busy(state.installation())))
 }
 
 /// Where the machine's page is, without its query.

@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use crate::domain::{BoardStatus, Timestamp};
+use crate::domain::{DisplayStatus, Timestamp};
 
 /// Three significant digits for small values, one decimal for the usual, none for the large.
 pub fn number(value: f64) -> String {
@@ -34,12 +34,12 @@ pub fn date_and_time(at: Timestamp, zone: Tz) -> String {
 }
 
 /// The word for a state.
-pub const fn word(status: BoardStatus) -> &'static str {
+pub const fn word(status: DisplayStatus) -> &'static str {
     match status {
-        BoardStatus::Online => "Online",
-        BoardStatus::Offline => "Offline",
-        BoardStatus::Unknown => "Unknown",
-        BoardStatus::NeverSeen => "Never seen",
+        DisplayStatus::Online => "Online",
+        DisplayStatus::Offline => "Offline",
+        DisplayStatus::Unknown => "Unknown",
+        DisplayStatus::NeverSeen => "Never seen",
     }
 }
 

@@ -9,16 +9,16 @@ use chrono_tz::Tz;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::gather::{Past, Question};
+use super::query::{Past, Question};
 use super::span::Lookback;
-use super::{past, view};
+use super::{history, view};
 use crate::clock::wall_now;
 use crate::domain::{
-    BoardStatus, JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, Seq, TimeSource,
-    Timestamp, Transition, TransitionReason,
+    DisplayStatus, JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, Seq,
+    TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::http::HistoryPool;
-use crate::http::board::shell::Installation;
+use crate::http::board::layout::Installation;
 use crate::store::{self, Batch, Progress, ReadingRow, StoreOptions, UnreadableRows};
 
 struct Scene {
@@ -104,7 +104,7 @@ impl Scene {
             lookback,
             zone: Tz::UTC,
             now: self.now,
-            status: Some((BoardStatus::Offline, self.ago(10))),
+            status: Some((DisplayStatus::Offline, self.ago(10))),
         }
     }
 
@@ -121,7 +121,7 @@ impl Scene {
             outages: &[],
             question,
         };
-        past::past(known, &content).into_string()
+        history::past(known, &content).into_string()
     }
 }
 
@@ -144,7 +144,7 @@ fn of_too_many_changes_the_band_shows_the_newest_and_says_what_it_leaves_out() {
         let shown_from = scene.ago(10_000);
         assert_eq!(
             (first.from, first.status),
-            (shown_from, BoardStatus::Online),
+            (shown_from, DisplayStatus::Online),
             "nothing is made up before it"
         );
         assert_eq!(known.changes_from, Some(shown_from));

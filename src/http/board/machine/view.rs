@@ -2,13 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::gather::{Past, Question, members, number};
 use super::numbers::{date_and_time, number as in_digits, word};
+use super::query::{Past, Question, members, number};
 use super::span::Lookback;
-use super::{address, encoded, past};
-use crate::domain::{BoardStatus, LinkOutage, MachineId, Timestamp, TransitionReason, duration_text};
+use super::{address, encoded, history};
+use crate::domain::{DisplayStatus, LinkOutage, MachineId, Timestamp, TransitionReason, duration_text};
 use crate::http::HistoryError;
-use crate::http::board::shell::{Installation, alarm, masthead, page, theme_switch, trouble};
+use crate::http::board::layout::{Installation, alarm, masthead, page, theme_switch, trouble};
 use crate::status::MachineView;
 use crate::store::StoredReading;
 
@@ -35,7 +35,7 @@ pub struct Content<'a> {
 
 /// The page.
 pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup {
-    let status = content.machine.map_or(BoardStatus::Unknown, |machine| machine.status);
+    let status = content.machine.map_or(DisplayStatus::Unknown, |machine| machine.status);
     let body = html! {
         a.skip href="#history" { "Skip to the charts" }
         header.head {
@@ -50,7 +50,7 @@ pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup 
             (ranges(content))
             section id="history" aria-label="History" tabindex="-1" {
                 @match content.past {
-                    Ok(known) => (past::past(known, content)),
+                    Ok(known) => (history::past(known, content)),
                     Err(error) => (unreadable(error)),
                 }
             }
@@ -75,7 +75,7 @@ pub fn not_found(installation: Installation<'_>, id: &str) -> Markup {
     page(installation, "No such machine", None, &body)
 }
 
-fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
+fn now(content: &Content<'_>, status: DisplayStatus) -> Markup {
     let time = |at: Timestamp| {
         html! { time datetime=(at) { (date_and_time(at, content.question.zone)) } }
     };
@@ -109,7 +109,7 @@ fn now(content: &Content<'_>, status: BoardStatus) -> Markup {
 /// What began at the time that stands below: the state, or, of a machine that is unknown now, what was recorded last.
 fn since_what(machine: Option<&MachineView>) -> &'static str {
     use TransitionReason::{FirstSeen, LastWill, Message, NeverSeen, Silence};
-    let unknown = machine.filter(|machine| machine.status == BoardStatus::Unknown);
+    let unknown = machine.filter(|machine| machine.status == DisplayStatus::Unknown);
     match unknown.and_then(|machine| machine.reason) {
         None => "Since",
         Some(FirstSeen | Message) => "Was online since",

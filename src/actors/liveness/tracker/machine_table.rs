@@ -1,0 +1,180 @@
+//! The tracked machines: a dense table and an index by id.
+//!
+//! A machine that speaks costs one line of memory: its key is compared where its state lies. The full ids are
+//! kept apart, for transitions and views.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::domain::MachineId;
+
+use super::machine::Machine;
+
+/// A machine's place in the roster; machines are never removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Slot(u32);
+
+/// Longest id, in bytes, that fits into an entry.
+const KEY_BYTES_MAX: usize = 23;
+
+/// A machine's id, if it is short; a long one is looked up among the ids.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    /// 0 for a long id.
+    len: u8,
+    /// Zeros after the id.
+    bytes: [u8; KEY_BYTES_MAX],
+}
+
+impl Key {
+    const LONG: Key = Key { len: 0, bytes: [0; KEY_BYTES_MAX] };
+
+    fn of(machine_id: &str) -> Self {
+        let mut key = Self::LONG;
+        if let (Some(bytes), Ok(len)) =
+            (key.bytes.get_mut(..machine_id.len()), u8::try_from(machine_id.len()))
+        {
+            bytes.copy_from_slice(machine_id.as_bytes());
+            key.len = len;
+        }
+        key
+    }
+}
+
+/// One cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Entry {
+    key: Key,
+    machine: Machine,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64, "a machine is one cache line");
+
+/// Machines by slot and by id.
+#[derive(Debug)]
+pub(super) struct MachineTable {
+    entries: Vec<Entry>,
+    ids: Vec<MachineId>,
+    index: HashTable<Slot>,
+    /// Slots in order of their ids, as far as somebody asked.
+    sorted: Vec<Slot>,
+    /// Seeded at random, so that nobody can choose ids that collide.
+    hasher: RandomState,
+}
+
+impl MachineTable {
+    pub(super) fn with_capacity(machines: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(machines),
+            ids: Vec::with_capacity(machines),
+            index: HashTable::with_capacity(machines),
+            sorted: Vec::new(),
+            hasher: RandomState::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Every slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+
+    pub(super) fn find(&self, machine_id: &str) -> Option<Slot> {
+        let key = Key::of(machine_id);
+        let hash = self.hasher.hash_one(machine_id);
+        self.index.find(hash, |&slot| self.is(slot, &key, machine_id)).copied()
+    }
+
+    /// [`Self::find`] for many machines: the same, but the memory of all is waited for together instead of one
+    /// after the other, which is most of the cost once the roster exceeds the processor's caches.
+    pub(super) fn find_all<'a>(
+        &self,
+        machine_ids: impl Iterator<Item = &'a str> + Clone,
+        slots: &mut Vec<Option<Slot>>,
+    ) {
+        slots.clear();
+        // First only the index; its first candidate is the right one in all but one of a hundred cases.
+        slots.extend(
+            machine_ids
+                .clone()
+                .map(|machine_id| self.index.iter_hash(self.hasher.hash_one(machine_id)).next().copied()),
+        );
+        for (slot, machine_id) in slots.iter_mut().zip(machine_ids) {
+            let key = Key::of(machine_id);
+            if slot.is_some_and(|candidate| !self.is(candidate, &key, machine_id)) {
+                *slot = self.find(machine_id);
+            }
+        }
+    }
+
+    fn is(&self, slot: Slot, key: &Key, machine_id: &str) -> bool {
+        self.entries[slot.0 as usize].key == *key
+            && (*key != Key::LONG || self.id(slot).as_str() == machine_id)
+    }
+
+    /// Adds a machine that is not there yet.
+    pub(super) fn add(&mut self, machine_id: MachineId, machine: Machine) -> Slot {
+        debug_assert!(self.find(machine_id.as_str()).is_none(), "a machine has one slot");
+        let slot = Slot(u32::try_from(self.entries.len()).expect("fewer than 2^32 machines fit into memory"));
+        let Self { ids, index, hasher, .. } = self;
+        let key = Key::of(machine_id.as_str());
+        let hash = hasher.hash_one(machine_id.as_str());
+        ids.push(machine_id);
+        index.insert_unique(hash, slot, |other| hasher.hash_one(ids[other.0 as usize].as_str()));
+        self.entries.push(Entry { key, machine });
+        slot
+    }
+
+    pub(super) fn id(&self, slot: Slot) -> &MachineId {
+        &self.ids[slot.0 as usize]
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &Machine {
+        &self.entries[slot.0 as usize].machine
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Machine {
+        &mut self.entries[slot.0 as usize].machine
+    }
+
+    /// All machines in order of their ids. Cheap if none was added since the last time.
+    pub(super) fn iter_in_order(&mut self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
+        let Self { sorted, ids, entries, .. } = self;
+        if sorted.len() < ids.len() {
+            let (old, new) = (sorted.len(), ids.len());
+            sorted
+                .extend((old..new).map(|index| Slot(u32::try_from(index).expect("a slot has this number"))));
+            // Stable sort: it makes use of the part that is in order.
+            sorted.sort_by(|one, other| ids[one.0 as usize].cmp(&ids[other.0 as usize]));
+        }
+        sorted.iter().map(|slot| (*slot, &ids[slot.0 as usize], &entries[slot.0 as usize].machine))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
+        self.iter_from(0)
+    }
+
+    /// The machines from the `first` on, in the order in which they were added.
+    pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
+        let first = first.min(self.ids.len());
+        let slots = (u32::try_from(first).expect("a slot has this number")..).map(Slot);
+        let machines = self.entries[first..].iter().map(|entry| &entry.machine);
+        slots.zip(self.ids[first..].iter().zip(machines)).map(|(slot, (id, machine))| (slot, id, machine))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::Slot;
+
+    /// Some slot.
+    pub(in super::super) fn slot(number: u32) -> Slot {
+        Slot(number)
+    }
+}

@@ -1,0 +1,319 @@
+//! The message callback: from paho's receive thread into the journal.
+//!
+//! It runs on paho's one receive thread, under its global lock, before the PUBACK of the message. It appends
+//! and returns; except while we leave, it never waits for anything but the disk, never calls into the client, never allocates for
+//! long. If the append fails it does not return at all (invariant MQTT-1 of [`super`]).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fail::fail_point;
+use slog::{Logger, error};
+
+use super::link_health::SharedLinkHealth;
+use super::raw_callback::Incoming;
+use crate::actors::failpoint::{failpoint, sabotaged};
+use crate::actors::parser::JournalGrew;
+use crate::actors::stable_addr::StableAddr;
+use crate::clock::{mono_now, receipt_now};
+use crate::domain::{Message, Qos, Topic, TopicFilter};
+use crate::journal::{Journal, JournalError};
+use crate::logging::{causes, last_panic_message};
+use crate::metrics::Metrics;
+use crate::shutdown::halt;
+
+/// Long enough for an acknowledgement to be read by the broker.
+pub(super) const LEAVING_PAUSE: Duration = Duration::from_millis(10);
+
+/// Everything the callback needs; shared by all clients the actor ever makes.
+pub struct MessageCallback {
+    /// Where messages go.
+    pub journal: Journal,
+    /// Told of each message, and of our echo.
+    pub health: Arc<SharedLinkHealth>,
+    /// The topic on which our echo comes back; nothing on it is journaled.
+    pub echo_topic: Option<TopicFilter>,
+    /// Told of a newer proof of the link.
+    pub parser: StableAddr<JournalGrew>,
+    /// Counts messages and bytes.
+    pub metrics: Arc<Metrics>,
+    /// Payloads are journaled up to one byte more than this, so that the parser can tell they are too large.
+    pub payload_bytes_max: usize,
+    /// For the line before a halt.
+    pub logger: Logger,
+    /// A message is in the callback.
+    pub receiving: AtomicBool,
+    /// Counts for [`MessageCallback::skips_on_purpose`].
+    pub skipped_turn: AtomicU64,
+}
+
+impl MessageCallback {
+    /// Whether a message is in the callback: the broker has just spoken.
+    pub fn is_receiving(&self) -> bool {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
+    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
+    ///
+    /// While its connection is `leaving`, messages come in one by one, slowly. A broker that is sending when the connection closes
+    /// does not read any more what had come before, our acknowledgements among it, and delivers those messages again; one
+    /// without a usable time would be stored twice.
+    pub fn receive(&self, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
+        self.receiving.store(true, Ordering::Relaxed);
+        if leaving {
+            std::thread::sleep(LEAVING_PAUSE);
+        }
+        let outcome = self.receive_now(message);
+        self.receiving.store(false, Ordering::Relaxed);
+        outcome
+    }
+
+    fn receive_now(&self, message: &Incoming<'_>) -> Result<(), String> {
+        let survived = match catch_unwind(AssertUnwindSafe(|| self.fail_point())) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(last_panic_message()),
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
+            Ok(Ok(())) => survived,
+            // We are ending in order; a client that connected late must neither acknowledge nor disturb that.
+            Ok(Err(JournalError::Closed)) => loop {
+                std::thread::park();
+            },
+            Ok(Err(error)) => {
+                error!(self.logger, "a message could not be journaled and will not be acknowledged: stopping, the broker \
+                    keeps it; mend what is named here, then start again"; "error" => causes(&error));
+                halt(1)
+            }
+            Err(_) => {
+                error!(self.logger, "the journal panicked and the message will not be acknowledged: stopping, the broker \
+                    keeps it"; "error" => last_panic_message());
+                halt(1)
+            }
+        }
+    }
+
+    /// Everything that the broker had for us before it is in the journal.
+    fn receive_echo(&self, payload: &[u8]) {
+        let upto = self.journal.positions().appended;
+        if self.health.lock().echo(payload, mono_now(), upto) {
+            // If the parser is away it looks at the proof when it is back.
+            let _looks_itself = self.parser.try_send(JournalGrew);
+        }
+    }
+
+    fn fail_point(&self) {
+        fail_point!("mqtt::callback");
+    }
+
+    /// Every thousandth message, for a test that has to notice.
+    fn skips_on_purpose(&self) -> bool {
+        sabotaged("sabotage::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
+    }
+
+    fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {
+        let began = mono_now();
+        if self.echo_topic.as_ref().is_some_and(|topic| topic.as_str().as_bytes() == message.topic) {
+            self.receive_echo(message.payload);
+            return Ok(());
+        }
+        if self.skips_on_purpose() {
+            return Ok(());
+        }
+        let payload = message.payload;
+        let kept = payload.len().min(self.payload_bytes_max + 1);
+        let receipt = receipt_now();
+        self.journal.append(&Message {
+            received_at: receipt.at,
+            clock_unset: receipt.clock_unset,
+            qos: Qos::from_u8(message.qos).unwrap_or(Qos::ExactlyOnce),
+            retained: message.retained,
+            topic: Topic::from_bytes(message.topic),
+            payload: &payload[..kept],
+        })?;
+        self.health.lock().message(began, mono_now());
+        self.metrics.messages_received.add(1);
+        self.metrics.bytes_received.add(payload.len() as u64);
+        // Whatever a test wants here but to hold: the message is journaled and will be acknowledged.
+        let _acknowledged_all_the_same = failpoint("mqtt::before_ack");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Output};
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use slog::o;
+
+    use super::super::link_health::{Effect, LinkHealth, Timing};
+    use super::*;
+    use crate::domain::Seq;
+    use crate::journal::tests::sim_fs::{Kind, SimFs};
+    use crate::journal::{JournalListener, JournalOptions, Space, SyncMode, WhenFull};
+
+    /// Set in the process in which the disk fails: how.
+    const FAULT: &str = "ANDON_TEST_CALLBACK_FAULT";
+    const PAYLOAD_BYTES_MAX: usize = 100;
+
+    struct Unheard;
+
+    impl JournalListener for Unheard {
+        fn readable(&self, _: Seq) {}
+        fn space(&self, _: Space) {}
+        fn failed(&self, _: &JournalError) {}
+    }
+
+    fn callback(fs: &SimFs) -> MessageCallback {
+        let options = JournalOptions {
+            dir: "/journal".into(),
+            site: "plant".to_owned(),
+            max_bytes: 256 * 1024,
+            segment_bytes: 64 * 1024,
+            sync: SyncMode::Os,
+            when_full: WhenFull::Hold,
+        };
+        let (journal, _) = Journal::open(options, Arc::new(fs.clone()), Arc::new(Unheard)).unwrap();
+        let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
+        MessageCallback {
+            journal,
+            health: Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO))),
+            echo_topic: Some(TopicFilter::parse("andon/test/echo").unwrap()),
+            parser: StableAddr::new(),
+            metrics: Arc::default(),
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            logger: Logger::root(slog::Discard, o!()),
+            receiving: AtomicBool::new(false),
+            skipped_turn: AtomicU64::new(0),
+        }
+    }
+
+    fn message(topic: &'static str, payload: &'static [u8]) -> Incoming<'static> {
+        Incoming { topic: topic.as_bytes(), payload, qos: 1, retained: true }
+    }
+
+    const TOPIC: &str = "factory/machine/press-1/telemetry";
+
+    /// Says which messages were acknowledged; the second finds no room.
+    fn receive_until_it_fails(kind: Kind) {
+        let fs = SimFs::default();
+        let callback = callback(&fs);
+        for number in 1..=2 {
+            callback.receive(&message(TOPIC, b"{}"), false).unwrap();
+            println!("acknowledged: {number}.");
+            fs.set_writes_fail(kind);
+        }
+    }
+
+    fn in_a_process_of_its_own(fault: &str) -> Output {
+        let this = "actors::mqtt::callback::tests::m1_what_cannot_be_journaled_is_not_acknowledged";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", this, "--nocapture"]).env(FAULT, fault).output().unwrap()
+    }
+
+    #[test]
+    fn m1_what_cannot_be_journaled_is_not_acknowledged() {
+        if let Ok(fault) = std::env::var(FAULT) {
+            return receive_until_it_fails(if fault == "full" { Kind::Enospc } else { Kind::Eio });
+        }
+        for fault in ["full", "broken"] {
+            let ended = in_a_process_of_its_own(fault);
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert_eq!(ended.status.code(), Some(1), "{fault}: {said}");
+            assert!(
+                said.contains("acknowledged: 1.") && !said.contains("acknowledged: 2."),
+                "{fault}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn m1_once_the_journal_is_closed_nothing_is_acknowledged_and_nothing_ends() {
+        let callback = callback(&SimFs::default());
+        callback.receive(&message(TOPIC, b"{}"), false).unwrap();
+        callback.journal.clone().close().unwrap();
+        let (acknowledged, heard) = channel();
+        std::thread::spawn(move || {
+            let _returned = callback.receive(&message(TOPIC, b"{}"), false);
+            acknowledged.send(()).unwrap();
+        });
+        // It must never come; so long is longer than it would take.
+        assert_eq!(heard.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
+    }
+
+    #[test]
+    fn a_message_is_journaled_as_it_came_and_cut_one_byte_past_the_bound() {
+        let callback = callback(&SimFs::default());
+        const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];
+        callback.receive(&message(TOPIC, b"{}"), false).unwrap();
+        callback.receive(&Incoming { retained: false, qos: 2, ..message("a/b", LONG) }, true).unwrap();
+        assert!(!callback.is_receiving());
+        assert_eq!(callback.metrics.messages_received.get(), 2);
+        let mut found = Vec::new();
+        let mut note = |record: crate::journal::Record<'_>| {
+            let Message { qos, retained, topic, payload, .. } = record.message;
+            found.push((topic.to_text().into_owned(), qos, retained, payload.len()));
+        };
+        callback.journal.reader(Seq::ZERO).read(10, 1 << 20, &mut note).unwrap();
+        let as_it_came = (TOPIC.to_owned(), Qos::AtLeastOnce, true, 2);
+        assert_eq!(found, [as_it_came, ("a/b".to_owned(), Qos::ExactlyOnce, false, PAYLOAD_BYTES_MAX + 1)]);
+    }
+
+    #[test]
+    fn an_echo_goes_into_no_journal() {
+        let callback = callback(&SimFs::default());
+        callback.receive(&message("andon/test/echo", b"0-1"), false).unwrap();
+        callback.receive(&message("andon/test/echo/not", b"0-1"), false).unwrap();
+        assert_eq!(callback.journal.positions().appended, Seq(1));
+        assert_eq!(callback.metrics.messages_received.get(), 1);
+    }
+
+    #[test]
+    fn a_message_is_a_sign_of_life_and_all_its_bytes_count() {
+        let callback = callback(&SimFs::default());
+        let before = mono_now();
+        const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];
+        callback.receive(&message(TOPIC, LONG), false).unwrap();
+        assert!(callback.health.lock().heard_at() > before);
+        assert_eq!(callback.metrics.bytes_received.get(), 2 * PAYLOAD_BYTES_MAX as u64);
+    }
+
+    /// The parser.
+    struct Woken(tokio::sync::mpsc::UnboundedSender<()>);
+
+    impl actix::Actor for Woken {
+        type Context = actix::Context<Self>;
+    }
+
+    impl actix::Handler<JournalGrew> for Woken {
+        type Result = ();
+
+        fn handle(&mut self, _: JournalGrew, _: &mut actix::Context<Self>) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn our_echo_proves_the_link_and_wakes_the_parser_at_once() {
+        actix::System::new().block_on(async {
+            let callback = callback(&SimFs::default());
+            let (out, mut woken) = tokio::sync::mpsc::unbounded_channel();
+            callback.parser.connect(actix::Actor::start(Woken(out)).recipient());
+            let payload = {
+                let mut health = callback.health.lock();
+                health.link_up(mono_now(), Some(7));
+                assert_eq!(health.look(mono_now(), false), [Effect::SendEcho(1)]);
+                health.echo_payload(1).unwrap()
+            };
+            callback.receive(&message(TOPIC, b"{}"), false).unwrap();
+            let echo =
+                Incoming { topic: b"andon/test/echo", payload: payload.as_bytes(), qos: 1, retained: false };
+            callback.receive(&echo, false).unwrap();
+            assert_eq!(callback.health.lock().proof().map(|proof| proof.upto), Some(Seq(1)));
+            let heard = actix_rt::time::timeout(Duration::from_secs(30), woken.recv()).await;
+            assert_eq!(heard, Ok(Some(())));
+        });
+    }
+}

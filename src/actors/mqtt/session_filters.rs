@@ -1,0 +1,244 @@
+//! `subscriptions.json`: which filters the broker's session holds, so that those no longer configured can be ended.
+//!
+//! A persistent session keeps every subscription until somebody ends it. The file, beside the journal but not of it, is the
+//! mqtt actor's alone. It is replaced as a whole: written beside, fsynced, renamed, directory fsynced.
+//!
+//! The brokers of `mqtt.hosts` may hold one session in common, or each one of its own; we cannot tell. So what one of them is asked for
+//! is noted for all of them, and each is asked to end it when it is next connected. To end what is not there does no harm.
+//!
+//! - FLT-1 A filter is in the file before a broker is asked for it, and leaves it, for that broker alone, only after that broker has
+//!   ended it. After a crash at any point the file names at least what each session holds.
+//! - FLT-2 A file that cannot be read or written is told once and never keeps Andon from its messages.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::failover::Endpoint;
+use crate::domain::TopicFilter;
+
+const FILE_NAME: &str = "subscriptions.json";
+const TMP_NAME: &str = "subscriptions.json.tmp";
+const VERSION: u32 = 1;
+/// Sessions that are remembered: of other client ids and brokers, too, in case they come back. The oldest is forgotten.
+const SESSIONS_MAX: usize = 64;
+/// A larger file is not ours.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    sessions: Vec<SessionFilters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SessionFilters {
+    client_id: String,
+    broker: String,
+    filters: BTreeSet<String>,
+}
+
+impl Content {
+    fn take(&mut self, client_id: &str, endpoint: &Endpoint) -> BTreeSet<String> {
+        let broker = endpoint.address();
+        let of_session = |each: &SessionFilters| each.client_id == client_id && each.broker == broker;
+        let place = self.sessions.iter().position(of_session);
+        place.map(|place| self.sessions.remove(place).filters).unwrap_or_default()
+    }
+
+    /// As the newest.
+    fn put(&mut self, client_id: &str, endpoint: &Endpoint, filters: BTreeSet<String>) {
+        let (client_id, broker) = (client_id.to_owned(), endpoint.address());
+        self.sessions.push(SessionFilters { client_id, broker, filters });
+    }
+}
+
+/// The file.
+#[derive(Debug, Clone)]
+pub struct FilterFile {
+    directory: PathBuf,
+}
+
+impl FilterFile {
+    /// In this directory, which is the journal's.
+    #[must_use]
+    pub fn in_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// Where it is, for the operator.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(FILE_NAME)
+    }
+
+    /// The filters that the session may hold.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read or understood.
+    pub fn filters(&self, client_id: &str, endpoint: &Endpoint) -> io::Result<BTreeSet<String>> {
+        self.read().map(|mut content| content.take(client_id, endpoint))
+    }
+
+    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes nothing if that
+    /// changes nothing; a file that cannot be understood is replaced.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note(
+        &self,
+        client_id: &str,
+        endpoint: &Endpoint,
+        others: &[Endpoint],
+        held: &BTreeSet<String>,
+    ) -> io::Result<()> {
+        let mut content = self.read().unwrap_or_default();
+        let before = content.clone();
+        for other in others {
+            let mut filters = content.take(client_id, other);
+            filters.extend(held.iter().cloned());
+            content.put(client_id, other, filters);
+        }
+        content.take(client_id, endpoint);
+        content.put(client_id, endpoint, held.clone());
+        let surplus = content.sessions.len().saturating_sub(SESSIONS_MAX);
+        content.sessions.drain(..surplus);
+        content.version = VERSION;
+        if content == before { Ok(()) } else { self.write(&content) }
+    }
+
+    fn read(&self) -> io::Result<Content> {
+        let path = self.path();
+        let odd = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let bytes = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
+            Err(error) => return Err(error),
+            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(odd("it is too large".to_owned())),
+            Ok(_) => fs::read(&path)?,
+        };
+        let content: Content = serde_json::from_slice(&bytes).map_err(|error| odd(error.to_string()))?;
+        if content.version == VERSION {
+            Ok(content)
+        } else {
+            Err(odd(format!("it has version {}, this program knows {VERSION}", content.version)))
+        }
+    }
+
+    fn write(&self, content: &Content) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(content).map_err(io::Error::other)?;
+        let beside = self.directory.join(TMP_NAME);
+        let mut file = File::create(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, self.path())?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+/// What of `known` is not in `wanted`, as filters; what is no filter is none to end.
+#[must_use]
+pub fn obsolete<'a>(
+    known: &BTreeSet<String>,
+    wanted: impl Iterator<Item = &'a TopicFilter> + Clone,
+) -> Vec<TopicFilter> {
+    let is_wanted = |text: &str| wanted.clone().any(|filter| filter.as_str() == text);
+    known.iter().filter(|text| !is_wanted(text)).filter_map(|text| TopicFilter::parse(text).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(filters: &[&str]) -> BTreeSet<String> {
+        filters.iter().map(|filter| (*filter).to_owned()).collect()
+    }
+
+    fn broker(port: u16) -> Endpoint {
+        Endpoint { host: "b".to_owned(), port }
+    }
+
+    #[test]
+    fn each_session_has_its_own_filters_and_they_survive() {
+        let home = tempfile::tempdir().expect("a directory");
+        let filter_file = FilterFile::in_directory(home.path());
+        assert_eq!(filter_file.filters("a", &broker(1)).expect("no file is an empty one"), set(&[]));
+        filter_file.note("a", &broker(1), &[], &set(&["x/+", "y"])).expect("written");
+        filter_file.note("a", &broker(2), &[], &set(&["z"])).expect("written");
+        let again = FilterFile::in_directory(home.path());
+        assert_eq!(again.filters("a", &broker(1)).expect("read"), set(&["x/+", "y"]));
+        assert_eq!(again.filters("a", &broker(2)).expect("read"), set(&["z"]));
+        assert_eq!(again.filters("other", &broker(1)).expect("read"), set(&[]));
+        assert!(!home.path().join(TMP_NAME).exists());
+    }
+
+    #[test]
+    fn what_one_broker_is_asked_for_is_ended_at_each_when_it_is_its_turn() {
+        let home = tempfile::tempdir().expect("a directory");
+        let filter_file = FilterFile::in_directory(home.path());
+        let filters = |port| filter_file.filters("a", &broker(port)).expect("read");
+        filter_file.note("a", &broker(1), &[broker(2), broker(3)], &set(&["x", "old"])).expect("written");
+        assert_eq!(
+            (filters(2), filters(3)),
+            (set(&["x", "old"]), set(&["x", "old"])),
+            "in case they share it"
+        );
+        filter_file
+            .note("a", &broker(2), &[broker(1), broker(3)], &set(&["x"]))
+            .expect("ended at the second");
+        assert_eq!(
+            (filters(1), filters(2), filters(3)),
+            (set(&["x", "old"]), set(&["x"]), set(&["x", "old"]))
+        );
+        filter_file
+            .note("a", &broker(1), &[broker(2), broker(3)], &set(&["x", "new"]))
+            .expect("ended at the first");
+        assert_eq!((filters(1), filters(2)), (set(&["x", "new"]), set(&["x", "new"])));
+        assert_eq!(filters(3), set(&["x", "old", "new"]));
+    }
+
+    #[test]
+    fn what_is_the_same_is_not_written() {
+        let home = tempfile::tempdir().expect("a directory");
+        let filter_file = FilterFile::in_directory(home.path());
+        filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("written");
+        // A rewrite would need the file beside, which cannot be made.
+        fs::create_dir(home.path().join(TMP_NAME)).expect("made");
+        filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("nothing to write");
+        assert!(filter_file.note("a", &broker(1), &[], &set(&["y"])).is_err());
+        assert_eq!(filter_file.filters("a", &broker(1)).expect("the old one is whole"), set(&["x"]));
+    }
+
+    #[test]
+    fn a_damaged_file_is_reported_and_then_replaced() {
+        let home = tempfile::tempdir().expect("a directory");
+        let filter_file = FilterFile::in_directory(home.path());
+        for damaged in ["", "{\"version\":1", "{\"version\":2,\"sessions\":[]}"] {
+            fs::write(filter_file.path(), damaged).expect("written");
+            assert!(filter_file.filters("a", &broker(1)).is_err(), "{damaged:?}");
+            filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("written");
+            assert_eq!(filter_file.filters("a", &broker(1)).expect("read"), set(&["x"]));
+        }
+    }
+
+    #[test]
+    fn the_oldest_sessions_are_forgotten() {
+        let home = tempfile::tempdir().expect("a directory");
+        let filter_file = FilterFile::in_directory(home.path());
+        for port in 1..=u16::try_from(SESSIONS_MAX).expect("small") + 1 {
+            filter_file.note("a", &broker(port), &[], &set(&["x"])).expect("written");
+        }
+        assert_eq!(filter_file.filters("a", &broker(1)).expect("read"), set(&[]));
+        assert_eq!(filter_file.filters("a", &broker(2)).expect("read"), set(&["x"]));
+    }
+
+    #[test]
+    fn obsolete_is_what_nobody_wants_any_more() {
+        let wanted =
+            [TopicFilter::parse("a/+").expect("valid"), TopicFilter::parse("$share/g/b").expect("valid")];
+        let found = obsolete(&set(&["a/+", "$share/g/b", "b", "not/a#filter"]), wanted.iter());
+        assert_eq!(found, [TopicFilter::parse("b").expect("valid")]);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a commit came to, for the ledger, the metrics and the log.
+
+use std::time::{Duration, Instant};
+
+use slog::{debug, error, warn};
+
+use super::Writer;
+use crate::clock::wall_now;
+use crate::domain::{Ledger, RefusedKind, RejectReason};
+use crate::store::{Batch, CommitOutcome};
+
+impl Writer {
+    /// The ledger, as the database has just told it.
+    pub(super) fn show(&mut self, ledger: Ledger) {
+        self.options.ledger.write(ledger);
+        self.maintenance.shown(Instant::now());
+    }
+
+    /// Counts and names the rows that were passed over, whoever read them.
+    pub(super) fn name_unreadable_rows(&self) {
+        for row in self.options.store.unreadable.take_news() {
+            self.metrics.rows_unreadable.add(1);
+            error!(self.logger, "a row of the database is not as andon writes it and is passed over; everything else goes on. \
+                Correct or delete it, then restart"; "table" => row.table, "row" => row.key, "what" => row.what);
+        }
+    }
+
+    /// How long it took, the commit itself and from receipt on.
+    pub(super) fn measure(&self, batch: &Batch, took: Duration) {
+        let metrics = &self.metrics;
+        metrics.batches.commit_seconds.observe(took.as_secs_f64());
+        metrics.batches.rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
+        let now = wall_now();
+        let readings = batch.readings.iter().map(|row| row.received_at);
+        let rejections = batch.rejections.iter().map(|row| row.received_at);
+        for received_at in readings.chain(rejections) {
+            metrics.batches.latency_seconds.observe(now.since(received_at).as_secs_f64());
+        }
+    }
+
+    pub(super) fn account(&mut self, batch: &Batch, outcome: &CommitOutcome) {
+        self.show(outcome.ledger);
+        let metrics = &self.metrics;
+        metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
+        metrics.count_rejections(outcome.poisoned.iter().map(|_| RejectReason::StoreRejected));
+        metrics.batches_committed.add(1);
+        metrics.readings_stored.add(outcome.stored);
+        metrics.readings_duplicate.add(outcome.duplicate);
+        metrics.elements_rejected.add(outcome.rejected);
+        let unrecorded = outcome.refused.iter().filter(|row| row.kind == RefusedKind::Event).count();
+        metrics.transitions_recorded.add(batch.transitions.len().saturating_sub(unrecorded) as u64);
+        self.refusals.report(&outcome.refused, metrics, &self.logger, Instant::now());
+        if let Some(first) = outcome.poisoned.first() {
+            warn!(self.logger, "the database refuses rows; they are kept in rejected_message as store_rejected";
+                "rows" => outcome.poisoned.len(), "first_seq" => first.seq.0, "first_element" => first.element,
+                "first_reason" => &first.detail);
+        }
+        debug!(self.logger, "batch committed"; "upto" => batch.upto.0, "messages" => batch.messages,
+            "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);
+    }
+
+    /// The commit's own answer is lost; what it did is the difference between the ledgers before and after it.
+    pub(super) fn account_settled(&self, batch: &Batch, after: Ledger) {
+        let before = self.options.ledger.snapshot().filter(|ledger| ledger.committed_seq == batch.after);
+        // Without the one before, which only another database under the same URL explains: as if all were new.
+        let before = before.unwrap_or(Ledger {
+            stored: after.stored.saturating_sub(batch.readings.len() as u64),
+            rejected: after.rejected.saturating_sub(batch.rejections.len() as u64),
+            ..after
+        });
+        self.metrics.batches_committed.add(1);
+        self.metrics.readings_stored.add(after.stored.saturating_sub(before.stored));
+        self.metrics.readings_duplicate.add(after.duplicate.saturating_sub(before.duplicate));
+        let rejected = after.rejected.saturating_sub(before.rejected);
+        self.metrics.elements_rejected.add(rejected);
+        self.metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
+        let refused = usize::try_from(rejected).unwrap_or(usize::MAX).saturating_sub(batch.rejections.len());
+        self.metrics.count_rejections((0..refused).map(|_| RejectReason::StoreRejected));
+        self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
+    }
+}

@@ -1,0 +1,174 @@
+//! What the database, read from outside, says of the machines at one moment: pure.
+//!
+//! The database holds recorded statuses. They are true only as long as somebody looks: when the service does not run, or
+//! cannot see, every machine is `unknown`, and what was recorded is told beside it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::domain::{DisplayStatus, LinkOutage, MachineId, MachineStatus, Timestamp};
+use crate::store::MachineRow;
+
+/// The service writes down every 30 s that it sees; this long without a word means that it does not run, or that the
+/// database does not hear of it.
+const SIGHT_FRESH_FOR: Duration = Duration::from_secs(90);
+
+/// How long after its deadline a silence is recorded at the latest, if there is anybody who records it.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether, and since when, Andon sees the machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SiteSight {
+    /// The newest moment at which it is known to have seen them.
+    pub(super) until: Option<Timestamp>,
+    /// The newest outage.
+    pub(super) outage: Option<LinkOutage>,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+impl SiteSight {
+    /// From what the database knows: the last word of the service, the newest message, the newest outage.
+    pub(super) fn new(
+        seen_until: Option<Timestamp>,
+        machines: &[MachineRow],
+        outage: Option<LinkOutage>,
+        now: Timestamp,
+    ) -> Self {
+        // A message came through the link, and no silence is recorded without a proof of it: then it was up.
+        let newest_proof = machines.iter().filter_map(|each| each.last_seen_at.max(each.status_since)).max();
+        let newest_outage = outage.map(|outage| outage.ended_at.unwrap_or(outage.began_at));
+        let until = seen_until.max(newest_proof).max(newest_outage);
+        Self { until: until.map(|until| until.min(now)), outage, now }
+    }
+
+    /// Why nothing is certain at present; `None` if Andon sees the machines.
+    pub(super) fn blindness(&self) -> Option<String> {
+        if let Some(outage) = self.outage.filter(|outage| outage.ended_at.is_none()) {
+            let why = match outage.reason {
+                crate::domain::OutageReason::LinkDown => "the broker link is down",
+                crate::domain::OutageReason::FilterRefused => {
+                    "the broker refuses a subscription (/readyz names it), and the database does not know whose machines come through it"
+                }
+                crate::domain::OutageReason::Hold => "the journal is full",
+                crate::domain::OutageReason::Stopped => "the service was stopped",
+                crate::domain::OutageReason::Start => "the service has not seen the broker since it started",
+            };
+            return Some(format!("{why}, since {}", outage.began_at));
+        }
+        match self.until {
+            Some(until) if self.now.since(until) <= SIGHT_FRESH_FOR => None,
+            Some(until) => Some(format!(
+                "nothing was heard of the service since {until}: it does not run, or does not reach the database"
+            )),
+            None => Some("the service has never seen the broker".to_owned()),
+        }
+    }
+
+    /// When sight is not known to last: from the last moment known on.
+    pub(super) fn blind_from(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
+/// What can be said of one machine now; the same rules as the tracker's TRK-4.
+pub(super) fn status(machine: &MachineRow, sight: &SiteSight, offline_after: Duration) -> DisplayStatus {
+    let sight_began = sight.outage.and_then(|outage| outage.ended_at);
+    let newest_word = machine.last_seen_at.max(machine.status_since);
+    let heard_since = sight_began.is_none_or(|began| newest_word >= Some(began));
+    // A service that lives would have noticed; one that was killed a moment ago did not.
+    let unnoticed = newest_word.is_some_and(|at| sight.now.since(at) > offline_after + NOTICED_WITHIN);
+    let waited = sight_began.is_none_or(|began| sight.now.since(began) >= offline_after);
+    match machine.status {
+        _ if sight.blindness().is_some() => DisplayStatus::Unknown,
+        MachineStatus::Online if heard_since && !unnoticed => DisplayStatus::Online,
+        MachineStatus::Offline if heard_since || waited => match machine.last_seen_at {
+            Some(_) => DisplayStatus::Offline,
+            None => DisplayStatus::NeverSeen,
+        },
+        _ => DisplayStatus::Unknown,
+    }
+}
+
+/// How often each machine changed its status lately, given its changes within the window.
+pub(super) fn counted_changes(changes: &[(MachineId, Timestamp)]) -> HashMap<&MachineId, usize> {
+    let mut counts = HashMap::new();
+    for (machine_id, _) in changes {
+        *counts.entry(machine_id).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::OutageReason;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn machine(status: MachineStatus, since: i64, last_seen: Option<i64>) -> MachineRow {
+        MachineRow {
+            machine_id: MachineId::parse("press-1").expect("a valid id"),
+            status,
+            status_since: Some(at(since)),
+            reason: None,
+            first_seen_at: last_seen.map(|_| at(0)),
+            last_seen_at: last_seen.map(at),
+        }
+    }
+
+    fn outage(began: i64, ended: Option<i64>) -> Option<LinkOutage> {
+        Some(LinkOutage { began_at: at(began), ended_at: ended.map(at), reason: OutageReason::LinkDown })
+    }
+
+    #[test]
+    fn nobody_is_called_online_or_offline_while_nobody_looks() {
+        use DisplayStatus::{NeverSeen, Offline, Online, Unknown};
+        let online = machine(MachineStatus::Online, 10, Some(990));
+        let offline = machine(MachineStatus::Offline, 500, Some(485));
+        let ghost = machine(MachineStatus::Offline, 500, None);
+        let seen = |seen: i64| Some(at(seen));
+        let cases = [
+            ("the service runs", seen(980), outage(100, Some(200)), 1_000, [Online, Offline, NeverSeen]),
+            ("messages prove it, too", None, outage(100, Some(200)), 1_000, [Online, Offline, NeverSeen]),
+            ("it was killed", seen(980), outage(100, Some(200)), 1_200, [Unknown; 3]),
+            (
+                "it was killed a moment ago, and a silence went unnoticed",
+                seen(980),
+                outage(100, Some(200)),
+                1_016,
+                [Unknown, Offline, NeverSeen],
+            ),
+            ("the link is down", seen(980), outage(985, None), 1_000, [Unknown; 3]),
+            ("sight is just back", seen(995), outage(100, Some(995)), 1_000, [Unknown; 3]),
+            (
+                "sight is back, who spoke is online",
+                seen(980),
+                outage(100, Some(980)),
+                990,
+                [Online, Unknown, Unknown],
+            ),
+            (
+                "sight is back for long enough",
+                seen(980),
+                outage(100, Some(980)),
+                995,
+                [Online, Offline, NeverSeen],
+            ),
+        ];
+        for (name, seen_until, outage, now, expected) in cases {
+            let machines = [online.clone(), offline.clone(), ghost.clone()];
+            let sight = SiteSight::new(seen_until, &machines, outage, at(now));
+            let found = machines.map(|machine| status(&machine, &sight, Duration::from_secs(15)));
+            assert_eq!(found, expected, "{name}: {:?}", sight.blindness());
+        }
+    }
+
+    #[test]
+    fn a_site_that_never_ran_says_so() {
+        let sight = SiteSight::new(None, &[], None, at(5));
+        assert_eq!(sight.blindness().as_deref(), Some("the service has never seen the broker"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The board `/`: the frame that its scripts fill. It holds no state of its own, so it is there whatever is not.
+
+use maud::{Markup, html};
+
+use super::layout::{Installation, alarm, masthead, page, state_to_fill, theme_switch, trouble};
+
+/// The counts, which are filters: what is asked for, and the word.
+const FILTERS: [(&str, &str); 6] = [
+    ("", "All"),
+    ("offline", "Offline"),
+    ("never_seen", "Never seen"),
+    ("unknown", "Unknown"),
+    ("online", "Online"),
+    ("flapping", "Flapping"),
+];
+
+/// What the health of Andon is made of, and the words.
+const PARTS: [(&str, &str); 4] =
+    [("broker", "Broker"), ("database", "Database"), ("journal", "Journal"), ("actors", "Parts")];
+
+/// The page.
+pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
+    let body = html! {
+        a.skip href="#machines" { "Skip to the machines" }
+        (header(installation))
+        (alarm())
+        (trouble())
+        noscript { p.alarm { "The board needs JavaScript. The state of the machines is also at /api/v1/machines." } }
+        div.floor {
+            main id="machines" tabindex="-1" {
+                h1.only-spoken { "Machines of " (installation.site) }
+                (tools())
+                ul.tiles id="tiles" data-size="full" {}
+                p.more id="more" hidden {}
+                p.more id="none" hidden { "No machine matches. Escape in the search field clears it." }
+                (empty(topics))
+            }
+            aside.news aria-labelledby="news-title" {
+                h2 id="news-title" { "Newest changes" }
+                p.small.nothing id="no-news" {}
+                ol id="news" {}
+            }
+        }
+        div.only-spoken id="spoken" aria-live="polite" {}
+        (templates())
+    };
+    page(installation, "StatusCell", Some("board.js"), &body)
+}
+
+fn header(installation: Installation<'_>) -> Markup {
+    html! {
+        header.head {
+            (masthead(installation))
+            p.verdict id="verdict" data-state="unknown" {
+                span.mark aria-hidden="true" {}
+                span.word { "Connecting…" }
+            }
+            section.health id="health" aria-label="How Andon itself is" {
+                @for (part, word) in PARTS {
+                    dl data-part=(part) data-state="unknown" {
+                        span.mark aria-hidden="true" {}
+                        dt { (word) }
+                        dd { "not known" }
+                    }
+                }
+            }
+            p.clock id="clock" aria-hidden="true" {}
+            (theme_switch())
+        }
+    }
+}
+
+fn tools() -> Markup {
+    html! {
+        search.tools {
+            fieldset.counts id="counts" {
+                legend.only-spoken { "Show only" }
+                @for (filter, word) in FILTERS {
+                    button type="button" data-filter=(filter) data-state=(filter) aria-pressed="false" {
+                        @if !filter.is_empty() && filter != "flapping" { span.mark aria-hidden="true" {} }
+                        span { (word) }
+                        b { "0" }
+                    }
+                }
+            }
+            div.right {
+                span.shown id="shown" role="status" {}
+                label {
+                    "Curve "
+                    select id="measurement" {
+                        option value="temperature" { "Temperature" }
+                        option value="humidity" { "Humidity" }
+                        option value="vibration" { "Vibration" }
+                    }
+                }
+                input id="search" type="search" placeholder="Find a machine  ( / )" aria-label="Find a machine"
+                    autocomplete="off" spellcheck="false" maxlength="100";
+            }
+        }
+    }
+}
+
+fn empty(topics: &[String]) -> Markup {
+    html! {
+        section.empty id="empty" hidden {
+            h2 { "No machine has spoken yet" }
+            p { "A machine appears here with its first message. If you expect some:" }
+            ol {
+                li { "Is the broker connected? The line above says so." }
+                li {
+                    "Do the machines publish to a topic that Andon listens to? It listens to "
+                    @for (index, topic) in topics.iter().enumerate() {
+                        @if index > 0 { ", " }
+                        code { bdi { (topic) } }
+                    }
+                    "."
+                }
+                li {
+                    "Does the broker let Andon read that topic? A Mosquitto access list does not refuse, it only delivers "
+                    "nothing."
+                }
+                li { "Are messages rejected? " code { "andon rejected list" } " shows them with the reason." }
+                li {
+                    "Try it: " code {
+                        "mosquitto_pub -h " i { "broker" } " -t '" (example_topic(topics)) "' -m '{\"temperature\": 21.5}'"
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A topic that Andon listens to, for a machine named `test-1`.
+fn example_topic(topics: &[String]) -> String {
+    let filter = topics.first().map_or("factory/machine/+/telemetry", String::as_str);
+    filter.replace('+', "test-1").replace('#', "test-1/telemetry")
+}
+
+/// What the scripts copy.
+fn templates() -> Markup {
+    html! {
+        template id="tile" {
+            li {
+                a.tile data-state="unknown" {
+                    div.top { (state_to_fill()) }
+                    bdi.only-spoken {}
+                }
+            }
+        }
+        template id="tile-inside" {
+            div.top {
+                span.flapping hidden { "Flapping" }
+                span.since {}
+            }
+            bdi.name dir="auto" aria-hidden="true" {}
+            div.body {
+                div.values {}
+                div.note {}
+                div.extras {}
+                svg viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true" { path d="" {} }
+            }
+        }
+        template id="change" {
+            li {
+                div.line { (state_to_fill()) a dir="auto" {} }
+                div.small { span.reason {} time {} }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_topic_that_is_listened_to() {
+        let example = |filter: &str| example_topic(&[filter.to_owned()]);
+        assert_eq!(example("plant/+/t"), "plant/test-1/t");
+        assert_eq!(example("plant/#"), "plant/test-1/telemetry");
+        assert_eq!(example_topic(&[]), "factory/machine/test-1/telemetry");
+    }
+}
