@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use andon::domain::{MachineId, Timestamp};
 use andon::store::{
-    self, BucketsQuery, EventCursor, Events, EventsQuery, History, Order, ReadingCursor, ReadingsQuery,
-    StoreOptions, TrendsQuery, collected,
+    self, BucketsQuery, DatabaseUrl, EventCursor, Events, EventsQuery, History, Order, ReadingCursor,
+    ReadingsQuery, StoreOptions, TrendsQuery, collected,
 };
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
@@ -38,7 +38,7 @@ fn main() {
 
 fn measure(name: &str, url: &str, readings: u64) {
     let options = StoreOptions {
-        url: url.to_owned(),
+        url: DatabaseUrl::parse(url).expect("a valid URL"),
         site: SITE.to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),

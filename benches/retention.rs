@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use andon::domain::{
     JournalHistory, JournalId, MachineId, Open, OpenId, Qos, Reading, Seq, TimeSource, Timestamp,
 };
-use andon::store::{self, Batch, PruneBounds, PruneTable, ReadingRow, Store, StoreOptions};
+use andon::store::{self, Batch, DatabaseUrl, PruneBounds, PruneTable, ReadingRow, Store, StoreOptions};
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use support::postgres::Postgres;
@@ -55,7 +55,7 @@ fn main() {
 
 fn measure(name: &str, url: &str, machines: u64) {
     let options = StoreOptions {
-        url: url.to_owned(),
+        url: DatabaseUrl::parse(url).expect("a valid URL"),
         site: SITE.to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),

@@ -27,6 +27,8 @@ pub mod domain;
 pub mod clock;
 pub mod journal;
 pub mod payload;
+
+pub mod database_url;
 pub mod store;
 
 pub mod metrics;

@@ -73,7 +73,7 @@ pub fn shortest_retention(settings: &Settings) -> Option<Duration> {
 pub fn store_options(settings: &Settings) -> StoreOptions {
     let store = &settings.store;
     StoreOptions {
-        url: store.url.expose().to_owned(),
+        url: store.url.clone(),
         site: settings.site.id.clone(),
         connect_timeout: store.connect_timeout,
         statement_timeout: store.statement_timeout,

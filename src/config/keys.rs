@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sections::LogFormat;
 use super::units::show_size;
-use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, duration_text};
+use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, duration_text, nearest};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -272,16 +272,6 @@ pub(super) fn nearest_key(unknown: &str) -> Option<&'static str> {
 pub(super) fn nearest_section(unknown: &str) -> Option<&'static str> {
     let sections = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
     nearest(unknown, sections)
-}
-
-/// The candidate most like `unknown`, if it is like it at all.
-pub(super) fn nearest<'a>(unknown: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const ALIKE_MIN: f64 = 0.6;
-    candidates
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(unknown, candidate), candidate))
-        .filter(|(alike, _)| *alike >= ALIKE_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
 }
 
 impl Kind {

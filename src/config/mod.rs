@@ -13,7 +13,7 @@
 //! - CFG-2 Each layer is checked by itself: a mistake is reported with its place also when a later layer hides it.
 //! - CFG-3 All mistakes are reported together, one line each.
 //! - CFG-4 No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
-//!   save what [`Secret::expose`] and [`DatabaseUrl::expose`] are asked for.
+//!   save what [`Secret::expose`] and [`DatabaseUrl::expose`](crate::database_url::DatabaseUrl::expose) are asked for.
 //! - CFG-5 Nothing global is read: the environment comes in as a map. Files are: the layers', secrets', and
 //!   those of TLS to see that they are there.
 
@@ -21,11 +21,9 @@ mod compat;
 mod expand;
 mod keys;
 mod layers;
-mod libpq;
 mod log_levels;
 mod origin;
 mod paths;
-mod postgres_url;
 mod problem;
 mod secret;
 mod secrets;
@@ -46,7 +44,7 @@ pub use layers::{CONFIG_DIR, DEFAULT_TOML};
 pub use log_levels::LogLevels;
 pub use paths::Places;
 pub use problem::{ConfigError, Problem};
-pub use secret::{DatabaseUrl, Secret};
+pub use secret::Secret;
 pub use sections::{
     Http, Journal, LastWill, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store,
     Subscription, Supervisor, Tls,

@@ -12,8 +12,8 @@ use config::{Map, Value};
 
 use super::keys::{KEYS, Kind};
 use super::layers::{DEFAULT_ORIGIN, insert, lookup, segments};
-use super::secret::DatabaseUrl;
 use super::values::{text, text_value};
+use crate::database_url::DatabaseUrl;
 
 const JOURNAL_DIR: &str = "journal.dir";
 const STORE_URL: &str = "store.url";
@@ -87,7 +87,7 @@ impl<'a> Paths<'a> {
         let mut from = origin(value);
         let Ok(url) = DatabaseUrl::parse(&self.with_site(text(value).unwrap_or_default())) else { return };
         let shown = match url.sqlite_path() {
-            None => url.expose().to_owned(),
+            None => url.expose(),
             Some(path) => {
                 let mut path = path.to_owned();
                 if let Some(old) = self.old_default(&from, &path, OLD_SQLITE_PATH) {

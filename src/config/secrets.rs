@@ -14,8 +14,9 @@ use config::{Map, Value, ValueKind};
 use super::keys::{self, Key, Kind};
 use super::layers::{Layer, insert, lookup, segments};
 use super::problem::Problems;
-use super::secret::{DatabaseUrl, REDACTED};
+use super::secret::REDACTED;
 use super::values::{text, text_value};
+use crate::database_url::DatabaseUrl;
 
 /// Names systemd's directory of credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";

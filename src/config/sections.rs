@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::expand::time_zone;
 use super::log_levels::LogLevels;
-use super::secret::{DatabaseUrl, Secret};
+use super::secret::Secret;
+use crate::database_url::DatabaseUrl;
 use crate::domain::{
     Endpoint, MachineId, MachineRule, ProtocolChoice, Qos, SyncMode, TopicFilter, Transport, WhenFull,
     word_enum,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use config::{Map, Value, ValueKind};
 
-use super::keys::{self, FIELDS, Key, Kind, LAST_WILL, MACHINE, SUBSCRIPTION};
+use super::keys::{FIELDS, Key, Kind, LAST_WILL, MACHINE, SUBSCRIPTION};
 use super::log_levels::LogLevels;
-use super::secret::{DatabaseUrl, without_userinfo};
+use super::secret::without_userinfo;
 use super::units::{parse_duration, parse_size};
-use crate::domain::{MachineId, TopicFilter};
+use crate::database_url::DatabaseUrl;
+use crate::domain::{MachineId, TopicFilter, nearest};
 
 /// Most entries of a list.
 const LIST_MAX: usize = 1000;
@@ -240,7 +241,7 @@ pub(super) fn sorted(table: Map<String, Value>) -> Vec<(String, Value)> {
 }
 
 fn unknown_among(name: &str, known: &[&str]) -> String {
-    match keys::nearest(name, known.iter().copied()) {
+    match nearest(name, known.iter().copied()) {
         Some(meant) => format!("unknown key; did you mean {meant}?"),
         None => format!("unknown key; allowed are {}", known.join(", ")),
     }

@@ -220,13 +220,13 @@ mod tests {
 
     use super::*;
     use crate::http::problem::Problem;
-    use crate::store::{Progress, UnreadableRows};
+    use crate::store::{DatabaseUrl, Progress, UnreadableRows};
 
     #[test]
     fn an_answer_that_takes_too_much_is_a_problem_that_says_what_helps() {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
-            url: format!("sqlite://{}/andon.db", directory.path().display()),
+            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
             site: "s".to_owned(),
             connect_timeout: CONNECT_MAX,
             statement_timeout: STATEMENT_MAX,

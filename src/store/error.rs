@@ -69,12 +69,6 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Why an operation on the store failed. Never holds a password.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// `store.url` is neither a PostgreSQL nor an SQLite URL that can be used.
-    #[error("use store.url: {reason}")]
-    Url {
-        /// What is wrong with it, and what is allowed.
-        reason: String,
-    },
     /// The directory of the SQLite file could not be created.
     #[error("create the database directory {directory}")]
     CreateDirectory {
@@ -246,9 +240,7 @@ impl StoreError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Url { .. } | Self::Unsupported { .. } | Self::NewerSchema { .. } => {
-                ErrorClass::Configuration
-            }
+            Self::Unsupported { .. } | Self::NewerSchema { .. } => ErrorClass::Configuration,
             Self::StalePosition { .. } => ErrorClass::StalePosition,
             _ => ErrorClass::Transient,
         }

@@ -6,7 +6,6 @@
 //!
 //! ```text
 //! mod              the trait, its plain types, open()
-//! target           store.url → where to connect, and what may be said about it aloud
 //! batch            what is committed, and the outcome
 //! claim            whose position it is
 //! clock            the record of the trusted time
@@ -71,7 +70,6 @@ mod rollup;
 mod schema;
 mod sqlite;
 mod statement;
-mod target;
 mod unreadable;
 
 #[cfg(test)]
@@ -79,6 +77,7 @@ mod contract_tests;
 
 use std::time::Duration;
 
+pub use crate::database_url::DatabaseUrl;
 use crate::domain::{
     ClockRecord, JournalHistory, JournalId, Ledger, MachineId, MachineStatus, OpenId, Seq, Timestamp,
     TransitionReason,
@@ -98,14 +97,13 @@ pub use progress::Progress;
 pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
-use target::Target;
 pub use unreadable::{UnreadableRow, UnreadableRows};
 
 /// How to reach the database and how long to wait for it.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// `sqlite://relative/path`, `sqlite:///absolute/path`, `postgres://…` or `postgresql://…` as libpq reads it.
-    pub url: String,
+    /// Where it is.
+    pub url: DatabaseUrl,
     /// The site whose rows these are.
     pub site: String,
     /// Bound on connecting to one PostgreSQL host; whole seconds, at least 2 (libpq's rule). Not used by
@@ -124,10 +122,8 @@ pub struct StoreOptions {
 /// Shows everything but the credentials in the URL.
 impl std::fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let target =
-            Target::parse(&self.url).map_or_else(|_| "invalid".to_owned(), |target| target.to_string());
         f.debug_struct("StoreOptions")
-            .field("target", &target)
+            .field("target", &self.url.place())
             .field("site", &self.site)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
@@ -367,21 +363,13 @@ pub trait Store: Send {
 /// An SQLite file and its directories are created if they are missing.
 ///
 /// # Errors
-/// [`StoreError::Url`], [`StoreError::Unsupported`], [`StoreError::CreateDirectory`],
+/// [`StoreError::Unsupported`], [`StoreError::CreateDirectory`],
 /// [`StoreError::Connect`].
 pub fn open(options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
-    match Target::parse(&options.url)? {
-        Target::Sqlite(path) => Ok(Box::new(sqlite::SqliteStore::open(&path, options)?)),
-        Target::Postgres(url) => Ok(Box::new(postgres::PostgresStore::open(&url, options)?)),
+    match &options.url {
+        DatabaseUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteStore::open(path, options)?)),
+        DatabaseUrl::Postgres(url) => Ok(Box::new(postgres::PostgresStore::open(url, options)?)),
     }
-}
-
-/// Checks that `url` names a database that [`open`] knows how to reach, without reaching for it.
-///
-/// # Errors
-/// [`StoreError::Url`] says what is allowed.
-pub fn check_url(url: &str) -> Result<(), StoreError> {
-    Target::parse(url).map(drop)
 }
 
 /// `text` as a database can hold it: U+0000 becomes U+FFFD, on both alike, although SQLite could keep it.

@@ -12,6 +12,7 @@ use super::{Scene, load};
 use crate::config::keys::{self, KEYS, find, variable};
 use crate::config::layers::DEFAULT_TOML;
 use crate::config::*;
+use crate::database_url::DatabaseUrl;
 use crate::domain::{Endpoint, Qos};
 
 /// Every key of default.toml, set or commented out, with the comment lines above it.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Scene, environment};
-use crate::config::{DatabaseUrl, Sources, load};
+use crate::config::{Sources, load};
+use crate::database_url::DatabaseUrl;
 use crate::domain::{MachineId, ProtocolChoice, Qos, Transport};
 
 #[test]

@@ -232,8 +232,8 @@ mod tests {
     };
     use crate::http::IN_FLIGHT_BYTES_MAX;
     use crate::store::{
-        Batch, LatestReading, Order, Progress, ReadingCursor, ReadingRow, StoreOptions, UnreadableRows,
-        collected, open,
+        Batch, DatabaseUrl, LatestReading, Order, Progress, ReadingCursor, ReadingRow, StoreOptions,
+        UnreadableRows, collected, open,
     };
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
     fn downloads_that_nobody_reads_leave_the_database_to_others() {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
-            url: format!("sqlite://{}/andon.db", directory.path().display()),
+            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
             site: "s".to_owned(),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),

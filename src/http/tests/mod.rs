@@ -35,7 +35,7 @@ use crate::journal::{
 };
 use crate::metrics::Metrics;
 use crate::status::{MachineView, MachinesSnapshot};
-use crate::store::{self, Batch, Progress, StoreOptions, UnreadableRows};
+use crate::store::{self, Batch, DatabaseUrl, Progress, StoreOptions, UnreadableRows};
 
 /// The site of the server.
 const SITE: &str = "hall-3";
@@ -113,7 +113,7 @@ impl Drop for Server {
 
 fn store_options(directory: &TempDir) -> StoreOptions {
     StoreOptions {
-        url: format!("sqlite://{}/andon.db", directory.path().display()),
+        url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
         site: SITE.to_owned(),
         connect_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(5),

@@ -15,7 +15,7 @@ use crate::domain::{
     TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::store::{
-    self, Batch, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, Store, StoreError,
+    self, Batch, DatabaseUrl, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, Store, StoreError,
     StoreOptions, UnreadableRows,
 };
 
@@ -60,7 +60,7 @@ impl Fixture {
 
     pub fn options(&self) -> StoreOptions {
         StoreOptions {
-            url: self.url.clone(),
+            url: DatabaseUrl::parse(&self.url).unwrap(),
             site: SITE.to_owned(),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),

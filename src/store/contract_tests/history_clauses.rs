@@ -7,8 +7,8 @@ use super::fixture::{Fixture, Raw, SITE, at, batch, changes, machine, reading, t
 use crate::domain::{MachineId, TransitionReason};
 use crate::store::history::sql;
 use crate::store::{
-    Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, History, LatestReading, Order, ReadingCursor, ReadingRow,
-    ReadingsQuery, StoredReading, collected, open_history,
+    Bucket, BucketsQuery, DatabaseUrl, EXTRA_LISTED_BYTES_MAX, History, LatestReading, Order, ReadingCursor,
+    ReadingRow, ReadingsQuery, StoredReading, collected, open_history,
 };
 
 pub(super) fn history(fixture: &Fixture) -> Box<dyn History> {
@@ -58,15 +58,14 @@ pub fn history_cannot_write(fixture: &Fixture) {
 
 pub fn history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing(fixture: &Fixture) {
     let mut options = fixture.options();
-    options.url = if fixture.is_sqlite() {
-        format!("{}-missing", options.url)
+    let missing = if fixture.is_sqlite() {
+        format!("{}-missing", fixture.url)
     } else {
-        format!("{}x", options.url.split('?').next().unwrap())
+        format!("{}x", fixture.url.split('?').next().unwrap())
     };
+    options.url = DatabaseUrl::parse(&missing).unwrap();
     assert!(open_history(&options).is_err());
-    if let Some(path) = options.url.strip_prefix("sqlite://") {
-        assert!(!std::path::Path::new(path).exists());
-    }
+    assert!(options.url.sqlite_path().is_none_or(|path| !path.exists()));
 }
 
 pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, assert_transient, batch_of};
 use crate::domain::Seq;
-use crate::store::{self, StoreError, StoreOptions};
+use crate::store::{self, DatabaseUrl, StoreError, StoreOptions};
 
 #[test]
 fn a_file_locked_by_another_process_is_waited_for_and_then_transient() {
@@ -68,7 +68,7 @@ fn commits_are_synced_and_readers_do_not_block_them() {
 fn a_directory_that_cannot_be_made_is_named() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "").unwrap();
-    let url = format!("sqlite://{}/file/data/andon.db", directory.path().display());
+    let url = DatabaseUrl::Sqlite(directory.path().join("file/data/andon.db"));
     let error =
         store::open(&StoreOptions { url, ..Fixture::sqlite().options() }).err().expect("it cannot be opened");
     assert!(matches!(error, StoreError::CreateDirectory { .. }), "{error:?}");

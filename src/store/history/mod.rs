@@ -32,8 +32,7 @@ pub use rows::{
     Aggregate, Bucket, EachRow, LatestReading, StoredEvent, StoredReading, TrendPoint, collected,
 };
 
-use super::target::Target;
-use super::{MachineRow, StoreError, StoreOptions};
+use super::{DatabaseUrl, MachineRow, StoreError, StoreOptions};
 
 /// Of a larger `extra` a list of machines has the size alone, in bytes: `{"_bytes":250000}`.
 pub const EXTRA_LISTED_BYTES_MAX: usize = 16 * 1024;
@@ -209,11 +208,11 @@ pub trait History: Send {
 /// Connects, for reading only. Creates nothing: an SQLite file that is not there is an error.
 ///
 /// # Errors
-/// [`StoreError::Url`], [`StoreError::Connect`].
+/// [`StoreError::Connect`].
 pub fn open_history(options: &StoreOptions) -> Result<Box<dyn History>, StoreError> {
-    match Target::parse(&options.url)? {
-        Target::Sqlite(path) => Ok(Box::new(sqlite::SqliteHistory::open(&path, options)?)),
-        Target::Postgres(url) => Ok(Box::new(postgres::PostgresHistory::open(&url, options)?)),
+    match &options.url {
+        DatabaseUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteHistory::open(path, options)?)),
+        DatabaseUrl::Postgres(url) => Ok(Box::new(postgres::PostgresHistory::open(url, options)?)),
     }
 }
 
@@ -247,11 +246,11 @@ impl Begun {
 pub(super) fn try_to_write(options: &StoreOptions) -> Result<(), String> {
     use diesel::connection::SimpleConnection;
     let statement = "DELETE FROM machine";
-    let outcome = match Target::parse(&options.url).expect("a valid url") {
-        Target::Sqlite(path) => {
-            sqlite::SqliteHistory::open(&path, options).expect("it opens").connection.batch_execute(statement)
+    let outcome = match &options.url {
+        DatabaseUrl::Sqlite(path) => {
+            sqlite::SqliteHistory::open(path, options).expect("it opens").connection.batch_execute(statement)
         }
-        Target::Postgres(url) => postgres::PostgresHistory::open(&url, options)
+        DatabaseUrl::Postgres(url) => postgres::PostgresHistory::open(url, options)
             .expect("it opens")
             .connection
             .batch_execute(statement),

@@ -16,10 +16,10 @@ use super::{
     Begun, Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery,
     StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
+use crate::database_url::PostgresUrl;
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;
 use crate::store::schema::{Instant, SqlInstant};
-use crate::store::target::PostgresUrl;
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
 
@@ -54,7 +54,7 @@ impl PostgresHistory {
 
     /// Connects and makes the session read-only.
     pub fn open(url: &PostgresUrl, options: &StoreOptions) -> Result<Self, StoreError> {
-        let target = url.to_string();
+        let target = url.place();
         let failed = |message: String| StoreError::Connect { target: target.clone(), source: message.into() };
         let mut connection = PgConnection::establish(&url.with_defaults(&connection_parameters(options)))
             .map_err(|error| failed(url.redact(&error.to_string())))?;

@@ -18,6 +18,7 @@ use super::{
     Begun, Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery,
     StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
+use crate::database_url::sqlite_place;
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::sqlite::file_identity::FileIdentity;
@@ -53,7 +54,7 @@ pub struct SqliteHistory {
 impl SqliteHistory {
     /// Opens the file, which must be there.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let target = format!("SQLite file {}", path.display());
+        let target = sqlite_place(path);
         let failed = |source| StoreError::Connect { target: target.clone(), source };
         let deadline = Deadline::new();
         let lock_timeout = options.lock_timeout.as_millis();

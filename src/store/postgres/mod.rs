@@ -29,13 +29,13 @@ use super::prune::{self, PruneBounds, PruneCursor, Pruned};
 use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
 use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
 use super::rollup::exact;
-use super::target::PostgresUrl;
 use super::unreadable::UnreadableRows;
 use super::{
     Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
     PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
     from_bigint,
 };
+use crate::database_url::PostgresUrl;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -82,7 +82,7 @@ struct NumberRow {
 impl PostgresStore {
     /// Connects and sets the session up.
     pub fn open(url: &PostgresUrl, options: &StoreOptions) -> Result<Self, StoreError> {
-        let target = url.to_string();
+        let target = url.place();
         let failed = |message: String| StoreError::Connect { target: target.clone(), source: message.into() };
         let mut connection = PgConnection::establish(&url.with_defaults(&connection_parameters(options)))
             .map_err(|error| failed(url.redact(&error.to_string())))?;

@@ -43,6 +43,7 @@ use super::{
     PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
     from_bigint,
 };
+use crate::database_url::sqlite_place;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -78,7 +79,7 @@ struct NumberRow {
 impl SqliteStore {
     /// Opens the file, creating it and its directories if they are missing.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let target = format!("SQLite file {}", path.display());
+        let target = sqlite_place(path);
         let failed = |source| StoreError::Connect { target: target.clone(), source };
         file_identity::check_directory(path).map_err(failed)?;
         create_directory(path)?;

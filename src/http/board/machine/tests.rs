@@ -19,7 +19,7 @@ use crate::domain::{
 };
 use crate::http::HistoryPool;
 use crate::http::board::layout::Installation;
-use crate::store::{self, Batch, Progress, ReadingRow, StoreOptions, UnreadableRows};
+use crate::store::{self, Batch, DatabaseUrl, Progress, ReadingRow, StoreOptions, UnreadableRows};
 
 struct Scene {
     _directory: TempDir,
@@ -31,7 +31,7 @@ impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
-            url: format!("sqlite://{}/andon.db", directory.path().display()),
+            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
             site: "s".to_owned(),
             connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),

@@ -1,17 +1,17 @@
-//! Mistakes in a PostgreSQL URL that would only show when Andon connects, and then for ever.
+//! Finds the mistakes in a PostgreSQL URL that would otherwise show when Andon connects, and then for ever.
 //!
-//! libpq's parser reads the URL ([`super::libpq`]); what libpq checks later, on its way to connect, is checked here by its rules:
-//! ports, and the words and numbers of parameters. Several hosts, Unix sockets and what libpq fills in by itself (no host: the
-//! local socket; no database: the user's name) are as good here as there. No text of the URL is ever in a complaint.
+//! libpq's parser reads the URL ([`super::libpq`]). What libpq checks only when it connects is checked here by the same
+//! rules: ports, and the words and numbers of parameters. Several hosts, Unix sockets and what libpq fills in by itself
+//! (no host: the local socket; no database: the user's name) are allowed here as there. No complaint quotes the URL.
 
 use std::collections::BTreeMap;
 
-use super::keys::nearest;
 use super::libpq;
+use crate::domain::nearest;
 
 type Parameters = BTreeMap<String, Option<String>>;
 
-/// Parameters that libpq takes only certain words for.
+/// Parameters that allow only certain words.
 const WORDS: [(&str, &[&str]); 9] = [
     ("sslmode", &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]),
     ("gssencmode", &["disable", "prefer", "require"]),
@@ -23,7 +23,7 @@ const WORDS: [(&str, &[&str]); 9] = [
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]),
     ("ssl_max_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]),
 ];
-/// Parameters that are whole numbers.
+/// Parameters that must be whole numbers.
 const NUMBERS: [&str; 6] = [
     "connect_timeout",
     "keepalives",
@@ -34,32 +34,32 @@ const NUMBERS: [&str; 6] = [
 ];
 const ESCAPING: &str = "in user and password write @ as %40, / as %2F, : as %3A and % as %25";
 
-/// Everything that is wrong with `url`.
+/// Returns everything that is wrong with `url`.
 pub(super) fn mistakes(url: &str) -> Vec<String> {
     let known = libpq::parse("").unwrap_or_default();
     let (readable, mut mistakes) = without_unknown(url, &known);
     match libpq::parse(&readable) {
         Some(parameters) => {
-            mistakes.extend(place_mistakes(url, &parameters));
+            mistakes.extend(host_mistakes(url, &parameters));
             mistakes.extend(value_mistakes(&parameters));
         }
         None => mistakes.push(format!(
-            "libpq cannot read it: look for a % that begins no escape, a [ without ], or something behind a host \
-             that is no port; {ESCAPING}"
+            "libpq cannot read it: look for a % that begins no escape, a [ without ], or text behind a host that is no \
+             port; {ESCAPING}"
         )),
     }
     mistakes
 }
 
-/// `url` without the parameters that libpq would stumble over, and what is wrong with those.
+/// Returns `url` without the parameters that libpq cannot read, and what is wrong with those.
 fn without_unknown(url: &str, known: &Parameters) -> (String, Vec<String>) {
     let Some((location, query)) = split_query(url) else { return (url.to_owned(), Vec::new()) };
-    // Nothing behind the "?" or the last "&" is no parameter.
+    // An empty text behind the "?" or the last "&" is no parameter.
     let query = query.strip_suffix('&').unwrap_or(query);
     let (mut kept, mut mistakes) = (Vec::new(), Vec::new());
     for (index, parameter) in query.split('&').enumerate().filter(|_| !query.is_empty()) {
         match parameter_mistake(parameter, known) {
-            // By its place: a name may be a piece of a password.
+            // Its number, not its name: the name may be a piece of a password.
             Some(mistake) => mistakes.push(format!("parameter {} after the \"?\" {mistake}", index + 1)),
             None => kept.push(parameter),
         }
@@ -67,7 +67,7 @@ fn without_unknown(url: &str, known: &Parameters) -> (String, Vec<String>) {
     (format!("{location}?{}", kept.join("&")), mistakes)
 }
 
-/// As libpq sees it: a `?` before the `@` is the password's.
+/// Splits at the `?` that libpq takes: one before the `@` belongs to the password.
 fn split_query(url: &str) -> Option<(&str, &str)> {
     let place = url.find("://")? + "://".len();
     let place_end = url[place..].find('/').map_or(url.len(), |length| place + length);
@@ -88,7 +88,7 @@ fn parameter_mistake(parameter: &str, known: &Parameters) -> Option<String> {
     }
     let meant = nearest(name, known.keys().map(String::as_str));
     let meant = meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"));
-    Some(format!("is none that libpq knows{meant}"))
+    Some(format!("is unknown to libpq{meant}"))
 }
 
 fn list<'a>(parameters: &'a Parameters, name: &str) -> Vec<&'a str> {
@@ -96,7 +96,7 @@ fn list<'a>(parameters: &'a Parameters, name: &str) -> Vec<&'a str> {
     text.map_or_else(Vec::new, |text| text.split(',').collect())
 }
 
-fn place_mistakes(url: &str, parameters: &Parameters) -> Vec<String> {
+fn host_mistakes(url: &str, parameters: &Parameters) -> Vec<String> {
     let mut mistakes = Vec::new();
     let (hosts, addresses) = (list(parameters, "host"), list(parameters, "hostaddr"));
     let ports = list(parameters, "port");
@@ -104,29 +104,29 @@ fn place_mistakes(url: &str, parameters: &Parameters) -> Vec<String> {
         |port: &&str| !port.is_empty() && !number(port).is_some_and(|port| (1..=65_535).contains(&port));
     let wrong_port = ports.iter().any(is_port_wrong);
     if wrong_port {
-        mistakes.push("a port is no whole number from 1 to 65535".to_owned());
+        mistakes.push("a port is not a whole number from 1 to 65535".to_owned());
     }
     let places = if addresses.is_empty() { hosts.len() } else { addresses.len() };
     if ports.len() > 1 && ports.len() != places.max(1) {
         mistakes.push(format!(
-            "{} ports do not fit {places} hosts; give one for all, or each its own",
+            "{} ports do not fit {places} hosts; give one port for all, or one for each",
             ports.len()
         ));
     }
     if !addresses.is_empty() && !hosts.is_empty() && addresses.len() != hosts.len() {
-        mistakes.push(format!("{} of hostaddr do not fit {} hosts", addresses.len(), hosts.len()));
+        mistakes.push(format!("{} addresses in hostaddr do not fit {} hosts", addresses.len(), hosts.len()));
     }
-    // A host that begins with @ is a socket in the abstract namespace; no other one holds an @.
+    // A host that begins with @ is a socket in the abstract namespace; no other host contains an @.
     let at_in_host = hosts
         .iter()
         .any(|host| !host.starts_with('/') && host.get(1..).is_some_and(|rest| rest.contains('@')));
-    // With a / in it, libpq takes what is before for host and port, and the rest for the database.
+    // If the password contains a /, libpq takes what stands before it for host and port, and the rest for the database.
     let location = url.split('?').next().unwrap_or_default();
     let at_in_database = location.rsplit('/').next().is_some_and(|database| database.contains('@'));
     let slash_in_password =
         location.matches('/').count() > 2 && (at_in_database || location.matches('/').count() > 3);
     if at_in_host || (wrong_port && slash_in_password && location.contains('@')) {
-        mistakes.push(format!("user or password are not escaped; {ESCAPING}"));
+        mistakes.push(format!("user or password is not escaped; {ESCAPING}"));
     }
     mistakes
 }
@@ -137,12 +137,12 @@ fn value_mistakes(parameters: &Parameters) -> Vec<String> {
         WORDS.iter().filter(|(name, words)| value(name).is_some_and(|value| !is_word(name, words, value)));
     let wrong_number = NUMBERS.iter().filter(|name| value(name).is_some_and(|value| number(value).is_none()));
     wrong_word
-        .map(|(name, words)| format!("{name} is none of {}", words.join(", ")))
-        .chain(wrong_number.map(|name| format!("{name} is no whole number")))
+        .map(|(name, words)| format!("{name} must be one of {}", words.join(", ")))
+        .chain(wrong_number.map(|name| format!("{name} must be a whole number")))
         .collect()
 }
 
-/// Versions of TLS are taken in capitals and small letters, and empty for none.
+/// libpq reads versions of TLS in capitals and small letters; empty is none.
 fn is_word(name: &str, words: &[&str], value: &str) -> bool {
     if name.ends_with("protocol_version") {
         return value.is_empty() || words.iter().any(|word| word.eq_ignore_ascii_case(value));
@@ -150,7 +150,7 @@ fn is_word(name: &str, words: &[&str], value: &str) -> bool {
     words.contains(&value)
 }
 
-/// As libpq reads a number: spaces around it are nothing.
+/// Reads a number as libpq does: with spaces around it.
 fn number(text: &str) -> Option<i32> {
     text.trim().parse().ok()
 }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libpq_takes_is_taken() {
+    fn what_libpq_accepts_is_accepted() {
         let urls = [
             "postgres://h/d",
             "postgresql://",
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_and_nothing_of_the_password() {
+    fn each_mistake_is_reported_and_nothing_of_the_password() {
         let table: [(&str, &[&str]); 19] = [
             ("postgres://u:hunter2@h:54x/d", &["port"]),
             ("postgres://u:hunter2@h:0/d", &["port"]),
@@ -204,10 +204,10 @@ mod tests {
             ("postgres://u:hunter2@h1:1,h2:70000,h3/d", &["port"]),
             ("postgres://h1,h2,h3/d?port=1,2", &["2 ports do not fit 3 hosts"]),
             ("postgres://h1,h2/d?hostaddr=127.0.0.1", &["hostaddr"]),
-            ("postgres://h/d?sslmode=foo", &["sslmode is none of disable, allow, prefer"]),
+            ("postgres://h/d?sslmode=foo", &["sslmode must be one of disable, allow, prefer"]),
             ("postgres://h/d?sslmode=", &["sslmode"]),
             ("postgres://h/d?target_session_attrs=master", &["target_session_attrs"]),
-            ("postgres://h/d?connect_timeout=5s", &["connect_timeout is no whole number"]),
+            ("postgres://h/d?connect_timeout=5s", &["connect_timeout must be a whole number"]),
             ("postgres://h/d?sslmod=require", &["parameter 1", "did you mean sslmode?"]),
             (
                 "postgres://h/d?password=hun&ter2=1&sslmode",
@@ -220,16 +220,16 @@ mod tests {
             ("postgres://u:hun/ter2@h:5432/d", &["port", "not escaped"]),
         ];
         for (url, parts) in table {
-            let said = mistakes(url).join("; ");
+            let found = mistakes(url).join("; ");
             for part in parts {
-                assert!(said.contains(part), "{part} is missing for {url}: {said:?}");
+                assert!(found.contains(part), "{part} is missing for {url}: {found:?}");
             }
-            assert!(!said.contains("hun") && !said.contains("ter2"), "{url}: {said}");
+            assert!(!found.contains("hun") && !found.contains("ter2"), "{url}: {found}");
         }
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         assert_eq!(mistakes("postgres://h:x/d?sslmode=foo&keepalives=yes").len(), 3);
     }
 }

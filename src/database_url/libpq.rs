@@ -1,4 +1,4 @@
-//! What libpq itself says to a PostgreSQL URL, without connecting: its own parser decides.
+//! libpq's own parser of URLs, which does not connect.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
@@ -6,19 +6,19 @@ use std::ptr;
 
 use pq_sys::{PQconninfoFree, PQconninfoOption, PQconninfoParse, PQfreemem};
 
-/// Each parameter that this libpq knows, with what `url` sets it to; `None` if libpq cannot read it. Its words quote pieces of
-/// the URL, and with them of the password, so that they are not handed out.
+/// Returns each parameter that this libpq knows, with what `url` sets it to; `None` if libpq cannot read it. libpq's
+/// complaint stays here: it quotes pieces of the URL, and so of the password.
 pub(super) fn parse(url: &str) -> Option<BTreeMap<String, Option<String>>> {
     let url = CString::new(url).ok()?;
     let mut complaint: *mut c_char = ptr::null_mut();
     // SAFETY: `url` ends with NUL and outlives the call; libpq writes either a list or a complaint.
     let options = unsafe { PQconninfoParse(url.as_ptr(), &raw mut complaint) };
-    // SAFETY: the complaint is libpq's, or null, which it takes too.
+    // SAFETY: the complaint is libpq's, or null, which is allowed.
     unsafe { PQfreemem(complaint.cast()) };
     if options.is_null() {
         return None;
     }
-    // SAFETY: `options` is libpq's list of this call, read and then freed once.
+    // SAFETY: `options` is the list that libpq just returned; it is read, then freed once.
     unsafe {
         let parameters = read(options);
         PQconninfoFree(options);
@@ -27,17 +27,17 @@ pub(super) fn parse(url: &str) -> Option<BTreeMap<String, Option<String>>> {
 }
 
 /// # Safety
-/// `options` is a list of libpq's: it ends with an entry without keyword, and its texts end with NUL.
+/// `options` is a list that libpq returned: its last entry has no keyword, and its texts end with NUL.
 unsafe fn read(options: *const PQconninfoOption) -> BTreeMap<String, Option<String>> {
-    let text = |place: *const c_char| {
-        // SAFETY: as the caller promises.
-        (!place.is_null()).then(|| unsafe { CStr::from_ptr(place) }.to_string_lossy().into_owned())
+    let text = |start: *const c_char| {
+        // SAFETY: the caller promises a text that ends with NUL.
+        (!start.is_null()).then(|| unsafe { CStr::from_ptr(start) }.to_string_lossy().into_owned())
     };
     let mut parameters = BTreeMap::new();
     let mut option = options;
-    // SAFETY: the entry without keyword is the last one that is looked at.
+    // SAFETY: the loop ends at the entry without keyword, which is the last one.
     while let Some(keyword) = text(unsafe { (*option).keyword }) {
-        // SAFETY: an entry with a keyword is whole, and another one follows it.
+        // SAFETY: an entry with a keyword is complete, and another one follows it.
         parameters.insert(keyword, text(unsafe { (*option).val }));
         option = unsafe { option.add(1) };
     }

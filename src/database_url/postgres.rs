@@ -1,0 +1,158 @@
+//! A PostgreSQL URL: what libpq gets, and what people see of it.
+
+use std::fmt;
+
+/// Takes the place of a secret.
+const REDACTED: &str = "***";
+/// Parameters of the query that are secret.
+const SECRET_PARAMETERS: [&str; 2] = ["password", "sslpassword"];
+/// A piece of a password that is shorter than this is in too many words to be replaced in them.
+const PIECE_BYTES_MIN: usize = 3;
+
+/// A URL that libpq can read. `Display` and `Debug` show it without the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// Wraps a URL that was checked.
+    pub(super) const fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// Returns the whole URL, password included.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the URL with each of `parameters` that it does not set itself.
+    #[must_use]
+    pub fn with_defaults(&self, parameters: &[(&str, String)]) -> String {
+        let mut url = self.0.clone();
+        for (name, value) in parameters {
+            if !self.sets(name) {
+                url.push(if url.contains('?') { '&' } else { '?' });
+                url.push_str(&format!("{name}={value}"));
+            }
+        }
+        url
+    }
+
+    fn sets(&self, name: &str) -> bool {
+        self.query().split('&').any(|parameter| parameter.split('=').next() == Some(name))
+    }
+
+    fn query(&self) -> &str {
+        self.0.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    fn after_scheme(&self) -> &str {
+        self.0.split_once("://").map_or("", |(_, rest)| rest)
+    }
+
+    /// Removes every piece of the password from `message`: libpq quotes a URL that it cannot read.
+    #[must_use]
+    pub fn redact(&self, message: &str) -> String {
+        let user_info = self.after_scheme().rsplit_once('@').map(|(user_info, _)| user_info);
+        let in_user_info = user_info.and_then(|user_info| user_info.split_once(':'));
+        let in_query = self.query().split('&').filter_map(|parameter| parameter.split_once('='));
+        let secrets = in_query
+            .filter(|(name, _)| SECRET_PARAMETERS.contains(name))
+            .chain(in_user_info)
+            .map(|(_, secret)| secret);
+        // libpq ends a malformed password at any of these, and quotes the pieces.
+        let pieces = secrets
+            .flat_map(|secret| secret.split(['@', '/', '?', '#', ':']))
+            .filter(|piece| piece.len() >= PIECE_BYTES_MIN);
+        pieces.fold(message.to_owned(), |text, piece| text.replace(piece, REDACTED))
+    }
+
+    /// Says for logs and status where the server is, without credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let rest = self.after_scheme();
+        // The last @ ends the user info, however badly the password is escaped, unless it stands in the query's
+        // password.
+        let is_secret_in_query = SECRET_PARAMETERS.iter().any(|name| self.sets(name));
+        let shown = if is_secret_in_query { rest.split('?').next().unwrap_or("") } else { rest };
+        let place = shown.rsplit_once('@').map_or(shown, |(_, place)| place);
+        let place = self.redact(place.split('?').next().unwrap_or(""));
+        let host = self.query().split('&').find_map(|parameter| parameter.strip_prefix("host="));
+        format!("PostgreSQL at {}{place}", host.unwrap_or_default())
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    /// Hides rather too much than too little: people forget to percent-encode, so everything from the first `:` after
+    /// the scheme to the last `@` counts as the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.0.split_once("://").map_or("", |(scheme, _)| scheme);
+        let rest = self.after_scheme();
+        let user_and_place = rest.rsplit_once('@').and_then(|(user_info, place)| {
+            user_info.split_once(':').map(|(user, _)| format!("{user}:{REDACTED}@{place}"))
+        });
+        let shown = user_and_place.unwrap_or_else(|| rest.to_owned());
+        let (location, query) = shown.split_once('?').unwrap_or((&shown, ""));
+        write!(f, "{scheme}://{location}")?;
+        for (index, parameter) in query.split('&').filter(|_| !query.is_empty()).enumerate() {
+            f.write_str(if index == 0 { "?" } else { "&" })?;
+            match parameter.split_once('=') {
+                Some((name, _)) if name.to_ascii_lowercase().contains("pass") => {
+                    write!(f, "{name}={REDACTED}")?;
+                }
+                _ => f.write_str(parameter)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn postgres(url: &str) -> PostgresUrl {
+        PostgresUrl::new(url.to_owned())
+    }
+
+    #[test]
+    fn parameters_of_the_user_are_kept_and_ours_added() {
+        let defaults = [("connect_timeout", "5".to_owned()), ("application_name", "andon".to_owned())];
+        assert_eq!(
+            postgres("postgres://h/d").with_defaults(&defaults),
+            "postgres://h/d?connect_timeout=5&application_name=andon"
+        );
+        assert_eq!(
+            postgres("postgres://h/d?connect_timeout=60").with_defaults(&defaults),
+            "postgres://h/d?connect_timeout=60&application_name=andon"
+        );
+    }
+
+    /// Proves CFG-4.
+    #[test]
+    fn no_piece_of_a_password_is_shown_however_badly_it_is_escaped() {
+        for url in
+            ["postgres://u:sec@ret/%20wor?d@db:5432/plant", "postgres://u@db/plant?password=sec@ret/%20wor"]
+        {
+            let url = postgres(url);
+            let message = url.redact("could not translate host name \"ret\", port \"%20wor\" sec");
+            for shown in [url.place(), message] {
+                for piece in ["sec", "\"ret", "wor"] {
+                    assert!(!shown.contains(piece), "{piece} in {shown}");
+                }
+            }
+            assert!(url.place().contains("db"), "{}", url.place());
+        }
+        let url = postgres("postgres://andon:s3@c/r:et@db/andon");
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "postgres://andon:***@db/andon \"postgres://andon:***@db/andon\""
+        );
+    }
+}
