@@ -1,4 +1,4 @@
-//! The commands, their exit codes, and what they say when something is wrong.
+//! The commands, their exit codes, and their errors.
 
 use std::process::{Command, Stdio};
 
@@ -15,8 +15,9 @@ fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
+/// Proves CFG-3.
 #[test]
-fn every_mistake_of_the_configuration_is_reported_at_once() {
+fn every_mistake_in_the_configuration_is_reported_at_once() {
     let site =
         Site::new(1883).configure("[mqtt]\nkeepalive = \"30s\"\nqos = 7\n[journal]\nsync = \"sometimes\"");
     for command in [&["config", "check"][..], &["run"][..]] {
@@ -28,6 +29,7 @@ fn every_mistake_of_the_configuration_is_reported_at_once() {
     }
 }
 
+/// Proves CFG-4.
 #[test]
 fn mistakes_in_a_postgres_url_are_reported_without_its_password() {
     let url = "postgres://andon:hush-hush@db:54x2/plant?sslmode=full&conect_timeout=5";
@@ -46,6 +48,7 @@ fn mistakes_in_a_postgres_url_are_reported_without_its_password() {
     }
 }
 
+/// Proves CFG-4.
 #[test]
 fn secrets_are_never_shown() {
     let site = Site::new(1883)
@@ -59,7 +62,7 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
-fn a_worker_that_is_switched_off_says_so_and_exits_clean() {
+fn run_mqtt_worker_false_is_logged_and_exits_clean() {
     let site = Site::new(1883);
     let output = site.command(&["run"]).env("RUN_MQTT_WORKER", "false").output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -68,7 +71,7 @@ fn a_worker_that_is_switched_off_says_so_and_exits_clean() {
 }
 
 #[test]
-fn a_run_without_configuration_says_where_it_looked_and_runs_all_the_same() {
+fn a_run_without_configuration_logs_where_it_looked_and_still_runs() {
     let broker = Mosquitto::start("");
     let home = tempfile::tempdir().unwrap();
     let start = |arguments: &[&str]| {
@@ -99,8 +102,9 @@ fn a_run_without_configuration_says_where_it_looked_and_runs_all_the_same() {
     );
 }
 
+/// Proves CFG-4.
 #[test]
-fn a_secret_in_a_malformed_value_is_not_echoed() {
+fn a_secret_in_a_malformed_value_is_not_printed() {
     let site =
         Site::new(1883).set("mqtt.host=mqtt://u:hush-hush@b").environment("MQTT_USE_TLS", "u:hush-hush@b");
     for command in [&["config", "check"][..], &["run"][..], &["config", "show"][..], &["machines"][..]] {
@@ -114,10 +118,10 @@ fn a_secret_in_a_malformed_value_is_not_echoed() {
 }
 
 #[test]
-fn a_signal_while_the_journal_is_being_opened_stops_in_order() {
+fn a_signal_while_the_journal_is_being_opened_stops_the_service_cleanly() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
-    // Recovery of a long backlog takes its time.
+    // Recovery of a long backlog takes a while.
     let mut andon = site.run_with("app::opening=sleep(1000)");
     andon.wait_for_log("opening the journal");
     andon.signal("TERM");
@@ -126,7 +130,7 @@ fn a_signal_while_the_journal_is_being_opened_stops_in_order() {
 }
 
 #[test]
-fn database_and_journal_can_be_looked_at_while_the_service_runs() {
+fn database_and_journal_can_be_inspected_while_the_service_runs() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let (code, text) = run(&site, &["db", "status"]);

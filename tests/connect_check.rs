@@ -1,4 +1,4 @@
-//! `andon config check --connect`: each step on the way, ok or with its reason, and nothing disturbed.
+//! `andon config check --connect`: every step is ok or has its reason, and the running service is not disturbed.
 
 use crate::support::andon::Site;
 use crate::support::certificates::{Identity, Valid};
@@ -13,13 +13,13 @@ fn check(site: &Site, more: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// The line of that step.
+/// Returns the line of that step.
 fn line<'a>(text: &'a str, step: &str) -> &'a str {
     text.lines().find(|line| line.contains(step)).unwrap_or_else(|| panic!("no {step:?} in:\n{text}"))
 }
 
 #[test]
-fn every_step_that_works_says_ok_and_a_running_service_keeps_its_session() {
+fn every_step_that_works_is_ok_and_a_running_service_keeps_its_session() {
     let home = tempfile::tempdir().unwrap();
     let authority = Identity::authority("Plant CA");
     let ca = authority.write(home.path(), "ca");
@@ -66,7 +66,7 @@ fn every_step_that_works_says_ok_and_a_running_service_keeps_its_session() {
 }
 
 #[test]
-fn a_step_that_fails_is_named_and_the_others_are_tried_all_the_same() {
+fn a_failed_step_is_named_and_the_others_are_still_tried() {
     let nobody = FreePort::find();
     let site = Site::new(nobody.number())
         .set("store.url=postgres://u:hush-hush-9@127.0.0.1:1/db")
@@ -82,7 +82,7 @@ fn a_step_that_fails_is_named_and_the_others_are_tried_all_the_same() {
     assert!(line(&text, " write ").contains("FAILED"), "{text}");
     assert!(text.contains("3 steps failed"), "{text}");
     assert!(!text.contains("hush-hush"), "{text}");
-    assert!(!text.contains("CONNECT "), "no way to it:\n{text}");
+    assert!(!text.contains("CONNECT "), "a step after a failed one:\n{text}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_refused_login_and_a_refused_filter_are_named() {
     });
     let (code, text) = check(&Site::new(broker.port()), &[]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(line(&text, "CONNECT").contains("MQTT 3.1.1, as the broker refuses 5"), "{text}");
+    assert!(line(&text, "CONNECT").contains("MQTT 3.1.1, because the broker refuses 5"), "{text}");
     assert!(line(&text, "SUBSCRIBE").contains("FAILED"), "{text}");
     let connects = broker.connects();
     let clean = connects.iter().all(|connect| connect.body[7] & 0x02 != 0);
@@ -111,7 +111,7 @@ fn a_refused_login_and_a_refused_filter_are_named() {
 }
 
 #[test]
-fn an_echo_that_an_access_list_swallows_is_a_step_that_fails_and_says_what_to_allow() {
+fn an_echo_that_an_access_list_drops_fails_and_names_what_to_allow() {
     let home = tempfile::tempdir().unwrap();
     let list = home.path().join("acl");
     std::fs::write(&list, "topic readwrite factory/#\ntopic write andon/#\n").unwrap();
@@ -130,7 +130,7 @@ fn an_echo_that_an_access_list_swallows_is_a_step_that_fails_and_says_what_to_al
 }
 
 #[test]
-fn migrations_are_looked_at_and_not_applied() {
+fn migrations_are_reported_and_not_applied() {
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();
     let url = postgres.create_database("andon");
@@ -138,8 +138,8 @@ fn migrations_are_looked_at_and_not_applied() {
     for _again in 0..2 {
         let (code, text) = check(&site, &[]);
         assert_eq!(code, Some(0), "{text}");
-        assert!(text.contains("migrations pending; `andon run` applies what is pending"), "{text}");
+        assert!(text.contains("migrations pending; `andon run` applies them"), "{text}");
     }
     let (_, text) = check(&Site::new(broker.port()), &[]);
-    assert!(text.contains("not there yet; `andon run` creates it"), "{text}");
+    assert!(text.contains("does not exist yet; `andon run` creates it"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! A journal's directory that belongs to another site, or to a newer Andon, and one of version 1.
+//! A directory of the journal that belongs to another site, to a newer Andon, or to version 1.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::support::publisher;
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
-/// Name and content of every file.
+/// Returns the name and the content of every file.
 fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     entries
@@ -26,7 +26,7 @@ fn number(url: &str, sql: &str) -> i64 {
     Database::open(url).unwrap().number(sql)
 }
 
-/// Exit code and what was said of a start that ends at once.
+/// Starts a service that ends at once; returns its exit code and its log.
 fn refused(site: &Site) -> (Option<i32>, String) {
     let mut andon = site.run();
     let status = andon.wait();
@@ -39,8 +39,8 @@ fn as_site(site: &Site, id: &str) -> Site {
     other.set(&format!("site.id={id}")).set("mqtt.client_id=andon-other")
 }
 
-/// 60 messages of one site wait for its database, and another site opens the directory.
-fn pending_messages_stay_those_of_their_site(broker: &Mosquitto, url: &str, goes: &mut dyn FnMut(bool)) {
+/// 60 messages of one site are pending when another site opens the directory.
+fn pending_messages_stay_with_their_site(broker: &Mosquitto, url: &str, set_away: &mut dyn FnMut(bool)) {
     let site = Site::new(broker.port())
         .set(&format!("store.url={url}"))
         .set("store.lock_timeout=100ms")
@@ -48,11 +48,11 @@ fn pending_messages_stay_those_of_their_site(broker: &Mosquitto, url: &str, goes
     let mut andon = site.run();
     andon.wait_for_log("attached to the database");
     andon.wait_until_connected();
-    goes(true);
+    set_away(true);
     publisher::publish_numbered(broker.port(), TOPIC, 3, 0..60, 1);
     andon.wait_for_log("the database does not take the data");
     assert!(andon.stop().success());
-    goes(false);
+    set_away(false);
 
     let settings = [format!("store.url={url}"), format!("mqtt.port={}", broker.port())];
     let other = settings.iter().fold(as_site(&site, "other"), |site, setting| site.set(setting));
@@ -78,7 +78,7 @@ fn pending_messages_are_never_stored_as_another_sites_in_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/andon.db", directory.path().display());
     let mut held = None;
-    pending_messages_stay_those_of_their_site(&broker, &url, &mut |away| {
+    pending_messages_stay_with_their_site(&broker, &url, &mut |away| {
         held = away.then(|| {
             let mut other = Database::open(&url).unwrap();
             other.execute("BEGIN EXCLUSIVE");
@@ -92,13 +92,13 @@ fn pending_messages_are_never_stored_as_another_sites_in_postgres() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();
     let url = postgres.create_database("andon");
-    pending_messages_stay_those_of_their_site(&broker, &url, &mut |away| {
+    pending_messages_stay_with_their_site(&broker, &url, &mut |away| {
         if away { postgres.stop() } else { postgres.restart() }
     });
 }
 
 #[test]
-fn a_journal_with_nothing_pending_is_taken_over_under_a_new_id_and_that_is_said() {
+fn a_journal_with_nothing_pending_is_taken_over_under_a_new_id_and_logged() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let url = site.sqlite_url();
@@ -123,7 +123,7 @@ fn a_journal_with_nothing_pending_is_taken_over_under_a_new_id_and_that_is_said(
     let rows = |site: &str| {
         number(&url, &format!("SELECT count(*) AS value FROM machine_telemetry WHERE site = '{site}'"))
     };
-    assert_eq!((rows("test"), rows("other")), (60, 50), "nothing of the one became the other's");
+    assert_eq!((rows("test"), rows("other")), (60, 50), "no row changed its site");
     let ledger = |site: &str, expression: &str| {
         number(&url, &format!("SELECT {expression} AS value FROM ingest_checkpoint WHERE site = '{site}'"))
     };
@@ -165,7 +165,7 @@ fn a_journal_of_a_newer_version_is_left_untouched() {
 }
 
 #[test]
-fn a_journal_of_version_1_goes_on_and_belongs_to_the_first_site_that_opens_it() {
+fn a_journal_of_version_1_continues_and_belongs_to_the_first_site_that_opens_it() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("store.lock_timeout=100ms");
     let url = site.sqlite_url();

@@ -1,4 +1,4 @@
-//! A disk that damages the journal, and the way back: refuse, repair, go on, with every message accounted for.
+//! A damaged journal: Andon refuses it, repairs it, and continues, with every message accounted for.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::support::publisher;
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 const MESSAGES: u64 = 200;
-/// Of them, before the database was locked.
+/// How many of them are stored before the database is locked.
 const STORED: u64 = 20;
 
 fn run(site: &Site, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -25,7 +25,7 @@ fn newest_segment(site: &Site) -> PathBuf {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).max().unwrap()
 }
 
-/// Flips a byte in the middle of what is written.
+/// Flips a byte in the middle of the written part.
 fn damage(site: &Site) {
     let path = newest_segment(site);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -34,14 +34,14 @@ fn damage(site: &Site) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Records in the journal, as far as it can be looked at.
+/// Returns the number of records in the journal; 0 if it cannot be inspected.
 fn records(site: &Site) -> u64 {
     let (_, text, _) = run(site, &["journal", "inspect", "--json"]);
     let inspection: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     inspection["records"].as_u64().unwrap_or(0)
 }
 
-/// A site whose journal holds [`MESSAGES`], of which the database has a first few, and whose service was then ended by `end`.
+/// Makes a site with [`MESSAGES`] in its journal, of which the database has the first few, and ends the service with `end`.
 fn ended_with_a_full_journal(broker: &Mosquitto, end: fn(Andon)) -> Site {
     let site = Site::new(broker.port());
     let mut andon = site.run();
@@ -56,7 +56,7 @@ fn ended_with_a_full_journal(broker: &Mosquitto, end: fn(Andon)) -> Site {
     site
 }
 
-/// Messages and gaps make up the position, and every element is accounted for.
+/// Asserts that messages and gaps add up to the position, and that every element is accounted for.
 fn assert_ledger_is_exact(database: &mut Database) {
     let unaccounted = "SELECT committed_seq - messages - (SELECT sum(to_seq - from_seq + 1) FROM journal_gap) \
                        AS value FROM ingest_checkpoint";
@@ -67,7 +67,7 @@ fn assert_ledger_is_exact(database: &mut Database) {
 }
 
 #[test]
-fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
+fn a_damaged_journal_is_repaired_and_the_lost_records_are_a_gap_in_the_database() {
     let broker = Mosquitto::start("");
     let site = ended_with_a_full_journal(&broker, Andon::kill);
     damage(&site);
@@ -90,7 +90,7 @@ fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
     }
     let (code, said, _) = run(&site, &["journal", "repair"]);
     assert_eq!(code, Some(0));
-    assert!(said.contains("nothing is changed"), "{said}");
+    assert!(said.contains("nothing was changed"), "{said}");
     let (code, said, _) = run(&site, &["journal", "verify"]);
     assert_eq!(code, Some(0), "{said}");
     let (code, exported_after, _) = run(&site, &["journal", "export"]);
@@ -111,7 +111,7 @@ fn a_damaged_journal_is_repaired_and_what_is_lost_is_in_the_database() {
 }
 
 #[test]
-fn an_end_that_was_cut_off_after_a_clean_stop_is_a_gap_and_no_reason_to_stay_down() {
+fn a_tail_lost_after_a_clean_stop_becomes_a_gap_and_the_service_starts() {
     let broker = Mosquitto::start("");
     let site = ended_with_a_full_journal(&broker, |andon| assert!(andon.stop().success()));
     let path = newest_segment(&site);
@@ -123,9 +123,9 @@ fn an_end_that_was_cut_off_after_a_clean_stop_is_a_gap_and_no_reason_to_stay_dow
     publisher::publish_numbered(broker.port(), TOPIC, 3, MESSAGES..MESSAGES + 50, 1);
     wait_until("all rows but one", || rows_stored(&site.sqlite_url()) == MESSAGES as i64 + 49);
     let log = andon.log();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("cut at the last whole record")).collect();
-    assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains(" ERROR ") && told[0].contains(&format!("records: {MESSAGES}")), "{}", told[0]);
+    let cuts: Vec<_> = log.lines().filter(|line| line.contains("cut at the last whole record")).collect();
+    assert_eq!(cuts.len(), 1, "{log}");
+    assert!(cuts[0].contains(" ERROR ") && cuts[0].contains(&format!("records: {MESSAGES}")), "{}", cuts[0]);
     assert!(andon.stop().success());
     let mut database = Database::open(&site.sqlite_url()).unwrap();
     let gap = format!(
@@ -136,7 +136,7 @@ fn an_end_that_was_cut_off_after_a_clean_stop_is_a_gap_and_no_reason_to_stay_dow
 }
 
 #[test]
-fn an_export_beside_the_service_is_json_a_line() {
+fn an_export_beside_the_service_is_one_json_object_a_line() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();

@@ -59,6 +59,6 @@ fn the_ledger_is_shown_while_the_database_works_is_stuck_and_is_away() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("journaled  400\n") && said.contains("pending    at most "), "{said}");
-    assert!(said.contains("could not be asked: failed to connect to"), "{said}");
+    assert!(said.contains("database   unavailable: failed to connect to"), "{said}");
     assert_eq!(inspect(&away)["pending"], Value::Null, "a bound is not a count");
 }

@@ -1,4 +1,4 @@
-//! Rejected messages listed, shown and, with a corrected mapping, retried beside the running service.
+//! Rejected messages are listed, shown and, with a corrected mapping, retried beside the running service.
 
 use std::fs;
 
@@ -17,22 +17,22 @@ const NESTED: u64 = 30;
 const USUAL: u64 = 400;
 const CORRECTED: &str = r#"payload.fields={machine_id="/dev/id"}"#;
 
-struct Said {
+struct Finished {
     code: Option<i32>,
     text: String,
     complaints: String,
 }
 
-fn run(site: &Site, arguments: &[&str]) -> Said {
+fn run(site: &Site, arguments: &[&str]) -> Finished {
     let output = site.command(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), text: text(output.stdout), complaints: text(output.stderr) }
+    Finished { code: output.status.code(), text: text(output.stdout), complaints: text(output.stderr) }
 }
 
 fn json(site: &Site, arguments: &[&str]) -> Value {
-    let said = run(site, arguments);
-    assert_eq!(said.code, Some(0), "{}", said.complaints);
-    serde_json::from_str(&said.text).unwrap()
+    let done = run(site, arguments);
+    assert_eq!(done.code, Some(0), "{}", done.complaints);
+    serde_json::from_str(&done.text).unwrap()
 }
 
 fn ledger(url: &str) -> [i64; 6] {
@@ -83,13 +83,13 @@ fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &s
     assert_eq!(raw, b"\x1b[2Jno \xff text");
     assert_eq!(run(&site, &["rejected", "show", "999999"]).code, Some(1));
 
-    assert_eq!(run(&site, &["rejected", "retry"]).code, Some(2), "all or nothing has to be said");
+    assert_eq!(run(&site, &["rejected", "retry"]).code, Some(2), "nothing is selected");
     let before = ledger(url);
     let dry = run(&site, &["--set", CORRECTED, "rejected", "retry", "--all", "--dry-run"]);
     assert!(dry.text.contains("31 readings would be stored"), "{}", dry.text);
     let by_present_rules = run(&site, &["rejected", "retry", "--all"]);
     assert!(
-        by_present_rules.text.contains("0 readings stored, 0 there already, 34 still rejected"),
+        by_present_rules.text.contains("0 readings stored, 0 already stored, 34 still rejected"),
         "{}",
         by_present_rules.text
     );
@@ -100,8 +100,12 @@ fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &s
         scope.spawn(|| publisher::publish_numbered(broker.port(), TOPIC, 3, 0..USUAL, 1));
         let done = run(&site, &["--set", CORRECTED, "rejected", "retry", "--all"]);
         assert_eq!(done.code, Some(0), "{}", done.complaints);
-        assert!(done.text.contains("31 readings stored, 0 there already, 3 still rejected"), "{}", done.text);
-        assert!(done.text.contains("not all of its payload is kept"), "{}", done.text);
+        assert!(
+            done.text.contains("31 readings stored, 0 already stored, 3 still rejected"),
+            "{}",
+            done.text
+        );
+        assert!(done.text.contains("only a part of its payload was kept"), "{}", done.text);
     });
     wait_until("every row", || rows_stored(url) == (USUAL + NESTED + 1) as i64);
     let [messages, stored, duplicate, rejected, control, seq] = ledger(url);
@@ -114,7 +118,7 @@ fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &s
         database.number("SELECT count(*) AS value FROM machine_telemetry WHERE machine_id = 'm-1'"),
         10
     );
-    // The service sees by itself what another process did to its ledger.
+    // The service notices that another process has changed its ledger.
     andon.wait_for_log(&format!("stored: {stored}, duplicate: 0, rejected: 3"));
     assert!(andon.stop().success());
 }
@@ -139,8 +143,8 @@ fn a_corrected_mapping_is_retried_in_postgresql() {
 #[test]
 fn without_a_database_nothing_is_created() {
     let site = Site::new(1);
-    let said = run(&site, &["rejected", "list"]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.complaints.contains("there is no database"), "{}", said.complaints);
+    let done = run(&site, &["rejected", "list"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.complaints.contains("there is no database"), "{}", done.complaints);
     assert!(!fs::exists(site.path().join("andon.db")).unwrap());
 }

@@ -1,4 +1,4 @@
-//! No secret comes out: the real process, with secrets from everywhere, in everything that goes wrong.
+//! No secret is printed: the real process, with secrets from every source, through every failure.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const DATABASE: &str = "tellnobody-database-3";
 const PROXY: &str = "tellnobody-proxy-4";
 const TOKEN: &str = "tellnobody-token-5";
 
-/// The secrets as they could come out: as text, as Rust prints bytes, in base64.
+/// Returns the secrets in every form in which they could be printed: as text, as bytes in Rust's notation, in base64.
 fn forms() -> Vec<String> {
     let secrets = [PASSWORD, KEY_PASSWORD, DATABASE, PROXY, TOKEN];
     let mut forms = vec!["tellnobody".to_owned()];
@@ -30,11 +30,11 @@ fn forms() -> Vec<String> {
 
 fn assert_silent(what: &str, text: &str) {
     for form in forms() {
-        assert!(!text.contains(&form), "{what} holds {form:?}:\n{text}");
+        assert!(!text.contains(&form), "{what} contains {form:?}:\n{text}");
     }
 }
 
-/// All that a process shows of itself while it runs: what it printed, and its arguments. (The environment is its user's.)
+/// Returns the arguments of a process, which every user can see. (Only its own user can see the environment.)
 fn arguments(pid: u32) -> String {
     String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
 }
@@ -45,7 +45,7 @@ fn secret_file(home: &Path, name: &str, secret: &str) -> String {
     path.display().to_string()
 }
 
-/// Secrets from files, from the environment and from systemd's credentials; nothing on the command line.
+/// Sets secrets in files, in the environment and in systemd's credentials; none on the command line.
 fn with_secrets(site: Site) -> Site {
     let home = site.path().to_owned();
     std::fs::create_dir(home.join("credentials")).unwrap();
@@ -59,7 +59,7 @@ fn with_secrets(site: Site) -> Site {
         .without("store.url")
 }
 
-/// Runs until `reason` is in the log, then stops, and looks at everything.
+/// Runs until `reason` is in the log, stops, and searches all output.
 fn runs_silently(site: &Site, failpoints: &str, reason: &str) {
     for format in ["text", "json"] {
         let mut andon = site.run_with_format(failpoints, format);
@@ -86,6 +86,7 @@ fn runs_silently(site: &Site, failpoints: &str, reason: &str) {
     }
 }
 
+/// Proves CFG-4.
 #[test]
 fn nothing_secret_is_printed_when_the_password_is_wrong() {
     let broker = ScriptedBroker::start(|_| Answer::SendAndClose(connack_5(0x86, "")));
@@ -95,9 +96,10 @@ fn nothing_secret_is_printed_when_the_password_is_wrong() {
         .connects()
         .iter()
         .any(|connect| connect.body.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
-    assert!(sent, "the password is used");
+    assert!(sent, "the password was sent");
 }
 
+/// Proves CFG-4.
 #[test]
 fn nothing_secret_is_printed_when_parts_panic_and_fail() {
     let broker = Mosquitto::start("");
@@ -109,6 +111,7 @@ fn nothing_secret_is_printed_when_parts_panic_and_fail() {
     );
 }
 
+/// Proves CFG-4.
 #[test]
 fn nothing_secret_is_printed_when_tls_or_the_proxy_fails() {
     let authority = Identity::authority("Plant CA");

@@ -1,5 +1,5 @@
-//! `andon config check` and `andon config show`. A configuration with mistakes does not get here: it has been
-//! complained about, and the process has ended with exit code 2.
+//! `andon config check` and `andon config show`. A configuration with mistakes does not get here: loading has reported
+//! them, and the process ends with exit code 2.
 
 use clap::Subcommand;
 
@@ -9,15 +9,15 @@ use super::{Loaded, Output, Sources, connect, run};
 pub(super) enum Command {
     /// Report every mistake in the configuration; exit code 2 if there is one
     Check {
-        /// Also test the connection to the brokers and the database, and the journal's directory, step by step; exit code 1
-        /// if a step fails
+        /// Also test the connection to the brokers and the database, and the directory of the journal, step by step; exit
+        /// code 1 if a step fails
         #[arg(long)]
         connect: bool,
         /// With --connect: print the steps as JSON
         #[arg(long, requires = "connect")]
         json: bool,
     },
-    /// Print the settings in effect, secrets hidden
+    /// Print the settings in effect, without secrets
     Show {
         /// Show where each value comes from
         #[arg(long)]
@@ -49,7 +49,7 @@ fn check(sources: &Sources, loaded: &Loaded) -> String {
         lines.push(format!("  none in {}", run::directories(loaded)));
     }
     if !loaded.worker_enabled {
-        lines.push("RUN_MQTT_WORKER=false: `andon run` will end at once".to_owned());
+        lines.push("RUN_MQTT_WORKER is false: `andon run` will end at once".to_owned());
     }
     lines.push(String::new());
     lines.join("\n")

@@ -10,11 +10,11 @@ use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create or update the tables; the service does this at its start, too
+    /// Create or update the tables; the service also does this when it starts
     Migrate,
     /// Show which migrations are applied, how many rows there are, and how far each journal is stored
     Status,
-    /// Delete what is past its retention now; the service does it by itself
+    /// Delete readings older than store.retention now; the service does this by itself
     Prune(prune::Options),
 }
 
@@ -30,7 +30,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
     result.unwrap_or_else(|error| Output::failed(Exit::Failure, format!("failed to {}", causes(&error))))
 }
 
-/// Looking must not create the file, as opening would.
+/// Says that the SQLite file does not exist: opening it would create it.
 pub(super) fn missing_file(settings: &Settings) -> Option<String> {
     let path = settings.store.url.sqlite_path()?;
     let shown = path.display();
@@ -58,13 +58,14 @@ fn status(settings: &Settings) -> Result<Output, StoreError> {
     let mut text = describe(store.facts(), &migrations);
     let mut complaints = warnings(store.facts());
     let exit = if !migrations.unknown.is_empty() {
-        complaints.push("a newer andon migrated this database; run that version or a later one".to_owned());
+        complaints
+            .push("a newer Andon has migrated this database; run that version or a later one".to_owned());
         Exit::Failure
     } else if migrations.pending.is_empty() {
         text.push_str(&contents(&store.status()?));
         Exit::Clean
     } else {
-        text.push_str("`andon db migrate` or `andon run` applies what is pending\n");
+        text.push_str("`andon db migrate` or `andon run` applies pending migrations\n");
         Exit::Clean
     };
     Ok(Output { text, complaints, exit })
@@ -104,7 +105,7 @@ fn contents(status: &StoreStatus) -> String {
         .collect();
     let mut text = table(&["table", ">rows"], &tables);
     if status.checkpoints.is_empty() {
-        text.push_str("\nno journal has committed here yet\n");
+        text.push_str("\nno journal has stored anything here yet\n");
         return text;
     }
     let checkpoints: Vec<Vec<String>> = status

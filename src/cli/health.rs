@@ -8,12 +8,12 @@ use super::{Exit, Output};
 use crate::config::Settings;
 use crate::terminal;
 
-/// Longest answer that is read.
+/// Longest answer to read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Only ask whether the process can do work (/livez), not whether messages come in and are stored (/readyz)
+    /// Only ask whether the process can work (/livez), not whether messages arrive and are stored (/readyz)
     #[arg(long)]
     live: bool,
 }
@@ -39,7 +39,7 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Output {
     }
 }
 
-/// One line a check; those that fail are the complaint.
+/// Returns one line for each check; the failing ones are the error.
 fn read(answer: &Answer) -> Result<String, String> {
     let Ok(Health { checks }) = serde_json::from_str(&answer.body) else { return Err(answer.complaint()) };
     let lines = |wanted: fn(&Check) -> bool| -> String {
@@ -66,11 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_told_in_a_line_a_check() {
+    fn each_check_of_the_answer_is_a_line() {
         assert_eq!(read(&answer("200", true)), Ok("mqtt: r\n".to_owned()));
         assert_eq!(read(&answer("503", false)), Err("mqtt: r".to_owned()));
         let other = |status: &str| Answer { status: status.to_owned(), body: "{}".to_owned() };
         assert!(read(&other("401")).is_err_and(|error| error.contains("token")));
-        assert!(read(&other("no status")).is_err_and(|error| error.contains("something else")));
+        assert!(read(&other("no status")).is_err_and(|error| error.contains("is it Andon")));
     }
 }

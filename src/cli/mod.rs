@@ -1,5 +1,5 @@
-//! The command line: one file a command. A command prints what was asked for to standard output, what went wrong
-//! in one line each to standard error, and ends with one of the codes of [`Exit`].
+//! The command line: one file for each command. A command prints its result to standard output and each error as one
+//! line to standard error, and ends with one of the codes of [`Exit`].
 
 mod config;
 mod connect;
@@ -35,22 +35,22 @@ pub struct Cli {
     command: Command,
 }
 
-/// Which configuration: options of every command.
+/// Options of every command: which configuration to load.
 #[derive(clap::Args)]
 struct Configuration {
     /// The site; its settings are in sites/SITE.toml of the configuration directory [env: ANDON_SITE]
     #[arg(long, value_name = "SITE", global = true)]
     site: Option<String>,
-    /// The configuration directory; without it: config, or else /etc/andon [env: ANDON_CONFIG_DIR]
+    /// The configuration directory [default: config, or /etc/andon if there is no config] [env: ANDON_CONFIG_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     config_dir: Option<PathBuf>,
-    /// Set a key, over all other sources, such as mqtt.host=broker; repeatable
+    /// Set a key, such as mqtt.host=broker; overrides files and environment; repeatable
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
 }
 
 impl std::fmt::Debug for Configuration {
-    /// Without `--set`, which may hold secrets.
+    /// Leaves out `--set`, which may hold secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Configuration")
             .field("site", &self.site)
@@ -68,44 +68,44 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Create or update the tables, or show their state
+    /// Create or update the tables, show their state, or delete old readings
     Db {
         #[command(subcommand)]
         command: db::Command,
     },
-    /// Look at the journal, also while the service runs
+    /// Inspect, verify, export or repair the journal
     Journal {
         #[command(subcommand)]
         command: journal::Command,
     },
-    /// Look at rejected messages, and try them again
+    /// List, show or retry rejected messages
     Rejected {
         #[command(subcommand)]
         command: rejected::Command,
     },
-    /// Show which machines are online, or how available they were; also while the service is down
+    /// Show which machines are online, or how available they were; works without the service, too
     Machines(machines::Options),
-    /// Ask the running service whether it is ready; exit code 0 or 1
+    /// Ask the running service whether it is ready; exit code 0 if it is, 1 if not
     Health(health::Options),
-    /// Publish messages as a fleet of machines would, faults included
+    /// Publish messages like a fleet of machines, faults included
     Simulate(simulate::Options),
 }
 
-/// Parses the command line of this process, does what it says, and returns the exit code.
+/// Parses the command line of this process, runs the command, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::try_parse_from(set_first(std::env::args_os())) {
         Ok(cli) => cli.execute().into(),
         Err(error) => {
-            // Also --help and --version come as "errors", of code 0. What cannot be printed has no reader.
+            // --help and --version are "errors", too, with code 0. A text that cannot be printed has no reader.
             error.print().ok();
             if error.use_stderr() { Exit::Usage.into() } else { Exit::Clean.into() }
         }
     }
 }
 
-/// `arguments` with every `--set` right behind the program's name. Left where they stand, those behind the command would
-/// replace those before it, without a word: clap keeps a global option's values of one place only.
+/// Moves every `--set` right behind the program's name. clap keeps the values of a global option from one place only:
+/// otherwise those behind the command would silently replace those before it.
 fn set_first(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments = arguments;
     let mut first: Vec<OsString> = arguments.next().into_iter().collect();
@@ -154,7 +154,7 @@ impl Cli {
 }
 
 impl Configuration {
-    /// The command line's choice, or else the environment's.
+    /// Returns the sources that the command line names, or else the environment.
     fn sources(self, environment: BTreeMap<String, String>) -> Sources {
         let variable = |name: &str| environment.get(name).filter(|text| !text.is_empty()).cloned();
         Sources {
@@ -167,13 +167,13 @@ impl Configuration {
     }
 }
 
-/// The environment of this process; what is not Unicode in it is replaced.
+/// Returns the environment of this process, with U+FFFD in place of what is not Unicode.
 fn environment() -> BTreeMap<String, String> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
-/// What a command says at its end.
+/// What a command prints at its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Output {
     /// For standard output; ends with a line break if it is not empty.
@@ -207,7 +207,7 @@ impl Output {
     }
 }
 
-/// Writes lines to standard error; nobody there to read them is no reason to fail.
+/// Writes lines to standard error. A closed standard error is no reason to fail.
 fn complain(lines: &str) {
     let mut stderr = io::stderr().lock();
     for line in lines.lines() {
@@ -215,13 +215,13 @@ fn complain(lines: &str) {
     }
 }
 
-/// `1 record`, `2 records`.
+/// Counts a noun: `1 record`, `2 records`.
 fn counted(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// Rows under their headings, columns aligned; columns of numbers (marked by `>`) to the right. What is in the cells may come
-/// from anybody: see [`terminal`].
+/// Formats rows under their headings, with aligned columns; a heading that begins with `>` aligns its column to the right.
+/// Escapes the cells, which may come from a device: see [`terminal`].
 fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let right: Vec<bool> = headings.iter().map(|heading| heading.starts_with('>')).collect();
     let headings = headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect();
@@ -293,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_not_seen_in_debug_output() {
+    fn the_values_of_set_are_not_in_debug_output() {
         let cli = parse(&["run", "--set", "mqtt.password=hunter2"]).expect("valid");
         assert!(!format!("{cli:?}").contains("hunter2"));
     }
 
     #[test]
-    fn a_cell_cannot_turn_the_line_around() {
+    fn a_cell_cannot_reverse_the_line() {
         let rows = [vec!["a\u{202e}b".to_owned(), "\u{1b}[2J".to_owned()]];
         assert_eq!(table(&["name", "x"], &rows), "name        x\na\\u{202e}b  \\u{1b}[2J\n");
     }

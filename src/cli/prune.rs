@@ -1,4 +1,4 @@
-//! `andon db prune`: deletes what is past its retention now, and confirms a clock that is not believed. Beside the service, too.
+//! `andon db prune`: deletes old readings now, and confirms a clock that Andon does not trust. Works while the service runs.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::domain::{ClockRecord, Timestamp};
 use crate::logging::causes;
 use crate::store::{self, PruneBounds, PruneTable, Store, StoreError};
 
-/// What one step looks at; the service waits for what it deletes.
+/// Bounds of one step, during which the service waits.
 const BOUNDS: PruneBounds =
     PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Believe the clock of this machine: age is counted by it from now on
+    /// Trust the clock of this computer: from now on it decides how old a reading is
     #[arg(long)]
     confirm_clock: bool,
 }
 
 pub(super) fn run(options: &Options, settings: &Settings) -> Output {
-    // A test turns this command's clock, too.
+    // Tests set the clock of this command, too.
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     if let Some(complaint) = db::missing_file(settings) {
@@ -43,7 +43,8 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
     let mut output = Output::clean(String::new());
     let trusted = if options.confirm_clock {
         if now.wall < Timestamp::CLOCK_SET_SINCE {
-            let complaint = format!("the clock of this machine says {}: set it, then confirm it", now.wall);
+            let complaint =
+                format!("the clock of this computer says {}: set it first, then confirm it", now.wall);
             return Ok(Output::failed(Exit::Failure, complaint));
         }
         let seq = newest.map_or(0, |record| record.seq) + ClockRecord::CONFIRMED_AHEAD;
@@ -53,7 +54,7 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
             wall_at: now.wall,
             step_held: None,
         }))?;
-        output.text = format!("the clock of this machine is confirmed: {}\n", now.wall);
+        output.text = format!("the clock of this computer is confirmed: {}\n", now.wall);
         now.wall
     } else {
         output.complaints.extend(warning(news, &clock, now.wall));
@@ -77,7 +78,7 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
     Ok(output)
 }
 
-/// Of the records in the database and beside the journal.
+/// Returns the newest record of the trusted time, from the database or from beside the journal.
 fn newest_record(settings: &Settings, store: &mut dyn Store) -> Result<Option<ClockRecord>, StoreError> {
     let in_database = store.exchange_clock(None)?;
     let beside_journal = ClockFile::in_directory(&settings.journal.dir, &settings.site.id).read();
@@ -88,10 +89,10 @@ fn warning(news: Option<News>, clock: &TrustedClock, wall: Timestamp) -> Option<
     let trusted = clock.record().map(|record| record.trusted_at)?;
     let why = match news? {
         News::StepWaits(_) => {
-            "nothing is deleted for the sake of the clock, which nobody vouches for; if it is right: andon db prune --confirm-clock"
+            "nothing is deleted that only this clock makes old; if the clock is right: andon db prune --confirm-clock"
         }
         News::Unset => "the clock is not set; set it",
         News::Followed(..) => return None,
     };
-    Some(format!("warning: the clock of this machine says {wall}, the trusted time is {trusted}: {why}"))
+    Some(format!("warning: the clock of this computer says {wall}, the trusted time is {trusted}: {why}"))
 }

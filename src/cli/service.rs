@@ -1,4 +1,4 @@
-//! Asking the running service over HTTP, as `andon health` and, without a database, `andon machines` do.
+//! Asks the running service over HTTP, for `andon health` and, if the database is away, for `andon machines`.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use crate::config::Http;
 /// Bound on connecting, and on each wait for more of the answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What came back.
+/// The answer of the service.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// The status code as text.
@@ -18,18 +18,18 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What to say of an answer that is not what was asked for.
+    /// Says what is wrong with an answer that is not the expected one.
     pub(super) fn complaint(&self) -> String {
         match self.status.as_str() {
-            "401" => "the service asks for another token than http.token".to_owned(),
-            status => format!(
-                "the service answered {status}, which is not what was asked for; does something else listen there?"
-            ),
+            "401" => {
+                "the service wants another token; set http.token to the one that it runs with".to_owned()
+            }
+            status => format!("unexpected answer {status}; is it Andon that listens there?"),
         }
     }
 }
 
-/// The answer to `GET path`, of at most `bytes_max`; otherwise why there is none.
+/// Returns the answer to `GET path`, at most `bytes_max` of it, or says why there is none.
 pub(super) fn ask(http: &Http, path: &str, bytes_max: u64) -> Result<Answer, String> {
     let address = reachable(http.bind);
     let answer = exchange(address, path, http, bytes_max).map_err(|error| {
@@ -38,7 +38,7 @@ pub(super) fn ask(http: &Http, path: &str, bytes_max: u64) -> Result<Answer, Str
     Ok(read(&answer))
 }
 
-/// An address of this machine for one that means "all".
+/// Replaces an address that means "all" by one of this machine.
 fn reachable(bind: SocketAddr) -> SocketAddr {
     let ip = match bind.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_and_body_are_told_apart() {
+    fn status_and_body_are_separated() {
         let answer = |status: &str, body: &str| Answer { status: status.to_owned(), body: body.to_owned() };
         assert_eq!(read("HTTP/1.0 200 OK\r\nX: y\r\n\r\n{}\r\n\r\n"), answer("200", "{}\r\n\r\n"));
         assert_eq!(read("SSH-2.0-OpenSSH\r\n"), answer("no status", ""));
     }
 
     #[test]
-    fn all_addresses_mean_this_machine() {
+    fn an_address_that_means_all_becomes_this_machine() {
         assert_eq!(reachable("0.0.0.0:80".parse().unwrap()).to_string(), "127.0.0.1:80");
         assert_eq!(reachable("[::]:80".parse().unwrap()).to_string(), "[::1]:80");
         assert_eq!(reachable("10.0.0.7:80".parse().unwrap()).to_string(), "10.0.0.7:80");

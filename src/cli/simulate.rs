@@ -77,14 +77,14 @@ pub(super) fn run(options: Options, settings: &Settings) -> Exit {
         complain(&format!("failed to listen for signals: {error}"));
         return Exit::Failure;
     }
-    let mut told = String::new();
+    let mut printed = String::new();
     let mut report = |report: SimulateReport| {
         let line = line(&report);
-        // A broker that stays away is told once. Nobody there to read it is no reason to stop.
-        if !quiet && line != told {
+        // A broker that stays away is reported once. A closed standard output is no reason to stop.
+        if !quiet && line != printed {
             writeln!(io::stdout(), "{line}").ok();
         }
-        told = line;
+        printed = line;
     };
     match simulate::run(options, stop, &mut report) {
         Ok(last) => {
@@ -103,14 +103,14 @@ fn simulate_options(options: Options, settings: &Settings) -> Result<SimulateOpt
     if mqtt.transport != Transport::Tcp && (options.host.is_none() || options.port.is_none()) {
         let transport = mqtt.transport.as_str();
         return Err(format!(
-            "simulate speaks plain TCP only, and mqtt.transport is {transport:?}; give --host and --port of a listener without TLS"
+            "simulate only speaks plain TCP, but mqtt.transport is {transport:?}; give --host and --port of a listener without TLS"
         ));
     }
     let first_filter = mqtt.subscriptions.first().map(|subscription| subscription.filter.as_str());
     let topic_template = match options.topic {
         Some(topic) => topic,
         None => topic_after(first_filter.unwrap_or_default()).ok_or_else(|| {
-            format!("cannot tell from the subscription {first_filter:?} where machines publish; give --topic")
+            format!("the subscription {first_filter:?} does not tell where machines publish; give --topic")
         })?,
     };
     Ok(SimulateOptions {
@@ -130,7 +130,7 @@ fn simulate_options(options: Options, settings: &Settings) -> Result<SimulateOpt
     })
 }
 
-/// The filter with the machine in place of its one `+`; `None` if it has none, more, or a `#`.
+/// Replaces the one `+` of the filter by the machine; `None` if it has none, more than one, or a `#`.
 fn topic_after(filter: &str) -> Option<String> {
     let filter = match filter.strip_prefix("$share/") {
         Some(shared) => shared.split_once('/')?.1,
@@ -151,7 +151,7 @@ fn line(report: &SimulateReport) -> String {
     let link = match (&report.problem, report.connected) {
         (Some(problem), _) => format!("; no connection: {problem}"),
         (None, true) => String::new(),
-        // At the end it is nothing to speak of.
+        // At the end the connection is closed.
         (None, false) if report.acknowledged >= report.published => String::new(),
         (None, false) => "; not connected".to_owned(),
     };
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_needs_a_unit_and_is_longer_than_nothing() {
+    fn an_interval_needs_a_unit_and_is_longer_than_zero() {
         assert_eq!(interval("250ms"), Ok(Duration::from_millis(250)));
         assert!(interval("0s").is_err());
         assert!(interval("5").is_err());

@@ -1,19 +1,20 @@
-//! The environment names that existing deployments use. They rank below `ANDON__SECTION__KEY`; an empty one
-//! counts as absent, because compose files pass on what is not set as empty text.
+//! The environment variables that existing deployments use. They rank below `ANDON__SECTION__KEY`. An empty one counts
+//! as absent, because compose files pass on unset variables as empty text.
 
 use std::collections::BTreeMap;
 
 use config::{Map, Value, ValueKind};
 
+use super::check::found_text;
 use super::keys;
 use super::layers::{Layer, insert, segments, variable_origin};
 use super::problem::Problems;
-use super::values::{flag_from_text, found_text, from_text, text, text_value};
+use super::values::{flag_from_text, from_text, text, text_value};
 
-/// How the text of a name is put into its key.
+/// How the text of a variable becomes the value of its key.
 #[derive(Clone, Copy)]
 enum Meaning {
-    /// As it stands.
+    /// Unchanged.
     Value,
     /// One topic filter, also with commas in it.
     Topic,
@@ -39,7 +40,7 @@ const NAMES: [(&str, &str, Meaning); 10] = [
 /// `RUN_MQTT_WORKER=false` keeps `run` from running.
 const RUN_WORKER: &str = "RUN_MQTT_WORKER";
 
-/// The layer of these names; `lower` are the layers below it.
+/// Reads the layer of these variables; `lower` are the layers below it.
 pub(super) fn layer(
     variables: &BTreeMap<String, String>,
     lower: &[Layer],
@@ -80,7 +81,7 @@ pub(super) fn layer(
     table
 }
 
-/// Whether `run` shall run.
+/// True unless `RUN_MQTT_WORKER` keeps `run` from running.
 pub(super) fn worker_enabled(variables: &BTreeMap<String, String>, problems: &mut Problems) -> bool {
     let Some(given) = variables.get(RUN_WORKER).filter(|text| !text.trim().is_empty()) else {
         return true;
@@ -92,11 +93,11 @@ pub(super) fn worker_enabled(variables: &BTreeMap<String, String>, problems: &mu
     })
 }
 
-/// Seconds, perhaps with a fraction down to milliseconds, as a duration.
+/// Turns seconds, with a fraction down to milliseconds, into the text of a duration.
 fn seconds(text: &str) -> Option<String> {
     let seconds: f64 = text.trim().parse().ok()?;
     let millis = (seconds * 1000.0).round();
-    // 2^53: beyond it a float does not hold every millisecond, and no key allows as much.
+    // 2^53: above it a float cannot hold every millisecond. No key allows as much.
     (0.0..9e15).contains(&millis).then(|| format!("{millis}ms"))
 }
 
@@ -109,7 +110,7 @@ fn with_encryption(transport: Option<&str>, encrypted: bool) -> &'static str {
     }
 }
 
-/// Warnings about variables that look like ours but are not: `ANDON_MQTT_HOST` for `ANDON__MQTT__HOST`.
+/// Warns about variables that look like one of Andon's but are not: `ANDON_MQTT_HOST` for `ANDON__MQTT__HOST`.
 pub(super) fn misspelt(variables: &BTreeMap<String, String>) -> Vec<String> {
     let squeezed = |name: &str| name.to_ascii_uppercase().replace('_', "");
     let known: Vec<String> = keys::KEYS.iter().map(|key| keys::variable(key.path)).collect();
@@ -118,7 +119,7 @@ pub(super) fn misspelt(variables: &BTreeMap<String, String>) -> Vec<String> {
         .filter(|name| name.starts_with("ANDON_") && !name.starts_with("ANDON__"))
         .filter_map(|name| {
             let meant = known.iter().find(|known| squeezed(known) == squeezed(name))?;
-            Some(format!("environment variable {name} is not used; did you mean {meant}?"))
+            Some(format!("environment variable {name} has no effect; did you mean {meant}?"))
         })
         .collect()
 }

@@ -1,5 +1,8 @@
-//! Every key there is, with what it may hold. The one home of this knowledge: unknown keys, nearest keys,
-//! types, bounds, environment names and the documentation's "Allowed" lines are all derived from it.
+//! The table of keys: each with what its value may be. Unknown keys, nearest keys, types, bounds, environment names and
+//! the "Allowed" lines of the documentation all follow from it.
+//!
+//! To add a key, add a line here, a field in [`sections`](super::sections) and a paragraph in `config/default.toml`.
+//! Tests compare the three.
 
 use std::time::Duration;
 
@@ -12,11 +15,12 @@ use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, duration_text
 pub(super) struct Key {
     /// Section and name, joined by dots.
     pub(super) path: &'static str,
-    /// What it may hold.
+    /// What its value may be.
     pub(super) kind: Kind,
-    /// May be without value; then the empty text means "none", also over a lower layer's value.
+    /// True if it may have no value. The empty text then means "none", also over a lower layer's value.
     pub(super) optional: bool,
-    /// The name of a secret among systemd's credentials. A secret can also stand in the file that `<path>_file` names.
+    /// The name among systemd's credentials, if it is a secret. Its value can also stand in the file that
+    /// `<path>_file` names.
     pub(super) credential: Option<&'static str>,
 }
 
@@ -48,25 +52,25 @@ pub(super) enum Kind {
     Secret,
     /// A path of the file system.
     Path,
-    /// A path of a file that is there and can be read.
+    /// The path of a file that exists and can be read.
     ReadableFile,
-    /// A site's name.
+    /// The name of a site.
     SiteId,
     /// Host name or address, alone.
     Host,
-    /// Host name or address, perhaps with a port.
+    /// Host name or address, with or without a port.
     HostAndPort { port_required: bool },
-    /// A list of hosts, each perhaps with a port.
+    /// A list of hosts, each with or without a port.
     Hosts,
     /// IP address with port.
     Address,
-    /// A time zone's name in the IANA database.
+    /// The name of a time zone in the IANA database.
     TimeZone,
-    /// Where the database is: may hold a password.
+    /// The URL of the database, which may hold a password.
     DatabaseUrl,
     /// `log.level`.
     LogLevels,
-    /// First levels of a topic to publish to.
+    /// The first levels of a topic to publish to.
     TopicPrefix,
     /// An MQTT topic filter.
     TopicFilter,
@@ -93,14 +97,27 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 
-/// MQTT's bound on a text (its length is two bytes).
+/// Text that MQTT can carry: its length is written in two bytes.
 const MQTT_TEXT: Kind = Kind::Text { bytes_max: u16::MAX as usize };
-/// A name for an HTTP proxy that no header is too long for.
+/// Longest user name for an HTTP proxy, so that its header stays short.
 const PROXY_TEXT_BYTES_MAX: usize = 255;
 const QOS: Kind = Kind::Integer { min: 0, max: 2 };
 const OFFLINE_AFTER: Kind = between(Duration::from_millis(100), YEAR);
 const BACKOFF: Kind = between(MILLISECOND, HOUR);
 const TIMEOUT: Kind = between(Duration::from_millis(100), HOUR);
+
+/// Most entries of a list.
+pub(super) const LIST_MAX: usize = 1000;
+/// Most entries of `mqtt.hosts`.
+pub(super) const HOSTS_MAX: usize = 16;
+/// Longest text of a list, in bytes (ALPN's bound).
+pub(super) const LISTED_TEXT_BYTES_MAX: usize = 255;
+/// Longest `liveness.publish_prefix`, in bytes.
+pub(super) const TOPIC_PREFIX_BYTES_MAX: usize = 1024;
+/// Longest `site.id`.
+pub(super) const SITE_ID_CHARS_MAX: usize = 64;
+/// Furthest position of a topic segment.
+pub(super) const SEGMENT_MAX: i64 = 128;
 
 const fn between(min: Duration, max: Duration) -> Kind {
     Kind::Duration { min, max, whole_seconds: false }
@@ -122,9 +139,9 @@ const fn secret(path: &'static str, credential: &'static str) -> Key {
     Key { path, kind: Kind::Secret, optional: true, credential: Some(credential) }
 }
 
-/// What a packet holds beside its payload: a topic of 65,535 bytes, the header, and some properties.
+/// Room in a packet for all but the payload: a topic of 65,535 bytes, the header, and some properties.
 pub(super) const AROUND_PAYLOAD_BYTES: u64 = 66 * KIB;
-/// The longest remaining length that MQTT can write.
+/// The largest remaining length that MQTT can encode.
 const PACKET_BYTES_MAX: u64 = 268_435_455;
 
 /// All keys, section by section, in the order of the documentation.
@@ -205,9 +222,9 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const LIVENESS_MACHINES: &str = "liveness.machines";
 /// The table whose keys are fields of a reading.
 pub(super) const PAYLOAD_FIELDS: &str = "payload.fields";
-/// What `payload.fields` can say the place of.
+/// The fields that `payload.fields` can locate.
 pub(super) const FIELDS: [&str; 5] = ["machine_id", "temperature", "humidity", "vibration", "timestamp"];
-/// Keys of one table in `mqtt.subscriptions`; only the filter must be there.
+/// Keys of one table in `mqtt.subscriptions`; only the filter is required.
 pub(super) const SUBSCRIPTION: &[Key] = &[
     required("filter", Kind::TopicFilter),
     optional("qos", QOS),
@@ -228,13 +245,13 @@ pub(super) fn secrets() -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(|key| key.credential.is_some())
 }
 
-/// The key of that path.
+/// Returns the key of that path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The key of a path that may lead into `payload.fields` or `liveness.machines`, where part of the path is
-/// free; the kind is what the last segment may hold.
+/// Returns what the value at `path` may be. The path may lead into `payload.fields` or `liveness.machines`, where a
+/// part of it is free.
 pub(super) fn kind_at(path: &[String]) -> Option<Kind> {
     if let Some(key) = find(&path.join(".")) {
         return Some(key.kind);
@@ -247,17 +264,18 @@ pub(super) fn kind_at(path: &[String]) -> Option<Kind> {
     }
 }
 
-/// Whether keys lie below `path`.
+/// True if there are keys below `path`.
 pub(super) fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The environment variable of a key.
+/// Returns the environment variable of a key.
 pub(super) fn variable(path: &str) -> String {
     format!("ANDON__{}", path.to_ascii_uppercase().replace('.', "__"))
 }
 
-/// The known key that was probably meant by `unknown`: the same name in another section, or the most alike.
+/// Returns the known key that `unknown` was probably meant to be: the same name in another section, or the most
+/// similar path.
 pub(super) fn nearest_key(unknown: &str) -> Option<&'static str> {
     let name = unknown.rsplit('.').next().unwrap_or(unknown);
     let same_name = |key: &&Key| key.path.rsplit('.').next() == Some(name);
@@ -268,19 +286,23 @@ pub(super) fn nearest_key(unknown: &str) -> Option<&'static str> {
     nearest(unknown, KEYS.iter().map(|key| key.path))
 }
 
-/// The section that was probably meant.
+/// Returns the section that `unknown` was probably meant to be.
 pub(super) fn nearest_section(unknown: &str) -> Option<&'static str> {
     let sections = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
     nearest(unknown, sections)
 }
 
+fn names(keys: &[Key]) -> String {
+    keys.iter().map(|key| key.path).collect::<Vec<_>>().join(", ")
+}
+
 impl Kind {
-    /// What is allowed, to follow "expected".
+    /// Says what is allowed; the text follows "expected".
     pub(super) fn allowed(self) -> String {
         match self {
             Self::Flag => "true or false".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Segment => "a whole number from -128 to 128, not 0".to_owned(),
+            Self::Segment => format!("a whole number from -{SEGMENT_MAX} to {SEGMENT_MAX}, not 0"),
             Self::Duration { min, max, whole_seconds } => {
                 let whole = if whole_seconds { " in whole seconds" } else { "" };
                 let (min, max) = (duration_text::exact(min), duration_text::exact(max));
@@ -299,18 +321,17 @@ impl Kind {
             Self::Secret => "text".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::ReadableFile => "the path of a readable file".to_owned(),
-            Self::SiteId => "1 to 64 characters of a-z, 0-9, \"_\", \"-\" and \".\"".to_owned(),
+            Self::SiteId => format!("1 to {SITE_ID_CHARS_MAX} characters of a-z, 0-9, \"_\", \"-\" and \".\""),
             Self::Host => "a host name or an IP address, without scheme and port".to_owned(),
             Self::HostAndPort { port_required: true } => {
                 "a host name or an IP address with port, such as \"proxy:3128\" or \"[::1]:3128\"".to_owned()
             }
             Self::HostAndPort { port_required: false } => {
-                "a host name or an IP address, perhaps with port, such as \"broker:1883\" or \"[::1]:1883\""
+                "a host name or an IP address, with or without port, such as \"broker:1883\" or \"[::1]:1883\""
                     .to_owned()
             }
             Self::Hosts => {
-                "a list of at most 16 hosts, each perhaps with port, such as [\"broker-a\", \"broker-b:1883\"]"
-                    .to_owned()
+                format!("a list of at most {HOSTS_MAX} hosts, with or without port, such as [\"broker-a\", \"broker-b:1883\"]")
             }
             Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
             Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
@@ -319,23 +340,24 @@ impl Kind {
                 "error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"".to_owned()
             }
             Self::TopicPrefix => {
-                "topic levels without \"+\", \"#\" and control characters, not beginning with \"$\", \
-                 not beginning or ending with \"/\", at most 1024 bytes"
-                    .to_owned()
+                format!(
+                    "topic levels without \"+\", \"#\" and control characters, not beginning with \"$\" or \"/\", not ending with \
+                     \"/\", at most {TOPIC_PREFIX_BYTES_MAX} bytes"
+                )
             }
             Self::TopicFilter => "an MQTT topic filter".to_owned(),
             Self::JsonPointer => "a JSON pointer, such as \"/sensors/t\"".to_owned(),
-            Self::Texts => "a list of texts of 1 to 255 bytes".to_owned(),
+            Self::Texts => format!("a list of texts of 1 to {LISTED_TEXT_BYTES_MAX} bytes"),
             Self::Subscriptions => {
-                "a list of 1 to 1000 topic filters, or of tables with filter, qos, machine_segment".to_owned()
+                format!("a list of 1 to {LIST_MAX} topic filters, or of tables with {}", names(SUBSCRIPTION))
             }
             Self::LastWills => {
-                "a list of at most 1000 tables with filter, payload, machine_segment".to_owned()
+                format!("a list of at most {LIST_MAX} tables with {}", names(LAST_WILL))
             }
             Self::Fields => {
                 format!("a table with a JSON pointer for any of {}", FIELDS.join(", "))
             }
-            Self::Machines => "a table for each machine id, with offline_after, expected".to_owned(),
+            Self::Machines => format!("a table for each machine id, with {}", names(MACHINE)),
         }
     }
 }
@@ -345,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_that_was_meant_is_found() {
+    fn the_intended_key_is_found() {
         let table = [
             ("mqtt.hst", Some("mqtt.host")),
             ("mqtt.hots", Some("mqtt.hosts")),
@@ -362,6 +384,7 @@ mod tests {
         }
     }
 
+    /// Proves CFG-1.
     #[test]
     fn every_key_is_named_once_and_every_secret_is_a_key() {
         for (index, key) in KEYS.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The layers a configuration is made of, each read, typed and checked on its own, so that a mistake is
-//! named with the place it stands in, also when a later layer would hide it.
+//! The layers of a configuration. Each is read, typed and checked by itself, so that every mistake is reported with its
+//! place, also if a later layer would hide it (CFG-2).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,21 +9,22 @@ use std::path::{Path, PathBuf};
 use config::{Map, Source, Value, ValueKind};
 
 use super::Sources;
+use super::check::{self, check};
 use super::compat;
 use super::keys;
 use super::problem::Problems;
-use super::values::{self, check, from_text, from_toml, sorted, text_value};
+use super::values::{self, from_text, from_toml, sorted, text_value};
 
 /// The first layer, and the documentation of every key.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
-/// Where site and local files are looked for unless told otherwise.
+/// Default directory of the site's file and of `local.toml`.
 pub const CONFIG_DIR: &str = "config";
 /// Origin of values of the first layer.
 pub(super) const DEFAULT_ORIGIN: &str = "default";
 const SET_ORIGIN: &str = "--set";
 const VARIABLE_PREFIX: &str = "ANDON__";
 
-/// Values of one place; later layers win.
+/// The values of one source; later layers win.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     table: Map<String, Value>,
@@ -40,13 +41,13 @@ impl Source for Layer {
 }
 
 impl Layer {
-    /// The value of a key (a path without free segments).
+    /// Returns the value of a key of the table.
     pub(super) fn get(&self, path: &str) -> Option<&Value> {
         lookup(&self.table, path)
     }
 }
 
-/// The value at a dotted path.
+/// Returns the value at a dotted path.
 pub(super) fn lookup<'a>(table: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     match path.split_once('.') {
         None => table.get(path),
@@ -57,7 +58,7 @@ pub(super) fn lookup<'a>(table: &'a Map<String, Value>, path: &str) -> Option<&'
     }
 }
 
-/// Puts a value at a path, making the tables on the way; a value in the way gives way.
+/// Puts a value at a path, and creates the tables on the way. A value that is in the way is replaced.
 pub(super) fn insert(table: &mut Map<String, Value>, path: &[String], value: Value) {
     let Some((name, rest)) = path.split_first() else {
         return;
@@ -77,7 +78,7 @@ pub(super) fn insert(table: &mut Map<String, Value>, path: &[String], value: Val
     }
 }
 
-/// A known key's path, in segments.
+/// Splits the path of a key into segments.
 pub(super) fn segments(path: &str) -> Vec<String> {
     path.split('.').map(str::to_owned).collect()
 }
@@ -86,15 +87,15 @@ pub(super) fn segments(path: &str) -> Vec<String> {
 pub(super) struct Layers {
     /// From the weakest to the strongest.
     pub(super) layers: Vec<Layer>,
-    /// Files that were read.
+    /// The files that were read.
     pub(super) files: Vec<PathBuf>,
-    /// Where they lie, or would lie.
+    /// The directory in which they are, or would be.
     pub(super) config_dir: PathBuf,
     /// The directories that were tried.
     pub(super) looked_in: Vec<PathBuf>,
 }
 
-/// Reads every layer; mistakes go to `problems`, and what they concern is left out.
+/// Reads every layer. Adds its mistakes to `problems`, and leaves out the values that have one.
 pub(super) fn gather(sources: &Sources, problems: &mut Problems) -> Layers {
     let (dir, looked_in) = config_dir(sources, problems);
     let config_dir = dir.clone();
@@ -102,7 +103,7 @@ pub(super) fn gather(sources: &Sources, problems: &mut Problems) -> Layers {
     gathered.layers.extend(parse_file(DEFAULT_TOML, DEFAULT_ORIGIN, problems));
     if let Some(site) = &sources.site {
         gathered.layers.extend(site_name(site, problems));
-        if values::is_site_id(site) {
+        if check::is_site_id(site) {
             let path = dir.join("sites").join(format!("{site}.toml"));
             if !read_file(&path, &mut gathered, problems) {
                 problems.add(path.display().to_string(), "", missing_site(&dir, site));
@@ -119,7 +120,7 @@ pub(super) fn gather(sources: &Sources, problems: &mut Problems) -> Layers {
     gathered
 }
 
-/// The directory that is named, or else the first one that is there; and all that were tried.
+/// Returns the directory to read: the given one, or else the first that exists. Also returns all that were tried.
 fn config_dir(sources: &Sources, problems: &mut Problems) -> (PathBuf, Vec<PathBuf>) {
     if let Some(dir) = &sources.config_dir {
         if !dir.is_dir() {
@@ -136,14 +137,14 @@ fn config_dir(sources: &Sources, problems: &mut Problems) -> (PathBuf, Vec<PathB
     (dir, vec![local, system])
 }
 
-/// The site's name is its id unless its file says otherwise.
+/// A layer that makes the site's name its id, unless a later layer says otherwise.
 fn site_name(site: &str, problems: &mut Problems) -> Option<Layer> {
     let mut table = Map::new();
     insert(&mut table, &segments("site.id"), text_value(site, "--site"));
     Some(checked(table, problems))
 }
 
-/// Reads a file as a further layer; false if there is none.
+/// Reads a file as a further layer; returns false if there is none.
 fn read_file(path: &Path, gathered: &mut Layers, problems: &mut Problems) -> bool {
     let origin = path.display().to_string();
     match fs::read_to_string(path) {
@@ -154,7 +155,7 @@ fn read_file(path: &Path, gathered: &mut Layers, problems: &mut Problems) -> boo
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => {
-            problems.add(origin, "", format!("cannot be read: {error}"));
+            problems.add(origin, "", format!("cannot read the file: {error}"));
             true
         }
     }
@@ -168,8 +169,8 @@ fn missing_site(dir: &Path, site: &str) -> String {
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
         .collect();
     sites.sort();
-    let which = if sites.is_empty() { "none".to_owned() } else { sites.join(", ") };
-    format!("site {site:?} has no file here; sites there are: {which}")
+    let known = if sites.is_empty() { "none".to_owned() } else { sites.join(", ") };
+    format!("site {site:?} has no file; sites with a file: {known}")
 }
 
 fn parse_file(text: &str, origin: &str, problems: &mut Problems) -> Option<Layer> {
@@ -179,11 +180,11 @@ fn parse_file(text: &str, origin: &str, problems: &mut Problems) -> Option<Layer
             Some(checked(table, problems))
         }
         Err(error) => {
-            // Only the message: the error's full text quotes the line, which may hold a password.
+            // Only the message: the full text of the error quotes the line, which may hold a password.
             let place = error.span().map(|span| line_and_column(text, span.start));
             let place =
                 place.map_or(String::new(), |(line, column)| format!("line {line}, column {column}: "));
-            problems.add(origin, "", format!("{place}not TOML: {}", error.message()));
+            problems.add(origin, "", format!("{place}invalid TOML: {}", error.message()));
             None
         }
     }
@@ -195,7 +196,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// `ANDON__SECTION__KEY` variables.
+/// Reads the variables `ANDON__SECTION__KEY`.
 fn environment(variables: &BTreeMap<String, String>, problems: &mut Problems) -> Map<String, Value> {
     let mut table = Map::new();
     for (name, text) in variables {
@@ -212,22 +213,22 @@ fn environment(variables: &BTreeMap<String, String>, problems: &mut Problems) ->
     table
 }
 
-/// How the origin of an environment variable's value reads.
+/// Names an environment variable as the origin of a value.
 pub(super) fn variable_origin(name: &str) -> String {
     format!("environment variable {name}")
 }
 
 fn unknown_variable(path: &str) -> String {
     if keys::is_section(path) {
-        return format!("{path} is a section; name the key as in {}__<KEY>", keys::variable(path));
+        return format!("{path} is a section; add the key: {}__<KEY>", keys::variable(path));
     }
     match keys::nearest_key(path) {
-        Some(meant) => format!("fills no known key; did you mean {}?", keys::variable(meant)),
-        None => "fills no known key; the names are ANDON__<SECTION>__<KEY>".to_owned(),
+        Some(meant) => format!("sets no known key; did you mean {}?", keys::variable(meant)),
+        None => "sets no known key; the names are ANDON__<SECTION>__<KEY>".to_owned(),
     }
 }
 
-/// `--set key=value` arguments.
+/// Reads the arguments of `--set`.
 fn set(arguments: &[String], problems: &mut Problems) -> Map<String, Value> {
     let mut table = Map::new();
     for argument in arguments {
@@ -236,7 +237,7 @@ fn set(arguments: &[String], problems: &mut Problems) -> Map<String, Value> {
             continue;
         };
         let Some(path) = key_path(key) else {
-            problems.add(SET_ORIGIN, key_like(key), "is not a key; keys look like mqtt.host");
+            problems.add(SET_ORIGIN, key_like(key), "is not a key; a key looks like mqtt.host");
             continue;
         };
         match keys::kind_at(&path) {
@@ -247,13 +248,13 @@ fn set(arguments: &[String], problems: &mut Problems) -> Map<String, Value> {
     table
 }
 
-/// The beginning of a text that could be a key's: the rest may be a secret that was put in the wrong place.
+/// Returns the beginning of a text that can be a key. The rest may be a secret that was put in the wrong place.
 fn key_like(text: &str) -> &str {
     let is_of_key = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
     text.split(|character| !is_of_key(character)).next().unwrap_or_default()
 }
 
-/// A key as written in TOML, quoted parts included.
+/// Splits a key as TOML does, quoted parts included.
 fn key_path(key: &str) -> Option<Vec<String>> {
     if key.contains(['\n', '\r']) {
         return None;
@@ -271,7 +272,7 @@ fn key_path(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// What to say of a key that there is not.
+/// Says what is known about a key that does not exist.
 fn unknown_key(path: &str) -> String {
     if keys::is_section(path) {
         return "is a section, not a key".to_owned();
@@ -302,7 +303,7 @@ fn sections() -> String {
     names.join(", ")
 }
 
-/// The layer without what is wrong in it.
+/// Makes a layer of the values that have no mistake.
 fn checked(table: Map<String, Value>, problems: &mut Problems) -> Layer {
     Layer { table: checked_section("", table, problems) }
 }

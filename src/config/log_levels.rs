@@ -1,4 +1,4 @@
-//! `log.level`: which records are worth writing, overall and per component.
+//! `log.level`: which records to write, overall and by component.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use slog::Level;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct LogLevels {
-    /// Of components not named in `components`.
+    /// The level of components that are not in `components`.
     pub default: Level,
-    /// By the value of a logger's key `component`.
+    /// Levels by the value of a logger's key `component`.
     pub components: BTreeMap<String, Level>,
 }
 
 impl LogLevels {
-    /// The same level for everything.
+    /// Makes one level for everything.
     #[must_use]
     pub const fn all(level: Level) -> Self {
         Self { default: level, components: BTreeMap::new() }
@@ -40,7 +40,7 @@ impl LogLevels {
                 Some((component, word)) => {
                     let component = component.trim();
                     if component.is_empty() {
-                        return Err(format!("{part:?} names no component"));
+                        return Err(format!("{part:?} has no component before the \"=\""));
                     }
                     levels.components.insert(component.to_owned(), level(word.trim())?);
                 }
@@ -49,13 +49,13 @@ impl LogLevels {
         Ok(levels)
     }
 
-    /// The level of `component`.
+    /// Returns the level of `component`.
     #[must_use]
     pub fn of(&self, component: Option<&str>) -> Level {
         component.and_then(|name| self.components.get(name)).copied().unwrap_or(self.default)
     }
 
-    /// The most talkative level of all: what is above it nobody wants.
+    /// Returns the most verbose level of all: records above it need not be built.
     #[must_use]
     pub fn most_verbose(&self) -> Level {
         self.components
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_has_its_own_level_and_the_rest_the_default() {
+    fn a_component_has_its_own_level_and_the_others_the_default() {
         let levels = LogLevels::parse("warn, mqtt=debug,writer=error").expect("valid levels");
         assert_eq!(levels.of(None), Level::Warning);
         assert_eq!(levels.of(Some("parser")), Level::Warning);
@@ -99,18 +99,18 @@ mod tests {
     }
 
     #[test]
-    fn a_level_for_one_component_leaves_the_rest_at_info() {
+    fn a_level_for_one_component_leaves_the_others_at_info() {
         let levels = LogLevels::parse("mqtt=TRACE").expect("valid levels");
         assert_eq!((levels.of(None), levels.of(Some("mqtt"))), (Level::Info, Level::Trace));
     }
 
     #[test]
-    fn what_is_no_level_is_refused_with_the_word() {
+    fn a_word_that_is_no_level_is_refused_and_named() {
         let table = [
             ("loud", "\"loud\" is not a level"),
             ("", "\"\" is not a level"),
             ("info,mqtt=", "\"\" is not a level"),
-            ("info,=debug", "\"=debug\" names no component"),
+            ("info,=debug", "\"=debug\" has no component before the \"=\""),
             ("info,debug", "\"debug\" is a second level for all components"),
         ];
         for (text, expected) in table {

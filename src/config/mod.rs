@@ -1,22 +1,27 @@
-//! Configuration: layers of TOML, environment and command line, checked as a whole, into one [`Settings`].
+//! Configuration: layers of TOML, environment and command line become one [`Settings`], or a list of mistakes.
 //!
 //! Later layers win:
 //!
 //! 1. built-in defaults, which are `config/default.toml` ([`DEFAULT_TOML`]), the documentation of every key
 //! 2. `<config-dir>/sites/<site>.toml`, if a site is named (its name is the default of `site.id`)
-//! 3. `<config-dir>/local.toml`, if it is there
-//! 4. the environment: the names of existing deployments (module `compat`), above them `ANDON__SECTION__KEY`
+//! 3. `<config-dir>/local.toml`, if it exists
+//! 4. the environment: the variables of existing deployments (module `compat`), above them `ANDON__SECTION__KEY`
 //! 5. `--set key=value`
 //!
+//! The way of a value: `layers` reads and types it, `check` compares it with its line in `keys`, `secrets` and `paths`
+//! resolve it, `settings` derives what was left open, `expand` prepares it for serde, and `sections` holds it.
+//! `validate` then compares values with each other.
+//!
 //! # Invariants
-//! - CFG-1 Every key is in `keys::KEYS`; what it may hold, its environment name and its documentation follow.
-//! - CFG-2 Each layer is checked by itself: a mistake is reported with its place also when a later layer hides it.
-//! - CFG-3 All mistakes are reported together, one line each.
-//! - CFG-4 No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
-//!   save what [`Secret::expose`] and [`DatabaseUrl::expose`](crate::database_url::DatabaseUrl::expose) are asked for.
-//! - CFG-5 Nothing global is read: the environment comes in as a map. Files are: the layers', secrets', and
-//!   those of TLS to see that they are there.
+//! - **CFG-1** Every key is one line of `keys::KEYS`, one field of a section, and one paragraph of `default.toml`.
+//! - **CFG-2** Each layer is checked by itself: a mistake is reported with its place, also if a later layer hides it.
+//! - **CFG-3** All mistakes are reported together, one line each.
+//! - **CFG-4** No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
+//!   except what [`Secret::expose`] and [`DatabaseUrl::expose`](crate::database_url::DatabaseUrl::expose) return.
+//! - **CFG-5** Loading reads nothing global: the environment comes in as a map. It reads files: the layers, the secrets,
+//!   and those of TLS, to see that they exist.
 
+mod check;
 mod compat;
 mod expand;
 mod keys;
@@ -55,23 +60,23 @@ use paths::Paths;
 use problem::Problems;
 use settings::Values;
 
-/// Where a configuration comes from, beside the built-in defaults.
+/// The sources of a configuration, beside the built-in defaults.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// Directory of the files; `None`: [`CONFIG_DIR`], or else that of the system ([`Places`]); neither need exist.
+    /// Directory of the files; `None`: [`CONFIG_DIR`], or else the system's ([`Places`]); neither need exist.
     pub config_dir: Option<PathBuf>,
-    /// Directories that nobody names.
+    /// Directories that are used unless others are given.
     pub places: Places,
-    /// The site whose file is read.
+    /// The site whose file to read.
     pub site: Option<String>,
-    /// The environment: all variables, also those that mean nothing to us.
+    /// The environment: all variables, also those that mean nothing to Andon.
     pub environment: BTreeMap<String, String>,
     /// Arguments of `--set`, `key=value`.
     pub set: Vec<String>,
 }
 
 impl fmt::Debug for Sources {
-    /// Without environment and `--set`, which may hold secrets (CFG-4).
+    /// Leaves out environment and `--set`, which may hold secrets (CFG-4).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
             .field("config_dir", &self.config_dir)
@@ -83,21 +88,21 @@ impl fmt::Debug for Sources {
 /// A configuration without mistakes.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What was set.
+    /// The settings.
     pub settings: Settings,
-    /// What is allowed but probably not meant; one line each.
+    /// Settings that are allowed but probably not meant; one line each.
     pub warnings: Vec<String>,
     /// Files that were read, in order of rank.
     pub files: Vec<PathBuf>,
-    /// Directories that files were looked for in.
+    /// Directories in which files were looked for.
     pub looked_in: Vec<PathBuf>,
-    /// False if `RUN_MQTT_WORKER=false` says that `run` shall not run.
+    /// False if `RUN_MQTT_WORKER=false` keeps `run` from running.
     pub worker_enabled: bool,
     effective: Effective,
 }
 
 impl Loaded {
-    /// All settings in effect, as TOML with secrets redacted; each with where it came from, if asked for.
+    /// Prints all settings in effect as TOML, without secrets; `with_origin` adds where each comes from.
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
         self.effective.show(with_origin)
@@ -107,7 +112,7 @@ impl Loaded {
 /// Reads, merges and checks all layers.
 ///
 /// # Errors
-/// Every mistake there is, one line each.
+/// Every mistake, one line each.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let mut warnings = compat::misspelt(&sources.environment);
@@ -115,13 +120,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let gathered = layers::gather(sources, &mut problems);
     let mut table = settings::merge(&gathered.layers, &mut problems);
     let paths = Paths::new(&sources.places, &gathered.config_dir, &table);
-    paths.settle_files(&mut table, &mut warnings);
+    paths.resolve_files(&mut table, &mut warnings);
     secrets::resolve(&mut table, &gathered.layers, &sources.environment, &mut problems, &mut warnings);
-    paths.settle_url(&mut table, &mut warnings);
+    paths.resolve_url(&mut table, &mut warnings);
     let values = Values::normalised(table);
     let settings = values.settings();
     validate::contradictions(&settings, &values, &mut problems);
-    validate::doubts(&settings, &mut warnings);
+    validate::warnings(&settings, &mut warnings);
     let effective = Effective::redacted(values.into_table());
     let layers::Layers { files, looked_in, .. } = gathered;
     problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, effective })

@@ -1,4 +1,4 @@
-//! What is in effect, and where each value came from: `config show [--origin]`.
+//! The settings in effect, and where each value comes from: `config show [--origin]`.
 
 use config::{Map, Value, ValueKind};
 
@@ -7,20 +7,20 @@ use super::layers::lookup;
 use super::secrets;
 use super::values::key_text;
 
-/// The merged values, secrets already hidden.
+/// The merged values, with secrets hidden.
 #[derive(Debug, Clone)]
 pub(super) struct Effective {
     table: Map<String, Value>,
 }
 
 impl Effective {
-    /// Hides the secrets for good.
+    /// Takes the merged values and hides the secrets for good.
     pub(super) fn redacted(mut table: Map<String, Value>) -> Self {
         secrets::redact(&mut table);
         Self { table }
     }
 
-    /// As TOML, in the order of the documentation; keys without value as comments.
+    /// Prints TOML in the order of the documentation, keys without value as comments.
     pub(super) fn show(&self, with_origin: bool) -> String {
         let mut lines = Vec::new();
         let mut section = "";
@@ -43,7 +43,7 @@ impl Effective {
     }
 }
 
-/// One line, or one for each value of a table: each may have come from elsewhere.
+/// Adds one line, or one for each value of a table: each may come from another layer.
 fn entry(name: &str, value: &Value, with_origin: bool, lines: &mut Vec<String>) {
     if let ValueKind::Table(table) = &value.kind {
         let mut entries: Vec<(&String, &Value)> = table.iter().collect();

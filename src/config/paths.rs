@@ -1,10 +1,10 @@
-//! What `{site}` stands for, and where relative paths start.
+//! Replaces `{site}` and relative paths.
 //!
-//! `{site}` in `journal.dir` and `store.url` is `site.id`. Relative paths start at the working directory, but with the
-//! configuration of the system (`/etc/andon`) at the directory for its state (`/var/lib/andon`).
+//! `{site}` in `journal.dir` and `store.url` stands for `site.id`. Relative paths start at the working directory, but with
+//! the system's configuration (`/etc/andon`) at the system's state directory (`/var/lib/andon`).
 //!
-//! Older versions had one default for all sites, `data/journal` and `data/andon.db`. What lies only there is used, with a
-//! warning: an update must not begin with an empty journal beside a full one.
+//! Older versions had one default for all sites: `data/journal` and `data/andon.db`. If only that exists it is used, with
+//! a warning: an update must not begin with an empty journal beside a full one.
 
 use std::path::{Path, PathBuf};
 
@@ -21,17 +21,17 @@ const STORE_URL: &str = "store.url";
 const OLD_JOURNAL_DIR: &str = "data/journal";
 /// The file of `store.url`'s default in older versions.
 const OLD_SQLITE_PATH: &str = "data/andon.db";
-/// How the origin of a value reads that older versions had as default.
-const OLD_ORIGIN: &str = "default of older versions, found there";
+/// The origin of a value that was the default of older versions.
+const OLD_ORIGIN: &str = "default of older versions, which exists";
 
-/// Directories that nobody has to name.
+/// Directories that are used unless others are given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// Where this process works; empty: its own working directory.
+    /// Where relative paths start; empty: the working directory of this process.
     pub working_dir: PathBuf,
-    /// Configuration of the whole system, read if there is none in the working directory.
+    /// The system's configuration, read if there is none in the working directory.
     pub system_config: PathBuf,
-    /// Where relative paths start with that configuration.
+    /// Where relative paths start with the system's configuration.
     pub system_state: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl Default for Places {
     }
 }
 
-/// Makes paths of what the merged layers say.
+/// Resolves the paths in the merged layers.
 pub(super) struct Paths<'a> {
     places: &'a Places,
     /// Where relative paths start; empty: the working directory.
@@ -54,7 +54,7 @@ pub(super) struct Paths<'a> {
 }
 
 impl<'a> Paths<'a> {
-    /// For a configuration that was read from `config_dir`.
+    /// Prepares for a configuration that was read from `config_dir`.
     pub(super) fn new(places: &'a Places, config_dir: &Path, table: &Map<String, Value>) -> Self {
         let is_of_system = config_dir == places.system_config;
         let base = if is_of_system { places.system_state.as_path() } else { Path::new("") };
@@ -62,8 +62,8 @@ impl<'a> Paths<'a> {
         Self { places, base, site }
     }
 
-    /// All paths but that of the database, whose url may come from a file that is still to be read.
-    pub(super) fn settle_files(&self, table: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    /// Resolves all paths but the database's: its URL may come from a file that is still to be read.
+    pub(super) fn resolve_files(&self, table: &mut Map<String, Value>, warnings: &mut Vec<String>) {
         for key in KEYS.iter().filter(|key| matches!(key.kind, Kind::Path | Kind::ReadableFile)) {
             let Some(value) = lookup(table, key.path).filter(|value| !is_blank(value)) else { continue };
             let (given, origin) = (text(value).unwrap_or_default(), origin(value));
@@ -81,8 +81,8 @@ impl<'a> Paths<'a> {
         }
     }
 
-    /// The database's url.
-    pub(super) fn settle_url(&self, table: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    /// Resolves the URL of the database.
+    pub(super) fn resolve_url(&self, table: &mut Map<String, Value>, warnings: &mut Vec<String>) {
         let Some(value) = lookup(table, STORE_URL) else { return };
         let mut from = origin(value);
         let Ok(url) = DatabaseUrl::parse(&self.with_site(text(value).unwrap_or_default())) else { return };
@@ -105,7 +105,7 @@ impl<'a> Paths<'a> {
         text.replace("{site}", &self.site)
     }
 
-    /// `old`, if the key has its default and only `old` is there.
+    /// Returns `old` if the key has its default and only `old` exists.
     fn old_default(&self, origin: &str, new: &Path, old: &str) -> Option<PathBuf> {
         let is_there = |path: &Path| self.places.working_dir.join(path).exists();
         if origin != DEFAULT_ORIGIN || is_there(&self.base.join(new)) {
@@ -114,7 +114,7 @@ impl<'a> Paths<'a> {
         if is_there(&self.base.join(old)) {
             return Some(old.into());
         }
-        // An older version started there, whatever its configuration directory was.
+        // Older versions started at the working directory, whatever the configuration directory was.
         let in_working_dir = self.places.working_dir.join(old);
         if in_working_dir.exists() { std::path::absolute(in_working_dir).ok() } else { None }
     }
@@ -122,8 +122,8 @@ impl<'a> Paths<'a> {
     fn warning(&self, key: &str, old: &Path, setting: &str, new: &Path) -> String {
         let (old, new) = (self.base.join(old), self.base.join(new));
         format!(
-            "{key} is not set, and of its defaults only that of older versions, {}, is there: it is used. Set {key} = {setting:?}, \
-             or stop Andon and move it to {}",
+            "{key} is not set; using {}, the default of older versions, because the present default does not exist. \
+             Set {key} = {setting:?}, or stop Andon and move it to {}",
             old.display(),
             new.display()
         )

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: one line for each mistake, all of them together.
+//! The mistakes in a configuration: one line each, all of them together (CFG-3).
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::secret::without_userinfo;
 pub struct Problem {
     /// The file, environment variable or `--set` it comes from.
     pub origin: String,
-    /// The key, as it stands there; empty if no key is at fault.
+    /// The key, as written there; empty if no key is at fault.
     pub key: String,
     /// What is wrong, and what is allowed. Holds no secret.
     pub message: String,
@@ -40,7 +40,7 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Collects mistakes while the work goes on.
+/// Collects mistakes while loading goes on.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Problem>,
@@ -61,26 +61,26 @@ impl Problems {
         self.add_contradiction(origin, key, message);
     }
 
-    /// Adds a mistake that is none of the value's own: it contradicts another one.
+    /// Adds a contradiction: the value is right by itself, but not beside another one.
     pub(super) fn add_contradiction(
         &mut self,
         origin: impl Into<String>,
         key: impl Into<String>,
         message: impl Into<String>,
     ) {
-        // One line each, whatever a cause's text contains.
+        // One line each, whatever the text of a cause contains.
         let message = message.into().replace(['\r', '\n'], " ");
         let key = without_userinfo(&key.into());
         self.found.push(Problem { origin: origin.into(), key, message });
     }
 
-    /// Whether a value of this key, or below it, is wrong by itself.
+    /// True if the value of this key, or one below it, is wrong by itself.
     pub(super) fn concern(&self, key: &str) -> bool {
         let below = |found: &str| found.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
         self.wrong.iter().any(|found| found == key || below(found))
     }
 
-    /// `value`, if nothing was wrong.
+    /// Returns `value` if there is no mistake.
     pub(super) fn none_or<T>(self, value: T) -> Result<T, ConfigError> {
         if self.found.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.found }) }
     }

@@ -1,8 +1,8 @@
-//! Values that must not be seen: whatever prints them prints `***`.
+//! Values that must not be shown: `***` is printed in their place.
 
 use std::fmt;
 
-/// In place of what must not be seen.
+/// Takes the place of a secret.
 pub(super) const REDACTED: &str = "***";
 
 /// A password, token or passphrase. `Debug` and `Display` show `***`.
@@ -16,7 +16,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The secret itself, for the one place that has to send it.
+    /// Returns the secret itself, for the code that sends it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -35,8 +35,8 @@ impl fmt::Display for Secret {
     }
 }
 
-/// `text`, which is not what it should be, without what may be a secret in it: people put whole addresses where a host belongs.
-/// Everything before the last `@` is hidden (but a scheme), and what follows a word such as `password=`.
+/// Removes what may be a secret from a malformed value: people put whole addresses where a host belongs. Hides everything
+/// before the last `@`, except a scheme, and everything after a word such as `password=`.
 pub(super) fn without_userinfo(text: &str) -> String {
     let mut shown = match text.rsplit_once('@') {
         None => text.to_owned(),
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_a_secret_in_a_wrong_value_is_hidden() {
+    fn a_possible_secret_in_a_malformed_value_is_hidden() {
         let table = [
             ("mqtt://u:s3cret@b", "mqtt://***@b"),
             ("u:s3cret@b:1883", "***@b:1883"),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_shows_nothing_of_itself() {
+    fn a_secret_prints_as_stars() {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");
         assert_eq!(secret.expose(), "hunter2");

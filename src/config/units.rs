@@ -1,8 +1,8 @@
-//! Durations (`"15s"`, `"1h30m"`) and sizes (`"64MiB"`, `"10MB"`) as people write them.
+//! Reads and writes durations (`"15s"`, `"1h30m"`) and sizes (`"64MiB"`, `"10MB"`) as people write them.
 
 use std::time::Duration;
 
-/// Unit names of sizes with their bytes; decimal and binary ones are different things.
+/// The units of sizes; decimal and binary ones differ.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("b", 1),
     ("kb", 1000),
@@ -15,7 +15,7 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("tib", 1 << 40),
 ];
 
-/// Reads a duration; a bare number has no unit and is refused, 0 excepted.
+/// Reads a duration. A number without unit is refused, except 0.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim()).ok()
 }
@@ -34,7 +34,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// Writes a size in the largest binary unit that divides it, or else in the largest decimal one.
+/// Writes a size in the largest binary unit that divides it, or else in the largest decimal unit that does.
 pub(super) fn show_size(bytes: u64) -> String {
     const SHOWN: [(u64, &str); 8] = [
         (1 << 40, "TiB"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn decimal_and_binary_sizes_are_told_apart_and_nothing_overflows() {
+    fn decimal_and_binary_sizes_differ_and_nothing_overflows() {
         let table = [
             ("0", Some(0)),
             ("4096", Some(4096)),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back_as_the_same() {
+    fn written_sizes_and_durations_read_back_as_the_same() {
         for bytes in [0, 1, 999, 1000, 1023, 1024, 1 << 20, 3 << 30, 5 << 40, 10_000_000, 1_000_001, u64::MAX]
         {
             assert_eq!(parse_size(&show_size(bytes)), Some(bytes), "{bytes}");

@@ -1,4 +1,4 @@
-//! What no single value shows: settings that contradict each other, and settings that are probably not meant.
+//! Compares settings with each other: contradictions are mistakes, doubtful combinations are warnings.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,8 +15,8 @@ use super::units::show_size;
 use super::values::text;
 use crate::domain::{ProtocolChoice, TopicFilter};
 
-/// Reports every contradiction; those that involve a value already found wrong are left out, as the value in
-/// its place is not the user's.
+/// Reports every contradiction, except those with a value that was already found wrong: the value in its place is not
+/// the user's.
 pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mut Problems) {
     let mut check = Check { values, problems };
     check.backoffs(settings);
@@ -35,11 +35,11 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
 }
 
 /// Adds a line for each setting that is allowed but probably not meant.
-pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
+pub(super) fn warnings(settings: &Settings, warnings: &mut Vec<String>) {
     let mqtt = &settings.mqtt;
     if mqtt.transport.is_encrypted() && !mqtt.tls.verify {
         warnings.push(
-            "mqtt.tls.verify = false: anybody on the network can pose as the broker; set mqtt.tls.ca_file instead"
+            "mqtt.tls.verify = false: anyone on the network can pose as the broker; set mqtt.tls.ca_file instead"
                 .to_owned(),
         );
     }
@@ -48,20 +48,20 @@ pub(super) fn doubts(settings: &Settings, warnings: &mut Vec<String>) {
         && !mqtt.hosts.iter().all(|broker| is_this_machine(&broker.host))
     {
         warnings.push(format!(
-            "mqtt.password is sent unencrypted (mqtt.transport = {:?}): everybody on the network can read it; use \"tls\"",
+            "mqtt.password is sent unencrypted (mqtt.transport = {:?}): anyone on the network can read it; use \"tls\"",
             mqtt.transport.as_str()
         ));
     }
     for subscription in mqtt.subscriptions.iter().filter(|each| each.filter.is_shared()) {
         warnings.push(format!(
-            "mqtt.subscriptions: {:?} is shared: messages that the broker gives to other members of the group do not arrive here, \
-             and their machines count as silent",
+            "mqtt.subscriptions: {:?} is shared: messages that the broker sends to other members of the group do not arrive \
+             here, and their machines count as silent",
             subscription.filter.as_str()
         ));
     }
     if settings.http.anonymous && !settings.http.bind.ip().is_loopback() {
         warnings.push(format!(
-            "http.anonymous = true: everybody who reaches {} sees all data",
+            "http.anonymous = true: anyone who can reach {} sees all data",
             settings.http.bind
         ));
     }
@@ -91,7 +91,7 @@ impl Check<'_> {
         }
     }
 
-    /// Whether somebody set the key, above the defaults.
+    /// True if a layer above the defaults sets the key.
     fn is_set(&self, key: &str) -> bool {
         self.values.get(key).is_some() && self.values.origin(key) != DEFAULT_ORIGIN
     }
@@ -105,7 +105,7 @@ impl Check<'_> {
         for (section, min, max) in sections {
             let (min_key, max_key) = (format!("{section}.backoff_min"), format!("{section}.backoff_max"));
             if min > max {
-                // The one that was set is at fault, the lower bound if both were.
+                // Blames the one that was set, or the lower bound if both were.
                 let mut keys = [min_key.as_str(), max_key.as_str()];
                 if !self.is_set(keys[0]) {
                     keys.reverse();
@@ -114,7 +114,7 @@ impl Check<'_> {
                 let (min, max) = (shown(&min_key), shown(&max_key));
                 self.report(
                     &keys,
-                    format!("{min_key} ({min}) is above {max_key} ({max}); allowed is at most equal"),
+                    format!("{min_key} ({min}) is above {max_key} ({max}); it may be equal at most"),
                 );
             }
         }
@@ -129,7 +129,7 @@ impl Check<'_> {
         }
         for (index, broker) in mqtt.hosts.iter().enumerate() {
             if mqtt.hosts[..index].contains(broker) {
-                let message = format!("{:?} with port {} is there twice", broker.host, broker.port);
+                let message = format!("{:?} with port {} is listed twice", broker.host, broker.port);
                 self.report(&[HOSTS, "mqtt.port"], message);
             }
         }
@@ -141,8 +141,8 @@ impl Check<'_> {
         if packet < needed {
             let (payload, around) = (show_size(payload), show_size(AROUND_PAYLOAD_BYTES));
             let message = format!(
-                "the broker would keep payloads back that mqtt.max_payload ({payload}) allows; with topic and header they need \
-                 another {around}: allowed is at least {}",
+                "is too small for the payloads that mqtt.max_payload ({payload}) allows: topic and header need another {around}; \
+                 expected at least {}",
                 show_size(needed)
             );
             self.report(&["mqtt.max_packet", "mqtt.max_payload"], message);
@@ -161,14 +161,17 @@ impl Check<'_> {
         }
         for key in ["mqtt.proxy_username", "mqtt.proxy_password"] {
             if self.is_set(key) && !self.is_set(PROXY) {
-                self.report(&[key, PROXY], format!("there is no proxy to log in at; set {PROXY}"));
+                self.report(&[key, PROXY], format!("has no effect without a proxy; set {PROXY}"));
             }
         }
         if self.is_set("mqtt.proxy_password") && !self.is_set("mqtt.proxy_username") {
             self.report(&["mqtt.proxy_password", "mqtt.proxy_username", PROXY], "needs mqtt.proxy_username");
         }
         if settings.mqtt.proxy_username.as_ref().is_some_and(|name| name.contains(':')) {
-            self.report(&["mqtt.proxy_username"], "holds a \":\", which HTTP does not allow in a user name");
+            self.report(
+                &["mqtt.proxy_username"],
+                "contains a \":\", which HTTP does not allow in a user name",
+            );
         }
     }
 
@@ -184,7 +187,7 @@ impl Check<'_> {
             self.report(&[KEY, CERT], format!("a private key needs its certificate; set {CERT}"));
         }
         if tls.key_password.is_some() && tls.key_file.is_none() {
-            self.report(&[KEY_PASSWORD, KEY], format!("there is no private key to open; set {KEY}"));
+            self.report(&[KEY_PASSWORD, KEY], format!("has no effect without a private key; set {KEY}"));
         }
         if settings.mqtt.transport.is_encrypted() {
             return;
@@ -236,7 +239,7 @@ impl Check<'_> {
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             self.report(
                 &["http.token"],
-                "does not fit into an HTTP header; expected ASCII letters, digits and signs, no spaces",
+                "cannot stand in an HTTP header; expected ASCII letters, digits and punctuation, no spaces",
             );
         }
     }
@@ -249,13 +252,13 @@ impl Check<'_> {
             if filters[..index].contains(filter) {
                 self.report(
                     &[KEY],
-                    format!("{:?} is subscribed to twice; each filter is allowed once", filter.as_str()),
+                    format!("{:?} is listed twice; each filter is allowed once", filter.as_str()),
                 );
             }
         }
     }
 
-    /// What lies below the prefix is Andon's own, of any site: nothing there is read.
+    /// Topics below the prefix are Andon's, of any site: Andon reads no telemetry there.
     fn control(&mut self, settings: &Settings) {
         const PREFIX: &str = "liveness.publish_prefix";
         let Some(prefix) = &settings.liveness.publish_prefix else { return };
@@ -264,8 +267,8 @@ impl Check<'_> {
         let wills = settings.liveness.last_will.iter().map(|each| ("liveness.last_will", &each.filter));
         for (key, filter) in telemetry.chain(wills).filter(|(_, filter)| is_below(filter)) {
             let message = format!(
-                "{:?} lies below {PREFIX} ({prefix:?}), where Andon publishes and takes nothing for a device's; allowed is any other \
-                 topic, or another prefix",
+                "{:?} is below {PREFIX} ({prefix:?}), where Andon publishes and ignores devices; choose another topic or \
+                 another prefix",
                 filter.as_str()
             );
             self.report(&[key, PREFIX], message);
@@ -275,11 +278,11 @@ impl Check<'_> {
     fn journal(&mut self, settings: &Settings) {
         const SEGMENT: &str = "journal.segment_bytes";
         let too_large = settings.journal.segment_bytes > settings.journal.max_bytes;
-        // A default above a small bound is no contradiction: the journal uses at most a quarter of it.
+        // A default above a small bound is no contradiction: the journal uses at most a quarter of the bound.
         if too_large && self.is_set(SEGMENT) {
             self.report(
                 &[SEGMENT, "journal.max_bytes"],
-                "is above journal.max_bytes; allowed is at most equal",
+                "is above journal.max_bytes; it may be equal at most",
             );
         }
     }
@@ -295,7 +298,7 @@ impl Check<'_> {
                     let key = format!("payload.fields.{mapped}");
                     self.report(
                         &[&key],
-                        format!("{field} and {other} would be read from the same place; map one elsewhere"),
+                        format!("{field} and {other} would come from the same place; map one elsewhere"),
                     );
                 }
             }
@@ -304,7 +307,7 @@ impl Check<'_> {
 
     fn http(&mut self, settings: &Settings) {
         let http = &settings.http;
-        // Also of a token that cannot be read: whoever names its file wants one.
+        // A token file that cannot be read counts, too: it shows that a token is wanted.
         let tokens = ["http.token", "http.token_file"].into_iter().filter(|key| self.is_set(key));
         let tokens = tokens.collect::<Vec<_>>().join(" and ");
         if http.anonymous && !tokens.is_empty() {
@@ -317,7 +320,7 @@ impl Check<'_> {
         if http.streams_max >= http.connections_max {
             self.report(
                 &["http.streams_max", "http.connections_max"],
-                "leaves no connection for anything but streams; allowed is less than http.connections_max",
+                "leaves no connection for other requests; it must be below http.connections_max",
             );
         }
     }
@@ -328,7 +331,7 @@ impl Check<'_> {
         if named > settings.liveness.machines_max {
             self.report(
                 &[KEY, "liveness.machines"],
-                format!("is below the {named} machines in [liveness.machines]"),
+                format!("is below the number of machines in [liveness.machines], {named}"),
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The way to each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE, and an echo.
+//! The steps of each broker: resolve, connect, TLS, CONNECT, SUBSCRIBE, and an echo.
 
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -20,15 +20,16 @@ use crate::domain::{Qos, Timestamp, TopicFilter};
 
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
-/// How long an echo is waited for; nothing is queued before it in a session that has just begun.
+/// How long to wait for the echo; a new session has no queue before it.
 const ECHO_MAX: Duration = Duration::from_secs(3);
 
-/// A client id that nobody else has. Every broker must take up to 23 letters and digits (MQTT 3.1.1, 3.1.3.1).
+/// Returns a client id that no other client uses. Every broker must accept up to 23 letters and digits (MQTT 3.1.1,
+/// 3.1.3.1).
 pub(super) fn throw_away_client_id() -> String {
     format!("andoncheck{:08x}", rand::random::<u32>())
 }
 
-/// All steps for all brokers. After a step that failed there is no way to the next.
+/// Takes all steps at all brokers. A failed step is the last one at its broker.
 pub(super) fn check(settings: &Settings, client_id: &str) -> Vec<Step> {
     let options = LinkOptions {
         client_id: client_id.to_owned(),
@@ -43,7 +44,7 @@ pub(super) fn check(settings: &Settings, client_id: &str) -> Vec<Step> {
 /// What a broker has to grant.
 struct Wanted {
     filters: Vec<(TopicFilter, Qos)>,
-    /// `None`: the service uses none.
+    /// `None`: the service sends no echo.
     echo: Option<TopicFilter>,
 }
 
@@ -54,13 +55,13 @@ fn check_broker(endpoint: &Endpoint, options: &LinkOptions, wanted: &Wanted) -> 
     if let Some(tls) = &options.tls {
         let shown = handshake(endpoint, tls, stream, options.connect_timeout);
         let failed = shown.is_err();
-        let verified = if tls.verify { "" } else { "; NOT VERIFIED, as mqtt.tls.verify = false" };
+        let verified = if tls.verify { "" } else { "; NOT VERIFIED, because mqtt.tls.verify = false" };
         steps.push(Step::new(&target, "TLS", shown.map(|shown| describe_tls(&shown) + verified)));
         if failed {
             return steps;
         }
     } else {
-        // Not kept open beside the connection that follows.
+        // Closes it before the client library opens its own.
         drop(stream);
     }
     let runtime = actix_rt::System::new();
@@ -68,7 +69,7 @@ fn check_broker(endpoint: &Endpoint, options: &LinkOptions, wanted: &Wanted) -> 
     steps
 }
 
-/// Resolving, the TCP connection, and the proxy's leave if there is one.
+/// Resolves the name, opens the TCP connection, and asks the proxy for a tunnel if there is one.
 fn check_tcp(
     target: &str,
     endpoint: &Endpoint,
@@ -103,7 +104,7 @@ fn check_tcp(
     Some(stream)
 }
 
-/// `TLSv1.3; 'broker' until 2027-01-31 (70 days), …`
+/// Describes a handshake: `TLSv1.3; 'broker' until 2027-01-31 (70 days), …`.
 fn describe_tls(shown: &Shown) -> String {
     let now = wall_now().as_micros() / MICROS;
     let certificates: Vec<String> = shown
@@ -132,7 +133,7 @@ async fn check_mqtt(
     let told = connected.as_ref().map(|(_, _, version)| format!("MQTT {version}")).map_err(|error| {
         let client_id = &options.client_id;
         format!(
-            "{error} (a broker may know the service's client id only, and this was tried with {client_id:?})"
+            "{error} (this was tried with the client id {client_id:?}; the broker may allow only that of the service)"
         )
     });
     steps.push(Step::new(target, "CONNECT", told));
@@ -141,7 +142,7 @@ async fn check_mqtt(
     for (filter, qos) in &wanted.filters {
         let step = format!("SUBSCRIBE {filter}");
         if filter.is_shared() {
-            let why = "a member of the group would take its messages from the others";
+            let why = "it would take messages from the other members of the group";
             steps.push(Step::skipped(target, step, why));
             continue;
         }
@@ -152,7 +153,7 @@ async fn check_mqtt(
         granted_max = granted_max.max(*granted.as_ref().unwrap_or(&granted_max));
         let told = granted.map(|granted| match granted {
             granted if granted < *qos => {
-                format!("with QoS {} only, {} was asked for", granted.as_u8(), qos.as_u8())
+                format!("with QoS {} instead of {}", granted.as_u8(), qos.as_u8())
             }
             granted => format!("with QoS {}", granted.as_u8()),
         });
@@ -166,7 +167,7 @@ async fn check_mqtt(
         None => Step::skipped(
             target,
             "echo",
-            "without liveness.publish_prefix, or with nothing but shared subscriptions",
+            "there is no liveness.publish_prefix, or all subscriptions are shared",
         ),
     });
     link.disconnect().await;
@@ -193,7 +194,7 @@ async fn connect(
         {
             let (link, probe) = create(false)?;
             link.connect().await?;
-            Ok((link, probe, "3.1.1, as the broker refuses 5"))
+            Ok((link, probe, "3.1.1, because the broker refuses 5"))
         }
         Err(error) => Err(error),
     }

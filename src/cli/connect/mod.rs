@@ -1,7 +1,8 @@
-//! `andon config check --connect`: goes the way of the service, step by step, and says of each step "ok" or why not.
+//! `andon config check --connect`: connects like the service, step by step, and reports for each step "ok" or why not.
 //!
-//! It changes nothing: at the broker it uses a client id and a session of its own, and publishes one echo, which nobody keeps; the database is
-//! looked at, not migrated; in the journal's directory a file is made and removed again.
+//! It changes nothing. At the broker it uses another client id and another session, and publishes one echo, which is not
+//! retained. It opens the database, but does not migrate it. It creates a file in the directory of the journal, and
+//! removes it.
 
 mod broker;
 mod storage;
@@ -15,18 +16,18 @@ use crate::terminal;
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    /// It works, and what was found.
+    /// It works; what was found.
     Ok(String),
-    /// It does not, and why.
+    /// It does not work; why.
     Failed(String),
-    /// It was not tried, and why.
+    /// It was not tried; why.
     Skipped(String),
 }
 
-/// One step on the way.
+/// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
-    /// What it leads to, such as a broker's address.
+    /// What it connects to, such as the address of a broker.
     target: String,
     /// What was done.
     step: String,
@@ -43,7 +44,7 @@ impl Step {
         Self { target: target.to_owned(), step: step.into(), outcome: Outcome::Skipped(why.into()) }
     }
 
-    /// The word for it, and what there is to say.
+    /// Returns the result in a word, and its detail.
     fn in_words(&self) -> (&'static str, &str) {
         match &self.outcome {
             Outcome::Ok(found) => ("ok", found),
@@ -53,9 +54,9 @@ impl Step {
     }
 }
 
-/// Goes through everything; what was said before (`heading`) stands above it.
+/// Takes every step, and prints them below `heading`.
 pub(super) fn run(settings: &Settings, heading: String, json: bool) -> Output {
-    // Before the MQTT client library does, whose threads may still be at work when we end.
+    // The MQTT client library would do this, too, but its threads may outlive it.
     openssl_sys::init();
     let client_id = broker::throw_away_client_id();
     let mut steps = broker::check(settings, &client_id);
@@ -73,7 +74,7 @@ pub(super) fn run(settings: &Settings, heading: String, json: bool) -> Output {
 
 fn as_text(steps: &[Step], client_id: &str) -> String {
     let mut text = format!(
-        "\ntesting the connections, with the client id {client_id:?} and a session of its own: a running service keeps its session\n\n"
+        "\ntesting the connections, with the client id {client_id:?} and its own session: a running service keeps its session\n\n"
     );
     let mut shown = "";
     let rows: Vec<Vec<String>> = steps

@@ -1,4 +1,4 @@
-//! What is on this side: the database and its migrations, the journal's directory and its room.
+//! The steps of the database, its migrations, and the directory of the journal.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ pub(super) fn check_database(settings: &Settings) -> Step {
     let target = format!("database {}", settings.store.url);
     if let Some(path) = settings.store.url.sqlite_path().filter(|path| !path.exists()) {
         let writable = path.parent().map_or_else(|| Ok(PathBuf::new()), try_to_write);
-        let told = writable.map(|_| "not there yet; `andon run` creates it".to_owned());
+        let told = writable.map(|_| "does not exist yet; `andon run` creates it".to_owned());
         return Step::new(&target, "open", told);
     }
     let looked = store::open(&store_options(settings)).and_then(|mut store| {
@@ -33,17 +33,17 @@ pub(super) fn check_database(settings: &Settings) -> Step {
 
 fn migration_state(migrations: &MigrationStatus) -> Result<String, String> {
     if !migrations.unknown.is_empty() {
-        return Err("a newer andon migrated this database; run that version or a later one".to_owned());
+        return Err("a newer Andon has migrated this database; run that version or a later one".to_owned());
     }
     Ok(match migrations.pending.len() {
         0 => "all migrations applied".to_owned(),
         pending => {
-            format!("{} pending; `andon run` applies what is pending", counted(pending as u64, "migration"))
+            format!("{} pending; `andon run` applies them", counted(pending as u64, "migration"))
         }
     })
 }
 
-/// Whether it can be written to, and whether what the journal may still grow by fits on the disk.
+/// Checks that the directory can be written to, and that the disk has room for the growth of the journal.
 pub(super) fn check_journal(settings: &Settings) -> Vec<Step> {
     let journal = &settings.journal;
     let target = format!("journal {}", journal.dir.display());
@@ -53,7 +53,7 @@ pub(super) fn check_journal(settings: &Settings) -> Vec<Step> {
         if directory == journal.dir {
             "as this user".to_owned()
         } else {
-            format!("as this user; not there yet, `andon run` creates it below {}", directory.display())
+            format!("as this user; does not exist yet, `andon run` creates it below {}", directory.display())
         }
     });
     let mut steps = vec![Step::new(&target, "write", told)];
@@ -64,7 +64,7 @@ pub(super) fn check_journal(settings: &Settings) -> Vec<Step> {
 }
 
 fn room(on: &Path, dir: &Path, bytes_max: u64) -> Result<String, String> {
-    let disk = rustix::fs::statvfs(on).map_err(|error| format!("cannot tell the free space: {error}"))?;
+    let disk = rustix::fs::statvfs(on).map_err(|error| format!("cannot find out the free space: {error}"))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let used: u64 = fs::read_dir(dir)
         .map(|entries| {
@@ -72,7 +72,7 @@ fn room(on: &Path, dir: &Path, bytes_max: u64) -> Result<String, String> {
         })
         .unwrap_or(0);
     let wanted = bytes_max.saturating_sub(used);
-    let told = format!("{} free, the journal may still grow by {}", mebibytes(free), mebibytes(wanted));
+    let told = format!("{} free, and the journal may still grow by {}", mebibytes(free), mebibytes(wanted));
     if free >= wanted { Ok(told) } else { Err(format!("{told}: make room, or lower journal.max_bytes")) }
 }
 
@@ -80,7 +80,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// Makes a file and removes it, in the directory or in the nearest above it that is there; returns which.
+/// Creates a file and removes it, in the directory or in the nearest existing one above it; returns which.
 fn try_to_write(directory: &Path) -> Result<PathBuf, String> {
     let name = format!(".andon-check-{}", std::process::id());
     let above =
@@ -98,7 +98,7 @@ fn try_to_write(directory: &Path) -> Result<PathBuf, String> {
             Err(error) => return Err(format!("cannot write to {}: {error}", directory.display())),
         }
     }
-    Err(format!("{} cannot be made", directory.display()))
+    Err(format!("cannot create {}", directory.display()))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_that_may_outgrow_the_disk_is_told() {
+    fn a_journal_that_may_outgrow_the_disk_is_reported() {
         let home = tempfile::tempdir().expect("a directory");
         assert!(room(home.path(), home.path(), 1).is_ok());
         let told = room(home.path(), home.path(), u64::MAX).expect_err("no disk is as large");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_tried_above_and_nothing_is_left() {
+    fn a_missing_directory_is_tried_above_and_nothing_is_left() {
         let home = tempfile::tempdir().expect("a directory");
         let written = try_to_write(&home.path().join("a/b/c")).expect("it can be made");
         assert_eq!(written, home.path());

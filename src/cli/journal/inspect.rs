@@ -1,6 +1,6 @@
-//! `andon journal inspect`: the journal as it lies on disk, and the ledger, for which the database is asked.
+//! `andon journal inspect`: the journal on disk, and the ledger from the database.
 //!
-//! Changes nothing in either, and runs beside the service. With the database away it tells what the journal alone knows.
+//! Changes neither, and runs beside the service. If the database is away it prints what the journal alone knows.
 
 use std::path::Path;
 use std::sync::mpsc::channel;
@@ -21,26 +21,26 @@ use crate::logging::causes;
 use crate::status::{Pace, Room, TimeToFull};
 use crate::store::{self, Store, StoreError};
 
-/// A person waits no longer than this for a database that does not answer.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
-/// Arrivals are counted over this.
+/// How long to wait for a database that does not answer.
+const DATABASE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The time over which to count arrivals.
 const ARRIVALS_WINDOW: Duration = Duration::from_secs(60);
-/// Commits are watched for this, if anything is pending.
+/// The time over which to count commits, if anything is pending.
 const COMMITS_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) fn run(dir: &Path, settings: &Settings, as_json: bool) -> Result<Output, JournalError> {
     let (journal_id, noted) = journal::identity(dir, &RealFs).unwrap_or_default().unzip();
-    // Before the journal is read: what is committed then is journaled in what is read.
+    // Before reading the journal: so every committed record is among those that are read.
     let database = Database::ask(settings, journal_id);
     let committed = database.as_ref().ok().map(|database| database.ledger.committed_seq).or(noted);
     let mut tail = Tail::new(committed, wall_now());
     let found = journal::inspect_records(dir, &RealFs, &mut |record| {
         tail.note(record.seq, record.message.received_at);
     })?;
-    let figures = Statistics::new(&found, &tail, database, settings.journal.max_bytes);
+    let report = Report::new(&found, &tail, database, settings.journal.max_bytes);
     let (complaints, exit) = complaints(&found.damage);
     let text =
-        if as_json { format!("{:#}\n", json(dir, &found, &figures)) } else { text(dir, &found, &figures) };
+        if as_json { format!("{:#}\n", json(dir, &found, &report)) } else { text(dir, &found, &report) };
     Ok(Output { text, complaints, exit })
 }
 
@@ -53,32 +53,32 @@ struct Database {
 }
 
 impl Database {
-    /// Asks, or says why there is no answer.
+    /// Asks the database, or says why there is no answer.
     fn ask(settings: &Settings, journal_id: Option<JournalId>) -> Result<Self, String> {
         if let Some(complaint) = db::missing_file(settings) {
             return Err(complaint);
         }
         let mut options = store_options(settings);
-        options.connect_timeout = options.connect_timeout.min(DATABASE_PATIENCE);
-        options.lock_timeout = options.lock_timeout.min(DATABASE_PATIENCE);
-        within_patience(move || {
+        options.connect_timeout = options.connect_timeout.min(DATABASE_WAIT_MAX);
+        options.lock_timeout = options.lock_timeout.min(DATABASE_WAIT_MAX);
+        within_wait_max(move || {
             let mut store = store::open(&options)?;
             let ledger = ledger_of(&mut *store, journal_id)?;
             Ok(Self { store, journal_id, ledger, asked: Instant::now() })
         })
     }
 
-    /// Messages committed per second, watched for a moment.
+    /// Measures the messages committed per second.
     fn leaving(mut self) -> Result<f64, String> {
         thread::sleep(COMMITS_WINDOW.saturating_sub(self.asked.elapsed()));
         let (before, asked) = (self.ledger, self.asked);
-        let after = within_patience(move || ledger_of(&mut *self.store, self.journal_id))?;
+        let after = within_wait_max(move || ledger_of(&mut *self.store, self.journal_id))?;
         let seconds = asked.elapsed().as_secs_f64();
         Ok(after.committed_seq.since(before.committed_seq) as f64 / seconds)
     }
 }
 
-/// The ledger of a journal; all zero if it has not committed here yet.
+/// Returns the ledger of a journal; all zero if it has not committed here yet.
 fn ledger_of(store: &mut dyn Store, journal_id: Option<JournalId>) -> Result<Ledger, StoreError> {
     let checkpoints = store.checkpoints()?;
     let id = journal_id.map(|id| id.to_string());
@@ -86,20 +86,20 @@ fn ledger_of(store: &mut dyn Store, journal_id: Option<JournalId>) -> Result<Led
     Ok(own.map_or_else(Ledger::default, store::Checkpoint::ledger))
 }
 
-/// Runs `work` on a thread of its own: a frozen server answers no timeout.
-fn within_patience<T: Send + 'static>(
+/// Runs `work` on another thread: no timeout of a driver works with a frozen server.
+fn within_wait_max<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, String> {
     let (reply, answer) = channel();
     thread::spawn(move || reply.send(work()));
-    // Longer than the timeouts that give a better reason.
-    match answer.recv_timeout(DATABASE_PATIENCE * 2) {
+    // Longer than the timeouts of the driver, which know a better reason.
+    match answer.recv_timeout(DATABASE_WAIT_MAX * 2) {
         Ok(result) => result.map_err(|error| format!("failed to {}", causes(&error))),
         Err(_) => Err("the database does not answer".to_owned()),
     }
 }
 
-/// What is seen of the records on the way along the journal.
+/// What the records of the journal show: arrivals, and what is pending.
 struct Tail {
     committed: Option<Seq>,
     now: Timestamp,
@@ -123,7 +123,7 @@ impl Tail {
         }
     }
 
-    /// Messages journaled per second, over the last minute or the journal's age.
+    /// Returns the messages journaled per second, over the last minute or the age of the journal.
     fn arriving(&self) -> f64 {
         let age = self.oldest.map_or(ARRIVALS_WINDOW, |oldest| self.now.since(oldest));
         self.recent as f64 / age.clamp(Duration::from_secs(1), ARRIVALS_WINDOW).as_secs_f64()
@@ -131,13 +131,13 @@ impl Tail {
 }
 
 /// The ledger and the forecast.
-struct Statistics {
+struct Report {
     journaled: Seq,
-    /// The database's word, or why it is not known.
+    /// As the database says, or why that is unknown.
     ledger: Result<Ledger, String>,
-    /// As the database says, or as last noted in the journal.
+    /// As the database says, or as the journal last noted.
     committed: Option<Seq>,
-    /// An upper bound if the database was not there to ask.
+    /// An upper bound if the database is away.
     pending: u64,
     oldest_pending: Option<Duration>,
     bytes_max: u64,
@@ -145,14 +145,14 @@ struct Statistics {
     full_in: TimeToFull,
 }
 
-impl Statistics {
+impl Report {
     fn new(found: &Inspection, tail: &Tail, database: Result<Database, String>, bytes_max: u64) -> Self {
         let ledger = database.as_ref().map(|database| database.ledger).map_err(String::clone);
         let committed = ledger.as_ref().ok().map(|ledger| ledger.committed_seq).or(found.committed_hint);
         let journaled = found.newest();
         let pending = journaled.since(committed.unwrap_or(Seq::ZERO));
         let arriving = tail.arriving();
-        // Who cannot ask takes it that nothing is committed.
+        // Without the database: assumes that nothing is being committed.
         let leaving = match database {
             _ if pending == 0 => arriving,
             Ok(database) => database.leaving().unwrap_or(0.0),
@@ -192,22 +192,22 @@ impl Statistics {
             Err(reason) => {
                 let noted =
                     self.committed.map_or_else(|| "unknown".to_owned(), |seq| format!("up to seq {seq}"));
-                lines.push(format!("committed  {noted} (last noted here; the database knows better)"));
-                lines.push(format!("database   could not be asked: {reason}"));
+                lines.push(format!("committed  {noted} (as last noted in the journal; may be more)"));
+                lines.push(format!("database   unavailable: {reason}"));
                 ("at most ", "for at most")
             }
         };
         let waiting = self.oldest_pending.map(|age| format!(", the oldest {oldest} {}", rounded(age)));
         lines.push(format!("pending    {about}{}{}", self.pending, waiting.unwrap_or_default()));
         lines.push(format!(
-            "full in    {} ({:.1} messages a second come, {:.1} are stored)",
+            "full in    {} ({:.1} messages per second arrive, {:.1} are stored)",
             self.full_in, self.pace.arriving, self.pace.leaving
         ));
         lines
     }
 }
 
-fn text(dir: &Path, found: &Inspection, figures: &Statistics) -> String {
+fn text(dir: &Path, found: &Inspection, report: &Report) -> String {
     let records = match found.range() {
         Some((first, last)) => format!("{} (seq {first} to {last})", found.records),
         None => "0".to_owned(),
@@ -216,12 +216,12 @@ fn text(dir: &Path, found: &Inspection, figures: &Statistics) -> String {
         format!("journal    {}", dir.display()),
         format!("id         {}", found.journal_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string())),
         format!("records    {records}"),
-        format!("bytes      {} of {}", found.bytes, figures.bytes_max),
+        format!("bytes      {} of {}", found.bytes, report.bytes_max),
     ];
-    lines.extend(figures.lines());
+    lines.extend(report.lines());
     if found.torn_tail_bytes > 0 {
         lines.push(format!(
-            "torn tail  {} bytes behind the last record: being written, or cut at the next start",
+            "torn tail  {} bytes behind the last record: a record being written, or cut at the next start",
             found.torn_tail_bytes
         ));
     }
@@ -248,8 +248,8 @@ fn segment_row(segment: &SegmentSummary) -> Vec<String> {
     ]
 }
 
-fn json(dir: &Path, found: &Inspection, figures: &Statistics) -> serde_json::Value {
-    let ledger = figures.ledger.as_ref().ok();
+fn json(dir: &Path, found: &Inspection, report: &Report) -> serde_json::Value {
+    let ledger = report.ledger.as_ref().ok();
     let count = |pick: fn(&Ledger) -> u64| ledger.map(pick);
     json!({
         "dir": dir.display().to_string(),
@@ -258,23 +258,23 @@ fn json(dir: &Path, found: &Inspection, figures: &Statistics) -> serde_json::Val
         "last_seq": found.range().map(|(_, last)| last.0),
         "records": found.records,
         "bytes": found.bytes,
-        "bytes_max": figures.bytes_max,
-        "journaled": figures.journaled.0,
-        "committed": figures.committed.map(|seq| seq.0),
+        "bytes_max": report.bytes_max,
+        "journaled": report.journaled.0,
+        "committed": report.committed.map(|seq| seq.0),
         "committed_hint": found.committed_hint.map(|seq| seq.0),
-        "pending": ledger.map(|_| figures.pending),
-        "pending_max": figures.pending,
-        "oldest_pending_seconds": figures.oldest_pending.map(|age| age.as_secs_f64()),
-        "arriving_per_second": figures.pace.arriving,
-        "stored_per_second": figures.pace.leaving,
-        "full_in_seconds": figures.full_in.seconds(),
+        "pending": ledger.map(|_| report.pending),
+        "pending_max": report.pending,
+        "oldest_pending_seconds": report.oldest_pending.map(|age| age.as_secs_f64()),
+        "arriving_per_second": report.pace.arriving,
+        "stored_per_second": report.pace.leaving,
+        "full_in_seconds": report.full_in.seconds(),
         "messages": count(|ledger| ledger.messages),
         "elements": count(Ledger::elements),
         "stored": count(|ledger| ledger.stored),
         "duplicate": count(|ledger| ledger.duplicate),
         "rejected": count(|ledger| ledger.rejected),
         "control": count(|ledger| ledger.control),
-        "database_error": figures.ledger.as_ref().err(),
+        "database_error": report.ledger.as_ref().err(),
         "torn_tail_bytes": found.torn_tail_bytes,
         "torn": damage_json(&found.torn),
         "holes": found.holes.iter().map(|hole| json!({"from": hole.from.0, "to": hole.to.0})).collect::<Vec<_>>(),
@@ -333,18 +333,18 @@ mod tests {
     }
 
     #[test]
-    fn without_the_database_pending_is_what_the_hint_leaves_and_said_to_be_a_bound() {
+    fn without_the_database_pending_is_an_upper_bound_from_the_journal() {
         let found = inspection(vec![segment(5, Some(9)), segment(10, Some(20)), segment(21, None)]);
         assert_eq!((found.range(), found.newest()), (Some((Seq(5), Seq(20))), Seq(20)));
         let mut tail = Tail::new(Some(Seq(12)), second(1_000));
         (5..=20).for_each(|seq| tail.note(Seq(seq), second(900 + seq as i64)));
-        let figures = Statistics::new(&found, &tail, Err("it is away".to_owned()), 10_300);
-        assert_eq!(figures.pending, 8);
-        let said = figures.lines().join("\n");
-        assert!(said.contains("pending    at most 8, the oldest for at most 1m 27s"), "{said}");
-        assert!(said.contains("could not be asked: it is away"), "{said}");
-        // 300 bytes of 16 records, and 10,000 free; nobody came within the last minute.
-        assert_eq!(figures.full_in, TimeToFull::Never);
+        let report = Report::new(&found, &tail, Err("no answer".to_owned()), 10_300);
+        assert_eq!(report.pending, 8);
+        let text = report.lines().join("\n");
+        assert!(text.contains("pending    at most 8, the oldest for at most 1m 27s"), "{text}");
+        assert!(text.contains("database   unavailable: no answer"), "{text}");
+        // 300 bytes of 16 records, and 10,000 free; nothing arrived within the last minute.
+        assert_eq!(report.full_in, TimeToFull::Never);
 
         let nothing_left = inspection(vec![segment(21, None)]);
         assert_eq!((nothing_left.range(), nothing_left.newest()), (None, Seq(20)));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_are_those_of_the_last_minute_or_of_the_journals_age() {
+    fn arrivals_are_counted_over_the_last_minute_or_the_age_of_the_journal() {
         let mut tail = Tail::new(Some(Seq(100)), second(1_000));
         (1..=120).for_each(|seq| tail.note(Seq(seq), second(880 + seq as i64)));
         assert_eq!(tail.arriving(), 1.0);

@@ -1,5 +1,4 @@
-//! `andon journal inspect`, `verify` and `export`, which only read and may run beside the service, and `repair`, which
-//! may not.
+//! `andon journal inspect`, `verify` and `export` only read, and may run beside the service; `repair` may not.
 
 mod inspect;
 
@@ -29,7 +28,7 @@ pub(super) enum Command {
     },
     /// Read every record and check it; exit code 3 if the journal is damaged
     Verify,
-    /// Repair a damaged journal: keep every readable record, set aside what is cut out, record what is lost. Stop the
+    /// Repair a damaged journal: keep every readable record, keep a copy of what is cut out, record what is lost. Stop the
     /// service first
     Repair,
     /// Print the readable records as JSON, one per line; exit code 3 if some cannot be read
@@ -37,7 +36,7 @@ pub(super) enum Command {
         /// The first record
         #[arg(long, value_name = "SEQ", default_value_t = 1)]
         from: u64,
-        /// The last record; without it: the newest
+        /// The last record [default: the newest]
         #[arg(long, value_name = "SEQ")]
         to: Option<u64>,
     },
@@ -65,7 +64,7 @@ fn verify(dir: &Path) -> Result<Output, JournalError> {
     Ok(Output { text: verdict(dir, &found), complaints, exit })
 }
 
-/// Each damage, and what to do.
+/// Returns a line for each damaged place, and what to do.
 fn complaints(damage: &[Damage]) -> (Vec<String>, Exit) {
     if damage.is_empty() {
         return (Vec::new(), Exit::Clean);
@@ -74,7 +73,7 @@ fn complaints(damage: &[Damage]) -> (Vec<String>, Exit) {
     (lines.collect(), Exit::JournalDamaged)
 }
 
-/// Writes as it reads: a journal may be larger than memory.
+/// Writes each record when it has read it: a journal may be larger than memory.
 fn export(dir: &Path, from: Seq, to: Seq) -> Result<Output, JournalError> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
@@ -121,12 +120,12 @@ fn hex(bytes: &[u8]) -> String {
 fn repair_text(dir: &Path, repair: &Repair) -> String {
     let shown = dir.display();
     if repair.cuts.is_empty() {
-        return format!("{shown} is whole: nothing to repair, nothing is changed\n");
+        return format!("{shown} is not damaged; nothing was changed\n");
     }
     let mut text: String = repair.cuts.iter().map(cut_line).collect();
     if let Some(id) = repair.new_identity {
         text.push_str(&format!(
-            "the journal goes on under the new id {id}: all its records count as pending\n"
+            "the journal continues under the new id {id}: all its records count as pending\n"
         ));
     }
     let missing = repair.cuts.iter().filter_map(|cut| cut.missing).map(|hole| hole.seqs()).sum();
@@ -152,7 +151,7 @@ fn cut_line(cut: &Cut) -> String {
     line + "\n"
 }
 
-/// A journal that is not there is a likely slip in the configuration, not an empty journal.
+/// Refuses a missing journal: it is more likely a mistake in the configuration than an empty journal.
 fn check_directory(dir: &Path) -> Result<(), String> {
     let shown = dir.display();
     match fs::read_dir(dir) {
@@ -163,7 +162,7 @@ fn check_directory(dir: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
             "there is no journal {shown}: the directory (journal.dir) does not exist; `andon run` creates it"
         )),
-        Err(error) => Err(format!("cannot read the journal's directory {shown} (journal.dir): {error}")),
+        Err(error) => Err(format!("cannot read the directory of the journal {shown} (journal.dir): {error}")),
     }
 }
 
@@ -176,9 +175,9 @@ fn verdict(dir: &Path, found: &Inspection) -> String {
     let (records, segments) =
         (counted(found.records, "record"), counted(found.segments.len() as u64, "segment"));
     match found.damage.len() {
-        0 => format!("{shown} is whole: {records} in {segments}\n") + &remarks(found),
+        0 => format!("{shown} is not damaged: {records} in {segments}\n") + &remarks(found),
         places => {
-            // Those behind a damaged place, too: what an export gives out and a repair keeps.
+            // Also those behind a damaged place: an export prints them, and a repair keeps them.
             let exported =
                 journal::export(dir, &RealFs, Seq::ZERO, Seq(u64::MAX), &mut |_| ControlFlow::Continue(()));
             let readable = exported.map_or(found.records, |exported| exported.records);
@@ -188,17 +187,17 @@ fn verdict(dir: &Path, found: &Inspection) -> String {
     }
 }
 
-/// What is no damage, but no wonder either.
+/// Returns a line for what is no damage but worth knowing.
 fn remarks(found: &Inspection) -> String {
     let mut text = String::new();
     for Damage { path, offset, what } in &found.torn {
         let path = path.display();
         text.push_str(&format!(
-            "torn, as by a crash: {path} at byte {offset}: {what}; cut at the next start\n"
+            "torn tail, left by a crash: {path} at byte {offset}: {what}; the next start cuts it\n"
         ));
     }
     for hole in &found.holes {
-        text.push_str(&format!("missing seq {hole}: lost to damage, found by an earlier repair\n"));
+        text.push_str(&format!("missing seq {hole}: lost to damage, recorded by an earlier repair\n"));
     }
     text
 }
@@ -214,7 +213,7 @@ mod tests {
     use crate::domain::Timestamp;
 
     #[test]
-    fn a_journal_that_is_not_there_is_said_so() {
+    fn a_missing_or_empty_journal_is_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         let missing = dir.path().join("missing");
         let said = check_directory(&missing).expect_err("it is missing");
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_shown_as_text_or_if_it_is_none_as_hex() {
+    fn a_record_is_shown_as_text_or_else_as_hex() {
         let message = |payload| crate::domain::Message {
             received_at: Timestamp::from_micros(1_700_000_000_000_000),
             qos: crate::domain::Qos::AtLeastOnce,

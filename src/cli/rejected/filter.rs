@@ -1,4 +1,4 @@
-//! Which rejected messages are meant: options that `list` and `retry` share.
+//! Which rejected messages to take: options that `list` and `retry` share.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
@@ -8,7 +8,7 @@ use crate::store::RejectedFilter;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(in crate::cli) struct Filter {
-    /// Only those of this reason, such as invalid_json
+    /// Only those with this reason, such as invalid_json
     #[arg(long, value_name = "REASON", value_parser = reason)]
     reason: Option<String>,
     /// Only those whose topic this MQTT topic filter matches
@@ -26,12 +26,12 @@ pub(in crate::cli) struct Filter {
 }
 
 impl Filter {
-    /// Nothing is filtered.
+    /// True if nothing is filtered out.
     pub fn is_empty(&self) -> bool {
         self.topic.is_none() && self.store_filter() == RejectedFilter::default()
     }
 
-    /// The part that the database does.
+    /// Returns the part that the database evaluates.
     pub fn store_filter(&self) -> RejectedFilter {
         let since = self.since.map(|time| {
             let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
@@ -40,7 +40,7 @@ impl Filter {
         RejectedFilter { reason: self.reason.clone(), from: since.or(self.from), to: self.to }
     }
 
-    /// The part that is left.
+    /// Evaluates the remaining part.
     pub fn matches_topic(&self, topic: &str) -> bool {
         self.topic.as_ref().is_none_or(|filter| filter.matches(topic))
     }
@@ -48,7 +48,11 @@ impl Filter {
 
 fn reason(text: &str) -> Result<String, String> {
     let known = RejectReason::ALL.map(RejectReason::as_str);
-    if known.contains(&text) { Ok(text.to_owned()) } else { Err(format!("one of {}", known.join(", "))) }
+    if known.contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected one of {}", known.join(", ")))
+    }
 }
 
 fn topic_filter(text: &str) -> Result<TopicFilter, String> {
@@ -63,9 +67,9 @@ fn instant(text: &str) -> Result<Timestamp, String> {
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
         .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
-    local
-        .map(|instant| Timestamp::from_micros(instant.and_utc().timestamp_micros()))
-        .ok_or_else(|| "a date or an instant, such as 2026-11-22 or 2026-11-22T10:00:00Z (UTC)".to_owned())
+    local.map(|instant| Timestamp::from_micros(instant.and_utc().timestamp_micros())).ok_or_else(|| {
+        "expected a date or an instant, such as 2026-11-22 or 2026-11-22T10:00:00Z (UTC)".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -83,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_reason_is_answered_with_the_known_ones() {
+    fn an_unknown_reason_is_refused_with_the_known_ones() {
         assert_eq!(reason("too_large").as_deref(), Ok("too_large"));
         assert!(reason("huge").unwrap_err().contains("invalid_json"));
     }

@@ -1,4 +1,4 @@
-//! `andon rejected list`.
+//! `andon rejected list`: rejected messages, newest first, with counts by reason.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::cli::{counted, table};
 use crate::store::{RejectedCount, RejectedPage, RejectedRow, Store};
 use crate::terminal;
 
-/// Rows asked for at once.
+/// Rows in one query.
 const PAGE_ROWS: u32 = 500;
 /// Bytes of a payload that a preview needs.
 const PREVIEW_BYTES: u32 = 256;
@@ -52,7 +52,7 @@ fn by_reason(counts: Vec<RejectedCount>, filter: &Filter) -> BTreeMap<String, u6
     sums
 }
 
-/// The rows, and the id to go on before, if there are more.
+/// Returns the rows, and if there are more, the id before which the next page begins.
 fn page(options: &Options, store: &mut dyn Store) -> Result<(Vec<RejectedRow>, Option<i64>), Failure> {
     let filter = options.filter.store_filter();
     let mut rows: Vec<RejectedRow> = Vec::new();
@@ -73,7 +73,7 @@ fn page(options: &Options, store: &mut dyn Store) -> Result<(Vec<RejectedRow>, O
 
 fn text(counts: &BTreeMap<String, u64>, rows: &[RejectedRow], next: Option<i64>) -> String {
     if counts.is_empty() {
-        return "nothing is rejected\n".to_owned();
+        return "no rejected messages\n".to_owned();
     }
     let mut sums: Vec<Vec<String>> =
         counts.iter().map(|(reason, count)| vec![reason.clone(), count.to_string()]).collect();

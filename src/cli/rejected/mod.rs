@@ -1,4 +1,4 @@
-//! `andon rejected list`, `show` and `retry`: what could not become a reading. All of them work beside the service.
+//! `andon rejected list`, `show` and `retry`: messages that did not become readings. All of them work beside the service.
 
 mod filter;
 mod list;
@@ -19,7 +19,7 @@ pub(super) enum Command {
     List(list::Options),
     /// Show one rejected message and its payload
     Show(show::Options),
-    /// Read rejected payloads again with the present configuration, and store those that are readings now; also while
+    /// Read rejected payloads again with the present configuration, and store those that are readings now; works while
     /// the service runs
     Retry(retry::Options),
 }
@@ -55,7 +55,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The database, if its tables are those that this binary knows (STO-5).
+/// Opens the database, if its tables are those that this binary knows (STO-5).
 fn open(settings: &Settings) -> Result<Box<dyn Store>, Failure> {
     if let Some(complaint) = db::missing_file(settings) {
         return Err(Failure::new(complaint));
@@ -67,7 +67,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Store>, Failure> {
     }
     if !migrations.pending.is_empty() {
         return Err(Failure::new(
-            "the tables are not up to date; `andon db migrate` or `andon run` brings them there",
+            "the tables are not up to date; `andon db migrate` or `andon run` updates them",
         ));
     }
     Ok(store)

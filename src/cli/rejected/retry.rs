@@ -1,4 +1,4 @@
-//! `andon rejected retry`: kept payloads interpreted again, by the configuration as it is now.
+//! `andon rejected retry`: interprets kept payloads again, with the present configuration.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::terminal;
 
 /// Rows held at once, each of at most 64 KiB.
 const PAGE_ROWS: u32 = 200;
-/// Elements that are told of one by one; of the rest, only how many.
-const TOLD_MAX: usize = 20;
+/// Most rows to list one by one; the others are counted.
+const LISTED_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
@@ -37,31 +37,31 @@ pub(in crate::cli) struct Options {
 pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings) -> Result<Output, Failure> {
     let rules =
         PayloadRules::new(payload_options(settings)).map_err(|error| Failure::usage(error.to_string()))?;
-    let mut retrial = Retrial { rules, dry_run: options.dry_run, tally: RetryCounts::default() };
+    let mut run = RetryRun { rules, dry_run: options.dry_run, summary: Summary::default() };
     if options.ids.is_empty() {
         if options.filter.is_empty() && !options.all {
             return Err(Failure::usage("nothing selected: give ids, a filter such as --reason, or --all"));
         }
-        retrial.all_of(&options.filter, store)?;
+        run.all_of(&options.filter, store)?;
     } else {
         for id in &options.ids {
             match show::find(store, *id) {
-                Ok(row) => retrial.one(&row, store)?,
-                Err(failure) => retrial.tally.missing.push(failure.complaint),
+                Ok(row) => run.one(&row, store)?,
+                Err(failure) => run.summary.missing.push(failure.complaint),
             }
         }
     }
-    Ok(retrial.tally.into_output(options.dry_run))
+    Ok(run.summary.into_output(options.dry_run))
 }
 
-struct Retrial {
+struct RetryRun {
     rules: PayloadRules,
     dry_run: bool,
-    tally: RetryCounts,
+    summary: Summary,
 }
 
-impl Retrial {
-    /// Oldest first, each once: rows that are written meanwhile have larger ids, and what remains is passed by.
+impl RetryRun {
+    /// Retries each row once, oldest first. Rows that are written meanwhile have larger ids and are left alone.
     fn all_of(&mut self, filter: &Filter, store: &mut dyn Store) -> Result<(), Failure> {
         let store_filter = filter.store_filter();
         let whole = u32::try_from(REJECTED_PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX);
@@ -84,54 +84,55 @@ impl Retrial {
 
     fn one(&mut self, row: &RejectedRow, store: &mut dyn Store) -> Result<(), StoreError> {
         match interpret(row, &self.rules) {
-            Err(why) => self.tally.still(row, why),
+            Err(why) => self.summary.still(row, why),
             Ok(retry) if self.dry_run => {
-                self.tally.stored += retry.readings.len() as u64;
-                self.tally.settled += 1;
+                self.summary.stored += retry.readings.len() as u64;
+                self.summary.settled += 1;
             }
             Ok(retry) => match store.retry(&retry)? {
                 RetryOutcome::Settled { stored, duplicate, .. } => {
-                    self.tally.stored += stored;
-                    self.tally.duplicate += duplicate;
-                    self.tally.settled += 1;
+                    self.summary.stored += stored;
+                    self.summary.duplicate += duplicate;
+                    self.summary.settled += 1;
                 }
                 RetryOutcome::Refused(words) => {
-                    self.tally.still(row, format!("store_rejected: the database refuses it still: {words}"));
+                    self.summary
+                        .still(row, format!("store_rejected: the database still refuses it: {words}"));
                 }
-                RetryOutcome::Gone => self.tally.gone += 1,
+                RetryOutcome::Gone => self.summary.gone += 1,
             },
         }
         Ok(())
     }
 }
 
-/// What the kept bytes of a row are now, or why they are no reading.
+/// Interprets the kept bytes of a row, or says why they are no reading.
 ///
-/// Of an element of an array only its own bytes are kept, so they are read as a message of their own; an element that is
-/// an array itself stays what it is, no object. A message that was rejected as a whole may be an array of elements.
+/// Only the bytes of a rejected element are kept, not of the array around it, so they are read as a message. An element
+/// that is itself an array stays rejected. A message that was rejected as a whole may be an array of elements.
 fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
     if is_cut(row) {
-        return Err("cannot be tried: not all of its payload is kept".to_owned());
+        return Err("cannot be tried: only a part of its payload was kept".to_owned());
     }
     if row.reason == RejectReason::InvalidTopic.as_str() {
-        return Err(format!("{}: no configuration makes a topic of it", row.reason));
+        return Err(format!("{}: no configuration makes the topic valid", row.reason));
     }
     let message = Message {
         received_at: row.received_at,
         qos: row.qos,
         retained: row.retained,
-        // Nobody noted it; its time of receipt is good enough for the messages that a person looks into.
+        // Not kept; the time of receipt is good enough here.
         clock_unset: false,
         topic: row.topic.as_str().into(),
         payload: &row.payload,
     };
     let mut outcomes = Vec::new();
     rules.interpret(&message, &mut outcomes);
-    // PAY-1 of payload: at least one.
+    // PAY-1: there is at least one outcome.
     let is_array =
         outcomes.len() > 1 || outcomes.first().is_some_and(|outcome| outcome.raw.len() < row.payload.len());
     if is_array && !is_whole_message(row) {
-        return Err("not_an_object: it is an element of an array, and an array itself".to_owned());
+        return Err("not_an_object: it is an element of an array, and itself an array".to_owned());
     }
     let first_problem = outcomes.iter().find_map(|outcome| outcome.result.as_ref().err());
     let problem = first_problem.map(|rejection| format!("{}: {}", rejection.reason, rejection.detail));
@@ -142,7 +143,7 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
         rejections: Vec::new(),
     };
     for Outcome { element, raw, result } in outcomes {
-        // A single object is still the element that it was.
+        // A single object keeps its place in the array.
         let element = if is_array { element } else { row.element };
         match result {
             Ok(reading) => retry.readings.push(ReadingRow {
@@ -179,12 +180,12 @@ fn rejected_again(row: &RejectedRow, element: u32, rejection: Rejection) -> Reje
     }
 }
 
-/// Bytes of it may be missing: at the bound of what is kept, or of what the journal took in.
+/// True if bytes may be missing, because the table or the journal keeps only the first part of a payload.
 fn is_cut(row: &RejectedRow) -> bool {
     row.payload.len() >= REJECTED_PAYLOAD_BYTES_MAX || row.payload_bytes > row.payload.len() as u64
 }
 
-/// It was the text as a whole that was wrong; elements of an array are rejected for other reasons.
+/// True if the whole message was rejected, not one element of an array.
 fn is_whole_message(row: &RejectedRow) -> bool {
     let reasons = [RejectReason::InvalidJson, RejectReason::InvalidUtf8, RejectReason::TooLarge];
     row.element == 0 && reasons.iter().any(|reason| reason.as_str() == row.reason)
@@ -192,41 +193,41 @@ fn is_whole_message(row: &RejectedRow) -> bool {
 
 /// What a run of `retry` did.
 #[derive(Default)]
-struct RetryCounts {
+struct Summary {
     /// Rows that became readings.
     settled: u64,
     stored: u64,
     duplicate: u64,
-    /// Rows that somebody else has taken away.
+    /// Rows that were deleted meanwhile.
     gone: u64,
     still: BTreeMap<String, u64>,
-    told: Vec<String>,
+    listed: Vec<String>,
     missing: Vec<String>,
 }
 
-impl RetryCounts {
-    /// `why` begins with a word for the reason.
+impl Summary {
+    /// Counts a row that is still rejected; `why` begins with the word of its reason.
     fn still(&mut self, row: &RejectedRow, why: String) {
         let reason = why.split(':').next().unwrap_or_default().to_owned();
         *self.still.entry(reason).or_default() += 1;
-        if self.told.len() < TOLD_MAX {
-            self.told.push(format!("{}: {}", row.id, terminal::one_line(why.as_bytes(), 300)));
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(format!("{}: {}", row.id, terminal::one_line(why.as_bytes(), 300)));
         }
     }
 
     fn into_output(self, dry_run: bool) -> Output {
-        let mut text: String = self.told.iter().map(|line| format!("{line}\n")).collect();
+        let mut text: String = self.listed.iter().map(|line| format!("{line}\n")).collect();
         let still: u64 = self.still.values().sum();
-        if still > self.told.len() as u64 {
-            text.push_str(&format!("… and {} more\n", still - self.told.len() as u64));
+        if still > self.listed.len() as u64 {
+            text.push_str(&format!("… and {} more\n", still - self.listed.len() as u64));
         }
         let tried = self.settled + still + self.gone;
         let would = if dry_run { "would be " } else { "" };
         text.push_str(&format!("{} tried: ", counted(tried, "rejected message")));
         text.push_str(&match (dry_run, self.duplicate) {
-            (true, _) => format!("{} {would}stored (or be there already)", counted(self.stored, "reading")),
+            (true, _) => format!("{} {would}stored (or already stored)", counted(self.stored, "reading")),
             (false, duplicate) => {
-                format!("{} stored, {duplicate} there already", counted(self.stored, "reading"))
+                format!("{} stored, {duplicate} already stored", counted(self.stored, "reading"))
             }
         });
         text.push_str(&format!(", {still} still rejected\n"));
@@ -234,7 +235,7 @@ impl RetryCounts {
             text.push_str(&format!("  {count} {reason}\n"));
         }
         if self.gone > 0 {
-            text.push_str(&format!("  {} gone meanwhile\n", self.gone));
+            text.push_str(&format!("  {} deleted meanwhile\n", self.gone));
         }
         let exit = if self.missing.is_empty() { Exit::Clean } else { Exit::Failure };
         Output { text, complaints: self.missing, exit }
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corrected_mapping_makes_a_reading_of_the_same_identity_and_place() {
+    fn a_corrected_mapping_makes_a_reading_with_the_same_identity_and_place() {
         let payload = br#"{"dev": {"id": "Press-1"}, "temperature": 3}"#;
         let rejected = row("missing_machine_id", 4, payload);
         assert!(interpret(&rejected, &rules("/machine_id")).unwrap_err().starts_with("missing_machine_id: "));
@@ -306,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_may_be_cut_is_not_guessed_at() {
+    fn a_payload_that_may_be_cut_is_not_retried() {
         let whole = format!("{{\"id\": \"a\", \"x\": \"{}\"}}", "y".repeat(REJECTED_PAYLOAD_BYTES_MAX));
         let kept = &whole.as_bytes()[..REJECTED_PAYLOAD_BYTES_MAX];
         assert!(
             interpret(&row("store_rejected", 0, kept), &rules("/id"))
                 .unwrap_err()
-                .contains("not all of its payload")
+                .contains("only a part of its payload")
         );
         let fits = format!("{{\"id\": \"a\", \"x\": \"{}\"}}", "y".repeat(REJECTED_PAYLOAD_BYTES_MAX - 100));
         assert!(interpret(&row("store_rejected", 0, fits.as_bytes()), &rules("/id")).is_ok());

@@ -1,4 +1,4 @@
-//! `andon rejected show`.
+//! `andon rejected show`: one rejected message and its payload.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use crate::terminal;
 pub(in crate::cli) struct Options {
     /// The message's id, from `andon rejected list`
     id: i64,
-    /// Print nothing but the payload's bytes, unchanged
+    /// Print only the bytes of the payload, unchanged
     #[arg(long, conflicts_with = "json")]
     raw: bool,
     /// Print one JSON object
@@ -43,7 +43,7 @@ pub(super) fn run(options: &Options, store: &mut dyn Store) -> Result<Output, Fa
     }))
 }
 
-/// The whole row of that id.
+/// Returns the whole row with that id.
 pub(super) fn find(store: &mut dyn Store, id: i64) -> Result<RejectedRow, Failure> {
     let whole = u32::try_from(REJECTED_PAYLOAD_BYTES_MAX).unwrap_or(u32::MAX);
     let rows = store.rejected(&RejectedFilter::default(), RejectedPage::Only(id), 1, whole)?;
@@ -77,12 +77,11 @@ fn text(row: &RejectedRow) -> String {
 }
 
 fn kept(row: &RejectedRow) -> String {
-    let cut =
-        if row.payload.len() >= REJECTED_PAYLOAD_BYTES_MAX { "; what lies behind is not kept" } else { "" };
+    let cut = if row.payload.len() >= REJECTED_PAYLOAD_BYTES_MAX { "; the rest was not kept" } else { "" };
     format!("{} bytes of the payload{cut}", row.payload_bytes)
 }
 
-/// Everything but the payload.
+/// Returns everything but the payload.
 pub(super) fn as_json(row: &RejectedRow) -> Value {
     json!({
         "id": row.id,

@@ -1,10 +1,10 @@
-//! Values that are right each by itself and wrong together; and those that only deserve a warning.
+//! Values that are right by themselves and wrong together, and values that deserve a warning.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::Scene;
 
-/// The complaints about several `--set`.
+/// Returns the complaints about several `--set`.
 fn complaints(set: &[&str]) -> Vec<String> {
     set.iter().fold(Scene::new(), |scene, argument| scene.set(argument)).complaints()
 }
@@ -12,8 +12,9 @@ fn complaints(set: &[&str]) -> Vec<String> {
 /// A file that can be read.
 const FILE: &str = "Cargo.toml";
 
+/// Proves CFG-3.
 #[test]
-fn each_contradiction_is_told_once_with_its_key() {
+fn each_contradiction_is_reported_once_with_its_key() {
     let cert = &format!("mqtt.tls.cert_file={FILE}");
     let key = &format!("mqtt.tls.key_file={FILE}");
     let ca = &format!("mqtt.tls.ca_file={FILE}");
@@ -29,7 +30,7 @@ fn each_contradiction_is_told_once_with_its_key() {
         ),
         (
             vec![tls, "mqtt.tls.key_password=x"],
-            "--set: mqtt.tls.key_password: there is no private key to open; set mqtt.tls.key_file",
+            "--set: mqtt.tls.key_password: has no effect without a private key; set mqtt.tls.key_file",
         ),
         (
             vec![ca],
@@ -49,17 +50,17 @@ fn each_contradiction_is_told_once_with_its_key() {
         ),
         (
             vec!["mqtt.subscriptions=$share/g/andon/x/#,factory/#"],
-            "--set: mqtt.subscriptions: \"$share/g/andon/x/#\" lies below liveness.publish_prefix (\"andon\"), where Andon publishes and takes nothing for a device's; allowed is any other topic, or another prefix",
+            "--set: mqtt.subscriptions: \"$share/g/andon/x/#\" is below liveness.publish_prefix (\"andon\"), where Andon publishes and ignores devices; choose another topic or another prefix",
         ),
         (vec!["mqtt.hosts=a,b", "mqtt.host=c"], "--set: mqtt.hosts: contradicts mqtt.host; keep one of them"),
-        (vec!["mqtt.hosts=a,b:1883,a:1883"], "--set: mqtt.hosts: \"a\" with port 1883 is there twice"),
+        (vec!["mqtt.hosts=a,b:1883,a:1883"], "--set: mqtt.hosts: \"a\" with port 1883 is listed twice"),
         (
             vec!["mqtt.proxy=proxy:3128"],
             "--set: mqtt.proxy: has no effect with mqtt.transport = \"tcp\"; allowed with \"ws\" and \"wss\"",
         ),
         (
             vec!["mqtt.transport=ws", "mqtt.proxy_username=u"],
-            "--set: mqtt.proxy_username: there is no proxy to log in at; set mqtt.proxy",
+            "--set: mqtt.proxy_username: has no effect without a proxy; set mqtt.proxy",
         ),
         (
             vec!["mqtt.transport=ws", "mqtt.proxy=p:1", "mqtt.proxy_password=x"],
@@ -67,11 +68,11 @@ fn each_contradiction_is_told_once_with_its_key() {
         ),
         (
             vec!["mqtt.transport=ws", "mqtt.proxy=p:1", "mqtt.proxy_username=a:b"],
-            "--set: mqtt.proxy_username: holds a \":\", which HTTP does not allow in a user name",
+            "--set: mqtt.proxy_username: contains a \":\", which HTTP does not allow in a user name",
         ),
         (
             vec!["mqtt.max_packet=1MiB", "mqtt.max_payload=1MiB"],
-            "--set: mqtt.max_packet: the broker would keep payloads back that mqtt.max_payload (1MiB) allows; with topic and header they need another 66KiB: allowed is at least 1090KiB",
+            "--set: mqtt.max_packet: is too small for the payloads that mqtt.max_payload (1MiB) allows: topic and header need another 66KiB; expected at least 1090KiB",
         ),
         (
             vec!["mqtt.password=x"],
@@ -79,31 +80,31 @@ fn each_contradiction_is_told_once_with_its_key() {
         ),
         (
             vec!["mqtt.subscriptions=a/+/b,c/+/d,a/+/b"],
-            "--set: mqtt.subscriptions: \"a/+/b\" is subscribed to twice; each filter is allowed once",
+            "--set: mqtt.subscriptions: \"a/+/b\" is listed twice; each filter is allowed once",
         ),
         (
             vec!["mqtt.backoff_min=1m"],
-            "--set: mqtt.backoff_min: mqtt.backoff_min (1m) is above mqtt.backoff_max (30s); allowed is at most equal",
+            "--set: mqtt.backoff_min: mqtt.backoff_min (1m) is above mqtt.backoff_max (30s); it may be equal at most",
         ),
         (
             vec!["supervisor.backoff_max=1ms"],
-            "--set: supervisor.backoff_max: supervisor.backoff_min (100ms) is above supervisor.backoff_max (1ms); allowed is at most equal",
+            "--set: supervisor.backoff_max: supervisor.backoff_min (100ms) is above supervisor.backoff_max (1ms); it may be equal at most",
         ),
         (
             vec!["store.backoff_min=2s", "store.backoff_max=1s"],
-            "--set: store.backoff_min: store.backoff_min (2s) is above store.backoff_max (1s); allowed is at most equal",
+            "--set: store.backoff_min: store.backoff_min (2s) is above store.backoff_max (1s); it may be equal at most",
         ),
         (
             vec!["journal.segment_bytes=2MiB", "journal.max_bytes=1MiB"],
-            "--set: journal.segment_bytes: is above journal.max_bytes; allowed is at most equal",
+            "--set: journal.segment_bytes: is above journal.max_bytes; it may be equal at most",
         ),
         (
             vec!["payload.fields.temperature=/humidity"],
-            "--set: payload.fields.temperature: temperature and humidity would be read from the same place; map one elsewhere",
+            "--set: payload.fields.temperature: temperature and humidity would come from the same place; map one elsewhere",
         ),
         (
             vec!["payload.fields.temperature=/s", "payload.fields.vibration=/s/v"],
-            "--set: payload.fields.temperature: temperature and vibration would be read from the same place; map one elsewhere",
+            "--set: payload.fields.temperature: temperature and vibration would come from the same place; map one elsewhere",
         ),
         (
             vec!["http.bind=0.0.0.0:8080"],
@@ -115,7 +116,7 @@ fn each_contradiction_is_told_once_with_its_key() {
         ),
         (
             vec!["http.token=two words"],
-            "--set: http.token: does not fit into an HTTP header; expected ASCII letters, digits and signs, no spaces",
+            "--set: http.token: cannot stand in an HTTP header; expected ASCII letters, digits and punctuation, no spaces",
         ),
         (
             vec![
@@ -123,7 +124,7 @@ fn each_contradiction_is_told_once_with_its_key() {
                 "liveness.machines.a.expected=true",
                 "liveness.machines.b.expected=true",
             ],
-            "--set: liveness.machines_max: is below the 2 machines in [liveness.machines]",
+            "--set: liveness.machines_max: is below the number of machines in [liveness.machines], 2",
         ),
     ];
     for (set, expected) in table {
@@ -131,8 +132,9 @@ fn each_contradiction_is_told_once_with_its_key() {
     }
 }
 
+/// Proves CFG-3.
 #[test]
-fn all_contradictions_are_told_at_once_also_of_one_key() {
+fn all_contradictions_are_reported_at_once_also_those_of_one_key() {
     let scene = Scene::new();
     let file = scene.file("token", "t\n");
     let file = file.display();
@@ -158,13 +160,13 @@ fn all_contradictions_are_told_at_once_also_of_one_key() {
         complaints(&["mqtt.hosts=a,a", "mqtt.host=c"]),
         [
             "--set: mqtt.hosts: contradicts mqtt.host; keep one of them",
-            "--set: mqtt.hosts: \"a\" with port 1883 is there twice",
+            "--set: mqtt.hosts: \"a\" with port 1883 is listed twice",
         ]
     );
 }
 
 #[test]
-fn what_fits_together_is_taken() {
+fn settings_that_fit_together_are_accepted() {
     let cert = &format!("mqtt.tls.cert_file={FILE}");
     let key = &format!("mqtt.tls.key_file={FILE}");
     let table: [&[&str]; 11] = [
@@ -205,11 +207,11 @@ fn hosts_are_read_with_and_without_port() {
         assert_eq!(found.len(), 1, "{wrong}: {found:?}");
         assert!(found[0].contains("mqtt.hosts[0]: expected a host name"), "{found:?}");
     }
-    assert_eq!(complaints(&["mqtt.transport=ws", "mqtt.proxy=p"]).len(), 1, "a proxy has a port");
+    assert_eq!(complaints(&["mqtt.transport=ws", "mqtt.proxy=p"]).len(), 1, "a proxy needs a port");
 }
 
 #[test]
-fn a_value_that_is_wrong_by_itself_makes_no_contradiction_on_top() {
+fn a_value_that_is_wrong_by_itself_adds_no_contradiction() {
     let found = complaints(&["mqtt.transport=tsl", &format!("mqtt.tls.ca_file={FILE}")]);
     assert_eq!(
         found,
@@ -218,7 +220,7 @@ fn a_value_that_is_wrong_by_itself_makes_no_contradiction_on_top() {
     let found = complaints(&["http.bind=0.0.0.0:8080", "http.token_file=no/such/file"]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("--set: http.token_file: cannot read"), "{found:?}");
-    // Also when what is wrong lies inside a table.
+    // Also if the wrong value is inside a table.
     let machines = ["a.expected=maybe", "b.expected=true", "c.expected=true"]
         .map(|rule| format!("liveness.machines.{rule}"));
     let found = complaints(&["liveness.machines_max=1", &machines[0], &machines[1], &machines[2]]);
@@ -229,7 +231,7 @@ fn a_value_that_is_wrong_by_itself_makes_no_contradiction_on_top() {
 }
 
 #[test]
-fn doubtful_settings_are_warned_about() {
+fn doubtful_settings_cause_a_warning() {
     let scene = Scene::new();
     let secret = scene.file("password", "x\n");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).expect("it can be set");
@@ -240,7 +242,7 @@ fn doubtful_settings_are_warned_about() {
         scene.loaded().warnings,
         [
             format!("--set: mqtt.password_file: every user of this machine can read {shown}; run chmod 600 {shown}"),
-            "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): everybody on the network can read it; use \"tls\"".to_owned(),
+            "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): anyone on the network can read it; use \"tls\"".to_owned(),
         ]
     );
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("it can be set");

@@ -15,7 +15,7 @@ use crate::config::*;
 use crate::database_url::DatabaseUrl;
 use crate::domain::{Endpoint, Qos};
 
-/// Every key of default.toml, set or commented out, with the comment lines above it.
+/// Returns every key of default.toml, set or commented out, with the comment lines above it.
 fn documented() -> Vec<(String, Vec<&'static str>, bool)> {
     let mut section = String::new();
     let mut comment = Vec::new();
@@ -155,7 +155,7 @@ fn defaults_alone_are_a_valid_configuration() {
     assert_eq!((settings.store.retention, settings.mqtt.proxy), (None, None));
 }
 
-/// The repository's own sites.
+/// Loads one of the sites in the repository.
 fn shipped(site: &str, set: &[&str]) -> Result<Loaded, ConfigError> {
     let config_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let set = set.iter().map(|argument| (*argument).to_owned()).collect();
@@ -163,7 +163,7 @@ fn shipped(site: &str, set: &[&str]) -> Result<Loaded, ConfigError> {
 }
 
 #[test]
-fn the_demo_site_is_valid_and_keeps_to_its_directory() {
+fn the_demo_site_is_valid_and_uses_only_its_directory() {
     let settings = shipped("demo", &["mqtt.port=18830"]).expect("valid").settings;
     assert_eq!((settings.site.id.as_str(), settings.mqtt.port), ("demo", 18830));
     assert_eq!(settings.liveness.offline_after, Duration::from_secs(10));
@@ -173,7 +173,7 @@ fn the_demo_site_is_valid_and_keeps_to_its_directory() {
 }
 
 #[test]
-fn the_example_site_is_valid_once_its_files_are_there() {
+fn the_example_site_is_valid_once_its_files_exist() {
     let scene = Scene::new();
     let ca = scene.file("ca.pem", "");
     let password = scene.file("password", "p\n");
@@ -190,7 +190,7 @@ fn the_example_site_is_valid_once_its_files_are_there() {
     assert_eq!(settings.mqtt.subscriptions[1].machine_segment, 3);
     assert_eq!(settings.liveness.machines.len(), 2);
 
-    // As it stands, exactly its files are missing.
+    // In the repository exactly its files are missing.
     let complaints = shipped("example-postgres-tls", &[]).expect_err("its files are missing").problems;
     let keys: Vec<&str> = complaints.iter().map(|problem| problem.key.as_str()).collect();
     let expected = ["mqtt.password_file", "store.url_file", "mqtt.tls.ca_file"];
@@ -198,7 +198,7 @@ fn the_example_site_is_valid_once_its_files_are_there() {
 }
 
 #[test]
-fn every_configuration_in_the_guides_is_valid_once_its_files_are_there() {
+fn every_configuration_in_the_guides_is_valid_once_its_files_exist() {
     for (guide, at_least) in [("README.md", 1), ("docs/brokers.md", 7)] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(guide);
         let text = std::fs::read_to_string(path).expect("the guide");
@@ -212,7 +212,7 @@ fn every_configuration_in_the_guides_is_valid_once_its_files_are_there() {
                 scene
                     .file(name, if name.ends_with("-url") { "postgres://andon:p@db/andon\n" } else { "p\n" });
             }
-            // What the reader fills in stands in angle brackets.
+            // Placeholders stand in angle brackets.
             let here = scene.path().display().to_string();
             let filled_in = block.replace("/etc/andon", &here).replace(['<', '>'], "x");
             let scene = scene.local(&filled_in);

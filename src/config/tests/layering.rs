@@ -28,7 +28,7 @@ fn each_layer_beats_the_one_below() {
 }
 
 #[test]
-fn where_each_value_comes_from_is_shown() {
+fn the_origin_of_each_value_is_shown() {
     let scene = Scene::new()
         .site("north", "mqtt.keep_alive = \"20s\"\n[liveness.machines.press-1]\noffline_after = \"2m\"")
         .local("mqtt.qos = 2\nliveness.machines.press-1.expected = true")
@@ -85,7 +85,7 @@ fn durations_and_sizes_are_shown_as_a_person_writes_them() {
 }
 
 #[test]
-fn what_is_shown_is_a_configuration_with_the_same_meaning() {
+fn the_shown_settings_are_a_configuration_with_the_same_meaning() {
     let scene = Scene::new()
         .site(
             "north",
@@ -96,13 +96,13 @@ fn what_is_shown_is_a_configuration_with_the_same_meaning() {
         .set(r#"liveness.last_will=[{ filter = "a/+/s", payload = '{"on":false}' }]"#);
     let loaded = scene.loaded();
     let mut shown = loaded.show(true);
-    // What is not set shows as a comment; this one has a default.
+    // An unset key is shown as a comment; this one has a default.
     shown = shown.replace("# publish_prefix is not set", "publish_prefix = \"\"");
     assert_eq!(Scene::new().local(&shown).loaded().settings, loaded.settings);
 }
 
 #[test]
-fn a_named_site_gives_its_name_unless_its_file_says_otherwise() {
+fn the_name_of_a_site_is_its_id_unless_its_file_says_otherwise() {
     assert_eq!(Scene::new().site("north", "").loaded().settings.site.id, "north");
     assert_eq!(Scene::new().site("north", "site.id = \"n1\"").loaded().settings.mqtt.client_id, "andon-n1");
 }
@@ -121,13 +121,13 @@ fn files_are_listed_in_order_of_rank() {
 
 #[test]
 fn without_a_directory_the_defaults_are_used() {
-    // The tests' working directory is the repository, whose config/ has no local.toml.
+    // The tests run in the repository, whose config/ has no local.toml.
     let loaded = load(&Sources::default()).expect("valid");
     assert_eq!(loaded.settings.site.id, "default");
 }
 
 #[test]
-fn the_names_of_existing_deployments_fill_their_keys() {
+fn the_variables_of_existing_deployments_set_their_keys() {
     let mut scene = Scene::new();
     scene.sources.environment = environment(&[
         ("MQTT_BROKER_HOST", "broker"),
@@ -156,7 +156,7 @@ fn the_names_of_existing_deployments_fill_their_keys() {
 }
 
 #[test]
-fn an_empty_old_name_counts_as_absent() {
+fn an_empty_variable_of_existing_deployments_counts_as_absent() {
     let loaded = Scene::new()
         .local("mqtt.username = \"ann\"")
         .env("MQTT_USERNAME", "")
@@ -186,14 +186,14 @@ fn use_tls_changes_the_encryption_and_keeps_the_rest_of_the_transport() {
 }
 
 #[test]
-fn run_mqtt_worker_is_a_flag_of_its_own() {
+fn run_mqtt_worker_switches_the_service_off() {
     for (text, expected) in [("false", false), ("0", false), ("no", false), ("true", true), ("1", true)] {
         assert_eq!(Scene::new().env("RUN_MQTT_WORKER", text).loaded().worker_enabled, expected, "{text}");
     }
 }
 
 #[test]
-fn text_is_typed_by_the_key_it_fills() {
+fn text_is_typed_by_the_key_that_it_sets() {
     let settings = Scene::new()
         .env("ANDON__MQTT__SUBSCRIPTIONS", "a/+/b, c/+/d")
         .env("ANDON__MQTT__TLS__VERIFY", "true")
@@ -209,6 +209,7 @@ fn text_is_typed_by_the_key_it_fills() {
     let filters: Vec<&str> = settings.mqtt.subscriptions.iter().map(|entry| entry.filter.as_str()).collect();
     assert_eq!(filters, ["a/+/b", "c/+/d"]);
     assert_eq!(settings.mqtt.protocol, ProtocolChoice::V5);
+    assert_eq!(Scene::new().local("mqtt.protocol = 5").loaded().settings.mqtt.protocol, ProtocolChoice::V5);
     assert_eq!(settings.mqtt.client_id, "007");
     assert_eq!(settings.journal.max_bytes, 4 << 20);
     assert_eq!(settings.payload.fields["temperature"], "/t");
@@ -254,7 +255,7 @@ fn a_later_layer_can_take_an_optional_value_back() {
 }
 
 #[test]
-fn machines_of_all_layers_are_put_together_whatever_their_case() {
+fn machines_of_all_layers_are_merged_whatever_their_case() {
     let machines = Scene::new()
         .site("north", "[liveness.machines.Press-1]\noffline_after = \"2m\"")
         .local("[liveness.machines.press-1]\nexpected = true\n[liveness.machines.saw]\nexpected = true")
@@ -268,7 +269,7 @@ fn machines_of_all_layers_are_put_together_whatever_their_case() {
 }
 
 #[test]
-fn variables_of_others_are_left_alone_but_a_slip_is_told() {
+fn variables_of_others_are_ignored_but_a_misspelt_one_is_reported() {
     let loaded = Scene::new()
         .env("ANDON_SERVICE_HOST", "10.0.0.1")
         .env("ANDON_PORT_8080_TCP", "tcp://10.0.0.1")
@@ -277,6 +278,6 @@ fn variables_of_others_are_left_alone_but_a_slip_is_told() {
         .loaded();
     assert_eq!(
         loaded.warnings,
-        ["environment variable ANDON_MQTT_HOST is not used; did you mean ANDON__MQTT__HOST?"]
+        ["environment variable ANDON_MQTT_HOST has no effect; did you mean ANDON__MQTT__HOST?"]
     );
 }

@@ -1,9 +1,10 @@
-//! Mistakes in single values: each is one line with its place, its key, what is wrong and what is allowed.
+//! Mistakes in single values: one line each, with its place, its key, what is wrong and what is allowed.
 
 use super::{Scene, complaints_of_env, complaints_of_local, complaints_of_set};
 
+/// Proves CFG-1.
 #[test]
-fn a_typo_in_a_key_is_told_with_the_key_that_was_meant() {
+fn a_typo_in_a_key_is_reported_with_the_intended_key() {
     assert_eq!(
         complaints_of_local("[mqtt]\nhst = \"broker\""),
         ["DIR/local.toml: mqtt.hst: unknown key; did you mean mqtt.host?"]
@@ -14,12 +15,12 @@ fn a_typo_in_a_key_is_told_with_the_key_that_was_meant() {
     );
     assert_eq!(
         complaints_of_env("ANDON__MQTT__HST", "broker"),
-        ["environment variable ANDON__MQTT__HST: fills no known key; did you mean ANDON__MQTT__HOST?"]
+        ["environment variable ANDON__MQTT__HST: sets no known key; did you mean ANDON__MQTT__HOST?"]
     );
 }
 
 #[test]
-fn a_wrong_type_is_told_with_what_is_allowed() {
+fn a_wrong_type_is_reported_with_what_is_allowed() {
     assert_eq!(
         complaints_of_local("[mqtt]\nport = \"1883\""),
         ["DIR/local.toml: mqtt.port: expected a whole number from 1 to 65535, found the text \"1883\""]
@@ -38,8 +39,9 @@ fn a_wrong_type_is_told_with_what_is_allowed() {
     );
 }
 
+/// Proves CFG-2, CFG-3.
 #[test]
-fn all_mistakes_of_all_layers_are_told_at_once() {
+fn all_mistakes_of_all_layers_are_reported_at_once() {
     let scene = Scene::new()
         .site("north", "[mqtt]\nqos = 3\n[stroe]\nurl = \"sqlite://x.db\"")
         .local("[mqtt]\nqos = 1\nhst = \"h\"\n[mqtt.tls]\ncert_file = \"Cargo.toml\"")
@@ -63,8 +65,9 @@ fn all_mistakes_of_all_layers_are_told_at_once() {
     );
 }
 
+/// Proves CFG-2.
 #[test]
-fn a_mistake_that_a_later_layer_hides_is_told_all_the_same() {
+fn a_mistake_that_a_later_layer_hides_is_still_reported() {
     let complaints = Scene::new().local("mqtt.qos = 9").set("mqtt.qos=1").complaints();
     assert_eq!(
         complaints,
@@ -139,7 +142,7 @@ fn values_out_of_their_bounds_or_of_the_wrong_kind_are_refused() {
 }
 
 #[test]
-fn values_at_their_bounds_are_taken() {
+fn values_at_their_bounds_are_accepted() {
     let id = "a".repeat(64);
     let client_id = "c".repeat(65_535);
     let table = [
@@ -166,7 +169,7 @@ fn values_at_their_bounds_are_taken() {
 }
 
 #[test]
-fn a_bad_topic_filter_is_told_with_its_rule() {
+fn a_bad_topic_filter_is_reported_with_its_rule() {
     assert_eq!(
         complaints_of_local("mqtt.subscriptions = [\"a/+/b\", \"a/#/b\"]"),
         [
@@ -181,7 +184,7 @@ fn a_bad_topic_filter_is_told_with_its_rule() {
 }
 
 #[test]
-fn mistakes_inside_tables_are_told_with_their_place() {
+fn mistakes_inside_tables_are_reported_with_their_place() {
     let text = r#"
         [[mqtt.subscriptions]]
         filter = "a/+/b"
@@ -215,30 +218,30 @@ fn mistakes_inside_tables_are_told_with_their_place() {
 }
 
 #[test]
-fn a_machine_named_twice_or_not_nameable_is_refused() {
+fn a_machine_that_is_named_twice_or_has_no_valid_id_is_refused() {
     let text = "[liveness.machines.Press]\nexpected = true\n[liveness.machines.press]\nexpected = true\n[liveness.machines.\" \"]";
     assert_eq!(
         complaints_of_local(text),
         [
             "DIR/local.toml: liveness.machines.\" \": machine id is empty",
-            "DIR/local.toml: liveness.machines.press: machine \"press\" is there twice (ids are lower-cased)",
+            "DIR/local.toml: liveness.machines.press: machine \"press\" is named twice (ids are lower-cased)",
         ]
     );
 }
 
 #[test]
-fn what_is_no_toml_is_told_with_its_line() {
+fn invalid_toml_is_reported_with_its_line() {
     let complaints = complaints_of_local("[mqtt]\nhost = \"a\"\nhost = \"b\"\n");
-    assert_eq!(complaints, ["DIR/local.toml: line 3, column 1: not TOML: duplicate key"]);
+    assert_eq!(complaints, ["DIR/local.toml: line 3, column 1: invalid TOML: duplicate key"]);
 }
 
 #[test]
-fn sections_and_keys_are_told_apart() {
+fn a_section_in_place_of_a_key_is_reported() {
     assert_eq!(complaints_of_local("mqtt = 5"), ["DIR/local.toml: mqtt: is a section; write [mqtt]"]);
     assert_eq!(complaints_of_set("mqtt.tls=x"), ["--set: mqtt.tls: is a section, not a key"]);
     assert_eq!(
         complaints_of_env("ANDON__MQTT", "x"),
-        ["environment variable ANDON__MQTT: mqtt is a section; name the key as in ANDON__MQTT__<KEY>"]
+        ["environment variable ANDON__MQTT: mqtt is a section; add the key: ANDON__MQTT__<KEY>"]
     );
     let complaints = complaints_of_local("mqtt.host.name = \"x\"");
     assert_eq!(
@@ -247,11 +250,11 @@ fn sections_and_keys_are_told_apart() {
             "DIR/local.toml: mqtt.host: expected a host name or an IP address, without scheme and port, found a table"
         ]
     );
-    assert_eq!(complaints_of_set("=x"), ["--set: is not a key; keys look like mqtt.host"]);
+    assert_eq!(complaints_of_set("=x"), ["--set: is not a key; a key looks like mqtt.host"]);
 }
 
 #[test]
-fn what_is_like_no_key_is_told_with_the_keys_there_are() {
+fn an_unknown_key_like_no_other_is_reported_with_the_known_keys() {
     assert_eq!(
         complaints_of_local("[http]\nxyzzy = 1\n[xyzzy]\na = 1"),
         [
@@ -262,7 +265,7 @@ fn what_is_like_no_key_is_told_with_the_keys_there_are() {
 }
 
 #[test]
-fn a_site_without_file_is_told_with_the_sites_there_are() {
+fn a_site_without_file_is_reported_with_the_sites_that_have_one() {
     let mut scene = Scene::new();
     scene.file("sites/south.toml", "");
     scene.file("sites/north.toml", "");
@@ -270,7 +273,7 @@ fn a_site_without_file_is_told_with_the_sites_there_are() {
     scene.sources.site = Some("nroth".to_owned());
     assert_eq!(
         scene.complaints(),
-        ["DIR/sites/nroth.toml: site \"nroth\" has no file here; sites there are: north, south"]
+        ["DIR/sites/nroth.toml: site \"nroth\" has no file; sites with a file: north, south"]
     );
     scene.sources.site = Some("../north".to_owned());
     let complaints = scene.complaints();
@@ -279,14 +282,14 @@ fn a_site_without_file_is_told_with_the_sites_there_are() {
 }
 
 #[test]
-fn a_directory_that_was_named_must_be_there() {
+fn a_given_directory_must_exist() {
     let mut scene = Scene::new();
     scene.sources.config_dir = Some(scene.path().join("missing"));
     assert_eq!(scene.complaints(), ["--config-dir: DIR/missing is not a directory"]);
 }
 
 #[test]
-fn old_names_with_wrong_values_are_told_by_their_names() {
+fn variables_of_existing_deployments_with_wrong_values_are_named() {
     let table = [
         ("MQTT_BROKER_PORT", "mqtt.port: expected a whole number from 1 to 65535, found the text \"x\""),
         ("MQTT_USE_TLS", "mqtt.transport: expected true or false, found the text \"x\""),

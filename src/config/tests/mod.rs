@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: files, environment and `--set` in, settings or lines of complaint out.
+//! The configuration as its users meet it: files, environment and `--set` go in, settings or complaints come out.
 
 mod contradictions;
 mod documentation;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Loaded, Places, Sources, load};
 
-/// A configuration in a directory of its own.
+/// A configuration in a temporary directory.
 struct Scene {
     dir: tempfile::TempDir,
     sources: Sources,
@@ -22,7 +22,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        // What lies around in the repository is not looked at.
+        // The files of the repository must not count.
         let places = Places { working_dir: dir.path().join("empty"), ..Places::default() };
         let sources = Sources { config_dir: Some(dir.path().to_owned()), places, ..Sources::default() };
         Self { dir, sources }
@@ -61,19 +61,19 @@ impl Scene {
         self
     }
 
-    /// What is loaded; panics with the complaints.
+    /// Loads it; panics with the complaints.
     fn loaded(&self) -> Loaded {
         load(&self.sources).unwrap_or_else(|error| panic!("it should be valid:\n{error}"))
     }
 
-    /// The complaints, one line each, with `DIR` in place of the directory.
+    /// Returns the complaints, one line each, with `DIR` in place of the directory.
     fn complaints(&self) -> Vec<String> {
         let error = load(&self.sources).expect_err("it should be invalid").to_string();
         let dir = self.path().display().to_string();
         error.lines().map(|line| line.replace(&dir, "DIR")).collect()
     }
 
-    /// The line of `config show --origin` that gives `key` in `section`, with `DIR` in place of the directory.
+    /// Returns the line of `config show --origin` with `key` of `section`, with `DIR` in place of the directory.
     fn shown(&self, section: &str, key: &str) -> String {
         let shown = self.loaded().show(true).replace(&self.path().display().to_string(), "DIR");
         let lines: Vec<&str> = shown.lines().collect();
@@ -86,17 +86,17 @@ impl Scene {
     }
 }
 
-/// The complaints about one `--set`.
+/// Returns the complaints about one `--set`.
 fn complaints_of_set(argument: &str) -> Vec<String> {
     Scene::new().set(argument).complaints()
 }
 
-/// The complaints about `local.toml`.
+/// Returns the complaints about `local.toml`.
 fn complaints_of_local(text: &str) -> Vec<String> {
     Scene::new().local(text).complaints()
 }
 
-/// The complaints about an environment variable.
+/// Returns the complaints about an environment variable.
 fn complaints_of_env(name: &str, value: &str) -> Vec<String> {
     Scene::new().env(name, value).complaints()
 }

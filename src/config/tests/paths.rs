@@ -1,4 +1,4 @@
-//! `{site}`, relative paths, and which directory is read when none is named.
+//! `{site}`, relative paths, and which directory is read if none is given.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Scene;
 use crate::config::{Loaded, Places, Sources, load};
 
-/// A machine's directories, all in one that is a test's own.
+/// The directories of a machine, all in a temporary one.
 struct Machine {
     dir: tempfile::TempDir,
     sources: Sources,
@@ -35,7 +35,7 @@ impl Machine {
         load(&self.sources).unwrap_or_else(|error| panic!("it should be valid:\n{error}"))
     }
 
-    /// Journal's directory and the database's file, `DIR` in place of the test's directory.
+    /// Returns the directory of the journal and the file of the database, with `DIR` in place of the temporary directory.
     fn places(&self) -> (String, String) {
         let settings = self.loaded().settings;
         let shown =
@@ -49,7 +49,7 @@ fn pair(journal: &str, database: &str) -> (String, String) {
 }
 
 #[test]
-fn site_stands_for_the_site_in_both_places() {
+fn site_stands_for_the_site_in_journal_and_database() {
     let machine = Machine::new();
     assert_eq!(machine.places(), pair("data/default/journal", "data/default/andon.db"));
     let scene = Scene::new()
@@ -59,7 +59,7 @@ fn site_stands_for_the_site_in_both_places() {
     let settings = scene.loaded().settings;
     assert_eq!(settings.journal.dir, Path::new("/srv/north/north/journal"));
     assert_eq!(settings.store.url.expose(), "postgres://andon@db/andon_north");
-    // Also in a file, and whoever calls the site something else.
+    // Also in a file, and if a later layer names the site.
     let scene = Scene::new().set("site.id=n2");
     let url = scene.file("url", "sqlite:///srv/{site}.db\n");
     let scene = scene.set(&format!("store.url_file={}", url.display()));
@@ -68,7 +68,7 @@ fn site_stands_for_the_site_in_both_places() {
 }
 
 #[test]
-fn the_working_directory_comes_before_the_system_and_all_that_was_tried_is_known() {
+fn the_working_directory_comes_before_the_system_and_all_tried_directories_are_known() {
     let machine = Machine::new();
     let below = |name: &str| machine.dir.path().join(name);
     let none: [PathBuf; 0] = [];
@@ -83,7 +83,7 @@ fn the_working_directory_comes_before_the_system_and_all_that_was_tried_is_known
 }
 
 #[test]
-fn with_the_configuration_of_the_system_relative_paths_start_at_its_state() {
+fn with_the_systems_configuration_relative_paths_start_at_the_systems_state() {
     let mut machine = Machine::new();
     machine.file("etc/andon/local.toml", "mqtt.username = \"u\"\nmqtt.password_file = \"secrets/mqtt\"");
     machine.file("var/lib/andon/secrets/mqtt", "hush");
@@ -100,12 +100,12 @@ fn with_the_configuration_of_the_system_relative_paths_start_at_its_state() {
     assert_eq!(
         machine.places(),
         pair("DIR/var/lib/andon/j", "DIR/var/lib/andon/a.db"),
-        "also if it is named"
+        "also if it is given"
     );
 }
 
 #[test]
-fn what_only_an_older_version_left_is_used_and_warned_about() {
+fn data_at_the_old_default_alone_is_used_with_a_warning() {
     let machine = Machine::new();
     machine.file("work/data/journal/journal.meta", "");
     machine.file("work/data/andon.db", "");
@@ -114,9 +114,9 @@ fn what_only_an_older_version_left_is_used_and_warned_about() {
     assert_eq!(
         warnings,
         [
-            "journal.dir is not set, and of its defaults only that of older versions, data/journal, is there: it is used. \
+            "journal.dir is not set; using data/journal, the default of older versions, because the present default does not exist. \
              Set journal.dir = \"data/journal\", or stop Andon and move it to data/default/journal",
-            "store.url is not set, and of its defaults only that of older versions, data/andon.db, is there: it is used. \
+            "store.url is not set; using data/andon.db, the default of older versions, because the present default does not exist. \
              Set store.url = \"sqlite://data/andon.db\", or stop Andon and move it to data/default/andon.db",
         ]
     );
@@ -124,7 +124,7 @@ fn what_only_an_older_version_left_is_used_and_warned_about() {
         machine
             .loaded()
             .show(true)
-            .contains("dir = \"data/journal\"  # default of older versions, found there")
+            .contains("dir = \"data/journal\"  # default of older versions, which exists")
     );
     machine.file("work/data/default/andon.db", "");
     assert_eq!(machine.places(), pair("data/journal", "data/default/andon.db"), "each by itself");
@@ -134,7 +134,7 @@ fn what_only_an_older_version_left_is_used_and_warned_about() {
 }
 
 #[test]
-fn what_is_set_is_used_whatever_lies_around() {
+fn a_key_that_is_set_is_used_whatever_else_exists() {
     let mut machine = Machine::new();
     machine.file("work/data/journal/journal.meta", "");
     machine.file("work/data/andon.db", "");
@@ -145,7 +145,7 @@ fn what_is_set_is_used_whatever_lies_around() {
 }
 
 #[test]
-fn what_an_older_version_left_in_the_working_directory_is_found_beside_the_systems_configuration() {
+fn data_at_the_old_default_in_the_working_directory_is_found_also_with_the_systems_configuration() {
     let mut machine = Machine::new();
     machine.file("etc/andon/local.toml", "");
     machine.sources.config_dir = Some(machine.sources.places.system_config.clone());

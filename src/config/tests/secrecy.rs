@@ -1,4 +1,4 @@
-//! Secrets come from their key, a file or systemd, and never out again.
+//! Secrets come from their key, a file or systemd, and are never printed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +38,7 @@ fn a_secret_is_read_from_its_file_without_the_last_line_break() {
 }
 
 #[test]
-fn of_key_and_file_the_later_layer_counts() {
+fn of_key_and_file_key_the_later_layer_counts() {
     let scene = with_user();
     let path = private(&scene, "password", "of-file");
     let scene = scene.local(&format!("mqtt.password_file = {path:?}")).env("MQTT_PASSWORD", "of-environment");
@@ -66,7 +66,7 @@ fn key_and_file_in_one_layer_contradict_each_other() {
 }
 
 #[test]
-fn systemd_credentials_are_used_when_nothing_else_gives_the_secret() {
+fn systemd_credentials_are_used_if_neither_key_is_set() {
     let scene = with_user();
     private(&scene, "credentials/mqtt_password", "of-systemd\n");
     private(&scene, "credentials/store_url", "postgres://u:p@h/d\n");
@@ -85,8 +85,9 @@ fn systemd_credentials_are_used_when_nothing_else_gives_the_secret() {
     assert_eq!(scene.loaded().settings.store.url.sqlite_path(), Some(Path::new("x.db")));
 }
 
+/// Proves CFG-4.
 #[test]
-fn a_secret_file_that_cannot_be_used_is_told_without_its_content() {
+fn a_secret_file_that_cannot_be_used_is_reported_without_its_content() {
     let scene = with_user();
     let empty = private(&scene, "empty", "\n");
     let url = private(&scene, "url", &format!("mysql://u:{HIDDEN}@h/d"));
@@ -108,6 +109,7 @@ fn a_secret_file_that_cannot_be_used_is_told_without_its_content() {
     );
 }
 
+/// Proves CFG-4.
 #[test]
 fn no_secret_is_printed_wherever_it_comes_from() {
     let url = format!("postgres://andon:{HIDDEN}@db/andon?password={HIDDEN}");
@@ -142,13 +144,13 @@ fn no_secret_is_printed_wherever_it_comes_from() {
     for scene in [in_file(Scene::new()), in_keys(Scene::new()), in_set(Scene::new())] {
         let loaded = scene.loaded();
         let settings = &loaded.settings;
-        // They are there …
+        // They are set …
         let secrets = [&settings.mqtt.password, &settings.mqtt.tls.key_password, &settings.http.token];
         for secret in secrets {
             assert_eq!(secret.as_ref().map(Secret::expose), Some(HIDDEN));
         }
         assert_eq!(settings.store.url.expose(), url);
-        // … but nothing shows them.
+        // … but nothing prints them.
         let printed = [
             format!("{loaded:?} {loaded:#?} {settings:?} {:?}", scene.sources),
             format!("{} {}", settings.store.url, settings.mqtt.password.as_ref().expect("set")),
@@ -163,8 +165,9 @@ fn no_secret_is_printed_wherever_it_comes_from() {
     }
 }
 
+/// Proves CFG-4.
 #[test]
-fn no_complaint_holds_a_secret() {
+fn no_complaint_contains_a_secret() {
     let broken = [
         format!("[mqtt]\npassword = \"{HIDDEN}\nhost = 5"),
         format!("[mqtt]\npassword = [\"{HIDDEN}\"]"),
