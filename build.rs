@@ -1,4 +1,4 @@
-//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/raw_callback.rs`), and libpq the
+//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/client/raw_callback.rs`), and libpq the
 //! SQLSTATE of an error (see `src/store/postgres/sqlstate.rs`).
 
 fn main() {

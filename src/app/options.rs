@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::actors::liveness::{FlappingRule, TrackerOptions};
-use crate::actors::mqtt::link_options::{LinkOptions, ProxyOptions, Session, TlsOptions};
+use crate::actors::mqtt::client::options::{LinkOptions, ProxyOptions, Session, TlsOptions};
 use crate::actors::parser::LastWillRule;
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};

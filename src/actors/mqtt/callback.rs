@@ -12,8 +12,8 @@ use std::time::Duration;
 use fail::fail_point;
 use slog::{Logger, error};
 
+use super::client::raw_callback::Incoming;
 use super::link_health::SharedLinkHealth;
-use super::raw_callback::Incoming;
 use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::actors::parser::JournalGrew;
 use crate::actors::stable_addr::StableAddr;

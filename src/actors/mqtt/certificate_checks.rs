@@ -1,4 +1,4 @@
-//! The actor's look at certificates, at every connect and every hour ([`super::certificates`]).
+//! The actor's look at certificates, at every connect and every hour ([`super::checks::certificates`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{error, warn};
 
-use super::certificates::{Expiry, of_broker, of_files};
-use super::failover::Endpoint;
-use super::{Mqtt, State};
+use super::actor::{Mqtt, State};
+use super::checks::certificates::{Expiry, of_broker, of_files};
 use crate::clock::{mono_now, wall_now};
+use crate::domain::Endpoint;
 use crate::domain::Timestamp;
 
 /// How often certificates are looked at while nothing happens.

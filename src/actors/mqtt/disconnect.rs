@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::{Mqtt, State};
+use super::actor::{Mqtt, State};
 use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::{LinkChanged, TimePoint};
 use crate::actors::supervisor::StopChild;

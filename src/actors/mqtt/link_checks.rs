@@ -6,18 +6,14 @@ use std::sync::MutexGuard;
 use actix::prelude::*;
 use slog::{info, warn};
 
-use super::error::LinkError;
-use super::link::Published;
+use super::actor::{Mqtt, State};
+use super::client::error::LinkError;
+use super::client::link::Published;
 use super::link_health::{Effect, LOOK_EVERY, LinkHealth, Saying};
+use super::messages::ProveLink;
 use super::subscribing::EchoSubscription;
-use super::{Mqtt, State};
 use crate::actors::parser::JournalGrew;
 use crate::clock::mono_now;
-
-/// Prove that the link is alive now.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct ProveLink;
 
 impl Handler<ProveLink> for Mqtt {
     type Result = ();

@@ -1,12 +1,12 @@
 //! Filters that the broker refuses (invariant MQTT-3 of [`super`]): the link is up without them, they are asked for again and again,
-//! and if there are other brokers, one of those is tried after a while (rule HOST-2 of [`hosts`](super::failover)).
+//! and if there are other brokers, one of those is tried after a while (rule HOST-2 of [`hosts`](super::session::failover)).
 
 use actix::prelude::*;
 use slog::info;
 
-use super::error::LinkError;
+use super::actor::{Mqtt, State};
+use super::client::error::LinkError;
 use super::subscribing::{EchoSubscription, Subscribed};
-use super::{Mqtt, State};
 use crate::clock::{Mono, mono_now};
 use crate::domain::{FilterSet, Qos, TopicFilter};
 use crate::status::BrokerState;

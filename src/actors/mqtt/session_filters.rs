@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::failover::Endpoint;
+use crate::domain::Endpoint;
 use crate::domain::TopicFilter;
 
 const FILE_NAME: &str = "subscriptions.json";

@@ -7,44 +7,12 @@
 use actix::prelude::*;
 use slog::warn;
 
-use super::error::LinkError;
-use super::inflight::Delivery;
-use super::link::{Link, Published, own_message};
-use super::{Mqtt, State};
-use crate::actors::supervisor::Generation;
+use super::actor::{Mqtt, State};
+use super::client::Delivery;
+use super::client::error::LinkError;
+use super::client::link::{Link, Published, own_message};
+use super::messages::{PublishStatuses, StatusMessage, StreamId};
 use crate::clock::mono_now;
-
-/// One retained status message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusMessage {
-    /// Where to.
-    pub topic: String,
-    /// JSON.
-    pub payload: Vec<u8>,
-}
-
-/// Names a stream of statuses; a later one is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct StreamId {
-    /// The sender's.
-    pub generation: Generation,
-    /// From 1 on.
-    pub number: u64,
-}
-
-/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
-/// an answer), counted from the first; fewer than all if the link is down, none if the stream is over (MQTT-7), or its sender
-/// was replaced.
-#[derive(Debug, Message)]
-#[rtype(result = "usize")]
-pub struct PublishStatuses {
-    /// Which.
-    pub messages: Vec<StatusMessage>,
-    /// Part of this stream.
-    pub stream: StreamId,
-    /// Its place in it, from 0 on.
-    pub part: u64,
-}
 
 /// The newest stream, and whether it may go on.
 #[derive(Debug, Default)]

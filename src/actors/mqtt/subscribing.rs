@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::error::LinkError;
-use super::failover::Endpoint;
-use super::link::Link;
+use super::client::error::LinkError;
+use super::client::link::Link;
 use super::session_filters::{FilterFile, obsolete};
 use crate::actors::failpoint::failpoint;
+use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
 
 /// What became of all subscriptions.

@@ -8,22 +8,31 @@ mod availability;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use slog::{Drain, Never, OwnedKVList, Record};
+use actix::prelude::*;
+use slog::{Drain, Logger, Never, OwnedKVList, Record, o};
 use tempfile::TempDir;
 
 use self::scripted_broker::{
     Answer, Packet, ScriptedBroker, connack_5, connack_5_session_present, puback, publish, suback_5,
 };
-use super::callback::LEAVING_PAUSE;
-use super::failover::{Endpoint, Hosts};
+use super::callback::{LEAVING_PAUSE, MessageCallback};
+use super::client::link::Link;
+use super::client::options::{LinkOptions, ProtocolChoice, Session, Transport};
 use super::link_health::{LinkHealth, SharedLinkHealth, Timing};
-use super::link_options::{ProtocolChoice, Session, Transport};
+use super::session::failover::Hosts;
+use super::session_filters::FilterFile;
 use super::*;
-use crate::actors::supervisor::{ChildExited, ExitReason, Generation, StopChild};
-use crate::domain::Seq;
-use crate::journal::{Journal, JournalError, JournalListener, JournalOptions, RealFs, SyncMode, WhenFull};
+use crate::actors::liveness::LinkChanged;
+use crate::actors::stable_addr::StableAddr;
+use crate::actors::supervisor::{ChildExited, ExitGuard, ExitReason, Generation, StopChild};
+use crate::domain::{Endpoint, Qos, Seq, TopicFilter};
+use crate::journal::{
+    Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
+};
+use crate::metrics::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -5,18 +5,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Step;
-use crate::actors::mqtt::certificates::unix_seconds;
-use crate::actors::mqtt::echo_probe::EchoProbe;
-use crate::actors::mqtt::error::LinkError;
-use crate::actors::mqtt::failover::Endpoint;
-use crate::actors::mqtt::link::Link;
-use crate::actors::mqtt::link_options::{LinkOptions, ProtocolChoice, Session};
-use crate::actors::mqtt::probe;
-use crate::actors::mqtt::tls_diagnosis::{Shown, handshake, one_line_name};
+use crate::actors::mqtt::checks::certificates::unix_seconds;
+use crate::actors::mqtt::checks::echo_probe::EchoProbe;
+use crate::actors::mqtt::checks::probe;
+use crate::actors::mqtt::checks::tls_diagnosis::{Shown, handshake, one_line_name};
+use crate::actors::mqtt::client::error::LinkError;
+use crate::actors::mqtt::client::link::Link;
+use crate::actors::mqtt::client::options::{LinkOptions, ProtocolChoice, Session};
 use crate::app;
 use crate::clock::wall_now;
 use crate::config::Settings;
-use crate::domain::{Qos, Timestamp, TopicFilter};
+use crate::domain::{Endpoint, Qos, Timestamp, TopicFilter};
 
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use paho_mqtt as paho;
 use thiserror::Error;
 
-use super::failover::Failure;
+use super::super::session::failover::Failure;
 use crate::domain::TopicFilter;
 
 /// What went wrong with the broker, in one line that names the reason.
@@ -76,7 +76,7 @@ pub enum LinkError {
 
 impl LinkError {
     /// What an attempt to connect that ended like this says about the broker.
-    pub(super) fn of_connecting(&self) -> Failure {
+    pub(in super::super) fn of_connecting(&self) -> Failure {
         match self {
             Self::HungUp => Failure::HungUp,
             Self::Silent => Failure::Silent,

@@ -29,7 +29,7 @@ pub(super) struct InFlight {
 }
 
 /// One message under way: the broker's answer, or why there is none.
-pub(super) struct Delivery {
+pub(in super::super) struct Delivery {
     of: Arc<InFlight>,
     token: Option<paho::DeliveryToken>,
 }

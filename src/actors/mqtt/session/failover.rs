@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::link_options::ProtocolChoice;
+use super::super::client::options::ProtocolChoice;
 use crate::clock::Mono;
 
-pub use crate::domain::Endpoint;
+use crate::domain::Endpoint;
 
 /// The brokers and what was learnt about them; shared by all incarnations.
 #[derive(Debug)]

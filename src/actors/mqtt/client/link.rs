@@ -10,9 +10,9 @@ use paho_mqtt as paho;
 use super::client_thread;
 use super::connected_flag::{Connection, LinkEnd, follow};
 use super::error::{LinkError, explain, subscribe_reason, with_brokers_words};
-use super::failover::Endpoint;
 use super::inflight::{Delivery, InFlight};
-use super::link_options::LinkOptions;
+use super::options::LinkOptions;
+use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
 
 /// What the broker answered to a message of ours; either proves that it is there.
@@ -187,7 +187,7 @@ impl Link {
     }
 
     /// How long an answer is waited for.
-    pub(super) fn answer_max(&self) -> Duration {
+    pub(in super::super) fn answer_max(&self) -> Duration {
         self.options.connect_timeout
     }
 
@@ -207,7 +207,7 @@ impl Link {
 
     /// Hands messages to the library, to be published with QoS 1, in order, after those that were handed over before: up to the
     /// first one that it does not take.
-    pub(super) fn hand_over(
+    pub(in super::super) fn hand_over(
         &self,
         messages: Vec<paho::Message>,
     ) -> impl Future<Output = Result<Vec<Delivery>, LinkError>> + use<> {
@@ -222,7 +222,7 @@ impl Link {
     ///
     /// # Errors
     /// [`LinkError::Publish`] if the library does not take it.
-    pub(super) fn hand_over_one(
+    pub(in super::super) fn hand_over_one(
         &self,
         topic: &str,
         payload: Vec<u8>,
@@ -238,7 +238,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub(super) async fn delivered(
+    pub(in super::super) async fn delivered(
         &self,
         delivery: Delivery,
         within: Duration,
@@ -268,15 +268,15 @@ impl Link {
     }
 
     /// Whether this connection is about to be left, for the message callback.
-    pub(super) fn leaving(&self) -> Arc<AtomicBool> {
+    pub(in super::super) fn leaving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.leaving)
     }
 
     /// Leaves the broker in order. What it sends meanwhile is let in slowly ([`MessageCallback::receive`]), so that it has read our
     /// acknowledgements when the connection ends.
     ///
-    /// [`MessageCallback::receive`]: super::callback::MessageCallback::receive
-    pub(super) async fn say_goodbye(&self) {
+    /// [`MessageCallback::receive`]: super::super::callback::MessageCallback::receive
+    pub(in super::super) async fn say_goodbye(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         actix_rt::time::sleep(GOODBYE).await;
         self.disconnect().await;
@@ -320,7 +320,7 @@ impl Link {
 }
 
 /// A message of ours, with QoS 1.
-pub(super) fn own_message(topic: &str, payload: Vec<u8>, retained: bool) -> paho::Message {
+pub(in super::super) fn own_message(topic: &str, payload: Vec<u8>, retained: bool) -> paho::Message {
     if retained {
         paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
     } else {

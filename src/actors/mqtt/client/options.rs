@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use paho_mqtt as paho;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::{LinkError, explain};
-use super::failover::Endpoint;
-use super::unreserved::percent_encoded;
+use crate::domain::Endpoint;
 
 pub use crate::domain::{ProtocolChoice, Transport};
 
@@ -95,6 +95,8 @@ pub struct LinkOptions {
     pub availability_topic: Option<String>,
 }
 
+/// Everything but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Own messages (status, availability) under way at once.
 const PUBLISH_INFLIGHT_MAX: i32 = 1000;
 /// The cipher suites of TLS 1.2, beside those of 1.3, which have a list of their own. The library leaves the lowest version
@@ -161,7 +163,8 @@ impl ProxyOptions {
             None => format!("http://{address}"),
             Some(username) => {
                 let password = self.password.as_deref().unwrap_or_default();
-                format!("http://{}:{}@{address}", percent_encoded(username), percent_encoded(password))
+                let encoded = |text| utf8_percent_encode(text, RESERVED);
+                format!("http://{}:{}@{address}", encoded(username), encoded(password))
             }
         }
     }
@@ -193,4 +196,22 @@ fn ssl_options(tls: &TlsOptions) -> Result<paho::SslOptions, LinkError> {
         builder.alpn_protos(&protocols);
     }
     Ok(builder.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_for_the_proxy_is_percent_encoded() {
+        let at = Endpoint { host: "proxy".to_owned(), port: 3128 };
+        let proxy = |username: &str, password: &str| ProxyOptions {
+            at: at.clone(),
+            username: Some(username.to_owned()),
+            password: Some(password.to_owned()),
+        };
+        let uri = proxy("a-Z_9.~", "p@s:s%/ä").library_uri();
+        assert_eq!(uri, "http://a-Z_9.~:p%40s%3As%25%2F%C3%A4@proxy:3128");
+        assert_eq!(ProxyOptions { username: None, ..proxy("", "") }.library_uri(), "http://proxy:3128");
+    }
 }

@@ -13,9 +13,9 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
-use super::failover::Endpoint;
-use super::link_options::{LinkOptions, TlsOptions};
+use super::super::client::options::{LinkOptions, TlsOptions};
 use super::probe::reach;
+use crate::domain::Endpoint;
 
 /// What a handshake that worked has shown.
 #[derive(Debug, Clone)]

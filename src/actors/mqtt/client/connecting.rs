@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use paho_mqtt as paho;
 
+use super::super::checks::probe::{reach, resolve};
+use super::super::checks::tls_diagnosis::connection_failure;
 use super::error::{LinkError, explain, refuses_v5};
 use super::link::Link;
-use super::probe::{reach, resolve};
-use super::tls_diagnosis::connection_failure;
 
 impl Link {
     /// Connects; `Ok(true)` if the broker still had our session.
@@ -128,8 +128,8 @@ async fn on_a_thread<T: Send + 'static>(
 mod tests {
     use std::sync::mpsc::channel;
 
-    use super::super::tests::scripted_broker::{Answer, ScriptedBroker, connack_5};
-    use super::super::tests::{link_to, wait_until};
+    use super::super::super::tests::scripted_broker::{Answer, ScriptedBroker, connack_5};
+    use super::super::super::tests::{link_to, wait_until};
     use super::*;
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use openssl::base64::encode_block;
 
-use super::failover::Endpoint;
-use super::link_options::ProxyOptions;
+use super::super::client::options::ProxyOptions;
+use crate::domain::Endpoint;
 
 /// Most bytes of a proxy's answer.
 const PROXY_ANSWER_BYTES_MAX: usize = 8 * 1024;

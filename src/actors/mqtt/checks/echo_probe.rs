@@ -1,4 +1,4 @@
-//! One echo (rule LINK-1 of [`link_health`](super::link_health)), to find out whether the broker hands it back: for
+//! One echo (rule LINK-1 of [`link_health`](super::super::link_health)), to find out whether the broker hands it back: for
 //! `config check --connect`.
 
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::error::LinkError;
-use super::link::{Link, Published};
-use super::raw_callback::set_message_callback;
+use super::super::client::error::LinkError;
+use super::super::client::link::{Link, Published};
+use super::super::client::raw_callback::set_message_callback;
 use crate::domain::{Qos, TopicFilter};
 
 /// Waits for an echo that only it knows. A service that runs under the same topic ignores it.
@@ -67,8 +67,8 @@ impl EchoProbe {
 mod tests {
     use std::rc::Rc;
 
-    use super::super::tests::link_to;
-    use super::super::tests::scripted_broker::{
+    use super::super::super::tests::link_to;
+    use super::super::super::tests::scripted_broker::{
         Answer, Packet, ScriptedBroker, connack_5, puback, publish, suback_5,
     };
     use super::*;

@@ -1,5 +1,8 @@
 //! The session with the broker: connecting, subscribing and losing the link (invariants MQTT-2 to MQTT-5 of [`super`]).
 
+pub mod failover;
+pub(super) mod takeover;
+
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -8,14 +11,15 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{error, info, warn};
 
-use super::connected_flag::LinkEnd;
-use super::error::LinkError;
-use super::failover::{Failure, Next};
-use super::link::Link;
-use super::raw_callback::set_message_callback;
+use self::failover::{Failure, Next};
+use self::takeover::Loss;
+use super::actor::{Mqtt, State};
+use super::client::LinkEnd;
+use super::client::error::LinkError;
+use super::client::link::Link;
+use super::client::raw_callback::set_message_callback;
+use super::messages::{CallbackPanicked, LinkEnded};
 use super::subscribing::{Subscribed, Subscribing};
-use super::takeover::Loss;
-use super::{CallbackPanicked, LinkEnded, Mqtt, State};
 use crate::actors::failpoint::sabotaged;
 use crate::actors::liveness::{LinkChanged, TimePoint};
 use crate::clock::{mono_now, wall_now};

@@ -13,11 +13,11 @@ use std::time::Duration;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::x509::{X509, X509Ref};
 
-use super::failover::Endpoint;
-use super::link_options::{LinkOptions, TlsOptions};
+use super::super::client::options::{LinkOptions, TlsOptions};
 use super::probe::reach;
 use super::tls_diagnosis::{handshake, one_line_name};
 use crate::clock::Mono;
+use crate::domain::Endpoint;
 
 /// How long before its end a certificate is warned about.
 pub const WARN_BEFORE: Duration = Duration::from_secs(30 * DAY);
