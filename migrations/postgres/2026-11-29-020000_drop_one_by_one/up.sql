@@ -1,4 +1,4 @@
--- Rows that are refused are found by halving, under savepoints: no function is needed for it.
+-- Refused rows are now found with savepoints and smaller statements, without a function.
 DROP FUNCTION IF EXISTS andon_store_one_by_one(text, text[], double precision[], double precision[], double precision[], text[],
     text[], timestamptz[], text[], timestamptz[], bigint[]);
 DROP FUNCTION IF EXISTS andon_write_one_by_one(text, text, jsonb);

@@ -1,6 +1,6 @@
--- Retained messages without a usable time of their own, each once: the same names and columns as on SQLite.
--- The broker hands such a message over at every new subscription, and it would get another time of receipt each time.
--- seen_at is when it was handed over last; rows that were not for as long as readings are kept go with the readings.
+-- Retained messages without a usable time of their own, one row each: the same names and columns as on SQLite.
+-- The broker sends such a message at every new subscription, and each time it would be dated with another receipt.
+-- seen_at is the newest receipt; retention deletes a row once that is past.
 CREATE TABLE retained_seen (
     site text NOT NULL,
     machine_id text NOT NULL,

@@ -1,8 +1,8 @@
--- Figures of five minutes, so that a month is a few thousand rows: the same names and columns as on PostgreSQL.
--- Nothing is filled in here, for that may take long: the service does it in the background, from the newest rows back.
+-- Rollups of five minutes: a month is a few thousand rows. The same names and columns as on PostgreSQL.
+-- The migration fills in nothing: reading all readings may take hours.
 
--- The readings of one machine from bucket_start on, for five minutes: how many, and of each measurement the number of its
--- values, their minimum, maximum and sum. Values beyond 1e150 are left out. Written with the readings, in one transaction.
+-- The readings of one machine in the five minutes from bucket_start on: how many, and of each measurement the count,
+-- minimum, maximum and sum of its values. Values beyond 1e150 are left out. Written with the readings, in one transaction.
 CREATE TABLE machine_rollup (
     site TEXT NOT NULL,
     machine_id TEXT NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE machine_rollup (
     PRIMARY KEY (site, machine_id, bucket_start)
 ) WITHOUT ROWID;
 
--- The same of each numeric field at the top of extra.
+-- The same for each numeric field at the top level of extra.
 CREATE TABLE machine_rollup_extra (
     site TEXT NOT NULL,
     machine_id TEXT NOT NULL,
@@ -38,7 +38,7 @@ CREATE TABLE machine_rollup_extra (
     PRIMARY KEY (site, machine_id, bucket_start, field)
 ) WITHOUT ROWID;
 
--- From this instant on the two tables above hold every reading of the site; before it they may not. No row: nowhere.
+-- From this instant on the two tables above hold every reading of the site; before it they may not. Without a row, never.
 CREATE TABLE machine_rollup_filled (
     site TEXT NOT NULL PRIMARY KEY,
     filled_from TEXT NOT NULL

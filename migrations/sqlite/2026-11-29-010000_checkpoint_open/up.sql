@@ -1,2 +1,2 @@
--- Under which opening of the journal its position was written; NULL: by a version that did not say so.
+-- Which opening of the journal claimed the position; NULL: claimed by a version that recorded none.
 ALTER TABLE ingest_checkpoint ADD COLUMN open_id text;

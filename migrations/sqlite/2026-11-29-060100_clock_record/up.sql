@@ -1,5 +1,5 @@
--- The trusted time of each site, by which the age of rows is counted: the same names and columns as on PostgreSQL.
--- seq grows with each record. step_held_us: the wall clock disagrees, is not believed, and the service has run that long since.
+-- The trusted time of each site, from which retention counts the age of rows: the same names and columns as on PostgreSQL.
+-- seq grows with each record. step_held_us: the wall clock differs and is not trusted yet; how long the service has run since.
 CREATE TABLE clock_record (
     site TEXT NOT NULL PRIMARY KEY,
     seq BIGINT NOT NULL,

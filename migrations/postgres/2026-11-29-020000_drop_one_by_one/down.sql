@@ -1,2 +1,0 @@
--- The versions before make what they need themselves.
-SELECT 1;

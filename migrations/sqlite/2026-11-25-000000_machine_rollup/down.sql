@@ -1,3 +1,0 @@
-DROP TABLE machine_rollup_filled;
-DROP TABLE machine_rollup_extra;
-DROP TABLE machine_rollup;

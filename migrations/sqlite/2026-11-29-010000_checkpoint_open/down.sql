@@ -1,1 +1,0 @@
-ALTER TABLE ingest_checkpoint DROP COLUMN open_id;
