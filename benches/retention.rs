@@ -165,6 +165,7 @@ fn reading(seq: u64) -> ReadingRow {
         topic: Arc::from("t"),
         qos: Qos::AtLeastOnce,
         retained: false,
+        clock_unset: false,
         reading: Reading {
             // Spread over all of the table.
             machine_id: MachineId::parse(&format!("m-{:07}", seq * 7_919 % 1_000_000)).unwrap(),

@@ -78,6 +78,8 @@ pub struct ReadingRow {
     pub qos: Qos,
     /// The message was a retained one.
     pub retained: bool,
+    /// Andon's clock was unset when it came ([`Message::clock_unset`](crate::domain::Message::clock_unset)).
+    pub clock_unset: bool,
     /// What it says.
     pub reading: Reading,
     /// The element's bytes, used only if the database refuses the row; the first
@@ -96,6 +98,7 @@ impl ReadingRow {
             topic: Arc::clone(&self.topic),
             qos: self.qos,
             retained: self.retained,
+            clock_unset: self.clock_unset,
             rejection: Rejection {
                 reason: RejectReason::StoreRejected,
                 detail: refusal.to_owned(),
@@ -140,6 +143,8 @@ pub struct RejectionRow {
     pub qos: Qos,
     /// The message was a retained one.
     pub retained: bool,
+    /// Andon's clock was unset when it came ([`Message::clock_unset`](crate::domain::Message::clock_unset)).
+    pub clock_unset: bool,
     /// Why, and what is kept of it.
     pub rejection: Rejection,
 }

@@ -31,6 +31,8 @@ pub struct RejectedRow {
     pub qos: Qos,
     /// The message was a retained one.
     pub retained: bool,
+    /// Andon's clock was unset when it came; rows of older versions do not say, and count as `false`.
+    pub clock_unset: bool,
     /// The bytes that are kept, or as many of them as were asked for.
     pub payload: Vec<u8>,
     /// How many are kept.
@@ -143,12 +145,36 @@ impl RetryStop {
     }
 }
 
-type RejectedColumns =
-    (i64, String, i64, i32, SqlInstant, String, i16, bool, Option<Vec<u8>>, i32, String, String);
+type RejectedColumns = (
+    i64,
+    String,
+    i64,
+    i32,
+    SqlInstant,
+    String,
+    i16,
+    (bool, Option<bool>),
+    Option<Vec<u8>>,
+    i32,
+    String,
+    String,
+);
 
 fn rejected_row(columns: RejectedColumns) -> RejectedRow {
-    let (id, journal_id, seq, element, received_at, topic, qos, retained, payload, bytes, reason, detail) =
-        columns;
+    let (
+        id,
+        journal_id,
+        seq,
+        element,
+        received_at,
+        topic,
+        qos,
+        (retained, clock_unset),
+        payload,
+        bytes,
+        reason,
+        detail,
+    ) = columns;
     RejectedRow {
         id,
         journal_id,
@@ -158,6 +184,7 @@ fn rejected_row(columns: RejectedColumns) -> RejectedRow {
         topic,
         qos: u8::try_from(qos).ok().and_then(Qos::from_u8).unwrap_or(Qos::AtLeastOnce),
         retained,
+        clock_unset: clock_unset.unwrap_or(false),
         payload: payload.unwrap_or_default(),
         payload_bytes: u64::try_from(bytes).unwrap_or(0),
         reason,
@@ -221,7 +248,7 @@ macro_rules! rejected_queries_for {
                     row::received_at,
                     row::topic,
                     row::qos,
-                    row::retained,
+                    (row::retained, row::clock_unset),
                     substr(row::payload, 1, i32::try_from(payload_bytes).unwrap_or(i32::MAX)),
                     length(row::payload),
                     row::reason,

@@ -141,6 +141,7 @@ diesel::table! {
         topic -> Text,
         qos -> SmallInt,
         retained -> Bool,
+        clock_unset -> Nullable<Bool>,
         payload -> Binary,
         reason -> Text,
         detail -> Text,

@@ -110,6 +110,7 @@ impl BatchBuilder {
                         topic: Arc::clone(&topic),
                         qos: message.qos,
                         retained: message.retained,
+                        clock_unset: message.clock_unset,
                         reading,
                         payload: message.payload[outcome.raw].to_vec(),
                     });
@@ -121,6 +122,7 @@ impl BatchBuilder {
                     topic: Arc::clone(&topic),
                     qos: message.qos,
                     retained: message.retained,
+                    clock_unset: message.clock_unset,
                     rejection,
                 }),
             }

@@ -121,8 +121,7 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
         received_at: row.received_at,
         qos: row.qos,
         retained: row.retained,
-        // Not kept; the time of receipt is good enough here.
-        clock_unset: false,
+        clock_unset: row.clock_unset,
         topic: row.topic.as_str().into(),
         payload: &row.payload,
     };
@@ -157,6 +156,7 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
                 topic: row.topic.as_str().into(),
                 qos: row.qos,
                 retained: row.retained,
+                clock_unset: row.clock_unset,
                 payload: row.payload[raw].to_vec(),
             }),
             Err(rejection) => retry.rejections.push(rejected_again(row, element, rejection)),
@@ -176,6 +176,7 @@ fn rejected_again(row: &RejectedRow, element: u32, rejection: Rejection) -> Reje
         topic: row.topic.as_str().into(),
         qos: row.qos,
         retained: row.retained,
+        clock_unset: row.clock_unset,
         rejection,
     }
 }
@@ -268,6 +269,7 @@ mod tests {
             topic: "a/b".to_owned(),
             qos: Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             payload: payload.to_vec(),
             payload_bytes: payload.len() as u64,
             reason: reason.to_owned(),
@@ -291,6 +293,19 @@ mod tests {
         );
         assert_eq!(reading.reading.recorded_at, rejected.received_at, "received_at of the original");
         assert!(retry.rejections.is_empty());
+    }
+
+    #[test]
+    fn a_message_that_came_while_the_clock_was_unset_keeps_the_time_of_its_device() {
+        let payload = br#"{"id": "a", "timestamp": "2026-06-01T00:00:00Z"}"#;
+        let mut rejected = row("missing_machine_id", 0, payload);
+        let time_of = |row: &RejectedRow| {
+            let reading = &interpret(row, &rules("/id")).unwrap().readings[0].reading;
+            (reading.time_source, reading.recorded_at)
+        };
+        assert_eq!(time_of(&rejected), (TimeSource::Server, rejected.received_at), "it is months ahead");
+        rejected.clock_unset = true;
+        assert_eq!(time_of(&rejected), (TimeSource::Device, Timestamp::from_micros(1_780_272_000_000_000)));
     }
 
     #[test]

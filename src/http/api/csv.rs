@@ -276,6 +276,7 @@ mod tests {
             topic: Arc::from("t"),
             qos: Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             reading,
             payload: Vec::new(),
         }

@@ -36,6 +36,7 @@ pub fn reading(number: u32, second: i64, extra: &str) -> ReadingRow {
         topic: Arc::from("factory/machine/press-1/telemetry"),
         qos: Qos::AtLeastOnce,
         retained: false,
+        clock_unset: false,
         reading,
         payload: Vec::new(),
     }

@@ -11,6 +11,7 @@ pub use super::claim_clauses::{
     a_position_of_version_1_is_claimed_by_who_held_all_of_it, of_claims_at_once_one_is_granted,
 };
 pub use super::clock_clauses::{
+    an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing,
     the_newer_record_of_the_trusted_time_stays, without_a_record_the_newest_position_stands_for_it,
 };
 pub use super::event_clauses::{
@@ -43,7 +44,7 @@ pub use super::rejected_clauses::{
     a_reading_that_the_database_refuses_stays_rejected,
     a_retried_element_moves_in_the_ledger_and_its_row_goes, commits_and_retries_at_once_lose_no_count,
     rejected_elements_are_listed_in_pages_and_counted, rejected_elements_of_another_site_are_left_alone,
-    without_a_ledger_nothing_is_retried,
+    rejections_keep_whether_the_clock_was_unset, without_a_ledger_nothing_is_retried,
 };
 pub use super::retained_clauses::{
     a_refused_retained_message_is_stored_when_it_comes_again,

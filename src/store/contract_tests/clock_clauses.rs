@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::fixture::{Fixture, T0, at, batch_of};
-use crate::domain::{ClockRecord, Timestamp};
-use crate::store::{self, Store};
+use crate::domain::{ClockRecord, JournalHistory, Timestamp};
+use crate::store::{self, Claim, Store};
 
 fn record(seq: u64) -> ClockRecord {
     let (trusted_at, wall_at) = (at(1), at(2));
@@ -36,6 +36,31 @@ pub fn the_newer_record_of_the_trusted_time_stays(fixture: &Fixture) {
     // Somebody has been at the table.
     fixture.raw().execute("UPDATE clock_record SET seq = 9223372036854775807");
     assert_eq!((exchange(store, Some(record(7))), exchange(store, None)), (None, Some(record(7))));
+}
+
+/// Spoils the record and the trace of a site that knows of no exact rollups yet, as one of version 0.1.0 does.
+pub fn an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 3)).unwrap();
+    exchange(&mut *store, Some(record(5)));
+    let bad_time = fixture.either("'yesterday'", "'infinity'");
+    let whole = "DELETE FROM machine_rollup_exact; UPDATE ingest_checkpoint SET updated_at =";
+    fixture.raw().execute(&format!("UPDATE clock_record SET wall_at = {bad_time}; {whole} {bad_time}"));
+
+    let options = fixture.options();
+    let mut store = store::open(&options).unwrap();
+    let claim = store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
+    assert!(matches!(claim, Claim::Granted(_)), "{claim:?}");
+    assert_eq!(fixture.raw().count("machine_rollup_exact"), 1);
+    let named: Vec<_> = options.unreadable.take_news().into_iter().map(|row| (row.table, row.key)).collect();
+    let journal_id = format!("{:?}", journal.to_string());
+    assert_eq!(
+        named,
+        [("clock_record", "of site \"halle-7\"".to_owned()), ("ingest_checkpoint", journal_id)]
+    );
+    assert_eq!(exchange(&mut *store, None), None);
+    assert_eq!(exchange(&mut *store, Some(record(1))), None, "a readable one replaces it");
+    assert_eq!(exchange(&mut *store, None), Some(record(1)));
 }
 
 pub fn without_a_record_the_newest_position_stands_for_it(fixture: &Fixture) {

@@ -201,6 +201,7 @@ pub fn reading(seq: u64) -> ReadingRow {
         topic: Arc::from("factory/machine/press-1/telemetry"),
         qos: Qos::AtLeastOnce,
         retained: false,
+        clock_unset: false,
         reading: Reading {
             machine_id: machine("press-1"),
             temperature: Some(21.5),
@@ -239,6 +240,7 @@ pub fn rejection(seq: u64) -> RejectionRow {
         topic: Arc::from("factory/machine/press-1/telemetry"),
         qos: Qos::ExactlyOnce,
         retained: true,
+        clock_unset: false,
         rejection: Rejection {
             reason: RejectReason::InvalidJson,
             detail: "expected value at line 1".to_owned(),

@@ -95,6 +95,8 @@ contract! {
     commits_and_retries_at_once_lose_no_count,
     the_newer_record_of_the_trusted_time_stays,
     without_a_record_the_newest_position_stands_for_it,
+    an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing,
+    rejections_keep_whether_the_clock_was_unset,
     a_retained_message_without_time_is_stored_once_however_often_it_comes,
     the_retained_copy_of_the_newest_reading_is_no_other_reading,
     a_refused_retained_message_is_stored_when_it_comes_again,

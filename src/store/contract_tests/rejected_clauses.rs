@@ -156,6 +156,23 @@ pub fn commits_and_retries_at_once_lose_no_count(fixture: &Fixture) {
     assert_eq!(fixture.raw().count("machine_telemetry"), 2 * EACH);
 }
 
+pub fn rejections_keep_whether_the_clock_was_unset(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    fixture.refuse_666();
+    let mut sent = rejections(journal, 0, 3);
+    sent.rejections[1].clock_unset = true;
+    let mut devil = ReadingRow { clock_unset: true, ..reading(4) };
+    devil.reading.temperature = Some(666.0);
+    sent.readings = vec![devil];
+    sent.upto = Seq(4);
+    store.commit(&sent).unwrap();
+    // As an older version left it.
+    fixture.raw().execute("UPDATE rejected_message SET clock_unset = NULL WHERE seq = 3");
+    let mut rows: Vec<_> = all(&mut *store).into_iter().map(|row| (row.seq.0, row.clock_unset)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [(1, false), (2, true), (3, false), (4, true)]);
+}
+
 pub fn rejected_elements_are_listed_in_pages_and_counted(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut sent = rejections(journal, 0, 7);

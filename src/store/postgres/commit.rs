@@ -129,8 +129,9 @@ pub(super) fn insert_rejections(
     runs(rows, rows_max, RUN_BYTES_MAX, RejectionRow::size).try_for_each(|run| {
         let each = || run.iter();
         sql_query(
-            "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, payload, \
-             reason, detail) SELECT $1, $2, u.* FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11) AS u \
+            "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, \
+             clock_unset, payload, reason, detail) \
+             SELECT $1, $2, u.* FROM unnest($3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS u \
              ON CONFLICT (journal_id, seq, element) DO NOTHING",
         )
         .bind::<Text, _>(site)
@@ -143,6 +144,7 @@ pub(super) fn insert_rejections(
         .bind::<Array<Text>, _>(each().map(|row| without_nul(&row.topic)).collect::<Vec<_>>())
         .bind::<Array<SmallInt>, _>(each().map(|row| i16::from(row.qos.as_u8())).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(each().map(|row| row.retained).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(each().map(|row| row.clock_unset).collect::<Vec<_>>())
         .bind::<Array<Binary>, _>(each().map(|row| row.rejection.payload.as_slice()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(each().map(|row| row.rejection.reason.as_str()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(each().map(|row| without_nul(&row.rejection.detail)).collect::<Vec<_>>())

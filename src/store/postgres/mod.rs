@@ -195,7 +195,7 @@ impl Store for PostgresStore {
     }
 
     fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
+        let (connection, site, unreadable) = (&mut self.connection, self.site.as_str(), &self.unreadable);
         let id = history.journal_id.to_string();
         let found = sql_query(
             "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES ($1, $2, now(), $3) \
@@ -205,7 +205,7 @@ impl Store for PostgresStore {
         .bind::<Text, _>(site)
         .bind::<Text, _>(history.own.to_string())
         .execute(connection)
-        .and_then(|_| exact::postgres::begin(connection, site))
+        .and_then(|_| exact::postgres::begin(connection, site, unreadable))
         .and_then(|()| reads::postgres::load_checkpoint(connection, &id))
         .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
         claim(history, found, |found, own| reads::postgres::take_over(connection, found, site, own))
@@ -289,9 +289,9 @@ impl Store for PostgresStore {
     }
 
     fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
-        let exchanged =
-            connection.transaction(|connection| clock::postgres::exchange(connection, site, ours));
+        let (connection, site, unreadable) = (&mut self.connection, self.site.as_str(), &self.unreadable);
+        let exchanged = connection
+            .transaction(|connection| clock::postgres::exchange(connection, site, ours, unreadable));
         exchanged.map_err(|source: diesel::result::Error| StoreError::ExchangeClock { source: source.into() })
     }
 

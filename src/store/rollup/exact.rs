@@ -13,6 +13,7 @@ use crate::clock::wall_now;
 use crate::domain::Timestamp;
 use crate::store::clock;
 use crate::store::schema::{INSTANT_MICROS_MIN, Instant, SqlInstant};
+use crate::store::unreadable::UnreadableRows;
 
 /// All is exact.
 const BEGINNING: Timestamp = Timestamp::from_micros(INSTANT_MICROS_MIN);
@@ -57,12 +58,17 @@ macro_rules! exact_for {
             ///
             /// An empty site is exact from the beginning. One with readings had them before there were rollups, or lost its row
             /// to a person who had changed some: those are charted from the rows, and what is dated a day ahead from the buckets.
-            pub fn begin(connection: &mut $connection, site: &str) -> QueryResult<()> {
+            pub fn begin(
+                connection: &mut $connection,
+                site: &str,
+                unreadable: &UnreadableRows,
+            ) -> QueryResult<()> {
                 let known: CountRow = sql_query(IS_KNOWN).bind::<Text, _>(site).get_result(connection)?;
                 if known.value > 0 {
                     return Ok(());
                 }
-                let trusted = clock::$name::exchange(connection, site, None)?.map(|record| record.trusted_at);
+                let trusted = clock::$name::exchange(connection, site, None, unreadable)?
+                    .map(|record| record.trusted_at);
                 let now = trusted.map_or(wall_now(), |trusted| trusted.max(wall_now()));
                 let ahead = AHEAD.as_micros() as i64 + BUCKET_MICROS;
                 let from = first_bucket_from(Timestamp::from_micros(now.as_micros().saturating_add(ahead)));

@@ -212,6 +212,7 @@ impl Writer<'_> {
                 topic: &without_nul(&row.topic),
                 qos: i16::from(row.qos.as_u8()),
                 retained: row.retained,
+                clock_unset: row.clock_unset,
                 payload: &row.rejection.payload,
                 reason: row.rejection.reason.as_str(),
                 detail: &without_nul(&row.rejection.detail),

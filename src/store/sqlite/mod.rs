@@ -228,6 +228,7 @@ impl Store for SqliteStore {
 
     fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
         let id = history.journal_id.to_string();
+        let unreadable = self.unreadable.clone();
         self.in_place(|connection, site| {
             let found = sql_query(
                 "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
@@ -238,7 +239,7 @@ impl Store for SqliteStore {
             .bind::<Instant, _>(now())
             .bind::<Text, _>(history.own.to_string())
             .execute(connection)
-            .and_then(|_| exact::sqlite::begin(connection, site))
+            .and_then(|_| exact::sqlite::begin(connection, site, &unreadable))
             .and_then(|()| reads::sqlite::load_checkpoint(connection, &id))
             .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
             claim(history, found, |found, own| reads::sqlite::take_over(connection, found, site, own))
@@ -328,9 +329,9 @@ impl Store for SqliteStore {
     }
 
     fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
-        let (connection, site) = (&mut self.connection, self.site.as_str());
-        let exchanged =
-            connection.immediate_transaction(|connection| clock::sqlite::exchange(connection, site, ours));
+        let (connection, site, unreadable) = (&mut self.connection, self.site.as_str(), &self.unreadable);
+        let exchanged = connection
+            .immediate_transaction(|connection| clock::sqlite::exchange(connection, site, ours, unreadable));
         exchanged.map_err(|source: diesel::result::Error| StoreError::ExchangeClock { source: source.into() })
     }
 

@@ -57,8 +57,8 @@ cached_statement! {
 cached_statement! {
     /// One rejected element.
     InsertRejection on Sqlite, SqliteConnection:
-    "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, payload, reason, \
-     detail) VALUES ("
+    "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, \
+     clock_unset, payload, reason, detail) VALUES ("
     [
         site: Text = &'a str,
         journal_id: Text = &'a str,
@@ -68,6 +68,7 @@ cached_statement! {
         topic: Text = &'a str,
         qos: SmallInt = i16,
         retained: Bool = bool,
+        clock_unset: Bool = bool,
         payload: Binary = &'a [u8],
         reason: Text = &'static str,
         detail: Text = &'a str,

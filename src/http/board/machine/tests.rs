@@ -92,6 +92,7 @@ impl Scene {
             topic: Arc::from("t"),
             qos: Qos::AtLeastOnce,
             retained: false,
+            clock_unset: false,
             reading,
             payload: Vec::new(),
         };
