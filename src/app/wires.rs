@@ -51,7 +51,7 @@ pub(super) struct EdgesToWriter {
 pub(super) struct JournalNews {
     wires: Wires,
     logger: Logger,
-    last_upkeep_failure: Mutex<String>,
+    last_maintenance_failure: Mutex<String>,
 }
 
 impl JournalNews {
@@ -59,7 +59,7 @@ impl JournalNews {
         Self {
             wires,
             logger: logger.new(o!("component" => "journal")),
-            last_upkeep_failure: Mutex::default(),
+            last_maintenance_failure: Mutex::default(),
         }
     }
 }
@@ -75,9 +75,9 @@ impl JournalListener for JournalNews {
         let _looked_for = self.wires.space.try_send(SpaceChanged(space));
     }
 
-    fn upkeep_failed(&self, error: &JournalError) {
+    fn maintenance_failed(&self, error: &JournalError) {
         let text = causes(error);
-        let mut last = self.last_upkeep_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_maintenance_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != text {
             warn!(self.logger, "the journal cannot tidy up its files, trying again"; "error" => &text);
             *last = text;

@@ -34,7 +34,7 @@ impl Shared {
         if self.committed.fetch_max(upto.0, Ordering::AcqRel) >= upto.0 {
             return Ok(());
         }
-        lock(&self.ages).forget(upto);
+        lock(&self.receipt_times).forget(upto);
         self.trim();
         Ok(())
     }
@@ -55,20 +55,20 @@ impl Shared {
     pub(super) fn trim(&self) {
         let committed = self.committed();
         let mut table = lock(&self.table);
-        let doomed_before = table.doomed.len();
+        let retired_before = table.retired.len();
         while let Some(last) = table.segments.front().and_then(|segment| segment.last())
             && last <= committed
         {
-            self.doom_oldest(&mut table);
+            self.retire_oldest(&mut table);
         }
-        let trimmed = table.doomed.len() > doomed_before;
+        let trimmed = table.retired.len() > retired_before;
         drop(table);
         if trimmed {
-            self.wake_upkeep();
+            self.wake_maintenance();
         }
         self.note_bound();
         if self.is_full_and_drained() {
-            self.wake_upkeep();
+            self.wake_maintenance();
         }
     }
 
@@ -128,7 +128,7 @@ impl Shared {
     fn drop_oldest(&self) {
         let (committed, synced) = (self.committed(), self.synced());
         let mut table = lock(&self.table);
-        let doomed_before = table.doomed.len();
+        let retired_before = table.retired.len();
         while self.bytes() >= self.options.max_bytes
             && let Some(segment) = table.segments.front().cloned()
             && let Some(last) = segment.last()
@@ -136,20 +136,20 @@ impl Shared {
         {
             let unread = last.since(committed).min(last.since(segment.first) + 1);
             self.dropped_records.fetch_add(unread, Ordering::Relaxed);
-            self.doom_oldest(&mut table);
+            self.retire_oldest(&mut table);
         }
-        let dropped = table.doomed.len() > doomed_before;
+        let dropped = table.retired.len() > retired_before;
         drop(table);
         if dropped {
-            self.wake_upkeep();
+            self.wake_maintenance();
         }
     }
 
-    fn doom_oldest(&self, table: &mut super::shared::Table) {
+    fn retire_oldest(&self, table: &mut super::shared::Table) {
         if let Some(segment) = table.segments.pop_front() {
             self.bytes.fetch_sub(segment.end(), Ordering::AcqRel);
             table.trimmed = table.trimmed.max(segment.last().unwrap_or(segment.first).min(self.committed()));
-            table.doomed.push(segment.first);
+            table.retired.push(segment.first);
         }
     }
 }

@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 
 /// What the disk is asked for. Of each kind one call at a time is measured, which is all that there usually are.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Use {
+pub(super) enum DiskCall {
     Append,
     Sync,
     Read,
     Meta,
 }
 
-const USES: usize = 4;
+const CALLS: usize = 4;
 
-pub(super) struct DiskClock {
+pub(super) struct DiskStallClock {
     started: Instant,
     /// Since when a call is under way, in µs since `started`, plus 1; 0: none is.
-    since: [AtomicU64; USES],
+    since: [AtomicU64; CALLS],
 }
 
 /// A call under way; over when dropped.
-pub(super) struct UnderWay<'a>(Option<&'a AtomicU64>);
+pub(super) struct CallGuard<'a>(Option<&'a AtomicU64>);
 
-impl DiskClock {
+impl DiskStallClock {
     pub(super) fn new() -> Self {
         Self { started: Instant::now(), since: Default::default() }
     }
 
     /// A call begins.
-    pub(super) fn enter(&self, what: Use) -> UnderWay<'_> {
+    pub(super) fn enter(&self, what: DiskCall) -> CallGuard<'_> {
         let since = &self.since[what as usize];
         let is_first = since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        UnderWay(is_first.then_some(since))
+        CallGuard(is_first.then_some(since))
     }
 
     /// How long the oldest call under way has taken so far; zero if there is none.
@@ -49,7 +49,7 @@ impl DiskClock {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.0 {
             since.store(0, Ordering::Relaxed);
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn the_oldest_call_counts_until_it_is_over() {
-        let clock = DiskClock::new();
+        let clock = DiskStallClock::new();
         assert_eq!(clock.busy_for(), Duration::ZERO);
-        let sync = clock.enter(Use::Sync);
+        let sync = clock.enter(DiskCall::Sync);
         std::thread::sleep(Duration::from_millis(20));
-        let append = clock.enter(Use::Append);
+        let append = clock.enter(DiskCall::Append);
         let of_sync = clock.busy_for();
         assert!(of_sync >= Duration::from_millis(20));
-        drop(clock.enter(Use::Sync));
+        drop(clock.enter(DiskCall::Sync));
         assert!(clock.busy_for() >= of_sync, "a second of a kind changes nothing");
         drop(sync);
         assert!(clock.busy_for() < Duration::from_millis(20));

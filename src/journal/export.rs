@@ -7,7 +7,7 @@ use std::path::Path;
 use super::cursor::{Cursor, Step};
 use super::fs::{Access, Fs};
 use super::meta::Meta;
-use super::salvage::{Bad, Source, Survey};
+use super::salvage::{BadPlace, SourceSegment, Survey};
 use super::{Damage, JournalError, Record};
 use crate::domain::Seq;
 
@@ -34,7 +34,8 @@ pub fn export(
 ) -> Result<Exported, JournalError> {
     let survey = Survey::load(fs, dir)?;
     let mut exported = Exported { records: 0, skipped: lost_files(&survey, fs)? };
-    let is_wanted = |bad: &Bad| bad.missing.is_none_or(|missing| missing.from <= to && missing.to >= from);
+    let is_wanted =
+        |bad: &BadPlace| bad.missing.is_none_or(|missing| missing.from <= to && missing.to >= from);
     for (index, source) in survey.sources.iter().enumerate() {
         let file = match fs.open(&source.path, Access::Read) {
             // Trimmed meanwhile.
@@ -45,7 +46,7 @@ pub fn export(
         exported.skipped.extend(bad.into_iter().filter(is_wanted).map(as_damage));
         for run in source.runs.iter().filter(|run| run.first <= to && run.last >= from) {
             let mut cursor = Cursor::new(file.clone(), source.header.seed(), run.start, run.end);
-            if give_out(&mut cursor, source, from, to, sink, &mut exported)?.is_break() {
+            if export_run(&mut cursor, source, from, to, sink, &mut exported)?.is_break() {
                 return Ok(exported);
             }
         }
@@ -71,13 +72,13 @@ fn lost_files(survey: &Survey, fs: &dyn Fs) -> Result<Vec<Damage>, JournalError>
     Ok(lost)
 }
 
-fn as_damage(bad: Bad) -> Damage {
+fn as_damage(bad: BadPlace) -> Damage {
     Damage { path: bad.path, offset: bad.bytes.start, what: bad.what }
 }
 
-fn give_out(
+fn export_run(
     cursor: &mut Cursor,
-    source: &Source,
+    source: &SourceSegment,
     from: Seq,
     to: Seq,
     sink: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +98,30 @@ pub(super) fn read_full_at(file: &dyn FsFile, buffer: &mut [u8], offset: u64) ->
         }
     }
     Ok(filled)
+}
+
+const COPY_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Copies the bytes of `range` to offset `at` of `to`, within bounded memory.
+pub(super) fn copy_range(
+    from: &dyn FsFile,
+    range: Range<u64>,
+    to: &dyn FsFile,
+    mut at: u64,
+) -> io::Result<()> {
+    let mut chunk = vec![0; COPY_CHUNK_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = chunk.len().min(usize::try_from(range.end - offset).unwrap_or(usize::MAX));
+        let held = read_full_at(from, &mut chunk[..wanted], offset)?;
+        if held == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all_at(to, &chunk[..held], at)?;
+        offset += held as u64;
+        at += held as u64;
+    }
+    Ok(())
 }
 
 /// The operating system's file system.

@@ -136,7 +136,7 @@ fn missing_front(
     first: Option<Seq>,
 ) -> Result<Option<Damage>, JournalError> {
     if first == Some(meta.first_kept)
-        || first == Some(meta.behind_hole(meta.first_kept))
+        || first == Some(meta.after_hole(meta.first_kept))
         || Meta::load(fs, dir)?.as_ref() != Some(meta)
     {
         return Ok(None);
@@ -229,7 +229,7 @@ impl<'a> Inspector<'a> {
         };
         if let Some(next) = self.next
             && next != first
-            && self.meta.as_ref().is_none_or(|meta| meta.behind_hole(next) != first)
+            && self.meta.as_ref().is_none_or(|meta| meta.after_hole(next) != first)
         {
             self.damage(
                 &path,

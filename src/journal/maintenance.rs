@@ -1,4 +1,4 @@
-//! Upkeep, on a thread of its own so that neither appends nor syncs wait for it: the next segment is
+//! MaintenanceOutcome, on a thread of its own so that neither appends nor syncs wait for it: the next segment is
 //! preallocated before it is needed, and files of trimmed segments are deleted.
 //!
 //! Deleting: `journal.meta` first says which segment is the first kept, then the files go, then the directory is
@@ -35,30 +35,30 @@ const ROOM_PART: u64 = 10;
 
 /// Whether something is left to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Upkeep {
+pub(super) enum MaintenanceOutcome {
     Done,
     Retry,
 }
 
 impl Shared {
     /// Does what there is to do.
-    pub(super) fn upkeep(&self) -> Result<Upkeep, JournalError> {
+    pub(super) fn maintain(&self) -> Result<MaintenanceOutcome, JournalError> {
         if self.failure.get().is_some() {
-            return Ok(Upkeep::Done);
+            return Ok(MaintenanceOutcome::Done);
         }
         if self.is_full_and_drained() {
             self.seal_drained()?;
         }
-        self.delete_doomed()?;
+        self.delete_retired()?;
         match self.keep_ahead() {
             Err(error) if error.is_disk_full() => {
                 self.note_disk_full(true);
-                Ok(Upkeep::Retry)
+                Ok(MaintenanceOutcome::Retry)
             }
             Err(error) => Err(error),
             Ok(()) => {
                 self.note_disk_full(false);
-                Ok(Upkeep::Done)
+                Ok(MaintenanceOutcome::Done)
             }
         }
     }
@@ -96,13 +96,13 @@ impl Shared {
         })
     }
 
-    pub(super) fn delete_doomed(&self) -> Result<(), JournalError> {
+    pub(super) fn delete_retired(&self) -> Result<(), JournalError> {
         let mut meta = lock(&self.meta);
-        let (doomed, first_kept, trimmed) = {
+        let (retired, first_kept, trimmed) = {
             let table = lock(&self.table);
-            (table.doomed.clone(), table.first(), table.trimmed)
+            (table.retired.clone(), table.first(), table.trimmed)
         };
-        if doomed.is_empty() {
+        if retired.is_empty() {
             return Ok(());
         }
         fail::fail_point!("journal::trim", |_| Err(super::error::injected("trim the journal")));
@@ -116,7 +116,7 @@ impl Shared {
         next.prune();
         next.store(&*self.fs, self.dir())?;
         *meta = next;
-        for first in &doomed {
+        for first in &retired {
             let path = self.segment_path(*first);
             match self.fs.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -126,7 +126,7 @@ impl Shared {
             }
         }
         self.fs.sync_dir(self.dir()).map_err(JournalError::io("sync directory", self.dir()))?;
-        lock(&self.table).doomed.retain(|first| !doomed.contains(first));
+        lock(&self.table).retired.retain(|first| !retired.contains(first));
         Ok(())
     }
 
@@ -167,14 +167,14 @@ pub(super) fn run(shared: &Shared) {
     let run = catch_unwind(AssertUnwindSafe(|| {
         let mut failing = false;
         while !shared.stopping.load(Ordering::Acquire) {
-            let retry = match shared.upkeep() {
-                Ok(upkeep) => {
+            let retry = match shared.maintain() {
+                Ok(outcome) => {
                     failing = false;
-                    upkeep == Upkeep::Retry
+                    outcome == MaintenanceOutcome::Retry
                 }
                 Err(error) => {
                     if !failing {
-                        shared.listener.upkeep_failed(&error);
+                        shared.listener.maintenance_failed(&error);
                     }
                     failing = true;
                     true
@@ -188,6 +188,6 @@ pub(super) fn run(shared: &Shared) {
         }
     }));
     if run.is_err() {
-        let _ = shared.fail(JournalError::Panicked { thread: "journal-upkeep" });
+        let _ = shared.fail(JournalError::Panicked { thread: "journal-maint" });
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct Meta {
 
 /// Why a text is no `journal.meta`.
 #[derive(Debug, PartialEq, Eq)]
-enum NoMeta {
+enum MetaParseError {
     Unreadable,
     Newer(u32),
 }
@@ -149,7 +149,7 @@ impl Meta {
     }
 
     /// The seq behind the hole that begins with `seq`; `seq` itself if none does.
-    pub(super) fn behind_hole(&self, seq: Seq) -> Seq {
+    pub(super) fn after_hole(&self, seq: Seq) -> Seq {
         self.holes.iter().find(|hole| hole.from == seq).map_or(seq, |hole| hole.to.next())
     }
 
@@ -177,10 +177,12 @@ impl Meta {
         let size = file.size().map_err(JournalError::io("read", &path))?.min(META_BYTES_MAX);
         let mut bytes = vec![0; usize::try_from(size).expect("bounded above")];
         let len = read_full_at(&*file, &mut bytes, 0).map_err(JournalError::io("read", &path))?;
-        match std::str::from_utf8(&bytes[..len]).map_or(Err(NoMeta::Unreadable), Self::parse) {
+        match std::str::from_utf8(&bytes[..len]).map_or(Err(MetaParseError::Unreadable), Self::parse) {
             Ok(meta) => Ok(Some(meta)),
-            Err(NoMeta::Newer(found)) => Err(JournalError::Version { path, found, supported: META_VERSION }),
-            Err(NoMeta::Unreadable) => {
+            Err(MetaParseError::Newer(found)) => {
+                Err(JournalError::Version { path, found, supported: META_VERSION })
+            }
+            Err(MetaParseError::Unreadable) => {
                 Err(JournalError::damaged(&path, 0, "the file is not readable as journal.meta"))
             }
         }
@@ -239,17 +241,19 @@ impl Meta {
         text + &format!("crc {crc:08x}\n")
     }
 
-    fn parse(text: &str) -> Result<Self, NoMeta> {
-        let body = checked(text).ok_or(NoMeta::Unreadable)?;
-        let (magic, rest) = body.split_once('\n').ok_or(NoMeta::Unreadable)?;
-        let version: u32 =
-            magic.strip_prefix(MAGIC).and_then(|version| version.parse().ok()).ok_or(NoMeta::Unreadable)?;
+    fn parse(text: &str) -> Result<Self, MetaParseError> {
+        let body = checked(text).ok_or(MetaParseError::Unreadable)?;
+        let (magic, rest) = body.split_once('\n').ok_or(MetaParseError::Unreadable)?;
+        let version: u32 = magic
+            .strip_prefix(MAGIC)
+            .and_then(|version| version.parse().ok())
+            .ok_or(MetaParseError::Unreadable)?;
         if version > META_VERSION {
-            return Err(NoMeta::Newer(version));
+            return Err(MetaParseError::Newer(version));
         }
         let mut meta = Self::new();
         for line in rest.lines() {
-            meta.read_line(line).ok_or(NoMeta::Unreadable)?;
+            meta.read_line(line).ok_or(MetaParseError::Unreadable)?;
         }
         if version == 1 {
             meta.trimmed = meta.committed.min(Seq(meta.first_kept.0.saturating_sub(1)));
@@ -324,7 +328,7 @@ mod tests {
             let mut changed = text.clone().into_bytes();
             changed[index] ^= 1;
             let changed = String::from_utf8(changed).expect("still ASCII");
-            assert_eq!(Meta::parse(&changed), Err(NoMeta::Unreadable), "byte {index}");
+            assert_eq!(Meta::parse(&changed), Err(MetaParseError::Unreadable), "byte {index}");
         }
     }
 
@@ -366,10 +370,10 @@ crc e70ffbe8
     fn a_version_to_come_is_known_by_its_first_line_and_a_damaged_one_is_not() {
         let body = "andon journal 3\nwhat we cannot know\n";
         let text = format!("{body}crc {:08x}\n", crc32c::crc32c(body.as_bytes()));
-        assert_eq!(Meta::parse(&text), Err(NoMeta::Newer(3)));
+        assert_eq!(Meta::parse(&text), Err(MetaParseError::Newer(3)));
         assert_eq!(
             Meta::parse(&VERSION_1.replace("andon journal 1", "andon journal 3")),
-            Err(NoMeta::Unreadable)
+            Err(MetaParseError::Unreadable)
         );
     }
 

@@ -87,6 +87,7 @@ mod export;
 mod fs;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
+mod handle;
 mod inspect;
 mod lock;
 mod maintenance;
@@ -101,7 +102,7 @@ mod segment;
 mod shared;
 mod sync;
 mod tail_scan;
-mod torn_tail;
+mod threads;
 mod writer;
 
 #[cfg(test)]
@@ -118,14 +119,13 @@ pub use export::{Exported, export};
 pub use fs::{Access, Fs, FsFile, LockOutcome, RealFs};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::fuzz_record;
+pub use handle::Journal;
 pub use inspect::{Damage, Inspection, SegmentSummary, identity, inspect, inspect_records, verify};
 pub use meta::Hole;
 pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;
-pub use recovery::Recovery;
+pub use recovery::{Recovery, TornTail};
 pub use repair::{Cut, Repair, repair};
-pub use torn_tail::TornTail;
-pub use writer::Journal;
 
 pub use crate::domain::{SyncMode, WhenFull};
 
@@ -209,7 +209,7 @@ pub trait JournalListener: Send + Sync {
     fn failed(&self, error: &JournalError);
     /// Preallocating or deleting failed for another reason than a full disk; it is tried again every second.
     /// Called once per series of failures.
-    fn upkeep_failed(&self, error: &JournalError) {
+    fn maintenance_failed(&self, error: &JournalError) {
         let _ = error;
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Step};
-use super::disk_stall::Use;
+use super::disk_stall::DiskCall;
 use super::fs::Access;
 use super::record::BadRecord;
 use super::segment::{HEADER_BYTES, Header, Segment};
@@ -128,7 +128,7 @@ impl Reader {
         let next = self.position.next();
         let Some(segment) = lock(&self.shared.table).find(next) else { return Ok(()) };
         let path = self.shared.segment_path(segment.first);
-        let _under_way = self.shared.disk.enter(Use::Read);
+        let _call = self.shared.disk.enter(DiskCall::Read);
         let file = match self.shared.fs.open(&path, Access::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let gone = lock(&self.shared.table).first() > segment.first;
@@ -158,7 +158,7 @@ impl Reader {
         let offset = open.cursor.offset();
         let expected = open.next;
         // Not the visit: what hangs there is no disk.
-        let reading = self.shared.disk.enter(Use::Read);
+        let reading = self.shared.disk.enter(DiskCall::Read);
         let step = open.cursor.step();
         drop(reading);
         let stored = match step {

@@ -64,24 +64,24 @@ mod tests {
 
     #[test]
     fn the_oldest_pending_record_is_dated_to_the_second() {
-        let mut ages = ReceiptTimes::new();
+        let mut receipt_times = ReceiptTimes::new();
         for seq in 1..=100u64 {
-            ages.note(Seq(seq), Timestamp::from_micros(seq as i64 * 100_000));
+            receipt_times.note(Seq(seq), Timestamp::from_micros(seq as i64 * 100_000));
         }
-        assert_eq!(ages.at_or_before(Seq(1)), Some(Timestamp::from_micros(100_000)));
-        ages.forget(Seq(54));
-        assert_eq!(ages.at_or_before(Seq(55)), Some(Timestamp::from_micros(5_100_000)));
+        assert_eq!(receipt_times.at_or_before(Seq(1)), Some(Timestamp::from_micros(100_000)));
+        receipt_times.forget(Seq(54));
+        assert_eq!(receipt_times.at_or_before(Seq(55)), Some(Timestamp::from_micros(5_100_000)));
         assert_eq!(ReceiptTimes::new().at_or_before(Seq(1)), None);
     }
 
     #[test]
     fn memory_is_bounded_over_any_span() {
-        let mut ages = ReceiptTimes::new();
+        let mut receipt_times = ReceiptTimes::new();
         for seq in 1..=100_000u64 {
-            ages.note(Seq(seq), Timestamp::from_micros(seq as i64 * 1_000_000));
+            receipt_times.note(Seq(seq), Timestamp::from_micros(seq as i64 * 1_000_000));
         }
-        assert!(ages.samples.len() <= SAMPLES_MAX);
-        let dated = ages.at_or_before(Seq(50_000)).expect("dated").as_micros();
+        assert!(receipt_times.samples.len() <= SAMPLES_MAX);
+        let dated = receipt_times.at_or_before(Seq(50_000)).expect("dated").as_micros();
         assert!((49_800_000_000..=50_000_000_000).contains(&dated), "{dated}");
     }
 }

@@ -33,15 +33,14 @@ use std::time::SystemTime;
 
 use super::JournalError;
 use super::cursor::{Cursor, Step};
-use super::fs::{Access, Fs, FsFile, write_all_at};
+use super::fs::{Access, Fs, FsFile, copy_range, write_all_at};
 use super::lock::DirLock;
 use super::meta::{Hole, META_NAME, Meta};
 use super::record;
 use super::recovery;
-use super::salvage::{Bad, Run, Source, Survey};
+use super::salvage::{BadPlace, Run, SourceSegment, Survey};
 use super::segment::{self, HEADER_BYTES, Header};
 use super::tail_scan;
-use super::torn_tail::copy;
 use crate::domain::{JournalId, Seq};
 
 /// Holds records that move to a segment of their own, until they are durable.
@@ -89,23 +88,23 @@ pub fn repair(dir: &Path, fs: &dyn Fs) -> Result<Repair, JournalError> {
         Err(error) => return Err(error),
     }
     let mut survey = Survey::load(fs, dir)?;
-    let mut cuts = name_as_headers_say(fs, &survey)?;
+    let mut cuts = rename_to_match_headers(fs, &survey)?;
     if !cuts.is_empty() {
         survey = Survey::load(fs, dir)?;
     }
-    let job = Job::new(fs, &survey)?;
-    cuts.extend(job.keep_aside()?);
-    job.make_durable()?;
-    job.new_meta().store(fs, dir)?;
-    job.move_runs()?;
-    job.finish_segments()?;
+    let plan = RepairPlan::new(fs, &survey)?;
+    cuts.extend(plan.copy_aside()?);
+    plan.make_durable()?;
+    plan.new_meta().store(fs, dir)?;
+    plan.move_runs()?;
+    plan.finish_segments()?;
     recovery::check(fs, dir)?;
     let new_identity = survey.is_of_new_identity.then_some(survey.meta.journal_id);
     Ok(Repair { cuts, records: survey.records(), new_identity })
 }
 
 /// Segments under another name than their header's, which is free.
-fn name_as_headers_say(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, JournalError> {
+fn rename_to_match_headers(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, JournalError> {
     let dir = &survey.dir;
     let mut cuts = Vec::new();
     for source in &survey.sources {
@@ -129,51 +128,51 @@ fn name_as_headers_say(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, Journal
 
 /// What becomes of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Placement {
     /// It stays, with the records up to this offset, and is cut there if the flag says so.
-    Stays { end: u64, is_cut: bool },
+    Keep { end: u64, is_cut: bool },
     /// It is taken out.
-    Goes,
+    Remove,
 }
 
-struct Job<'a> {
+struct RepairPlan<'a> {
     fs: &'a dyn Fs,
     survey: &'a Survey,
     /// For each source.
-    work: Vec<(Fate, Vec<Bad>)>,
+    work: Vec<(Placement, Vec<BadPlace>)>,
     newest: Seq,
 }
 
-impl<'a> Job<'a> {
+impl<'a> RepairPlan<'a> {
     fn new(fs: &'a dyn Fs, survey: &'a Survey) -> Result<Self, JournalError> {
-        let mut job = Self { fs, survey, work: Vec::new(), newest: survey.newest_known() };
+        let mut plan = Self { fs, survey, work: Vec::new(), newest: survey.newest_known() };
         for (index, source) in survey.sources.iter().enumerate() {
-            let work = job.judge(index, source).map_err(JournalError::io("read", &source.path))?;
-            job.work.push(work);
+            let work = plan.place(index, source).map_err(JournalError::io("read", &source.path))?;
+            plan.work.push(work);
         }
-        Ok(job)
+        Ok(plan)
     }
 
-    fn judge(&self, index: usize, source: &Source) -> std::io::Result<(Fate, Vec<Bad>)> {
+    fn place(&self, index: usize, source: &SourceSegment) -> std::io::Result<(Placement, Vec<BadPlace>)> {
         let file = self.fs.open(&source.path, Access::Read)?;
         let mut bad = self.survey.bad_places(index, &*file)?;
         let header = HEADER_BYTES as u64;
         if let Some(run) = source.run_in_place() {
             let is_cut = bad.iter().any(|bad| bad.bytes.end > run.end);
-            return Ok((Fate::Stays { end: run.end, is_cut }, bad));
+            return Ok((Placement::Keep { end: run.end, is_cut }, bad));
         }
         if source.runs.is_empty() {
             if source.first() > self.newest {
                 // Nothing was in it: it is the one to go on with.
-                return Ok((Fate::Stays { end: header, is_cut: false }, bad));
+                return Ok((Placement::Keep { end: header, is_cut: false }, bad));
             }
             // Kept whole, header included.
             let written = tail_scan::written_end(&*file, 0)?;
             let missing = bad.iter().rev().find_map(|bad| bad.missing);
             let what = bad.last().map(|bad| bad.what.clone()).unwrap_or_default();
-            bad = vec![Bad { bytes: 0..written, path: source.path.clone(), missing, what }];
+            bad = vec![BadPlace { bytes: 0..written, path: source.path.clone(), missing, what }];
         }
-        Ok((Fate::Goes, bad))
+        Ok((Placement::Remove, bad))
     }
 
     fn path(&self, first: Seq) -> PathBuf {
@@ -190,7 +189,7 @@ impl<'a> Job<'a> {
     }
 
     /// Copies what will be taken out, and says what that is.
-    fn keep_aside(&self) -> Result<Vec<Cut>, JournalError> {
+    fn copy_aside(&self) -> Result<Vec<Cut>, JournalError> {
         let survey = self.survey;
         let mut cuts = Vec::new();
         if let Some(what) = &survey.meta_lost {
@@ -199,7 +198,7 @@ impl<'a> Job<'a> {
         for foreign in &survey.foreign {
             cuts.push(self.keep_file(&foreign.path, &foreign.what)?);
         }
-        let mut bad: Vec<&Bad> = self.work.iter().flat_map(|(_, bad)| bad).collect();
+        let mut bad: Vec<&BadPlace> = self.work.iter().flat_map(|(_, bad)| bad).collect();
         let front = survey.missing_front();
         bad.splice(0..0, &front);
         for bad in bad {
@@ -239,7 +238,7 @@ impl<'a> Job<'a> {
         let kept = self.survey.dir.join(name);
         let file = self.open(path, Access::Read)?;
         let aside = self.fs.create(&kept).map_err(JournalError::io("create", &kept))?;
-        copy(&*file, bytes, &*aside, 0).map_err(JournalError::io("write", &kept))?;
+        copy_range(&*file, bytes, &*aside, 0).map_err(JournalError::io("write", &kept))?;
         aside.sync_all().map_err(JournalError::io("sync", &kept))?;
         Ok(Some(kept))
     }
@@ -247,14 +246,14 @@ impl<'a> Job<'a> {
     /// After a failed fdatasync the kernel may hold pages that look clean and are not on the disk (JRN-4).
     fn make_durable(&self) -> Result<(), JournalError> {
         let proven = self.survey.meta.synced.max(self.survey.watermark);
-        for (source, (fate, _)) in self.survey.sources.iter().zip(&self.work) {
-            let Fate::Stays { end, .. } = *fate else { continue };
+        for (source, (placement, _)) in self.survey.sources.iter().zip(&self.work) {
+            let Placement::Keep { end, .. } = *placement else { continue };
             let last = source.run_in_place().map_or(source.first(), |run| run.last);
             if last <= proven || !source.header_is_whole && source.runs.is_empty() {
                 continue;
             }
             let (file, path) = (self.open(&source.path, Access::ReadWrite)?, &source.path);
-            copy(&*file, 0..end, &*file, 0).map_err(JournalError::io("write", path))?;
+            copy_range(&*file, 0..end, &*file, 0).map_err(JournalError::io("write", path))?;
             file.sync_all().map_err(JournalError::io("sync", path))?;
         }
         Ok(())
@@ -265,10 +264,10 @@ impl<'a> Job<'a> {
     }
 
     /// The runs that do not stay where they are.
-    fn moving(&self) -> impl Iterator<Item = (&'a Source, Run)> + '_ {
-        let with_fate = self.survey.sources.iter().zip(&self.work);
-        with_fate.flat_map(|(source, (fate, _))| {
-            let staying = usize::from(*fate != Fate::Goes && !source.runs.is_empty());
+    fn moving(&self) -> impl Iterator<Item = (&'a SourceSegment, Run)> + '_ {
+        let with_placement = self.survey.sources.iter().zip(&self.work);
+        with_placement.flat_map(|(source, (placement, _))| {
+            let staying = usize::from(*placement != Placement::Remove && !source.runs.is_empty());
             source.runs[staying..].iter().map(move |run| (source, *run))
         })
     }
@@ -277,7 +276,7 @@ impl<'a> Job<'a> {
         for (source, run) in self.moving() {
             self.move_run(source, run)?;
         }
-        if self.needs_blank() {
+        if self.needs_empty_tail_segment() {
             let file = self.create_segment(self.newest.next())?;
             self.name_segment(&*file, self.newest.next())?;
         }
@@ -285,14 +284,14 @@ impl<'a> Job<'a> {
     }
 
     /// Behind a hole at the end, a segment without records tells where the row goes on.
-    fn needs_blank(&self) -> bool {
+    fn needs_empty_tail_segment(&self) -> bool {
         let last = self.survey.sources.iter().filter_map(|source| source.runs.last()).next_back();
         let newest_record = last.map_or(Seq(self.survey.meta.first_kept.0 - 1), |run| run.last);
-        let newest_segment = self.survey.sources.last().map_or(Seq::ZERO, Source::first);
+        let newest_segment = self.survey.sources.last().map_or(Seq::ZERO, SourceSegment::first);
         newest_record < self.newest && newest_segment <= self.newest
     }
 
-    fn move_run(&self, source: &Source, run: Run) -> Result<(), JournalError> {
+    fn move_run(&self, source: &SourceSegment, run: Run) -> Result<(), JournalError> {
         let tmp = self.survey.dir.join(REPAIR_TMP_NAME);
         let target = self.create_segment(run.first)?;
         let seed = self.header(run.first).seed();
@@ -345,14 +344,14 @@ impl<'a> Job<'a> {
     /// Everything that will be read is durable elsewhere, or stays.
     fn finish_segments(&self) -> Result<(), JournalError> {
         let mut gone: Vec<&Path> = self.survey.foreign.iter().map(|foreign| &*foreign.path).collect();
-        for (source, (fate, _)) in self.survey.sources.iter().zip(&self.work) {
-            match *fate {
-                Fate::Goes => gone.push(&source.path),
-                Fate::Stays { end, is_cut } => self.finish_segment(source, end, is_cut)?,
+        for (source, (placement, _)) in self.survey.sources.iter().zip(&self.work) {
+            match *placement {
+                Placement::Remove => gone.push(&source.path),
+                Placement::Keep { end, is_cut } => self.finish_segment(source, end, is_cut)?,
             }
         }
         let mut replaced: Vec<PathBuf> = self.moving().map(|(_, run)| self.path(run.first)).collect();
-        if self.needs_blank() {
+        if self.needs_empty_tail_segment() {
             replaced.push(self.path(self.newest.next()));
         }
         for path in gone.into_iter().filter(|path| !replaced.iter().any(|replaced| replaced == path)) {
@@ -361,7 +360,7 @@ impl<'a> Job<'a> {
         self.sync_dir()
     }
 
-    fn finish_segment(&self, source: &Source, end: u64, is_cut: bool) -> Result<(), JournalError> {
+    fn finish_segment(&self, source: &SourceSegment, end: u64, is_cut: bool) -> Result<(), JournalError> {
         if source.header_is_whole && !is_cut {
             return Ok(());
         }

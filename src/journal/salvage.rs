@@ -28,7 +28,7 @@ pub(super) struct Run {
 }
 
 /// A segment of this journal.
-pub(super) struct Source {
+pub(super) struct SourceSegment {
     /// The file as it is called now.
     pub path: PathBuf,
     /// What its header says, or should say. The file belongs under this first seq.
@@ -37,7 +37,7 @@ pub(super) struct Source {
     pub runs: Vec<Run>,
 }
 
-impl Source {
+impl SourceSegment {
     pub(super) fn first(&self) -> Seq {
         self.header.first
     }
@@ -50,14 +50,14 @@ impl Source {
 }
 
 /// A file that is called like a segment and is none of this journal's.
-pub(super) struct Foreign {
+pub(super) struct ForeignFile {
     pub path: PathBuf,
     pub what: String,
 }
 
 /// A place that holds no records, though it should, or bytes between records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct BadPlace {
     /// Empty if the file is missing.
     pub bytes: Range<u64>,
     pub path: PathBuf,
@@ -74,14 +74,14 @@ pub(super) struct Survey {
     /// That was made under a new id.
     pub is_of_new_identity: bool,
     /// By their first seq.
-    pub sources: Vec<Source>,
-    pub foreign: Vec<Foreign>,
+    pub sources: Vec<SourceSegment>,
+    pub foreign: Vec<ForeignFile>,
     /// The largest one of any record.
     pub watermark: Seq,
 }
 
 /// A segment file and its header, if that can be read.
-struct Head {
+struct SegmentHead {
     name: Seq,
     path: PathBuf,
     file: Arc<dyn FsFile>,
@@ -90,7 +90,7 @@ struct Head {
     guessed: Option<JournalId>,
 }
 
-impl Head {
+impl SegmentHead {
     fn first(&self) -> Seq {
         self.header.map_or(self.name, |header| header.first)
     }
@@ -128,14 +128,14 @@ impl Survey {
         };
         let files = survey.sort(heads);
         survey.find_runs(&files)?;
-        survey.take_out_impostors(files)?;
+        survey.exclude_impostors(files)?;
         Ok(survey)
     }
 
     /// Tells this journal's segments from others; returns the files of the former.
-    fn sort(&mut self, heads: Vec<Head>) -> Vec<Arc<dyn FsFile>> {
+    fn sort(&mut self, heads: Vec<SegmentHead>) -> Vec<Arc<dyn FsFile>> {
         let names: Vec<Seq> = heads.iter().map(|head| head.name).collect();
-        let mut ours: Vec<(Source, Arc<dyn FsFile>)> = Vec::new();
+        let mut ours: Vec<(SourceSegment, Arc<dyn FsFile>)> = Vec::new();
         for head in heads {
             let first = head.first();
             let expected = Header { first, journal_id: self.meta.id_of_segment(first) };
@@ -151,11 +151,15 @@ impl Survey {
                 _ => None,
             };
             match what {
-                Some(what) => self.foreign.push(Foreign { path: head.path, what }),
+                Some(what) => self.foreign.push(ForeignFile { path: head.path, what }),
                 None => {
                     let header_is_whole = head.header.is_some();
-                    let source =
-                        Source { path: head.path, header: expected, header_is_whole, runs: Vec::new() };
+                    let source = SourceSegment {
+                        path: head.path,
+                        header: expected,
+                        header_is_whole,
+                        runs: Vec::new(),
+                    };
                     ours.push((source, head.file));
                 }
             }
@@ -189,11 +193,11 @@ impl Survey {
 
     /// A file that is called like a segment, of which nothing can be read, and whose seqs the segment before holds, is none
     /// of ours: it must not end that segment.
-    fn take_out_impostors(&mut self, mut files: Vec<Arc<dyn FsFile>>) -> Result<(), JournalError> {
+    fn exclude_impostors(&mut self, mut files: Vec<Arc<dyn FsFile>>) -> Result<(), JournalError> {
         let records = |runs: &[Run]| runs.iter().map(|run| run.last.since(run.first) + 1).sum::<u64>();
         let mut index = 1;
         while let Some(suspect) = self.sources.get(index) {
-            let end = self.sources.get(index + 1).map(Source::first);
+            let end = self.sources.get(index + 1).map(SourceSegment::first);
             let before = &self.sources[index - 1];
             let is_readable = suspect.header_is_whole || !suspect.runs.is_empty();
             let (found, watermark) = if is_readable {
@@ -209,7 +213,7 @@ impl Survey {
             let what = format!("the file is no segment: record {} is in the segment before", suspect.first());
             let path = self.sources.remove(index).path;
             files.remove(index);
-            self.foreign.push(Foreign { path, what });
+            self.foreign.push(ForeignFile { path, what });
             self.sources[index - 1].runs = found;
             self.watermark = self.watermark.max(watermark);
         }
@@ -245,18 +249,18 @@ impl Survey {
     }
 
     /// The seqs before the first segment that should be there.
-    pub(super) fn missing_front(&self) -> Option<Bad> {
-        let next = self.sources.first().map_or_else(|| self.newest_known().next(), Source::first);
+    pub(super) fn missing_front(&self) -> Option<BadPlace> {
+        let next = self.sources.first().map_or_else(|| self.newest_known().next(), SourceSegment::first);
         let missing = Hole::before(self.meta.first_kept, next)?;
         (!self.is_known(&missing)).then(|| self.missing_segments(missing))
     }
 
     /// The bad places of a segment, in order.
-    pub(super) fn bad_places(&self, index: usize, file: &dyn FsFile) -> io::Result<Vec<Bad>> {
+    pub(super) fn bad_places(&self, index: usize, file: &dyn FsFile) -> io::Result<Vec<BadPlace>> {
         let source = &self.sources[index];
         let header = HEADER_BYTES as u64;
         let written = tail_scan::written_end(file, 0)?;
-        let bad = |bytes: Range<u64>, missing: Option<Hole>, what: String| Bad {
+        let bad = |bytes: Range<u64>, missing: Option<Hole>, what: String| BadPlace {
             bytes,
             path: source.path.clone(),
             missing,
@@ -274,7 +278,7 @@ impl Survey {
             }
             (next, offset) = (run.last.next(), run.end);
         }
-        let following = self.sources.get(index + 1).map(Source::first);
+        let following = self.sources.get(index + 1).map(SourceSegment::first);
         let end = following.unwrap_or_else(|| self.newest_known().next());
         let remains = offset..written.max(offset);
         match Hole::before(next, end) {
@@ -289,8 +293,8 @@ impl Survey {
         Ok(places)
     }
 
-    fn missing_segments(&self, missing: Hole) -> Bad {
-        Bad {
+    fn missing_segments(&self, missing: Hole) -> BadPlace {
+        BadPlace {
             bytes: 0..0,
             path: segment::segment_path(&self.dir, missing.from),
             what: format!("the segments with {} are missing", records(missing)),
@@ -316,7 +320,7 @@ fn no_records(missing: Option<Hole>) -> String {
 }
 
 /// The segments from `first_kept` on; one that is gone by the time it is opened has been trimmed.
-fn heads(fs: &dyn Fs, dir: &Path, first_kept: Seq) -> Result<Vec<Head>, JournalError> {
+fn heads(fs: &dyn Fs, dir: &Path, first_kept: Seq) -> Result<Vec<SegmentHead>, JournalError> {
     let listing = fs.list(dir).map_err(JournalError::io("list", dir))?;
     let mut names: Vec<Seq> = listing.iter().filter_map(|name| segment::parse_segment_name(name)).collect();
     names.sort_unstable();
@@ -336,7 +340,7 @@ fn heads(fs: &dyn Fs, dir: &Path, first_kept: Seq) -> Result<Vec<Head>, JournalE
                 return Err(JournalError::Version { path, found, supported: FORMAT_VERSION });
             }
         };
-        heads.push(Head { name, path, file, header, guessed: None });
+        heads.push(SegmentHead { name, path, file, header, guessed: None });
     }
     Ok(heads)
 }
@@ -344,9 +348,9 @@ fn heads(fs: &dyn Fs, dir: &Path, first_kept: Seq) -> Result<Vec<Head>, JournalE
 /// A `journal.meta` from what the headers tell. If they tell of more than one id, or of none, nobody knows which
 /// of them the database's position belongs to: the journal goes on under a new one, and everything counts as
 /// pending (see `Journal::new_identity`).
-fn rebuilt(heads: &mut [Head]) -> Result<Meta, JournalError> {
+fn rebuilt(heads: &mut [SegmentHead]) -> Result<Meta, JournalError> {
     let mut ids: Vec<JournalId> = Vec::new();
-    for id in heads.iter().filter_map(Head::id) {
+    for id in heads.iter().filter_map(SegmentHead::id) {
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -363,7 +367,7 @@ fn rebuilt(heads: &mut [Head]) -> Result<Meta, JournalError> {
         }
     }
     let mut meta = Meta::new();
-    meta.first_kept = heads.iter().map(Head::first).min().unwrap_or(Seq(1));
+    meta.first_kept = heads.iter().map(SegmentHead::first).min().unwrap_or(Seq(1));
     meta.committed = Seq(meta.first_kept.0 - 1);
     meta.trimmed = meta.committed;
     if let [id] = ids[..] {

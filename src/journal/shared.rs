@@ -8,7 +8,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::capacity::SpaceState;
-use super::disk_stall::DiskClock;
+use super::disk_stall::DiskStallClock;
 use super::fs::{Fs, FsFile};
 use super::lock::DirLock;
 use super::meta::{Hole, Meta};
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub options: JournalOptions,
     pub segment_bytes: u64,
     /// The newest record at open.
-    pub inherited: Seq,
+    pub newest_at_open: Seq,
     pub fs: Arc<dyn Fs>,
     pub listener: Arc<dyn JournalListener>,
 
@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub ahead: Mutex<Option<Arc<dyn FsFile>>>,
     pub meta: Mutex<Meta>,
     pub table: Mutex<Table>,
-    pub ages: Mutex<ReceiptTimes>,
+    pub receipt_times: Mutex<ReceiptTimes>,
     pub space: Mutex<SpaceState>,
 
     // Written under the writer's lock (`appended`), in the turn to sync (`synced`), by commit (`committed`).
@@ -43,14 +43,14 @@ pub(super) struct Shared {
     pub bytes: AtomicU64,
     pub dropped_records: AtomicU64,
     pub unsynced: UnsyncedClock,
-    pub disk: DiskClock,
+    pub disk: DiskStallClock,
 
     pub failure: OnceLock<Arc<JournalError>>,
     pub closed: AtomicBool,
     pub stopping: AtomicBool,
     pub dir_lock: Mutex<Option<DirLock>>,
     pub sync_thread: OnceLock<Thread>,
-    pub upkeep_thread: OnceLock<Thread>,
+    pub maintenance_thread: OnceLock<Thread>,
 }
 
 /// What only the appender touches.
@@ -80,7 +80,7 @@ pub(super) struct Table {
     /// Ascending; the last one is the active one. Never empty.
     pub segments: VecDeque<Arc<Segment>>,
     /// First seqs of segments that are no longer part of the journal, but whose files are still there.
-    pub doomed: Vec<Seq>,
+    pub retired: Vec<Seq>,
     /// Of the records that have left, those up to here were in a database then.
     pub trimmed: Seq,
     /// Up to here, seqs belong to an earlier identity.
@@ -209,8 +209,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn wake_upkeep(&self) {
-        if let Some(thread) = self.upkeep_thread.get() {
+    pub(super) fn wake_maintenance(&self) {
+        if let Some(thread) = self.maintenance_thread.get() {
             thread.unpark();
         }
     }
@@ -228,7 +228,7 @@ impl Shared {
         let positions = self.positions();
         let pending = positions.appended > positions.committed;
         let oldest_pending =
-            if pending { lock(&self.ages).at_or_before(positions.committed.next()) } else { None };
+            if pending { lock(&self.receipt_times).at_or_before(positions.committed.next()) } else { None };
         JournalStats {
             positions,
             bytes: self.bytes(),

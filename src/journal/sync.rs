@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
-use super::disk_stall::Use;
+use super::disk_stall::DiskCall;
 use super::fs::FsFile;
 use super::shared::{Shared, lock};
 use super::{JournalError, SyncMode};
@@ -38,7 +38,7 @@ impl Shared {
         }
         let unsynced = self.take_unsynced();
         let started = Instant::now();
-        let _under_way = self.disk.enter(Use::Sync);
+        let _call = self.disk.enter(DiskCall::Sync);
         self.sync_files(&unsynced).map_err(|error| self.fail(error))?;
         self.unsynced.sync_ended(started.elapsed());
         self.synced.store(unsynced.upto.0, Ordering::Release);

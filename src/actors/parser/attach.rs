@@ -74,7 +74,7 @@ impl Parser {
         let positions = self.journal.positions();
         // What was received before this process started, or was seen by a liveness before this one, is of the past, too: retold
         // without it, it would be news that never was.
-        let after = positions.committed.max(self.journal.inherited()).max(self.lookout);
+        let after = positions.committed.max(self.journal.newest_at_open()).max(self.lookout);
         let received_before = self.health.lock().ended_upto();
         let (machines, past) = (Vec::new(), LivenessPast::default());
         self.recover(Recover { machines, past, after, received_before, provisional: true }, context);

@@ -87,7 +87,7 @@ fn seqs_go_on_after_a_reopen_also_when_everything_was_trimmed() {
     append_many(&journal, 200, 1000);
     journal.sync().unwrap();
     journal.commit(Seq(200)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     journal.close().unwrap();
     let (journal, recovery) = open(&fs);
     assert!(!recovery.created && recovery.records < 70, "{recovery:?}");
@@ -107,10 +107,10 @@ fn whole_committed_segments_are_deleted_and_no_others() {
     let segments: Vec<String> = fs.names(dir()).into_iter().filter(|name| name.ends_with(".seg")).collect();
     let second = super::super::segment::parse_segment_name(&segments[1]).unwrap();
     journal.commit(Seq(second.0 - 2)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     assert!(fs.names(dir()).contains(&segments[0]), "one of its records is pending");
     journal.commit(Seq(second.0 - 1)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     assert!(!fs.names(dir()).contains(&segments[0]));
     assert!(fs.names(dir()).contains(&segments[1]));
     assert_eq!(journal.positions().first, second);
@@ -141,7 +141,7 @@ fn a_new_identity_keeps_every_record_pending() {
     append_many(&journal, 150, 1000);
     journal.sync().unwrap();
     journal.commit(Seq(100)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     let first = journal.positions().first;
     let new = journal.new_identity("plant").unwrap();
     assert_ne!(old, new);
@@ -154,7 +154,7 @@ fn a_new_identity_keeps_every_record_pending() {
     assert_eq!(recovery.journal_id, new, "segments of both identities are accepted");
     assert_eq!(read_all(&journal, 0).unwrap(), (numbers(first.0..=300), vec![earlier]));
     journal.commit(Seq(300)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     journal.close().unwrap();
     assert_eq!(open(&fs).1.journal_id, new);
 }
@@ -183,7 +183,7 @@ fn the_oldest_pending_record_and_the_unsynced_age_are_told() {
     assert_eq!(stats.oldest_pending, Some(Timestamp::from_micros(1_700_000_000_000_001)));
     let started = std::time::Instant::now();
     while journal.stats().unsynced_age.is_zero() {
-        assert!(started.elapsed().as_secs() < 10, "it ages");
+        assert!(started.elapsed().as_secs() < 10, "it receipt_times");
     }
     journal.sync().unwrap();
     assert!(journal.stats().unsynced_age.is_zero());

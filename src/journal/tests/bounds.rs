@@ -1,7 +1,7 @@
 //! `max_bytes`, full disks, records larger than a segment.
 
 use super::*;
-use crate::journal::maintenance::Upkeep;
+use crate::journal::maintenance::MaintenanceOutcome;
 use crate::journal::{FullReason, GapReason, OVERRUN_BYTES_MIN};
 
 const MAX: u64 = 1 << 20;
@@ -68,7 +68,7 @@ fn an_active_segment_alone_at_the_bound_does_not_hold_for_ever() {
     assert_eq!(said(&notes), [Space::Full(FullReason::MaxBytes)]);
     journal.sync().unwrap();
     journal.commit(Seq(1)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     assert_eq!(said(&notes), [Space::Full(FullReason::MaxBytes), Space::Free]);
     append_many(&journal, 1, 100);
     drop(journal);
@@ -90,7 +90,7 @@ fn drop_oldest_stays_below_the_bound_and_readers_report_the_gap() {
     assert_eq!(journal.stats().dropped_records, first.0 - 1);
     let gap = Gap { from: Seq(1), to: Seq(first.0 - 1), reason: GapReason::Dropped };
     assert_eq!(read_all(&journal, 0).unwrap(), (numbers(first.0..=400), vec![gap]));
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     drop(journal);
     let (journal, _) = bounded(&fs, WhenFull::DropOldest);
     assert_eq!(read_all(&journal, 0).unwrap(), (numbers(first.0..=400), vec![gap]), "also after a reopen");
@@ -130,13 +130,13 @@ fn what_is_not_durable_is_not_dropped() {
 fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     fs.set_disk_full(true);
     assert_eq!(said(&notes), [], "a segment is still ahead");
     while journal.stats().segments == 1 {
         append_many(&journal, 1, 8000);
     }
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Retry);
     let full = Space::Full(FullReason::DiskFull);
     assert_eq!(said(&notes), [full]);
     let before = journal.positions().appended;
@@ -149,7 +149,7 @@ fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place()
     assert!(refused.is_disk_full(), "{refused}");
     assert!(journal.positions().appended.since(before) >= 14, "a segment's worth was in flight");
     fs.set_disk_full(false);
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Done);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Done);
     assert_eq!(said(&notes), [full, Space::Free]);
     append_many(&journal, 30, 8000);
     let newest = journal.sync().unwrap();
@@ -160,22 +160,22 @@ fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place()
 fn after_a_full_disk_messages_are_let_in_when_there_is_room_for_more_than_one_segment() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     fs.set_disk_full(true);
     while journal.stats().segments == 1 {
         append_many(&journal, 1, 8000);
     }
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Retry);
     // What one segment frees that was committed.
     fs.set_room(SEGMENT_BYTES);
     for _ in 0..3 {
-        assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+        assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Retry);
     }
     let full = Space::Full(FullReason::DiskFull);
     assert_eq!(said(&notes), [full], "not in and out again with every segment");
     assert!(!fs.names(dir()).iter().any(|name| name == "room.tmp"));
     fs.set_room(SEGMENT_BYTES * 4);
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Done);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Done);
     assert_eq!(said(&notes), [full, Space::Free]);
     assert!(!fs.names(dir()).iter().any(|name| name == "room.tmp"), "it gives back what it took");
 }
@@ -184,17 +184,17 @@ fn after_a_full_disk_messages_are_let_in_when_there_is_room_for_more_than_one_se
 fn a_drained_journal_on_a_small_disk_is_content_with_one_segment() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     fs.set_disk_full(true);
     while journal.stats().segments == 1 {
         append_many(&journal, 1, 8000);
     }
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Retry);
     fs.set_room(SEGMENT_BYTES);
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Retry);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Retry);
     let newest = journal.sync().unwrap();
     journal.commit(newest).unwrap();
-    assert_eq!(journal.upkeep().unwrap(), Upkeep::Done);
+    assert_eq!(journal.maintain().unwrap(), MaintenanceOutcome::Done);
     assert_eq!(said(&notes), [Space::Full(FullReason::DiskFull), Space::Free]);
 }
 
@@ -207,7 +207,7 @@ fn a_file_system_without_preallocation_works_and_reports_a_full_disk_on_append()
     fs.fail(sim_fs::Fault { at: 0, kind: sim_fs::Kind::Enospc });
     assert!(append(&journal, 51, 8000).expect_err("no room").is_disk_full());
     assert_eq!(said(&notes), [Space::Full(FullReason::DiskFull)]);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     assert_eq!(said(&notes).last(), Some(&Space::Free));
     append_many(&journal, 1, 8000);
     journal.sync().unwrap();

@@ -345,7 +345,7 @@ fn a_half_done_deletion_is_finished_at_the_next_open() {
     // The first deletion works, the second does not.
     let calls_of_meta_and_one_deletion = 6;
     fs.fail(sim_fs::Fault { at: calls_of_meta_and_one_deletion, kind: sim_fs::Kind::Eio });
-    journal.upkeep().expect_err("the second deletion fails");
+    journal.maintain().expect_err("the second deletion fails");
     assert!(!fs.forget_fault());
     let first = journal.positions().first.0;
     drop(journal);

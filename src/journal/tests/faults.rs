@@ -33,12 +33,12 @@ fn live(fs: &SimFs, sync: SyncMode) -> Promised {
             promised.durable = synced.0;
         }
         // Both may fail; both are tried again another time.
-        let (_, _) = (journal.upkeep(), read_all(&journal, promised.committed));
+        let (_, _) = (journal.maintain(), read_all(&journal, promised.committed));
         if round == 2 && journal.commit(Seq(promised.durable - 3)).is_ok() {
             promised.committed = promised.durable - 3;
         }
     }
-    let (_, _) = (journal.upkeep(), journal.close());
+    let (_, _) = (journal.maintain(), journal.close());
     promised
 }
 
@@ -91,7 +91,7 @@ fn whichever_call_of_recovery_fails_the_next_one_succeeds() {
             append_many(&journal, 30, 8000);
             journal.sync().unwrap();
             journal.commit(Seq(10)).unwrap();
-            journal.upkeep().unwrap();
+            journal.maintain().unwrap();
             append_many(&journal, 3, 8000);
             drop(journal);
             if rebooted {

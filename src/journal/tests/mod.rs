@@ -16,7 +16,7 @@ pub(crate) mod sim_fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::writer::Drive;
+use super::threads::Drive;
 use super::{
     Gap, Journal, JournalError, JournalListener, JournalOptions, ReadOutcome, Recovery, Space, SyncMode,
     WhenFull,

@@ -11,7 +11,7 @@ enum Operation {
         len: usize,
     },
     Sync,
-    Upkeep,
+    Maintain,
     /// This many thousandths of what is durable and not committed.
     Commit {
         thousandths: u64,
@@ -33,7 +33,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         20 => (0usize..20_000).prop_map(|len| Operation::Append { len }),
         1 => (60_000usize..100_000).prop_map(|len| Operation::Append { len }),
         6 => Just(Operation::Sync),
-        4 => Just(Operation::Upkeep),
+        4 => Just(Operation::Maintain),
         3 => (0u64..=1000).prop_map(|thousandths| Operation::Commit { thousandths }),
         4 => (1usize..20).prop_map(|records_max| Operation::Read { records_max }),
         1 => Just(Operation::Crash),
@@ -73,8 +73,8 @@ impl Model {
                 self.synced = self.appended;
                 assert_eq!(self.journal.sync().unwrap(), Seq(self.synced));
             }
-            Operation::Upkeep => {
-                self.journal.upkeep().unwrap();
+            Operation::Maintain => {
+                self.journal.maintain().unwrap();
             }
             Operation::Commit { thousandths } => {
                 self.committed += (self.synced - self.committed) * thousandths / 1000;

@@ -336,7 +336,7 @@ fn a_database_that_is_older_than_the_journal_knows_is_told_and_filled_from_what_
         append_many(&journal, 300, 1000);
         journal.sync().unwrap();
         journal.commit(Seq(250)).unwrap();
-        journal.upkeep().unwrap();
+        journal.maintain().unwrap();
         let first = journal.positions().first;
         assert_eq!(journal.resume(Seq(20)).unwrap(), Some(Seq(250)));
         assert_eq!(journal.positions().committed, Seq(20), "the rest is pending again");
@@ -349,7 +349,7 @@ fn a_database_that_is_older_than_the_journal_knows_is_told_and_filled_from_what_
         assert_eq!(read_all(&journal, 20).unwrap(), (numbers(first.0..=300), vec![gap]));
         append_many(&journal, 200, 1000);
         journal.sync().unwrap();
-        journal.upkeep().unwrap();
+        journal.maintain().unwrap();
         assert_eq!(journal.positions().first, first, "what the database lacks is kept");
         assert_eq!(journal.resume(Seq(300)).unwrap(), None);
     }
@@ -372,7 +372,7 @@ fn what_had_been_committed_before_it_was_dropped_is_no_dropped_record() {
     let restored = Gap { from: Seq(11), to: Seq(20), reason: GapReason::Restored };
     let dropped = Gap { from: Seq(21), to: Seq(first.0 - 1), reason: GapReason::Dropped };
     assert_eq!(read_all(&journal, 10).unwrap().1, [restored, dropped]);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     drop(journal);
     let (journal, _) = try_open_with(&fs, options, &Arc::default()).unwrap();
     assert_eq!(read_all(&journal, 10).unwrap().1, [restored, dropped]);

@@ -372,7 +372,7 @@ fn a_hole_is_remembered_until_it_is_committed_and_trimming_goes_over_it() {
     repair(dir(), &fs).unwrap();
     let (journal, _) = open(&fs);
     journal.commit(Seq(5)).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     drop(journal);
     let (journal, _) = open(&fs);
     assert_eq!(journal.positions().first, Seq(7), "the segment with 4 and 5 is gone");
@@ -383,7 +383,7 @@ fn a_hole_is_remembered_until_it_is_committed_and_trimming_goes_over_it() {
     append_many(&journal, 1, 10);
     journal.sync().unwrap();
     assert_eq!(seqs(&journal, 8), [9]);
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     drop(journal);
     assert_eq!(verify(dir(), &fs).unwrap(), []);
 }
@@ -483,7 +483,7 @@ fn an_export_beside_a_running_service_finds_no_damage() {
     let (journal, _) = open(&fs);
     append_many(&journal, 150, 1000);
     journal.commit(journal.sync().unwrap()).unwrap();
-    journal.upkeep().unwrap();
+    journal.maintain().unwrap();
     append_many(&journal, 50, 1000);
     let first = journal.positions().first.0;
     assert!(first > 1);

@@ -1,41 +1,38 @@
-//! Cutting a torn tail: bytes that are no whole record leave the journal, and are kept beside it. As a rule they are of messages
-//! that were never durable; of those that were, the journal keeps in mind that they are gone.
+//! Cuts a torn tail: bytes that are not a whole record leave the journal and are kept in a file beside it.
+//!
+//! They usually belong to messages that were never durable. If some were, the journal records their seqs as a hole.
 
-use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::JournalError;
-use super::fs::{Access, FsFile, read_full_at, write_all_at};
-use super::meta::Hole;
-use super::recovery::{Break, Directory, Row};
-use super::segment::HEADER_BYTES;
-use super::tail_scan;
+use super::super::JournalError;
+use super::super::fs::{Access, copy_range};
+use super::super::meta::Hole;
+use super::super::segment::HEADER_BYTES;
+use super::super::tail_scan;
+use super::scan::{Directory, Scan};
 use crate::domain::Seq;
 
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// A torn tail that was cut off.
+/// A torn tail that recovery has cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment.
     pub path: PathBuf,
-    /// Where its records end.
+    /// Offset at which its records end.
     pub offset: u64,
-    /// The first seq that is not there; it is given again, unless it had been durable.
+    /// The first missing seq; it is given again, unless it had been durable.
     pub seq: Seq,
-    /// What is wrong there.
+    /// What was found there.
     pub what: String,
-    /// How many bytes were cut.
+    /// Number of bytes cut.
     pub bytes: u64,
-    /// The files that keep them.
+    /// The files that keep these bytes.
     pub kept: Vec<PathBuf>,
 }
 
-impl Row {
-    /// A hole that begins with a segment takes it whole.
-    pub(super) fn give_up_newest_before_hole(&mut self) {
+impl Scan {
+    /// Drops the newest segment if a hole begins where it does: no record is left in it.
+    pub(super) fn drop_newest_before_hole(&mut self) {
         let next = self.next;
         if self.segments.pop_if(|newest| newest.last < newest.first && newest.first < next).is_some() {
             self.end.whole_to = None;
@@ -44,30 +41,17 @@ impl Row {
 }
 
 impl Directory<'_> {
-    /// Whether the newest segment's records end with remains, or with the file: a segment that was filled and followed by
-    /// another one, which is missing, ends otherwise.
-    pub(super) fn end_is_gone(&self, end: &Break) -> Result<bool, JournalError> {
-        let (Some(whole_to), Some(first)) = (end.whole_to, self.names.get(end.index)) else {
-            return Ok(false);
-        };
-        let path = self.path(*first);
-        let file = self.open(*first, Access::Read)?;
-        let size = file.size().map_err(JournalError::io("read", &path))?;
-        let written = tail_scan::written_end(&*file, whole_to).map_err(JournalError::io("read", &path))?;
-        Ok(written > whole_to || size == whole_to)
-    }
-
-    /// Notes for good that these are gone: the row goes on behind them.
-    pub(super) fn name_lost(&mut self, lost: Hole, row: &mut Row) -> Result<(), JournalError> {
-        row.next = lost.to.next();
+    /// Records the lost seqs in `journal.meta`, durably; the sequence continues after them.
+    pub(super) fn record_lost(&mut self, lost: Hole, scan: &mut Scan) -> Result<(), JournalError> {
+        scan.next = lost.to.next();
         self.meta.synced = lost.to;
         self.meta.holes.push(lost);
         self.meta.store(self.fs, self.dir)
     }
 
-    /// Cuts what follows the break, the newest segment first, and keeps aside whatever holds bytes.
-    pub(super) fn cut(&mut self, row: &mut Row) -> Result<Option<TornTail>, JournalError> {
-        let end = &row.end;
+    /// Cuts everything after the break, the newest segment first, and keeps aside what holds bytes.
+    pub(super) fn cut(&mut self, scan: &mut Scan) -> Result<Option<TornTail>, JournalError> {
+        let end = &scan.end;
         let mut torn = TornTail {
             path: self.path(self.names[end.index]),
             offset: end.whole_to.unwrap_or(0),
@@ -82,7 +66,7 @@ impl Directory<'_> {
             self.set_aside(*first, &mut torn)?;
         }
         if !set_aside.is_empty() {
-            // Behind a hole the next segment has another name: both must never be there together.
+            // After a hole the next segment gets another name; the old and the new file must never both exist.
             self.fs.sync_dir(self.dir).map_err(JournalError::io("sync directory", self.dir))?;
         }
         if let Some(whole_to) = end.whole_to {
@@ -91,7 +75,7 @@ impl Directory<'_> {
         Ok((torn.bytes > 0).then_some(torn))
     }
 
-    /// Takes a whole segment out of the journal.
+    /// Moves a whole segment out of the journal.
     fn set_aside(&self, first: Seq, torn: &mut TornTail) -> Result<(), JournalError> {
         let path = self.path(first);
         let file = self.open(first, Access::Read)?;
@@ -116,7 +100,7 @@ impl Directory<'_> {
         }
         let kept = self.torn_path(torn.seq);
         let aside = self.fs.create(&kept).map_err(JournalError::io("create", &kept))?;
-        copy(&*file, whole_to..written, &*aside, 0).map_err(JournalError::io("write", &kept))?;
+        copy_range(&*file, whole_to..written, &*aside, 0).map_err(JournalError::io("write", &kept))?;
         aside.sync_all().map_err(JournalError::io("sync", &kept))?;
         self.fs.sync_dir(self.dir).map_err(JournalError::io("sync directory", self.dir))?;
         file.set_len(whole_to).map_err(JournalError::io("cut", &path))?;
@@ -130,21 +114,4 @@ impl Directory<'_> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.dir.join(format!("torn-{seq}-{}.bin", now.as_micros()))
     }
-}
-
-/// Copies a range of bytes within bounded memory.
-pub(super) fn copy(from: &dyn FsFile, range: Range<u64>, to: &dyn FsFile, mut at: u64) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut offset = range.start;
-    while offset < range.end {
-        let wanted = chunk.len().min(usize::try_from(range.end - offset).unwrap_or(usize::MAX));
-        let held = read_full_at(from, &mut chunk[..wanted], offset)?;
-        if held == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        write_all_at(to, &chunk[..held], at)?;
-        offset += held as u64;
-        at += held as u64;
-    }
-    Ok(())
 }
