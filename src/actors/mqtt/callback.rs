@@ -109,7 +109,7 @@ impl MessageCallback {
 
     /// Every thousandth message, for a test that has to notice.
     fn skips_on_purpose(&self) -> bool {
-        sabotaged("sabotage::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
+        sabotaged("mutants::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
 
     fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {

@@ -54,7 +54,7 @@ impl Mqtt {
         self.attempt_pending = true;
         let attempt = self.attempt;
         let mut subscribing = self.subscribing();
-        if attempt > 1 && sabotaged("sabotage::no_resubscribe") {
+        if attempt > 1 && sabotaged("mutants::no_resubscribe") {
             subscribing.wanted.clear();
         }
         let connecting = async move {
