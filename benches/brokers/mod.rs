@@ -14,16 +14,18 @@ use crate::support::mosquitto::{FreePort, Mosquitto};
 /// How long a broker may take to listen.
 const START_MAX: Duration = Duration::from_secs(90);
 
-/// How to start each of them; `Err` says why it cannot be.
+/// Starts each broker, or returns why it cannot.
 pub const ALL: [fn() -> Result<Broker, String>; 5] = [mosquitto, rabbitmq, nats, aedes, amqtt];
 
-/// A running broker; ends when dropped.
+/// A running broker; stopped when dropped.
 pub struct Broker {
     pub name: String,
     /// Whether the test's own clients speak MQTT 5 with it.
     pub speaks_v5: bool,
-    /// Highest QoS that it takes from a publisher.
+    /// Highest QoS that it accepts from a publisher.
     pub publish_qos_max: i32,
+    /// Known to discard what a subscriber had not acknowledged when its connection broke.
+    pub forgets_in_flight: bool,
     running: Running,
 }
 
@@ -53,9 +55,9 @@ impl Broker {
 impl Drop for Running {
     fn drop(&mut self) {
         let Self::Own { children, .. } = self else { return };
-        // The last one started may need the others to end.
+        // In reverse order: the last one started may need the others in order to stop.
         while let Some(mut child) = children.pop() {
-            // Each was made the leader of a group of its own, as some start further processes.
+            // Each leads a process group of its own, as some start further processes.
             let group = format!("-{}", child.id());
             for signal in ["-TERM", "-KILL"] {
                 let sent = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
@@ -72,7 +74,7 @@ impl Drop for Running {
     }
 }
 
-/// What a program says of itself to `arguments`.
+/// Returns the version that the program prints when it is called with `arguments`.
 fn version(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let text =
@@ -81,11 +83,12 @@ fn version(program: &str, arguments: &[&str]) -> Option<String> {
     numbers.map(|word| word.trim_matches('.').to_owned()).find(|word| word.matches('.').count() == 2)
 }
 
+/// Returns the first of the paths that exists.
 fn found(paths: &[&str]) -> Option<String> {
     paths.iter().find(|path| Path::new(path).exists()).map(|path| (*path).to_owned())
 }
 
-/// Runs the program with its output in the home's `log`.
+/// Starts the program, with its output in `log` in the home directory.
 fn spawn(command: &mut Command, home: &Path) -> Child {
     let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
     command
@@ -97,6 +100,7 @@ fn spawn(command: &mut Command, home: &Path) -> Child {
         .unwrap()
 }
 
+/// Waits until the broker accepts connections.
 fn listening(name: &str, port: FreePort, home: TempDir, children: Vec<Child>) -> Result<Running, String> {
     let number = port.number();
     let mut running = Running::Own { port, home, children };
@@ -123,11 +127,12 @@ fn mosquitto() -> Result<Broker, String> {
         name: format!("Mosquitto {version}"),
         speaks_v5: true,
         publish_qos_max: 2,
+        forgets_in_flight: false,
         running: Running::Mosquitto(Mosquitto::start("")),
     })
 }
 
-/// With a port mapper of its own, as the usual one would stay behind.
+/// Starts its own port mapper: the one that RabbitMQ starts would go on running afterwards.
 fn rabbitmq() -> Result<Broker, String> {
     let program = found(&["/usr/lib/rabbitmq/bin/rabbitmq-server"])
         .ok_or("RabbitMQ is not installed (scripts/setup.sh brokers)")?;
@@ -161,6 +166,7 @@ fn rabbitmq() -> Result<Broker, String> {
         name: format!("RabbitMQ {}", version.split('-').next().unwrap_or_default()),
         speaks_v5: false,
         publish_qos_max: 1,
+        forgets_in_flight: false,
         running: listening("RabbitMQ", port, home, vec![mapper, server])?,
     })
 }
@@ -181,13 +187,14 @@ fn nats() -> Result<Broker, String> {
     Ok(Broker {
         // QoS 2 came with 2.10.
         publish_qos_max: if version.starts_with("2.9") { 1 } else { 2 },
+        forgets_in_flight: false,
         name: format!("NATS {version} with JetStream"),
         speaks_v5: false,
         running: listening("NATS", port, home, vec![server])?,
     })
 }
 
-/// A broker for Node.js, with its sessions in memory.
+/// A broker for Node.js. It keeps sessions in memory.
 fn aedes() -> Result<Broker, String> {
     let modules = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/brokers/node_modules");
     let manifest = fs::read_to_string(modules.join("aedes/package.json"));
@@ -208,12 +215,13 @@ fn aedes() -> Result<Broker, String> {
         name: format!("aedes {}", manifest["version"].as_str().unwrap_or_default()),
         speaks_v5: false,
         publish_qos_max: 2,
+        forgets_in_flight: false,
         running: listening("aedes", port, home, vec![server])?,
     })
 }
 
-/// A broker for Python, with its sessions in memory. It keeps no session of a client that its plugin for anonymous ones let in,
-/// so ours lets in everybody.
+/// A broker for Python. It keeps sessions in memory, and none for a client that its plugin for anonymous clients admitted;
+/// our plugin admits every client.
 fn amqtt() -> Result<Broker, String> {
     let programs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/brokers/python/bin");
     let program = programs.join("amqtt");
@@ -222,11 +230,11 @@ fn amqtt() -> Result<Broker, String> {
     }
     let home = home("amqtt");
     let port = FreePort::find();
-    let plugin = "from amqtt.plugins.base import BaseAuthPlugin\n\nclass LetIn(BaseAuthPlugin):\n    \
+    let plugin = "from amqtt.plugins.base import BaseAuthPlugin\n\nclass AdmitAll(BaseAuthPlugin):\n    \
                   async def authenticate(self, *, session):\n        return True\n";
-    fs::write(home.path().join("let_in.py"), plugin).unwrap();
+    fs::write(home.path().join("admit_all.py"), plugin).unwrap();
     let config = format!(
-        "listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\nplugins:\n  let_in.LetIn:\n"
+        "listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\nplugins:\n  admit_all.AdmitAll:\n"
     );
     let file = home.path().join("broker.yaml");
     fs::write(&file, config).unwrap();
@@ -236,6 +244,7 @@ fn amqtt() -> Result<Broker, String> {
         name: format!("amqtt {version}"),
         speaks_v5: false,
         publish_qos_max: 2,
+        forgets_in_flight: true,
         running: listening("amqtt", port, home, vec![server])?,
     })
 }
