@@ -7,7 +7,7 @@
 //!
 //! `ANDON_BENCH_MESSAGES` (200000) and `ANDON_BENCH_ROUNDS` (3) change the size.
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@
 //!
 //! `ANDON_BENCH_READINGS` (1000000) changes the size.
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

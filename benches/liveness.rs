@@ -6,7 +6,7 @@
 //!
 //! `ANDON_BENCH_MACHINES` (1000000) changes the size.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;

@@ -6,7 +6,7 @@
 //!
 //! `ANDON_BENCH_MACHINES` (1000000) changes the size; `ANDON_BENCH_DATABASE` (both) is `SQLite` or `PostgreSQL`.
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

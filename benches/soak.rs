@@ -4,7 +4,7 @@
 //! `ANDON_SOAK_MINUTES` (no bound: after these no further fault begins), `ANDON_SOAK_ONLY` (a part of a fault's name) and
 //! `ANDON_FAULT_SEED` (drawn afresh, and printed).
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code, unused_imports)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code, unused_imports)]
 
 #[path = "../tests/faults/mod.rs"]
 mod faults;

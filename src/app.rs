@@ -409,6 +409,10 @@ async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<
     match signals {
         Ok(signals) => {
             signals.first().await;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one message per process, which a full mailbox must not refuse"
+            )]
             supervisor.do_send(Shutdown { exit_code: 0 });
         }
         Err(error) => {

@@ -41,6 +41,7 @@ impl From<Exit> for ExitCode {
 /// return, and for a second signal. Everything acknowledged is in the journal.
 ///
 /// Waits a moment so that the asynchronous log can write what led here.
+#[expect(clippy::disallowed_methods, reason = "the one place that ends the process")]
 pub fn halt(exit_code: i32) -> ! {
     std::thread::sleep(Duration::from_millis(200));
     // SAFETY: `_exit` has no preconditions and does not return.

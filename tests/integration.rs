@@ -2,7 +2,7 @@
 //!
 //! Everything listens on free ports of loopback and lives in temporary directories, so tests run in parallel.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod support;
 

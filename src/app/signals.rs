@@ -24,7 +24,7 @@ impl StopSignals {
     pub fn watch(deadline: StopDeadline, logger: Logger) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (first_out, first) = oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(1);
         let watching = move || {
             runtime.block_on(async move {
                 let (mut terminate, mut interrupt) = match both() {

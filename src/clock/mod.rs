@@ -80,6 +80,7 @@ fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
 }
 
 /// What the system's wall clock says.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn system_now() -> Timestamp {
     let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),

@@ -119,6 +119,10 @@ impl Http {
                 let _actor_gone = started.send(handle);
             });
             let reason = outcome.map_or_else(|error| error.to_string(), |()| "it stopped".to_owned());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one message per server, from its thread, which ends here"
+            )]
             actor.do_send(ServerEnded { reason });
         });
         let started = spawned.and_then(|_thread| server.recv().map_err(std::io::Error::other));

@@ -232,6 +232,7 @@ impl<'a> RepairPlan<'a> {
         if bytes.is_empty() {
             return Ok(None);
         }
+        #[expect(clippy::disallowed_methods, reason = "part of a file name; nothing is decided by it")]
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let name = format!("damaged-{name}-{}-{}.bin", bytes.start, now.as_micros());

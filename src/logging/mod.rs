@@ -48,7 +48,7 @@ impl Drop for LogGuard {
             return;
         };
         // Joining the writing thread may take for ever when nobody reads our standard error: not here.
-        let (done, finished) = mpsc::channel();
+        let (done, finished) = mpsc::sync_channel(1);
         let flush = move || {
             drop(channel);
             done.send(()).ok()
@@ -118,6 +118,7 @@ impl<W: Write> Write for PlainJson<W> {
 }
 
 /// RFC 3339, UTC, microseconds.
+#[expect(clippy::disallowed_methods, reason = "the time of a record is for people; nothing is decided by it")]
 fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }

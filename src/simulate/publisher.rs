@@ -118,7 +118,7 @@ pub fn run(
         &options.topic_template,
         options.seed,
         options.faults,
-        Timestamp::from(Utc::now()),
+        device_now(),
     );
     let publisher = Publisher {
         fleet,
@@ -132,6 +132,12 @@ pub fn run(
         options,
     };
     publisher.run(report)
+}
+
+/// Returns what the devices' clock says.
+#[expect(clippy::disallowed_methods, reason = "simulated devices have a clock of their own, not Andon's")]
+fn device_now() -> Timestamp {
+    Timestamp::from(Utc::now())
 }
 
 fn check(options: &SimulateOptions) -> Result<(), SimulateError> {
@@ -286,7 +292,7 @@ impl Publisher {
         if self.left == 0 {
             return;
         }
-        let mut messages = self.fleet.next(Timestamp::from(Utc::now()));
+        let mut messages = self.fleet.next(device_now());
         messages.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= u64::try_from(messages.len()).unwrap_or(u64::MAX).min(self.left);
         self.queue.extend(messages.into_iter().map(|message| (message, false)));
@@ -356,7 +362,7 @@ impl Publisher {
 
     /// Until the next machine speaks or an acknowledgement is worth a look.
     fn sleep_until_due(&self) {
-        let now = Timestamp::from(Utc::now());
+        let now = device_now();
         let until_due = match self.fleet.next_due() {
             Some(due) if self.left > 0 => due.since(now),
             _ => Duration::from_millis(5),

@@ -87,6 +87,10 @@ impl Drop for ExitGuard {
             self.reason.take().unwrap_or_else(unexplained)
         };
         // A control edge that must never be refused; the supervisor outlives its children.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one message per child, from a destructor that cannot wait"
+        )]
         self.supervisor.do_send(ChildExited { child: self.child, generation: self.generation, reason });
     }
 }

@@ -249,6 +249,10 @@ impl Supervisor {
         let child = &mut self.children[index];
         if let Phase::Running { child: running, .. } = std::mem::replace(&mut child.phase, Phase::Stopped) {
             // Never refused: a child that is stopped must not depend on room in its mailbox.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one message per child, which a full mailbox must not refuse"
+            )]
             running.stop.do_send(StopChild);
             let deadline = Instant::now() + child.spec.stop_within;
             child.phase = Phase::Stopping { child: running, deadline };

@@ -89,6 +89,10 @@ impl StoreWorker {
     /// Starts the thread. It connects and migrates at its first job, and again after each failure. A job of which no statement
     /// is finished for as long as `patience` is given up.
     pub fn spawn(options: StoreOptions, patience: Duration) -> std::io::Result<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "its owner waits for each job's answer before the next"
+        )]
         let (jobs, queue) = channel::<Job>();
         // Its own: a thread that was given up may still move.
         let progress = Progress::default();

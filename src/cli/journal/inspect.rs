@@ -3,7 +3,7 @@
 //! Changes neither, and runs beside the service. If the database is away it prints what the journal alone knows.
 
 use std::path::Path;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,7 @@ fn ledger_of(store: &mut dyn Store, journal_id: Option<JournalId>) -> Result<Led
 fn within_wait_max<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, String> {
-    let (reply, answer) = channel();
+    let (reply, answer) = sync_channel(1);
     thread::spawn(move || reply.send(work()));
     // Longer than the timeouts of the driver, which know a better reason.
     match answer.recv_timeout(DATABASE_WAIT_MAX * 2) {

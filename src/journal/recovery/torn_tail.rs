@@ -111,6 +111,7 @@ impl Directory<'_> {
     }
 
     fn torn_path(&self, seq: Seq) -> PathBuf {
+        #[expect(clippy::disallowed_methods, reason = "part of a file name; nothing is decided by it")]
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.dir.join(format!("torn-{seq}-{}.bin", now.as_micros()))
     }

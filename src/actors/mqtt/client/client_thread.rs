@@ -38,6 +38,7 @@ pub(super) fn post(call: impl FnOnce() + Send + 'static) {
 }
 
 fn start() -> Option<Sender<Call>> {
+    #[expect(clippy::disallowed_methods, reason = "a full queue would make an actor wait for the library")]
     let (calls, queue) = channel::<Call>();
     let calling = move || {
         for call in queue {

@@ -106,12 +106,20 @@ impl Mqtt {
                     (reason, taken_over)
                 }
             };
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one message per link, from a thread of the library that must not wait"
+            )]
             actor.do_send(LinkEnded { reason, taken_over });
         };
         let link = Link::create(self.options.link.clone(), endpoint, v5, on_end)?;
         let (callback, leaving, actor) = (Arc::clone(&self.callback), link.leaving(), context.address());
         let guarded = set_message_callback(link.client(), move |message| {
             if let Err(message) = callback.receive(message, leaving.load(Ordering::Relaxed)) {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "one message per panic, from a thread of the library that must not wait"
+                )]
                 actor.do_send(CallbackPanicked { message });
             }
         });
