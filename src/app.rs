@@ -6,6 +6,7 @@
 mod clock_watch;
 mod options;
 mod signals;
+mod status_line;
 mod wires;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::options::{
 };
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
 use self::signals::StopSignals;
+use self::status_line::StatusLine;
 use self::wires::{JournalNews, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::callback::MessageCallback;
@@ -38,7 +40,6 @@ use crate::config::Settings;
 use crate::domain::journaled_payload_bytes_max;
 use crate::http::{Http, HttpOptions, HttpState, StatusCells};
 use crate::journal::{Journal, JournalError, RealFs, Recovery, Space};
-use crate::ledger_line::StatusLine;
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::payload::PayloadRules;

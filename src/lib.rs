@@ -34,22 +34,21 @@ pub mod store;
 pub mod metrics;
 pub mod status;
 
+pub mod config;
+pub mod terminal;
+
 pub mod logging;
 pub mod shutdown;
-pub mod terminal;
 
 pub mod actors;
 
 pub mod http;
 
-pub mod config;
 pub mod simulate;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-
-mod ledger_line;
 
 pub mod app;
 pub mod cli;

@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slog::{Logger, error, o, warn};
 
-use crate::actors::liveness::{LinkChanged, Observe, Recover, TakeTransitions, TransitionsRecorded};
-use crate::actors::mqtt::{ProveLink, PublishFence, PublishStatuses, SpaceChanged, TellLink};
-use crate::actors::parser::{JournalGrew, TransitionsPending};
+use crate::actors::liveness::messages::{
+    LinkChanged, Observe, Recover, TakeTransitions, TransitionsRecorded,
+};
+use crate::actors::mqtt::messages::{ProveLink, PublishStatuses, SpaceChanged, TellLink};
+use crate::actors::mqtt::publish_fence::PublishFence;
+use crate::actors::parser::messages::{JournalGrew, TransitionsPending};
 use crate::actors::stable_addr::StableAddr;
-use crate::actors::writer::{Attach, CommitBatch};
+use crate::actors::writer::messages::{Attach, CommitBatch};
 use crate::domain::Seq;
 use crate::journal::{JournalError, JournalListener, Space};
 use crate::logging::causes;

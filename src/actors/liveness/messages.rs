@@ -3,7 +3,7 @@
 use actix::prelude::*;
 
 use super::outbox::Order;
-use super::tracker::{Sighting, TimePoint};
+pub use super::tracker::{Sighting, SightingKind, TimePoint};
 use crate::actors::supervisor::Generation;
 use crate::clock::Mono;
 use crate::domain::{FilterSet, OutageReason, Seq, Timestamp, Transition};

@@ -20,7 +20,7 @@
 mod actor_tests;
 mod line_budget;
 mod link_news;
-mod messages;
+pub mod messages;
 mod outage_log;
 mod outbox;
 mod proof_scheduler;
@@ -41,7 +41,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{Logger, debug, info, o};
 
-pub use self::messages::{
+use self::messages::{
     LinkChanged, Observe, Observed, Receipt, Recover, Recovered, TakeTransitions, TakenTransitions,
     TransitionsRecorded,
 };
@@ -58,8 +58,9 @@ use self::report::ChangesReport;
 use self::snapshot_writer::Display;
 use self::tracker::KnownMachine;
 use super::failpoint::failpoint;
-use super::mqtt::{ProveLink, PublishFence, PublishStatuses, TellLink};
-use super::parser::TransitionsPending;
+use super::mqtt::messages::{ProveLink, PublishStatuses, TellLink};
+use super::mqtt::publish_fence::PublishFence;
+use super::parser::messages::TransitionsPending;
 use super::stable_addr::StableAddr;
 use super::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::{mono_now, wall_now};

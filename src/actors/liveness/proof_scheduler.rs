@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::{Liveness, TICK};
-use crate::actors::mqtt::ProveLink;
+use crate::actors::mqtt::messages::ProveLink;
 use crate::clock::{Mono, mono_now};
 
 /// Time between two questions, so that a fleet that falls silent machine by machine makes no storm of them.

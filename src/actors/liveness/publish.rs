@@ -13,7 +13,7 @@ use super::outbox::Order;
 use super::status_message::{present_status, transition_status};
 use super::status_outbox::StatusOutbox;
 use super::{Liveness, PublishStatuses};
-use crate::actors::mqtt::{StatusMessage, StreamId};
+use crate::actors::mqtt::messages::{StatusMessage, StreamId};
 use crate::domain::MachineId;
 
 /// Status messages of one part.

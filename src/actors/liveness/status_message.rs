@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::tracker::View;
-use crate::actors::mqtt::StatusMessage;
+use crate::actors::mqtt::messages::StatusMessage;
 use crate::domain::Transition;
 
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ use slog::{Logger, error};
 use super::client::raw_callback::Incoming;
 use super::link_health::SharedLinkHealth;
 use crate::actors::failpoint::{failpoint, sabotaged};
-use crate::actors::parser::JournalGrew;
+use crate::actors::parser::messages::JournalGrew;
 use crate::actors::stable_addr::StableAddr;
 use crate::clock::{mono_now, receipt_now};
 use crate::domain::{Message, Qos, Topic, TopicFilter};

@@ -6,7 +6,7 @@ use actix::prelude::*;
 
 use super::actor::{Mqtt, State};
 use crate::actors::failpoint::failpoint;
-use crate::actors::liveness::{LinkChanged, TimePoint};
+use crate::actors::liveness::messages::{LinkChanged, TimePoint};
 use crate::actors::supervisor::StopChild;
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{FilterSet, OutageReason};

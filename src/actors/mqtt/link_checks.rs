@@ -12,7 +12,7 @@ use super::client::link::Published;
 use super::link_health::{Effect, LOOK_EVERY, LinkHealth, Saying};
 use super::messages::ProveLink;
 use super::subscribing::EchoSubscription;
-use crate::actors::parser::JournalGrew;
+use crate::actors::parser::messages::JournalGrew;
 use crate::clock::mono_now;
 
 impl Handler<ProveLink> for Mqtt {

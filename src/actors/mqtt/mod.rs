@@ -32,8 +32,8 @@ pub mod client;
 mod disconnect;
 mod link_checks;
 pub mod link_health;
-mod messages;
-mod publish_fence;
+pub mod messages;
+pub mod publish_fence;
 mod refused_filters;
 pub mod session;
 pub mod session_filters;
@@ -43,7 +43,3 @@ mod subscribing;
 mod tests;
 
 pub use self::actor::{Mqtt, MqttOptions, MqttWires};
-pub use self::messages::{
-    LinkEnded, ProveLink, PublishStatuses, SpaceChanged, StatusMessage, StreamId, TellLink,
-};
-pub use self::publish_fence::PublishFence;

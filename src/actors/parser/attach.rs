@@ -7,8 +7,8 @@ use slog::{debug, error, info, warn};
 
 use super::batch::BatchBuilder;
 use super::{BATCH_BYTES_MAX, LIVENESS_ANSWER_MAX, Parser, RECOVERY_PATIENCE, Step, Store};
-use crate::actors::liveness::{Recover, Recovered};
-use crate::actors::writer::{Attach, Attached, Known};
+use crate::actors::liveness::messages::{Recover, Recovered};
+use crate::actors::writer::messages::{Attach, Attached, Known};
 use crate::domain::{OpenId, Seq};
 use crate::journal::JournalError;
 use crate::logging::causes;

@@ -8,9 +8,9 @@ use slog::warn;
 
 use super::batch::BatchBuilder;
 use super::{BATCH_BYTES_MAX, BATCH_TRANSITIONS_MAX, InFlight, LIVENESS_ANSWER_MAX, Parser, Step, Store};
-use crate::actors::liveness::{Receipt, TakeTransitions, TakenTransitions, TransitionsRecorded};
+use crate::actors::liveness::messages::{Receipt, TakeTransitions, TakenTransitions, TransitionsRecorded};
 use crate::actors::stable_addr::StableAddrError;
-use crate::actors::writer::{CommitBatch, Committed, NotCommitted};
+use crate::actors::writer::messages::{CommitBatch, Committed, NotCommitted};
 use crate::domain::Transition;
 use crate::logging::causes;
 use crate::store::LivenessRows;

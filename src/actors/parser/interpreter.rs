@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::actors::liveness::{Sighting, SightingKind};
+use crate::actors::liveness::messages::{Sighting, SightingKind};
 use crate::domain::{FilterSet, MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};

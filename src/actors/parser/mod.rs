@@ -28,6 +28,7 @@ mod batch;
 mod commit;
 mod drain;
 mod interpreter;
+pub mod messages;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -41,12 +42,13 @@ use slog::{Logger, debug, error, o};
 use self::batch::BatchBuilder;
 use self::drain::Drain;
 pub use self::interpreter::{LastWillRule, Sight};
+use self::messages::{JournalGrew, TransitionsPending};
 use super::failpoint::failpoint;
-use super::liveness::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
+use super::liveness::messages::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
 use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
 use super::stable_addr::{StableAddr, StableAddrError};
 use super::supervisor::{ExitGuard, Heartbeat, StopChild};
-use super::writer::{Attach, CommitBatch, PositionLost};
+use super::writer::messages::{Attach, CommitBatch, PositionLost};
 use crate::clock::Mono;
 use crate::domain::{OpenId, Seq};
 use crate::journal::{Journal, JournalError, Reader};
@@ -69,16 +71,6 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
 const LIVENESS_ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Pause before something that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Fact: the journal has more to read, or there is a newer proof of the link.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct JournalGrew;
-
-/// Fact from liveness: there are transitions to record, even if no message follows.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct TransitionsPending;
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]

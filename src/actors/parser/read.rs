@@ -4,7 +4,7 @@ use actix::prelude::*;
 use slog::warn;
 
 use super::{LIVENESS_ANSWER_MAX, Parser, Step};
-use crate::actors::liveness::{Observe, Observed, Sighting};
+use crate::actors::liveness::messages::{Observe, Observed, Sighting};
 use crate::clock::wall_now;
 use crate::journal::JournalError;
 

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::actors::liveness::{Observed, Recovered, TakenTransitions};
+use crate::actors::liveness::messages::{Observed, Recovered, TakenTransitions};
 use crate::actors::mqtt::link_health::{Effect, LinkHealth, Timing};
 use crate::actors::supervisor::{ChildExited, ExitReason};
-use crate::actors::writer::{Attached, Committed, Known, NotCommitted};
+use crate::actors::writer::messages::{Attached, Committed, Known, NotCommitted};
 use crate::domain::{
     MachineId, MachineStatus, Message as Received, Qos, Timestamp, TopicFilter, Transition, TransitionReason,
 };

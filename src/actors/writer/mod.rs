@@ -13,7 +13,7 @@
 //! A database that is away is an expected state: one line for each new reason, then patience.
 
 mod maintenance;
-mod messages;
+pub mod messages;
 #[cfg(feature = "failpoints")]
 mod mutants;
 mod outage;
@@ -32,7 +32,7 @@ use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
 use self::maintenance::Maintenance;
-pub use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
+use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
 use self::refusals::Refusals;
 use self::site_watch::SiteWatch;

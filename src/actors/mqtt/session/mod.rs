@@ -21,7 +21,7 @@ use super::client::raw_callback::set_message_callback;
 use super::messages::{CallbackPanicked, LinkEnded};
 use super::subscribing::{Subscribed, Subscribing};
 use crate::actors::failpoint::sabotaged;
-use crate::actors::liveness::{LinkChanged, TimePoint};
+use crate::actors::liveness::messages::{LinkChanged, TimePoint};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::OutageReason;
 use crate::status::BrokerState;

@@ -16,7 +16,7 @@ use crate::status::{BacklogWindow, LedgerCell, Room, TimeToFull};
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads counters and positions, and logs them.
-pub struct StatusLine {
+pub(super) struct StatusLine {
     journal: Journal,
     metrics: Arc<Metrics>,
     ledger: Arc<LedgerCell>,
@@ -28,8 +28,7 @@ pub struct StatusLine {
 
 impl StatusLine {
     /// A line that begins counting now.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         journal: Journal,
         metrics: Arc<Metrics>,
         ledger: Arc<LedgerCell>,
@@ -41,7 +40,7 @@ impl StatusLine {
     }
 
     /// Samples the backlog for ever, and logs each `interval`; only samples if there is none.
-    pub async fn repeat(mut self, interval: Option<Duration>) {
+    pub(super) async fn repeat(mut self, interval: Option<Duration>) {
         let mut log_at = interval.map(|interval| Instant::now() + interval);
         loop {
             self.sample();

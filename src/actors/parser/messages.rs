@@ -1,0 +1,13 @@
+//! What other actors send to the parser.
+
+use actix::prelude::*;
+
+/// Fact from the journal: it has more to read; or from mqtt: there is a newer proof of the link.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct JournalGrew;
+
+/// Fact from liveness: there are transitions to record, even if no message follows.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TransitionsPending;
