@@ -67,8 +67,8 @@ fn every_step_that_works_is_ok_and_a_running_service_keeps_its_session() {
 
 #[test]
 fn a_failed_step_is_named_and_the_others_are_still_tried() {
-    let nobody = FreePort::find();
-    let site = Site::new(nobody.number())
+    let unused = FreePort::find();
+    let site = Site::new(unused.number())
         .set("store.url=postgres://u:hush-hush-9@127.0.0.1:1/db")
         .set("store.connect_timeout=2s")
         .set("journal.dir=/dev/null/journal");

@@ -195,18 +195,18 @@ fn a_journal_of_version_1_continues_and_belongs_to_the_first_site_that_opens_it(
     assert!(meta.starts_with("andon journal 2\n") && meta.contains("\nsite test\n"), "{meta}");
 }
 
-/// The positions are looked at each second.
+/// Makes the service read the positions each second.
 const OFTEN: &str = "site_watch::often=return";
 const SHARED: &str = "another service of this site works on the same database";
 
-/// Waits until the running service has looked so often at the positions of the site's journals.
+/// Waits until the service has read the positions of the site's journals `count` times.
 fn wait_for_looks(andon: &Andon, count: usize) {
     wait_until("looks at the positions", || {
         andon.log().matches("looked at the positions of the site's journals").count() >= count
     });
 }
 
-/// A second directory of the same site, with a client id of its own.
+/// Another directory of the same site, with another client id.
 fn second_line(broker: &Mosquitto, url: &str, client_id: &str) -> Site {
     Site::new(broker.port())
         .set(&format!("store.url={url}"))
@@ -214,10 +214,10 @@ fn second_line(broker: &Mosquitto, url: &str, client_id: &str) -> Site {
         .set("liveness.offline_after=1h")
 }
 
-fn two_services_of_a_site_are_told_from_one_after_the_other(url: &str) {
+fn two_services_of_a_site_at_once_are_distinguished_from_one_after_the_other(url: &str) {
     let broker = Mosquitto::start("");
     let (first, second) = (second_line(&broker, url, "andon-one"), second_line(&broker, url, "andon-two"));
-    // One after the other is no matter: a restart, and a new directory beside one that was retired.
+    // One after the other is no fault: a restart, and a new directory beside a retired one.
     let mut sent = 0..20;
     for site in [&first, &first, &second] {
         let mut andon = site.run_with(OFTEN);
@@ -260,11 +260,13 @@ fn two_services_of_a_site_are_told_from_one_after_the_other(url: &str) {
 fn two_services_of_a_site_at_once_are_warned_about_in_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/andon.db", directory.path().display());
-    two_services_of_a_site_are_told_from_one_after_the_other(&url);
+    two_services_of_a_site_at_once_are_distinguished_from_one_after_the_other(&url);
 }
 
 #[test]
 fn two_services_of_a_site_at_once_are_warned_about_in_postgres() {
     let server = Postgres::start();
-    two_services_of_a_site_are_told_from_one_after_the_other(&server.create_database("andon"));
+    two_services_of_a_site_at_once_are_distinguished_from_one_after_the_other(
+        &server.create_database("andon"),
+    );
 }

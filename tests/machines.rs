@@ -190,7 +190,7 @@ fn the_command_asks_the_running_service_while_the_database_is_away() {
     let row = |id: &str| text.lines().find(|line| line.starts_with(id)).unwrap_or_default().to_owned();
     assert!(row("press-1").contains("online") && row("press-2").contains("offline"), "{text}");
     assert!(
-        complaint.contains("failed to") && complaint.contains("what the running service knows"),
+        complaint.contains("failed to") && complaint.contains("the running service answers in its place"),
         "{complaint}"
     );
     let (code, json, _) = run(&["machines", "--json"]);

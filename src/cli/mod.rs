@@ -1,6 +1,7 @@
 //! The command line: one file for each command. A command prints its result to standard output and each error as one
 //! line to standard error, and ends with one of the codes of [`Exit`].
 
+mod arguments;
 mod config;
 mod connect;
 mod db;
@@ -35,17 +36,20 @@ pub struct Cli {
     command: Command,
 }
 
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Configuration";
+
 /// Options of every command: which configuration to load.
 #[derive(clap::Args)]
 struct Configuration {
     /// The site; its settings are in sites/SITE.toml of the configuration directory [env: ANDON_SITE]
-    #[arg(long, value_name = "SITE", global = true)]
+    #[arg(long, value_name = "SITE", global = true, help_heading = GLOBAL)]
     site: Option<String>,
     /// The configuration directory [default: config, or /etc/andon if there is no config] [env: ANDON_CONFIG_DIR]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     config_dir: Option<PathBuf>,
     /// Set a key, such as mqtt.host=broker; overrides files and environment; repeatable
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = GLOBAL)]
     set: Vec<String>,
 }
 

@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use super::arguments::{duration, whole_number};
 use super::{Exit, complain};
 use crate::config::{Secret, Settings};
-use crate::domain::Qos;
-use crate::domain::Transport;
+use crate::domain::{Qos, Transport};
 use crate::logging::causes;
 use crate::simulate::{self, MACHINE_PLACEHOLDER, SimulateError, SimulateOptions, SimulateReport};
 
@@ -23,23 +23,23 @@ pub(super) struct Options {
     /// The broker's port, without TLS [default: mqtt.port]
     #[arg(long)]
     port: Option<u16>,
-    /// Where the machines publish; {machine} stands for the machine's id [default: after the first subscription]
+    /// Where the machines publish; {machine} stands for the machine's id [default: that of the first subscription]
     #[arg(long)]
     topic: Option<String>,
     /// How many machines
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     machines: u32,
-    /// Time between two messages of a machine, such as 1s or 250ms
+    /// Time between two messages of a machine, such as 250ms
     #[arg(long, default_value = "1s", value_parser = interval)]
     interval: Duration,
     /// Stop after this time, such as 30s
     #[arg(long, value_parser = interval)]
     duration: Option<Duration>,
     /// Stop after this many messages
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<u64>)]
     count: Option<u64>,
-    /// Seed of chance: the same seed makes the same machines
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the random numbers: the same seed makes the same machines
+    #[arg(long, default_value_t = 1, value_parser = whole_number::<u64>)]
     seed: u64,
     /// Healthy machines only: no silence, wrong clocks, NaN, malformed messages, duplicates, bursts
     #[arg(long)]
@@ -50,16 +50,15 @@ pub(super) struct Options {
     /// Client id at the broker [default: andon-simulate- and the process id]
     #[arg(long)]
     client_id: Option<String>,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long)]
     quiet: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("must be longer than 0".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(_) => Err("expected a duration, such as 1s or 250ms".to_owned()),
+    match duration(text)? {
+        Duration::ZERO => Err("expected a duration longer than 0".to_owned()),
+        interval => Ok(interval),
     }
 }
 

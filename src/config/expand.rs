@@ -8,7 +8,7 @@ use super::keys::{KEYS, Kind, MACHINE};
 use super::layers::{insert, lookup, segments};
 use super::values::{duration, host_and_port, size, text};
 
-/// Expands the value of every key. Values have been checked; whatever has its final form already stays as it is.
+/// Expands the value of every key. Values have been checked; those that are in their final form do not change.
 pub(super) fn expanded(table: &Map<String, Value>) -> Map<String, Value> {
     let mut full = table.clone();
     for key in KEYS {

@@ -1,7 +1,7 @@
 //! The settings as the rest of the program sees them: typed, within bounds, free of contradictions.
 //!
 //! Each struct is a section of the configuration file, each field one of its keys; serde fills them. Only
-//! [`load`](super::load) returns a [`Settings`], so nobody has to check its values again.
+//! [`load`](super::load) returns a [`Settings`], so no other code has to check its values again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -28,7 +28,7 @@ const SCHEMES: [&str; 3] = [SQLITE, "postgres", "postgresql"];
 impl DatabaseUrl {
     /// Reads `sqlite://<path>` and `postgres://…` or `postgresql://…`. Cuts off the driver that other tools put into
     /// the scheme (`postgresql+psycopg2://`). The path of such an SQLite address begins behind a third slash, as in
-    /// SQLAlchemy; so does one that would be `/./…`, which nobody means.
+    /// SQLAlchemy; so does one that would otherwise be `/./…`, which is never meant.
     ///
     /// # Errors
     /// What is wrong with it; of its text, only the scheme.

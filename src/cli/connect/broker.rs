@@ -129,13 +129,13 @@ async fn check_mqtt(
     steps: &mut Vec<Step>,
 ) {
     let connected = connect(endpoint, options, wanted.echo.as_ref()).await;
-    let told = connected.as_ref().map(|(_, _, version)| format!("MQTT {version}")).map_err(|error| {
+    let detail = connected.as_ref().map(|(_, _, version)| format!("MQTT {version}")).map_err(|error| {
         let client_id = &options.client_id;
         format!(
             "{error} (this was tried with the client id {client_id:?}; the broker may allow only that of the service)"
         )
     });
-    steps.push(Step::new(target, "CONNECT", told));
+    steps.push(Step::new(target, "CONNECT", detail));
     let Ok((link, echo, _)) = connected else { return };
     let mut granted_max = Qos::AtMostOnce;
     for (filter, qos) in &wanted.filters {
@@ -150,18 +150,18 @@ async fn check_mqtt(
             other => other.to_string(),
         });
         granted_max = granted_max.max(*granted.as_ref().unwrap_or(&granted_max));
-        let told = granted.map(|granted| match granted {
+        let detail = granted.map(|granted| match granted {
             granted if granted < *qos => {
                 format!("with QoS {} instead of {}", granted.as_u8(), qos.as_u8())
             }
             granted => format!("with QoS {}", granted.as_u8()),
         });
-        steps.push(Step::new(target, step, told));
+        steps.push(Step::new(target, step, detail));
     }
     steps.push(match echo {
         Some(echo) => {
-            let told = echo.run(&link, granted_max, ECHO_MAX).await;
-            Step::new(target, "echo", told.map(|took| format!("came back after {} ms", took.as_millis())))
+            let detail = echo.run(&link, granted_max, ECHO_MAX).await;
+            Step::new(target, "echo", detail.map(|took| format!("came back after {} ms", took.as_millis())))
         }
         None => Step::skipped(
             target,

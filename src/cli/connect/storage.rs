@@ -15,20 +15,20 @@ pub(super) fn check_database(settings: &Settings) -> Step {
     let target = format!("database {}", settings.store.url);
     if let Some(path) = settings.store.url.sqlite_path().filter(|path| !path.exists()) {
         let writable = path.parent().map_or_else(|| Ok(PathBuf::new()), try_to_write);
-        let told = writable.map(|_| "does not exist yet; `andon run` creates it".to_owned());
-        return Step::new(&target, "open", told);
+        let detail = writable.map(|_| "does not exist yet; `andon run` creates it".to_owned());
+        return Step::new(&target, "open", detail);
     }
     let looked = store::open(&store_options(settings)).and_then(|mut store| {
         let migrations = store.migration_status()?;
         Ok((store.facts().clone(), migrations))
     });
-    let told =
+    let detail =
         looked.map_err(|error| format!("failed to {}", causes(&error))).and_then(|(facts, migrations)| {
             let warnings: Vec<String> = facts.warnings.iter().map(|warning| format!("; {warning}")).collect();
             let state = migration_state(&migrations)?;
             Ok(format!("{} {}, {state}{}", facts.backend, facts.version, warnings.concat()))
         });
-    Step::new(&target, "connect", told)
+    Step::new(&target, "connect", detail)
 }
 
 fn migration_state(migrations: &MigrationStatus) -> Result<String, String> {
@@ -49,14 +49,14 @@ pub(super) fn check_journal(settings: &Settings) -> Vec<Step> {
     let target = format!("journal {}", journal.dir.display());
     let written = try_to_write(&journal.dir);
     let there = written.as_ref().ok().cloned();
-    let told = written.map(|directory| {
+    let detail = written.map(|directory| {
         if directory == journal.dir {
             "as this user".to_owned()
         } else {
             format!("as this user; does not exist yet, `andon run` creates it below {}", directory.display())
         }
     });
-    let mut steps = vec![Step::new(&target, "write", told)];
+    let mut steps = vec![Step::new(&target, "write", detail)];
     if let Some(directory) = there {
         steps.push(Step::new(&target, "room", room(&directory, &journal.dir, journal.max_bytes)));
     }
@@ -72,8 +72,8 @@ fn room(on: &Path, dir: &Path, bytes_max: u64) -> Result<String, String> {
         })
         .unwrap_or(0);
     let wanted = bytes_max.saturating_sub(used);
-    let told = format!("{} free, and the journal may still grow by {}", mebibytes(free), mebibytes(wanted));
-    if free >= wanted { Ok(told) } else { Err(format!("{told}: make room, or lower journal.max_bytes")) }
+    let detail = format!("{} free, and the journal may still grow by {}", mebibytes(free), mebibytes(wanted));
+    if free >= wanted { Ok(detail) } else { Err(format!("{detail}: make room, or lower journal.max_bytes")) }
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -109,8 +109,8 @@ mod tests {
     fn a_journal_that_may_outgrow_the_disk_is_reported() {
         let home = tempfile::tempdir().expect("a directory");
         assert!(room(home.path(), home.path(), 1).is_ok());
-        let told = room(home.path(), home.path(), u64::MAX).expect_err("no disk is as large");
-        assert!(told.contains("lower journal.max_bytes"), "{told}");
+        let detail = room(home.path(), home.path(), u64::MAX).expect_err("no disk is as large");
+        assert!(detail.contains("lower journal.max_bytes"), "{detail}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::arguments::whole_number;
 use super::{Exit, Output, counted};
 use crate::app::exit_of;
 use crate::config::Settings;
@@ -20,7 +21,7 @@ use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what the journal holds; exit code 3 if it is damaged
+    /// Show what the journal holds, how much of it is pending, and when it will be full; exit code 3 if it is damaged
     Inspect {
         /// Print one JSON object
         #[arg(long)]
@@ -34,10 +35,10 @@ pub(super) enum Command {
     /// Print the readable records as JSON, one per line; exit code 3 if some cannot be read
     Export {
         /// The first record
-        #[arg(long, value_name = "SEQ", default_value_t = 1)]
+        #[arg(long, value_name = "SEQ", default_value_t = 1, value_parser = whole_number::<u64>)]
         from: u64,
         /// The last record [default: the newest]
-        #[arg(long, value_name = "SEQ")]
+        #[arg(long, value_name = "SEQ", value_parser = whole_number::<u64>)]
         to: Option<u64>,
     },
 }

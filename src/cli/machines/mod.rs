@@ -1,7 +1,7 @@
-//! `andon machines`: who is on the floor, and how available everybody was, as the database has it.
+//! `andon machines`: which machines are online, or how available they were, as the database has it.
 //!
-//! Works whether or not the service runs, and says which: see [`status`]. While the database is away the running service is asked,
-//! which knows who is on the floor without it.
+//! Works with and without the service, and says which it is (see [`status`]). While the database is away it asks the
+//! running service, which knows the machines without it.
 
 mod report;
 mod running;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::report::{Outlook, availability_report, from_database, machines_report};
+use super::arguments::duration_within;
 use super::{Exit, Output, db};
 use crate::app::store_options;
 use crate::clock::wall_now;
@@ -21,44 +22,38 @@ use crate::domain::Timestamp;
 use crate::logging::causes;
 use crate::store::{self, PastWanted, Store, StoreError};
 
-/// Changes of status that are looked at to tell who flaps.
+/// Most changes of status to read to find flapping machines.
 const CHANGES_MAX: usize = 1_000_000;
-/// Clears the screen and goes to its first line.
+/// Clears the screen and moves to its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 /// Options of `andon machines`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Print JSON, one document on one line
+    /// Print one JSON object on one line
     #[arg(long)]
     json: bool,
-    /// Show it again and again, in place on a terminal, until interrupted
+    /// Refresh until interrupted, in place on a terminal
     #[arg(long)]
     watch: bool,
-    /// How often --watch looks
+    /// How often --watch refreshes
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval, requires = "watch")]
     interval: Duration,
-    /// Show uptime, outages and the longest of them over a time such as 24h, 7d or 30d, instead of the present
+    /// Show uptime, outages and the longest outage over the last 24h, 7d, 30d or the like, instead of the present
     #[arg(long, value_name = "WINDOW", value_parser = window)]
     availability: Option<Duration>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    bounded(text, Duration::from_millis(200), Duration::from_secs(3_600), "200ms to 1h")
+    duration_within(text, Duration::from_millis(200), Duration::from_secs(3_600), "200ms to 1h")
 }
 
 fn window(text: &str) -> Result<Duration, String> {
     let day = Duration::from_secs(86_400);
-    bounded(text, Duration::from_secs(60), 3_660 * day, "1m to 3660d")
+    duration_within(text, Duration::from_secs(60), 3_660 * day, "1m to 3660d")
 }
 
-fn bounded(text: &str, min: Duration, max: Duration, allowed: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let is_allowed = (min..=max).contains(&duration);
-    is_allowed.then_some(duration).ok_or_else(|| format!("allowed is {allowed}"))
-}
-
-/// How a report is written.
+/// How to write a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -82,7 +77,7 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Exit {
         if is_terminal && !options.json && io::stdout().write_all(CLEAR.as_bytes()).is_err() {
             return Exit::Failure;
         }
-        // A database that is away may come back; a reader that went away does not.
+        // A database that is away may come back; a reader of standard output that is gone does not.
         let complaints_only = output.text.is_empty();
         let exit = output.print();
         if (exit == Exit::Failure && !complaints_only) || io::stdout().flush().is_err() {
@@ -105,32 +100,31 @@ fn look(options: &Options, settings: &Settings, style: Style) -> Output {
     });
     match report {
         Ok(Some(text)) => {
-            let passed_over = store_options.unreadable.take_news();
-            let complaints = passed_over.iter().map(|row| format!("warning: passed over {row}")).collect();
+            let skipped = store_options.unreadable.take_news();
+            let complaints = skipped.iter().map(|row| format!("warning: skipped {row}")).collect();
             Output { complaints, ..Output::clean(text) }
         }
         Ok(None) => Output::failed(
             Exit::Failure,
-            "the database is older than this andon; `andon db migrate` or `andon run` brings it up to date",
+            "the tables are not up to date; `andon db migrate` or `andon run` updates them",
         ),
         Err(error) => without_database(options, settings, style, format!("failed to {}", causes(&error))),
     }
 }
 
-/// What the running service says; `complaint` is what is wrong with the database.
+/// Reports what the running service knows; `complaint` says what is wrong with the database.
 fn without_database(options: &Options, settings: &Settings, style: Style, complaint: String) -> Output {
     if options.availability.is_some() {
         return Output::failed(Exit::Failure, complaint);
     }
     match running::machines(&settings.http) {
         Ok((machines, outlook)) => {
-            let complaint =
-                format!("{complaint}; this is what the running service knows without the database");
+            let complaint = format!("{complaint}; the running service answers in its place");
             let text = machines_report(&machines, &outlook, style);
             Output { complaints: vec![complaint], ..Output::clean(text) }
         }
         Err(error) => Output {
-            complaints: vec![complaint, format!("the running service was asked instead: {error}")],
+            complaints: vec![complaint, format!("asked the running service instead: {error}")],
             ..Output::failed(Exit::Failure, String::new())
         },
     }
@@ -146,7 +140,7 @@ fn report(
     let machines = store.machines()?;
     let changes_since = before(now, settings.liveness.flapping_window);
     let mut past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
-    // The clock has been set back since: nobody knows how old they are.
+    // Changes in the future: the clock was set back since, and their age is unknown.
     past.recent_changes.retain(|(_, at)| *at <= now);
     let sight = status::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
     if let Some(window) = options.availability {

@@ -16,23 +16,23 @@ use crate::domain::{
 use crate::store::{MachineRow, SiteHistory};
 use crate::terminal;
 
-/// A machine, and what can be said of it now.
+/// A machine, and what is known of it now.
 pub(super) struct ShownMachine {
     pub(super) row: MachineRow,
     pub(super) status: DisplayStatus,
-    /// `None` if nobody could count them.
+    /// `None` if unknown: only the database can count them.
     pub(super) readings_last_hour: Option<u64>,
     pub(super) flapping: bool,
 }
 
-/// What can be said of all machines.
+/// What is known of all machines.
 pub(super) struct Outlook {
     pub(super) now: Timestamp,
-    /// Who says so: `database` or `service`.
+    /// Where it comes from: `database` or `service`.
     pub(super) source: &'static str,
-    /// Why nothing is certain at present.
+    /// Why every status is uncertain at present; `None` if Andon sees the machines.
     pub(super) blind: Option<String>,
-    /// The newest moment at which Andon is known to have seen them.
+    /// The last time at which Andon is known to have seen them.
     pub(super) until: Option<Timestamp>,
 }
 
@@ -77,7 +77,7 @@ struct AvailabilityLine {
     in_outage: bool,
 }
 
-/// The machines as the database has them.
+/// Returns the machines as the database has them.
 pub(super) fn from_database(
     machines: Vec<MachineRow>,
     recent_changes: &[(MachineId, Timestamp)],
@@ -100,7 +100,7 @@ pub(super) fn from_database(
     shown.collect()
 }
 
-/// Who is on the floor.
+/// Reports which machines are online.
 pub(super) fn machines_report(machines: &[ShownMachine], outlook: &Outlook, style: Style) -> String {
     if style == Style::Json {
         return json(outlook, machines.iter().map(machine_line).collect());
@@ -146,7 +146,7 @@ fn cells(machine: &ShownMachine, now: Timestamp) -> Vec<String> {
     ]
 }
 
-/// How many there are of each, and whether that is so.
+/// Counts the machines by status, and says whether Andon sees them.
 fn heading(outlook: &Outlook, statuses: &[DisplayStatus]) -> String {
     let count = |status| statuses.iter().filter(|each| **each == status).count();
     let summary = format!(
@@ -165,7 +165,7 @@ fn heading(outlook: &Outlook, statuses: &[DisplayStatus]) -> String {
     }
 }
 
-/// How available everybody was since `from`.
+/// Reports how available each machine was since `from`.
 pub(super) fn availability_report(
     machines: &[MachineRow],
     history: &SiteHistory,
@@ -212,7 +212,7 @@ pub(super) fn availability_report(
     )
 }
 
-/// When nobody looked: the recorded outages, and the time since the last word of the service.
+/// Returns when Andon did not see the machines: the recorded outages, and the time since the service last wrote.
 fn blind_spans(history: &SiteHistory, sight: &SiteSight) -> Vec<Span> {
     let recorded = history
         .outages

@@ -1,4 +1,4 @@
-//! What the running service says of the machines.
+//! Asks the running service for the machines.
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -11,9 +11,9 @@ use crate::config::Http;
 use crate::domain::{DisplayStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
 use crate::store::MachineRow;
 
-/// Longest answer that is read: a page has 4 MiB.
+/// Longest answer to read: a page has at most 4 MiB.
 const ANSWER_BYTES_MAX: u64 = 5 * 1024 * 1024;
-/// A service that always knows a further page is none of ours.
+/// Most pages to read: something that always has another page is no Andon.
 const PAGES_MAX: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ struct Broker {
     reason: Option<String>,
 }
 
-/// All machines, and what can be said of them; otherwise why not.
+/// Returns all machines and what is known of them, or says why not.
 pub(super) fn machines(http: &Http) -> Result<(Vec<ShownMachine>, Outlook), String> {
     let Status { broker } = ask(http, "/api/v1/status")?;
     let outlook = Outlook { now: wall_now(), source: "service", blind: blindness(&broker), until: None };
@@ -55,12 +55,14 @@ pub(super) fn machines(http: &Http) -> Result<(Vec<ShownMachine>, Outlook), Stri
         let page: Page = ask(http, &path)?;
         for machine in page.machines {
             let machine = read(&machine);
-            shown.push(machine.ok_or("the service told of a machine that this andon does not understand")?);
+            shown.push(
+                machine.ok_or("the service sent a machine that this version of andon does not understand")?,
+            );
         }
         let Some(next) = page.next else { return Ok((shown, outlook)) };
         path = format!("/api/v1/machines?cursor={next}");
     }
-    Err("the service has no end of machines".to_owned())
+    Err("the service sends pages without end; is it Andon that listens there?".to_owned())
 }
 
 fn ask<T: DeserializeOwned>(http: &Http, path: &str) -> Result<T, String> {
@@ -68,7 +70,7 @@ fn ask<T: DeserializeOwned>(http: &Http, path: &str) -> Result<T, String> {
     serde_json::from_str(&answer.body).map_err(|_| answer.complaint())
 }
 
-/// Why the service does not see the machines, in the words that the database has for it.
+/// Says why the service does not see the machines, in the same words as the database.
 fn blindness(broker: &Broker) -> Option<String> {
     let what = match broker.state.as_str() {
         "connected" | "restricted" => return None,
@@ -98,7 +100,7 @@ fn read(machine: &Machine) -> Option<ShownMachine> {
     Some(ShownMachine { row, status, readings_last_hour: None, flapping: machine.flapping })
 }
 
-/// What was recorded last: of a machine that is unknown now the reason of its last change tells.
+/// Returns the recorded status: for a machine that is unknown now, the reason of its last change tells it.
 fn recorded(status: DisplayStatus, reason: Option<TransitionReason>) -> MachineStatus {
     use TransitionReason::{LastWill, NeverSeen, Silence};
     match (status, reason) {
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_service_says_reads_like_what_the_database_says() {
+    fn machines_of_the_service_read_like_those_of_the_database() {
         let machine = |status: &str, reason: Option<&str>| {
             let text = serde_json::json!({
                 "machine_id": "press-1", "status": status, "status_since": "2026-01-05T06:39:59.000001Z", "reason": reason,

@@ -1,7 +1,7 @@
-//! What the database, read from outside, says of the machines at one moment: pure.
+//! Derives the present status of machines from the database alone: pure.
 //!
-//! The database holds recorded statuses. They are true only as long as somebody looks: when the service does not run, or
-//! cannot see, every machine is `unknown`, and what was recorded is told beside it.
+//! A recorded status is true only while the service watches. If it does not run, or cannot see the machines, every machine
+//! is `unknown`, and the recorded status is shown beside it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use crate::domain::{DisplayStatus, LinkOutage, MachineId, MachineStatus, Timestamp};
 use crate::store::MachineRow;
 
-/// The service writes down every 30 s that it sees; this long without a word means that it does not run, or that the
-/// database does not hear of it.
+/// The service records every 30 s that it sees the machines. If the last record is older than this, it does not run, or
+/// cannot reach the database.
 const SIGHT_FRESH_FOR: Duration = Duration::from_secs(90);
 
-/// How long after its deadline a silence is recorded at the latest, if there is anybody who records it.
+/// How late the running service may record a silence, after the deadline of the machine.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Whether, and since when, Andon sees the machines.
+/// Whether Andon sees the machines, and until when it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SiteSight {
-    /// The newest moment at which it is known to have seen them.
+    /// The last time at which it is known to have seen them.
     pub(super) until: Option<Timestamp>,
     /// The newest outage.
     pub(super) outage: Option<LinkOutage>,
@@ -28,21 +28,21 @@ pub(super) struct SiteSight {
 }
 
 impl SiteSight {
-    /// From what the database knows: the last word of the service, the newest message, the newest outage.
+    /// Combines what the database knows: the last record of the service, the newest message, the newest outage.
     pub(super) fn new(
         seen_until: Option<Timestamp>,
         machines: &[MachineRow],
         outage: Option<LinkOutage>,
         now: Timestamp,
     ) -> Self {
-        // A message came through the link, and no silence is recorded without a proof of it: then it was up.
+        // A message proves the link, and the service records a silence only with a proof of the link.
         let newest_proof = machines.iter().filter_map(|each| each.last_seen_at.max(each.status_since)).max();
         let newest_outage = outage.map(|outage| outage.ended_at.unwrap_or(outage.began_at));
         let until = seen_until.max(newest_proof).max(newest_outage);
         Self { until: until.map(|until| until.min(now)), outage, now }
     }
 
-    /// Why nothing is certain at present; `None` if Andon sees the machines.
+    /// Says why every status is uncertain at present; `None` if Andon sees the machines.
     pub(super) fn blindness(&self) -> Option<String> {
         if let Some(outage) = self.outage.filter(|outage| outage.ended_at.is_none()) {
             let why = match outage.reason {
@@ -59,24 +59,24 @@ impl SiteSight {
         match self.until {
             Some(until) if self.now.since(until) <= SIGHT_FRESH_FOR => None,
             Some(until) => Some(format!(
-                "nothing was heard of the service since {until}: it does not run, or does not reach the database"
+                "the service has recorded nothing since {until}: it does not run, or cannot reach the database"
             )),
             None => Some("the service has never seen the broker".to_owned()),
         }
     }
 
-    /// When sight is not known to last: from the last moment known on.
+    /// Returns the time from which on it is unknown whether Andon saw the machines.
     pub(super) fn blind_from(&self) -> Option<Timestamp> {
         self.until
     }
 }
 
-/// What can be said of one machine now; the same rules as the tracker's TRK-4.
+/// Returns the status of one machine now, by the same rules as the tracker (TRK-4).
 pub(super) fn status(machine: &MachineRow, sight: &SiteSight, offline_after: Duration) -> DisplayStatus {
     let sight_began = sight.outage.and_then(|outage| outage.ended_at);
     let newest_word = machine.last_seen_at.max(machine.status_since);
     let heard_since = sight_began.is_none_or(|began| newest_word >= Some(began));
-    // A service that lives would have noticed; one that was killed a moment ago did not.
+    // A running service would have recorded the silence; one that was killed a moment ago has not.
     let unnoticed = newest_word.is_some_and(|at| sight.now.since(at) > offline_after + NOTICED_WITHIN);
     let waited = sight_began.is_none_or(|began| sight.now.since(began) >= offline_after);
     match machine.status {
@@ -90,7 +90,7 @@ pub(super) fn status(machine: &MachineRow, sight: &SiteSight, offline_after: Dur
     }
 }
 
-/// How often each machine changed its status lately, given its changes within the window.
+/// Counts the changes of status of each machine.
 pub(super) fn counted_changes(changes: &[(MachineId, Timestamp)]) -> HashMap<&MachineId, usize> {
     let mut counts = HashMap::new();
     for (machine_id, _) in changes {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_called_online_or_offline_while_nobody_looks() {
+    fn no_machine_is_online_or_offline_while_andon_does_not_see_it() {
         use DisplayStatus::{NeverSeen, Offline, Online, Unknown};
         let online = machine(MachineStatus::Online, 10, Some(990));
         let offline = machine(MachineStatus::Offline, 500, Some(485));
@@ -144,7 +144,7 @@ mod tests {
             ("the link is down", seen(980), outage(985, None), 1_000, [Unknown; 3]),
             ("sight is just back", seen(995), outage(100, Some(995)), 1_000, [Unknown; 3]),
             (
-                "sight is back, who spoke is online",
+                "sight is back, a machine that spoke is online",
                 seen(980),
                 outage(100, Some(980)),
                 990,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_never_ran_says_so() {
+    fn a_site_that_never_ran_is_blind() {
         let sight = SiteSight::new(None, &[], None, at(5));
         assert_eq!(sight.blindness().as_deref(), Some("the service has never seen the broker"));
     }

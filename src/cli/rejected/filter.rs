@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
+use crate::cli::arguments::duration;
 use crate::clock::wall_now;
 use crate::domain::{RejectReason, Timestamp, TopicFilter};
 use crate::store::RejectedFilter;
@@ -15,7 +16,7 @@ pub(in crate::cli) struct Filter {
     #[arg(long, value_name = "FILTER", value_parser = topic_filter)]
     topic: Option<TopicFilter>,
     /// Only those received within this time, such as 24h
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["from", "to"])]
     since: Option<std::time::Duration>,
     /// Only those received at this UTC instant or later, such as 2026-11-22 or 2026-11-22T10:00:00Z
     #[arg(long, value_name = "INSTANT", value_parser = instant)]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::{Failure, Output};
+use crate::cli::arguments::whole_number;
 use crate::cli::{counted, table};
 use crate::store::{RejectedCount, RejectedPage, RejectedRow, Store};
 use crate::terminal;
@@ -22,10 +23,10 @@ pub(in crate::cli) struct Options {
     #[command(flatten)]
     filter: Filter,
     /// Show at most this many
-    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = whole_number::<usize>)]
     limit: usize,
     /// Show the rows before this id: the next page
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = whole_number::<i64>)]
     before: Option<i64>,
     /// Print one JSON object
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::filter::Filter;
 use super::{Exit, Failure, Output, show};
 use crate::app::payload_options;
+use crate::cli::arguments::whole_number;
 use crate::cli::counted;
 use crate::config::Settings;
 use crate::domain::{Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection};
@@ -22,7 +23,7 @@ const LISTED_MAX: usize = 20;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     /// Ids, from `andon rejected list`
-    #[arg(value_name = "ID", conflicts_with_all = ["all", "reason", "topic", "since", "from", "to"])]
+    #[arg(value_name = "ID", value_parser = whole_number::<i64>, conflicts_with_all = ["all", "reason", "topic", "since", "from", "to"])]
     ids: Vec<i64>,
     #[command(flatten)]
     filter: Filter,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::{Failure, Output};
+use crate::cli::arguments::whole_number;
 use crate::domain::REJECTED_PAYLOAD_BYTES_MAX;
 use crate::store::{RejectedFilter, RejectedPage, RejectedRow, Store};
 use crate::terminal;
@@ -12,6 +13,7 @@ use crate::terminal;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Options {
     /// The message's id, from `andon rejected list`
+    #[arg(value_parser = whole_number::<i64>)]
     id: i64,
     /// Print only the bytes of the payload, unchanged
     #[arg(long, conflicts_with = "json")]

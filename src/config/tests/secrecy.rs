@@ -217,3 +217,18 @@ fn no_complaint_contains_a_secret() {
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 }
+
+/// Proves CFG-5.
+#[test]
+fn no_code_of_this_module_reads_the_environment_of_the_process() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    let entries = fs::read_dir(directory).expect("the module").map(|entry| entry.expect("an entry").path());
+    let files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source file");
+        for call in ["env::", "current_dir", "temp_dir"] {
+            assert!(!text.contains(call), "{call} in {}", file.display());
+        }
+    }
+}
