@@ -47,13 +47,7 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
                 format!("the clock of this computer says {}: set it first, then confirm it", now.wall);
             return Ok(Output::failed(Exit::Failure, complaint));
         }
-        let seq = newest.map_or(0, |record| record.seq) + ClockRecord::CONFIRMED_AHEAD;
-        store.exchange_clock(Some(ClockRecord {
-            seq,
-            trusted_at: now.wall,
-            wall_at: now.wall,
-            step_held: None,
-        }))?;
+        confirm(newest, now.wall, store)?;
         output.text = format!("the clock of this computer is confirmed: {}\n", now.wall);
         now.wall
     } else {
@@ -65,17 +59,29 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
         return Ok(output);
     };
     let before = cutoff(trusted, retention);
+    let deleted = delete_readings(before, store)?;
+    output.text.push_str(&format!("{} recorded before {before} deleted\n", counted(deleted, "reading")));
+    Ok(output)
+}
+
+/// Records that the clock of this computer is right.
+fn confirm(newest: Option<ClockRecord>, wall: Timestamp, store: &mut dyn Store) -> Result<(), StoreError> {
+    let seq = newest.map_or(0, |record| record.seq) + ClockRecord::CONFIRMED_AHEAD;
+    let confirmed = ClockRecord { seq, trusted_at: wall, wall_at: wall, step_held: None };
+    store.exchange_clock(Some(confirmed)).map(drop)
+}
+
+/// Deletes the readings from before `before`, step by step; returns how many.
+fn delete_readings(before: Timestamp, store: &mut dyn Store) -> Result<u64, StoreError> {
     let (mut deleted, mut from) = (0, None);
     loop {
         let step = store.prune(before, from.as_ref(), BOUNDS)?;
         deleted += if step.table == PruneTable::Readings { step.rows } else { 0 };
         from = step.next;
         if from.is_none() {
-            break;
+            return Ok(deleted);
         }
     }
-    output.text.push_str(&format!("{} recorded before {before} deleted\n", counted(deleted, "reading")));
-    Ok(output)
 }
 
 /// Returns the newest record of the trusted time, from the database or from beside the journal.

@@ -137,8 +137,30 @@ async fn check_mqtt(
     });
     steps.push(Step::new(target, "CONNECT", detail));
     let Ok((link, echo, _)) = connected else { return };
+    let granted_max = check_subscriptions(target, &link, &wanted.filters, steps).await;
+    steps.push(match echo {
+        Some(echo) => {
+            let detail = echo.run(&link, granted_max, ECHO_MAX).await;
+            Step::new(target, "echo", detail.map(|took| format!("came back after {} ms", took.as_millis())))
+        }
+        None => Step::skipped(
+            target,
+            "echo",
+            "there is no liveness.publish_prefix, or all subscriptions are shared",
+        ),
+    });
+    link.disconnect().await;
+}
+
+/// Subscribes to each filter; returns the highest quality of service that the broker granted.
+async fn check_subscriptions(
+    target: &str,
+    link: &Link,
+    filters: &[(TopicFilter, Qos)],
+    steps: &mut Vec<Step>,
+) -> Qos {
     let mut granted_max = Qos::AtMostOnce;
-    for (filter, qos) in &wanted.filters {
+    for (filter, qos) in filters {
         let step = format!("SUBSCRIBE {filter}");
         if filter.is_shared() {
             let why = "it would take messages from the other members of the group";
@@ -158,18 +180,7 @@ async fn check_mqtt(
         });
         steps.push(Step::new(target, step, detail));
     }
-    steps.push(match echo {
-        Some(echo) => {
-            let detail = echo.run(&link, granted_max, ECHO_MAX).await;
-            Step::new(target, "echo", detail.map(|took| format!("came back after {} ms", took.as_millis())))
-        }
-        None => Step::skipped(
-            target,
-            "echo",
-            "there is no liveness.publish_prefix, or all subscriptions are shared",
-        ),
-    });
-    link.disconnect().await;
+    granted_max
 }
 
 type Connected = (Rc<Link>, Option<EchoProbe>, &'static str);

@@ -142,15 +142,15 @@ fn report(
     let mut past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
     // Changes in the future: the clock was set back since, and their age is unknown.
     past.recent_changes.retain(|(_, at)| *at <= now);
-    let sight = status::SiteSight::new(past.seen_until, &machines, past.newest_outage, now);
+    let visibility = status::Visibility::new(past.seen_until, &machines, past.newest_outage, now);
     if let Some(window) = options.availability {
         let from = before(now, window);
         let history = store.history(from)?;
-        return Ok(availability_report(&machines, &history, &sight, from, style));
+        return Ok(availability_report(&machines, &history, &visibility, from, style));
     }
     let readings = store.readings_between(before(now, Duration::from_secs(3_600)), now)?;
-    let shown = from_database(machines, &past.recent_changes, readings, &sight, &settings.liveness);
-    Ok(machines_report(&shown, &Outlook::from(&sight), style))
+    let shown = from_database(machines, &past.recent_changes, readings, &visibility, &settings.liveness);
+    Ok(machines_report(&shown, &Outlook::from(&visibility), style))
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

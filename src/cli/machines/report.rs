@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Style;
-use super::status::{SiteSight, counted_changes, status};
+use super::status::{Visibility, counted_changes, status};
 use crate::cli::{counted, table};
 use crate::config::Liveness;
 use crate::domain::{
@@ -36,9 +36,14 @@ pub(super) struct Outlook {
     pub(super) until: Option<Timestamp>,
 }
 
-impl From<&SiteSight> for Outlook {
-    fn from(sight: &SiteSight) -> Self {
-        Self { now: sight.now, source: "database", blind: sight.blindness(), until: sight.until }
+impl From<&Visibility> for Outlook {
+    fn from(visibility: &Visibility) -> Self {
+        Self {
+            now: visibility.now,
+            source: "database",
+            blind: visibility.blindness(),
+            until: visibility.until,
+        }
     }
 }
 
@@ -82,7 +87,7 @@ pub(super) fn from_database(
     machines: Vec<MachineRow>,
     recent_changes: &[(MachineId, Timestamp)],
     readings: Vec<(MachineId, u64)>,
-    sight: &SiteSight,
+    visibility: &Visibility,
     rules: &Liveness,
 ) -> Vec<ShownMachine> {
     let changes = counted_changes(recent_changes);
@@ -91,7 +96,7 @@ pub(super) fn from_database(
         let own = rules.machines.get(&row.machine_id).and_then(|rule| rule.offline_after);
         let changes = changes.get(&row.machine_id);
         ShownMachine {
-            status: status(&row, sight, own.unwrap_or(rules.offline_after)),
+            status: status(&row, visibility, own.unwrap_or(rules.offline_after)),
             readings_last_hour: Some(readings.get(&row.machine_id).copied().unwrap_or(0)),
             flapping: changes.is_some_and(|&count| count > rules.flapping_changes as usize),
             row,
@@ -169,21 +174,13 @@ fn heading(outlook: &Outlook, statuses: &[DisplayStatus]) -> String {
 pub(super) fn availability_report(
     machines: &[MachineRow],
     history: &SiteHistory,
-    sight: &SiteSight,
+    visibility: &Visibility,
     from: Timestamp,
     style: Style,
 ) -> String {
-    let window = Span { from, to: sight.now };
-    let blind = blind_spans(history, sight);
-    let mut changes: HashMap<&MachineId, Vec<StatusChange>> = HashMap::new();
-    for event in &history.events {
-        let change = StatusChange {
-            at: event.occurred_at,
-            status: event.status,
-            previous_status: event.previous_status,
-        };
-        changes.entry(&event.machine_id).or_default().push(change);
-    }
+    let window = Span { from, to: visibility.now };
+    let blind = blind_spans(history, visibility);
+    let changes = changes_by_machine(history);
     let found: Vec<(&MachineRow, Availability)> = machines
         .iter()
         .filter_map(|machine| {
@@ -193,7 +190,7 @@ pub(super) fn availability_report(
         .collect();
     if style == Style::Json {
         return json(
-            &sight.into(),
+            &visibility.into(),
             found.iter().map(|(machine, found)| availability_line(machine, found)).collect(),
         );
     }
@@ -206,19 +203,32 @@ pub(super) fn availability_report(
         "{} from {} to {}; Andon itself was blind for {}, which counts neither as up nor as down\n\n{}",
         counted(found.len() as u64, "machine"),
         short(from),
-        short(sight.now),
+        short(visibility.now),
         rounded(blind_time),
         table(&headings, &rows)
     )
 }
 
+fn changes_by_machine(history: &SiteHistory) -> HashMap<&MachineId, Vec<StatusChange>> {
+    let mut changes: HashMap<&MachineId, Vec<StatusChange>> = HashMap::new();
+    for event in &history.events {
+        let change = StatusChange {
+            at: event.occurred_at,
+            status: event.status,
+            previous_status: event.previous_status,
+        };
+        changes.entry(&event.machine_id).or_default().push(change);
+    }
+    changes
+}
+
 /// Returns when Andon did not see the machines: the recorded outages, and the time since the service last wrote.
-fn blind_spans(history: &SiteHistory, sight: &SiteSight) -> Vec<Span> {
+fn blind_spans(history: &SiteHistory, visibility: &Visibility) -> Vec<Span> {
     let recorded = history
         .outages
         .iter()
-        .map(|outage| Span { from: outage.began_at, to: outage.ended_at.unwrap_or(sight.now) });
-    let silent = sight.blind_from().map(|from| Span { from, to: sight.now });
+        .map(|outage| Span { from: outage.began_at, to: outage.ended_at.unwrap_or(visibility.now) });
+    let silent = visibility.blind_from().map(|from| Span { from, to: visibility.now });
     merged(recorded.chain(silent).collect())
 }
 

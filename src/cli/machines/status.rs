@@ -11,14 +11,14 @@ use crate::store::MachineRow;
 
 /// The service records every 30 s that it sees the machines. If the last record is older than this, it does not run, or
 /// cannot reach the database.
-const SIGHT_FRESH_FOR: Duration = Duration::from_secs(90);
+const RECORD_FRESH_FOR: Duration = Duration::from_secs(90);
 
 /// How late the running service may record a silence, after the deadline of the machine.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether Andon sees the machines, and until when it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SiteSight {
+pub(super) struct Visibility {
     /// The last time at which it is known to have seen them.
     pub(super) until: Option<Timestamp>,
     /// The newest outage.
@@ -27,7 +27,7 @@ pub(super) struct SiteSight {
     pub(super) now: Timestamp,
 }
 
-impl SiteSight {
+impl Visibility {
     /// Combines what the database knows: the last record of the service, the newest message, the newest outage.
     pub(super) fn new(
         seen_until: Option<Timestamp>,
@@ -57,7 +57,7 @@ impl SiteSight {
             return Some(format!("{why}, since {}", outage.began_at));
         }
         match self.until {
-            Some(until) if self.now.since(until) <= SIGHT_FRESH_FOR => None,
+            Some(until) if self.now.since(until) <= RECORD_FRESH_FOR => None,
             Some(until) => Some(format!(
                 "the service has recorded nothing since {until}: it does not run, or cannot reach the database"
             )),
@@ -72,15 +72,19 @@ impl SiteSight {
 }
 
 /// Returns the status of one machine now, by the same rules as the tracker (TRK-4).
-pub(super) fn status(machine: &MachineRow, sight: &SiteSight, offline_after: Duration) -> DisplayStatus {
-    let sight_began = sight.outage.and_then(|outage| outage.ended_at);
-    let newest_word = machine.last_seen_at.max(machine.status_since);
-    let heard_since = sight_began.is_none_or(|began| newest_word >= Some(began));
+pub(super) fn status(
+    machine: &MachineRow,
+    visibility: &Visibility,
+    offline_after: Duration,
+) -> DisplayStatus {
+    let visible_since = visibility.outage.and_then(|outage| outage.ended_at);
+    let newest_sign = machine.last_seen_at.max(machine.status_since);
+    let heard_since = visible_since.is_none_or(|began| newest_sign >= Some(began));
     // A running service would have recorded the silence; one that was killed a moment ago has not.
-    let unnoticed = newest_word.is_some_and(|at| sight.now.since(at) > offline_after + NOTICED_WITHIN);
-    let waited = sight_began.is_none_or(|began| sight.now.since(began) >= offline_after);
+    let unnoticed = newest_sign.is_some_and(|at| visibility.now.since(at) > offline_after + NOTICED_WITHIN);
+    let waited = visible_since.is_none_or(|began| visibility.now.since(began) >= offline_after);
     match machine.status {
-        _ if sight.blindness().is_some() => DisplayStatus::Unknown,
+        _ if visibility.blindness().is_some() => DisplayStatus::Unknown,
         MachineStatus::Online if heard_since && !unnoticed => DisplayStatus::Online,
         MachineStatus::Offline if heard_since || waited => match machine.last_seen_at {
             Some(_) => DisplayStatus::Offline,
@@ -160,15 +164,15 @@ mod tests {
         ];
         for (name, seen_until, outage, now, expected) in cases {
             let machines = [online.clone(), offline.clone(), ghost.clone()];
-            let sight = SiteSight::new(seen_until, &machines, outage, at(now));
-            let found = machines.map(|machine| status(&machine, &sight, Duration::from_secs(15)));
-            assert_eq!(found, expected, "{name}: {:?}", sight.blindness());
+            let visibility = Visibility::new(seen_until, &machines, outage, at(now));
+            let found = machines.map(|machine| status(&machine, &visibility, Duration::from_secs(15)));
+            assert_eq!(found, expected, "{name}: {:?}", visibility.blindness());
         }
     }
 
     #[test]
     fn a_site_that_never_ran_is_blind() {
-        let sight = SiteSight::new(None, &[], None, at(5));
-        assert_eq!(sight.blindness().as_deref(), Some("the service has never seen the broker"));
+        let visibility = Visibility::new(None, &[], None, at(5));
+        assert_eq!(visibility.blindness().as_deref(), Some("the service has never seen the broker"));
     }
 }

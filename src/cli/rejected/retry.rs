@@ -118,16 +118,8 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
     if row.reason == RejectReason::InvalidTopic.as_str() {
         return Err(format!("{}: no configuration makes the topic valid", row.reason));
     }
-    let message = Message {
-        received_at: row.received_at,
-        qos: row.qos,
-        retained: row.retained,
-        clock_unset: row.clock_unset,
-        topic: row.topic.as_str().into(),
-        payload: &row.payload,
-    };
     let mut outcomes = Vec::new();
-    rules.interpret(&message, &mut outcomes);
+    rules.interpret(&message_of(row), &mut outcomes);
     // PAY-1: there is at least one outcome.
     let is_array =
         outcomes.len() > 1 || outcomes.first().is_some_and(|outcome| outcome.raw.len() < row.payload.len());
@@ -136,6 +128,25 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
     }
     let first_problem = outcomes.iter().find_map(|outcome| outcome.result.as_ref().err());
     let problem = first_problem.map(|rejection| format!("{}: {}", rejection.reason, rejection.detail));
+    let retry = retry_of(row, outcomes, is_array);
+    match problem {
+        Some(problem) if retry.readings.is_empty() => Err(problem),
+        _ => Ok(retry),
+    }
+}
+
+fn message_of(row: &RejectedRow) -> Message<'_> {
+    Message {
+        received_at: row.received_at,
+        qos: row.qos,
+        retained: row.retained,
+        clock_unset: row.clock_unset,
+        topic: row.topic.as_str().into(),
+        payload: &row.payload,
+    }
+}
+
+fn retry_of(row: &RejectedRow, outcomes: Vec<Outcome>, is_array: bool) -> Retry {
     let mut retry = Retry {
         id: row.id,
         journal_id: row.journal_id.clone(),
@@ -146,26 +157,24 @@ fn interpret(row: &RejectedRow, rules: &PayloadRules) -> Result<Retry, String> {
         // A single object keeps its place in the array.
         let element = if is_array { element } else { row.element };
         match result {
-            Ok(reading) => retry.readings.push(ReadingRow {
-                reading: Reading {
-                    digest: digest(&row.payload[raw.clone()], reading.time_source, element),
-                    ..reading
-                },
-                seq: row.seq,
-                element,
-                received_at: row.received_at,
-                topic: row.topic.as_str().into(),
-                qos: row.qos,
-                retained: row.retained,
-                clock_unset: row.clock_unset,
-                payload: row.payload[raw].to_vec(),
-            }),
+            Ok(reading) => retry.readings.push(reading_row(row, element, &row.payload[raw], reading)),
             Err(rejection) => retry.rejections.push(rejected_again(row, element, rejection)),
         }
     }
-    match problem {
-        Some(problem) if retry.readings.is_empty() => Err(problem),
-        _ => Ok(retry),
+    retry
+}
+
+fn reading_row(row: &RejectedRow, element: u32, payload: &[u8], reading: Reading) -> ReadingRow {
+    ReadingRow {
+        reading: Reading { digest: digest(payload, reading.time_source, element), ..reading },
+        seq: row.seq,
+        element,
+        received_at: row.received_at,
+        topic: row.topic.as_str().into(),
+        qos: row.qos,
+        retained: row.retained,
+        clock_unset: row.clock_unset,
+        payload: payload.to_vec(),
     }
 }
 
