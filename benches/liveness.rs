@@ -1,8 +1,8 @@
-//! What a million machines cost: `make bench`, part of it.
+//! What a million machines cost; part of `make bench`.
 //!
-//! The tracker alone, on one core: nanoseconds a sighting, microseconds a tick with nothing due, bytes a machine, and a
-//! snapshot for the board. Times are those of the processor, so that a busy machine falsifies them less. Prints each figure
-//! with its goal; a goal that is missed is said so and ends with exit code 1.
+//! Measures the tracker alone, on one core: nanoseconds per sighting, microseconds per tick with nothing due,
+//! bytes per machine, and the cost of a snapshot. Times are processor time, so that other load distorts them
+//! less. Prints each value with its goal; exits with code 1 if a goal is missed.
 //!
 //! `ANDON_BENCH_MACHINES` (1000000) changes the size.
 
@@ -22,7 +22,7 @@ use andon::clock::Mono;
 use andon::domain::{MachineId, Seq, Timestamp};
 
 const SECOND: u64 = 1_000_000;
-/// Records of one look, as the parser reads them.
+/// Records of one batch, as the parser reads them.
 const BATCH: usize = 1_024;
 const ROUNDS: u64 = 5;
 const TICKS: u32 = 10_000;
@@ -32,17 +32,17 @@ struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: hands every call on to the system's allocator and only counts.
+// SAFETY: passes every call to the system's allocator and only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The processor's time of this thread up to now.
+/// Returns the processor time of this thread so far.
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place to write to, and the clock exists on every Linux.
@@ -59,8 +59,8 @@ fn cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
 }
 
-/// One figure and its goal.
-fn figure(name: &str, value: f64, unit: &str, goal: Option<f64>) -> bool {
+/// Prints one value and its goal. Returns false if the goal is missed.
+fn report(name: &str, value: f64, unit: &str, goal: Option<f64>) -> bool {
     let verdict = match goal {
         Some(goal) if value < goal => format!("goal: under {goal} {unit}"),
         Some(goal) => format!("MISSED, the goal is under {goal} {unit}"),
@@ -70,16 +70,16 @@ fn figure(name: &str, value: f64, unit: &str, goal: Option<f64>) -> bool {
     goal.is_none_or(|goal| value < goal)
 }
 
-fn moment(micros: u64) -> TimePoint {
+fn time_point(micros: u64) -> TimePoint {
     TimePoint { mono: Mono(micros), wall: Timestamp::from_micros(i64::try_from(micros).unwrap()) }
 }
 
-/// The machines' ids, 12 characters each, in an order that has nothing to do with that of their names.
+/// Returns the machines' ids, 12 characters each, in an order unrelated to their names.
 fn ids(machines: usize) -> Vec<String> {
     (0..machines).map(|number| format!("press-{:06}", (number * 7_919) % machines)).collect()
 }
 
-/// Sightings of all machines, each id freshly parsed as the parser does.
+/// Returns sightings of all machines, each id freshly parsed as the parser does.
 fn sightings(ids: &[String], first_seq: u64, at: u64) -> Vec<Sighting> {
     let received_at = Timestamp::from_micros(i64::try_from(at).unwrap());
     (first_seq..)
@@ -95,7 +95,7 @@ fn sightings(ids: &[String], first_seq: u64, at: u64) -> Vec<Sighting> {
         .collect()
 }
 
-/// Takes them batch by batch, and returns the nanoseconds each took.
+/// Observes them batch by batch and returns the nanoseconds per sighting.
 fn observe(tracker: &mut Tracker, sightings: &[Sighting], at: u64) -> f64 {
     let mut out = Vec::with_capacity(sightings.len());
     let begun = cpu_time();
@@ -119,16 +119,16 @@ fn main() -> ExitCode {
         flapping: FlappingRule { changes: 6, window: Duration::from_secs(600) },
     };
     let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
-    tracker.link_up(moment(SECOND), moment(SECOND).mono);
+    tracker.link_up(time_point(SECOND), time_point(SECOND).mono);
     let mut good = true;
 
     let before = IN_USE.load(Ordering::Relaxed);
     let first = sightings(&ids, 1, 2 * SECOND);
-    figure("first sighting of a machine", observe(&mut tracker, &first, 2 * SECOND), "ns", None);
+    report("first sighting of a machine", observe(&mut tracker, &first, 2 * SECOND), "ns", None);
     drop(first);
     let in_storm = IN_USE.load(Ordering::Relaxed) - before;
-    figure("a machine, all of them changed lately", in_storm as f64 / machines as f64, "bytes", None);
-    // Ten minutes later nobody changed within the window of flapping.
+    report("a machine, all of them changed lately", in_storm as f64 / machines as f64, "bytes", None);
+    // Ten minutes later no machine has changed within the flapping window.
     let mut rates = Vec::new();
     for round in 0..ROUNDS {
         let at = (700 + round) * SECOND;
@@ -136,39 +136,39 @@ fn main() -> ExitCode {
         let next = sightings(&ids, seq, at);
         rates.push(observe(&mut tracker, &next, at));
     }
-    let _news = tracker.take_flapping_news(Mono(700 * 1_000_000));
+    let _changes = tracker.take_flapping_changes(Mono(700 * 1_000_000));
     rates.sort_by(f64::total_cmp);
-    good &= figure("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
+    good &= report("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
     let at_rest = IN_USE.load(Ordering::Relaxed) - before;
-    good &= figure("a machine, id included", at_rest as f64 / machines as f64, "bytes", Some(256.0));
+    good &= report("a machine, id included", at_rest as f64 / machines as f64, "bytes", Some(256.0));
 
     let now = 705 * SECOND;
     let mut out = Vec::new();
     tracker.advance(Mono(now), &mut out);
-    assert!(out.is_empty(), "everybody spoke a moment ago");
+    assert!(out.is_empty(), "every machine has just sent");
     let begun = cpu_time();
     for tick in 0..TICKS {
         let at = now + u64::from(tick);
         black_box(tracker.next_deadline());
         tracker.advance(Mono(at), &mut out);
         black_box(tracker.counts());
-        black_box(tracker.take_flapping_news(moment(at).mono));
+        black_box(tracker.take_flapping_changes(time_point(at).mono));
     }
     let tick = (cpu_time() - begun).as_nanos() as f64 / f64::from(TICKS) / 1_000.0;
-    good &= figure("a tick with nothing due", tick, "µs", Some(10.0));
+    good &= report("a tick with nothing due", tick, "µs", Some(10.0));
 
     let begun = cpu_time();
     let count = tracker.views_in_order().count();
-    figure("all machines in order, first time", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    report("all machines in order, first time", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
     let begun = cpu_time();
     black_box(tracker.views_in_order().map(|view| view.machine_id.clone()).collect::<Vec<_>>());
-    figure("all machines in order, again", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    report("all machines in order, again", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
     assert_eq!(count, machines);
 
     let begun = cpu_time();
     tracker.advance(Mono(now + 60 * SECOND), &mut out);
-    assert_eq!(out.len(), machines, "nobody spoke again");
+    assert_eq!(out.len(), machines, "no machine sent again");
     let silence = (cpu_time() - begun).as_nanos() as f64 / machines as f64;
-    figure("a machine falling silent, all at once", silence, "ns", None);
+    report("a machine falling silent, all at once", silence, "ns", None);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

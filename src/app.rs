@@ -330,7 +330,7 @@ impl Plan {
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
             fence: Arc::clone(&self.wires.mqtt.fence),
-            board: Arc::clone(&self.boards.machines),
+            machines: Arc::clone(&self.boards.machines),
         }
     }
 

@@ -44,7 +44,7 @@ impl Scene {
         let mut andon = site.run();
         andon.wait_until_connected();
         // A message from before liveness knows the past is no proof that a machine is online now.
-        andon.wait_for_log("told where to begin");
+        andon.wait_for_log("recovering the machines' states");
         let client = Client::new(&andon.wait_for_http());
         let mut single = Single::connect(broker.port());
         for number in 0..10 {
@@ -431,7 +431,7 @@ fn machines_come_in_pages_and_of_a_large_extra_the_list_has_the_size() {
     let site = Site::new(broker.port()).set("liveness.offline_after=1h");
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("told where to begin");
+    andon.wait_for_log("recovering the machines' states");
     let client = Client::new(&andon.wait_for_http());
     let mut single = Single::connect(broker.port());
     let ids: Vec<String> = (0..25).map(|number| format!("line {}/ü-{number:02}", number % 3)).collect();
@@ -490,7 +490,7 @@ fn a_machine_that_is_not_watched_has_readings_and_one_that_is_only_expected_is_k
         .set("liveness.machines={ghost = { expected = true }}");
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("told where to begin");
+    andon.wait_for_log("recovering the machines' states");
     let client = Client::new(&andon.wait_for_http());
     let mut single = Single::connect(broker.port());
     for machine in ["first", "second", "third"] {

@@ -27,7 +27,7 @@ fn without_the_database_history_is_refused_and_the_rest_goes_on() {
     let site = Site::new(broker.port()).set(&format!("store.url={url}"));
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("told where to begin");
+    andon.wait_for_log("recovering the machines' states");
     let client = Client::new(&andon.wait_for_http());
     let mut single = Single::connect(broker.port());
     single.publish("factory/machine/press-1/telemetry", br#"{"temperature":1}"#, 1);
@@ -92,7 +92,7 @@ fn without_the_broker_machines_are_unknown_and_readiness_says_why() {
     let site = Site::new(broker.port());
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("told where to begin");
+    andon.wait_for_log("recovering the machines' states");
     let client = Client::new(&andon.wait_for_http());
     Single::connect(broker.port()).publish("factory/machine/press-1/telemetry", br#"{"temperature":1}"#, 1);
     wait_until("online", || client.json("/api/v1/machines")["machines"][0]["status"] == "online");
@@ -158,7 +158,7 @@ fn a_hundred_slow_clients_do_not_hurt_the_pipeline() {
     let url = site.sqlite_url();
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("told where to begin");
+    andon.wait_for_log("recovering the machines' states");
     let client = Client::new(&andon.wait_for_http());
     let requests = [
         "GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",

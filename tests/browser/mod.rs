@@ -37,7 +37,7 @@ impl Hall {
         let mut andon = site.run();
         andon.wait_until_connected();
         // Of a machine that speaks before liveness knows the past, the state is unknown until it speaks again.
-        andon.wait_for_log("told where to begin");
+        andon.wait_for_log("recovering the machines' states");
         let address = andon.wait_for_http();
         let publisher = Single::connect(broker.port());
         Self { browser, address, publisher, andon, site, broker }

@@ -1,4 +1,4 @@
-//! A broker that hands a backlog over slowly: whoever speaks behind it is not silent.
+//! A broker that delivers a backlog slowly: machines whose messages wait behind it are not silent.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::publisher::{Single, publish_each};
 use crate::support::slow_line::SlowLine;
 use crate::support::subscriber::Subscriber;
 
-/// With a window of 20 and an answer after 200 ms 100 messages come a second, whatever waits.
+/// A window of 20 and a round trip of 200 ms let 100 messages a second through.
 const WINDOW: usize = 20;
 const ONE_WAY: Duration = Duration::from_millis(100);
 /// Takes 9 s, three times `offline_after`.
@@ -31,8 +31,9 @@ fn gateway_stored(url: &str) -> u64 {
     count.map_or(0, |count| u64::try_from(count).unwrap())
 }
 
+/// Proves MQTT-8, TRK-2.
 #[test]
-fn m8_who_speaks_behind_a_backlog_that_drains_slowly_is_not_offline_and_who_is_silent_is() {
+fn behind_a_slow_backlog_a_sending_machine_stays_online_and_a_silent_one_goes_offline() {
     let broker = Mosquitto::start("");
     let line = SlowLine::start(broker.port(), ONE_WAY, WINDOW);
     let site = Site::new(line.port()).set("liveness.offline_after=3s");
@@ -54,8 +55,9 @@ fn m8_who_speaks_behind_a_backlog_that_drains_slowly_is_not_offline_and_who_is_s
     assert!(andon.stop().success());
 }
 
+/// Proves MQTT-8.
 #[test]
-fn m8_nor_is_who_speaks_behind_what_came_during_our_own_downtime() {
+fn behind_a_backlog_of_our_downtime_a_sending_machine_stays_online() {
     let broker = Mosquitto::start("");
     let line = SlowLine::start(broker.port(), ONE_WAY, WINDOW);
     let site = Site::new(line.port()).set("liveness.offline_after=3s").set("mqtt.protocol=3.1.1");

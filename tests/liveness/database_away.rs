@@ -1,4 +1,4 @@
-//! PostgreSQL away: liveness goes on, on MQTT and in time, and what happened is recorded when it is back.
+//! While PostgreSQL is away, statuses are published in time; the events are recorded when it is back.
 
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
@@ -9,7 +9,7 @@ use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 use crate::support::subscriber::Subscriber;
 
-/// What subscribers saw of a machine; the same status said again counts once.
+/// Returns what subscribers saw of a machine; a repeated status counts once.
 fn statuses(subscriber: &Subscriber, machine: &str) -> Vec<String> {
     let mut statuses = subscriber.live(&format!("/{machine}/status"), "status");
     statuses.dedup();
@@ -22,8 +22,9 @@ fn wait_for_first_seen(url: &str, machine: &str) {
     wait_until(&format!("{machine}: first_seen"), first_seen);
 }
 
+/// Proves LIV-4.
 #[test]
-fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_offline_in_time() {
+fn while_postgres_is_stopped_sending_machines_stay_online_and_silent_ones_go_offline_in_time() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();
     let url = postgres.create_database("andon");
@@ -37,7 +38,8 @@ fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_off
     wait_for_first_seen(&url, "talker");
     wait_for_first_seen(&url, "silent");
     postgres.stop();
-    // The talker speaks for twice its offline_after; the other one falls silent, comes back once, and falls silent again.
+    // The talker sends for twice its offline_after; the other one falls silent, sends once, and falls silent
+    // again.
     let of_silent = ["online", "offline", "online", "offline"];
     wait_until("its silence, while the database is away", || {
         statuses(&subscriber, "silent") == of_silent[..2]
@@ -56,8 +58,9 @@ fn while_postgres_is_stopped_who_speaks_stays_online_and_who_falls_silent_is_off
     assert!(talker.len() == 1 || talker[1] == "offline online silence", "{talker:?}");
 }
 
+/// Proves LIV-5.
 #[test]
-fn after_a_kill_and_a_start_without_the_database_nothing_of_the_past_is_news() {
+fn after_a_kill_and_a_start_without_the_database_no_earlier_event_is_repeated() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();
     let url = postgres.create_database("andon");
@@ -76,8 +79,10 @@ fn after_a_kill_and_a_start_without_the_database_nothing_of_the_past_is_news() {
     let mut andon = site.run();
     andon.wait_for_log("watching the machines without their recorded past");
     speak(&mut single, "back");
-    wait_until("both changes of who spoke", || statuses(&subscriber, "back") == ["online", "offline"]);
-    assert_eq!(subscriber.live("/back/status", "reason"), ["message", "silence"], "it was known before");
+    wait_until("both changes of the machine that sent", || {
+        statuses(&subscriber, "back") == ["online", "offline"]
+    });
+    assert_eq!(subscriber.live("/back/status", "reason"), ["message", "silence"], "it was seen before");
     assert_eq!(statuses(&subscriber, "silent"), [""; 0], "it has been offline all the time");
     postgres.restart();
     let of_back =
@@ -87,8 +92,9 @@ fn after_a_kill_and_a_start_without_the_database_nothing_of_the_past_is_news() {
     assert_eq!(events(&url, "silent"), ["online - first_seen", "offline online silence"]);
 }
 
+/// Proves LIV-5, LIV-2.
 #[test]
-fn a_start_without_the_database_loses_no_event_and_makes_none_twice() {
+fn a_start_without_the_database_loses_no_event_and_records_none_twice() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();
     let url = postgres.create_database("andon");
@@ -119,7 +125,7 @@ fn a_start_without_the_database_loses_no_event_and_makes_none_twice() {
     let of_new =
         ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
     wait_for_events(&url, "new", &of_new);
-    // Silent since the start, which only the database knew; then it spoke.
+    // Silent since the start, which only the database knew; then it sent.
     let of_known =
         ["online - first_seen", "offline online silence", "online offline message", "offline online silence"];
     wait_for_events(&url, "known", &of_known);

@@ -1,4 +1,4 @@
-//! The echo by which the link is proven: who hands it back, who does not, and that it leaves no trace.
+//! The echo that proves the link: brokers that return it, brokers that do not, and that it leaves no trace.
 
 use std::process::Command;
 
@@ -13,17 +13,17 @@ use crate::support::subscriber::Subscriber;
 const SILENT: [&str; 2] = ["online - first_seen", "offline online silence"];
 const UNUSABLE: &str = "our echo on the broker is not usable";
 
-/// The line that names what to allow, said once.
+/// Returns the log line that says what to allow; it must be logged once.
 fn complaint(andon: &Andon) -> String {
     let log = andon.log();
-    let said: Vec<_> = log.lines().filter(|line| line.contains(UNUSABLE)).collect();
-    assert_eq!(said.len(), 1, "{log}");
-    assert!(said[0].contains("topic: andon/test/echo"), "{}", said[0]);
-    said[0].to_owned()
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(UNUSABLE)).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("topic: andon/test/echo"), "{}", lines[0]);
+    lines[0].to_owned()
 }
 
 #[test]
-fn an_access_list_that_hands_no_echo_back_is_said_once_and_silence_is_noticed_all_the_same() {
+fn an_access_list_that_withholds_the_echo_is_logged_once_and_silence_is_still_noticed() {
     let home = tempfile::tempdir().unwrap();
     let list = home.path().join("acl");
     std::fs::write(&list, "topic readwrite factory/#\ntopic write andon/#\n").unwrap();
@@ -43,7 +43,7 @@ fn an_access_list_that_hands_no_echo_back_is_said_once_and_silence_is_noticed_al
 }
 
 #[test]
-fn an_echo_leaves_no_trace_in_the_journal_and_neither_does_one_of_somebody_else() {
+fn neither_our_echo_nor_a_foreign_one_leaves_a_trace_in_the_journal() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1s").set("mqtt.subscriptions=#");
     let url = site.sqlite_url();
@@ -68,11 +68,12 @@ fn an_echo_leaves_no_trace_in_the_journal_and_neither_does_one_of_somebody_else(
             .unwrap()
             .success()
     };
-    assert!(grep("factory/machine/press-1/telemetry"), "the journal still holds what it was given");
+    assert!(grep("factory/machine/press-1/telemetry"), "the journal still holds the telemetry");
     assert!(!grep("andon/test/echo"));
 }
 
-/// A broker that lets press-1 speak once, and answers everything; what of the echo the script says.
+/// Returns a broker that delivers one message of press-1 and answers everything; `of_echo` answers packets
+/// about the echo.
 fn broker_with(mut of_echo: impl FnMut(&Packet) -> Option<Vec<u8>> + Send + 'static) -> ScriptedBroker {
     ScriptedBroker::start(move |packet| {
         let is_of_echo = packet.body.windows(15).any(|bytes| bytes == b"andon/test/echo");
@@ -119,7 +120,7 @@ fn an_echo_that_is_forbidden_by_its_reason_code_is_not_waited_for() {
 }
 
 #[test]
-fn an_echo_that_would_go_another_way_than_telemetry_is_not_used() {
+fn an_echo_with_a_lower_qos_than_telemetry_is_not_used() {
     let broker = broker_with(|packet| packet.is_subscribe().then(|| suback_5(packet, 0, "")));
     let site = site_at(&broker);
     let andon = silence_is_noticed(&site);

@@ -7,8 +7,9 @@ use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher::Single;
 
+/// Proves TRK-10.
 #[test]
-fn a_machine_that_flaps_is_marked_as_such_said_once_and_still_so_after_a_restart() {
+fn a_flapping_machine_is_published_as_flapping_logged_once_and_still_flaps_after_a_restart() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("liveness.flapping_changes=2")
@@ -34,7 +35,7 @@ fn a_machine_that_flaps_is_marked_as_such_said_once_and_still_so_after_a_restart
         "offline online last_will",
     ];
     wait_for_events(&url, "press-1", &all);
-    wait_until("the mark", || status().contains(r#""flapping":true"#));
+    wait_until("the flag", || status().contains(r#""flapping":true"#));
     assert_eq!(andon.log().matches("machine flaps:").count(), 1);
     assert!(andon.stop().success());
 
@@ -42,9 +43,9 @@ fn a_machine_that_flaps_is_marked_as_such_said_once_and_still_so_after_a_restart
     std::fs::write(&clock, "0").unwrap();
     let mut andon = site.run_with(&format!("clock::offset=return({})", clock.display()));
     andon.wait_until_seeing();
-    wait_until("the mark, after the restart", || status().contains(r#""flapping":true"#));
-    assert_eq!(andon.log().matches("machine flaps no more").count(), 0);
-    // What the wall clock says meanwhile, here two hours later, is nobody's affair.
+    wait_until("the flag, after the restart", || status().contains(r#""flapping":true"#));
+    assert_eq!(andon.log().matches("machine stopped flapping").count(), 0);
+    // The wall clock jumps two hours ahead; flapping is counted on the monotonic clock.
     std::fs::write(&clock, "7200000000").unwrap();
     speak(&mut single, "press-2");
     wait_until("the other machine", || {
@@ -52,18 +53,22 @@ fn a_machine_that_flaps_is_marked_as_such_said_once_and_still_so_after_a_restart
     });
     assert!(status().contains(r#""flapping":true"#), "{}", status());
     let log = andon.log();
-    assert_eq!((log.matches("machine flaps:").count(), log.matches("machine flaps no more").count()), (0, 0));
+    assert_eq!(
+        (log.matches("machine flaps:").count(), log.matches("machine stopped flapping").count()),
+        (0, 0)
+    );
     assert!(andon.stop().success());
 
-    // To the next process these changes are two hours old.
+    // For the next process these changes are two hours old.
     let mut andon = site.run_with(&format!("clock::offset=return({})", clock.display()));
     andon.wait_until_seeing();
-    wait_until("the end of it", || status().contains(r#""flapping":false"#));
+    wait_until("the flag to go", || status().contains(r#""flapping":false"#));
     assert!(andon.stop().success());
 }
 
+/// Proves TRK-10.
 #[test]
-fn a_machine_flaps_no_more_once_its_changes_are_older_than_the_window() {
+fn a_machine_stops_flapping_once_its_changes_are_older_than_the_window() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("liveness.flapping_changes=1")
@@ -75,8 +80,8 @@ fn a_machine_flaps_no_more_once_its_changes_are_older_than_the_window() {
     speak(&mut single, "press-1");
     single.publish("factory/machine/press-1/lwt", b"gone", 1);
     andon.wait_for_log("machine flaps:");
-    andon.wait_for_log("machine flaps no more");
-    wait_until("the mark's end", || {
+    andon.wait_for_log("machine stopped flapping");
+    wait_until("the flag to go", || {
         retained(broker.port(), "andon/test/machine/press-1/status").contains(r#""flapping":false"#)
     });
     assert!(andon.stop().success());

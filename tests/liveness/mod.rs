@@ -1,21 +1,23 @@
-//! Who is on the floor, under everything that may happen to us, the broker and the database.
+//! Liveness of machines against real brokers and databases, under faults of all three.
 
 mod backlog;
-mod blindness;
-mod command;
 mod database_away;
 mod echo;
 mod flapping;
+mod interrupted_publish;
+mod machines_command;
+mod outages;
 mod publishing;
-mod reconnect;
-mod refused;
 mod refused_filters;
+mod refused_rows;
 mod scale;
+mod signs_of_life;
+mod standstill;
 mod two_sites;
 
 use std::process::Command;
 
-/// The retained message on a topic; empty if there is none.
+/// Returns the retained message on a topic; empty if there is none.
 pub fn retained(port: u16, topic: &str) -> String {
     let output = Command::new("mosquitto_sub")
         .args(["-p", &port.to_string(), "-t", topic, "-C", "1", "-W", "1", "--retained-only"])

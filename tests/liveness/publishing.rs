@@ -14,8 +14,9 @@ use crate::support::subscriber::{Subscriber, field_of};
 
 const PENDING: &str = "SELECT count(*) AS value FROM machine_event WHERE publish_pending";
 
+/// Proves LIV-4.
 #[test]
-fn what_may_not_have_been_published_is_published_again_in_order_before_the_present_status() {
+fn transitions_recorded_as_pending_are_published_again_in_order_before_the_current_status() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1s");
     let url = site.sqlite_url();
@@ -24,7 +25,7 @@ fn what_may_not_have_been_published_is_published_again_in_order_before_the_prese
     speak(&mut Single::connect(broker.port()), "press-1");
     wait_for_events(&url, "press-1", &["online - first_seen", "offline online silence"]);
     let mut database = Database::open(&url).unwrap();
-    wait_until("the marks", || database.number(PENDING) == 0);
+    wait_until("the confirmations", || database.number(PENDING) == 0);
     assert!(andon.stop().success());
 
     // As after a kill between the commit and the broker's acknowledgement.
@@ -32,19 +33,20 @@ fn what_may_not_have_been_published_is_published_again_in_order_before_the_prese
     let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
     let mut andon = site.run();
     andon.wait_until_connected();
-    wait_until("both again, and the present status", || {
+    wait_until("both again, and the current status", || {
         subscriber.live("press-1/status", "status").len() >= 3
     });
     assert_eq!(subscriber.live("press-1/status", "status"), ["online", "offline", "offline"]);
     assert_eq!(subscriber.live("press-1/status", "reason"), ["first_seen", "silence", "silence"]);
-    wait_until("the marks", || database.number(PENDING) == 0);
+    wait_until("the confirmations", || database.number(PENDING) == 0);
     assert!(andon.stop().success());
 }
 
+/// Proves LIV-4.
 #[test]
 fn a_transition_recorded_just_before_a_kill_reaches_the_subscriber() {
     let broker = Mosquitto::start("");
-    // Without any hint to the machine's silence: the events are those of messages and last wills alone.
+    // No silences: only messages and last wills make events.
     let site = Site::new(broker.port())
         .set("liveness.offline_after=1h")
         .configure("[[liveness.last_will]]\nfilter = \"factory/machine/+/lwt\"\npayload = \"gone\"");
@@ -63,7 +65,7 @@ fn a_transition_recorded_just_before_a_kill_reaches_the_subscriber() {
     let mut andon = site.run();
     andon.wait_until_connected();
     let mut database = Database::open(&url).unwrap();
-    wait_until("the marks", || database.number(PENDING) == 0);
+    wait_until("the confirmations", || database.number(PENDING) == 0);
     let since =
         "SELECT replace(substr(occurred_at, 1, 26), ' ', 'T') || 'Z' AS value FROM machine_event ORDER BY id";
     let recorded: Vec<String> = database.words(since).into_iter().flatten().collect();
@@ -76,7 +78,7 @@ fn a_transition_recorded_just_before_a_kill_reaches_the_subscriber() {
     for event in &recorded {
         assert!(rest.any(|each| each == event), "{event} is missing, or came too early, in {seen:?}");
     }
-    assert_eq!(seen.last(), recorded.last(), "what is retained is what is recorded");
+    assert_eq!(seen.last(), recorded.last(), "the retained status is the recorded one");
     assert!(andon.stop().success());
 }
 
@@ -96,8 +98,9 @@ fn with_an_empty_prefix_nothing_is_published_and_nothing_waits_for_it() {
     assert_eq!(topics, ["factory/machine/press-1/telemetry"]);
 }
 
+/// Proves LIV-4.
 #[test]
-fn a_broker_that_lost_its_memory_gets_every_present_status_again() {
+fn a_broker_that_lost_its_session_gets_every_current_status_again() {
     let mut broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1h");
     let mut andon = site.run();
@@ -110,7 +113,7 @@ fn a_broker_that_lost_its_memory_gets_every_present_status_again() {
         status.contains(r#""status":"online""#)
     };
     wait_until("the last one's status", || is_retained(&machines[29]));
-    // What it retained, and our session, were never saved.
+    // The broker never saved its retained messages or our session.
     andon.signal("STOP");
     broker.kill();
     broker.restart();
@@ -125,9 +128,9 @@ fn a_broker_that_lost_its_memory_gets_every_present_status_again() {
     assert!(andon.stop().success());
 }
 
+/// Proves LIV-4.
 #[test]
-fn a_reconnect_to_a_broker_that_knows_our_session_publishes_no_status_again_but_what_it_had_not_acknowledged()
-{
+fn a_reconnect_to_a_known_session_publishes_only_what_was_not_acknowledged() {
     let broker = Mosquitto::start("");
     let cable = Proxy::start(broker.port());
     let site = Site::new(cable.port())
@@ -145,9 +148,9 @@ fn a_reconnect_to_a_broker_that_knows_our_session_publishes_no_status_again_but_
     wait_until("their acknowledgements", || database.number(PENDING) == 0);
     for connects in 2..=6 {
         cable.cut_all();
-        // One line each, also when so many losses in a row count as a contest for the session.
+        // One line each, also when that many losses in a row look like a takeover of the session.
         wait_until("the link", || andon.log().matches("link_up: true").count() == connects);
-        // What changes while it is away or back is published; behind it, nothing else has been.
+        // The change is published, and nothing else before it.
         let status = if connects % 2 == 0 { "offline" } else { "online" };
         if status == "offline" {
             single.publish("factory/machine/press-0/lwt", b"gone", 1);
@@ -160,13 +163,13 @@ fn a_reconnect_to_a_broker_that_knows_our_session_publishes_no_status_again_but_
     }
     let mut others = published();
     others.retain(|machine| machine != "press-0");
-    let said: BTreeSet<&String> = others.iter().collect();
-    assert_eq!((others.len(), said.len()), (29, 29), "{others:?}");
+    let distinct: BTreeSet<&String> = others.iter().collect();
+    assert_eq!((others.len(), distinct.len()), (29, 29), "{others:?}");
     assert!(andon.stop().success());
 }
 
 #[test]
-fn ids_of_every_kind_have_a_topic_of_their_own() {
+fn ids_of_every_kind_have_distinct_topics() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
@@ -191,7 +194,7 @@ fn ids_of_every_kind_have_a_topic_of_their_own() {
         let payload = serde_json::json!({ "machine_id": id, "temperature": 1 }).to_string();
         single.publish("factory/machine/x/telemetry", payload.as_bytes(), 1);
     }
-    // One may be said twice.
+    // A status may arrive twice.
     let found = || -> BTreeSet<(String, String)> {
         let received = subscriber.received().into_iter();
         received.map(|message| (field_of(&message.payload, "machine_id"), message.topic)).collect()
@@ -206,7 +209,7 @@ fn ids_of_every_kind_have_a_topic_of_their_own() {
 }
 
 #[test]
-fn a_service_that_is_killed_is_said_to_be_offline_by_its_last_will() {
+fn after_a_kill_our_last_will_says_offline() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();

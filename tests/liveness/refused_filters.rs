@@ -1,4 +1,5 @@
-//! A filter that the broker refuses blinds the machines that come through it, and nobody else; another broker is tried.
+//! A filter that the broker refuses makes only the machines that come through it unknown; another broker is
+//! tried.
 
 use crate::machines::wait_for_events;
 use crate::support::andon::{Andon, Site};
@@ -12,7 +13,7 @@ use crate::support::scripted_broker::{Answer, ScriptedBroker, connack_5, puback,
 
 const FILTERS: &str = "mqtt.subscriptions=factory/machine/+/telemetry,old/machine/+/telemetry";
 
-/// Refuses `old/…` until everything is allowed.
+/// Returns a broker that refuses `old/…` until everything is allowed.
 fn broker_that_refuses(directory: &std::path::Path) -> Mosquitto {
     dynamic_security::start(directory, &["factory/#", "andon/#"])
 }
@@ -34,7 +35,7 @@ fn events(url: &str, machine: &str) -> i64 {
     Database::open(url).unwrap().number(&sql)
 }
 
-/// Those of refused filters.
+/// Returns the outages of refused filters.
 fn outages(url: &str) -> Vec<String> {
     let sql = "SELECT reason || CASE WHEN ended_at IS NULL THEN ', lasting' ELSE ', over' END AS value FROM link_outage \
         WHERE reason = 'filter_refused' ORDER BY began_at";
@@ -47,8 +48,9 @@ fn start(site: &Site) -> (Andon, Client) {
     (andon, client)
 }
 
+/// Proves TRK-11, OUT-3.
 #[test]
-fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
+fn a_refused_filter_makes_only_the_machines_that_come_through_it_unknown() {
     for protocol in ["5", "3.1.1"] {
         let directory = tempfile::tempdir().unwrap();
         let broker = broker_that_refuses(directory.path());
@@ -73,7 +75,7 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
         wait_until("press-1 is seen", || shown(&client, "press-1") == "online");
         assert_eq!(shown(&client, "old-1"), "unknown");
         wait_until("press-1 falls silent", || shown(&client, "press-1") == "offline");
-        // Asked for again all the while; said once.
+        // It is requested again all the while, and logged once.
         speak(&broker, "factory/machine/press-1/telemetry");
         wait_until("press-1 is back", || shown(&client, "press-1") == "online");
         wait_until("press-1 is silent again", || shown(&client, "press-1") == "offline");
@@ -110,7 +112,7 @@ fn a_refused_filter_blinds_only_the_machines_that_come_through_it() {
 }
 
 #[test]
-fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
+fn another_broker_is_tried_after_a_while_and_less_and_less_often_if_all_refuse() {
     let refusing = || {
         ScriptedBroker::start(|packet| match packet.head >> 4 {
             1 => Answer::Send(connack_5(0, "")),
@@ -139,7 +141,7 @@ fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
     };
     wait_until("the first broker again", || first.connects().len() == 2);
     wait_until("the second broker again", || second.connects().len() == 2);
-    // With the connection and 3, 6 and 12 times after it.
+    // Once at the connection, and 3, 6 and 12 times after it.
     assert_eq!([asked(&first, 0), asked(&second, 0), asked(&first, 1)], [4, 7, 13]);
     assert!(andon.is_running());
     let log = andon.log();
@@ -149,7 +151,7 @@ fn another_broker_is_tried_after_a_while_and_ever_more_seldom_if_all_refuse() {
 }
 
 #[test]
-fn a_broker_that_grants_everything_is_gone_over_to() {
+fn andon_moves_to_a_broker_that_grants_everything() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (broker_that_refuses(directory.path()), Mosquitto::start(""));
     let site = Site::new(1883)

@@ -13,8 +13,9 @@ use crate::support::subscriber::{Subscriber, field_of};
 const MACHINES: usize = 20_000;
 const A_MESSAGE: usize = 500;
 
+/// Proves TRK-3.
 #[test]
-fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
+fn twenty_thousand_silent_machines_are_all_noticed_at_their_deadlines() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=5s");
     let url = site.sqlite_url();
@@ -30,14 +31,14 @@ fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
     let offline = |subscriber: &Subscriber| {
         subscriber.received().iter().filter(|each| each.payload.contains(r#""status":"offline""#)).count()
     };
-    wait_until("everybody offline on MQTT", || {
-        // Cheap first: most of the time they have not all spoken yet.
+    wait_until("all machines offline on MQTT", || {
+        // The cheap check first.
         subscriber.len() >= 2 * MACHINES && offline(&subscriber) >= MACHINES
     });
     let mut database = Database::open(&url).unwrap();
     let events = "SELECT count(*) AS value FROM machine_event WHERE reason = 'silence'";
     wait_until("all events", || database.number(events) == MACHINES as i64);
-    wait_until("all marks", || {
+    wait_until("all confirmations", || {
         database.number("SELECT count(*) AS value FROM machine_event WHERE publish_pending") == 0
     });
     let exact = "SELECT count(*) AS value FROM machine_event e WHERE reason = 'silence' AND \
@@ -49,7 +50,7 @@ fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
         "each at its last_seen + offline_after, to the microsecond"
     );
     print_lag(&subscriber);
-    let noticed = late_most(&andon.log());
+    let noticed = latest(&andon.log());
     println!("from the deadline until it was noticed: at most {noticed:?}");
     assert!(noticed < Duration::from_secs(30), "{noticed:?}");
     assert!(andon.stop().success());
@@ -57,7 +58,7 @@ fn twenty_thousand_machines_falling_silent_are_all_noticed_at_their_instant() {
 }
 
 #[test]
-fn two_thousand_machines_that_appear_one_by_one_are_few_lines_that_account_for_all() {
+fn two_thousand_machines_appearing_one_by_one_take_few_log_lines_that_count_them_all() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1h").set("log.level=info");
     let mut andon = site.run();
@@ -67,11 +68,12 @@ fn two_thousand_machines_that_appear_one_by_one_are_few_lines_that_account_for_a
             (format!("factory/machine/m-{number}, status: offline/telemetry"), "{}".to_owned())
         });
     };
-    // One that comes alone has a line of its own; of many that come at once that depends on how fast they are read.
+    // One that appears alone has a line of its own; whether one of many does depends on how fast they are
+    // read.
     publish(0..1);
     andon.wait_for_log("machine changed its status");
     publish(1..2_000);
-    let told = || {
+    let logged = || {
         let log = andon.log();
         let singly = log.lines().filter(|line| line.contains("machine changed its status")).count();
         let sums: Vec<usize> = log
@@ -81,28 +83,29 @@ fn two_thousand_machines_that_appear_one_by_one_are_few_lines_that_account_for_a
             .collect();
         (singly, sums)
     };
-    wait_until("all told", || {
-        let (singly, sums) = told();
+    wait_until("all of them", || {
+        let (singly, sums) = logged();
         singly + sums.iter().sum::<usize>() == 2_000
     });
-    let (singly, sums) = told();
+    let (singly, sums) = logged();
     assert!(singly + sums.len() <= 100, "{singly} lines, {sums:?}");
     let first =
         andon.log().lines().find(|line| line.contains("machine changed its status")).map(str::to_owned);
-    let first = first.expect("the first are told singly");
+    let first = first.expect("the first ones have lines of their own");
     assert!(first.contains(", machine_id: \"m-") && first.matches("status: online").count() == 1, "{first}");
     assert!(andon.stop().success());
 }
 
-/// The largest `late_ms` of the log's lines about machines falling silent: there are more than can be told singly.
-fn late_most(log: &str) -> Duration {
+/// Returns the largest `late_ms` of the summaries: so many machines fall silent that not all have lines of
+/// their own.
+fn latest(log: &str) -> Duration {
     let lines = log.lines().filter(|line| line.contains("many machines changed their status"));
-    let last_words = lines.filter_map(|line| line.rsplit("late_ms: ").next());
-    let late = last_words.map(|text| text.parse().unwrap()).max().expect("there is such a line");
+    let values = lines.filter_map(|line| line.rsplit("late_ms: ").next());
+    let late = values.map(|text| text.parse().unwrap()).max().expect("there is such a line");
     Duration::from_millis(late)
 }
 
-/// How long after its instant each status reached a subscriber: noticing, publishing and both brokers' ends of it together.
+/// Prints how long after its deadline each status reached a subscriber, all delays together.
 fn print_lag(subscriber: &Subscriber) {
     let mut lags: HashMap<String, Duration> = HashMap::new();
     for message in subscriber.received().iter().filter(|each| each.payload.contains(r#""status":"offline""#))
@@ -115,7 +118,7 @@ fn print_lag(subscriber: &Subscriber) {
     lags.sort_unstable();
     let at = |share: f64| lags[((lags.len() - 1) as f64 * share) as usize];
     println!(
-        "from the deadline to a subscriber's hands, {} machines: p50 {:?}, p99 {:?}, max {:?}",
+        "from the deadline to a subscriber, {} machines: p50 {:?}, p99 {:?}, max {:?}",
         lags.len(),
         at(0.5),
         at(0.99),

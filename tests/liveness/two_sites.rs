@@ -1,4 +1,4 @@
-//! Two sites on one broker, each subscribed to everything: what one publishes is nothing to the other.
+//! Two sites on one broker, each subscribed to everything: neither takes the other's statuses for telemetry.
 
 use crate::machines::{events, speak, wait_for_events};
 use crate::support::andon::Site;
@@ -9,20 +9,20 @@ use crate::support::publisher::Single;
 const ANOTHER: &str = "another Andon publishes the statuses of its machines";
 const SILENT: [&str; 2] = ["online - first_seen", "offline online silence"];
 
-/// The sites `test` and `other`.
+/// Returns the sites `test` and `other`.
 fn two_sites(port: u16) -> [Site; 2] {
     let site = || Site::new(port).set("liveness.offline_after=1s").set("mqtt.subscriptions=#");
     [site(), site().set("site.id=other").set("mqtt.client_id=andon-other")]
 }
 
 #[test]
-fn two_sites_that_are_subscribed_to_everything_take_nothing_of_each_other_for_a_devices_word() {
+fn two_sites_subscribed_to_everything_take_no_status_of_each_other_for_telemetry() {
     let broker = Mosquitto::start("");
     let sites = two_sites(broker.port());
     let mut andons = sites.each_ref().map(Site::run);
     andons.iter_mut().for_each(|andon| andon.wait_until_seeing());
     let mut single = Single::connect(broker.port());
-    // Once the second one is silent, the first one has had time to be said online by the other site's status.
+    // Once the second machine is silent, the other site's status had time to make the first one online.
     for machine in ["press-1", "press-2"] {
         speak(&mut single, machine);
         sites.iter().for_each(|site| wait_for_events(&site.sqlite_url(), machine, &SILENT));
@@ -35,12 +35,12 @@ fn two_sites_that_are_subscribed_to_everything_take_nothing_of_each_other_for_a_
         assert_eq!(database.number("SELECT count(*) AS value FROM machine_telemetry"), 2);
         assert_eq!(database.number("SELECT count(*) AS value FROM rejected_message"), 0);
         let control = database.number("SELECT control AS value FROM ingest_checkpoint");
-        assert!(control >= 8, "{control}: the statuses of both, and when they came and went");
+        assert!(control >= 8, "{control}: the statuses of both machines and both services");
     }
 }
 
 #[test]
-fn a_site_that_sees_the_statuses_of_another_prefix_says_so_once() {
+fn a_site_that_receives_statuses_of_another_prefix_logs_it_once() {
     let broker = Mosquitto::start("");
     let [site, other] = two_sites(broker.port());
     let other = other.set("liveness.publish_prefix=elsewhere/andon");
@@ -50,9 +50,9 @@ fn a_site_that_sees_the_statuses_of_another_prefix_says_so_once() {
     speak(&mut Single::connect(broker.port()), "press-1");
     andon.wait_for_log(ANOTHER);
     let log = andon.log();
-    let said = log.lines().find(|line| line.contains(ANOTHER)).unwrap();
-    assert!(said.contains("elsewhere/andon/other/machine/press-1/status"), "{said}");
-    // It goes on as ever: each takes the other's word for a machine's.
+    let line = log.lines().find(|line| line.contains(ANOTHER)).unwrap();
+    assert!(line.contains("elsewhere/andon/other/machine/press-1/status"), "{line}");
+    // It goes on: each takes the other's statuses for telemetry.
     wait_for_more_statuses(&site);
     assert_eq!(andon.log().matches(ANOTHER).count(), 1);
 }

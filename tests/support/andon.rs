@@ -174,7 +174,7 @@ impl Andon {
     /// Connected, and told of the past: from here on a machine's silence counts from its last message.
     pub fn wait_until_seeing(&mut self) {
         self.wait_until_connected();
-        self.wait_for_log("told where to begin, component: liveness, provisional: false");
+        self.wait_for_log("recovering the machines' states, component: liveness, without_history: false");
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! The actor between a parser and an mqtt actor that do what a test says.
+//! The actor with a parser and an mqtt actor played by the test.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,9 +12,10 @@ use crate::clock::Mono;
 use crate::domain::{FilterSet, MachineId, Seq};
 use crate::store::LivenessPast;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The parser, which notes that it is told; and a supervisor that hears nothing.
+/// Plays the parser and the mqtt actor, which pass on when a message reaches them, and a supervisor that
+/// ignores all.
 struct Others(UnboundedSender<Instant>);
 
 impl Actor for Others {
@@ -25,8 +26,8 @@ impl Handler<TransitionsPending> for Others {
     type Result = ();
 
     fn handle(&mut self, _: TransitionsPending, _: &mut Context<Self>) {
-        // The test may have heard enough.
-        let _unheard = self.0.send(Instant::now());
+        // The test may be over.
+        let _test_is_over = self.0.send(Instant::now());
     }
 }
 
@@ -44,13 +45,13 @@ impl Handler<ChildExited> for Others {
     fn handle(&mut self, _: ChildExited, _: &mut Context<Self>) {}
 }
 
-struct Stage {
+struct Fixture {
     wires: LivenessWires,
     others: Addr<Others>,
-    told: UnboundedReceiver<Instant>,
+    received: UnboundedReceiver<Instant>,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let wires = LivenessWires {
             parser: StableAddr::new(),
@@ -58,10 +59,10 @@ impl Stage {
             prove: StableAddr::new(),
             link: StableAddr::new(),
             fence: Arc::default(),
-            board: Arc::default(),
+            machines: Arc::default(),
         };
-        let (out, told) = unbounded_channel();
-        Self { wires, others: Others(out).start(), told }
+        let (out, received) = unbounded_channel();
+        Self { wires, others: Others(out).start(), received }
     }
 
     fn start(&self) -> Addr<Liveness> {
@@ -78,9 +79,9 @@ impl Stage {
     }
 }
 
-fn from_the_beginning() -> Recover {
+fn empty_history() -> Recover {
     let (machines, past) = (Vec::new(), LivenessPast::default());
-    Recover { machines, past, after: Seq::ZERO, received_before: Seq::ZERO, provisional: false }
+    Recover { machines, past, after: Seq::ZERO, received_before: Seq::ZERO, without_history: false }
 }
 
 fn one_sighting() -> Observe {
@@ -95,37 +96,51 @@ fn one_sighting() -> Observe {
     Observe { sightings: vec![sighting], upto: Seq(1), proven_until: Some(Mono(1)) }
 }
 
+/// Proves LIV-1.
 #[test]
-fn a_parser_that_was_away_is_told_at_the_next_tick_what_there_is_to_record() {
+fn before_it_recovers_an_incarnation_observes_nothing() {
     System::new().block_on(async {
-        let mut stage = Stage::new();
-        let liveness = stage.start();
-        liveness.send(from_the_beginning()).await.unwrap();
+        let fixture = Fixture::new();
+        let liveness = fixture.start();
+        let observed = liveness.send(one_sighting()).await.unwrap();
+        assert!(matches!(observed, Observed::NotRecovered), "{observed:?}");
+        let recovered = liveness.send(empty_history()).await.unwrap();
+        assert_eq!((recovered.observed_upto, recovered.transitions_pending), (Seq::ZERO, 0));
+    });
+}
+
+/// Proves LIV-2.
+#[test]
+fn a_parser_that_was_away_is_notified_at_the_next_tick() {
+    System::new().block_on(async {
+        let mut fixture = Fixture::new();
+        let liveness = fixture.start();
+        liveness.send(empty_history()).await.unwrap();
         let observed = liveness.send(one_sighting()).await.unwrap();
         assert!(matches!(observed, Observed::Seen { transitions_pending: 1.. }), "{observed:?}");
-        stage.wires.parser.connect(stage.others.clone().recipient());
-        let told = actix_rt::time::timeout(PATIENCE, stage.told.recv()).await;
-        assert!(matches!(told, Ok(Some(_))), "{told:?}");
+        fixture.wires.parser.connect(fixture.others.clone().recipient());
+        let received = actix_rt::time::timeout(WAIT_MAX, fixture.received.recv()).await;
+        assert!(matches!(received, Ok(Some(_))), "{received:?}");
     });
 }
 
 #[test]
-fn a_new_incarnation_keeps_those_before_it_from_publishing() {
+fn a_new_incarnation_keeps_earlier_ones_from_publishing() {
     System::new().block_on(async {
-        let stage = Stage::new();
-        let liveness = stage.start();
+        let fixture = Fixture::new();
+        let liveness = fixture.start();
         liveness.send(Heartbeat).await.unwrap();
-        assert!(!stage.wires.fence.admits(2) && stage.wires.fence.admits(3));
+        assert!(!fixture.wires.fence.admits(2) && fixture.wires.fence.admits(3));
     });
 }
 
 #[test]
 fn a_new_incarnation_asks_whether_the_link_is_up() {
     System::new().block_on(async {
-        let mut stage = Stage::new();
-        stage.wires.link.connect(stage.others.clone().recipient());
-        stage.start();
-        let asked = actix_rt::time::timeout(PATIENCE, stage.told.recv()).await;
+        let mut fixture = Fixture::new();
+        fixture.wires.link.connect(fixture.others.clone().recipient());
+        fixture.start();
+        let asked = actix_rt::time::timeout(WAIT_MAX, fixture.received.recv()).await;
         assert!(matches!(asked, Ok(Some(_))), "{asked:?}");
     });
 }

@@ -1,28 +1,27 @@
-//! The liveness actor: who is on the floor.
+//! The liveness actor: which machines are online, offline or unknown.
 //!
-//! Owns the [`replay`] (a pure core around the [`tracker`]), what it still has to tell ([`outbox`], [`outage_log`]), and what the
-//! machines board shows ([`snapshot_writer`]). Receives [`Recover`], [`Observe`], [`TakeTransitions`] and [`TransitionsRecorded`] from
-//! the parser and [`LinkChanged`] from the mqtt actor. Sends `TransitionsPending` to the parser, `PublishStatuses` and
-//! `ProveLink` to the mqtt actor.
+//! Owns the [`replay`] (a pure core around the [`tracker`]), what is not yet recorded or published
+//! ([`transition_outbox`], [`outage_log`], [`publish`]), and the snapshot of all machines
+//! ([`snapshot_writer`]). Receives [`Recover`], [`Observe`], [`TakeTransitions`] and [`TransitionsRecorded`]
+//! from the parser and [`LinkChanged`] from the mqtt actor. Sends `TransitionsPending` to the parser,
+//! `PublishStatuses` and `ProveLink` to the mqtt actor.
 //!
-//! Invariants
-//! - LIV-1 It knows nothing before [`Recover`] (see [`replay`]).
-//! - LIV-2 Transitions reach the database only through the parser's batches, in order, and stay here until they are recorded.
-//! - LIV-3 No transition by silence without proof that the link was alive (rule TRK-2 of the tracker), which the mqtt actor is asked for.
-//!   What counts as a proof it decides (its invariant MQTT-8).
-//! - LIV-4 Every transition is published, in order, whether or not the database is there, and stays here until the broker has it
-//!   and the database knows that. After a crash those that the database has as pending are published again, before anything
-//!   else. The present status of every machine follows when this incarnation begins and when the broker has forgotten, so that what
-//!   it retains ends up equal to the database; after any other loss of the link what was not acknowledged goes out again.
-//! - LIV-5 A start without the database loses no transition (see [`replay`]).
+//! Invariants (LIV-1 and LIV-5: see [`replay`])
+//! - **LIV-2** Transitions reach the database only through the parser's batches, in order, and stay here
+//!   until they are recorded.
+//! - **LIV-3** A transition by silence needs a proof that the link was alive (TRK-2), for which liveness asks
+//!   the mqtt actor; what counts as a proof is the mqtt actor's decision (MQTT-8).
+//! - **LIV-4** Every transition is published, in order, also while the database is away, and stays here until
+//!   the broker has it and the database knows that. After a crash the transitions recorded as pending are
+//!   published again, before anything else. The current status of every machine follows when the incarnation
+//!   begins and when the broker has lost our session.
 
 #[cfg(test)]
 mod actor_tests;
 mod line_budget;
-mod link_news;
+mod link_changes;
 pub mod messages;
 mod outage_log;
-mod outbox;
 mod proof_scheduler;
 mod publish;
 pub mod replay;
@@ -34,6 +33,7 @@ mod snapshot_writer;
 pub mod status_message;
 mod status_outbox;
 pub mod tracker;
+mod transition_outbox;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,18 +45,18 @@ use self::messages::{
     LinkChanged, Observe, Observed, Receipt, Recover, Recovered, TakeTransitions, TakenTransitions,
     TransitionsRecorded,
 };
-pub use self::outbox::TRANSITIONS_MAX;
 pub use self::tracker::{FlappingRule, MachineRule, Sighting, SightingKind, TimePoint, TrackerOptions};
+pub use self::transition_outbox::TRANSITIONS_MAX;
 
-use self::link_news::{LinkNews, News};
-use self::outage_log::{OutageLog, PastOutages};
-use self::outbox::{Takers, TransitionOutbox};
+use self::link_changes::{LinkChanges, LinkUpdate};
+use self::outage_log::{OutageHistory, OutageLog};
 use self::proof_scheduler::ProofScheduler;
 use self::publish::Publishing;
-use self::replay::{Beginning, Replay};
+use self::replay::{Replay, StartState};
 use self::report::ChangesReport;
-use self::snapshot_writer::Display;
+use self::snapshot_writer::SnapshotWriter;
 use self::tracker::KnownMachine;
+use self::transition_outbox::{Destinations, TransitionOutbox};
 use super::failpoint::failpoint;
 use super::mqtt::messages::{ProveLink, PublishStatuses, TellLink};
 use super::mqtt::publish_fence::PublishFence;
@@ -69,10 +69,11 @@ use crate::metrics::Metrics;
 use crate::status::MachinesCell;
 use crate::store::{LivenessRows, MachineRow};
 
-/// How often deadlines are looked at. Those before the next tick get a call of their own (see [`proof_scheduler`]).
+/// How often deadlines are checked. A deadline before the next tick gets a call of its own (see
+/// [`proof_scheduler`]).
 const TICK: Duration = Duration::from_millis(200);
 
-/// What the actor needs beside its lifeline.
+/// The actor's settings.
 #[derive(Clone)]
 pub struct LivenessOptions {
     /// The rules.
@@ -81,21 +82,21 @@ pub struct LivenessOptions {
     pub topic_prefix: Option<String>,
 }
 
-/// The actor's way to the others.
+/// The actor's addresses and shared state.
 #[derive(Clone)]
 pub struct LivenessWires {
-    /// Told that there is something to record.
+    /// Records transitions.
     pub parser: StableAddr<TransitionsPending>,
     /// Publishes statuses.
     pub publish: StableAddr<PublishStatuses>,
     /// Proves the link.
     pub prove: StableAddr<ProveLink>,
-    /// Tells whether the link is up.
+    /// Reports whether the link is up.
     pub link: StableAddr<TellLink>,
-    /// Keeps an incarnation that was given up from publishing.
+    /// Keeps an abandoned incarnation from publishing.
     pub fence: Arc<PublishFence>,
-    /// Shows the machines to whoever reads it.
-    pub board: Arc<MachinesCell>,
+    /// The snapshot of all machines, for HTTP.
+    pub machines: Arc<MachinesCell>,
 }
 
 /// The actor.
@@ -105,21 +106,21 @@ pub struct Liveness {
     metrics: Arc<Metrics>,
     exit_guard: ExitGuard,
     logger: Logger,
-    display: Display,
-    watch: Replay,
-    link_news: LinkNews,
+    snapshots: SnapshotWriter,
+    replay: Replay,
+    link_changes: LinkChanges,
     outage_log: OutageLog,
     transitions: TransitionOutbox,
     publishing: Publishing,
-    questions: ProofScheduler,
+    proof_scheduler: ProofScheduler,
     changes_report: ChangesReport,
-    overflow_told: bool,
-    unrecorded_told: u64,
-    unpublished_told: u64,
+    overflow_reported: bool,
+    unrecorded_reported: u64,
+    unpublished_reported: u64,
 }
 
 impl Liveness {
-    /// A new incarnation, which knows nothing yet.
+    /// Returns a new incarnation, which knows nothing yet (LIV-1).
     #[must_use]
     pub fn new(
         options: LivenessOptions,
@@ -128,40 +129,42 @@ impl Liveness {
         exit_guard: ExitGuard,
         logger: &Logger,
     ) -> Self {
-        let takers = Takers { database: false, broker: options.topic_prefix.is_some() };
+        let destinations = Destinations { database: false, broker: options.topic_prefix.is_some() };
         Self {
-            display: Display::new(Arc::clone(&wires.board)),
-            watch: Replay::new(options.tracker.clone()),
+            snapshots: SnapshotWriter::new(Arc::clone(&wires.machines)),
+            replay: Replay::new(options.tracker.clone()),
             options,
             wires,
             metrics,
             exit_guard,
             logger: logger.new(o!("component" => "liveness")),
-            link_news: LinkNews::default(),
+            link_changes: LinkChanges::default(),
             outage_log: OutageLog::default(),
-            transitions: TransitionOutbox::new(takers),
+            transitions: TransitionOutbox::new(destinations),
             publishing: Publishing::default(),
-            questions: ProofScheduler::default(),
+            proof_scheduler: ProofScheduler::default(),
             changes_report: ChangesReport::default(),
-            overflow_told: false,
-            unrecorded_told: 0,
-            unpublished_told: 0,
+            overflow_reported: false,
+            unrecorded_reported: 0,
+            unpublished_reported: 0,
         }
     }
 
     fn recover(&mut self, recover: Recover) -> Recovered {
-        let knows_nothing = self.watch.tracker().is_none();
-        debug!(self.logger, "told where to begin"; "provisional" => recover.provisional, "after" => recover.after.0);
-        if recover.provisional && knows_nothing {
-            self.watch.begin_without_past(recover.after, recover.received_before, moment_now());
-        } else if !recover.provisional && (knows_nothing || self.watch.is_provisional()) {
-            self.begin(recover);
+        let knows_nothing = self.replay.tracker().is_none();
+        debug!(self.logger, "recovering the machines' states";
+            "without_history" => recover.without_history, "after" => recover.after.0);
+        if recover.without_history && knows_nothing {
+            self.replay.start_without_history(recover.after, recover.received_before, now());
+        } else if !recover.without_history && (knows_nothing || self.replay.waits_for_history()) {
+            self.start_from_history(recover);
         }
-        Recovered { observed_upto: self.watch.observed_upto(), transitions_pending: self.pending() }
+        Recovered { observed_upto: self.replay.observed_upto(), transitions_pending: self.pending() }
     }
 
-    fn begin(&mut self, recover: Recover) {
-        // A message came through the link, and no silence is recorded without a proof of it: then it was up.
+    fn start_from_history(&mut self, recover: Recover) {
+        // A recorded message came over the link, and a recorded silence was proven over it: the link was up
+        // then.
         let newest_proof = recover
             .machines
             .iter()
@@ -169,51 +172,55 @@ impl Liveness {
             .max();
         let past = recover.past;
         let seen_until = past.seen_until.max(newest_proof).map(|until| until.min(wall_now()));
-        self.outage_log.learn(PastOutages { newest_outage: past.newest_outage, seen_until }, wall_now());
-        let takers = Takers { database: true, broker: self.options.topic_prefix.is_some() };
-        self.transitions = self.transitions.successor(takers);
-        if takers.broker && !past.unpublished.is_empty() {
-            info!(self.logger, "status changes of the past may not have reached the broker: publishing them again";
+        self.outage_log
+            .start_from(OutageHistory { newest_outage: past.newest_outage, seen_until }, wall_now());
+        let destinations = Destinations { database: true, broker: self.options.topic_prefix.is_some() };
+        self.transitions = self.transitions.successor(destinations);
+        if destinations.broker && !past.unpublished.is_empty() {
+            info!(self.logger, "status changes from before the start may not have reached the broker: \
+                publishing them again";
                 "changes" => past.unpublished.len());
-            self.transitions.remember(past.unpublished);
+            self.transitions.push_recorded(past.unpublished);
         }
-        (self.unrecorded_told, self.unpublished_told) = (0, 0);
-        let beginning = Beginning {
+        (self.unrecorded_reported, self.unpublished_reported) = (0, 0);
+        let start = StartState {
             machines: recover.machines.into_iter().filter_map(known_machine).collect(),
             recent_changes: past.recent_changes,
             after: recover.after,
             received_before: recover.received_before,
         };
-        let transitions = self.watch.recover(beginning, moment_now());
-        self.publishing.everything();
+        let transitions = self.replay.recover(start, now());
+        self.publishing.request_all_statuses();
         self.on_transitions(transitions);
     }
 
     fn observe(&mut self, observe: &Observe) -> Observed {
-        let now = moment_now();
+        let now = now();
         let (upto, proven_until) = (observe.upto, observe.proven_until);
-        let Some(transitions) = self.watch.observe(&observe.sightings, upto, proven_until, now) else {
+        let Some(transitions) = self.replay.observe(&observe.sightings, upto, proven_until, now) else {
             return Observed::NotRecovered;
         };
-        self.outage_log.proven(self.watch.proven_until(), now);
+        self.outage_log.proven(self.replay.proven_until(), now);
         self.on_transitions(transitions);
         Observed::Seen { transitions_pending: self.pending() }
     }
 
-    /// What waits for the parser to take it.
+    /// Returns how much the parser can take now.
     fn pending(&self) -> usize {
-        let others = self.transitions.waits_for_database() || self.outage_log.has_news();
-        let is_known = !self.watch.is_provisional();
-        if is_known { self.transitions.unrecorded_len().max(usize::from(others)) } else { 0 }
+        if self.replay.waits_for_history() {
+            return 0;
+        }
+        let others = self.transitions.waits_for_database() || self.outage_log.has_pending();
+        self.transitions.unrecorded_len().max(usize::from(others))
     }
 
     fn on_transitions(&mut self, transitions: Vec<Transition>) {
-        self.changes_report.tell_transitions(&transitions, moment_now(), &self.logger);
+        self.changes_report.log_transitions(&transitions, now(), &self.logger);
         for transition in transitions {
-            self.display.tell(transition.clone());
+            self.snapshots.add(transition.clone());
             self.transitions.push(transition);
         }
-        self.tell_flapping();
+        self.report_flapping();
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
@@ -221,29 +228,29 @@ impl Liveness {
             self.exit_guard.fail(error);
             return context.stop();
         }
-        self.look_ahead(context);
-        self.tell_flapping();
-        self.changes_report.sum_up(mono_now(), &self.logger);
-        self.show();
-        self.tell_what_was_given_up();
-        self.tell_parser();
+        self.schedule_proof(context);
+        self.report_flapping();
+        self.changes_report.log_summaries(mono_now(), &self.logger);
+        self.update_metrics_and_snapshot();
+        self.report_dropped();
+        self.notify_parser();
         self.publish(context);
     }
 
-    fn refuse(&mut self, changed: &LinkChanged) {
-        self.watch.refuse(changed.refused, changed.at, changed.asked_at);
-        self.outage_log.refuse(!changed.refused.is_empty(), changed.at);
+    fn set_refused(&mut self, changed: &LinkChanged) {
+        self.replay.set_refused(changed.refused, changed.at, changed.asked_at);
+        self.outage_log.set_refused(!changed.refused.is_empty(), changed.at);
     }
 
-    fn tell_parser(&self) {
+    fn notify_parser(&self) {
         if self.pending() > 0 {
-            // The parser asks again by itself once it has heard of it; else it is told at the next tick.
+            // If it cannot be delivered now, the next tick tries again.
             let _next_tick = self.wires.parser.try_send(TransitionsPending);
         }
     }
 }
 
-/// A row without `status_since` was not written by Andon; it says nothing that could be relied on.
+/// Returns `None` for a row without `status_since`: Andon did not write it, so nothing in it is reliable.
 fn known_machine(row: MachineRow) -> Option<KnownMachine> {
     Some(KnownMachine {
         machine_id: row.machine_id,
@@ -255,7 +262,7 @@ fn known_machine(row: MachineRow) -> Option<KnownMachine> {
     })
 }
 
-fn moment_now() -> TimePoint {
+fn now() -> TimePoint {
     TimePoint { mono: mono_now(), wall: wall_now() }
 }
 
@@ -267,14 +274,14 @@ impl Actor for Liveness {
             self.exit_guard.fail(error);
             return context.stop();
         }
-        // If the mqtt actor is away it tells by itself when it is back.
-        let _told_later = self.wires.link.try_send(TellLink);
+        // If the mqtt actor is away, it reports by itself when it is back.
+        let _reported_later = self.wires.link.try_send(TellLink);
         for gauge in
             [&self.metrics.machines_online, &self.metrics.machines_offline, &self.metrics.machines_unknown]
         {
             gauge.set(0);
         }
-        self.display.lose_sight();
+        self.snapshots.invalidate();
         self.wires.fence.raise(self.exit_guard.generation());
         context.run_interval(TICK, Self::tick);
     }
@@ -298,8 +305,8 @@ impl Handler<Observe> for Liveness {
             return Observed::NotRecovered;
         }
         let observed = self.observe(&observe);
-        if observe.proven_until.is_some_and(|until| self.questions.on_proven(until)) {
-            self.look_ahead(context);
+        if observe.proven_until.is_some_and(|until| self.proof_scheduler.on_proven(until)) {
+            self.schedule_proof(context);
         }
         self.publish(context);
         observed
@@ -311,12 +318,12 @@ impl Handler<TakeTransitions> for Liveness {
 
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
         let taken = self.transitions.oldest_unrecorded(take.upto, take.count_max);
-        let (published, marks) = self.transitions.to_mark(take.count_max);
-        let sight = self.outage_log.news();
-        let seen_until = sight.seen_until;
-        let receipt = Receipt { transitions: taken.upto, marks, outages: sight.upto, seen_until };
+        let (published, confirmed) = self.transitions.to_confirm(take.count_max);
+        let outages = self.outage_log.pending();
+        let seen_until = outages.seen_until;
+        let receipt = Receipt { transitions: taken.upto, confirmed, outages: outages.upto, seen_until };
         let transitions_published = taken.published;
-        let rows = LivenessRows { transitions_published, published, outages: sight.outages, seen_until };
+        let rows = LivenessRows { transitions_published, published, outages: outages.outages, seen_until };
         let more = self.transitions.has_after(taken.upto, take.upto);
         TakenTransitions { transitions: taken.transitions, rows, receipt, more }
     }
@@ -327,7 +334,7 @@ impl Handler<TransitionsRecorded> for Liveness {
 
     fn handle(&mut self, recorded: TransitionsRecorded, _: &mut Context<Self>) {
         let TransitionsRecorded(receipt) = recorded;
-        self.transitions.on_recorded(receipt.transitions, receipt.marks);
+        self.transitions.on_recorded(receipt.transitions, receipt.confirmed);
         self.outage_log.on_recorded(receipt.outages, receipt.seen_until);
     }
 }
@@ -336,29 +343,27 @@ impl Handler<LinkChanged> for Liveness {
     type Result = ();
 
     fn handle(&mut self, changed: LinkChanged, context: &mut Context<Self>) {
-        let news = self.link_news.judge(&changed);
-        if news == News::SameLink {
-            // The broker may have thought better of a filter.
-            self.refuse(&changed);
+        match self.link_changes.classify(&changed) {
+            LinkUpdate::Stale => return,
+            // Only the refused filters may have changed.
+            LinkUpdate::SameLink => return self.set_refused(&changed),
+            LinkUpdate::NewState => {}
         }
-        if news != News::Another {
-            return;
-        }
-        if self.watch.link_is_up() != changed.up {
-            debug!(self.logger, "sight of the machines changed"; "link_up" => changed.up);
+        if self.replay.link_is_up() != changed.up {
+            debug!(self.logger, "link state changed"; "link_up" => changed.up);
         }
         if changed.up {
             self.outage_log.link_up(changed.at);
-            self.watch.link_up(changed.at, changed.heard_from);
-            self.refuse(&changed);
+            self.replay.link_up(changed.at, changed.heard_from);
+            self.set_refused(&changed);
             if changed.forgotten {
-                self.publishing.everything();
+                self.publishing.request_all_statuses();
             }
         } else {
             self.outage_log.link_down(changed.at, changed.alive_until, changed.reason);
-            self.watch.link_down(changed.at, changed.appended);
+            self.replay.link_down(changed.at, changed.appended);
         }
-        self.tell_parser();
+        self.notify_parser();
         self.publish(context);
     }
 }

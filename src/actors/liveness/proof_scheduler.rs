@@ -1,5 +1,6 @@
-//! When the mqtt actor is asked for a proof of the link: as soon as it would change something, which is seldom the moment of a
-//! tick. A machine's silence is so noticed within a round trip to the broker of its deadline.
+//! When to ask the mqtt actor for a proof of the link: as soon as a proof would change something, rather than
+//! at the next tick. So a machine's silence is noticed within one round trip to the broker after its
+//! deadline.
 
 use std::time::Duration;
 
@@ -9,69 +10,70 @@ use super::{Liveness, TICK};
 use crate::actors::mqtt::messages::ProveLink;
 use crate::clock::{Mono, mono_now};
 
-/// Time between two questions, so that a fleet that falls silent machine by machine makes no storm of them.
-const APART: Duration = Duration::from_millis(50);
+/// Time between two requests, so that many machines falling silent one by one make no storm of them.
+const REQUEST_SPACING: Duration = Duration::from_millis(50);
 
-/// The newest question, and when the next one is due.
+/// The newest request, and when the next one is scheduled.
 #[derive(Debug, Default)]
 pub(super) struct ProofScheduler {
-    asked: Option<Mono>,
-    /// Nothing has proven the link since.
-    open: bool,
+    requested_at: Option<Mono>,
+    /// No proof has answered the request yet.
+    unanswered: bool,
     wake_at: Option<Mono>,
 }
 
-/// What to do about a proof that is wanted.
+/// What to do about a wanted proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Ask,
-    /// Consider it again then.
+enum Next {
+    Request,
+    /// Decide again at that time.
     WakeAt(Mono),
-    /// The next tick, or a call that is arranged for, comes soon enough.
+    /// The next tick, or a scheduled call, comes soon enough.
     Wait,
 }
 
 impl ProofScheduler {
-    /// Something would change if the link were proven at `wanted` or later; it is `now`.
-    fn consider(&mut self, wanted: Mono, now: Mono) -> Then {
-        let not_before = self.asked.map(|asked| Mono(asked.0.saturating_add(Mono::from(APART).0)));
+    /// Decides about a proof that would change something at `wanted` or later; it is `now`.
+    fn decide(&mut self, wanted: Mono, now: Mono) -> Next {
+        let not_before = self.requested_at.map(|at| Mono(at.0.saturating_add(Mono::from(REQUEST_SPACING).0)));
         let due = not_before.map_or(wanted, |not_before| wanted.max(not_before));
         if due <= now {
-            (self.asked, self.open) = (Some(now), true);
-            return Then::Ask;
+            (self.requested_at, self.unanswered) = (Some(now), true);
+            return Next::Request;
         }
-        let is_arranged_for = self.wake_at.is_some_and(|wake_at| now < wake_at && wake_at <= due);
-        if is_arranged_for || due.0 - now.0 >= Mono::from(TICK).0 {
-            return Then::Wait;
+        let is_scheduled = self.wake_at.is_some_and(|wake_at| now < wake_at && wake_at <= due);
+        if is_scheduled || due.0 - now.0 >= Mono::from(TICK).0 {
+            return Next::Wait;
         }
         self.wake_at = Some(due);
-        Then::WakeAt(due)
+        Next::WakeAt(due)
     }
 
-    /// The link is proven up to `until`. Whether somebody waited for that, so that the next deadline is to be looked for.
+    /// The link is proven up to `until`. Returns whether a request waited for that, so that the next deadline
+    /// may be due.
     pub(super) fn on_proven(&mut self, until: Mono) -> bool {
-        let was_open = self.open;
-        self.open = was_open && self.asked > Some(until);
-        was_open
+        let was_unanswered = self.unanswered;
+        self.unanswered = was_unanswered && self.requested_at > Some(until);
+        was_unanswered
     }
 }
 
 impl Liveness {
-    /// Asks for a proof of the link if it would change something, or arranges to do so when it will.
-    pub(super) fn look_ahead(&mut self, context: &mut Context<Self>) {
+    /// Requests a proof of the link if it would change something, or schedules the request.
+    pub(super) fn schedule_proof(&mut self, context: &mut Context<Self>) {
         let now = mono_now();
-        let mark = self.outage_log.wants_proof(now).then_some(now);
-        let Some(wanted) = self.watch.proof_wanted_at().into_iter().chain(mark).min() else { return };
-        match self.questions.consider(wanted, now) {
-            Then::Ask => {
-                // Asked again at the next tick if it cannot be taken now.
+        let for_outages = self.outage_log.wants_proof(now).then_some(now);
+        let Some(wanted) = self.replay.proof_wanted_at().into_iter().chain(for_outages).min() else { return };
+        match self.proof_scheduler.decide(wanted, now) {
+            Next::Request => {
+                // If it cannot be delivered now, the next tick tries again.
                 let _next_tick = self.wires.prove.try_send(ProveLink);
             }
-            Then::WakeAt(at) => {
+            Next::WakeAt(at) => {
                 let delay = Duration::from_micros(at.0.saturating_sub(now.0));
-                context.run_later(delay, Self::look_ahead);
+                context.run_later(delay, Self::schedule_proof);
             }
-            Then::Wait => {}
+            Next::Wait => {}
         }
     }
 }
@@ -82,35 +84,32 @@ mod tests {
 
     const MS: u64 = 1_000;
 
+    /// Proves LIV-3.
     #[test]
-    fn a_proof_is_asked_for_at_the_deadline_and_not_before() {
-        let mut questions = ProofScheduler::default();
-        assert_eq!(questions.consider(Mono(900 * MS), Mono(100 * MS)), Then::Wait, "a tick comes before");
-        assert_eq!(questions.consider(Mono(900 * MS), Mono(800 * MS)), Then::WakeAt(Mono(900 * MS)));
-        assert_eq!(questions.consider(Mono(900 * MS), Mono(850 * MS)), Then::Wait, "arranged for");
-        assert_eq!(
-            questions.consider(Mono(870 * MS), Mono(850 * MS)),
-            Then::WakeAt(Mono(870 * MS)),
-            "sooner"
-        );
-        assert_eq!(questions.consider(Mono(900 * MS), Mono(900 * MS)), Then::Ask);
+    fn a_proof_is_requested_at_the_deadline_and_not_before() {
+        let mut scheduler = ProofScheduler::default();
+        assert_eq!(scheduler.decide(Mono(900 * MS), Mono(100 * MS)), Next::Wait, "a tick comes first");
+        assert_eq!(scheduler.decide(Mono(900 * MS), Mono(800 * MS)), Next::WakeAt(Mono(900 * MS)));
+        assert_eq!(scheduler.decide(Mono(900 * MS), Mono(850 * MS)), Next::Wait, "scheduled");
+        assert_eq!(scheduler.decide(Mono(870 * MS), Mono(850 * MS)), Next::WakeAt(Mono(870 * MS)), "sooner");
+        assert_eq!(scheduler.decide(Mono(900 * MS), Mono(900 * MS)), Next::Request);
     }
 
     #[test]
-    fn questions_keep_their_distance() {
-        let mut questions = ProofScheduler::default();
-        assert_eq!(questions.consider(Mono(5 * MS), Mono(10 * MS)), Then::Ask);
-        assert_eq!(questions.consider(Mono(12 * MS), Mono(13 * MS)), Then::WakeAt(Mono(60 * MS)));
-        assert_eq!(questions.consider(Mono(12 * MS), Mono(60 * MS)), Then::Ask);
+    fn requests_keep_their_distance() {
+        let mut scheduler = ProofScheduler::default();
+        assert_eq!(scheduler.decide(Mono(5 * MS), Mono(10 * MS)), Next::Request);
+        assert_eq!(scheduler.decide(Mono(12 * MS), Mono(13 * MS)), Next::WakeAt(Mono(60 * MS)));
+        assert_eq!(scheduler.decide(Mono(12 * MS), Mono(60 * MS)), Next::Request);
     }
 
     #[test]
-    fn the_next_deadline_is_looked_for_when_a_question_is_answered_and_only_then() {
-        let mut questions = ProofScheduler::default();
-        assert!(!questions.on_proven(Mono(1)), "a message proves the link, and nobody had asked");
-        questions.consider(Mono(10), Mono(10));
-        assert!(questions.on_proven(Mono(9)), "not yet: it may have to be asked again");
-        assert!(questions.on_proven(Mono(10)));
-        assert!(!questions.on_proven(Mono(11)));
+    fn only_the_answer_to_a_request_calls_for_the_next_deadline() {
+        let mut scheduler = ProofScheduler::default();
+        assert!(!scheduler.on_proven(Mono(1)), "a proof without a request");
+        scheduler.decide(Mono(10), Mono(10));
+        assert!(scheduler.on_proven(Mono(9)), "older than the request, which stays unanswered");
+        assert!(scheduler.on_proven(Mono(10)));
+        assert!(!scheduler.on_proven(Mono(11)));
     }
 }

@@ -1,71 +1,79 @@
-//! The watch: the tracker, and what it has to be told of the link and of the past. Pure: it reads no clock and sends nothing.
+//! Gives the tracker the records and the state of the link in the right order, also after a start without the
+//! database. Pure: it reads no clock and sends nothing.
+//!
+//! A tracker needs the machines' recorded states to begin with. If the database is away at the start,
+//! liveness begins without them, so that machines that send or fall silent are published in time, and it
+//! keeps a [`ReplayLog`] of what happened to the link. When the database is back, it starts a second tracker
+//! from the recorded states and replays the same records and the same log into it.
 //!
 //! Invariants
-//! - LIV-1 It knows nothing before [`Replay::recover`]: a restarted incarnation says so, and begins again from the database's
-//!   state and the records after it.
-//! - LIV-5 A watch that had to begin without the database keeps a [`ReplayLog`]. When the past is known it begins again from it and
-//!   goes through the same records and the same diary: its transitions are those of a watch that had known the past from
-//!   the start. Until it is through, it shows nothing.
+//! - **LIV-1** An incarnation knows nothing before [`Replay::recover`] or [`Replay::start_without_history`],
+//!   and reports that.
+//! - **LIV-5** After a start without the database, [`Replay::recover`] yields the transitions that a start
+//!   with the database would have made; until the replay is complete, no status is shown.
 
 use std::collections::VecDeque;
 
-use super::replay_log::{Event, PROOF_APART, ReplayLog};
+use super::replay_log::{Event, PROOF_SPACING, ReplayLog};
 use super::tracker::{KnownMachine, Sighting, TimePoint, Tracker, TrackerOptions};
 use crate::clock::Mono;
 use crate::domain::{FilterSet, MachineId, Seq, Timestamp, Transition, TransitionReason};
 
-/// What a watch begins from.
+/// The recorded state from which [`Replay::recover`] starts.
 #[derive(Debug)]
-pub struct Beginning {
-    /// The machines as the database knows them, after all records up to `after`.
+pub struct StartState {
+    /// The machines as recorded in the database, after all records up to `after`.
     pub machines: Vec<KnownMachine>,
     /// Their newest changes.
     pub recent_changes: Vec<(MachineId, Timestamp)>,
     /// The committed position.
     pub after: Seq,
-    /// Records up to here were received over links that are over, or before this process began.
+    /// Records up to here were received over earlier links, or before this process began.
     pub received_before: Seq,
 }
 
-/// What it knows of the past.
+/// How much of the recorded history the tracker includes.
 #[derive(Debug)]
-enum Past {
+enum History {
+    /// Nothing yet (LIV-1).
     Unknown,
-    /// The database is away. If there were records before, whoever speaks now may have been seen before.
-    Missing {
+    /// The database is away; the tracker began without the recorded states.
+    Pending {
         replay_log: ReplayLog,
-        may_be_known: bool,
+        /// There were records before this process, so a machine that seems new may be recorded.
+        machines_may_be_known: bool,
     },
-    /// It is back; this is gone through once more.
-    Repeated(ReplayLog),
+    /// The database is back; the records since the start are being replayed.
+    Replaying(ReplayLog),
+    /// All of it.
     Known,
 }
 
-/// The watch.
+/// The tracker, and how it gets the recorded history.
 #[derive(Debug)]
 pub struct Replay {
     options: TrackerOptions,
     tracker: Option<Tracker>,
-    past: Past,
-    /// See [`Beginning`].
+    history: History,
+    /// See [`StartState`].
     received_before: Seq,
-    /// The link is up: what was received from here on came over it.
+    /// `Some` while the link is up: what was received from here on came over it.
     heard_from: Option<Mono>,
     /// Filters that the broker of that link refuses.
     refused: FilterSet,
-    /// Links that ended, with the newest record of each, as long as records of before may still come.
+    /// Links that ended, each with its newest record, until all records of that link are observed.
     links_ended: VecDeque<(Seq, Mono)>,
     newest_received: Option<Mono>,
     proven_until: Mono,
 }
 
 impl Replay {
-    /// One that knows nothing (LIV-1).
+    /// Returns one that knows nothing (LIV-1).
     pub fn new(options: TrackerOptions) -> Self {
         Self {
             options,
             tracker: None,
-            past: Past::Unknown,
+            history: History::Unknown,
             received_before: Seq::ZERO,
             heard_from: None,
             refused: FilterSet::EMPTY,
@@ -75,92 +83,93 @@ impl Replay {
         }
     }
 
-    /// The tracker; `None` before the first [`Self::recover`] or [`Self::begin_without_past`].
+    /// Returns the tracker; `None` before the first [`Self::recover`] or [`Self::start_without_history`].
     pub fn tracker(&self) -> Option<&Tracker> {
         self.tracker.as_ref()
     }
 
-    /// The same, to ask what changes nothing but its memory.
+    /// The same as [`Self::tracker`], for queries that fill its caches. Change no status through it.
     pub fn tracker_mut(&mut self) -> Option<&mut Tracker> {
         self.tracker.as_mut()
     }
 
-    /// It shows what is so: the past is known and gone through.
-    pub fn knows_the_past(&self) -> bool {
-        matches!(self.past, Past::Known)
+    /// Returns whether the tracker includes the whole recorded history, so that its statuses can be shown.
+    pub fn history_is_known(&self) -> bool {
+        matches!(self.history, History::Known)
     }
 
-    /// It began without the database, which is still away.
-    pub fn is_provisional(&self) -> bool {
-        matches!(self.past, Past::Missing { .. })
+    /// Returns whether it began without the database, which is still away.
+    pub fn waits_for_history(&self) -> bool {
+        matches!(self.history, History::Pending { .. })
     }
 
-    /// The broker link is up.
+    /// Returns whether the broker link is up.
     pub fn link_is_up(&self) -> bool {
         self.heard_from.is_some()
     }
 
-    /// The newest proof of the link.
+    /// Returns the newest proof of the link.
     pub fn proven_until(&self) -> Mono {
         self.proven_until
     }
 
-    /// The newest record looked at.
+    /// Returns the newest observed record.
     pub fn observed_upto(&self) -> Seq {
         self.tracker.as_ref().map_or(Seq::ZERO, Tracker::observed_upto)
     }
 
-    /// Something would change if the link were proven then or later.
+    /// Returns the instant from which on a proof of the link would change something.
     pub fn proof_wanted_at(&mut self) -> Option<Mono> {
-        if !self.knows_the_past() && self.link_is_up() {
-            // Of machines that only the database knows there are deadlines, too: the diary needs a proof now and then.
-            return Some(Mono(self.proven_until.0.saturating_add(PROOF_APART)));
+        if !self.history_is_known() && self.link_is_up() {
+            // Machines that only the database knows have deadlines, too: the replay log needs regular proofs.
+            return Some(Mono(self.proven_until.0.saturating_add(PROOF_SPACING)));
         }
         let deadline = self.tracker.as_mut().and_then(Tracker::next_deadline);
         deadline.filter(|deadline| *deadline > self.proven_until)
     }
 
-    /// Begins without the database, after the records of an earlier process (up to `after`): what they made of the machines is
-    /// published and, as a rule, recorded already.
-    pub fn begin_without_past(&mut self, after: Seq, received_before: Seq, now: TimePoint) {
+    /// Begins without the database, after the records of an earlier process (up to `after`). Their
+    /// transitions were published and, as a rule, recorded by that process.
+    pub fn start_without_history(&mut self, after: Seq, received_before: Seq, now: TimePoint) {
         let mut options = self.options.clone();
-        // Whether a machine was ever seen, only the database knows.
+        // Only the database knows whether an expected machine was ever seen.
         options.machines.values_mut().for_each(|rule| rule.expected = false);
         let mut tracker = Tracker::new(options, Vec::new(), after);
         let mut replay_log = ReplayLog::new(after, now);
         self.received_before = received_before;
         if let Some(heard_from) = self.heard_from {
-            // Sight begins now, not when the link came up: until now nobody looked.
+            // Visibility begins now, not when the link came up: nothing was observed before.
             for event in [Event::LinkUp(now, heard_from), Event::Refused(now, self.refused, now.mono)] {
                 apply(&mut tracker, event, &mut Vec::new());
                 replay_log.link_changed(event);
             }
         }
         self.tracker = Some(tracker);
-        self.past = Past::Missing { replay_log, may_be_known: after > Seq::ZERO };
+        self.history = History::Pending { replay_log, machines_may_be_known: after > Seq::ZERO };
     }
 
-    /// Begins from the past, or begins again from it after it was missing (LIV-5). Returns the transitions that follow.
-    pub fn recover(&mut self, beginning: Beginning, now: TimePoint) -> Vec<Transition> {
-        let mut tracker = Tracker::new(self.options.clone(), beginning.machines, beginning.after);
-        let began = match &self.past {
-            Past::Missing { replay_log, .. } => replay_log.began(),
+    /// Begins from the recorded state, or begins again from it after a start without (LIV-5). Returns the
+    /// transitions that follow at once.
+    pub fn recover(&mut self, start: StartState, now: TimePoint) -> Vec<Transition> {
+        let mut tracker = Tracker::new(self.options.clone(), start.machines, start.after);
+        let began = match &self.history {
+            History::Pending { replay_log, .. } => replay_log.began(),
             _ => now,
         };
-        tracker.remember_changes(&beginning.recent_changes, began);
+        tracker.remember_changes(&start.recent_changes, began);
         self.newest_received = None;
         let mut transitions = Vec::new();
-        match std::mem::replace(&mut self.past, Past::Known) {
-            Past::Missing { replay_log, .. } => {
+        match std::mem::replace(&mut self.history, History::Known) {
+            History::Pending { replay_log, .. } => {
                 self.tracker = Some(tracker);
-                self.past = Past::Repeated(replay_log);
-                self.go_through(&[], beginning.after, &mut transitions);
+                self.history = History::Replaying(replay_log);
+                self.replay_records(&[], start.after, &mut transitions);
             }
             _ => {
-                self.received_before = beginning.received_before;
+                self.received_before = start.received_before;
                 if let Some(heard_from) = self.heard_from {
                     tracker.link_up(now, heard_from);
-                    tracker.refuse(self.refused, now, now.mono);
+                    tracker.set_refused(self.refused, now, now.mono);
                 }
                 self.tracker = Some(tracker);
             }
@@ -168,7 +177,8 @@ impl Replay {
         transitions
     }
 
-    /// Takes the sightings of all records up to `upto`, in order, and a proof of the link. `None`: it knows nothing (LIV-1).
+    /// Takes the sightings of all records up to `upto`, in order, and a proof of the link. Returns the
+    /// transitions, or `None` if it knows nothing (LIV-1).
     pub fn observe(
         &mut self,
         sightings: &[Sighting],
@@ -179,41 +189,41 @@ impl Replay {
         self.tracker.as_ref()?;
         let mut transitions = Vec::new();
         let mut rest = sightings;
-        if let Past::Repeated(replay_log) = &self.past {
+        if let History::Replaying(replay_log) = &self.history {
             let old = rest.partition_point(|sighting| sighting.seq <= replay_log.ends_at());
-            self.go_through(&rest[..old], upto, &mut transitions);
+            self.replay_records(&rest[..old], upto, &mut transitions);
             rest = &rest[old..];
         }
         while let Some(first) = rest.first() {
             let received = self.received_at(first.seq, now.mono);
             let same = rest.partition_point(|sighting| self.received_at(sighting.seq, now.mono) == received);
-            self.observe_same(&rest[..same], received, &mut transitions);
+            self.observe_together(&rest[..same], received, &mut transitions);
             rest = &rest[same..];
         }
-        self.looked_at(upto, now);
+        self.set_observed(upto, now);
         if let Some(proven_until) = proven_until {
             self.prove(proven_until, &mut transitions);
         }
         while self.links_ended.front().is_some_and(|(newest, _)| *newest <= upto) {
             self.links_ended.pop_front();
         }
-        if let Past::Missing { may_be_known: true, .. } = self.past {
+        if let History::Pending { machines_may_be_known: true, .. } = self.history {
             let first = |each: &&mut Transition| each.reason == TransitionReason::FirstSeen;
             transitions.iter_mut().filter(first).for_each(|each| each.reason = TransitionReason::Message);
         }
         Some(transitions)
     }
 
-    /// The link came up at `at`; what was received from `heard_from` on came over it.
+    /// The link came up at `at`, with no filter refused; what was received from `heard_from` on came over it.
     pub fn link_up(&mut self, at: TimePoint, heard_from: Mono) {
         self.heard_from = Some(heard_from);
         self.refused = FilterSet::EMPTY;
         self.link_changed(Event::LinkUp(at, heard_from));
     }
 
-    /// The broker of the link refuses these filters, from `at` on; through those that it refuses no longer was heard from `heard_from`
-    /// on. After [`Self::link_up`] none is refused.
-    pub fn refuse(&mut self, refused: FilterSet, at: TimePoint, heard_from: Mono) {
+    /// The broker refuses exactly these filters from `at` on; those granted since may have delivered from
+    /// `heard_from` on.
+    pub fn set_refused(&mut self, refused: FilterSet, at: TimePoint, heard_from: Mono) {
         if std::mem::replace(&mut self.refused, refused) != refused {
             self.link_changed(Event::Refused(at, refused, heard_from));
         }
@@ -228,20 +238,22 @@ impl Replay {
     }
 
     fn link_changed(&mut self, event: Event) {
-        match &mut self.past {
-            // It happened after everything in the diary.
-            Past::Repeated(replay_log) => return replay_log.link_changed(event),
-            Past::Missing { replay_log, .. } => replay_log.link_changed(event),
-            Past::Unknown | Past::Known => {}
+        match &mut self.history {
+            // It happened after everything in the replay log, so it is replayed last.
+            History::Replaying(replay_log) => return replay_log.link_changed(event),
+            History::Pending { replay_log, .. } => replay_log.link_changed(event),
+            History::Unknown | History::Known => {}
         }
         if let Some(tracker) = &mut self.tracker {
             apply(tracker, event, &mut Vec::new());
         }
     }
 
-    /// LIV-5: the records of the diary, and what happened between them.
-    fn go_through(&mut self, sightings: &[Sighting], upto: Seq, transitions: &mut Vec<Transition>) {
-        let Past::Repeated(mut replay_log) = std::mem::replace(&mut self.past, Past::Known) else { return };
+    /// Replays records up to `upto`, and the logged events between them (LIV-5).
+    fn replay_records(&mut self, sightings: &[Sighting], upto: Seq, transitions: &mut Vec<Transition>) {
+        let History::Replaying(mut replay_log) = std::mem::replace(&mut self.history, History::Known) else {
+            return;
+        };
         for sighting in sightings {
             while let (Some(event), Some(tracker)) = (replay_log.next_before(sighting.seq), &mut self.tracker)
             {
@@ -249,22 +261,28 @@ impl Replay {
             }
             let is_old = sighting.seq <= self.received_before;
             let received = (!is_old).then(|| replay_log.received_at(sighting.seq, sighting.received_at));
-            self.observe_same(std::slice::from_ref(sighting), received, transitions);
+            self.observe_together(std::slice::from_ref(sighting), received, transitions);
         }
         if let Some(tracker) = &mut self.tracker {
-            tracker.looked_at(upto.min(replay_log.ends_at()));
+            tracker.set_observed(upto.min(replay_log.ends_at()));
             while let Some(event) = replay_log.next_before(upto.next()) {
                 apply(tracker, event, transitions);
             }
         }
         if upto < replay_log.ends_at() {
-            self.past = Past::Repeated(replay_log);
+            self.history = History::Replaying(replay_log);
         }
     }
 
-    /// Sightings received at one instant, as far as we know.
-    fn observe_same(&mut self, sightings: &[Sighting], received: Option<Mono>, out: &mut Vec<Transition>) {
-        // News of a link's end may come after records were taken for later than it; evidence never goes back.
+    /// Observes sightings that were received at one instant, as far as is known.
+    fn observe_together(
+        &mut self,
+        sightings: &[Sighting],
+        received: Option<Mono>,
+        out: &mut Vec<Transition>,
+    ) {
+        // The end of a link may be reported after records were taken for newer than it. Evidence never goes
+        // back.
         self.newest_received = self.newest_received.max(received);
         let received = received.and(self.newest_received);
         if let Some(tracker) = &mut self.tracker {
@@ -272,44 +290,45 @@ impl Replay {
         }
     }
 
-    fn looked_at(&mut self, upto: Seq, now: TimePoint) {
+    fn set_observed(&mut self, upto: Seq, now: TimePoint) {
         if let Some(tracker) = &mut self.tracker {
-            tracker.looked_at(upto);
+            tracker.set_observed(upto);
         }
-        if let Past::Missing { replay_log, .. } = &mut self.past {
-            replay_log.looked_at(upto, now);
+        if let History::Pending { replay_log, .. } = &mut self.history {
+            replay_log.set_observed(upto, now);
         }
     }
 
     fn prove(&mut self, until: Mono, transitions: &mut Vec<Transition>) {
         self.proven_until = self.proven_until.max(until);
-        if matches!(self.past, Past::Repeated(_)) {
-            // The tracker is not there yet; the next proof is near.
+        if matches!(self.history, History::Replaying(_)) {
+            // The tracker is still behind the proof; the next proof comes soon.
             return;
         }
         let before = transitions.len();
         if let Some(tracker) = &mut self.tracker {
             tracker.advance(until, transitions);
         }
-        if let Past::Missing { replay_log, .. } = &mut self.past {
+        if let History::Pending { replay_log, .. } = &mut self.history {
             replay_log.proven(until, transitions.len() > before);
         }
     }
 
-    /// An instant at which, or after which, a record was received, but not after its link ended.
+    /// Returns an instant at or after a record's receipt, but not after its link ended. `None`: before this
+    /// process.
     fn received_at(&self, seq: Seq, now: Mono) -> Option<Mono> {
         if seq <= self.received_before {
             return None;
         }
-        let link_of_it = self.links_ended.iter().find(|(newest, _)| seq <= *newest);
-        Some(link_of_it.map_or(now, |(_, ended_at)| *ended_at))
+        let its_link = self.links_ended.iter().find(|(newest, _)| seq <= *newest);
+        Some(its_link.map_or(now, |(_, ended_at)| *ended_at))
     }
 }
 
 fn apply(tracker: &mut Tracker, event: Event, out: &mut Vec<Transition>) {
     match event {
         Event::LinkUp(at, heard_from) => tracker.link_up(at, heard_from),
-        Event::Refused(at, refused, heard_from) => tracker.refuse(refused, at, heard_from),
+        Event::Refused(at, refused, heard_from) => tracker.set_refused(refused, at, heard_from),
         Event::LinkDown(at, _) => tracker.link_down(at),
         Event::Proven(until) => tracker.advance(until, out),
     }

@@ -1,18 +1,19 @@
-//! LIV-5: a watch that begins without the database, and is told of the past at any later moment, makes the same transitions as
-//! one that knew it from the start.
+//! A start without the database, which comes back at any later time, makes the same transitions as a start
+//! with it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::replay::{Beginning, Replay};
+use super::replay::{Replay, StartState};
 use super::tracker::{
     FlappingRule, KnownMachine, MachineRule, Sighting, SightingKind, TimePoint, TrackerOptions,
 };
 use crate::clock::Mono;
-use crate::domain::FilterSet;
-use crate::domain::{DisplayStatus, MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason};
+use crate::domain::{
+    DisplayStatus, FilterSet, MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason,
+};
 
 const SECOND: u64 = 1_000_000;
 const EPOCH: i64 = 1_800_000_000_000_000;
@@ -24,11 +25,11 @@ enum Step {
         machine: usize,
         kind: SightingKind,
     },
-    /// Both clocks go on, in seconds.
+    /// Both clocks advance, in seconds.
     Pass(u64),
     /// The wall clock is set, in seconds.
     Jump(i64),
-    /// The link comes, and could be heard this long before, in seconds; or it goes.
+    /// The link comes up, having delivered this many seconds before; or it goes down.
     Link {
         up: bool,
         heard: u64,
@@ -62,7 +63,7 @@ fn options() -> TrackerOptions {
     }
 }
 
-fn beginning() -> Beginning {
+fn start_state() -> StartState {
     let known = |name, status| KnownMachine {
         machine_id: id(name),
         status,
@@ -71,7 +72,7 @@ fn beginning() -> Beginning {
         first_seen_at: Some(Timestamp::from_micros(EPOCH - 90_000_000)),
         last_seen_at: Some(Timestamp::from_micros(EPOCH - 50_000_000)),
     };
-    Beginning {
+    StartState {
         machines: vec![known("online", MachineStatus::Online), known("offline", MachineStatus::Offline)],
         recent_changes: vec![(id("online"), Timestamp::from_micros(EPOCH - 50_000_000))],
         after: Seq::ZERO,
@@ -79,10 +80,10 @@ fn beginning() -> Beginning {
     }
 }
 
-/// Time, the journal, and the watches that look at both.
+/// The clocks, the journal and the link.
 struct World {
     now: u64,
-    lead: i64,
+    clock_offset: i64,
     journal: Vec<Sighting>,
     link_up: bool,
 }
@@ -90,21 +91,21 @@ struct World {
 impl World {
     /// Two records of an earlier process are in the journal.
     fn new() -> Self {
-        let mut world = Self { now: 100 * SECOND, lead: EPOCH, journal: Vec::new(), link_up: false };
+        let mut world = Self { now: 100 * SECOND, clock_offset: EPOCH, journal: Vec::new(), link_up: false };
         world.receive(1, SightingKind::Message);
         world.receive(0, SightingKind::LastWill);
         world
     }
 
-    fn moment(&self) -> TimePoint {
-        let wall = Timestamp::from_micros(self.lead + i64::try_from(self.now).expect("a short test"));
+    fn time_point(&self) -> TimePoint {
+        let wall = Timestamp::from_micros(self.clock_offset + i64::try_from(self.now).expect("a short test"));
         TimePoint { mono: Mono(self.now), wall }
     }
 
     fn receive(&mut self, machine: usize, kind: SightingKind) {
         self.journal.push(Sighting {
             machine_id: id(MACHINES[machine]),
-            received_at: self.moment().wall,
+            received_at: self.time_point().wall,
             seq: Seq(self.journal.len() as u64 + 1),
             element: 0,
             kind,
@@ -116,83 +117,82 @@ impl World {
         Seq(self.journal.len() as u64)
     }
 
-    /// Shows `watch` the records that it has not seen, in pieces, and a proof.
-    fn show(&self, watch: &mut Replay, piece: usize, proven: Option<Mono>) -> Vec<Transition> {
+    /// Gives `replay` the records that it has not observed, in pieces, and a proof.
+    fn show(&self, replay: &mut Replay, piece: usize, proven: Option<Mono>) -> Vec<Transition> {
         let mut out = Vec::new();
-        let seen = usize::try_from(watch.observed_upto().0).expect("a short test");
+        let seen = usize::try_from(replay.observed_upto().0).expect("a short test");
         for sightings in self.journal[seen..].chunks(piece) {
             let upto = sightings.last().expect("a chunk is not empty").seq;
-            out.extend(
-                watch.observe(sightings, upto, None, self.moment()).expect("it knows where it stands"),
-            );
+            out.extend(replay.observe(sightings, upto, None, self.time_point()).expect("it began"));
         }
-        out.extend(
-            watch.observe(&[], self.appended(), proven, self.moment()).expect("it knows where it stands"),
-        );
+        out.extend(replay.observe(&[], self.appended(), proven, self.time_point()).expect("it began"));
         out
     }
 
-    fn go(&mut self, step: &Step, watch: &mut Replay) -> Vec<Transition> {
+    fn go(&mut self, step: &Step, replay: &mut Replay) -> Vec<Transition> {
         match *step {
             Step::Receive { machine, kind } => {
                 self.receive(machine, kind);
-                self.show(watch, 1, None)
+                self.show(replay, 1, None)
             }
             Step::Pass(seconds) => {
                 self.now += seconds * SECOND;
                 Vec::new()
             }
             Step::Jump(seconds) => {
-                self.lead += seconds * 1_000_000;
+                self.clock_offset += seconds * 1_000_000;
                 Vec::new()
             }
             Step::Link { up, heard } => {
                 if up {
-                    watch.link_up(self.moment(), Mono(self.now - heard * SECOND));
+                    replay.link_up(self.time_point(), Mono(self.now - heard * SECOND));
                 } else if self.link_up {
-                    watch.link_down(self.moment(), self.appended());
+                    replay.link_down(self.time_point(), self.appended());
                 }
                 self.link_up = up;
                 Vec::new()
             }
-            Step::Prove => self.show(watch, 1, Some(Mono(self.now))),
+            Step::Prove => self.show(replay, 1, Some(Mono(self.now))),
         }
     }
 }
 
-/// Runs `steps` with a watch that learns of the past before step `learns_at` (never before the first, if 0).
+/// Runs `steps` with the database back before step `learns_at`; with 0, it was there at the start.
 fn run(steps: &[Step], learns_at: usize, piece: usize) -> (Vec<Transition>, Vec<String>) {
     let mut world = World::new();
-    let mut watch = Replay::new(options());
+    let mut replay = Replay::new(options());
     let mut out = Vec::new();
     if learns_at == 0 {
-        out.extend(watch.recover(beginning(), world.moment()));
+        out.extend(replay.recover(start_state(), world.time_point()));
     } else {
-        watch.begin_without_past(Seq(2), Seq(2), world.moment());
+        replay.start_without_history(Seq(2), Seq(2), world.time_point());
     }
-    out.extend(world.show(&mut watch, 1, None));
+    out.extend(world.show(&mut replay, 1, None));
     for (index, step) in steps.iter().enumerate() {
         if learns_at == index + 1 {
-            // What was made without the past is not recorded.
-            out =
-                watch.recover(Beginning { received_before: world.appended(), ..beginning() }, world.moment());
-            out.extend(world.show(&mut watch, piece, None));
+            // Transitions made without the history are not recorded.
+            out = replay.recover(
+                StartState { received_before: world.appended(), ..start_state() },
+                world.time_point(),
+            );
+            out.extend(world.show(&mut replay, piece, None));
         }
-        out.extend(world.go(step, &mut watch));
+        out.extend(world.go(step, &mut replay));
     }
-    assert!(watch.knows_the_past() || learns_at > steps.len());
-    let tracker = watch.tracker_mut().expect("it began");
-    let _news = tracker.take_flapping_news(world.moment().mono);
+    assert!(replay.history_is_known() || learns_at > steps.len());
+    let tracker = replay.tracker_mut().expect("it began");
+    let _changes = tracker.take_flapping_changes(world.time_point().mono);
     let views = tracker.views_in_order().map(|view| format!("{view:?}")).collect();
     (out, views)
 }
 
-fn is_lasting(steps: &[Step]) -> bool {
+fn has_a_proof(steps: &[Step]) -> bool {
     steps.iter().any(|step| matches!(step, Step::Prove))
 }
 
+/// Proves LIV-5.
 #[test]
-fn a_silence_that_a_message_ended_before_the_past_was_known_is_an_event_all_the_same() {
+fn a_silence_that_ended_before_the_history_was_known_is_an_event() {
     let message = Step::Receive { machine: 3, kind: SightingKind::Message };
     let steps = [
         Step::Link { up: true, heard: 0 },
@@ -209,39 +209,42 @@ fn a_silence_that_a_message_ended_before_the_past_was_known_is_an_event_all_the_
     assert_eq!(run(&steps, 0, 1), run(&steps, 6, 2));
 }
 
+/// Proves TRK-4.
 #[test]
-fn a_record_that_is_looked_at_after_its_link_ended_is_no_sign_of_life_in_the_next() {
+fn a_record_observed_after_its_link_ended_is_no_sign_of_life_on_the_next_link() {
     let mut world = World::new();
-    let mut watch = Replay::new(options());
-    watch.recover(beginning(), world.moment());
-    watch.link_up(world.moment(), Mono(world.now));
-    world.show(&mut watch, 1, None);
+    let mut replay = Replay::new(options());
+    replay.recover(start_state(), world.time_point());
+    replay.link_up(world.time_point(), Mono(world.now));
+    world.show(&mut replay, 1, None);
     world.now += SECOND;
     world.receive(3, SightingKind::Message);
-    watch.link_down(world.moment(), world.appended());
+    replay.link_down(world.time_point(), world.appended());
     world.now += SECOND;
-    watch.link_up(world.moment(), Mono(world.now));
+    replay.link_up(world.time_point(), Mono(world.now));
     world.now += SECOND;
-    let reasons: Vec<_> = world.show(&mut watch, 1, None).iter().map(|each| each.reason).collect();
+    let reasons: Vec<_> = world.show(&mut replay, 1, None).iter().map(|each| each.reason).collect();
     assert_eq!(reasons, [TransitionReason::FirstSeen]);
-    let shown =
-        |watch: &Replay| watch.tracker().and_then(|tracker| tracker.status_of("new").map(|view| view.status));
-    assert_eq!(shown(&watch), Some(DisplayStatus::Unknown), "it spoke before the break");
+    let shown = |replay: &Replay| {
+        replay.tracker().and_then(|tracker| tracker.status_of("new").map(|view| view.status))
+    };
+    assert_eq!(shown(&replay), Some(DisplayStatus::Unknown), "it sent before the break");
     world.receive(3, SightingKind::Message);
-    world.show(&mut watch, 1, None);
-    assert_eq!(shown(&watch), Some(DisplayStatus::Online));
+    world.show(&mut replay, 1, None);
+    assert_eq!(shown(&replay), Some(DisplayStatus::Online));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Proves LIV-5.
     #[test]
-    fn l5_when_the_past_becomes_known_changes_nothing(
+    fn when_the_history_becomes_known_changes_nothing(
         steps in prop::collection::vec(step(), 1..60),
         learns_at in 1..60_usize,
         piece in 1..5_usize,
     ) {
-        prop_assume!(is_lasting(&steps));
+        prop_assume!(has_a_proof(&steps));
         let learns_at = learns_at.min(steps.len());
         prop_assert_eq!(run(&steps, learns_at, piece), run(&steps, 0, 1));
     }

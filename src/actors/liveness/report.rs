@@ -1,4 +1,4 @@
-//! What liveness tells people: the log, the metrics, the board.
+//! What liveness reports to people: log lines, metrics and the snapshot of all machines.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use super::{FlappingRule, Liveness, TimePoint};
 use crate::clock::{Mono, mono_now};
 use crate::domain::{MachineId, MachineStatus, Transition, TransitionReason};
 
-/// What the log says of changes: few are told singly, many as sums.
+/// Log lines about changes: a line each for few, a summary for many.
 #[derive(Debug, Default)]
 pub(super) struct ChangesReport {
     transition_lines: LineBudget,
-    transitions: TransitionSum,
+    transitions: TransitionSummary,
     flapping_lines: LineBudget,
-    flapping: FlappingSum,
+    flapping: FlappingSummary,
 }
 
-/// Transitions that have no line of their own.
+/// Transitions without lines of their own.
 #[derive(Debug, Default)]
-struct TransitionSum {
+struct TransitionSummary {
     online: usize,
     offline: usize,
-    /// The silence that was noticed last after its instant.
+    /// The longest time from a deadline until it was noticed.
     late: Duration,
 }
 
-/// News of flapping that have no line of their own.
+/// Changes of flapping without lines of their own.
 #[derive(Debug, Default)]
-struct FlappingSum {
+struct FlappingSummary {
     began: usize,
     ended: usize,
 }
 
-impl TransitionSum {
+impl TransitionSummary {
     fn add(&mut self, transition: &Transition, now: TimePoint) {
         match transition.status {
             MachineStatus::Online => self.online += 1,
@@ -47,7 +47,7 @@ impl TransitionSum {
 }
 
 impl ChangesReport {
-    pub(super) fn tell_transitions(&mut self, transitions: &[Transition], now: TimePoint, logger: &Logger) {
+    pub(super) fn log_transitions(&mut self, transitions: &[Transition], now: TimePoint, logger: &Logger) {
         if self.transition_lines.admits(transitions.len(), now.mono) {
             for transition in transitions {
                 info!(logger, "machine changed its status"; "machine_id" => transition.machine_id.as_str(),
@@ -56,57 +56,63 @@ impl ChangesReport {
             }
         } else {
             transitions.iter().for_each(|transition| self.transitions.add(transition, now));
-            self.sum_up(now.mono, logger);
+            self.log_summaries(now.mono, logger);
         }
     }
 
-    /// `news` are machines, each with whether it flaps now.
-    fn tell_flapping(&mut self, news: &[(MachineId, bool)], rule: FlappingRule, now: Mono, logger: &Logger) {
-        if !self.flapping_lines.admits(news.len(), now) {
-            let began = news.iter().filter(|(_, flaps)| *flaps).count();
+    /// `changes` are machines, each with whether it flaps now.
+    fn log_flapping(
+        &mut self,
+        changes: &[(MachineId, bool)],
+        rule: FlappingRule,
+        now: Mono,
+        logger: &Logger,
+    ) {
+        if !self.flapping_lines.admits(changes.len(), now) {
+            let began = changes.iter().filter(|(_, flaps)| *flaps).count();
             self.flapping.began += began;
-            self.flapping.ended += news.len() - began;
+            self.flapping.ended += changes.len() - began;
             return;
         }
-        for (machine_id, flaps) in news {
+        for (machine_id, flaps) in changes {
             if *flaps {
-                warn!(logger, "machine flaps: it changes its status too often; look at its network, or give it a longer \
-                    offline_after"; "machine_id" => machine_id.as_str(), "changes_over" => rule.changes,
+                warn!(logger, "machine flaps: it changes its status too often; check its network, or give it a \
+                    longer offline_after"; "machine_id" => machine_id.as_str(), "changes_over" => rule.changes,
                     "within_s" => rule.window.as_secs());
             } else {
-                info!(logger, "machine flaps no more"; "machine_id" => machine_id.as_str());
+                info!(logger, "machine stopped flapping"; "machine_id" => machine_id.as_str());
             }
         }
     }
 
-    /// Tells what was withheld, if it is time to.
-    pub(super) fn sum_up(&mut self, now: Mono, logger: &Logger) {
+    /// Logs the summaries that are due.
+    pub(super) fn log_summaries(&mut self, now: Mono, logger: &Logger) {
         let machines = self.transitions.online + self.transitions.offline;
-        if machines > 0 && self.transition_lines.sums_up(now) {
-            let TransitionSum { online, offline, late } = std::mem::take(&mut self.transitions);
+        if machines > 0 && self.transition_lines.allows_summary(now) {
+            let TransitionSummary { online, offline, late } = std::mem::take(&mut self.transitions);
             info!(logger, "many machines changed their status"; "changes" => machines, "online" => online,
                 "offline" => offline, "late_ms" => late.as_millis());
         }
         let machines = self.flapping.began + self.flapping.ended;
-        if machines > 0 && self.flapping_lines.sums_up(now) {
-            let FlappingSum { began, ended } = std::mem::take(&mut self.flapping);
-            warn!(logger, "many machines began to flap, or flap no more"; "began" => began, "ended" => ended);
+        if machines > 0 && self.flapping_lines.allows_summary(now) {
+            let FlappingSummary { began, ended } = std::mem::take(&mut self.flapping);
+            warn!(logger, "many machines started or stopped flapping"; "began" => began, "ended" => ended);
         }
     }
 }
 
 impl Liveness {
-    /// Machines that began or ceased to flap are told, and their retained status says so.
-    pub(super) fn tell_flapping(&mut self) {
-        let Some(tracker) = self.watch.tracker_mut() else { return };
-        let news = tracker.take_flapping_news(mono_now());
-        self.changes_report.tell_flapping(&news, self.options.tracker.flapping, mono_now(), &self.logger);
-        news.into_iter().for_each(|(machine_id, _)| self.publishing.push(machine_id));
+    /// Logs the machines that started or stopped flapping, and publishes their status with the new flag.
+    pub(super) fn report_flapping(&mut self) {
+        let Some(tracker) = self.replay.tracker_mut() else { return };
+        let changes = tracker.take_flapping_changes(mono_now());
+        self.changes_report.log_flapping(&changes, self.options.tracker.flapping, mono_now(), &self.logger);
+        changes.into_iter().for_each(|(machine_id, _)| self.publishing.request_status(machine_id));
     }
 
-    pub(super) fn show(&mut self) {
-        let past_is_known = self.watch.knows_the_past();
-        let Some(tracker) = self.watch.tracker_mut() else { return };
+    pub(super) fn update_metrics_and_snapshot(&mut self) {
+        let history_is_known = self.replay.history_is_known();
+        let Some(tracker) = self.replay.tracker_mut() else { return };
         let counts = tracker.counts();
         let metrics = &self.metrics;
         metrics.machines_online.set(counts.online);
@@ -115,27 +121,29 @@ impl Liveness {
         metrics.machines_never_seen.set(counts.never_seen);
         metrics.machines_flapping.set(tracker.flapping_count());
         metrics.sightings_untracked.set(tracker.untracked_sightings());
-        self.display.refresh(tracker, past_is_known);
-        if tracker.overflowed() && !self.overflow_told {
-            self.overflow_told = true;
-            warn!(self.logger, "more machines than liveness.machines_max: the readings of the others are stored, their status is \
-                not watched"; "machines_max" => self.options.tracker.machines_max);
+        self.snapshots.refresh(tracker, history_is_known);
+        if tracker.overflowed() && !self.overflow_reported {
+            self.overflow_reported = true;
+            warn!(self.logger, "more machines than liveness.machines_max: readings of new machines are stored, their \
+                status is not tracked; raise the limit, or find the publisher of so many ids";
+                "machines_max" => self.options.tracker.machines_max);
         }
     }
 
-    pub(super) fn tell_what_was_given_up(&mut self) {
+    pub(super) fn report_dropped(&mut self) {
         let (unrecorded, unpublished) =
-            (self.transitions.given_up_unrecorded(), self.transitions.given_up_unpublished());
-        if unrecorded > self.unrecorded_told {
-            self.metrics.transitions_unrecorded.add(unrecorded - self.unrecorded_told);
-            warn!(self.logger, "too many status changes wait for the database: the oldest are not recorded";
+            (self.transitions.dropped_unrecorded(), self.transitions.dropped_unpublished());
+        if unrecorded > self.unrecorded_reported {
+            self.metrics.transitions_unrecorded.add(unrecorded - self.unrecorded_reported);
+            warn!(self.logger, "too many status changes wait for the database: the oldest were dropped and will \
+                not be recorded";
                 "given_up" => unrecorded);
         }
-        if unpublished > self.unpublished_told {
-            self.metrics.transitions_unpublished.add(unpublished - self.unpublished_told);
-            warn!(self.logger, "too many status changes wait for the broker: the oldest are not published, the present status \
-                of each machine is"; "given_up" => unpublished);
+        if unpublished > self.unpublished_reported {
+            self.metrics.transitions_unpublished.add(unpublished - self.unpublished_reported);
+            warn!(self.logger, "too many status changes wait for the broker: the oldest were dropped; the current \
+                status of each machine will still be published"; "given_up" => unpublished);
         }
-        (self.unrecorded_told, self.unpublished_told) = (unrecorded, unpublished);
+        (self.unrecorded_reported, self.unpublished_reported) = (unrecorded, unpublished);
     }
 }

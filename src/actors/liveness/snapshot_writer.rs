@@ -1,4 +1,4 @@
-//! Writing the machines board: snapshots while somebody reads them, and each transition as it happens.
+//! Writes the snapshot of all machines for HTTP while there are readers, and each transition as it happens.
 
 use std::sync::Arc;
 
@@ -7,45 +7,47 @@ use crate::clock::{Mono, mono_now};
 use crate::domain::Transition;
 use crate::status::{MachineView, MachinesCell, MachinesSnapshot};
 
-/// Of liveness's time at most one part in so many goes into snapshots: a million machines take a while to copy.
+/// At most one part in this many of the actor's time goes into snapshots: copying a million machines takes a
+/// while.
 const SHARE_OF_TIME: u64 = 20;
 
-/// The board and the pace at which it is written.
-pub struct Display {
-    board: Arc<MachinesCell>,
+/// The cell and the pace at which it is written.
+pub struct SnapshotWriter {
+    cell: Arc<MachinesCell>,
     not_before: Mono,
 }
 
-impl Display {
-    /// A display that may be written at once.
-    pub fn new(board: Arc<MachinesCell>) -> Self {
-        Self { board, not_before: Mono::default() }
+impl SnapshotWriter {
+    /// Returns a writer that may write at once.
+    pub fn new(cell: Arc<MachinesCell>) -> Self {
+        Self { cell, not_before: Mono::default() }
     }
 
-    /// Tells of a transition, whether or not it can be recorded now.
-    pub fn tell(&self, transition: Transition) {
-        self.board.write_transition(transition);
+    /// Adds a transition, whether or not it can be recorded now.
+    pub fn add(&self, transition: Transition) {
+        self.cell.write_transition(transition);
     }
 
-    /// What the board shows is from before this incarnation, which does not know the machines yet: nothing of it is certain.
-    pub fn lose_sight(&self) {
-        self.board.lose_sight(mono_now());
+    /// Marks the snapshot of the previous incarnation as uncertain: this one does not know the machines yet.
+    pub fn invalidate(&self) {
+        self.cell.lose_sight(mono_now());
     }
 
-    /// Writes a snapshot if somebody wants it and the last one is paid for. Meant to be called at each tick.
-    pub fn refresh(&mut self, tracker: &mut Tracker, past_is_known: bool) {
+    /// Writes a snapshot if it was read lately and the time for the next one has come. Meant to be called at
+    /// each tick.
+    pub fn refresh(&mut self, tracker: &mut Tracker, history_is_known: bool) {
         let begun = mono_now();
-        if begun < self.not_before || !self.board.is_wanted() {
+        if begun < self.not_before || !self.cell.is_wanted() {
             return;
         }
-        let sighted = past_is_known && tracker.sight_since().is_some();
+        let sighted = history_is_known && tracker.visible_since().is_some();
         let machines = tracker.views_in_order().map(|view| machine_view(&view)).collect();
-        self.board.write(MachinesSnapshot { at: begun, sighted, machines });
+        self.cell.write(MachinesSnapshot { at: begun, sighted, machines });
         self.not_before = pause_after(begun, mono_now());
     }
 }
 
-/// When the next snapshot may begin after one that was written from `begun` to `ended`.
+/// Returns when the next snapshot may begin after one that was written from `begun` to `ended`.
 fn pause_after(begun: Mono, ended: Mono) -> Mono {
     let cost = ended.0.saturating_sub(begun.0);
     Mono(begun.0.saturating_add(cost.saturating_mul(SHARE_OF_TIME)))
@@ -99,31 +101,31 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_written_only_while_wanted_and_is_sorted_by_id() {
-        let board = Arc::new(MachinesCell::default());
-        let mut display = Display::new(Arc::clone(&board));
+        let cell = Arc::new(MachinesCell::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&cell));
         let mut tracker = tracker_of(&["press-2", "anvil", "press-10"]);
-        display.refresh(&mut tracker, true);
-        assert!(board.snapshot().machines.is_empty(), "nobody had asked");
-        display.refresh(&mut tracker, true);
-        let snapshot = board.snapshot();
+        writer.refresh(&mut tracker, true);
+        assert!(cell.snapshot().machines.is_empty(), "no reader yet");
+        writer.refresh(&mut tracker, true);
+        let snapshot = cell.snapshot();
         let shown: Vec<_> =
             snapshot.machines.iter().map(|each| (each.machine_id.as_str(), each.status)).collect();
         let online = DisplayStatus::Online;
         assert_eq!(shown, [("anvil", online), ("press-10", online), ("press-2", online)]);
         assert!(snapshot.sighted);
-        display.not_before = Mono::default();
-        display.refresh(&mut tracker, false);
-        assert!(!board.snapshot().sighted, "without the past no status is certain");
+        writer.not_before = Mono::default();
+        writer.refresh(&mut tracker, false);
+        assert!(!cell.snapshot().sighted, "without the history no status is certain");
     }
 
     #[test]
     fn snapshots_take_at_most_their_share_of_the_time() {
         assert_eq!(pause_after(Mono(100), Mono(150)), Mono(1_100));
-        let board = Arc::new(MachinesCell::default());
-        let mut display = Display::new(Arc::clone(&board));
-        let (mut tracker, before) = (tracker_of(&["a"]), board.snapshot());
-        display.not_before = Mono(u64::MAX);
-        display.refresh(&mut tracker, true);
-        assert!(Arc::ptr_eq(&before, &board.snapshot()), "not paid for yet");
+        let cell = Arc::new(MachinesCell::default());
+        let mut writer = SnapshotWriter::new(Arc::clone(&cell));
+        let (mut tracker, before) = (tracker_of(&["a"]), cell.snapshot());
+        writer.not_before = Mono(u64::MAX);
+        writer.refresh(&mut tracker, true);
+        assert!(Arc::ptr_eq(&before, &cell.snapshot()), "too early");
     }
 }

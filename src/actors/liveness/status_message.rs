@@ -16,9 +16,9 @@ struct Body<'a> {
     flapping: bool,
 }
 
-/// The retained message that says a machine's present status, on `<prefix>/machine/<id>/status`; `None` for an expected
-/// machine that is still given time. `prefix` is `<publish_prefix>/<site>`.
-pub fn present_status(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
+/// Returns the retained message with a machine's current status, on `<prefix>/machine/<id>/status`; `None`
+/// for an expected machine that still has time to send. `prefix` is `<publish_prefix>/<site>`.
+pub fn current_status(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
     let body = Body {
         machine_id: view.machine_id.as_str(),
         status: view.recorded?.as_str(),
@@ -30,7 +30,7 @@ pub fn present_status(prefix: &str, view: &View<'_>) -> Option<StatusMessage> {
     Some(message(prefix, &body))
 }
 
-/// The same, of the moment of a change.
+/// Returns the retained message with the status of a transition; see [`current_status`].
 pub fn transition_status(prefix: &str, transition: &Transition, flapping: bool) -> StatusMessage {
     let body = Body {
         machine_id: transition.machine_id.as_str(),
@@ -44,11 +44,12 @@ pub fn transition_status(prefix: &str, transition: &Transition, flapping: bool) 
 }
 
 fn message(prefix: &str, body: &Body<'_>) -> StatusMessage {
-    let payload = serde_json::to_vec(body).expect("strings and a flag, which always serialise");
+    let payload = serde_json::to_vec(body).expect("strings and a flag always serialise");
     StatusMessage { topic: format!("{prefix}/machine/{}/status", topic_level(body.machine_id)), payload }
 }
 
-/// A machine id as one level of a topic: `/ + # %` and control characters percent-encoded (as their UTF-8 bytes).
+/// Returns a machine id as one level of a topic: `/ + # %` and control characters are percent-encoded, as
+/// UTF-8 bytes.
 fn topic_level(machine_id: &str) -> String {
     let mut level = String::with_capacity(machine_id.len());
     for character in machine_id.chars() {
@@ -69,7 +70,7 @@ mod tests {
     use super::topic_level;
 
     #[test]
-    fn what_would_split_or_match_a_topic_is_percent_encoded() {
+    fn characters_with_a_meaning_in_topics_are_percent_encoded() {
         assert_eq!(topic_level("a/b+c#d%e"), "a%2Fb%2Bc%23d%25e");
         assert_eq!(topic_level("presse 7 ä"), "presse 7 ä");
         assert_eq!(topic_level("x\u{85}y"), "x%C2%85y");

@@ -1,10 +1,11 @@
-//! Machines whose present status has to be published.
+//! Machines whose current status has to be published again.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::domain::MachineId;
 
-/// Machines whose present status has to be published although it did not change, in the order they became so.
+/// Machines whose current status has to be published although it did not change, each once, in the order of
+/// their requests.
 #[derive(Debug, Default)]
 pub struct StatusOutbox {
     queue: VecDeque<MachineId>,
@@ -12,14 +13,14 @@ pub struct StatusOutbox {
 }
 
 impl StatusOutbox {
-    /// This machine's status has to be published.
+    /// Adds a machine, unless it is queued already.
     pub fn push(&mut self, machine_id: MachineId) {
         if self.queued.insert(machine_id.clone()) {
             self.queue.push_back(machine_id);
         }
     }
 
-    /// Takes up to `count_max` machines out.
+    /// Takes up to `count_max` machines.
     pub fn take(&mut self, count_max: usize) -> Vec<MachineId> {
         let taken: Vec<_> = self.queue.drain(..count_max.min(self.queue.len())).collect();
         for machine_id in &taken {
@@ -28,7 +29,7 @@ impl StatusOutbox {
         taken
     }
 
-    /// Puts machines back in front, because they could not be published.
+    /// Puts back in front the machines that could not be published.
     pub fn put_back(&mut self, machines: Vec<MachineId>) {
         for machine_id in machines.into_iter().rev() {
             if self.queued.insert(machine_id.clone()) {
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_waits_once_and_goes_back_in_front() {
+    fn a_machine_is_queued_once_and_goes_back_in_front() {
         let mut outbox = StatusOutbox::default();
         for name in ["a", "b", "a", "c"] {
             outbox.push(machine(name));

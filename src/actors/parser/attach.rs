@@ -77,7 +77,7 @@ impl Parser {
         let after = positions.committed.max(self.journal.newest_at_open()).max(self.lookout);
         let received_before = self.health.lock().ended_upto();
         let (machines, past) = (Vec::new(), LivenessPast::default());
-        self.recover(Recover { machines, past, after, received_before, provisional: true }, context);
+        self.recover(Recover { machines, past, after, received_before, without_history: true }, context);
     }
 
     fn on_attached(&mut self, own: OpenId, known: Known, context: &mut Context<Self>) {
@@ -106,7 +106,7 @@ impl Parser {
         self.building = BatchBuilder::new(committed, self.options.batch_rows_max, BATCH_BYTES_MAX);
         self.store = Store::Ready(own);
         let received_before = self.health.lock().ended_upto();
-        let recover = Recover { machines, past, after: committed, received_before, provisional: false };
+        let recover = Recover { machines, past, after: committed, received_before, without_history: false };
         self.recover(recover, context);
     }
 
@@ -132,7 +132,7 @@ impl Parser {
 
     fn recover(&mut self, recover: Recover, context: &mut Context<Self>) {
         self.step = Step::WithLiveness;
-        let provisional = recover.provisional;
+        let provisional = recover.without_history;
         let wire = self.wires.recover.clone();
         let call = async move { wire.call(recover, LIVENESS_ANSWER_MAX).await };
         context.spawn(call.into_actor(self).map(move |answer, parser, context| {

@@ -1,10 +1,10 @@
 //! Machines that change their status too often (rule TRK-10).
 //!
-//! Counted on the monotonic clock, so that a jump of the wall clock neither makes a machine flap nor hides that it does. What changed
-//! before this process began is as old as the wall clock said when it began.
+//! Changes are counted on the monotonic clock, so that a jump of the wall clock neither makes a machine flap
+//! nor hides that it does. Changes from before this process are dated by the wall clock at its start.
 //!
-//! Only machines that changed within the window cost anything: an entry with their newest changes, at most one more than
-//! are allowed, and a place among the entries that are due.
+//! Only machines that changed within the window cost memory: an entry with their newest changes, at most one
+//! more than allowed, and an entry in the queue of what leaves the window next.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -18,9 +18,9 @@ use crate::domain::Timestamp;
 /// When a machine flaps: more than `changes` changes of its status within `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlappingRule {
-    /// So many changes are not too many; at least 1.
+    /// So many changes are still allowed; at least 1.
     pub changes: usize,
-    /// Within this.
+    /// The window.
     pub window: Duration,
 }
 
@@ -39,8 +39,8 @@ impl ChangedAt {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// When a change of an earlier process's life occurred, as the clocks stand `now`. `None`: by the wall clock it is still to come,
-    /// so that nobody knows how old it is.
+    /// Dates a change from before this process, with both clocks as they stand `now`. `None`: by the wall
+    /// clock it lies in the future, so its age is unknown.
     pub(super) fn before(now: TimePoint, occurred_at: Timestamp) -> Option<Self> {
         let age = now.wall.as_micros().saturating_sub(occurred_at.as_micros());
         (age >= 0).then(|| Self(Self::from(now.mono).0.saturating_sub(age)))
@@ -54,24 +54,25 @@ struct History {
     flaps: bool,
 }
 
-/// The changes within the window, of the machines that have any.
+/// The changes within the window, of all machines that have any.
 #[derive(Debug)]
 pub(super) struct Flapping {
     rule: FlappingRule,
     histories: HashMap<Slot, History>,
-    /// One entry for each history, armed for the instant at which its oldest change leaves the window, or earlier.
+    /// One entry for each history, at the instant its oldest change leaves the window, or earlier.
     due: BinaryHeap<Reverse<(ChangedAt, Slot)>>,
     count: u64,
-    /// Machines that began (`true`) or ceased to flap, in order.
-    news: Vec<(Slot, bool)>,
+    /// Machines that started (`true`) or stopped flapping, in order.
+    changes: Vec<(Slot, bool)>,
 }
 
 impl Flapping {
     pub(super) fn new(rule: FlappingRule) -> Self {
-        Self { rule, histories: HashMap::new(), due: BinaryHeap::new(), count: 0, news: Vec::new() }
+        Self { rule, histories: HashMap::new(), due: BinaryHeap::new(), count: 0, changes: Vec::new() }
     }
 
-    /// A change at `at`, the next of its machine: it is no earlier than the one before, whatever a wall clock said of them.
+    /// Records a change at `at`. It counts as no earlier than the machine's previous change, whatever the
+    /// wall clock said.
     pub(super) fn record(&mut self, slot: Slot, at: ChangedAt) {
         let newest = self.histories.get(&slot).and_then(|history| history.times.back().copied());
         let at = newest.map_or(at, |newest| newest.max(at));
@@ -83,16 +84,16 @@ impl Flapping {
         if history.times.len() > self.rule.changes + 1 {
             history.times.pop_front();
         }
-        self.settle(slot, at);
+        self.update(slot, at);
     }
 
-    /// It is `now`: changes leave the window.
+    /// Drops the changes that have left the window by `now`.
     pub(super) fn advance(&mut self, now: ChangedAt) {
         while let Some(&Reverse((at, slot))) = self.due.peek()
             && at <= now
         {
             self.due.pop();
-            self.settle(slot, now);
+            self.update(slot, now);
             match self.histories.get(&slot).and_then(|history| history.times.front()) {
                 Some(oldest) => self.due.push(Reverse((oldest.plus(self.rule.window), slot))),
                 None => {
@@ -101,28 +102,28 @@ impl Flapping {
             }
         }
         if self.histories.is_empty() {
-            // After a storm the memory goes, too.
+            // Release the memory that a storm of changes took.
             self.histories.shrink_to_fit();
             self.due.shrink_to_fit();
         }
     }
 
     pub(super) fn is_flapping(&self, slot: Slot) -> bool {
-        // Most of the time nobody does.
+        // Usually no machine flaps: save the look-up.
         self.count > 0 && self.histories.get(&slot).is_some_and(|history| history.flaps)
     }
 
-    /// How many machines flap.
+    /// Returns how many machines flap.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Machines that began (`true`) or ceased to flap since the last call, in order.
-    pub(super) fn take_news(&mut self) -> Vec<(Slot, bool)> {
-        std::mem::take(&mut self.news)
+    /// Returns the machines that started (`true`) or stopped flapping since the last call, in order.
+    pub(super) fn take_changes(&mut self) -> Vec<(Slot, bool)> {
+        std::mem::take(&mut self.changes)
     }
 
-    fn settle(&mut self, slot: Slot, now: ChangedAt) {
+    fn update(&mut self, slot: Slot, now: ChangedAt) {
         let Some(history) = self.histories.get_mut(&slot) else { return };
         while history.times.front().is_some_and(|oldest| oldest.plus(self.rule.window) <= now) {
             history.times.pop_front();
@@ -130,7 +131,7 @@ impl Flapping {
         let flaps = history.times.len() > self.rule.changes;
         if flaps != history.flaps {
             history.flaps = flaps;
-            self.news.push((slot, flaps));
+            self.changes.push((slot, flaps));
             self.count = if flaps { self.count + 1 } else { self.count - 1 };
         }
     }
@@ -147,40 +148,44 @@ mod tests {
         ChangedAt(micros)
     }
 
+    /// Proves TRK-10.
     #[test]
-    fn t10_one_change_more_than_allowed_flaps_until_the_oldest_of_them_leaves_the_window() {
+    fn one_change_more_than_allowed_flaps_until_the_oldest_leaves_the_window() {
         let mut flapping = Flapping::new(RULE);
         flapping.record(slot(1), at(0));
         flapping.record(slot(1), at(10));
-        assert!(!flapping.is_flapping(slot(1)), "so many are allowed");
+        assert!(!flapping.is_flapping(slot(1)), "this many are allowed");
         flapping.record(slot(1), at(99));
         flapping.record(slot(2), at(99));
         assert!(flapping.is_flapping(slot(1)) && !flapping.is_flapping(slot(2)));
-        assert_eq!(flapping.take_news(), [(slot(1), true)]);
+        assert_eq!(flapping.take_changes(), [(slot(1), true)]);
         flapping.advance(at(99));
-        assert_eq!((flapping.count(), flapping.take_news()), (1, vec![]), "said once");
+        assert_eq!((flapping.count(), flapping.take_changes()), (1, vec![]), "reported once");
         flapping.advance(at(100));
-        assert_eq!((flapping.count(), flapping.take_news()), (0, vec![(slot(1), false)]));
+        assert_eq!((flapping.count(), flapping.take_changes()), (0, vec![(slot(1), false)]));
     }
 
+    /// Proves TRK-10.
     #[test]
-    fn t10_changes_that_are_far_enough_apart_never_flap() {
+    fn changes_far_enough_apart_never_flap() {
         let mut flapping = Flapping::new(RULE);
         (0..50).for_each(|n| flapping.record(slot(1), at(n * 50)));
-        assert_eq!(flapping.take_news(), []);
+        assert_eq!(flapping.take_changes(), []);
         (50..60).for_each(|n| flapping.record(slot(1), at(n * 50 - n)));
-        assert_eq!(flapping.take_news().first(), Some(&(slot(1), true)));
+        assert_eq!(flapping.take_changes().first(), Some(&(slot(1), true)));
     }
 
+    /// Proves TRK-10.
     #[test]
-    fn t10_what_was_before_this_process_is_as_old_as_the_wall_clock_says() {
+    fn changes_from_before_this_process_are_dated_by_the_wall_clock() {
         let now = TimePoint { mono: Mono(7), wall: Timestamp::from_micros(1_000) };
         let before = |wall| ChangedAt::before(now, Timestamp::from_micros(wall));
         assert_eq!((before(1_000), before(900), before(1_001)), (Some(at(7)), Some(at(-93)), None));
     }
 
+    /// Proves TRK-10.
     #[test]
-    fn t10_a_change_that_seems_earlier_than_the_one_before_is_as_late_as_that() {
+    fn a_change_dated_before_its_predecessor_counts_as_simultaneous() {
         let mut flapping = Flapping::new(RULE);
         [50, 60, 20].into_iter().for_each(|when| flapping.record(slot(1), at(when)));
         assert!(flapping.is_flapping(slot(1)));
@@ -190,8 +195,9 @@ mod tests {
         assert!(!flapping.is_flapping(slot(1)));
     }
 
+    /// Proves TRK-10.
     #[test]
-    fn t10_a_machine_at_rest_costs_nothing() {
+    fn a_machine_at_rest_costs_no_memory() {
         let mut flapping = Flapping::new(RULE);
         for machine in 0..1000 {
             (0..20).for_each(|n| flapping.record(slot(machine), at(i64::from(machine) + n)));

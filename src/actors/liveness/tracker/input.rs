@@ -1,4 +1,4 @@
-//! What the tracker is given: its options, what the database knows, and what records say.
+//! What the tracker receives: its options, what the database knows, and what records say.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use super::flapping::FlappingRule;
 pub use crate::domain::MachineRule;
 use crate::domain::{FilterSet, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
 
-/// How machines are judged.
+/// The rules of liveness.
 #[derive(Debug, Clone)]
 pub struct TrackerOptions {
     /// How long a machine may be silent, unless its rule says otherwise. Cut to whole microseconds.
     pub offline_after: Duration,
     /// Machines with rules of their own.
     pub machines: HashMap<MachineId, MachineRule>,
-    /// How many machines are tracked; those of the database and the expected ones are tracked in any case.
+    /// How many machines are tracked; machines of the database and expected ones are tracked in any case.
     pub machines_max: usize,
     /// When a machine changes its status too often.
     pub flapping: FlappingRule,
@@ -23,42 +23,42 @@ pub struct TrackerOptions {
 /// A row of table `machine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
-    /// Which.
+    /// The machine.
     pub machine_id: MachineId,
     /// Status of its newest event.
     pub status: MachineStatus,
     /// When that event occurred.
     pub status_since: Timestamp,
-    /// Reason of that event, if it was looked up; only shown.
+    /// Reason of that event, if it was looked up; only for display.
     pub reason: Option<TransitionReason>,
-    /// `None`: it was expected and never spoke.
+    /// `None`: an expected machine that never sent a message.
     pub first_seen_at: Option<Timestamp>,
-    /// `None`: it was expected and never spoke.
+    /// `None`: an expected machine that never sent a message.
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// What a record says about a machine. Retained messages and rejected elements are none.
+/// What a record says about a machine. Retained messages and rejected elements make no sighting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// Which.
+    /// The machine.
     pub machine_id: MachineId,
     /// The record's time of receipt.
     pub received_at: Timestamp,
     /// The record.
     pub seq: Seq,
-    /// The element of the record's array; 0 if it is none.
+    /// The element of the record's array; 0 if it holds no array.
     pub element: u32,
-    /// What it says.
+    /// What the record says.
     pub kind: SightingKind,
-    /// The telemetry filters that match its topic; of a last will they do not count.
+    /// The telemetry filters that match the topic; not used for a last will.
     pub filters: FilterSet,
 }
 
-/// What a record says about a machine.
+/// The kind of a [`Sighting`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SightingKind {
-    /// A valid, non-retained message: it is alive.
+    /// A valid, non-retained message: the machine is alive.
     Message,
-    /// The device's own last will, not retained: it is gone.
+    /// The device's own last will, not retained: the machine is gone.
     LastWill,
 }

@@ -3,8 +3,8 @@
 use crate::clock::Mono;
 use crate::domain::{DisplayStatus, FilterPlace, MachineStatus, Timestamp, TransitionReason};
 
-use super::packed::{PackedMono, PackedTimestamp};
-use super::timeouts::PatienceId;
+use super::packed_time::{PackedMono, PackedTimestamp};
+use super::timeouts::TimeoutId;
 
 /// What the tracker knows about one machine. 40 bytes.
 #[derive(Debug)]
@@ -13,36 +13,37 @@ pub(super) struct Machine {
     first_seen: PackedTimestamp,
     last_seen: PackedTimestamp,
     evidence: PackedMono,
-    timeout: PatienceId,
+    timeout: TimeoutId,
     recorded: Option<MachineStatus>,
     reason: Option<TransitionReason>,
     /// The filter of its newest message (TRK-11).
-    place: FilterPlace,
-    marks: Marks,
+    filter: FilterPlace,
+    flags: Flags,
 }
 
-/// Some bits in one byte.
+/// Three flags in one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Marks(u8);
+struct Flags(u8);
 
-impl Marks {
-    /// Everything else comes from the database: no record has been accepted since (TRK-8).
+impl Flags {
+    /// The whole state comes from the database: no record has changed it since (TRK-8).
     const FROM_DATABASE: u8 = 1;
     /// The machine has an entry among the deadlines.
     const ARMED: u8 = 2;
-    /// Its wait in this stretch of sight began when a filter was granted late (TRK-11).
-    const LATE: u8 = 4;
+    /// In this visibility period it waits since its filter was granted, which was after the link came up
+    /// (TRK-11).
+    const WAITS_FROM_GRANT: u8 = 4;
 
-    fn has(self, mark: u8) -> bool {
-        self.0 & mark != 0
+    fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
     }
 
-    fn set(&mut self, mark: u8, on: bool) {
-        self.0 = if on { self.0 | mark } else { self.0 & !mark };
+    fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 }
 
-/// A change of one machine's status: what a transition says, but for the machine's id and the record.
+/// A change of one machine's status: a transition without the machine's id and the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) status: MachineStatus,
@@ -52,7 +53,7 @@ pub(super) struct Change {
     pub(super) last_seen_at: Option<Timestamp>,
 }
 
-/// The state in which the database has a machine.
+/// A machine's state in the database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recorded {
     pub(super) status: MachineStatus,
@@ -63,8 +64,8 @@ pub(super) struct Recorded {
 }
 
 impl Machine {
-    /// A machine of which nothing is known.
-    pub(super) fn unheard_of(timeout: PatienceId) -> Self {
+    /// Returns a machine of which nothing is known.
+    pub(super) fn new_unknown(timeout: TimeoutId) -> Self {
         Self {
             status_since: PackedTimestamp::NONE,
             first_seen: PackedTimestamp::NONE,
@@ -73,35 +74,35 @@ impl Machine {
             timeout,
             recorded: None,
             reason: None,
-            place: FilterPlace::UNKNOWN,
-            marks: Marks::default(),
+            filter: FilterPlace::UNKNOWN,
+            flags: Flags::default(),
         }
     }
 
-    /// A machine that the database knows.
-    pub(super) fn known(recorded: Recorded, timeout: PatienceId) -> Self {
+    /// Returns a machine that the database knows.
+    pub(super) fn known(recorded: Recorded, timeout: TimeoutId) -> Self {
         Self {
             status_since: Some(recorded.status_since).into(),
             first_seen: recorded.first_seen.into(),
             last_seen: recorded.last_seen.into(),
             recorded: Some(recorded.status),
             reason: recorded.reason,
-            marks: Marks(Marks::FROM_DATABASE),
-            ..Self::unheard_of(timeout)
+            flags: Flags(Flags::FROM_DATABASE),
+            ..Self::new_unknown(timeout)
         }
     }
 
-    /// The status of the newest change; `None` for an expected machine that is still given time.
+    /// Returns the status of the newest change; `None` for an expected machine that still has time to send.
     pub(super) fn recorded(&self) -> Option<MachineStatus> {
         self.recorded
     }
 
-    /// When that change occurred.
+    /// Returns when the newest change occurred.
     pub(super) fn status_since(&self) -> Option<Timestamp> {
         self.status_since.get()
     }
 
-    /// That change's reason, if it is known.
+    /// Returns the reason of the newest change, if it is known.
     pub(super) fn reason(&self) -> Option<TransitionReason> {
         self.reason
     }
@@ -114,45 +115,44 @@ impl Machine {
         self.last_seen.get()
     }
 
-    /// The filter of its newest message.
-    pub(super) fn place(&self) -> FilterPlace {
-        self.place
+    /// Returns the filter of its newest message.
+    pub(super) fn filter(&self) -> FilterPlace {
+        self.filter
     }
 
-    /// It spoke through this filter.
-    pub(super) fn set_place(&mut self, place: FilterPlace) {
-        self.place = place;
+    pub(super) fn set_filter(&mut self, filter: FilterPlace) {
+        self.filter = filter;
     }
 
-    /// Whether it waits from when a filter was granted, rather than from when the link came up.
-    pub(super) fn is_late(&self) -> bool {
-        self.marks.has(Marks::LATE)
+    /// Returns whether it waits since its filter was granted, rather than since the link came up.
+    pub(super) fn waits_from_grant(&self) -> bool {
+        self.flags.has(Flags::WAITS_FROM_GRANT)
     }
 
-    pub(super) fn set_late(&mut self, late: bool) {
-        self.marks.set(Marks::LATE, late);
+    pub(super) fn set_waits_from_grant(&mut self, on: bool) {
+        self.flags.set(Flags::WAITS_FROM_GRANT, on);
     }
 
     pub(super) fn is_armed(&self) -> bool {
-        self.marks.has(Marks::ARMED)
+        self.flags.has(Flags::ARMED)
     }
 
     pub(super) fn set_armed(&mut self, armed: bool) {
-        self.marks.set(Marks::ARMED, armed);
+        self.flags.set(Flags::ARMED, armed);
     }
 
-    pub(super) fn timeout(&self) -> PatienceId {
+    pub(super) fn timeout(&self) -> TimeoutId {
         self.timeout
     }
 
-    /// When this process last learned that [`Self::recorded`] is true: receipt of a message or a last will, or
-    /// the deadline that passed. `None`: not yet in this process's life.
+    /// Returns when this process last learned that [`Self::recorded`] is true: receipt of a message or a last
+    /// will, or the deadline that passed. `None`: not yet in this process.
     pub(super) fn evidence(&self) -> Option<Mono> {
         self.evidence.get()
     }
 
-    /// What [`Self::recorded`] means on a board that sees everything; `None` while undecided.
-    pub(super) fn standing(&self) -> Option<DisplayStatus> {
+    /// Returns the status to show if the machine is visible; `None` while undecided.
+    pub(super) fn status_if_visible(&self) -> Option<DisplayStatus> {
         Some(match (self.recorded?, self.last_seen()) {
             (MachineStatus::Online, _) => DisplayStatus::Online,
             (MachineStatus::Offline, Some(_)) => DisplayStatus::Offline,
@@ -164,23 +164,23 @@ impl Machine {
         self.recorded == Some(MachineStatus::Online)
     }
 
-    /// Silence of this machine would be a change.
-    pub(super) fn is_watched(&self) -> bool {
+    /// Returns whether silence would change its status.
+    pub(super) fn can_fall_silent(&self) -> bool {
         self.recorded != Some(MachineStatus::Offline)
     }
 
-    /// Whether what the database knows is newer than a record of an earlier process's life, so that the record
-    /// proves nothing (TRK-8).
-    pub(super) fn has_outlived(&self, received_at: Timestamp, is_message: bool) -> bool {
+    /// Returns whether the database knows something newer than a record from before this process, so that the
+    /// record has no effect (TRK-8).
+    pub(super) fn is_newer_than(&self, received_at: Timestamp, is_message: bool) -> bool {
         let known_from = match (self.is_online(), is_message) {
             (true, true) => self.last_seen(),
             _ => self.status_since().max(self.last_seen()),
         };
-        self.marks.has(Marks::FROM_DATABASE) && known_from.is_some_and(|known_from| received_at < known_from)
+        self.flags.has(Flags::FROM_DATABASE) && known_from.is_some_and(|known_from| received_at < known_from)
     }
 
-    /// A valid message: the machine is online (TRK-1).
-    pub(super) fn speak(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
+    /// Takes a valid message: the machine is online (TRK-1).
+    pub(super) fn on_message(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
         self.note_evidence(received);
         let first_ever = self.first_seen().is_none();
         if first_ever {
@@ -194,8 +194,8 @@ impl Machine {
         Some(self.change(MachineStatus::Online, reason, received_at))
     }
 
-    /// The device's last will: an online machine is offline at once (TRK-6).
-    pub(super) fn die(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
+    /// Takes the device's last will: an online machine is offline at once (TRK-6).
+    pub(super) fn on_last_will(&mut self, received_at: Timestamp, received: Option<Mono>) -> Option<Change> {
         if !self.is_online() {
             return None;
         }
@@ -203,9 +203,10 @@ impl Machine {
         Some(self.change(MachineStatus::Offline, TransitionReason::LastWill, received_at))
     }
 
-    /// The deadline passed at `at`, which is `occurred_at` on the wall clock.
+    /// Makes the machine offline because its deadline passed at `at`, which is `occurred_at` on the wall
+    /// clock.
     pub(super) fn fall_silent(&mut self, at: Mono, occurred_at: Timestamp) -> Change {
-        debug_assert!(self.is_watched(), "TRK-1: only an online or undecided machine falls silent");
+        debug_assert!(self.can_fall_silent(), "TRK-1: only an online or undecided machine falls silent");
         self.evidence = self.evidence().max(Some(at)).into();
         let reason = match self.recorded {
             Some(_) => TransitionReason::Silence,
@@ -216,12 +217,13 @@ impl Machine {
 
     fn note_evidence(&mut self, received: Option<Mono>) {
         self.evidence = self.evidence().max(received).into();
-        self.marks.set(Marks::FROM_DATABASE, false);
+        self.flags.set(Flags::FROM_DATABASE, false);
     }
 
     fn change(&mut self, status: MachineStatus, reason: TransitionReason, occurred_at: Timestamp) -> Change {
         debug_assert_ne!(self.recorded, Some(status), "TRK-1: a transition changes the status");
-        let occurred_at = self.status_since().map_or(occurred_at, |before| told_apart(before, occurred_at));
+        let previous = self.status_since();
+        let occurred_at = previous.map_or(occurred_at, |previous| distinct_from(previous, occurred_at));
         let previous_status = self.recorded.replace(status);
         self.status_since = Some(occurred_at).into();
         self.reason = Some(reason);
@@ -229,13 +231,13 @@ impl Machine {
     }
 }
 
-/// Changes that are no further apart than this happened at one instant, as far as a clock can tell.
-const ONE_INSTANT: i64 = 1_000;
+/// Changes closer than this, in microseconds, count as simultaneous: no clock can order them.
+const SIMULTANEOUS_WITHIN: i64 = 1_000;
 
-/// TRK-5: when a change occurred, told apart from the one `before` if both are of one instant. A clock that was set back is another
-/// matter.
-pub(super) fn told_apart(before: Timestamp, occurred_at: Timestamp) -> Timestamp {
-    let earlier_by = before.as_micros().saturating_sub(occurred_at.as_micros());
-    let of_one_instant = (0..ONE_INSTANT).contains(&earlier_by);
-    if of_one_instant { Timestamp::from_micros(before.as_micros().saturating_add(1)) } else { occurred_at }
+/// Returns `occurred_at`, or the microsecond after the `previous` change if both are simultaneous (TRK-5). A
+/// clock that was set back further than that is left alone.
+fn distinct_from(previous: Timestamp, occurred_at: Timestamp) -> Timestamp {
+    let earlier_by = previous.as_micros().saturating_sub(occurred_at.as_micros());
+    let simultaneous = (0..SIMULTANEOUS_WITHIN).contains(&earlier_by);
+    if simultaneous { Timestamp::from_micros(previous.as_micros().saturating_add(1)) } else { occurred_at }
 }

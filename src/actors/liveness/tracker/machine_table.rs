@@ -1,6 +1,6 @@
 //! The tracked machines: a dense table and an index by id.
 //!
-//! A machine that speaks costs one line of memory: its key is compared where its state lies. The full ids are
+//! A message of a machine costs one cache line: the key is compared where the state lies. The full ids are
 //! kept apart, for transitions and views.
 
 use std::hash::BuildHasher;
@@ -12,14 +12,14 @@ use crate::domain::MachineId;
 
 use super::machine::Machine;
 
-/// A machine's place in the roster; machines are never removed.
+/// A machine's index in the table; machines are never removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u32);
 
 /// Longest id, in bytes, that fits into an entry.
 const KEY_BYTES_MAX: usize = 23;
 
-/// A machine's id, if it is short; a long one is looked up among the ids.
+/// A machine's id if it is short; a long one is compared among the full ids.
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     /// 0 for a long id.
@@ -59,9 +59,9 @@ pub(super) struct MachineTable {
     entries: Vec<Entry>,
     ids: Vec<MachineId>,
     index: HashTable<Slot>,
-    /// Slots in order of their ids, as far as somebody asked.
+    /// Slots in order of their ids, as of the last [`Self::iter_in_order`].
     sorted: Vec<Slot>,
-    /// Seeded at random, so that nobody can choose ids that collide.
+    /// Seeded at random, so that a publisher cannot choose ids that collide.
     hasher: RandomState,
 }
 
@@ -80,7 +80,7 @@ impl MachineTable {
         self.entries.len()
     }
 
-    /// Every slot.
+    /// Returns every slot.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
         (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).map(Slot)
     }
@@ -91,15 +91,15 @@ impl MachineTable {
         self.index.find(hash, |&slot| self.is(slot, &key, machine_id)).copied()
     }
 
-    /// [`Self::find`] for many machines: the same, but the memory of all is waited for together instead of one
-    /// after the other, which is most of the cost once the roster exceeds the processor's caches.
+    /// Does [`Self::find`] for many machines. It waits for the memory of all of them together, which is most
+    /// of the cost once the table exceeds the processor's caches.
     pub(super) fn find_all<'a>(
         &self,
         machine_ids: impl Iterator<Item = &'a str> + Clone,
         slots: &mut Vec<Option<Slot>>,
     ) {
         slots.clear();
-        // First only the index; its first candidate is the right one in all but one of a hundred cases.
+        // The index alone first: its first candidate is wrong in about one of a hundred cases.
         slots.extend(
             machine_ids
                 .clone()
@@ -143,14 +143,14 @@ impl MachineTable {
         &mut self.entries[slot.0 as usize].machine
     }
 
-    /// All machines in order of their ids. Cheap if none was added since the last time.
+    /// Returns all machines in order of their ids. Cheap if none was added since the last call.
     pub(super) fn iter_in_order(&mut self) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
         let Self { sorted, ids, entries, .. } = self;
         if sorted.len() < ids.len() {
             let (old, new) = (sorted.len(), ids.len());
             sorted
-                .extend((old..new).map(|index| Slot(u32::try_from(index).expect("a slot has this number"))));
-            // Stable sort: it makes use of the part that is in order.
+                .extend((old..new).map(|index| Slot(u32::try_from(index).expect("slots fit into 32 bits"))));
+            // The stable sort is fast on the part that is already in order.
             sorted.sort_by(|one, other| ids[one.0 as usize].cmp(&ids[other.0 as usize]));
         }
         sorted.iter().map(|slot| (*slot, &ids[slot.0 as usize], &entries[slot.0 as usize].machine))
@@ -160,10 +160,10 @@ impl MachineTable {
         self.iter_from(0)
     }
 
-    /// The machines from the `first` on, in the order in which they were added.
+    /// Returns the machines from number `first` on, in the order in which they were added.
     pub(super) fn iter_from(&self, first: usize) -> impl Iterator<Item = (Slot, &MachineId, &Machine)> {
         let first = first.min(self.ids.len());
-        let slots = (u32::try_from(first).expect("a slot has this number")..).map(Slot);
+        let slots = (u32::try_from(first).expect("slots fit into 32 bits")..).map(Slot);
         let machines = self.entries[first..].iter().map(|entry| &entry.machine);
         slots.zip(self.ids[first..].iter().zip(machines)).map(|(slot, (id, machine))| (slot, id, machine))
     }
@@ -173,7 +173,7 @@ impl MachineTable {
 pub(super) mod tests {
     use super::Slot;
 
-    /// Some slot.
+    /// Returns the slot with this number.
     pub(in super::super) fn slot(number: u32) -> Slot {
         Slot(number)
     }

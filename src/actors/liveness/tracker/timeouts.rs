@@ -6,56 +6,56 @@ use std::time::Duration;
 use super::TrackerOptions;
 use crate::domain::MachineId;
 
-/// Names one of the distinct `offline_after`.
+/// Names one of the distinct `offline_after` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PatienceId(u32);
+pub(super) struct TimeoutId(u32);
 
-impl PatienceId {
-    /// Its place among all of them.
+impl TimeoutId {
+    /// Returns its index in [`Timeouts::all_micros`].
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// The distinct `offline_after`, and which of them each machine has.
+/// The distinct `offline_after` values, and which of them each machine has.
 #[derive(Debug)]
-pub(super) struct Patiences {
-    /// In microseconds; the first is the general one.
+pub(super) struct Timeouts {
+    /// In microseconds; the first is the default.
     micros: Vec<u64>,
-    /// Machines whose `offline_after` is not the general one.
-    own: HashMap<MachineId, PatienceId>,
+    /// Machines whose `offline_after` is not the default.
+    own: HashMap<MachineId, TimeoutId>,
 }
 
-impl Patiences {
+impl Timeouts {
     pub(super) fn new(options: &TrackerOptions) -> Self {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let general = micros(options.offline_after);
-        let mut patiences = Self { micros: vec![general], own: HashMap::new() };
-        let mut ids = HashMap::from([(general, PatienceId(0))]);
+        let default = micros(options.offline_after);
+        let mut timeouts = Self { micros: vec![default], own: HashMap::new() };
+        let mut ids = HashMap::from([(default, TimeoutId(0))]);
         for (machine_id, rule) in &options.machines {
             let Some(offline_after) = rule.offline_after.map(micros) else { continue };
-            let id = *ids.entry(offline_after).or_insert_with(|| patiences.add(offline_after));
-            patiences.own.insert(machine_id.clone(), id);
+            let id = *ids.entry(offline_after).or_insert_with(|| timeouts.add(offline_after));
+            timeouts.own.insert(machine_id.clone(), id);
         }
-        patiences
+        timeouts
     }
 
-    pub(super) fn of(&self, machine_id: &MachineId) -> PatienceId {
-        self.own.get(machine_id).copied().unwrap_or(PatienceId(0))
+    pub(super) fn of(&self, machine_id: &MachineId) -> TimeoutId {
+        self.own.get(machine_id).copied().unwrap_or(TimeoutId(0))
     }
 
     /// In microseconds.
-    pub(super) fn micros(&self, id: PatienceId) -> u64 {
+    pub(super) fn micros(&self, id: TimeoutId) -> u64 {
         self.micros[id.index()]
     }
 
-    /// All of them in microseconds, by [`PatienceId::index`].
+    /// All of them in microseconds, by [`TimeoutId::index`].
     pub(super) fn all_micros(&self) -> &[u64] {
         &self.micros
     }
 
-    fn add(&mut self, micros: u64) -> PatienceId {
+    fn add(&mut self, micros: u64) -> TimeoutId {
         self.micros.push(micros);
-        PatienceId(u32::try_from(self.micros.len() - 1).expect("there are fewer rules than 2^32"))
+        TimeoutId(u32::try_from(self.micros.len() - 1).expect("there are fewer rules than 2^32"))
     }
 }

@@ -1,13 +1,12 @@
-//! Deadlines that cost nothing while machines speak: a timing wheel whose entries are allowed to be early.
+//! Deadlines that cost nothing while machines send: a timing wheel whose entries may be early.
 //!
-//! Each watched machine has exactly one entry, armed for an instant at or before its real deadline. A message does
-//! not touch the entry. When the entry comes up, the real deadline is looked up, and if that is later, the entry
-//! moves there. So a machine costs one move per `offline_after`, however often it speaks and however many
-//! machines there are.
+//! Each machine that can fall silent has exactly one entry, at or before its real deadline. A message does
+//! not touch the entry. When the entry comes up and the real deadline is later, the entry moves there. So a
+//! machine costs one move per `offline_after`, however often it sends and however many machines there are.
 //!
-//! Far entries lie in the wheel, one bucket for each granule of time, unordered. The entries of the granule at the
-//! cursor, and all before it, lie in a heap by their exact instant, so that they come out in order. A deadline
-//! beyond the wheel's span comes up once a turn, which is merely early.
+//! Far entries lie unordered in the wheel, one bucket for each granule of time. Entries up to the granule at
+//! the cursor lie in a heap, ordered by their exact instant. A deadline beyond the wheel's span comes up once
+//! a turn, which is early and harmless.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,11 +17,11 @@ use super::machine_table::Slot;
 
 /// A granule of time is 2^16 µs, about 66 ms.
 const GRANULE_BITS: u32 = 16;
-/// The wheel spans as many granules, about 67 s.
+/// Granules in the wheel, about 67 s.
 const BUCKETS: u64 = 1024;
 
-/// The entries. `real` in its methods tells a machine's real deadline today, never earlier than what its entry was
-/// armed for; `None` if the machine is not watched any more: its entry is gone then.
+/// The entries. In its methods `real` returns a machine's real deadline, never earlier than its entry; `None`
+/// if the machine can no longer fall silent, which drops the entry.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     /// Entries up to the end of granule `cursor`.
@@ -75,7 +74,7 @@ impl Deadlines {
         }
     }
 
-    /// The earliest real deadline.
+    /// Returns the earliest real deadline.
     pub(super) fn earliest(&mut self, real: impl FnMut(Slot) -> Option<Mono>) -> Option<Mono> {
         let mut real = real;
         loop {
@@ -96,16 +95,16 @@ impl Deadlines {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.near.len() + self.far_entries
     }
 
-    /// Moves the cursor to the next granule and its entries to where they belong today.
+    /// Moves the cursor to the next granule and rearms that granule's entries.
     fn turn(&mut self, real: &mut impl FnMut(Slot) -> Option<Mono>) {
         self.cursor += 1;
-        // The bucket's memory goes too: it may once have held all machines.
+        // Release the bucket's memory: it may once have held all machines.
         let entries = std::mem::take(&mut self.far[bucket_of(self.cursor)]);
         self.rearm(entries, real);
     }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_not_watched_any_more_is_gone() {
+    fn an_entry_of_a_machine_that_cannot_fall_silent_is_dropped() {
         let mut deadlines = Deadlines::new();
         deadlines.arm(Mono(5), slot(1));
         deadlines.arm(Mono(5 << GRANULE_BITS), slot(2));

@@ -1,22 +1,22 @@
-//! What the board shows of a machine.
+//! What the board and the API show of a machine.
 
 use std::time::Duration;
 
 use crate::domain::{DisplayStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
 
 use super::machine::Machine;
-use super::timeouts::Patiences;
+use super::timeouts::Timeouts;
 use super::visibility::Visibility;
 
 /// One machine as the tracker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View<'a> {
-    /// Which.
+    /// The machine.
     pub machine_id: &'a MachineId,
-    /// What the board shows.
+    /// The status to show.
     pub status: DisplayStatus,
-    /// The status of the newest transition, as the database has it or will have it, and as it is published;
-    /// `None` for an expected machine that has not spoken and is still given time.
+    /// The status of the newest transition, as it is recorded and published; `None` for an expected machine
+    /// that has sent nothing and still has time.
     pub recorded: Option<MachineStatus>,
     /// Since when `recorded` holds.
     pub status_since: Option<Timestamp>,
@@ -30,11 +30,12 @@ pub struct View<'a> {
     pub offline_after: Duration,
     /// It changes its status too often (TRK-10).
     pub flapping: bool,
-    /// It is unknown because the broker refuses the filter that it comes through, or may come through (TRK-11).
+    /// It is unknown because the broker refuses the filter that it comes through, or may come through
+    /// (TRK-11).
     pub refused: bool,
 }
 
-/// How many machines the board shows in which status.
+/// How many machines show which status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StatusCounts {
     /// [`DisplayStatus::Online`].
@@ -50,35 +51,32 @@ pub struct StatusCounts {
 pub(super) fn view<'a>(
     machine_id: &'a MachineId,
     machine: &Machine,
-    sight: &Visibility,
-    patiences: &Patiences,
+    visibility: &Visibility,
+    timeouts: &Timeouts,
     flapping: bool,
 ) -> View<'a> {
-    let patience_micros = patiences.micros(machine.timeout());
+    let timeout_micros = timeouts.micros(machine.timeout());
     View {
         machine_id,
-        status: status_of(machine, sight, patience_micros),
+        status: status_of(machine, visibility, timeout_micros),
         recorded: machine.recorded(),
         status_since: machine.status_since(),
         reason: machine.reason(),
         first_seen: machine.first_seen(),
         last_seen: machine.last_seen(),
-        offline_after: Duration::from_micros(patience_micros),
+        offline_after: Duration::from_micros(timeout_micros),
         flapping,
-        refused: sight.is_open() && !sight.sees(machine.place()),
+        refused: visibility.is_open() && !visibility.admits(machine.filter()),
     }
 }
 
-/// Rules TRK-4 and TRK-11.
-fn status_of(machine: &Machine, sight: &Visibility, patience_micros: u64) -> DisplayStatus {
-    let Some(standing) = machine.standing() else { return DisplayStatus::Unknown };
-    let place = machine.place();
-    let seen = sight.covers_for(place, machine.evidence());
-    let waited = sight.grace_is_over(machine.is_late(), patience_micros);
-    let silence_is_certain = standing != DisplayStatus::Online && waited;
-    if sight.is_open() && sight.sees(place) && (seen || silence_is_certain) {
-        standing
-    } else {
-        DisplayStatus::Unknown
-    }
+/// Returns the status to show (TRK-4, TRK-11).
+fn status_of(machine: &Machine, visibility: &Visibility, timeout_micros: u64) -> DisplayStatus {
+    let Some(status) = machine.status_if_visible() else { return DisplayStatus::Unknown };
+    let filter = machine.filter();
+    let learned_over_this_link = visibility.covers_filter(filter, machine.evidence());
+    let waited = visibility.grace_is_over(machine.waits_from_grant(), timeout_micros);
+    let silence_is_certain = status != DisplayStatus::Online && waited;
+    let is_visible = visibility.is_open() && visibility.admits(filter);
+    if is_visible && (learned_over_this_link || silence_is_certain) { status } else { DisplayStatus::Unknown }
 }

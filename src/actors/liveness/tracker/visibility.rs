@@ -1,4 +1,5 @@
-//! What we can see: since when the broker link is up without a break, and how far that is proven.
+//! What we can see: since when the broker link is up without a break, how far that is proven, and which
+//! filters are refused.
 
 use crate::clock::Mono;
 use crate::domain::{FilterPlace, FilterSet, Timestamp};
@@ -12,24 +13,25 @@ pub struct TimePoint {
     pub wall: Timestamp,
 }
 
-/// The newest stretch of unbroken sight. It is *open* while the link is up.
+/// The newest visibility period: from `link_up` to `link_down`. It is *open* while the link is up.
 #[derive(Debug, Default)]
 pub(super) struct Visibility {
-    /// When the link came up; `None` before it ever did.
+    /// When the link came up; `None` before it first did.
     since: Option<TimePoint>,
-    /// What was received from here on came over this link: a little before `since`, as a session delivers while its
-    /// subscriptions are still being checked.
+    /// What was received from here on came over this link. A little before `since`: a session delivers while
+    /// its subscriptions are still being checked.
     heard_from: Mono,
     /// When it went down again.
     lost_at: Option<Mono>,
-    /// The newest instant of this stretch at which the link is proven to have been alive, with every record
-    /// received before it looked at.
+    /// The newest instant of this period at which the link is proven to have been alive, with every record
+    /// received before it observed.
     proven: Option<Mono>,
-    /// Filters that the broker refuses: what comes through them cannot be seen.
+    /// Filters that the broker refuses: their machines are invisible.
     refused: FilterSet,
-    /// Filters that it refused earlier in this stretch.
+    /// Filters that it refused earlier in this period.
     granted_late: FilterSet,
-    /// When the newest of them was granted. It counts for all of them: blind for too long rather than too short.
+    /// When the newest of them was granted. It stands for all of them: better invisible for too long than for
+    /// too short.
     grant: Option<Grant>,
 }
 
@@ -37,7 +39,8 @@ pub(super) struct Visibility {
 #[derive(Debug, Clone, Copy)]
 struct Grant {
     at: TimePoint,
-    /// What was received from here on came through it: a little before `at`, as the broker delivers before it has answered.
+    /// What was received from here on may have come through it. A little before `at`: the broker delivers
+    /// before it answers.
     heard_from: Mono,
 }
 
@@ -50,30 +53,31 @@ impl Visibility {
         self.since
     }
 
-    /// Since when a machine can be seen in this stretch; `late`: see `Machine::is_late`.
-    pub(super) fn since_for(&self, late: bool) -> Option<TimePoint> {
-        self.grant.filter(|_| late).map(|grant| grant.at).or(self.since)
+    /// Returns since when a machine is visible in this period; `from_grant`: see `Machine::waits_from_grant`.
+    pub(super) fn since_for(&self, from_grant: bool) -> Option<TimePoint> {
+        self.grant.filter(|_| from_grant).map(|grant| grant.at).or(self.since)
     }
 
-    /// Whether the broker sends us what comes through a filter.
-    pub(super) fn sees(&self, place: FilterPlace) -> bool {
-        !self.refused.contains(place)
+    /// Returns whether the broker sends us what comes through a filter.
+    pub(super) fn admits(&self, filter: FilterPlace) -> bool {
+        !self.refused.contains(filter)
     }
 
-    /// Whether a filter was granted later than the link came up.
-    pub(super) fn is_late(&self, place: FilterPlace) -> bool {
-        self.granted_late.contains(place)
+    /// Returns whether a filter was granted after the link came up.
+    pub(super) fn was_granted_late(&self, filter: FilterPlace) -> bool {
+        self.granted_late.contains(filter)
     }
 
-    /// By what a machine was heard that spoke through any of `filters`.
-    pub(super) fn place_of(&self, filters: FilterSet) -> FilterPlace {
+    /// Returns the filter to which a message that matches `filters` is attributed: a granted one if there is
+    /// any.
+    pub(super) fn filter_of(&self, filters: FilterSet) -> FilterPlace {
         let granted = filters.without(self.refused);
         if granted.is_empty() { filters.first() } else { granted.first() }
     }
 
-    /// From `now` on these are the refused filters; through those among them no longer was heard from `heard_from` on. `false` if
-    /// nothing changes.
-    pub(super) fn refuse(&mut self, refused: FilterSet, now: TimePoint, heard_from: Mono) -> bool {
+    /// Replaces the refused filters from `now` on; the newly granted ones may have delivered from
+    /// `heard_from` on. Returns whether anything changed.
+    pub(super) fn set_refused(&mut self, refused: FilterSet, now: TimePoint, heard_from: Mono) -> bool {
         let Some(since) = self.since.filter(|_| self.is_open()) else { return false };
         let granted = self.refused.without(refused);
         if !granted.is_empty() {
@@ -85,15 +89,15 @@ impl Visibility {
         std::mem::replace(&mut self.refused, refused) != refused
     }
 
-    /// Whether all filters are alike.
-    pub(super) fn is_even(&self) -> bool {
+    /// Returns whether no filter is refused or was refused in this period.
+    pub(super) fn filters_are_alike(&self) -> bool {
         self.refused.is_empty() && self.granted_late.is_empty()
     }
 
-    /// A new stretch begins (TRK-3), over a link on which was heard from `heard_from` on. It cannot begin before the one before
-    /// it ended.
+    /// Starts a new period (TRK-3), over a link that delivered from `heard_from` on. It cannot start before
+    /// the previous one ended.
     pub(super) fn open(&mut self, now: TimePoint, heard_from: Mono) {
-        let begun = self.since_for(true).map(|moment| moment.mono);
+        let begun = self.since_for(true).map(|since| since.mono);
         let not_before = self.lost_at.max(begun).unwrap_or_default();
         let since = TimePoint { mono: now.mono.max(not_before), wall: now.wall };
         self.since = Some(since);
@@ -103,15 +107,15 @@ impl Visibility {
         (self.refused, self.granted_late, self.grant) = Default::default();
     }
 
-    /// The stretch ends; of several reports the first counts.
+    /// Ends the period. The first of several reports counts.
     pub(super) fn close(&mut self, at: Mono) {
         if let (Some(since), None) = (self.since, self.lost_at) {
             self.lost_at = Some(at.max(since.mono));
         }
     }
 
-    /// Takes a proof. Returns the newest instant whose deadlines have passed for certain: not after the
-    /// proof, and before the moment the link went down (TRK-2). `None`: nothing is certain.
+    /// Takes a proof. Returns the newest instant whose deadlines have certainly passed: not after the proof,
+    /// and before the link went down (TRK-2). `None`: nothing is certain.
     pub(super) fn prove(&mut self, until: Mono) -> Option<Mono> {
         let since = self.since?;
         let horizon = match self.lost_at {
@@ -125,27 +129,28 @@ impl Visibility {
         Some(horizon)
     }
 
-    /// Whether something observed at `evidence` came over the link of this stretch: nothing between then and now,
-    /// or the end of the stretch, has escaped us.
+    /// Returns whether `evidence` came over the link of this period: nothing since then, up to now or the end
+    /// of the period, has escaped us.
     pub(super) fn covers(&self, evidence: Option<Mono>) -> bool {
         self.since.is_some() && evidence >= Some(self.heard_from)
     }
 
-    /// The same of something that came through a filter.
-    pub(super) fn covers_for(&self, place: FilterPlace, evidence: Option<Mono>) -> bool {
+    /// The same as [`Self::covers`], for evidence that came through a filter.
+    pub(super) fn covers_filter(&self, filter: FilterPlace, evidence: Option<Mono>) -> bool {
         match self.grant {
-            Some(grant) if self.is_late(place) => evidence >= Some(grant.heard_from),
+            Some(grant) if self.was_granted_late(filter) => evidence >= Some(grant.heard_from),
             _ => self.covers(evidence),
         }
     }
 
-    /// When a machine without evidence in this stretch has had `patience_micros` to speak; `late`: see `Machine::is_late`.
-    pub(super) fn grace_end(&self, late: bool, patience_micros: u64) -> Option<Mono> {
-        self.since_for(late).map(|since| Mono(since.mono.0.saturating_add(patience_micros)))
+    /// Returns when a machine without evidence in this period has had its whole timeout to send;
+    /// `from_grant`: see `Machine::waits_from_grant`.
+    pub(super) fn grace_end(&self, from_grant: bool, timeout_micros: u64) -> Option<Mono> {
+        self.since_for(from_grant).map(|since| Mono(since.mono.0.saturating_add(timeout_micros)))
     }
 
-    /// Whether it is proven that [`Self::grace_end`] has passed.
-    pub(super) fn grace_is_over(&self, late: bool, patience_micros: u64) -> bool {
-        self.grace_end(late, patience_micros).is_some_and(|end| self.proven >= Some(end))
+    /// Returns whether [`Self::grace_end`] is proven to have passed.
+    pub(super) fn grace_is_over(&self, from_grant: bool, timeout_micros: u64) -> bool {
+        self.grace_end(from_grant, timeout_micros).is_some_and(|end| self.proven >= Some(end))
     }
 }

@@ -1,4 +1,4 @@
-//! Optional instants in eight bytes, so that a machine fits into one cache line.
+//! Optional instants in eight bytes, so that a machine's entry fits into one cache line.
 
 use crate::clock::Mono;
 use crate::domain::Timestamp;

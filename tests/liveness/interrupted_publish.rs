@@ -1,4 +1,4 @@
-//! The broker goes down in the middle of a long publish of statuses.
+//! The broker restarts in the middle of a long publish of statuses.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,13 +16,14 @@ const MACHINES: usize = 1_000;
 const CHANGES: usize = 20;
 const PENDING: &str = "SELECT count(*) AS value FROM machine_event WHERE publish_pending";
 
-/// A subscriber that misses nothing: it comes back to its session by itself. Writes payloads into a file, line by line.
-struct Loyal {
+/// A subscriber with a persistent session that reconnects by itself. Writes payloads into a file, line by
+/// line.
+struct PersistentSubscriber {
     child: Child,
     file: PathBuf,
 }
 
-impl Loyal {
+impl PersistentSubscriber {
     fn start(port: u16, filter: &str, directory: &Path) -> Self {
         let file = directory.join("seen");
         let child = Command::new("mosquitto_sub")
@@ -36,21 +37,21 @@ impl Loyal {
 
     fn seen(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.file).unwrap();
-        // The last line may still be under way.
+        // The last line may be incomplete.
         let (whole, _unfinished) = text.rsplit_once('\n').unwrap_or_default();
         whole.lines().map(str::to_owned).collect()
     }
 }
 
-impl Drop for Loyal {
+impl Drop for PersistentSubscriber {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
 }
 
-/// Every machine changed its status as often, all at the same instants, and nothing of it is known to the broker.
-fn a_long_past_that_was_not_published() -> String {
+/// Returns the insert of many unpublished changes: every machine has the same number, at the same instants.
+fn many_unpublished_changes() -> String {
     let last = |count: usize| count - 1;
     format!(
         "WITH RECURSIVE change(c) AS (SELECT 0 UNION ALL SELECT c + 1 FROM change WHERE c < {}), \
@@ -66,28 +67,29 @@ fn a_long_past_that_was_not_published() -> String {
     )
 }
 
+/// Proves LIV-4, OBX-2.
 #[test]
-fn a_broker_that_restarts_amid_a_long_publish_makes_a_subscriber_miss_no_change_nor_their_order() {
+fn a_broker_restart_during_a_long_publish_loses_no_change_and_keeps_their_order() {
     let mut broker = Mosquitto::start("");
-    // Far longer than the test's patience: whoever waits for answers that cannot come any more fails.
+    // Far longer than the test waits: waiting for answers that can no longer come fails it.
     let site = Site::new(broker.port()).set("mqtt.connect_timeout=10m");
     let mut andon = site.run();
     andon.wait_until_seeing();
     assert!(andon.stop().success());
     let mut database = Database::open(&site.sqlite_url()).unwrap();
-    database.execute(&a_long_past_that_was_not_published());
+    database.execute(&many_unpublished_changes());
 
-    let loyal = Loyal::start(broker.port(), "andon/test/machine/+/status", site.path());
+    let subscriber = PersistentSubscriber::start(broker.port(), "andon/test/machine/+/status", site.path());
     wait_until("the subscriber", || broker.log().contains("loyal"));
     let mut andon = site.run();
-    wait_until("a good part of it", || loyal.seen().len() > MACHINES * CHANGES / 10);
+    wait_until("a tenth of it", || subscriber.seen().len() > MACHINES * CHANGES / 10);
     broker.restart();
     let restarted = Instant::now();
-    let before = loyal.seen().len();
+    let before = subscriber.seen().len();
     wait_until("the rest", || database.number(PENDING) == 0);
     println!("{before} seen when the broker was back, all published {:?} later", restarted.elapsed());
     wait_until("the subscriber to have seen all", || {
-        let seen = loyal.seen();
+        let seen = subscriber.seen();
         let mut firsts: HashMap<String, Vec<String>> = HashMap::new();
         for status in seen.iter() {
             let since = field_of(status, "since");

@@ -1,4 +1,5 @@
-//! A database that refuses what is recorded of one machine: nothing stalls, all else is stored, and it stays said on MQTT.
+//! A database that refuses the rows of one machine: nothing stalls, all other rows are stored, and its status
+//! is still published.
 
 use crate::machines::{speak, wait_for_events};
 use crate::support::andon::{Andon, Site};
@@ -27,12 +28,7 @@ fn lines(andon: &Andon, kind: &str) -> Vec<String> {
     refused.filter(|line| line.contains(&format!("kind: {kind}"))).map(str::to_owned).collect()
 }
 
-fn what_is_refused_of_one_machine_costs_nobody_else_anything(
-    site: Site,
-    url: &str,
-    broker: &Mosquitto,
-    refuse: [&str; 2],
-) {
+fn refused_rows_of_one_machine_affect_no_other(site: Site, url: &str, broker: &Mosquitto, refuse: [&str; 2]) {
     let site = site.set("liveness.offline_after=1s");
     let subscriber = Subscriber::start(broker.port(), "andon/test/machine/+/status");
     let mut andon = site.run();
@@ -61,9 +57,9 @@ fn what_is_refused_of_one_machine_costs_nobody_else_anything(
         http.get("/metrics").body.contains("andon_refused_rows_total{kind=\"event\"} 2")
     });
 
-    let said = lines(&andon, "event");
-    assert_eq!(said.len(), 2, "once each: {said:?}");
-    for (line, status) in said.iter().zip(["online", "offline"]) {
+    let errors = lines(&andon, "event");
+    assert_eq!(errors.len(), 2, "one line each: {errors:?}");
+    for (line, status) in errors.iter().zip(["online", "offline"]) {
         for part in [" ERROR ", "machine_id: cursed", &format!("status: {status}"), "occurred_at: 20", "not"]
         {
             assert!(line.contains(part), "{part} is missing in {line}");
@@ -85,18 +81,18 @@ fn what_is_refused_of_one_machine_costs_nobody_else_anything(
 }
 
 #[test]
-fn what_sqlite_refuses_of_one_machine_costs_nobody_else_anything() {
+fn rows_of_one_machine_refused_by_sqlite_affect_no_other() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let url = site.sqlite_url();
-    what_is_refused_of_one_machine_costs_nobody_else_anything(site, &url, &broker, SQLITE);
+    refused_rows_of_one_machine_affect_no_other(site, &url, &broker, SQLITE);
 }
 
 #[test]
-fn what_postgres_refuses_of_one_machine_costs_nobody_else_anything() {
+fn rows_of_one_machine_refused_by_postgres_affect_no_other() {
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();
     let url = postgres.create_database("andon");
     let site = Site::new(broker.port()).set(&format!("store.url={url}"));
-    what_is_refused_of_one_machine_costs_nobody_else_anything(site, &url, &broker, POSTGRES);
+    refused_rows_of_one_machine_affect_no_other(site, &url, &broker, POSTGRES);
 }

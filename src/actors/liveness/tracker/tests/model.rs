@@ -1,14 +1,15 @@
-//! The slow, obvious tracker of the property tests. It keeps no deadlines and no counts: it goes through all machines
-//! and the history of the link each time.
+//! The slow, obvious tracker of the property tests: no deadlines and no counts are kept, each answer goes
+//! through all machines and the history of the link.
 
 use std::time::Duration;
 
 use crate::domain::{DisplayStatus, MachineStatus, TransitionReason};
 
-use super::*;
+use super::super::*;
 
 pub(super) const SECOND: u64 = 1_000_000;
-/// Silent after: general 15 s; some of their own, one longer than the wheel of deadlines.
+/// Id, own `offline_after` in seconds (the default is 15 s; one exceeds the span of the timing wheel), and
+/// `expected`.
 pub(super) const MACHINES: [(&str, Option<u64>, bool); 7] = [
     ("a", None, false),
     ("b", Some(3), false),
@@ -19,7 +20,7 @@ pub(super) const MACHINES: [(&str, Option<u64>, bool); 7] = [
     ("a machine with a rather long name, too long for an entry", Some(3), false),
 ];
 const MACHINES_MAX: usize = 6;
-/// Short, so that random traces get there.
+/// Short, so that random operations reach it.
 pub(super) const FLAPPING: FlappingRule = FlappingRule { changes: 2, window: Duration::from_secs(30) };
 
 /// The tracker's options and the model's.
@@ -39,7 +40,7 @@ pub(super) fn options() -> TrackerOptions {
     }
 }
 
-/// Which of two filters match a machine's topic, as bits.
+/// Returns which of two filters match a machine's topic, as bits.
 pub(super) fn comes_through(name: &str) -> u8 {
     match name {
         "a" | "d" => 1,
@@ -48,7 +49,7 @@ pub(super) fn comes_through(name: &str) -> u8 {
     }
 }
 
-/// The same for the tracker.
+/// Converts such bits for the tracker.
 pub(super) fn filters(mask: u8) -> FilterSet {
     let both = ["f0", "f1"].map(|text| crate::domain::TopicFilter::parse(text).expect("valid"));
     FilterSet::of(&both, |filter| (0..2).any(|bit| mask >> bit & 1 == 1 && both[bit] == *filter))
@@ -64,10 +65,11 @@ pub(super) struct Known {
     /// When this process received its newest message, or learned otherwise that `recorded` holds.
     learned: Option<u64>,
     /// The filter of its newest message, as a bit.
-    through: Option<u8>,
-    /// It was blind when a filter was granted, or has come through a filter that was granted late: it waits from then.
-    pub(super) late: bool,
-    untouched: bool,
+    filter: Option<u8>,
+    /// It was invisible when a filter was granted, or came through a filter that was granted late: it waits
+    /// since then.
+    pub(super) waits_from_grant: bool,
+    from_database: bool,
     /// When it changed lately; negative before this process began.
     changes: Vec<i64>,
 }
@@ -80,9 +82,9 @@ impl Known {
             first_seen: None,
             last_seen: None,
             learned: None,
-            through: None,
-            late: false,
-            untouched: false,
+            filter: None,
+            waits_from_grant: false,
+            from_database: false,
             changes: Vec::new(),
         }
     }
@@ -131,24 +133,25 @@ impl Known {
     }
 }
 
-/// Whether its filter was granted late, or may have been.
-fn came_late(machine: &Known, granted_late: u8) -> bool {
-    machine.through.map_or(granted_late != 0, |bit| granted_late & bit != 0)
+/// Returns whether its filter was granted late, or may have been.
+fn was_granted_late(machine: &Known, granted_late: u8) -> bool {
+    machine.filter.map_or(granted_late != 0, |bit| granted_late & bit != 0)
 }
 
 /// The slow, obvious tracker.
 pub(super) struct Model {
     pub(super) machines: Vec<Known>,
-    /// Each time the link came up, and when it went down again.
+    /// When the link came up, each time, and when it went down again.
     pub(super) links: Vec<(TimePoint, Option<u64>)>,
-    /// Since when something could be heard over the newest of them.
+    /// Since when the newest of them delivered.
     pub(super) heard_from: u64,
     pub(super) proven: u64,
-    /// Of two filters, as bits: refused, and granted late, with the newest moment and since when they were heard through.
+    /// Of two filters, as bits: refused; and granted late, with the newest grant and since when the granted
+    /// ones delivered.
     pub(super) refused: u8,
     pub(super) granted_late: u8,
     pub(super) granted_at: Option<(TimePoint, u64)>,
-    pub(super) seen_upto: Seq,
+    pub(super) observed_upto: Seq,
     /// The wall clock when the monotonic one began.
     began: i64,
 }
@@ -163,9 +166,9 @@ impl Model {
                 first_seen: row.first_seen_at,
                 last_seen: row.last_seen_at,
                 learned: None,
-                through: None,
-                late: false,
-                untouched: true,
+                filter: None,
+                waits_from_grant: false,
+                from_database: true,
                 changes: Vec::new(),
             })
             .collect();
@@ -182,16 +185,16 @@ impl Model {
             refused: 0,
             granted_late: 0,
             granted_at: None,
-            seen_upto: position,
+            observed_upto: position,
             began,
         }
     }
 
     pub(super) fn observe(&mut self, sighting: &Sighting, received: Option<u64>) -> Option<Transition> {
-        if sighting.seq <= self.seen_upto {
+        if sighting.seq <= self.observed_upto {
             return None;
         }
-        self.seen_upto = sighting.seq;
+        self.observed_upto = sighting.seq;
         let is_message = sighting.kind == SightingKind::Message;
         if !self.machines.iter().any(|machine| machine.name == sighting.machine_id) {
             if !is_message || self.machines.len() >= MACHINES_MAX {
@@ -201,7 +204,7 @@ impl Model {
         }
         let machine = self.machines.iter_mut().find(|machine| machine.name == sighting.machine_id)?;
         let online = machine.status() == Some(MachineStatus::Online);
-        if received.is_none() && machine.untouched {
+        if received.is_none() && machine.from_database {
             let since = machine.recorded.map(|(_, since)| since);
             let newest_known =
                 if online && is_message { machine.last_seen } else { since.max(machine.last_seen) };
@@ -212,7 +215,7 @@ impl Model {
         if !is_message && !online {
             return None;
         }
-        machine.untouched = false;
+        machine.from_database = false;
         let age = self.began - sighting.received_at.as_micros();
         let happened = match received {
             Some(received) => Some(received as i64),
@@ -231,8 +234,8 @@ impl Model {
         }
         let comes = comes_through(machine.name.as_str());
         let bits = if comes & !self.refused != 0 { comes & !self.refused } else { comes };
-        machine.through = Some(1 << bits.trailing_zeros());
-        machine.late |= machine.through.is_some_and(|bit| self.granted_late & bit != 0);
+        machine.filter = Some(1 << bits.trailing_zeros());
+        machine.waits_from_grant |= machine.filter.is_some_and(|bit| self.granted_late & bit != 0);
         machine.last_seen = Some(sighting.received_at);
         let reason = match machine.first_seen {
             None => TransitionReason::FirstSeen,
@@ -244,15 +247,15 @@ impl Model {
         })
     }
 
-    /// The link came up: all filters are alike.
+    /// The link came up with all filters alike.
     pub(super) fn link_up(&mut self, at: TimePoint, heard_from: u64) {
         self.links.push((at, None));
         (self.heard_from, self.proven) = (heard_from, 0);
         (self.refused, self.granted_late, self.granted_at) = (0, 0, None);
-        self.machines.iter_mut().for_each(|machine| machine.late = false);
+        self.machines.iter_mut().for_each(|machine| machine.waits_from_grant = false);
     }
 
-    pub(super) fn refuse(&mut self, refused: u8, at: TimePoint, heard_from: u64) {
+    pub(super) fn set_refused(&mut self, refused: u8, at: TimePoint, heard_from: u64) {
         let Some((up, None)) = self.links.last() else { return };
         let granted = self.refused & !refused;
         self.refused = refused;
@@ -261,25 +264,25 @@ impl Model {
             self.granted_at = Some((at, heard_from.max(up.mono.0)));
         }
         for machine in &mut self.machines {
-            machine.late |= came_late(machine, self.granted_late);
+            machine.waits_from_grant |= was_granted_late(machine, self.granted_late);
         }
     }
 
-    fn is_seen(&self, machine: &Known) -> bool {
-        machine.through.map_or(self.refused == 0, |bit| self.refused & bit == 0)
+    fn is_visible(&self, machine: &Known) -> bool {
+        machine.filter.map_or(self.refused == 0, |bit| self.refused & bit == 0)
     }
 
-    /// Since when it can be seen over the newest link, and from when on it could be heard.
+    /// Returns since when it is visible over the newest link, and since when its messages could arrive.
     fn begins(&self, machine: &Known) -> Option<(TimePoint, u64)> {
         let (up, _) = self.links.last()?;
-        let from = self.granted_at.filter(|_| machine.late).map_or(*up, |(at, _)| at);
-        let heard = self.granted_at.filter(|_| came_late(machine, self.granted_late));
+        let from = self.granted_at.filter(|_| machine.waits_from_grant).map_or(*up, |(at, _)| at);
+        let heard = self.granted_at.filter(|_| was_granted_late(machine, self.granted_late));
         Some((from, heard.map_or(self.heard_from, |(_, heard_from)| heard_from)))
     }
 
     fn deadline(&self, machine: &Known) -> Option<(u64, Timestamp)> {
         let (up, _) = self.begins(machine)?;
-        if machine.status() == Some(MachineStatus::Offline) || !self.is_seen(machine) {
+        if machine.status() == Some(MachineStatus::Offline) || !self.is_visible(machine) {
             return None;
         }
         let (mono, wall) = match (machine.learned, machine.last_seen) {
@@ -315,7 +318,7 @@ impl Model {
                 reason,
                 occurred_at,
                 Some(at as i64),
-                self.seen_upto,
+                self.observed_upto,
             ));
         }
         out
@@ -323,7 +326,7 @@ impl Model {
 
     pub(super) fn shown(&self, machine: &Known) -> DisplayStatus {
         let Some((_, None)) = self.links.last() else { return DisplayStatus::Unknown };
-        let Some((up, heard_from)) = self.begins(machine).filter(|_| self.is_seen(machine)) else {
+        let Some((up, heard_from)) = self.begins(machine).filter(|_| self.is_visible(machine)) else {
             return DisplayStatus::Unknown;
         };
         let seen = machine.learned.is_some_and(|learned| learned >= heard_from);
@@ -338,7 +341,7 @@ impl Model {
         }
     }
 
-    /// TRK-10, at `now`, which is also told to the tracker.
+    /// Returns whether a machine flaps at `now` (TRK-10).
     pub(super) fn flaps(&self, name: &MachineId, now: u64) -> bool {
         let machine = self.machines.iter().find(|machine| machine.name == *name);
         let since = now as i64 - FLAPPING.window.as_micros() as i64;
@@ -349,7 +352,7 @@ impl Model {
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let Some((_, None)) = self.links.last() else { return None };
         let confirmation = |machine: &Known| {
-            let (up, _) = self.begins(machine).filter(|_| self.is_seen(machine))?;
+            let (up, _) = self.begins(machine).filter(|_| self.is_visible(machine))?;
             let pending = machine.status() == Some(MachineStatus::Offline)
                 && self.shown(machine) == DisplayStatus::Unknown;
             pending.then(|| up.mono.0 + machine.offline_after())

@@ -18,9 +18,9 @@ fn machine(site: &Site, arguments: &[&str], id: &str) -> serde_json::Value {
     machines.iter().find(|machine| machine["machine_id"] == id).unwrap().clone()
 }
 
-fn tells_who_is_online_only_while_somebody_looks(site: &Site, url: &str, port: u16) {
-    let complaint = site.command(&["machines"]).output().unwrap();
-    assert_eq!(complaint.status.code(), Some(1), "there are no tables yet");
+fn lists_online_machines_only_while_the_service_runs(site: &Site, url: &str, port: u16) {
+    let refused = site.command(&["machines"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "there are no tables yet");
     let mut andon = site.run();
     andon.wait_until_seeing();
     let mut single = Single::connect(port);
@@ -62,7 +62,7 @@ fn rules() -> &'static str {
 fn machines_are_listed_from_sqlite_with_the_service_up_and_down() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).configure(rules());
-    tells_who_is_online_only_while_somebody_looks(&site, &site.sqlite_url(), broker.port());
+    lists_online_machines_only_while_the_service_runs(&site, &site.sqlite_url(), broker.port());
 }
 
 #[test]
@@ -71,5 +71,5 @@ fn machines_are_listed_from_postgres_with_the_service_up_and_down() {
     let postgres = Postgres::start();
     let url = postgres.create_database("andon");
     let site = Site::new(broker.port()).configure(rules()).set(&format!("store.url={url}"));
-    tells_who_is_online_only_while_somebody_looks(&site, &url, broker.port());
+    lists_online_machines_only_while_the_service_runs(&site, &url, broker.port());
 }
