@@ -178,7 +178,7 @@ impl Connection {
 
     /// Nobody else of this process may open a file while this has a former one of its name.
     fn let_go_of_what_has_moved(&mut self) {
-        self.history = self.history.take().filter(|history| history.check_place().is_ok());
+        self.history = self.history.take().filter(|history| history.check_file().is_ok());
     }
 
     fn ask_once<T>(

@@ -1,4 +1,4 @@
-//! What is committed at once, and what became of it.
+//! What one commit writes, and its outcome.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use crate::domain::{
     Seq, Timestamp, Transition,
 };
 
-/// Everything that a range of the journal became: `after` (exclusive) to `upto` (inclusive).
+/// All that a range of the journal became: `after` (exclusive) to `upto` (inclusive).
 ///
-/// A batch with `upto == after` carries transitions (deadlines that passed) or gaps only. Building it on a
-/// position that is no longer the database's is harmless: the commit refuses it as a whole.
+/// A batch with `upto == after` carries only transitions (deadlines that passed) or gaps. A batch built on a
+/// stale position is harmless: the commit refuses it as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Whose range.
+    /// The journal of the range.
     pub journal_id: JournalId,
-    /// In whose name the position was claimed (see [`Store::claim`](super::Store::claim)).
+    /// The opening of the journal that claimed the position (see [`Store::claim`](super::Store::claim)).
     pub open_id: OpenId,
-    /// The position it is built on.
+    /// The position that it is built on.
     pub after: Seq,
-    /// The position it moves to; not before `after`.
+    /// The position that it moves to; not before `after`.
     pub upto: Seq,
-    /// Messages in the range (not counting records lost in gaps).
+    /// Messages in the range, without records lost in gaps.
     pub messages: u64,
-    /// Elements that are neither readings nor rejections: last wills and the like.
+    /// Elements that are neither readings nor rejections, such as last wills.
     pub control: u64,
-    /// Elements that are readings, duplicates among them allowed.
+    /// Elements that are readings; may contain duplicates.
     pub readings: Vec<ReadingRow>,
-    /// Elements that are not.
+    /// Elements that are rejected.
     pub rejections: Vec<RejectionRow>,
     /// Records that the journal dropped.
     pub gaps: Vec<GapRow>,
     /// Status changes, oldest first for each machine.
     pub transitions: Vec<Transition>,
-    /// When machines were last seen; of a machine that no transition ever created, it is not recorded.
+    /// When machines were last seen. Ignored for a machine that no transition created.
     pub sightings: Vec<(MachineId, Timestamp)>,
-    /// What else liveness has to say.
+    /// Outages, and events that reached the broker.
     pub liveness: LivenessRows,
 }
 
 impl Batch {
-    /// A batch with nothing in it, at `after`.
+    /// Returns an empty batch at `after`.
     #[must_use]
     pub fn new(journal_id: JournalId, open_id: OpenId, after: Seq) -> Self {
         Self {
@@ -80,15 +80,15 @@ pub struct ReadingRow {
     pub retained: bool,
     /// Andon's clock was unset when it came ([`Message::clock_unset`](crate::domain::Message::clock_unset)).
     pub clock_unset: bool,
-    /// What it says.
+    /// Its content.
     pub reading: Reading,
-    /// The element's bytes, used only if the database refuses the row; the first
+    /// The element's bytes, needed only if the database refuses the row: then the first
     /// [`REJECTED_PAYLOAD_BYTES_MAX`] are kept.
     pub payload: Vec<u8>,
 }
 
 impl ReadingRow {
-    /// The row as it is stored when the database refuses it in the words `refusal`.
+    /// Returns the rejection to store when the database refuses the row with the message `refusal`.
     pub(super) fn refused(&self, refusal: &str) -> RejectionRow {
         let kept = self.payload.len().min(REJECTED_PAYLOAD_BYTES_MAX);
         RejectionRow {
@@ -107,7 +107,7 @@ impl ReadingRow {
         }
     }
 
-    /// Bytes of text this row sends to the database, roughly.
+    /// Returns roughly how many bytes of text the row sends to the database.
     pub(super) fn size(&self) -> usize {
         self.topic.len()
             + self.reading.machine_id.as_str().len()
@@ -115,7 +115,7 @@ impl ReadingRow {
     }
 }
 
-/// For a person who looks for it.
+/// Names the row for a person.
 impl fmt::Display for ReadingRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Reading { machine_id, recorded_at, .. } = &self.reading;
@@ -145,12 +145,12 @@ pub struct RejectionRow {
     pub retained: bool,
     /// Andon's clock was unset when it came ([`Message::clock_unset`](crate::domain::Message::clock_unset)).
     pub clock_unset: bool,
-    /// Why, and what is kept of it.
+    /// Why, and what is kept of the element.
     pub rejection: Rejection,
 }
 
 impl RejectionRow {
-    /// Bytes this row sends to the database, roughly.
+    /// Returns roughly how many bytes the row sends to the database.
     pub(super) fn size(&self) -> usize {
         self.topic.len() + self.rejection.detail.len() + self.rejection.payload.len()
     }
@@ -159,50 +159,50 @@ impl RejectionRow {
 /// Records that the journal dropped before they were stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GapRow {
-    /// The first one missing.
+    /// The first missing record.
     pub from: Seq,
-    /// The last one missing.
+    /// The last missing record.
     pub to: Seq,
-    /// Why, in the journal's word for it.
+    /// Why, as a word of the journal.
     pub reason: String,
-    /// When it was noticed.
+    /// When Andon noticed.
     pub at: Timestamp,
 }
 
-/// A reading that the database refused for what it holds; it is in `rejected_message` as `store_rejected`.
+/// A reading that the database refused for what it holds. It is in `rejected_message` as `store_rejected`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoisonedRow {
     /// The message's place in the journal.
     pub seq: Seq,
     /// Which element of the message, from 0.
     pub element: u32,
-    /// The database's words.
+    /// The database's message.
     pub detail: String,
 }
 
-/// What a commit did with the elements of its batch: `stored + duplicate + rejected` is all of them but
+/// What a commit did with the elements of its batch: `stored + duplicate + rejected` is all of them except
 /// `control`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitOutcome {
     /// Readings that are new in the database.
     pub stored: u64,
-    /// Readings that were there already, from this batch or an earlier one.
+    /// Readings that the database had already, from this batch or an earlier one.
     pub duplicate: u64,
     /// The batch's rejections plus the poisoned rows.
     pub rejected: u64,
     /// Readings that the database refused.
     pub poisoned: Vec<PoisonedRow>,
-    /// Other rows that the database refused: they are stored nowhere, and count for no element.
+    /// Other rows that the database refused. They are stored nowhere, and count for no element.
     pub refused: Vec<RefusedRow>,
-    /// The journal's ledger as this commit left it.
+    /// The journal's ledger after this commit.
     pub ledger: Ledger,
 }
 
-/// Longest detail of a refusal that is kept, in bytes.
+/// Longest kept message of a refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 2_000;
 
 impl CommitOutcome {
-    /// Notes that the database refused `row` in the words `refusal`.
+    /// Records that the database refused `row` with the message `refusal`. Returns the rejection to store.
     pub(super) fn poison(&mut self, row: &ReadingRow, mut refusal: String) -> RejectionRow {
         shorten(&mut refusal);
         let rejection = row.refused(&refusal);
@@ -211,7 +211,7 @@ impl CommitOutcome {
         rejection
     }
 
-    /// Notes rows beside the readings that the database refused.
+    /// Records rows beside the readings that the database refused.
     pub(super) fn refuse(&mut self, rows: impl IntoIterator<Item = RefusedRow>) {
         self.refused.extend(rows.into_iter().map(|mut row| {
             shorten(&mut row.detail);
@@ -225,8 +225,8 @@ fn shorten(refusal: &mut String) {
     refusal.truncate(cut.unwrap_or(0));
 }
 
-/// Cuts `rows` into runs of at most `rows_max` rows and about `bytes_max` bytes; a single larger row is a run
-/// of its own.
+/// Cuts `rows` into runs of at most `rows_max` rows and about `bytes_max` bytes. A larger row is a run by
+/// itself.
 pub(super) fn runs<T>(
     rows: &[T],
     rows_max: usize,

@@ -1,4 +1,4 @@
-//! The site's record of the trusted time: the newer one stays, whoever wrote it.
+//! A site's record of the trusted time: the newer record stays, whichever process wrote it.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::both_databases::for_both_databases;
 use super::schema::{Instant, SqlInstant};
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use super::{bigint, from_bigint};
@@ -13,6 +14,7 @@ use crate::domain::{ClockRecord, Timestamp};
 
 type ClockColumns = (Column<i64>, Column<SqlInstant>, Column<SqlInstant>, Column<Option<i64>>);
 
+/// Reads a row of `clock_record`.
 fn clock_record(
     site: &str,
     (seq, trusted_at, wall_at, step_held_us): ClockColumns,
@@ -46,69 +48,59 @@ impl CommittedRow {
     }
 }
 
-/// Both databases number their parameters in the order in which they are bound.
 const UPSERT: &str = "INSERT INTO clock_record (site, seq, trusted_at, wall_at, step_held_us) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (site) DO UPDATE SET seq = excluded.seq, trusted_at = excluded.trusted_at, wall_at = excluded.wall_at, \
      step_held_us = excluded.step_held_us";
 const COMMITTED: &str =
     "SELECT journal_id, updated_at FROM ingest_checkpoint WHERE site = $1 AND messages > 0";
 
-macro_rules! clock_queries_for {
-    ($name:ident, $connection:ty) => {
-        /// The queries on this connection.
-        pub(super) mod $name {
-            use super::super::schema::clock_record as row;
-            use super::*;
+for_both_databases! {
+    []
 
-            /// See [`Store::exchange_clock`](crate::store::Store::exchange_clock); in a transaction of the caller's.
-            pub(in super::super) fn exchange(
-                connection: &mut $connection,
-                site: &str,
-                ours: Option<ClockRecord>,
-                unreadable: &UnreadableRows,
-            ) -> QueryResult<Option<ClockRecord>> {
-                let columns = (row::seq, row::trusted_at, row::wall_at, row::step_held_us);
-                let found =
-                    row::table.find(site).select(columns).first::<ClockColumns>(connection).optional()?;
-                // What cannot be a record gives way to one.
-                let found = unreadable.pass_over(found.map(|columns| clock_record(site, columns)));
-                let found = found.first().copied().filter(ClockRecord::is_consistent);
-                let Some(ours) = ours else {
-                    return match found {
-                        Some(found) => Ok(Some(found)),
-                        None => newest_commit(connection, site, unreadable),
-                    };
-                };
-                if found.is_some_and(|found| found.seq > ours.seq) {
-                    return Ok(found);
-                }
-                sql_query(UPSERT)
-                    .bind::<Text, _>(site)
-                    .bind::<BigInt, _>(bigint(ours.seq))
-                    .bind::<Instant, _>(SqlInstant(ours.trusted_at))
-                    .bind::<Instant, _>(SqlInstant(ours.wall_at))
-                    .bind::<Nullable<BigInt>, _>(
-                        ours.step_held.map(|held| i64::try_from(held.as_micros()).unwrap_or(i64::MAX)),
-                    )
-                    .execute(connection)?;
-                Ok(None)
-            }
+    use crate::store::schema::clock_record as row;
 
-            /// The site's newest commit as record 0. Its time is the wall clock's, which nothing has confirmed.
-            fn newest_commit(
-                connection: &mut $connection,
-                site: &str,
-                unreadable: &UnreadableRows,
-            ) -> QueryResult<Option<ClockRecord>> {
-                let rows: Vec<CommittedRow> = sql_query(COMMITTED).bind::<Text, _>(site).load(connection)?;
-                let newest =
-                    unreadable.pass_over(rows.into_iter().map(CommittedRow::updated_at)).into_iter().max();
-                let record = |at| ClockRecord { seq: 0, trusted_at: at, wall_at: at, step_held: None };
-                Ok(newest.map(record).filter(ClockRecord::is_consistent))
-            }
+    /// See [`Store::exchange_clock`](crate::store::Store::exchange_clock). Call it inside a transaction.
+    pub fn exchange(
+        connection: &mut Connection,
+        site: &str,
+        ours: Option<ClockRecord>,
+        unreadable: &UnreadableRows,
+    ) -> QueryResult<Option<ClockRecord>> {
+        let columns = (row::seq, row::trusted_at, row::wall_at, row::step_held_us);
+        let found = row::table.find(site).select(columns).first::<ClockColumns>(connection).optional()?;
+        let found = unreadable.skip(found.map(|columns| clock_record(site, columns)));
+        // A row that cannot be a record of ours counts as none, and ours replaces it.
+        let found = found.first().copied().filter(ClockRecord::is_consistent);
+        match (found, ours) {
+            (Some(found), None) => Ok(Some(found)),
+            (None, None) => newest_commit(connection, site, unreadable),
+            (Some(found), Some(ours)) if found.seq > ours.seq => Ok(Some(found)),
+            (_, Some(ours)) => keep(connection, site, ours).map(|()| None),
         }
-    };
-}
+    }
 
-clock_queries_for!(sqlite, SqliteConnection);
-clock_queries_for!(postgres, PgConnection);
+    fn keep(connection: &mut Connection, site: &str, record: ClockRecord) -> QueryResult<()> {
+        let step_held = record.step_held.map(|held| i64::try_from(held.as_micros()).unwrap_or(i64::MAX));
+        sql_query(UPSERT)
+            .bind::<Text, _>(site)
+            .bind::<BigInt, _>(bigint(record.seq))
+            .bind::<Instant, _>(SqlInstant(record.trusted_at))
+            .bind::<Instant, _>(SqlInstant(record.wall_at))
+            .bind::<Nullable<BigInt>, _>(step_held)
+            .execute(connection)
+            .map(drop)
+    }
+
+    /// Returns the time of the site's newest commit as record 0. It is the wall clock's; nothing has
+    /// confirmed it.
+    fn newest_commit(
+        connection: &mut Connection,
+        site: &str,
+        unreadable: &UnreadableRows,
+    ) -> QueryResult<Option<ClockRecord>> {
+        let rows: Vec<CommittedRow> = sql_query(COMMITTED).bind::<Text, _>(site).load(connection)?;
+        let newest = unreadable.skip(rows.into_iter().map(CommittedRow::updated_at)).into_iter().max();
+        let record = |at| ClockRecord { seq: 0, trusted_at: at, wall_at: at, step_held: None };
+        Ok(newest.map(record).filter(ClockRecord::is_consistent))
+    }
+}

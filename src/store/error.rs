@@ -1,4 +1,4 @@
-//! How the store fails, and whether trying again can help.
+//! Which operation of the store failed and why, and whether another attempt can help.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::domain::{JournalId, Seq};
 /// What to do about a [`StoreError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// Time may heal it, or a person at the database: reopen and try again with backoff, for ever. Everything
-    /// unknown is here: a lost connection, a lock or statement timeout, a deadlock, a full disk, a read-only
-    /// or missing table, refused credentials.
+    /// Time or a person at the database may solve it: reopen and try again with backoff, for ever. Every
+    /// unknown error is transient: a broken connection, a lock or statement timeout, a deadlock, a full disk,
+    /// a read-only or missing table, refused credentials.
     Transient,
-    /// The batch was built on a position that is not the database's: read the checkpoint and build it anew.
+    /// The database has another position than the batch: read the checkpoint and build the batch anew.
     StalePosition,
-    /// Nothing but another configuration or another binary helps.
+    /// Only another configuration or another binary helps.
     Configuration,
 }
 
 /// The part of a commit that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitStep {
-    /// `BEGIN` or `COMMIT` itself; after the latter the outcome is unknown.
+    /// `BEGIN` or `COMMIT` itself; after a failed `COMMIT` the outcome is unknown.
     Transaction,
     /// Moving the position.
     Position,
@@ -45,7 +45,7 @@ pub enum CommitStep {
 }
 
 impl CommitStep {
-    /// The step in words, as it stands in the error's text.
+    /// Returns the step as words of the error's text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,19 +78,19 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    /// No connection. Refused credentials are here too: they may be corrected on the server's side.
-    #[error("connect to {target} (check store.url, that the server runs, and that it lets this user in)")]
+    /// No connection. Refused credentials too: the server may accept them later.
+    #[error("connect to {target} (check store.url, that the server runs, and that it accepts this user)")]
     Connect {
         /// Where to, without credentials.
         target: String,
-        /// The server's or the library's words.
+        /// The message of the server or the library.
         #[source]
         source: Cause,
     },
-    /// The SQLite file is not where it was when it was opened, or something that belongs to it is not.
+    /// The SQLite file, its log or its shared memory is no longer where it was when it was opened.
     #[error(
-        "use SQLite file {path}: it {what} while Andon had it open. Andon opens what is there now, begins a new file if nothing is, \
-         and stores again what the journal still holds; put the right file there by renaming it, never by copying over it"
+        "use SQLite file {path}: it {what} while Andon had it open. Andon opens the file at that path now, or creates a new one, \
+         and stores again what the journal still holds. Put the right file there by renaming it, never by copying over it"
     )]
     FileMoved {
         /// Its path.
@@ -98,22 +98,22 @@ pub enum StoreError {
         /// What happened.
         what: String,
     },
-    /// The database works, but not with this binary.
+    /// The database works, but this binary cannot use it.
     #[error("use {target}: {reason}")]
     Unsupported {
         /// Which database, without credentials.
         target: String,
-        /// What is missing.
+        /// What is missing, and what to do.
         reason: String,
     },
-    /// A migration failed; it left nothing behind.
+    /// A migration failed, and was rolled back.
     #[error("migrate the database")]
     Migrate {
         /// Why.
         #[source]
         source: Cause,
     },
-    /// The database has migrations that this binary does not know; nothing was touched.
+    /// The database has migrations that this binary does not know. Nothing was changed.
     #[error(
         "use the database: a newer andon migrated it (migrations {} are unknown here); run that version or a later one",
         versions.join(", ")
@@ -147,25 +147,25 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// History could not be read within the time that one statement may take.
+    /// History could not be read within the bound on one statement.
     #[error("read {what} within {} s; ask for a shorter time or longer buckets", limit.as_secs_f64())]
     HistoryTooSlow {
         /// Which part of it.
         what: &'static str,
         /// How long one statement may take.
         limit: Duration,
-        /// The database's words.
+        /// The database's message.
         #[source]
         source: Cause,
     },
-    /// State of the database could not be read.
+    /// The state of the database could not be read.
     #[error("read the state of the database")]
     ReadStatus {
         /// Why.
         #[source]
         source: Cause,
     },
-    /// A batch was not committed, or (see [`CommitStep::Transaction`]) it is unknown whether it was.
+    /// A batch was not committed, or its outcome is unknown (see [`CommitStep::Transaction`]).
     #[error("commit a batch: could not {}", step.as_str())]
     Commit {
         /// Where it failed.
@@ -174,10 +174,10 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// Nothing was committed, for one row alone takes longer than a statement may.
+    /// Nothing was committed: one row alone takes longer than a statement may.
     #[error(
-        "commit a batch: could not {}: the database cancels the statement even for one row alone, {row}. It waits, and what \
-         comes after it, too: look at the triggers, indexes and locks of its table, or raise store.statement_timeout",
+        "commit a batch: could not {}: one row alone takes longer than store.statement_timeout: {row}. That row waits, and all \
+         after it. Check the triggers, indexes and locks of its table, or raise store.statement_timeout",
         step.as_str()
     )]
     SlowRow {
@@ -185,14 +185,14 @@ pub enum StoreError {
         step: CommitStep,
         /// Which row.
         row: String,
-        /// The database's words.
+        /// The database's message.
         #[source]
         source: Cause,
     },
-    /// The position in the database is not the one that the batch was built on, or another copy of the journal has claimed it;
-    /// nothing was stored.
+    /// The batch was built on another position, or another process has claimed the journal. Nothing was
+    /// stored.
     #[error(
-        "commit a batch: journal {journal_id} stands at {} in the database, or is claimed by another copy of it, and was expected at {expected}",
+        "commit a batch: journal {journal_id} was expected at {expected}, but the database has {}, or another copy of the journal has claimed it",
         found.map_or_else(|| "no position".to_owned(), |found| found.to_string())
     )]
     StalePosition {
@@ -210,8 +210,8 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// A rejected element could not be tried again; it is rejected as before, unless the connection was lost meanwhile.
-    #[error("try rejected message {id} again")]
+    /// A retry failed. The element is still rejected, unless the connection broke during the commit.
+    #[error("retry rejected message {id}")]
     Retry {
         /// Its row.
         id: i64,
@@ -236,7 +236,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -246,13 +246,13 @@ impl StoreError {
         }
     }
 
-    /// Whether the connection can be used as before: it answered, and rolled everything back.
+    /// Returns whether the connection is still usable: the server answered and rolled back.
     #[must_use]
     pub fn keeps_connection(&self) -> bool {
         matches!(self, Self::SlowRow { .. })
     }
 
-    /// Whether the same call may succeed later, after reopening the store.
+    /// Returns whether the same call may succeed later, after reopening the store.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.class() == ErrorClass::Transient

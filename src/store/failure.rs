@@ -1,4 +1,4 @@
-//! A commit that failed half-way, before it becomes a [`StoreError`].
+//! Why a commit rolls back, before it becomes a [`StoreError`].
 
 use diesel::result::Error;
 
@@ -8,15 +8,15 @@ use crate::domain::Seq;
 /// Why the transaction of a commit is rolled back.
 #[derive(Debug)]
 pub enum CommitFailure {
-    /// The position is another one; `None` if the journal is not known.
+    /// The database has another position; `None` if it does not know the journal.
     Stale(Option<Seq>),
     /// A statement failed.
     Step(CommitStep, Error),
-    /// The server cancelled a statement of so many rows; of a single one, which it is.
+    /// The server cancelled a statement of `rows` rows; `row` names a single one.
     Cancelled { step: CommitStep, rows: usize, row: Option<String>, error: Error },
 }
 
-/// What the transaction itself (begin, commit, roll back) reports.
+/// An error of the transaction itself: begin, commit, roll back.
 impl From<Error> for CommitFailure {
     fn from(error: Error) -> Self {
         Self::Step(CommitStep::Transaction, error)
@@ -24,7 +24,7 @@ impl From<Error> for CommitFailure {
 }
 
 impl CommitFailure {
-    /// The error as the caller of a commit sees it.
+    /// Returns the error for the caller of the commit.
     pub fn into_store_error(self, batch: &Batch) -> StoreError {
         match self {
             Self::Stale(found) => {
@@ -42,7 +42,7 @@ impl CommitFailure {
 
 /// Names the step at which a statement failed.
 pub trait AtStep<T> {
-    /// The failure at `step`.
+    /// Turns an error into the failure at `step`.
     fn at(self, step: CommitStep) -> Result<T, CommitFailure>;
 }
 

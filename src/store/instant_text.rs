@@ -1,6 +1,5 @@
-//! Instants as SQLite keeps them: text `YYYY-MM-DD HH:MM:SS.ffffff+00:00`, always UTC, always 32 bytes, so
-//! that text order is time order. Written without chrono's `format`, which would cost more than the insert of
-//! the row.
+//! Instants as SQLite keeps them: text `YYYY-MM-DD HH:MM:SS.ffffff+00:00`, always UTC and 32 bytes, so that
+//! text order is time order. chrono's `format` would cost more than inserting the row.
 
 use chrono::DateTime;
 use diesel::expression::AsExpression;
@@ -18,9 +17,9 @@ const SECONDS_PER_DAY: i64 = 86_400;
 pub struct InstantText([u8; LENGTH]);
 
 impl InstantText {
-    /// Writes `moment`; years outside 0001 to 9999 become the nearest instant inside.
-    pub fn new(moment: SqlInstant) -> Self {
-        let micros = moment.stored_micros();
+    /// Writes `instant`. Years outside 0001 to 9999 become the nearest instant inside.
+    pub fn new(instant: SqlInstant) -> Self {
+        let micros = instant.stored_micros();
         let seconds = micros.div_euclid(MICROS_PER_SECOND);
         let fraction = micros.rem_euclid(MICROS_PER_SECOND);
         let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
@@ -37,22 +36,22 @@ impl InstantText {
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only ASCII digits and punctuation are written")
     }
 }
 
-/// Writes `number`, which is not negative and fits, right-aligned in decimal.
-fn put(place: &mut [u8], mut number: i64) {
-    for digit in place.iter_mut().rev() {
+/// Writes `number` right-aligned in decimal. It must not be negative, and fit.
+fn put(digits: &mut [u8], mut number: i64) {
+    for digit in digits.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
 }
 
-/// Days since 1970-01-01 as year, month, day of the proleptic Gregorian calendar, by counting in 400-year
-/// eras that start on 1 March (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Returns year, month and day of the proleptic Gregorian calendar for days since 1970-01-01. Counts in
+/// 400-year eras that start on 1 March (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -66,7 +65,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// Reads what [`InstantText`] wrote, and whatever a person may have written in its place with an offset.
+/// Parses what [`InstantText`] wrote, or any RFC 3339 text with an offset that a person put in its place.
 pub fn parse_instant(text: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(text).ok().map(|instant| Timestamp::from(instant.to_utc()))
 }

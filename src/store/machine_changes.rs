@@ -1,5 +1,5 @@
-//! Transitions folded to what they do to `machine`: one row a machine, whatever their number. Their order is that of the batch; times
-//! may go back, as the wall clock does.
+//! Transitions folded to their effect on `machine`: one row a machine. They apply in the order of the batch;
+//! their times may go back, as the wall clock may.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ pub struct MachineChange<'a> {
     pub machine_id: &'a str,
     /// The status of the last transition in the batch.
     pub status: MachineStatus,
-    /// When that one occurred.
+    /// When that transition occurred.
     pub status_since: Timestamp,
-    /// When a `first_seen` transition occurred; the earliest, should there be several.
+    /// When its earliest `first_seen` transition occurred.
     pub first_seen_at: Option<Timestamp>,
-    /// The last sighting that the transitions know of.
+    /// The last sighting in the transitions.
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// One change a machine, in the order in which the machines first appear. Give it the transitions whose events are new: an event that
-/// is there already has changed its machine already, in the same transaction.
+/// Returns one change a machine, in the order in which the machines first appear. Pass only transitions whose
+/// events are new: an event that is in the database already changed its machine in the same transaction.
 pub fn machine_changes<'a>(transitions: impl IntoIterator<Item = &'a Transition>) -> Vec<MachineChange<'a>> {
     let mut changes: Vec<MachineChange<'_>> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();

@@ -10,11 +10,11 @@ use super::{Cause, StoreError};
 /// What [`Store::migrate`](super::Store::migrate) did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// The migrations applied just now, in order.
+    /// The migrations that were applied, in order.
     pub applied: Vec<String>,
 }
 
-/// What is applied to a database and what this binary knows.
+/// Which migrations a database has, and which this binary knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MigrationStatus {
     /// Applied and known, oldest first.
@@ -26,7 +26,7 @@ pub struct MigrationStatus {
 }
 
 impl MigrationStatus {
-    /// Compares the versions applied with the migrations of `source`.
+    /// Compares the applied versions with the migrations of `source`.
     fn new<DB: Backend>(
         source: &impl MigrationSource<DB>,
         applied: &[MigrationVersion<'_>],
@@ -49,7 +49,7 @@ impl MigrationStatus {
     }
 }
 
-/// The state of the migrations, without creating the table that records them.
+/// Returns the state of the migrations without creating the table that records them.
 pub fn migration_status<C, DB>(
     connection: &mut C,
     source: &impl MigrationSource<DB>,
@@ -66,7 +66,7 @@ where
     status.map_err(|source| StoreError::Migrate { source })
 }
 
-/// Applies what is pending. To be called in a transaction that keeps every other migrator out.
+/// Applies the pending migrations. Call it in a transaction that keeps every other migrator out.
 pub fn run_pending<C, DB>(
     connection: &mut C,
     source: &impl MigrationSource<DB>,
@@ -86,7 +86,7 @@ where
     Ok(MigrationReport { applied: status.pending })
 }
 
-/// `pending_migrations` takes its source by value.
+/// A source by reference: `pending_migrations` takes its source by value.
 struct Borrowed<'a, S>(&'a S);
 
 impl<DB: Backend, S: MigrationSource<DB>> MigrationSource<DB> for Borrowed<'_, S> {
@@ -98,7 +98,7 @@ impl<DB: Backend, S: MigrationSource<DB>> MigrationSource<DB> for Borrowed<'_, S
 /// Why the transaction of the migrations is rolled back.
 #[derive(Debug)]
 pub enum MigrateFailure {
-    /// A newer binary was here.
+    /// A newer binary migrated the database.
     Newer(Vec<String>),
     /// A statement failed.
     Failed(Cause),

@@ -1,75 +1,86 @@
 //! The SQL database: readings, rejections, machines and the journal's position, on SQLite and on PostgreSQL.
 //!
-//! Owns the connection and the tables of `migrations/`. Receives a [`Batch`], which is what a range of the
-//! journal became, and commits it as one transaction. Knows neither the journal nor actors; logs nothing, but
-//! returns facts.
+//! Owns the connection and the tables of `migrations/` (`docs/tables.md` says what they hold). Receives a
+//! [`Batch`], all that a range of the journal became, and commits it in one transaction. Knows neither the
+//! journal nor actors. Logs nothing; returns facts.
 //!
 //! ```text
-//! mod              the trait, its plain types, open()
-//! batch            what is committed, and the outcome
-//! claim            whose position it is
-//! clock            the record of the trusted time
+//! mod              the trait, its options and facts, open()
+//! batch            what a commit writes, and its outcome
+//! operations       the trait on each database
+//! both_databases   how shared queries are written once and compiled for each database
+//! checkpoint       a journal's position and ledger, and which process may move it
+//! machines         a site's machines, their readings counted, their history
+//! liveness_rows    our own outages, and events that still have to reach the broker
 //! machine_changes  transitions folded to one row per machine
-//! refused          rows beside the readings that the database does not take
-//! liveness_rows    our own outages and the events' outbox
-//! schema           the tables, and instants in both databases (instant_text)
-//! statement        fixed SQL that is prepared once a connection
-//! sqlite/          one file, row by row
-//! postgres/        few large statements: arrays through unnest; smaller ones around a row that is refused or slow
-//! history/         what the board and the API read, read-only
-//! fleet            what a person wants to know of the machines
-//! reads            what is read back, alike on both
-//! retained         retained messages without a time of their own, each once
-//! progress         when a connection finished a statement last
+//! clock            the record of the trusted time
+//! retained         retained messages without a time of their own, each stored once
+//! rejected         what could not become a reading
+//! reprocess        a rejected element interpreted again
 //! prune            deleting readings and rollups past retention
-//! rejected         what could not become a reading, looked at and tried again
 //! rollup/          five-minute rollups, and from when on they are exact
-//! migrate          embedded migrations, one runner at a time
-//! unreadable       rows that are not as Andon writes them: passed over, and named
-//! error, failure   why an operation failed, and whether trying again can help
+//! history/         what the board and the API read, through a read-only connection
+//! refused          rows beside the readings that the database refuses
+//! unreadable       rows that cannot be read: skipped, and named once
+//! migrate          embedded migrations, one process at a time
+//! table_counts     how many rows the tables have
+//! schema           the tables and instants as diesel sees them (instant_text: as SQLite keeps them)
+//! statement        fixed SQL that is prepared once a connection
+//! progress         when a connection last finished a statement
+//! error, failure   which operation failed and why, and whether another attempt can help
+//! sqlite/          one file, written row by row
+//! postgres/        few large statements; smaller ones around a row that is refused or slow
 //! ```
 //!
 //! Invariants
 //! - **STO-1** A commit is one transaction: rows, rejections, gaps, transitions, counters and position, or
 //!   nothing.
-//! - **STO-2** The position moves by compare-and-set from exactly [`Batch::after`] as [`Batch::open_id`] has claimed it, as the first
-//!   statement, so that the row's lock puts every other writer of this journal in line behind. A writer that was given up
-//!   for dead, a batch sent again after an unknown outcome, or a copy of the journal's directory that has claimed the
-//!   position since, gets [`StoreError::StalePosition`] and stores nothing.
-//! - **STO-3** Every reading of a batch ends as stored, duplicate or rejected, and each is counted in the same
+//! - **STO-2** The position moves by compare-and-set, from exactly [`Batch::after`], and only for the process
+//!   that claimed it last.
+//! - **STO-3** Every reading of a batch ends as stored, duplicate or rejected, and is counted in the same
 //!   transaction.
-//! - **STO-4** A reading, event, machine, mark, outage or sighting that the database refuses for what it holds never fails its
-//!   batch; everything else that goes wrong does.
-//! - **STO-5** A database with migrations that this binary does not know is not touched.
-//! - **STO-6** A rejected element that becomes a reading moves in the ledger in the same transaction; the position stays.
-//! - **STO-7** A retained message without usable time is stored once for a machine and payload, however often it is handed over.
+//! - **STO-4** A reading, event, machine, outage or sighting that the database refuses for what it holds
+//!   never fails its batch; any other error does.
+//! - **STO-5** A database with migrations that this binary does not know is left untouched.
+//! - **STO-6** A retry moves an element in the ledger in the transaction that stores its reading; the
+//!   position stays.
+//! - **STO-7** A retained message without a usable time is stored once per machine and payload, however often
+//!   it comes.
 //!
-//! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown to the
-//! caller, for the connection may have been lost after the server committed. Drop the store, [`open`] it
-//! again, read the [`Store::checkpoint`], and build the next batch on that if it is still our own.
+//! Moving the position is the first statement of a commit (STO-2), so that its row lock queues every other
+//! writer of this journal. A writer that was given up for dead, a batch sent again after an unknown outcome,
+//! or a copy of the journal's directory that has claimed the position since, gets
+//! [`StoreError::StalePosition`] and stores nothing.
+//!
+//! On failure: after any error of [`Store::commit`] but a stale position the outcome is unknown, because the
+//! connection may have broken after the server committed. Drop the store, [`open`] it again, read the
+//! [`Store::checkpoint`], and build the next batch on it if this process still holds the claim.
 
 mod batch;
-mod claim;
+mod both_databases;
+mod checkpoint;
 mod clock;
 mod error;
 mod failure;
-mod fleet;
 mod history;
 mod instant_text;
 mod liveness_rows;
 mod machine_changes;
+mod machines;
 mod migrate;
+mod operations;
 mod postgres;
 mod progress;
 mod prune;
-mod reads;
 mod refused;
 mod rejected;
+mod reprocess;
 mod retained;
 mod rollup;
 mod schema;
 mod sqlite;
 mod statement;
+mod table_counts;
 mod unreadable;
 
 #[cfg(test)]
@@ -78,25 +89,26 @@ mod contract_tests;
 use std::time::Duration;
 
 pub use crate::database_url::DatabaseUrl;
-use crate::domain::{
-    ClockRecord, JournalHistory, JournalId, Ledger, MachineId, MachineStatus, OpenId, Seq, Timestamp,
-    TransitionReason,
-};
+use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
+pub use checkpoint::{Checkpoint, Claim};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
-pub use fleet::SiteHistory;
 pub use history::{
     Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EachRow, EventCursor, Events, EventsQuery,
     History, LatestReading, Order, ReadingCursor, ReadingsQuery, StoredEvent, StoredReading, TrendPoint,
     TrendsQuery, collected, open_history,
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
+pub use machines::{MachineRow, SiteHistory};
 pub use migrate::{MigrationReport, MigrationStatus};
 pub use progress::Progress;
 pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
 pub use refused::RefusedRow;
-pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
+pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
+pub use reprocess::{Retry, RetryOutcome};
+use rollup::exact;
+pub use table_counts::TableCount;
 pub use unreadable::{UnreadableRow, UnreadableRows};
 
 /// How to reach the database and how long to wait for it.
@@ -109,13 +121,15 @@ pub struct StoreOptions {
     /// Bound on connecting to one PostgreSQL host; whole seconds, at least 2 (libpq's rule). Not used by
     /// SQLite.
     pub connect_timeout: Duration,
-    /// Bound on one statement of PostgreSQL, kept by the server, and of a history in SQLite; zero is none.
+    /// Bound on one statement of PostgreSQL, enforced by the server, and on one of a [`History`] on SQLite;
+    /// zero is none.
     pub statement_timeout: Duration,
-    /// How long to wait for somebody else's lock; zero is for ever on PostgreSQL and not at all on SQLite.
+    /// Bound on waiting for another process's lock; zero waits for ever on PostgreSQL and not at all on
+    /// SQLite.
     pub lock_timeout: Duration,
-    /// Where rows are noted that cannot be read; whoever opened the store says so.
+    /// Collects the rows that cannot be read. The opener of the store logs them.
     pub unreadable: UnreadableRows,
-    /// Where the store that is opened notes each statement that it has finished.
+    /// Records each statement that the opened store finishes.
     pub progress: Progress,
 }
 
@@ -132,7 +146,7 @@ impl std::fmt::Debug for StoreOptions {
     }
 }
 
-/// What the database is, learnt when it was opened.
+/// What the database is, as found when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
     /// `sqlite` or `postgresql`.
@@ -141,91 +155,8 @@ pub struct StoreFacts {
     pub version: String,
     /// Where it is, without credentials.
     pub target: String,
-    /// Settings of the database that weaken what Andon promises, in words for a person.
+    /// Settings of the database that weaken Andon's promises, in sentences for a person.
     pub warnings: Vec<String>,
-}
-
-/// A journal's row of `ingest_checkpoint`: its position and the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The journal's id as text.
-    pub journal_id: String,
-    /// The site that the journal was first used for.
-    pub site: String,
-    /// Everything up to here is in the database.
-    pub committed_seq: Seq,
-    /// Messages committed.
-    pub messages: u64,
-    /// Elements that became new rows.
-    pub stored: u64,
-    /// Elements that were there already.
-    pub duplicate: u64,
-    /// Elements rejected, by our rules or by the database.
-    pub rejected: u64,
-    /// Elements that are neither readings nor rejections.
-    pub control: u64,
-    /// When the row was last written, by the database's clock.
-    pub updated_at: Timestamp,
-    /// The name in which it was claimed; `None`: by Andon 0.1.0, which had none.
-    pub open_id: Option<String>,
-}
-
-impl Checkpoint {
-    /// Whether the process that goes by `open_id` has claimed it, and nobody since.
-    #[must_use]
-    pub fn is_claimed_by(&self, open_id: OpenId) -> bool {
-        self.open_id.as_deref() == Some(open_id.to_string().as_str())
-    }
-
-    /// Its counts and its position.
-    #[must_use]
-    pub const fn ledger(&self) -> Ledger {
-        Ledger {
-            committed_seq: self.committed_seq,
-            messages: self.messages,
-            stored: self.stored,
-            duplicate: self.duplicate,
-            rejected: self.rejected,
-            control: self.control,
-        }
-    }
-}
-
-/// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
-    /// The position is this process's to move.
-    Granted(Checkpoint),
-    /// The position speaks of another history of the journal; the row is as it was.
-    Foreign(Checkpoint),
-}
-
-/// A row of `machine`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MachineRow {
-    /// Which machine of the site.
-    pub machine_id: MachineId,
-    /// Its status.
-    pub status: MachineStatus,
-    /// Since when.
-    pub status_since: Option<Timestamp>,
-    /// Why, if the event of that change is there.
-    pub reason: Option<TransitionReason>,
-    /// Its first message; `None` if it never spoke.
-    pub first_seen_at: Option<Timestamp>,
-    /// Its newest message; `None` if it never spoke.
-    pub last_seen_at: Option<Timestamp>,
-}
-
-/// How many rows a table has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableCount {
-    /// The table.
-    pub table: &'static str,
-    /// Rows in it, of all sites.
-    pub rows: u64,
-    /// Counted, not estimated; large tables are estimated.
-    pub exact: bool,
 }
 
 /// The state of a migrated database, for `db status`.
@@ -239,53 +170,57 @@ pub struct StoreStatus {
 
 /// A connection to the database of one site. Every call blocks; use it on a thread of its own.
 pub trait Store: Send {
-    /// What the database is.
+    /// Returns what the database is.
     fn facts(&self) -> &StoreFacts;
 
-    /// Applies the migrations that are pending, all or none; two processes may call it at once.
+    /// Applies the pending migrations, all or none. Two processes may call it at once.
     ///
     /// # Errors
     /// [`StoreError::NewerSchema`] if a newer binary migrated it; [`StoreError::Migrate`].
     fn migrate(&mut self) -> Result<MigrationReport, StoreError>;
 
-    /// Which migrations are applied, pending and unknown. Changes nothing.
+    /// Returns which migrations are applied, pending and unknown. Changes nothing.
     ///
     /// # Errors
     /// [`StoreError::Migrate`].
     fn migration_status(&mut self) -> Result<MigrationStatus, StoreError>;
 
-    /// Claims the position of a journal for the process that has it open, if it can be believed; a journal that is not known
-    /// yet begins at [`Seq::ZERO`]. From then on only batches with its own open id move the position, until another claims it.
+    /// Claims the position of a journal for the process that has the journal open, if this journal's history
+    /// wrote it. A journal that the database does not know begins at [`Seq::ZERO`](crate::domain::Seq::ZERO).
+    /// From then on only batches with its open id move the position, until another process claims it.
     ///
     /// # Errors
-    /// [`StoreError::ReadCheckpoint`]; [`StoreError::StalePosition`] if somebody else moves or claims it at this moment.
+    /// [`StoreError::ReadCheckpoint`]; [`StoreError::StalePosition`] if another process moves or claims it at
+    /// the same time.
     fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError>;
 
-    /// The position and ledger of a journal; `None` if it is not known here. Changes nothing.
+    /// Returns the position and ledger of a journal; `None` if the database does not know it. Changes
+    /// nothing.
     ///
     /// # Errors
     /// [`StoreError::ReadCheckpoint`].
     fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError>;
 
-    /// The position and ledger of every journal that ever committed here. Changes nothing.
+    /// Returns the position and ledger of every journal that ever committed here. Changes nothing.
     ///
     /// # Errors
     /// [`StoreError::ReadStatus`].
     fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError>;
 
-    /// Every machine of the site, in order of their ids.
+    /// Returns every machine of the site, in order of their ids.
     ///
     /// # Errors
     /// [`StoreError::ReadMachines`].
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
 
-    /// What liveness begins from, beside the machines.
+    /// Returns what liveness starts from, beside the machines.
     ///
     /// # Errors
     /// [`StoreError::ReadMachines`].
     fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError>;
 
-    /// Readings of each machine recorded from `from` on and before `to`; machines without any have 0.
+    /// Counts the readings of each machine recorded from `from` on and before `to`. Machines without any have
+    /// 0.
     ///
     /// # Errors
     /// [`StoreError::ReadMachines`].
@@ -295,7 +230,7 @@ pub trait Store: Send {
         to: Timestamp,
     ) -> Result<Vec<(MachineId, u64)>, StoreError>;
 
-    /// Events and our own outages from `from` on.
+    /// Returns events and our own outages from `from` on.
     ///
     /// # Errors
     /// [`StoreError::ReadMachines`].
@@ -304,11 +239,13 @@ pub trait Store: Send {
     /// Stores a batch and moves the position, in one transaction (STO-1 to STO-4).
     ///
     /// # Errors
-    /// [`StoreError::StalePosition`]: nothing was stored. [`StoreError::Commit`]: it is unknown whether the
-    /// batch was stored; reopen and read the checkpoint.
+    /// [`StoreError::StalePosition`]: nothing was stored. [`StoreError::SlowRow`]: nothing was stored; call
+    /// again later. [`StoreError::Commit`]: the batch may or may not be stored; reopen and read the
+    /// checkpoint.
     fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError>;
 
-    /// Rejected elements of the site, at most `rows_max` of a page, each with the first `payload_bytes` of its payload.
+    /// Returns at most `rows_max` rejected elements of the site, each with the first `payload_bytes` of its
+    /// payload.
     ///
     /// # Errors
     /// [`StoreError::ReadRejected`].
@@ -320,20 +257,21 @@ pub trait Store: Send {
         payload_bytes: u32,
     ) -> Result<Vec<RejectedRow>, StoreError>;
 
-    /// How many rejected elements of the site there are, by reason and topic.
+    /// Counts the rejected elements of the site by reason and topic.
     ///
     /// # Errors
     /// [`StoreError::ReadRejected`].
     fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError>;
 
-    /// Stores what a rejected element is now, deletes its row and corrects the ledger, in one transaction (STO-6).
+    /// Stores the readings of a rejected element, deletes its row and corrects the ledger, in one transaction
+    /// (STO-6).
     ///
     /// # Errors
-    /// [`StoreError::Retry`]: the element is rejected as before, unless the connection was lost meanwhile.
+    /// [`StoreError::Retry`]: the element is still rejected, unless the connection broke during the commit.
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
 
-    /// One step of a run that deletes readings of the site which were recorded and received before `before`, and rollups that end
-    /// by then, from `from` on (the whole site if there is none).
+    /// Does one step of a run that deletes readings of the site recorded and received before `before`, and
+    /// rollups that end by then. `from` is where the step before it ended; `None` begins a run.
     ///
     /// # Errors
     /// [`StoreError::Prune`].
@@ -344,14 +282,15 @@ pub trait Store: Send {
         bounds: PruneBounds,
     ) -> Result<Pruned, StoreError>;
 
-    /// Keeps `ours` as the site's record of the trusted time, unless there is a newer one: that is returned and stays. Without
-    /// `ours` the one that is there is returned, or, if there never was one, the site's newest position as record 0.
+    /// Keeps `ours` as the site's record of the trusted time, unless the database has a newer one: then
+    /// returns that one. Without `ours` returns the record of the database, or, if it has none, the time of
+    /// the site's newest commit as record 0.
     ///
     /// # Errors
     /// [`StoreError::ExchangeClock`].
     fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError>;
 
-    /// Rows per table and all checkpoints; of a database that is migrated.
+    /// Returns the rows per table and all checkpoints. The database must be migrated.
     ///
     /// # Errors
     /// [`StoreError::ReadStatus`].
@@ -360,30 +299,30 @@ pub trait Store: Send {
 
 /// Connects. Does not migrate: tables may be missing until [`Store::migrate`].
 ///
-/// An SQLite file and its directories are created if they are missing.
+/// Creates an SQLite file and its directories if they are missing.
 ///
 /// # Errors
 /// [`StoreError::Unsupported`], [`StoreError::CreateDirectory`],
 /// [`StoreError::Connect`].
 pub fn open(options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
     match &options.url {
-        DatabaseUrl::Sqlite(path) => Ok(Box::new(sqlite::SqliteStore::open(path, options)?)),
-        DatabaseUrl::Postgres(url) => Ok(Box::new(postgres::PostgresStore::open(url, options)?)),
+        DatabaseUrl::Sqlite(path) => Ok(Box::new(sqlite::Database::open(path, options)?)),
+        DatabaseUrl::Postgres(url) => Ok(Box::new(postgres::Database::open(url, options)?)),
     }
 }
 
-/// `text` as a database can hold it: U+0000 becomes U+FFFD, on both alike, although SQLite could keep it.
+/// Returns `text` with U+FFFD for U+0000, which PostgreSQL cannot hold. SQLite could; both store the same.
 fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
     if text.as_bytes().contains(&0) { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
 }
 
-/// A count or a sequence number as the databases keep it. They have no unsigned type; beyond 2^63 − 1 it
+/// Converts a count or sequence number for a database. These have no unsigned type; beyond 2^63 − 1 it
 /// saturates.
 fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A count or a sequence number as it comes back.
+/// Converts a count or sequence number from a database.
 fn from_bigint(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

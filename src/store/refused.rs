@@ -1,7 +1,8 @@
-//! Rows beside the readings that the database refuses for what they hold: events, machines, our own outages, marks.
+//! Rows beside the readings that the database refuses for what they hold: events, machines, sightings,
+//! outages.
 //!
-//! They are no elements of a message: the ledger knows nothing of them, and there is no table to keep them in. What is left of
-//! one is a [`RefusedRow`], for the log and the metrics.
+//! They are no elements of a message, so the ledger does not count them and no table keeps them. A
+//! [`RefusedRow`] reports one to the log and the metrics.
 
 use std::fmt;
 
@@ -12,19 +13,19 @@ use crate::domain::{MachineId, MachineStatus, RefusedKind, Timestamp};
 /// A row beside the readings that the database refused for what it holds. It is stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRow {
-    /// What it was to record.
+    /// What it should have recorded.
     pub kind: RefusedKind,
-    /// Whose it is; an outage is nobody's.
+    /// Its machine; an outage has none.
     pub machine_id: Option<MachineId>,
-    /// The status it was to record.
+    /// The status in it.
     pub status: Option<MachineStatus>,
-    /// When that began, or was so.
+    /// The time in it.
     pub at: Option<Timestamp>,
-    /// The database's words.
+    /// The database's message.
     pub detail: String,
 }
 
-/// For a person who looks for it.
+/// Names the row for a person.
 impl fmt::Display for RefusedRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} of {}", self.kind.as_str(), self.kind.table())?;
@@ -38,20 +39,21 @@ impl fmt::Display for RefusedRow {
     }
 }
 
-/// A row's place among those of its batch. In the order in which they are written.
+/// Where a row is in its batch. In the order in which rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RowLocation {
     Reading(usize),
     Event(usize),
     Machine(usize),
-    Mark(usize),
+    PublishedMark(usize),
     Outage(usize),
-    Sight,
+    SeenUntil,
     Sighting(usize),
 }
 
 impl RowLocation {
-    /// The row at this place, refused in the words `detail`; `None` for a reading, which has a table to be kept in.
+    /// Returns the row at this place as refused with the message `detail`; `None` for a reading, which a
+    /// table keeps.
     pub fn refused(self, batch: &Batch, changes: &[MachineChange<'_>], detail: String) -> Option<RefusedRow> {
         let bare = |kind, at| RefusedRow { kind, machine_id: None, status: None, at, detail: detail.clone() };
         let row = match self {
@@ -67,7 +69,7 @@ impl RowLocation {
                 let machine_id = MachineId::parse(change.machine_id).ok();
                 RefusedRow { machine_id, status: Some(change.status), ..bare }
             }
-            Self::Mark(index) => {
+            Self::PublishedMark(index) => {
                 let event = batch.liveness.published.get(index)?;
                 let bare = bare(RefusedKind::Mark, Some(event.occurred_at));
                 RefusedRow { machine_id: Some(event.machine_id.clone()), status: Some(event.status), ..bare }
@@ -75,7 +77,7 @@ impl RowLocation {
             Self::Outage(index) => {
                 bare(RefusedKind::Outage, batch.liveness.outages.get(index).map(|row| row.began_at))
             }
-            Self::Sight => bare(RefusedKind::Sight, batch.liveness.seen_until),
+            Self::SeenUntil => bare(RefusedKind::Sight, batch.liveness.seen_until),
             Self::Sighting(index) => {
                 let (machine_id, seen_at) = batch.sightings.get(index)?;
                 let bare = bare(RefusedKind::Sighting, Some(*seen_at));

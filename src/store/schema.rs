@@ -1,7 +1,7 @@
-//! The tables of both databases as diesel sees them, and the two SQL types that differ between them.
+//! The tables of both databases as diesel sees them, and the SQL type for instants, which differs between them.
 //!
-//! One schema serves both, because the tables and columns are the same (`migrations/`). What differs is
-//! hidden here: an [`Instant`] is `timestamptz` on PostgreSQL and fixed-width UTC text on SQLite.
+//! One schema serves both: the tables and columns are the same (`migrations/`). Only the types differ: an
+//! [`Instant`] is `timestamptz` on PostgreSQL and fixed-width UTC text on SQLite.
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -21,8 +21,8 @@ use crate::domain::Timestamp;
 #[diesel(sqlite_type(name = "Text"))]
 pub struct Instant;
 
-/// A [`Timestamp`] on its way into a database or out of one. What lies outside the years 0001 to 9999 is
-/// stored as the nearest instant inside, because neither of the two formats holds all of the range.
+/// A [`Timestamp`] on its way into or out of a database. Instants outside the years 0001 to 9999 are stored
+/// as the nearest one inside, because neither database holds the whole range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Instant)]
 pub struct SqlInstant(pub Timestamp);
@@ -35,7 +35,7 @@ pub const INSTANT_MICROS_MAX: i64 = 253_402_300_799_999_999;
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 impl SqlInstant {
-    /// Microseconds since 1970, within the years that can be stored.
+    /// Returns microseconds since 1970, clamped to the years that can be stored.
     pub fn stored_micros(self) -> i64 {
         self.0.as_micros().clamp(INSTANT_MICROS_MIN, INSTANT_MICROS_MAX)
     }

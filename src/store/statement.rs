@@ -1,11 +1,10 @@
-//! Statements whose text is fixed, so that each is prepared once a connection.
+//! Statements with a fixed text, each prepared once a connection.
 //!
-//! diesel caches a prepared statement under the type of its query, but never one of `sql_query`, nor an
-//! `UPDATE`. A type made by [`cached_statement`] is a query of its own: fixed SQL with bind parameters
-//! between.
+//! diesel caches a prepared statement by the type of its query, but never one of `sql_query`, nor an
+//! `UPDATE`. [`cached_statement`] makes a type that is a query: fixed SQL with bind parameters between.
 
-/// Makes a query type: pieces of SQL, each but the last followed by the fields that are bound
-/// after it, separated by commas. One that gives rows says their columns behind `returning`.
+/// Makes a query type: pieces of SQL, each but the last followed by the fields bound after it, separated by
+/// commas. A query that returns rows names their types after `returning`.
 macro_rules! cached_statement {
     (
         $(#[$doc:meta])*

@@ -1,7 +1,7 @@
-//! Rows that are not as Andon writes them. Somebody changed them by hand, or the disk did.
+//! Rows that Andon cannot have written: a person or the disk changed them.
 //!
-//! A row with an unknown word, an invalid id, a time outside the calendar or an unexpected NULL is passed over: one such row
-//! must not hide all others. [`UnreadableRows`] keeps which rows those are, each once, for whoever writes the log.
+//! A row with an unknown word, an invalid id, a time outside the calendar or an unexpected NULL is skipped:
+//! one such row must not hide all others. [`UnreadableRows`] collects them, each once, for the log.
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug, Display};
@@ -13,15 +13,15 @@ use diesel::deserialize::{self, FromSql, FromSqlRow};
 use super::schema::SqlInstant;
 use crate::domain::MachineId;
 
-/// Rows that are named. Of a table that is damaged from end to end these are enough.
+/// Rows named in the life of a process: a table may be damaged from end to end.
 const NAMED_MAX: usize = 1_000;
 
-/// A row that was passed over.
+/// A row that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnreadableRow {
     /// Its table.
     pub table: &'static str,
-    /// What tells it from other rows of that table, for a person.
+    /// Its key, for a person.
     pub key: String,
     /// What is wrong with it.
     pub what: String,
@@ -35,25 +35,26 @@ impl Display for UnreadableRow {
 
 impl std::error::Error for UnreadableRow {}
 
-/// The rows that were passed over since the start of the process, shared by all who read the database.
+/// The rows skipped since the start of the process, shared by all readers of the database.
 #[derive(Clone, Default)]
-pub struct UnreadableRows(Arc<Mutex<Noted>>);
+pub struct UnreadableRows(Arc<Mutex<Skipped>>);
 
 #[derive(Default)]
-struct Noted {
+struct Skipped {
     known: HashSet<(&'static str, String)>,
-    news: Vec<UnreadableRow>,
+    unnamed: Vec<UnreadableRow>,
 }
 
 impl UnreadableRows {
-    /// Rows that were not named yet. At most 1,000 in the life of a process, and one that says that there are more.
+    /// Takes the rows that were not named yet: at most 1,000 in the life of a process, then one that stands
+    /// for all others.
     #[must_use]
-    pub fn take_news(&self) -> Vec<UnreadableRow> {
-        std::mem::take(&mut self.lock().news)
+    pub fn take_unnamed(&self) -> Vec<UnreadableRow> {
+        std::mem::take(&mut self.lock().unnamed)
     }
 
-    /// The rows that can be read; notes the others.
-    pub(super) fn pass_over<T>(&self, rows: impl IntoIterator<Item = Result<T, UnreadableRow>>) -> Vec<T> {
+    /// Returns the rows that can be read, and notes the others.
+    pub(super) fn skip<T>(&self, rows: impl IntoIterator<Item = Result<T, UnreadableRow>>) -> Vec<T> {
         rows.into_iter().filter_map(|row| row.map_err(|row| self.note(row)).ok()).collect()
     }
 
@@ -64,20 +65,20 @@ impl UnreadableRows {
             return;
         }
         let row = if noted.known.len() > NAMED_MAX {
-            let what = format!("more than {NAMED_MAX} rows cannot be read; they are no longer named");
+            let what = format!("more than {NAMED_MAX} rows cannot be read; further ones are not named");
             UnreadableRow { table: row.table, key: "of many".to_owned(), what }
         } else {
             row
         };
-        noted.news.push(row);
+        noted.unnamed.push(row);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Noted> {
+    fn lock(&self) -> MutexGuard<'_, Skipped> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A column that may hold anything. Reading it never fails; [`Column::get`] says what is wrong.
+/// A column with any content. Reading it never fails; [`Column::get`] returns what is wrong.
 #[derive(Debug, Clone, FromSqlRow)]
 pub(super) struct Column<T>(Result<T, String>);
 
@@ -99,41 +100,41 @@ where
 }
 
 impl<T> Column<T> {
-    /// The value, if it can be read.
+    /// Returns the value, if it can be read.
     pub fn value(&self) -> Option<&T> {
         self.0.as_ref().ok()
     }
 
-    /// The value; else what is wrong with the column `name`.
+    /// Returns the value, or what is wrong with the column `name`.
     pub fn get(self, name: &str) -> Result<T, String> {
         self.0.map_err(|why| format!("{name} is {why}"))
     }
 }
 
 impl Column<String> {
-    /// The value as a machine's id.
+    /// Returns the value as a machine's id.
     pub fn machine_id(self) -> Result<MachineId, String> {
         MachineId::parse(&self.get("machine_id")?).map_err(|error| error.to_string())
     }
 
-    /// The value as one of the words that Andon writes.
-    pub fn word<W>(self, name: &str, from_word: fn(&str) -> Option<W>) -> Result<W, String> {
-        word(&self.get(name)?, name, from_word)
+    /// Returns the value that the text stands for.
+    pub fn parsed<W>(self, name: &str, from_word: fn(&str) -> Option<W>) -> Result<W, String> {
+        parsed(&self.get(name)?, name, from_word)
     }
 }
 
 impl Column<Option<String>> {
-    /// The value as one of the words that Andon writes, or none.
-    pub fn word<W>(self, name: &str, from_word: fn(&str) -> Option<W>) -> Result<Option<W>, String> {
-        self.get(name)?.map(|text| word(&text, name, from_word)).transpose()
+    /// Returns the value that the text stands for, if there is one.
+    pub fn parsed<W>(self, name: &str, from_word: fn(&str) -> Option<W>) -> Result<Option<W>, String> {
+        self.get(name)?.map(|text| parsed(&text, name, from_word)).transpose()
     }
 }
 
-fn word<W>(text: &str, name: &str, from_word: fn(&str) -> Option<W>) -> Result<W, String> {
+fn parsed<W>(text: &str, name: &str, from_word: fn(&str) -> Option<W>) -> Result<W, String> {
     from_word(text).ok_or_else(|| format!("{name} is the unknown word {text:?}"))
 }
 
-/// For the key of a row.
+/// As part of a row's key.
 impl Display for Column<String> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -143,11 +144,11 @@ impl Display for Column<String> {
     }
 }
 
-/// For the key of a row.
+/// As part of a row's key.
 impl Display for Column<SqlInstant> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Ok(moment) => Display::fmt(&moment.0, f),
+            Ok(instant) => Display::fmt(&instant.0, f),
             Err(why) => f.write_str(why),
         }
     }
@@ -162,16 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn each_row_is_named_once_and_many_are_no_longer_named() {
+    fn each_row_is_named_once_and_at_most_a_thousand_are() {
         let rows = UnreadableRows::default();
-        assert_eq!(rows.clone().pass_over([Ok(1), row(7), Ok(2), row(7), row(8)]), [1, 2]);
+        assert_eq!(rows.clone().skip([Ok(1), row(7), Ok(2), row(7), row(8)]), [1, 2]);
         let keys = |rows: &UnreadableRows| -> Vec<String> {
-            rows.take_news().into_iter().map(|row| row.key).collect()
+            rows.take_unnamed().into_iter().map(|row| row.key).collect()
         };
         assert_eq!(keys(&rows), ["7", "8"]);
-        assert!(rows.pass_over([row(8), row(7)]).is_empty());
-        assert_eq!(keys(&rows), [""; 0], "they were named before");
-        rows.pass_over((1_000..5_000).map(row));
+        assert!(rows.skip([row(8), row(7)]).is_empty());
+        assert_eq!(keys(&rows), [""; 0], "named before");
+        rows.skip((1_000..5_000).map(row));
         let named = keys(&rows);
         assert_eq!((named.len(), named.last().map(String::as_str)), (NAMED_MAX - 1, Some("of many")));
     }

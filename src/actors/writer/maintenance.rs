@@ -210,7 +210,7 @@ mod tests {
         let mut maintenance = Maintenance::new(true);
         let begun = PruneRun::new(Timestamp::from_micros(7));
         maintenance.run = Some(begun.clone());
-        let last = Pruned { table: PruneTable::Rollups, rows: 5, machines: 1, looked_at: 5, next: None };
+        let last = Pruned { table: PruneTable::Rollups, rows: 5, machines: 1, examined: 5, next: None };
         let over = maintenance.pruned(Some(last), took, now).unwrap();
         assert_eq!((over.rows, maintenance.run.clone()), ([0, 5, 0], None));
         assert_eq!(maintenance.prune_at, Some(now + PRUNE_INTERVAL));

@@ -18,7 +18,7 @@ impl Writer {
 
     /// Counts and names the rows that were passed over, whoever read them.
     pub(super) fn name_unreadable_rows(&self) {
-        for row in self.options.store.unreadable.take_news() {
+        for row in self.options.store.unreadable.take_unnamed() {
             self.metrics.rows_unreadable.add(1);
             error!(self.logger, "a row of the database is not as andon writes it and is passed over; everything else goes on. \
                 Correct or delete it, then restart"; "table" => row.table, "row" => row.key, "what" => row.what);

@@ -100,7 +100,7 @@ fn look(options: &Options, settings: &Settings, style: Style) -> Output {
     });
     match report {
         Ok(Some(text)) => {
-            let skipped = store_options.unreadable.take_news();
+            let skipped = store_options.unreadable.take_unnamed();
             let complaints = skipped.iter().map(|row| format!("warning: skipped {row}")).collect();
             Output { complaints, ..Output::clean(text) }
         }

@@ -1,4 +1,4 @@
-//! Whose the position of a journal is.
+//! Which process may move the position of a journal.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ fn id() -> OpenId {
     OpenId(Uuid::new_v4())
 }
 
-/// The same directory, opened again when it held everything up to `appended`.
+/// The same directory, opened again once it holds everything up to `appended`.
 fn opened_again(before: &JournalHistory, appended: u64) -> JournalHistory {
     let own = id();
     let mut opens = before.opens.clone();
@@ -32,18 +32,19 @@ fn foreign(store: &mut dyn Store, history: &JournalHistory) {
     let before = store.checkpoint(history.journal_id).unwrap();
     let claim = store.claim(history).unwrap();
     assert!(matches!(claim, Claim::Foreign(_)), "{claim:?}");
-    assert_eq!(store.checkpoint(history.journal_id).unwrap(), before, "it is left alone");
+    assert_eq!(store.checkpoint(history.journal_id).unwrap(), before, "the row is unchanged");
 }
 
 fn as_own(history: &JournalHistory, after: u64, count: u64) -> Batch {
     Batch { open_id: history.own, ..batch_of(history.journal_id, after, count) }
 }
 
-pub fn a_claim_fences_whoever_had_the_position_before(fixture: &Fixture) {
+/// Proves STO-2.
+pub fn a_new_claim_fences_the_previous_holder(fixture: &Fixture) {
     let mut store = fixture.migrated();
     let first = JournalHistory::of_new_journal(JournalId(Uuid::new_v4()));
     assert_eq!(granted(&mut *store, &first), 0);
-    assert_eq!(granted(&mut *store, &first), 0, "again is no harm");
+    assert_eq!(granted(&mut *store, &first), 0, "a second claim does no harm");
     store.commit(&as_own(&first, 0, 5)).unwrap();
 
     let next = opened_again(&first, 8);
@@ -59,16 +60,16 @@ pub fn a_position_of_another_history_is_not_claimed(fixture: &Fixture) {
     let original = JournalHistory::of_new_journal(JournalId(Uuid::new_v4()));
     granted(&mut *store, &original);
     store.commit(&as_own(&original, 0, 5)).unwrap();
-    // Copied when it held five; since then the original has gone on without being opened again.
+    // Copied when it held five; the original has gone on since, without another opening.
     let copy = opened_again(&original, 5);
     store.commit(&as_own(&original, 5, 1)).unwrap();
     foreign(&mut *store, &copy);
-    // And opened again.
+    // Also once it is opened again.
     granted(&mut *store, &opened_again(&original, 6));
     foreign(&mut *store, &opened_again(&copy, 100));
 }
 
-pub fn a_position_of_version_1_is_claimed_by_who_held_all_of_it(fixture: &Fixture) {
+pub fn a_position_of_version_1_is_granted_to_a_journal_that_held_all_of_it(fixture: &Fixture) {
     let mut store = fixture.migrated();
     let journal = JournalId(Uuid::new_v4());
     let of_version_1 = JournalHistory::of_new_journal(journal);
@@ -91,8 +92,9 @@ pub fn a_position_of_version_1_is_claimed_by_who_held_all_of_it(fixture: &Fixtur
     foreign(&mut *store, &opened(6));
 }
 
-/// Of many that claim one position at once, with an equal right to it, one gets it.
-pub fn of_claims_at_once_one_is_granted(fixture: &Fixture) {
+/// Several copies with an equal right claim one position at once.
+/// Proves STO-2.
+pub fn only_one_of_concurrent_claims_is_granted(fixture: &Fixture) {
     let mut store = fixture.migrated();
     let original = JournalHistory::of_new_journal(JournalId(Uuid::new_v4()));
     granted(&mut *store, &original);

@@ -1,9 +1,9 @@
-//! The record of the trusted time: on both databases.
+//! The record of the trusted time.
 
 use std::time::Duration;
 
 use super::fixture::{Fixture, T0, at, batch_of};
-use crate::domain::{ClockRecord, JournalHistory, Timestamp};
+use crate::domain::{ClockRecord, JournalHistory};
 use crate::store::{self, Claim, Store};
 
 fn record(seq: u64) -> ClockRecord {
@@ -29,17 +29,21 @@ pub fn the_newer_record_of_the_trusted_time_stays(fixture: &Fixture) {
         "and stays"
     );
     let same = ClockRecord { trusted_at: at(10), ..newer };
-    assert_eq!((exchange(store, Some(same)), exchange(store, None)), (None, Some(same)), "a later look");
+    assert_eq!(
+        (exchange(store, Some(same)), exchange(store, None)),
+        (None, Some(same)),
+        "a later record with the same number"
+    );
     let mut elsewhere =
         store::open(&store::StoreOptions { site: "elsewhere".to_owned(), ..fixture.options() }).unwrap();
     assert_eq!(exchange(&mut *elsewhere, None), None);
-    // Somebody has been at the table.
+    // A person changed the table.
     fixture.raw().execute("UPDATE clock_record SET seq = 9223372036854775807");
     assert_eq!((exchange(store, Some(record(7))), exchange(store, None)), (None, Some(record(7))));
 }
 
-/// Spoils the record and the trace of a site that knows of no exact rollups yet, as one of version 0.1.0 does.
-pub fn an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing(fixture: &Fixture) {
+/// Spoils the record and the newest commit of a site without `exact_from`, such as one of version 0.1.0.
+pub fn an_unreadable_clock_record_is_named_and_stops_no_claim(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     store.commit(&batch_of(journal, 0, 3)).unwrap();
     exchange(&mut *store, Some(record(5)));
@@ -52,7 +56,8 @@ pub fn an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing(fixtu
     let claim = store.claim(&JournalHistory::of_new_journal(journal)).unwrap();
     assert!(matches!(claim, Claim::Granted(_)), "{claim:?}");
     assert_eq!(fixture.raw().count("machine_rollup_exact"), 1);
-    let named: Vec<_> = options.unreadable.take_news().into_iter().map(|row| (row.table, row.key)).collect();
+    let named: Vec<_> =
+        options.unreadable.take_unnamed().into_iter().map(|row| (row.table, row.key)).collect();
     let journal_id = format!("{:?}", journal.to_string());
     assert_eq!(
         named,
@@ -63,12 +68,12 @@ pub fn an_unreadable_record_of_the_trusted_time_is_named_and_stops_nothing(fixtu
     assert_eq!(exchange(&mut *store, None), Some(record(1)));
 }
 
-pub fn without_a_record_the_newest_position_stands_for_it(fixture: &Fixture) {
+pub fn without_a_record_the_newest_commit_is_the_trusted_time(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     assert_eq!(exchange(&mut *store, None), None, "nothing was committed");
     store.commit(&batch_of(journal, 0, 3)).unwrap();
     let trace = exchange(&mut *store, None).unwrap();
-    let age = Timestamp::from(chrono::Utc::now()).since(trace.trusted_at);
+    let age = crate::clock::wall_now().since(trace.trusted_at);
     assert!(age < Duration::from_secs(60) && trace.trusted_at.as_micros() > T0, "{age:?}");
     assert_eq!((trace.seq, trace.wall_at, trace.step_held), (0, trace.trusted_at, None));
     exchange(&mut *store, Some(record(1)));

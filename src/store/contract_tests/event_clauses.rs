@@ -1,4 +1,4 @@
-//! In which order events are read, and by which index.
+//! The order in which events are read, and the index for it.
 
 use super::fixture::{Fixture, SITE, at, changes, machine, transition};
 use super::history_clauses::{history, plan};
@@ -6,12 +6,12 @@ use crate::domain::{MachineStatus, Timestamp, TransitionReason};
 use crate::store::history::sql;
 use crate::store::{EventCursor, Events, EventsQuery, History, PastWanted, StoredEvent};
 
-/// All that a test has, by their times.
+/// All events of a test, in order of time.
 fn by_time() -> Events {
     Events::Within { from: at(0), before: EventCursor::before(at(1_000)) }
 }
 
-/// All pages, joined.
+/// Returns all pages, joined.
 fn all(reader: &mut dyn History, mut query: EventsQuery) -> Vec<StoredEvent> {
     let mut joined = Vec::new();
     loop {
@@ -22,6 +22,7 @@ fn all(reader: &mut dyn History, mut query: EventsQuery) -> Vec<StoredEvent> {
     }
 }
 
+/// Proves HIS-2.
 pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let transitions = (0..12).map(|number| {
@@ -42,7 +43,7 @@ pub fn pages_of_events_join_and_can_be_of_one_machine(fixture: &Fixture) {
     }
 }
 
-pub fn events_come_in_the_order_in_which_they_happened_and_those_of_a_time_by_their_times(fixture: &Fixture) {
+pub fn events_come_in_order_of_recording_and_those_of_a_range_in_order_of_time(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     // The clock is ahead from the third to the fourth.
     for (nth, when) in [10, 20, 130, 140, 50, 60].into_iter().enumerate() {
@@ -70,11 +71,11 @@ pub fn events_come_in_the_order_in_which_they_happened_and_those_of_a_time_by_th
     let past = store.liveness_past(PastWanted { changes_since: at(15), rows_max: 100 }).unwrap();
     assert_eq!(in_order(past.recent_changes), [20, 130, 140, 50, 60]);
     let history = store.history(at(15)).unwrap();
-    let told = history.events.into_iter().map(|event| (event.machine_id, event.occurred_at));
-    assert_eq!(in_order(told.collect()), [20, 130, 140, 50, 60]);
+    let listed = history.events.into_iter().map(|event| (event.machine_id, event.occurred_at));
+    assert_eq!(in_order(listed.collect()), [20, 130, 140, 50, 60]);
 }
 
-/// 100,000 events of 100 machines, one a second; most are another site's.
+/// Inserts 100,000 events of 100 machines, one a second; most of another site.
 fn fill(fixture: &Fixture) {
     let sql = fixture.either(
         "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at)

@@ -1,4 +1,4 @@
-//! Databases for a test, a raw view into their tables, and rows to put there.
+//! Databases for a test, a raw connection to their tables, and rows to store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub fn at(offset_micros: i64) -> Timestamp {
     Timestamp::from_micros(T0 + offset_micros)
 }
 
-/// An empty database of a test's own.
+/// An empty database for one test.
 pub struct Fixture {
     pub url: String,
     _directory: Option<TempDir>,
@@ -44,7 +44,7 @@ impl Fixture {
         Self::of(url)
     }
 
-    /// The database with that URL, which belongs to somebody else.
+    /// The database at a URL, which this fixture does not own.
     pub fn of(url: String) -> Self {
         Self { url, _directory: None }
     }
@@ -53,7 +53,7 @@ impl Fixture {
         self.url.starts_with("sqlite")
     }
 
-    /// One of two texts, by the database.
+    /// Returns one of two texts, by the database.
     pub fn either<'a>(&self, sqlite: &'a str, postgres: &'a str) -> &'a str {
         if self.is_sqlite() { sqlite } else { postgres }
     }
@@ -80,7 +80,7 @@ impl Fixture {
         store
     }
 
-    /// A migrated store and a journal at zero.
+    /// Returns a migrated store and a journal at zero.
     pub fn with_journal(&self) -> (Box<dyn Store>, JournalId) {
         let mut store = self.migrated();
         let journal = JournalId(Uuid::new_v4());
@@ -100,7 +100,7 @@ impl Fixture {
         }
     }
 
-    /// Makes the database refuse every reading with temperature 666, in words of its own.
+    /// Makes the database refuse every reading with temperature 666, with the message of a trigger.
     pub fn refuse_666(&self) {
         self.raw().execute(self.either(
             "CREATE TRIGGER no_devils BEFORE INSERT ON machine_telemetry WHEN NEW.temperature = 666
@@ -131,7 +131,7 @@ struct PostgresStep {
     line: String,
 }
 
-/// A look past the store.
+/// A connection beside the store.
 pub enum Raw {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -145,7 +145,8 @@ impl Raw {
         }
     }
 
-    /// `expressions` of a table's rows, each row joined to `a|b|c` with NULL as `-`; instants as SQLite writes them.
+    /// Returns `expressions` of a table's rows, each row joined to `a|b|c` with NULL as `-`; instants as
+    /// SQLite writes them.
     pub fn rows(&mut self, expressions: &[&str], from: &str) -> Vec<String> {
         let columns: Vec<String> = expressions.iter().map(|expression| self.as_text(expression)).collect();
         let sql = format!("SELECT {} AS value FROM {from}", columns.join(" || '|' || "));
@@ -156,7 +157,7 @@ impl Raw {
         rows.into_iter().map(|row| row.value).collect()
     }
 
-    /// What `EXPLAIN` says, a line a step.
+    /// Returns the answer of `EXPLAIN`, a line per step.
     pub fn plan(&mut self, explain: &str) -> String {
         match self {
             Self::Sqlite(connection) => {
@@ -191,7 +192,7 @@ pub fn machine(id: &str) -> MachineId {
     MachineId::parse(id).unwrap()
 }
 
-/// A reading of record `seq`, unlike that of any other record.
+/// Returns the reading of record `seq`, which differs from that of any other record.
 pub fn reading(seq: u64) -> ReadingRow {
     let received_at = at(i64::try_from(seq).unwrap() * 1_000);
     ReadingRow {
@@ -216,18 +217,18 @@ pub fn reading(seq: u64) -> ReadingRow {
     }
 }
 
-/// A batch with nothing in it.
+/// Returns an empty batch.
 pub fn nothing(journal: JournalId, after: Seq) -> Batch {
     Batch::new(journal, OpenId(journal.0), after)
 }
 
-/// A batch of `readings` that are all of the messages after `after`.
+/// Returns a batch of `readings`, one a message, after `after`.
 pub fn batch(journal: JournalId, after: u64, readings: Vec<ReadingRow>) -> Batch {
     let messages = readings.len() as u64;
     Batch { upto: Seq(after + messages), messages, readings, ..nothing(journal, Seq(after)) }
 }
 
-/// A batch of the readings of records `after + 1` to `after + count`.
+/// Returns a batch of the readings of records `after + 1` to `after + count`.
 pub fn batch_of(journal: JournalId, after: u64, count: u64) -> Batch {
     batch(journal, after, (after + 1..=after + count).map(reading).collect())
 }
@@ -271,7 +272,7 @@ pub fn transition(
     }
 }
 
-/// A batch that only changes statuses.
+/// Returns a batch that only changes statuses.
 pub fn changes(journal: JournalId, at: u64, transitions: Vec<Transition>) -> Batch {
     Batch { transitions, ..nothing(journal, Seq(at)) }
 }
@@ -292,13 +293,13 @@ pub fn assert_transient(result: Result<impl std::fmt::Debug, StoreError>) -> Sto
     }
 }
 
-/// A whole run of deleting, in steps that look at so many rows; how many readings each step deleted.
+/// Prunes to the end in steps of `rows_max` rows. Returns how many readings each step deleted.
 pub fn prune_all(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<u64> {
     let steps = prune_in_steps(store, before, rows_max);
     steps.into_iter().filter(|(table, _)| *table == PruneTable::Readings).map(|(_, rows)| rows).collect()
 }
 
-/// The same, of all tables.
+/// Prunes to the end in steps of `rows_max` rows. Returns table and deleted rows of each step.
 pub fn prune_in_steps(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<(PruneTable, u64)> {
     let bounds = PruneBounds { machines_max: 1_000, rows_max, time_max: Duration::MAX };
     let (mut steps, mut from) = (Vec::new(), None);

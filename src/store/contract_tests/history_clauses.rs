@@ -1,14 +1,14 @@
-//! What the board and the API read: pages, figures, and the plans behind them.
+//! What the board and the API read: pages, statistics, and their query plans.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, Raw, SITE, at, batch, changes, machine, reading, transition};
-use crate::domain::{MachineId, TransitionReason};
+use crate::domain::{JournalId, MachineId, TransitionReason};
 use crate::store::history::sql;
 use crate::store::{
     Bucket, BucketsQuery, DatabaseUrl, EXTRA_LISTED_BYTES_MAX, History, LatestReading, Order, ReadingCursor,
-    ReadingRow, ReadingsQuery, StoredReading, collected, open_history,
+    ReadingRow, ReadingsQuery, Store, StoredReading, collected, open_history,
 };
 
 pub(super) fn history(fixture: &Fixture) -> Box<dyn History> {
@@ -27,7 +27,7 @@ pub(super) fn latest(reader: &mut dyn History) -> Vec<(MachineId, LatestReading)
     collected(|each| reader.latest(each)).unwrap()
 }
 
-/// A reading with that `extra`, a second later for each `seq`.
+/// Returns a reading with that `extra`, a second later for each `seq`.
 fn with_extra(seq: u64, extra: Option<&str>) -> ReadingRow {
     let mut row = reading(seq);
     row.reading.recorded_at = at(i64::try_from(seq).unwrap() * 1_000_000);
@@ -45,13 +45,14 @@ fn all(machine_id: &str, order: Order, limit: u32) -> ReadingsQuery {
     }
 }
 
+/// Proves HIS-1.
 pub fn history_cannot_write(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
     let mut reader = history(fixture);
     assert_eq!(reader.machines().unwrap(), []);
     assert_eq!(latest(&mut *reader), []);
     assert_eq!(reader.latest_of(&machine("press-1")).unwrap(), None);
-    // The connection itself refuses, not only we.
+    // The connection itself refuses, not only our code.
     let refused = crate::store::history::try_to_write(&fixture.options());
     assert!(refused.is_err_and(|error| error.contains("read-only") || error.contains("readonly")));
 }
@@ -68,6 +69,17 @@ pub fn history_of_a_database_that_is_not_there_is_an_error_and_creates_nothing(f
     assert!(options.url.sqlite_path().is_none_or(|path| !path.exists()));
 }
 
+/// Stores a reading in the part of the range that a reader in `order` has passed.
+fn insert_behind(store: &mut dyn Store, journal: JournalId, round: u64, order: Order) {
+    let mut row = reading(100 + round);
+    row.reading.recorded_at = match order {
+        Order::Ascending => at(-1),
+        Order::Descending => at(100),
+    };
+    store.commit(&batch(journal, 20 + round, vec![row])).unwrap();
+}
+
+/// Proves HIS-2.
 pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut rows: Vec<ReadingRow> = (1..=20).map(reading).collect();
@@ -77,15 +89,18 @@ pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
     });
     store.commit(&batch(journal, 0, rows)).unwrap();
     let mut reader = history(fixture);
-    for order in [Order::Ascending, Order::Descending] {
+    for (round, order) in [Order::Ascending, Order::Descending].into_iter().enumerate() {
         let whole: Vec<_> =
             readings(&mut *reader, &all("press-1", order, 100)).iter().map(|row| row.key).collect();
-        assert_eq!(whole.len(), 20);
+        assert_eq!(whole.len(), 20 + round);
         let mut query = all("press-1", order, 3);
         let mut joined = Vec::new();
         loop {
             let page = readings(&mut *reader, &query);
             let Some(last) = page.last() else { break };
+            if joined.is_empty() {
+                insert_behind(&mut *store, journal, round as u64, order);
+            }
             match order {
                 Order::Ascending => query.from = last.key.successor(),
                 Order::Descending => query.to = last.key,
@@ -107,7 +122,7 @@ pub fn pages_of_readings_join_also_within_a_microsecond(fixture: &Fixture) {
     assert_eq!(between.len(), 5);
 }
 
-pub fn figures_are_those_of_the_values_that_are_numbers(fixture: &Fixture) {
+pub fn statistics_count_only_values_that_are_numbers(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let extras = [
         r#"{"p":1,"a\"b'c":7}"#,
@@ -138,7 +153,7 @@ pub fn figures_are_those_of_the_values_that_are_numbers(fixture: &Fixture) {
     let [whole] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((whole.count, whole.start_seconds), (10, 0));
     let pressure = whole.extra.unwrap();
-    assert_eq!((pressure.min, pressure.max, pressure.count), (0.0, 2.5, 3), "1, 2.5 and next to nothing");
+    assert_eq!((pressure.min, pressure.max, pressure.count), (0.0, 2.5, 3), "1, 2.5 and almost 0");
     let temperature = whole.temperature.unwrap();
     assert_eq!(
         (temperature.mean, temperature.count),
@@ -171,13 +186,13 @@ pub fn the_newest_reading_is_the_newest_by_its_own_time(fixture: &Fixture) {
     assert_eq!(latest(&mut *reader), [(machine("press-1"), newest)]);
 }
 
-/// As a JSON object of exactly that many bytes, on either database.
+/// Returns a JSON object of exactly that many bytes on either database.
 fn extra_of(bytes: usize) -> String {
     let frame = r#"{"blob": ""}"#.len();
     format!(r#"{{"blob": "{}"}}"#, "ü".repeat((bytes - frame) / 2) + &"x".repeat((bytes - frame) % 2))
 }
 
-pub fn a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it(fixture: &Fixture) {
+pub fn a_list_has_the_size_of_a_large_extra_and_one_machine_has_its_text(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let sizes = [("at-most", EXTRA_LISTED_BYTES_MAX), ("large", EXTRA_LISTED_BYTES_MAX + 1), ("none", 0)];
     let rows: Vec<ReadingRow> = (1..)
@@ -205,7 +220,7 @@ pub fn a_list_has_the_size_of_a_large_extra_and_the_machine_has_all_of_it(fixtur
     assert_eq!(whole.extra, Some(extra_of(EXTRA_LISTED_BYTES_MAX + 1)));
 }
 
-pub fn who_has_read_enough_reads_no_further_and_the_connection_goes_on(fixture: &Fixture) {
+pub fn reading_stops_early_and_the_connection_stays_usable(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     store.commit(&batch(journal, 0, (1..=20).map(|seq| with_extra(seq, None)).collect())).unwrap();
     let mut reader = history(fixture);
@@ -220,7 +235,7 @@ pub fn who_has_read_enough_reads_no_further_and_the_connection_goes_on(fixture: 
     assert_eq!(whole.len(), 20);
 }
 
-/// `each` rows of so many machines, one every three seconds.
+/// Inserts `each` rows of each machine, one every three seconds.
 pub(super) fn fill(fixture: &Fixture, machines: u32, each: u32) {
     let sql = fixture.either(
         "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic,
@@ -243,11 +258,11 @@ pub(super) fn fill(fixture: &Fixture, machines: u32, each: u32) {
     );
     let sql = sql.replace(":each", &each.to_string()).replace(":machines", &machines.to_string());
     fixture.raw().execute(&sql.replace(":site", SITE));
-    // Readings by hand are in no rollups.
+    // These readings have no rollups.
     fixture.raw().execute("DELETE FROM machine_rollup_exact");
 }
 
-/// The plan, with literals in place of parameters.
+/// Returns the plan, with literals in place of parameters.
 pub(super) fn plan(raw: &mut Raw, fixture: &Fixture, sql: &str, literals: &[&str]) -> String {
     let filled = (1..)
         .zip(literals)
@@ -290,7 +305,7 @@ pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
     ];
     for (name, plan) in plans {
         eprintln!("{name}:\n{plan}");
-        // Tables of a few rows may be scanned; the readings never.
+        // Only small tables may be scanned.
         let scans = if postgres { "Seq Scan on machine_telemetry" } else { "SCAN t" };
         assert!(!plan.contains(scans) && !plan.contains("SCAN n\n"), "{name} scans:\n{plan}");
         let by_index = if postgres { "Index" } else { " INDEX " };
@@ -299,7 +314,7 @@ pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
     time_the_queries(fixture);
 }
 
-/// Printed for people; a loaded machine must not fail the test.
+/// Prints timings for people. A loaded machine must not fail the test.
 fn time_the_queries(fixture: &Fixture) {
     let mut reader = history(fixture);
     let start = crate::domain::Timestamp::from_micros(1_767_225_600_000_000);
@@ -326,6 +341,6 @@ fn time_the_queries(fixture: &Fixture) {
         let with_extra = BucketsQuery { extra: Some("pressure".to_owned()), ..query.clone() };
         timed("the same with a field of extra", &mut |reader| buckets(reader, &with_extra).len());
         let whole = BucketsQuery { bucket_seconds: None, ..query.clone() };
-        timed("figures of 8 hours", &mut |reader| buckets(reader, &whole).len());
+        timed("statistics of 8 hours", &mut |reader| buckets(reader, &whole).len());
     }
 }

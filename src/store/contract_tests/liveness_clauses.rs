@@ -1,4 +1,4 @@
-//! What both databases have to do for liveness beside events and machines: the outbox, our own outages, the past.
+//! What liveness keeps beside events and machines: the outbox, our own outages, the recent past.
 
 use super::fixture::{Fixture, at, batch_of, changes, machine, nothing, transition};
 use crate::domain::{LinkOutage, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason};
@@ -36,7 +36,7 @@ pub fn events_are_pending_until_they_are_marked_and_come_back_in_order(fixture: 
         store.commit(&marking).unwrap();
         assert_eq!(store.liveness_past(EVERYTHING).unwrap().unpublished, pending[1..2]);
     }
-    // What is recorded again does not become pending again.
+    // An event that is recorded again does not become pending again.
     store.commit(&changes(journal, 0, sent)).unwrap();
     let past = store.liveness_past(EVERYTHING).unwrap();
     assert_eq!(past.unpublished, pending[1..2]);
@@ -44,7 +44,7 @@ pub fn events_are_pending_until_they_are_marked_and_come_back_in_order(fixture: 
     assert_eq!(changed, [("b", at(0)), ("a", at(30_000_000)), ("b", at(20_000_000)), ("a", at(30_000_001))]);
     let wanted = PastWanted { changes_since: at(30_000_000), rows_max: 1 };
     let changed = store.liveness_past(wanted).unwrap().recent_changes;
-    assert_eq!(changed, [(machine("a"), at(30_000_001))], "of more than wanted the newest");
+    assert_eq!(changed, [(machine("a"), at(30_000_001))], "the newest, if there are too many");
 }
 
 pub fn outages_are_recorded_once_and_stay_closed(fixture: &Fixture) {
@@ -79,7 +79,7 @@ pub fn outages_are_recorded_once_and_stay_closed(fixture: &Fixture) {
     );
 }
 
-pub fn readings_events_and_outages_of_a_time_are_those_of_the_site(fixture: &Fixture) {
+pub fn readings_events_and_outages_of_a_range_are_those_of_the_site(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut sent = batch_of(journal, 0, 9);
     sent.transitions = vec![
@@ -94,7 +94,7 @@ pub fn readings_events_and_outages_of_a_time_are_those_of_the_site(fixture: &Fix
     };
     sent.liveness.outages = vec![outage(1, Some(400)), outage(450, Some(500)), outage(600, None)];
     store.commit(&sent).unwrap();
-    // Readings are a thousand microseconds apart; the end is not part of the time.
+    // Readings are a thousand microseconds apart; the end of the range is exclusive.
     let counted = store.readings_between(at(2_000), at(5_000)).unwrap();
     let mut counted: Vec<_> = counted.iter().map(|(id, count)| (id.as_str(), *count)).collect();
     counted.sort_unstable();
@@ -111,7 +111,7 @@ pub fn readings_events_and_outages_of_a_time_are_those_of_the_site(fixture: &Fix
     assert_eq!(elsewhere.readings_between(at(0), at(5_000)).unwrap(), []);
 }
 
-pub fn outages_of_a_time_are_those_that_reach_into_it(fixture: &Fixture) {
+pub fn outages_of_a_range_are_those_that_overlap_it(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let outage = |began, ended: Option<i64>| LinkOutage {
         began_at: at(began),
@@ -124,10 +124,10 @@ pub fn outages_of_a_time_are_those_that_reach_into_it(fixture: &Fixture) {
     let mut reader = store::open_history(&fixture.options()).unwrap();
     let mut between = |from, to| reader.outages(at(from), at(to)).unwrap();
     assert_eq!(between(0, 1_000), all);
-    assert_eq!(between(399, 450), all[..1], "it reaches into the time, the next one only touches it");
+    assert_eq!(between(399, 450), all[..1], "it overlaps the range; the next one only touches it");
     assert_eq!(between(400, 600), all[1..2]);
     assert_eq!(between(500, 600), []);
-    assert_eq!(between(900, 1_000), all[2..], "it is not over");
+    assert_eq!(between(900, 1_000), all[2..], "it still lasts");
     let other = StoreOptions { site: "halle-8".to_owned(), ..fixture.options() };
     assert_eq!(store::open_history(&other).unwrap().outages(at(0), at(1_000)).unwrap(), []);
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, assert_stale, assert_transient, batch_of, machine, transition};
-use super::one_by_one::rows_written_one_by_one_are_those_written_at_once;
 use super::postgres_server::Postgres;
+use super::run_sizes::rows_written_one_by_one_equal_rows_written_at_once;
 use crate::domain::{RefusedKind, Seq, TransitionReason};
 use crate::store::{self, Batch, CommitStep, Store, StoreError, StoreOptions};
 
@@ -32,45 +32,33 @@ fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
     assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().committed_seq, Seq(20));
 }
 
+/// Proves STO-2.
 #[test]
-fn one_server_keeps_what_only_a_server_can_break() {
+fn a_commit_waits_for_an_abandoned_one_and_is_stale() {
     let server = Postgres::start();
-    let new = |name: &str| Fixture::postgres(server.create_database(name));
-    a_zombie_in_its_commit_is_waited_for_and_wins(&new("zombie"));
-    a_lock_that_is_never_released_is_transient(&new("locked"));
-    a_constraint_checked_at_the_end_costs_its_row_only(&new("deferred"));
-    a_late_constraint_and_a_refused_change_cost_their_rows_only(&new("late_and_refused"));
-    rows_written_one_by_one_are_those_written_at_once(&new("at_once"), &new("one_by_one"));
-    values_that_a_column_cannot_hold_cost_their_rows_only(&new("values"));
-    a_sequence_that_is_behind_is_nobodys_row(&new("sequence"));
-    no_function_is_needed(&server);
-    functions_of_before_are_dropped(&new("functions"));
-    a_database_with_another_encoding_is_refused(&server);
-    a_commit_is_synchronous_whatever_the_server_says(&server);
-    a_server_without_fsync_is_warned_about(&server);
-    wrong_credentials_are_transient_and_keep_the_password_secret(&server);
-}
-
-fn a_zombie_in_its_commit_is_waited_for_and_wins(fixture: &Fixture) {
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
-    let mut zombie = fixture.raw();
-    zombie.execute("BEGIN; UPDATE ingest_checkpoint SET committed_seq = 7");
+    let mut abandoned = fixture.raw();
+    abandoned.execute("BEGIN; UPDATE ingest_checkpoint SET committed_seq = 7");
     let waiting = std::thread::spawn(move || store.commit(&batch_of(journal, 0, 7)));
     let deadline = Instant::now() + Duration::from_secs(10);
     let waits = "pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'andon'";
     while fixture.raw().count(waits) == 0 {
         assert!(
             Instant::now() < deadline && !waiting.is_finished(),
-            "the commit does not wait for the zombie"
+            "the commit does not wait for the abandoned one"
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    zombie.execute("COMMIT");
+    abandoned.execute("COMMIT");
     assert_stale(waiting.join().unwrap(), 0, Some(7));
     assert_eq!(fixture.raw().count("machine_telemetry"), 0);
 }
 
-fn a_lock_that_is_never_released_is_transient(fixture: &Fixture) {
+#[test]
+fn a_lock_that_is_never_released_is_transient() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
     let options = StoreOptions { lock_timeout: Duration::from_millis(50), ..fixture.options() };
     let mut store = store::open(&options).unwrap();
@@ -82,7 +70,7 @@ fn a_lock_that_is_never_released_is_transient(fixture: &Fixture) {
     assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
 }
 
-/// Makes the database refuse the reading of record 2, but not before it has to.
+/// Makes the database refuse the reading of record 2 at the end of the transaction.
 fn refuse_2_late(fixture: &Fixture) {
     fixture.raw().execute(
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -92,15 +80,23 @@ fn refuse_2_late(fixture: &Fixture) {
     );
 }
 
-fn a_constraint_checked_at_the_end_costs_its_row_only(fixture: &Fixture) {
+/// Proves STO-4.
+#[test]
+fn a_deferred_constraint_costs_only_its_row() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
     refuse_2_late(fixture);
     let outcome = store.commit(&batch_of(journal, 0, 3)).unwrap();
     assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
 }
 
-/// The change is refused at once. Written one by one, it makes the server look at the readings, too.
-fn a_late_constraint_and_a_refused_change_cost_their_rows_only(fixture: &Fixture) {
+/// The change is refused at once, and its search by savepoints also checks the readings.
+/// Proves STO-4.
+#[test]
+fn a_deferred_constraint_and_a_refused_change_cost_only_their_rows() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
     refuse_2_late(fixture);
     fixture.raw().execute("ALTER TABLE machine_event ADD CHECK (machine_id <> 'cursed')");
@@ -113,7 +109,11 @@ fn a_late_constraint_and_a_refused_change_cost_their_rows_only(fixture: &Fixture
     assert_eq!(fixture.raw().rows(&["machine_id"], "machine_event"), ["new"]);
 }
 
-fn values_that_a_column_cannot_hold_cost_their_rows_only(fixture: &Fixture) {
+/// Proves STO-4.
+#[test]
+fn values_that_do_not_fit_cost_only_their_rows() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
     fixture.raw().execute(
         "ALTER TABLE machine_telemetry ALTER vibration TYPE real, ADD CHECK (temperature < 100),
@@ -138,7 +138,11 @@ fn values_that_a_column_cannot_hold_cost_their_rows_only(fixture: &Fixture) {
     assert_eq!((outcome.stored, outcome.duplicate), (3, 0));
 }
 
-fn a_sequence_that_is_behind_is_nobodys_row(fixture: &Fixture) {
+/// Proves STO-4.
+#[test]
+fn a_sequence_that_is_behind_is_the_fault_of_no_row() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
     store.commit(&batch_of(journal, 0, 5)).unwrap();
     fixture.raw().execute("ALTER TABLE machine_telemetry ALTER id RESTART WITH 1");
@@ -148,7 +152,9 @@ fn a_sequence_that_is_behind_is_nobodys_row(fixture: &Fixture) {
     assert_eq!(store.commit(&batch_of(journal, 5, 5)).unwrap().stored, 5);
 }
 
-fn no_function_is_needed(server: &Postgres) {
+#[test]
+fn a_role_that_may_not_create_functions_suffices() {
+    let server = &Postgres::start();
     server.psql("postgres", "CREATE ROLE plain LOGIN");
     server.psql("postgres", "CREATE DATABASE plain OWNER plain");
     server.psql("plain", "ALTER SCHEMA public OWNER TO plain; REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC");
@@ -159,7 +165,10 @@ fn no_function_is_needed(server: &Postgres) {
     assert_eq!((outcome.stored, outcome.rejected, outcome.poisoned[0].seq), (2, 1, Seq(2)));
 }
 
-fn functions_of_before_are_dropped(fixture: &Fixture) {
+#[test]
+fn functions_of_older_versions_are_dropped() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     drop(fixture.migrated());
     let mut raw = fixture.raw();
     raw.execute(
@@ -178,7 +187,9 @@ fn functions_of_before_are_dropped(fixture: &Fixture) {
     assert_eq!(raw.count(ours), 0);
 }
 
-fn a_database_with_another_encoding_is_refused(server: &Postgres) {
+#[test]
+fn a_database_with_another_encoding_is_refused() {
+    let server = &Postgres::start();
     server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     let fixture = Fixture::postgres(server.database_url("latin"));
     let error = store::open(&fixture.options()).err().expect("it cannot be used");
@@ -186,11 +197,13 @@ fn a_database_with_another_encoding_is_refused(server: &Postgres) {
     assert!(error.to_string().contains("LATIN1"), "{error}");
 }
 
-/// Wherever it is switched off, before the store connects or after, and only if it is off.
-fn a_commit_is_synchronous_whatever_the_server_says(server: &Postgres) {
+/// Switches it off in each place, before the store connects and after; other settings stay.
+#[test]
+fn a_commit_is_synchronous_whatever_the_server_is_configured_for() {
+    let server = &Postgres::start();
     let fixture = Fixture::postgres(server.create_database("weak"));
     let (mut store, journal) = fixture.with_journal();
-    // What is in force when the transaction ends.
+    // Records the setting in force when the transaction ends.
     fixture.raw().execute(
         "CREATE TABLE at_commit (value text);
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -228,18 +241,29 @@ fn a_commit_is_synchronous_whatever_the_server_says(server: &Postgres) {
     }
 }
 
-fn a_server_without_fsync_is_warned_about(server: &Postgres) {
+#[test]
+fn a_server_without_fsync_causes_a_warning() {
+    let server = &Postgres::start();
     let fixture = Fixture::postgres(server.create_database("no_fsync"));
     let warnings = fixture.open().facts().warnings.join("\n");
     assert!(warnings.contains("fsync is off"), "{warnings}");
 }
 
-fn wrong_credentials_are_transient_and_keep_the_password_secret(server: &Postgres) {
+#[test]
+fn wrong_credentials_are_transient_and_keep_the_password_secret() {
+    let server = &Postgres::start();
     let fixture =
         Fixture::postgres(format!("postgres://nobody:s3cret-word@127.0.0.1:{}/postgres", server.port()));
     let error = assert_transient(store::open(&fixture.options()).map(|_| ()));
-    let cause = std::error::Error::source(&error).expect("the server's words").to_string();
+    let cause = std::error::Error::source(&error).expect("the server's message").to_string();
     assert!(cause.contains("nobody"), "{cause}");
     let shown = format!("{error} {error:?} {cause} {:?}", fixture.options());
     assert!(shown.contains("127.0.0.1") && !shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn rows_go_in_one_by_one_as_they_go_in_at_once() {
+    let server = Postgres::start();
+    let new = |name: &str| Fixture::postgres(server.create_database(name));
+    rows_written_one_by_one_equal_rows_written_at_once(&new("at_once"), &new("one_by_one"));
 }

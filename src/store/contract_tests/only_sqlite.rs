@@ -1,4 +1,4 @@
-//! What only a file can do.
+//! What only an SQLite file can do.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ fn a_file_locked_by_another_process_is_waited_for_and_then_transient() {
     assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
 }
 
+/// Proves STO-4.
 #[test]
 fn a_trigger_that_ends_the_transaction_costs_its_row_only() {
     let fixture = Fixture::sqlite();
@@ -34,6 +35,7 @@ fn a_trigger_that_ends_the_transaction_costs_its_row_only() {
     assert_eq!((checkpoint.committed_seq, checkpoint.stored, checkpoint.rejected), (Seq(8), 6, 2));
 }
 
+/// Proves STO-1.
 #[test]
 fn a_full_file_fails_the_batch_and_stores_nothing() {
     let fixture = Fixture::sqlite();
@@ -41,7 +43,7 @@ fn a_full_file_fails_the_batch_and_stores_nothing() {
     let pages = fixture.raw().rows(&["page_count"], "pragma_page_count")[0].clone();
     drop(store);
     let path = fixture.url.strip_prefix("sqlite://").unwrap();
-    let mut limited = store::sqlite::SqliteStore::open(path.as_ref(), &fixture.options()).unwrap();
+    let mut limited = store::sqlite::Database::open(path.as_ref(), &fixture.options()).unwrap();
     limited.limit_pages(pages.parse().unwrap());
     assert_transient(store::Store::commit(&mut limited, &batch_of(journal, 0, 4_096)));
     drop(limited);
@@ -60,12 +62,12 @@ fn commits_are_synced_and_readers_do_not_block_them() {
     reader.execute("BEGIN");
     assert_eq!(reader.count("machine_telemetry"), 0);
     store.commit(&batch_of(journal, 0, 1)).unwrap();
-    assert_eq!(reader.count("machine_telemetry"), 0, "a reader sees the state it began with");
+    assert_eq!(reader.count("machine_telemetry"), 0, "a reader sees the state at its begin");
     assert!(store.facts().warnings.is_empty(), "{:?}", store.facts());
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn a_directory_that_cannot_be_created_is_named() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "").unwrap();
     let url = DatabaseUrl::Sqlite(directory.path().join("file/data/andon.db"));

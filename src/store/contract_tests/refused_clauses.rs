@@ -1,4 +1,4 @@
-//! What both databases have to do with rows beside the readings that they refuse for what they hold.
+//! Rows beside the readings that the database refuses for what they hold.
 
 use super::fixture::{Fixture, T0, at, batch_of, changes, machine, transition};
 use crate::domain::{
@@ -28,7 +28,7 @@ fn key(of: &Transition) -> EventKey {
     EventKey { machine_id: of.machine_id.clone(), occurred_at: of.occurred_at, status: of.status }
 }
 
-/// A batch with a row of every kind for a machine that is refused and for one that is not.
+/// Commits a row of every kind, for a machine that is refused and for one that is not.
 fn every_kind(store: &mut dyn Store, fixture: &Fixture, raise: &str) -> CommitOutcome {
     let journal = crate::domain::JournalId(uuid::Uuid::new_v4());
     store.claim(&crate::domain::JournalHistory::of_new_journal(journal)).unwrap();
@@ -61,24 +61,25 @@ fn every_kind(store: &mut dyn Store, fixture: &Fixture, raise: &str) -> CommitOu
     assert_eq!(
         outcome.ledger,
         store.checkpoint(journal).unwrap().unwrap().ledger(),
-        "what the commit says is so"
+        "the commit returns the ledger of the database"
     );
     outcome
 }
 
-pub fn a_refused_row_of_any_kind_is_left_out_and_told_and_all_else_is_recorded(fixture: &Fixture) {
+/// Proves STO-4.
+pub fn a_refused_row_of_any_kind_is_reported_and_the_rest_is_recorded(fixture: &Fixture) {
     let mut store = fixture.migrated();
-    // One of the two ends the transaction with the statement; on PostgreSQL there is no such thing.
+    // Ends the transaction with the statement; PostgreSQL has nothing like it.
     let raise = fixture.either("ROLLBACK", "");
     let outcome = every_kind(&mut *store, fixture, raise);
     let ledger = outcome.ledger;
     assert_eq!((ledger.committed_seq, ledger.messages, ledger.stored, ledger.rejected), (Seq(5), 5, 5, 0));
-    let (mut told, mut words) = (Vec::new(), Vec::new());
+    let (mut reported, mut messages) = (Vec::new(), Vec::new());
     for row in outcome.refused {
         let machine_id = row.machine_id.map_or("-".to_owned(), |id| id.as_str().to_owned());
         let at = row.at.map(|at| at.as_micros() - T0);
-        told.push((row.kind, machine_id, row.status.map(|status| status.as_str()), at));
-        words.push(row.detail);
+        reported.push((row.kind, machine_id, row.status.map(|status| status.as_str()), at));
+        messages.push(row.detail);
     }
     let row = |kind, machine_id: &str, status, at| (kind, machine_id.to_owned(), status, Some(at));
     let expected = [
@@ -90,14 +91,14 @@ pub fn a_refused_row_of_any_kind_is_left_out_and_told_and_all_else_is_recorded(f
         row(RefusedKind::Sight, "-", None, 77),
         row(RefusedKind::Sighting, "cursed-0", None, 500),
     ];
-    assert_eq!(told, expected);
-    assert!(words.iter().all(|words| words.contains("nicht mit mir")), "{words:?}");
+    assert_eq!(reported, expected);
+    assert!(messages.iter().all(|message| message.contains("nicht mit mir")), "{messages:?}");
 
     let mut raw = fixture.raw();
     let events = raw.rows(&["machine_id", "status"], "machine_event ORDER BY machine_id");
     assert_eq!(events, ["cursed-0|online", "new-1|online", "old-1|online"]);
     let pending = raw.rows(&["machine_id"], "machine_event WHERE publish_pending ORDER BY machine_id");
-    assert_eq!(pending, ["cursed-0", "new-1"], "the mark of the other one is there");
+    assert_eq!(pending, ["cursed-0", "new-1"], "the other one is marked as published");
     assert_eq!(
         raw.rows(&["machine_id", "last_seen_at"], "machine ORDER BY machine_id"),
         [
@@ -110,14 +111,15 @@ pub fn a_refused_row_of_any_kind_is_left_out_and_told_and_all_else_is_recorded(f
     assert_eq!(raw.count("link_sight"), 0);
 }
 
-pub fn thousands_of_changes_with_a_refused_one_among_them_are_recorded(fixture: &Fixture) {
+/// Proves STO-4.
+pub fn one_refused_change_among_thousands_costs_only_itself(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     fixture.refuse_666();
     refuse(fixture, "machine_event", "NEW.machine_id = 'm-2000'", "ABORT");
     let change = |number: u32| {
         transition(&format!("m-{number}"), TransitionReason::FirstSeen, i64::from(number), None)
     };
-    // A refused reading besides: both parts are written with care.
+    // A refused reading as well: both parts are written with savepoints.
     let mut sent = Batch { transitions: (0..3_000).map(change).collect(), ..batch_of(journal, 0, 3) };
     sent.readings[1].reading.temperature = Some(666.0);
     sent.liveness.transitions_published = 2_500;
@@ -129,5 +131,5 @@ pub fn thousands_of_changes_with_a_refused_one_among_them_are_recorded(fixture: 
     assert_eq!((raw.count("machine_event"), raw.count("machine")), (2_999, 3_000));
     assert_eq!(raw.count("machine_event WHERE publish_pending"), 500);
     let next = store.commit(&batch_of(journal, 3, 1)).unwrap();
-    assert_eq!((next.stored, next.ledger.committed_seq), (1, Seq(4)), "the store goes on");
+    assert_eq!((next.stored, next.ledger.committed_seq), (1, Seq(4)), "the store works on");
 }

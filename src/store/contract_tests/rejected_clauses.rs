@@ -1,4 +1,4 @@
-//! Rejected elements, looked at and tried again: on both databases.
+//! Rejected elements, listed and retried.
 
 use super::fixture::{Fixture, SITE, at, batch, batch_of, nothing, reading, rejection};
 use crate::domain::{JournalId, Qos, RejectReason, Seq};
@@ -9,7 +9,7 @@ use crate::store::{
 
 const ANY: i64 = i64::MAX;
 
-/// A batch of the rejections of records `after + 1` to `after + count`.
+/// Returns a batch of the rejections of records `after + 1` to `after + count`.
 fn rejections(journal: JournalId, after: u64, count: u64) -> Batch {
     let rejections = (after + 1..=after + count).map(rejection).collect();
     Batch { upto: Seq(after + count), messages: count, rejections, ..nothing(journal, Seq(after)) }
@@ -27,13 +27,14 @@ fn settled(stored: u64, duplicate: u64, rejected: u64) -> RetryOutcome {
     RetryOutcome::Settled { stored, duplicate, rejected }
 }
 
-/// `stored, duplicate, rejected` and the position; they always add up to the elements.
+/// Returns `stored, duplicate, rejected` and the position.
 fn ledger(store: &mut dyn Store, journal: JournalId) -> [u64; 4] {
     let ledger = store.checkpoint(journal).unwrap().unwrap().ledger();
     [ledger.stored, ledger.duplicate, ledger.rejected, ledger.committed_seq.0]
 }
 
-pub fn a_retried_element_moves_in_the_ledger_and_its_row_goes(fixture: &Fixture) {
+/// Proves STO-6.
+pub fn a_retried_element_moves_in_the_ledger_and_loses_its_row(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     store.commit(&rejections(journal, 0, 3)).unwrap();
     store.commit(&batch_of(journal, 3, 2)).unwrap();
@@ -53,7 +54,7 @@ pub fn a_retried_element_moves_in_the_ledger_and_its_row_goes(fixture: &Fixture)
     assert_eq!(fixture.raw().count("machine_telemetry"), 3);
     let received = fixture.raw().rows(&["received_at"], "machine_telemetry WHERE digest = 1");
     assert_eq!(received, ["2026-01-05 06:39:59.001001+00:00"], "the original's");
-    // The service goes on from where it was.
+    // The service continues from its position.
     assert_eq!(store.commit(&batch_of(journal, 5, 1)).unwrap().ledger.stored, 4);
 }
 
@@ -72,6 +73,7 @@ pub fn a_message_that_turns_out_to_be_an_array_counts_as_its_elements(fixture: &
     assert_eq!(left.iter().map(|row| (row.seq, row.element)).collect::<Vec<_>>(), [(Seq(1), 2)]);
 }
 
+/// Proves STO-6.
 pub fn a_reading_that_the_database_refuses_stays_rejected(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     fixture.refuse_666();
@@ -88,7 +90,7 @@ pub fn a_reading_that_the_database_refuses_stays_rejected(fixture: &Fixture) {
     }
     assert_eq!((ledger(&mut *store, journal), all(&mut *store)), ([0, 0, 2, 2], rows.clone()));
 
-    // Among readings that are taken, the refused one becomes a rejection of its own.
+    // Beside readings that are stored, the refused one becomes a rejection.
     let mut refused = devil();
     refused.element = 9;
     assert_eq!(
@@ -123,13 +125,14 @@ pub fn without_a_ledger_nothing_is_retried(fixture: &Fixture) {
     assert_eq!((all(&mut *store).len(), fixture.raw().count("machine_telemetry")), (1, 0));
 }
 
-pub fn commits_and_retries_at_once_lose_no_count(fixture: &Fixture) {
+/// Proves STO-6.
+pub fn concurrent_commits_and_retries_lose_no_count(fixture: &Fixture) {
     const EACH: u64 = 60;
     let (mut store, journal) = fixture.with_journal();
     store.commit(&rejections(journal, 0, EACH)).unwrap();
     let rows = all(&mut *store);
     std::thread::scope(|scope| {
-        // Two at once want the same rows: each row is one's or the other's.
+        // Two threads retry the same rows: each row is settled by one of them.
         let retriers: Vec<_> = (0..2)
             .map(|_| {
                 let mut store = fixture.open();
@@ -166,7 +169,7 @@ pub fn rejections_keep_whether_the_clock_was_unset(fixture: &Fixture) {
     sent.readings = vec![devil];
     sent.upto = Seq(4);
     store.commit(&sent).unwrap();
-    // As an older version left it.
+    // As an older version left the row.
     fixture.raw().execute("UPDATE rejected_message SET clock_unset = NULL WHERE seq = 3");
     let mut rows: Vec<_> = all(&mut *store).into_iter().map(|row| (row.seq.0, row.clock_unset)).collect();
     rows.sort_unstable();

@@ -1,4 +1,4 @@
-//! Retained messages without a usable time of their own: on both databases.
+//! Retained messages without a usable time of their own.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::store::{
     self, Batch, PruneBounds, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store,
 };
 
-/// Payload `digest` of press-1, received live with record `seq` and dated with that.
+/// Returns payload `digest` of press-1, received live as record `seq` and dated with its receipt.
 fn undated(seq: u64, digest: u64) -> ReadingRow {
     let mut row = reading(seq);
     row.reading.time_source = TimeSource::Server;
@@ -18,12 +18,12 @@ fn undated(seq: u64, digest: u64) -> ReadingRow {
     row
 }
 
-/// The same, handed over as a retained message.
+/// Returns the same as a retained message.
 fn retained(seq: u64, digest: u64) -> ReadingRow {
     ReadingRow { retained: true, ..undated(seq, digest) }
 }
 
-/// Commits `rows` behind record `after`; how many were stored and how many there already.
+/// Commits `rows` after record `after`. Returns how many are stored and how many are duplicates.
 fn commit(store: &mut dyn Store, journal: JournalId, after: u64, rows: Vec<ReadingRow>) -> (u64, u64) {
     let outcome = store.commit(&batch(journal, after, rows)).unwrap();
     let counted = store.checkpoint(journal).unwrap().unwrap();
@@ -34,6 +34,7 @@ fn commit(store: &mut dyn Store, journal: JournalId, after: u64, rows: Vec<Readi
 const A: u64 = 0xA;
 const B: u64 = 0xB;
 
+/// Proves STO-7.
 pub fn a_retained_message_without_time_is_stored_once_however_often_it_comes(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let (store, mut seq) = (&mut *store, 0);
@@ -54,7 +55,7 @@ pub fn a_retained_message_without_time_is_stored_once_however_often_it_comes(fix
     dated.reading.time_source = TimeSource::Device;
     assert_eq!(commit(store, journal, 7, vec![other_machine, dated, undated(10, B), undated(11, B)]), (4, 0));
 
-    // The journal read again from its beginning under another name.
+    // The journal is read again from its beginning under another id.
     let again = JournalId(Uuid::new_v4());
     store.claim(&JournalHistory::of_new_journal(again)).unwrap();
     let all = [A, A, B, A].iter().enumerate().map(|(at, digest)| retained(at as u64 + 1, *digest));
@@ -69,14 +70,15 @@ pub fn a_retained_message_without_time_is_stored_once_however_often_it_comes(fix
     assert_eq!(commit(&mut *elsewhere, other_journal, 0, vec![retained(1, A)]), (1, 0));
 }
 
-pub fn the_retained_copy_of_the_newest_reading_is_no_other_reading(fixture: &Fixture) {
+/// Proves STO-7.
+pub fn the_retained_copy_of_the_newest_reading_is_a_duplicate(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     assert_eq!(commit(&mut *store, journal, 0, vec![undated(1, A), undated(2, B)]), (2, 0));
     assert_eq!(commit(&mut *store, journal, 2, vec![retained(3, B)]), (0, 1));
     assert_eq!(commit(&mut *store, journal, 3, vec![undated(4, 0xC), retained(5, 0xC)]), (1, 1));
-    // It was retained before B was: published again while nobody listened.
+    // It is older than B: published again while Andon was away.
     assert_eq!(commit(&mut *store, journal, 5, vec![retained(6, A)]), (1, 0));
-    // The newest reading has a time of its own: it is of another message, whatever its bytes.
+    // The newest reading has a time of its own: it is another message, even with equal bytes.
     let mut dated = reading(7);
     dated.reading.digest = 0xD;
     assert_eq!(commit(&mut *store, journal, 6, vec![dated, retained(8, 0xD)]), (2, 0));
@@ -104,11 +106,12 @@ pub fn a_refused_retained_message_is_stored_when_it_comes_again(fixture: &Fixtur
         rejections: Vec::new(),
     };
     assert_eq!(commit(&mut *store, journal, 2, vec![devil(3), retained(4, B)]), (1, 1));
-    // What was rejected then is the same message.
+    // The rejected one is the same message.
     let settled = RetryOutcome::Settled { stored: 0, duplicate: 1, rejected: 0 };
     assert_eq!(store.retry(&retry(vec![devil(1)])).unwrap(), settled);
 }
 
+/// Proves STO-7.
 pub fn rejected_copies_of_a_retained_message_become_one_reading(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let rejections = (1..=3).map(rejection).collect();
@@ -121,10 +124,10 @@ pub fn rejected_copies_of_a_retained_message_become_one_reading(fixture: &Fixtur
         let retry = Retry { id: row.id, journal_id, readings, rejections: Vec::new() };
         assert_eq!(store.retry(&retry).unwrap(), expected);
     }
-    assert_eq!(commit(&mut *store, journal, 3, vec![retained(4, A)]), (0, 1), "nor when it comes again");
+    assert_eq!(commit(&mut *store, journal, 3, vec![retained(4, A)]), (0, 1), "also when it comes again");
 }
 
-pub fn a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_retention(fixture: &Fixture) {
+pub fn a_retained_message_is_forgotten_once_its_last_receipt_is_past_retention(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let late = |seq, digest| {
         let mut row = retained(seq, digest);
@@ -135,7 +138,7 @@ pub fn a_retained_message_is_forgotten_when_it_has_not_come_for_the_time_of_rete
     commit(&mut *store, journal, 0, vec![retained(1, A), retained(2, B), late(3, B)]);
     assert_eq!(prune_all(&mut *store, at(1_000_000), 100), [2]);
     assert_eq!(fixture.raw().count("retained_seen"), 1);
-    assert_eq!(commit(&mut *store, journal, 3, vec![late(4, A), late(5, B)]), (1, 1), "B came meanwhile");
+    assert_eq!(commit(&mut *store, journal, 3, vec![late(4, A), late(5, B)]), (1, 1), "B came again later");
     let bounds = PruneBounds { machines_max: 1, rows_max: 1, time_max: Duration::MAX };
     store.prune(at(120_000_000), None, bounds).unwrap();
     assert_eq!(fixture.raw().count("retained_seen"), 1, "in bounded steps");

@@ -1,6 +1,6 @@
-//! Rollups of five minutes: whatever happens to the rows, figures are those of the rows that are there.
+//! Rollups of five minutes: whatever happens to the readings, statistics equal those of the stored readings.
 //!
-//! The oracle computes every figure in Rust from the rows as they are read back.
+//! The oracle computes every statistic in Rust from the readings in the database.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Dice {
         let mut row = reading(seq);
         row.reading.machine_id = machine(MACHINES[usize::try_from(self.roll(3)).unwrap()]);
         row.reading.recorded_at = self.instant();
-        // Some were received long after: they stay when those of their time go.
+        // Some were received much later: they stay when others of their time are pruned.
         let late = if self.roll(6) == 0 { 24 * HOUR } else { 0 };
         row.received_at = Timestamp::from_micros(row.reading.recorded_at.as_micros() + late);
         row.reading.temperature = Some(self.roll(4000) as f64 / 16.0 - 100.0);
@@ -77,7 +77,7 @@ fn rows_of(history: &mut dyn History, machine_id: &str) -> Vec<crate::store::Sto
     readings(history, &all)
 }
 
-fn figures(values: &[Option<f64>]) -> Option<Aggregate> {
+fn aggregate(values: &[Option<f64>]) -> Option<Aggregate> {
     let values: Vec<f64> = values.iter().flatten().copied().filter(|value| value.abs() <= 1e150).collect();
     let [first, ..] = values.as_slice() else { return None };
     Some(Aggregate {
@@ -88,7 +88,7 @@ fn figures(values: &[Option<f64>]) -> Option<Aggregate> {
     })
 }
 
-/// What the answer to `query` has to be.
+/// Returns the right answer to `query`.
 fn expected(history: &mut dyn History, query: &BucketsQuery) -> Vec<Bucket> {
     let mut groups: BTreeMap<i64, Vec<_>> = BTreeMap::new();
     if query.bucket_seconds.is_none() {
@@ -108,7 +108,7 @@ fn expected(history: &mut dyn History, query: &BucketsQuery) -> Vec<Bucket> {
     };
     let bucket = |(start_seconds, rows): (i64, Vec<crate::store::LatestReading>)| {
         let of = |value: &dyn Fn(&crate::store::LatestReading) -> Option<f64>| {
-            figures(&rows.iter().map(value).collect::<Vec<_>>())
+            aggregate(&rows.iter().map(value).collect::<Vec<_>>())
         };
         Bucket {
             start_seconds,
@@ -122,17 +122,12 @@ fn expected(history: &mut dyn History, query: &BucketsQuery) -> Vec<Bucket> {
     groups.into_iter().map(bucket).collect()
 }
 
-/// Count, minimum and maximum exactly, the mean but for rounding.
+/// Compares count, minimum and maximum exactly, and the mean except for rounding.
 fn assert_alike(found: &[Bucket], expected: &[Bucket], about: &str) {
     let split = |bucket: &Bucket| {
         let all = [bucket.temperature, bucket.humidity, bucket.vibration, bucket.extra];
-        let exact = all.map(|figures| figures.map(|figures| (figures.min, figures.max, figures.count)));
-        (
-            exact,
-            all.map(|figures| figures.map_or(0.0, |figures| figures.mean)),
-            bucket.start_seconds,
-            bucket.count,
-        )
+        let exact = all.map(|found| found.map(|found| (found.min, found.max, found.count)));
+        (exact, all.map(|found| found.map_or(0.0, |found| found.mean)), bucket.start_seconds, bucket.count)
     };
     assert_eq!(found.len(), expected.len(), "{about}");
     for (found, expected) in found.iter().map(split).zip(expected.iter().map(split)) {
@@ -163,7 +158,8 @@ pub(super) fn check(fixture: &Fixture, dice: &mut Dice, about: &str) {
     }
 }
 
-pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
+/// Proves ROL-1.
+pub fn rollups_equal_the_readings_whatever_happens(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut dice = Dice(20_261_125);
     let mut sent: Vec<ReadingRow> = Vec::new();
@@ -183,14 +179,14 @@ pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
             }
             2 => retry_some(&mut *store, journal, &mut after, &mut dice),
             _ => {
-                // New ones, some twice, and some that were sent before.
+                // New ones, some twice, and some that were sent earlier.
                 let mut rows: Vec<_> = (1..=30).map(|n| dice.row(after + n)).collect();
                 let again = rows[usize::try_from(dice.roll(30)).unwrap()].clone();
                 rows.extend(std::iter::repeat_n(again, 2));
                 rows.extend(sent.iter().take(usize::try_from(dice.roll(5)).unwrap()).cloned());
                 let batch = batch(journal, after, rows.clone());
                 store.commit(&batch).unwrap();
-                assert!(store.commit(&batch).is_err(), "a batch sent again is stale");
+                assert!(store.commit(&batch).is_err(), "a repeated batch is stale");
                 store = fixture.open();
                 after += rows.len() as u64;
                 sent.extend(rows);
@@ -198,7 +194,7 @@ pub fn figures_are_those_of_the_rows_whatever_happens(fixture: &Fixture) {
         }
         check(fixture, &mut dice, &format!("round {round}, {what}"));
     }
-    // The buckets are what answers: without the rows beneath, figures of whole buckets are the same.
+    // Rollups answer: without the readings, statistics of whole buckets are the same.
     let whole = BucketsQuery {
         machine_id: machine("m-1"),
         from: Timestamp::from_micros(START + HOUR / 2),
@@ -230,6 +226,7 @@ fn retry_some(store: &mut dyn Store, journal: JournalId, after: &mut u64, dice: 
     store.retry(&retry).unwrap();
 }
 
+/// Proves ROL-1.
 pub fn refused_rows_are_in_no_bucket(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     fixture.refuse_666();
@@ -245,7 +242,7 @@ pub fn refused_rows_are_in_no_bucket(fixture: &Fixture) {
     );
 }
 
-pub fn a_question_that_takes_too_long_is_cut(fixture: &Fixture) {
+pub fn a_query_that_takes_too_long_is_cancelled(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
     super::history_clauses::fill(fixture, 1, 300_000);
     let within = |limit| StoreOptions { statement_timeout: limit, ..fixture.options() };
@@ -261,19 +258,19 @@ pub fn a_question_that_takes_too_long_is_cut(fixture: &Fixture) {
     let error = collected(|each| history.buckets(&query, each)).expect_err("it takes longer");
     assert!(matches!(error, StoreError::HistoryTooSlow { .. }), "{error:?}");
     assert!(error.to_string().contains("within 0.2 s"), "{error}");
-    // What is quick goes on; on a busy machine the server may lose its turn for that long once, not again and again.
+    // A quick query succeeds. A busy machine may delay one of them as long, but not all.
     let newest = (0..10).find_map(|_| history.latest_of(&machine("press-000")).ok());
     assert!(newest.flatten().is_some());
     let patient = within(Duration::from_secs(600));
     assert_eq!(buckets(&mut *open_history(&patient).unwrap(), &query).len(), 300_000);
 }
 
-/// The plan of figures of a month, on a table of 100 machines.
-pub fn figures_of_long_times_are_read_by_index_only(fixture: &Fixture) {
+/// The plan for a table of 100 machines.
+pub fn statistics_of_long_ranges_are_read_by_index_only(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
     super::history_clauses::fill(fixture, 100, 300);
     let mut raw = fixture.raw();
-    // As many rows as the readings have buckets; what is in them makes no difference to the plan.
+    // As many rows as the readings have buckets; their content does not change the plan.
     let start = fixture
         .either("substr(recorded_at, 1, 16) || ':00.000000+00:00'", "date_trunc('minute', recorded_at)");
     let seen = format!("SELECT DISTINCT site, machine_id, {start} AS bucket_start");

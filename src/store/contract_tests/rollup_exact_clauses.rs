@@ -1,4 +1,4 @@
-//! From when on rollups are exact, and that they are, whoever writes, deletes and reads at once.
+//! From when on rollups are exact, and that they are while several processes write, prune and read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,12 +22,13 @@ pub fn an_empty_site_has_exact_rollups_from_the_beginning(fixture: &Fixture) {
     assert_eq!(fixture.raw().count("machine_rollup_exact"), 1);
 }
 
-pub fn readings_of_before_there_were_rollups_are_charted_from_the_rows(fixture: &Fixture) {
+/// Proves ROL-2.
+pub fn readings_older_than_rollups_are_charted_from_the_readings(fixture: &Fixture) {
     let mut dice = Dice(7);
     for leftover in ["machine_rollup", "machine_telemetry"] {
         let (mut store, journal) = fixture.with_journal();
         store.commit(&batch(journal, 0, (1..=100).map(|seq| dice.row(seq)).collect())).unwrap();
-        // As a version that knew no rollups left it; or a person, who took away the readings and left their rollups.
+        // As a version without rollups left it; or a person, who deleted the readings and left their rollups.
         fixture.raw().execute(&format!("DELETE FROM {leftover}; DELETE FROM machine_rollup_exact"));
         check(fixture, &mut dice, "unknown");
         let journal = JournalId(uuid::Uuid::new_v4());
@@ -49,7 +50,8 @@ pub fn readings_of_before_there_were_rollups_are_charted_from_the_rows(fixture: 
     }
 }
 
-/// Wherever it had come to with filling: nothing moves it back, and charts before it are of the rows.
+/// Version 0.1.0 filled in rollups. Nothing moves its instant back, and charts before it use the readings.
+/// Proves ROL-2.
 pub fn a_database_of_version_1_keeps_the_instant_it_had(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut dice = Dice(11);
@@ -66,30 +68,31 @@ pub fn a_database_of_version_1_keeps_the_instant_it_had(fixture: &Fixture) {
     check(fixture, &mut dice, "older ones deleted");
 }
 
-/// Tries again, as the writer does: SQLite gives its lock to whoever asks in the right moment, not to who has waited longest.
-fn at_last<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
+/// Retries, as the writer does: SQLite's lock is not fair.
+fn retrying<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> T {
     for _ in 0..20 {
         match attempt() {
             Err(error) if error.is_transient() => {}
             outcome => return outcome.unwrap(),
         }
     }
-    panic!("it was never the turn of this one");
+    panic!("twenty attempts did not get the lock");
 }
 
-pub fn rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_deletes(fixture: &Fixture) {
+/// Proves ROL-1.
+pub fn rollups_stay_exact_while_two_processes_write_and_a_third_prunes(fixture: &Fixture) {
     let (mut store, _journal) = fixture.with_journal();
     let writer = |first: u64| {
         let options = fixture.options();
         std::thread::spawn(move || {
             let mut store = open(&options).unwrap();
             let journal = JournalId(uuid::Uuid::new_v4());
-            at_last(|| store.claim(&JournalHistory::of_new_journal(journal)));
+            retrying(|| store.claim(&JournalHistory::of_new_journal(journal)));
             let mut dice = Dice(first);
             for round in 0..15 {
                 let rows = (1..=40).map(|n| dice.row(first + round * 40 + n)).collect();
                 let batch = batch(journal, round * 40, rows);
-                at_last(|| store.commit(&batch));
+                retrying(|| store.commit(&batch));
             }
         })
     };
@@ -100,7 +103,7 @@ pub fn rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_del
         let before = Timestamp::from_micros(START + dice.roll(HOUR));
         let mut from = None;
         loop {
-            let step = at_last(|| store.prune(before, from.as_ref(), bounds));
+            let step = retrying(|| store.prune(before, from.as_ref(), bounds));
             from = step.next;
             if from.is_none() {
                 break;
@@ -117,7 +120,8 @@ pub fn rollups_are_exact_also_when_two_processes_of_a_site_write_and_a_third_del
     assert!(rows > 300, "{rows}");
 }
 
-/// A hundred readings are deleted in one step: whoever asks meanwhile finds all of them, or none.
+/// One step deletes a hundred readings. A concurrent reader finds all of them, or none.
+/// Proves ROL-1.
 pub fn a_chart_sees_a_deletion_whole_or_not_at_all(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let is_over = Arc::new(AtomicBool::new(false));

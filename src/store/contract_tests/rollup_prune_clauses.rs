@@ -1,4 +1,4 @@
-//! Rollups past retention: they go with the readings, in steps of bounded work.
+//! Rollups past retention are pruned with the readings, in steps of bounded work.
 
 use std::time::Duration;
 
@@ -24,10 +24,11 @@ fn row(seq: u64, machine_id: &str, recorded: i64) -> ReadingRow {
     row
 }
 
-pub fn rollups_past_retention_go_in_bounded_steps(fixture: &Fixture) {
+/// Proves ROL-2.
+pub fn rollups_past_retention_are_pruned_in_bounded_steps(fixture: &Fixture) {
     let mut store = fixture.migrated();
     let mut other = open(&StoreOptions { site: "halle-8".to_owned(), ..fixture.options() }).unwrap();
-    // Eight buckets each; of m-2 nothing is new enough to stay.
+    // Eight buckets each; all of m-2 are past.
     let rows = |site: u64| {
         let of = |machine_id: &'static str, from: i64, seq: u64| {
             (from..from + 8).zip(seq..).map(move |(n, seq)| row(seq, machine_id, START + n * BUCKET + 7))
@@ -45,7 +46,7 @@ pub fn rollups_past_retention_go_in_bounded_steps(fixture: &Fixture) {
     assert_eq!(
         PruneTable::ALL.map(deleted),
         [14, 13, 26],
-        "the bucket of that instant stays until it is past as a whole"
+        "the bucket of that instant stays until all of it is past"
     );
     let mut raw = fixture.raw();
     for (table, left) in [("machine_telemetry", 2), ("machine_rollup", 3), ("machine_rollup_extra", 6)] {
@@ -63,14 +64,14 @@ pub fn rollups_past_retention_go_in_bounded_steps(fixture: &Fixture) {
     }
     let mut dice = Dice(5);
     (0..5).for_each(|_| check(fixture, &mut dice, "after deleting"));
-    // A late one makes a bucket again that nobody reads, until the next run.
+    // A late reading inserts a bucket again. No chart reads it, and the next run deletes it.
     commit(&mut *store, vec![row(300, "m-2", START + 7)]);
     (0..5).for_each(|_| check(fixture, &mut dice, "a late reading"));
     assert_eq!(prune_in_steps(&mut *store, before, 3).iter().map(|(_, rows)| rows).sum::<u64>(), 4);
     assert_eq!(prune_in_steps(&mut *store, before, 3).iter().map(|(_, rows)| rows).sum::<u64>(), 0);
 }
 
-pub fn a_step_deletes_so_many_rollups_however_many_machines_there_are(fixture: &Fixture) {
+pub fn a_pruning_step_deletes_a_bounded_number_of_rollups(fixture: &Fixture) {
     let (mut store, _journal) = fixture.with_journal();
     let machine_id = fixture.either("printf('m-%06d', n)", "'m-' || lpad(n::text, 6, '0')");
     let (site, start) = ("'halle-7'", "'2026-01-05 06:00:00.000000+00:00'");
@@ -91,7 +92,7 @@ pub fn a_step_deletes_so_many_rollups_however_many_machines_there_are(fixture: &
         steps.push(step.rows);
         next = step.next;
     }
-    // A step that was full goes on where it began: of the first thousand, 200 are left after two of them.
+    // A full step repeats its machines: two of them leave 200 of the first thousand.
     assert_eq!(steps, [400; 7]);
     assert_eq!(fixture.raw().count("machine_rollup"), 20_000 - 7 * 400);
 }

@@ -1,4 +1,4 @@
-//! Statements of PostgreSQL that are cancelled, and errors that look like it.
+//! Statements that PostgreSQL cancels, and errors that look like it.
 
 use std::time::Duration;
 
@@ -7,26 +7,13 @@ use super::postgres_server::Postgres;
 use crate::domain::Seq;
 use crate::store::{self, Store, StoreError, StoreOptions};
 
-#[test]
-fn a_statement_that_takes_too_long_is_tried_in_smaller_pieces_and_only_then_waits() {
-    let server = Postgres::start();
-    let new = |name: &str| Fixture::postgres(server.create_database(name));
-    a_run_that_takes_too_long_is_made_smaller_and_that_is_remembered(&server, &new("slow"));
-    a_constraint_that_is_slow_at_the_end_is_checked_in_pieces(&new("slow_at_the_end"));
-    a_row_that_takes_too_long_by_itself_waits_and_is_named(&new("slow_row"), "PERFORM pg_sleep(5);");
-    let cancels = "RAISE EXCEPTION 'I cancel' USING ERRCODE = 'query_canceled';";
-    a_row_that_takes_too_long_by_itself_waits_and_is_named(&new("cancels"), cancels);
-    a_trigger_that_refuses_late_in_a_long_commit_is_believed(&new("late"));
-    the_lock_timeout_of_a_trigger_is_no_rows_fault(&new("lock"));
-}
-
-/// A store whose statements may take so long.
+/// Opens a store with this statement timeout, in milliseconds.
 fn impatient(fixture: &Fixture, statement_timeout: u64) -> Box<dyn Store> {
     let statement_timeout = Duration::from_millis(statement_timeout);
     store::open(&StoreOptions { statement_timeout, ..fixture.options() }).unwrap()
 }
 
-/// Lets a trigger do `what` with each reading, at the time that `kind` says.
+/// Creates a trigger of `kind` that does `what` with each reading.
 fn trigger(fixture: &Fixture, kind: &str, what: &str) {
     fixture.raw().execute(&format!(
         "CREATE SEQUENCE turns;
@@ -35,7 +22,7 @@ fn trigger(fixture: &Fixture, kind: &str, what: &str) {
     ));
 }
 
-/// A thousand rows take longer than a second. The sleeps are few and long: on a loaded machine each of them wakes up late.
+/// Makes a thousand rows take longer than a second. Few, long sleeps: on a loaded machine each one ends late.
 const SLOW_ROWS: &str = "IF nextval('turns') % 40 = 0 THEN PERFORM pg_sleep(0.044); END IF;";
 const BEFORE: &str = "TRIGGER meddle BEFORE INSERT ON machine_telemetry";
 
@@ -43,9 +30,12 @@ fn cancelled(server: &Postgres) -> usize {
     server.log().matches("canceling statement due to statement timeout").count()
 }
 
-fn a_run_that_takes_too_long_is_made_smaller_and_that_is_remembered(server: &Postgres, fixture: &Fixture) {
+#[test]
+fn a_run_that_takes_too_long_shrinks_and_later_commits_remember_its_size() {
+    let server = &Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
-    // A sequence counts statements, those that are rolled back, too.
+    // A sequence counts statements, also those that are rolled back.
     fixture.raw().execute(
         "CREATE SEQUENCE statements;
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('statements'); RETURN NULL; END $$;
@@ -58,7 +48,7 @@ fn a_run_that_takes_too_long_is_made_smaller_and_that_is_remembered(server: &Pos
     let (cancelled_before, before) = (cancelled(server), statements());
     assert!(cancelled_before >= 1, "a thousand rows are too many");
     assert_eq!(store.commit(&batch_of(journal, 2_048, 1_024)).unwrap().stored, 1_024);
-    assert_eq!(cancelled(server), cancelled_before, "it begins with what was found out");
+    assert_eq!(cancelled(server), cancelled_before, "it starts with the size found before");
     assert!(statements() - before >= 4, "{before}");
     fixture.raw().execute("DROP TRIGGER meddle ON machine_telemetry");
     for commit in 0..11 {
@@ -70,7 +60,10 @@ fn a_run_that_takes_too_long_is_made_smaller_and_that_is_remembered(server: &Pos
     assert_eq!(fixture.raw().count("rejected_message"), 0);
 }
 
-fn a_constraint_that_is_slow_at_the_end_is_checked_in_pieces(fixture: &Fixture) {
+#[test]
+fn a_slow_deferred_constraint_is_checked_in_pieces() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
     let at_the_end =
         "CONSTRAINT TRIGGER meddle AFTER INSERT ON machine_telemetry DEFERRABLE INITIALLY DEFERRED";
@@ -79,7 +72,20 @@ fn a_constraint_that_is_slow_at_the_end_is_checked_in_pieces(fixture: &Fixture) 
     assert_eq!(store.commit(&batch_of(journal, 0, 1_500)).unwrap().stored, 1_500);
 }
 
-fn a_row_that_takes_too_long_by_itself_waits_and_is_named(fixture: &Fixture, what: &str) {
+#[test]
+fn a_row_that_takes_too_long_by_itself_waits_and_is_named() {
+    one_slow_row("PERFORM pg_sleep(5);");
+}
+
+#[test]
+fn a_row_whose_trigger_cancels_waits_and_is_named() {
+    one_slow_row("RAISE EXCEPTION 'I cancel' USING ERRCODE = 'query_canceled';");
+}
+
+/// Commits a batch in which a trigger does `what` with reading 7.
+fn one_slow_row(what: &str) {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
     trigger(fixture, BEFORE, &format!("IF NEW.digest = 7 THEN {what} END IF;"));
     let mut store = impatient(fixture, 200);
@@ -95,8 +101,12 @@ fn a_row_that_takes_too_long_by_itself_waits_and_is_named(fixture: &Fixture, wha
     assert_eq!(store.commit(&batch_of(journal, 0, 9)).unwrap().stored, 9, "over the same connection");
 }
 
-/// The commit as a whole takes longer than one statement may.
-fn a_trigger_that_refuses_late_in_a_long_commit_is_believed(fixture: &Fixture) {
+/// The whole commit takes longer than one statement may.
+/// Proves STO-4.
+#[test]
+fn a_refusal_late_in_a_long_commit_counts_as_one() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
     let refuse = "IF NEW.digest = 3000 THEN RAISE EXCEPTION 'not this one'; END IF;";
     trigger(fixture, BEFORE, &format!("PERFORM pg_sleep(0.0002); {refuse}"));
@@ -106,7 +116,11 @@ fn a_trigger_that_refuses_late_in_a_long_commit_is_believed(fixture: &Fixture) {
     assert_eq!(outcome.poisoned[0].detail, "P0001: not this one");
 }
 
-fn the_lock_timeout_of_a_trigger_is_no_rows_fault(fixture: &Fixture) {
+/// Proves STO-4.
+#[test]
+fn a_lock_timeout_in_a_trigger_is_the_fault_of_no_row() {
+    let server = Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
     let (_, journal) = fixture.with_journal();
     fixture.raw().execute("CREATE TABLE theirs (n int)");
     trigger(fixture, BEFORE, "INSERT INTO theirs VALUES (1);");

@@ -1,10 +1,10 @@
-//! What the board's small curves are made of.
+//! Trends: the small charts of the board.
 
 use super::fixture::{Fixture, at, batch, machine, reading};
 use crate::domain::Timestamp;
 use crate::store::{TrendsQuery, open_history};
 
-pub fn the_curves_of_many_machines_are_one_question(fixture: &Fixture) {
+pub fn one_query_returns_the_trends_of_many_machines(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let start = at(0).as_micros().div_euclid(30_000_000) * 30_000_000;
     let row = |seq: u64, id: &str, offset_seconds: i64, temperature: Option<f64>| {
@@ -40,7 +40,7 @@ pub fn the_curves_of_many_machines_are_one_question(fixture: &Fixture) {
         .collect();
     // Databases may sort texts differently; the points of one machine are together and in order.
     found.sort_by_key(|(id, ..)| *id);
-    // A value that no machine measures has no mean, and spoils none.
+    // A value beyond any measurement counts for no mean.
     assert_eq!(found, [("a", 0, Some(1.5)), ("a", 30, None), ("b\"]'/ü", 60, Some(5.0))]);
     assert!(points.chunk_by(|one, next| one.machine_id == next.machine_id).count() == 2);
 }

@@ -1,4 +1,4 @@
-//! Rows that somebody changed by hand: they hide no other row, and each is named once.
+//! Rows that a person changed: they hide no other row, and each is named once.
 
 use super::fixture::{Fixture, at, batch_of, changes, machine, transition};
 use super::history_clauses::{buckets, latest, readings};
@@ -11,7 +11,7 @@ use crate::store::{
 
 const EVER: PastWanted = PastWanted { changes_since: Timestamp::from_micros(i64::MIN), rows_max: 100 };
 
-/// One machine with readings, an event, an outage and a proof of sight.
+/// Commits readings, an event, an outage and a proven link of one machine.
 fn a_healthy_site(fixture: &Fixture) -> JournalId {
     let (mut store, journal) = fixture.with_journal();
     store.commit(&batch_of(journal, 0, 3)).unwrap();
@@ -22,7 +22,7 @@ fn a_healthy_site(fixture: &Fixture) -> JournalId {
     journal
 }
 
-/// Spoils something of every table that is read back.
+/// Spoils a row of every table that Andon reads.
 fn spoil(fixture: &Fixture) {
     let id_too_long = "x".repeat(101);
     let (bad_time, when) =
@@ -60,7 +60,7 @@ fn spoil(fixture: &Fixture) {
 fn named(options: &StoreOptions) -> Vec<String> {
     let mut named: Vec<String> = options
         .unreadable
-        .take_news()
+        .take_unnamed()
         .into_iter()
         .map(|row| format!("{} {} {}", row.table, row.key, row.what).replace(&"x".repeat(101), "xxx"))
         .collect();
@@ -68,7 +68,7 @@ fn named(options: &StoreOptions) -> Vec<String> {
     named
 }
 
-pub fn rows_that_cannot_be_read_are_passed_over_and_named_once(fixture: &Fixture) {
+pub fn unreadable_rows_are_skipped_and_named_once(fixture: &Fixture) {
     let journal = a_healthy_site(fixture);
     spoil(fixture);
     let options = fixture.options();
@@ -78,13 +78,13 @@ pub fn rows_that_cannot_be_read_are_passed_over_and_named_once(fixture: &Fixture
         assert_eq!(ids, [machine("press-1")]);
         let past = store.liveness_past(EVER).unwrap();
         let changes: Vec<_> = past.recent_changes.iter().map(|(id, _)| id.as_str()).collect();
-        // Of a change only the machine and the time are asked for.
+        // A change is only a machine and a time.
         assert_eq!(changes, ["press-1", "word"]);
         assert_eq!(
             past.unpublished.iter().map(|event| event.machine_id.as_str()).collect::<Vec<_>>(),
             ["press-1"]
         );
-        assert_eq!(past.newest_outage.unwrap().began_at, at(5), "the newest that can be read");
+        assert_eq!(past.newest_outage.unwrap().began_at, at(5), "the newest readable one");
         assert_eq!(past.seen_until, None);
         assert_eq!(store.checkpoints().unwrap().len(), 1);
         assert_eq!(store.status().unwrap().checkpoints[0].journal_id, journal.to_string());
@@ -111,12 +111,12 @@ pub fn rows_that_cannot_be_read_are_passed_over_and_named_once(fixture: &Fixture
     }
     expected.sort();
     assert_eq!(named(&options), expected);
-    assert_eq!(store.commit(&batch_of(journal, 3, 2)).unwrap().stored, 2, "storing goes on");
+    assert_eq!(store.commit(&batch_of(journal, 3, 2)).unwrap().stored, 2, "storing works");
 
-    history_passes_over(&options);
+    history_skips_them(&options);
 }
 
-fn history_passes_over(options: &StoreOptions) {
+fn history_skips_them(options: &StoreOptions) {
     let mut history = open_history(options).unwrap();
     assert_eq!(history.machines().unwrap().len(), 1);
     let of_press = |(id, _): &&(MachineId, LatestReading)| *id == machine("press-1");
@@ -131,7 +131,7 @@ fn history_passes_over(options: &StoreOptions) {
     let mut seqs = |query: &ReadingsQuery| -> Vec<i64> {
         readings(&mut *history, query).iter().map(|reading| reading.key.digest).collect()
     };
-    assert_eq!(seqs(&query), [1, 3, 4], "a page is as full as if the row were not there");
+    assert_eq!(seqs(&query), [1, 3, 4], "the skipped row costs the page no row");
     query.order = Order::Descending;
     assert_eq!(seqs(&query), [5, 4, 3]);
     query.limit = 9;
@@ -139,7 +139,7 @@ fn history_passes_over(options: &StoreOptions) {
 
     let events = history.events(&EventsQuery { machine_id: None, which: Events::ALL, limit: 2 }).unwrap();
     let ids: Vec<_> = events.iter().map(|event| event.machine_id.as_str()).collect();
-    assert_eq!(ids, ["word", "press-1"], "a reason that is not known yet may be one of a later version");
+    assert_eq!(ids, ["word", "press-1"], "an unknown reason may be one of a later version");
     assert_eq!(history.outages(at(-1), at(1_000_000_000)).unwrap().len(), 1);
     let by_second = BucketsQuery {
         machine_id: machine("press-1"),

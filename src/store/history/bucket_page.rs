@@ -1,4 +1,4 @@
-//! How far an answer by bucket goes, so that it is not computed from more readings than a statement has time for.
+//! Where a page of buckets ends, so that one statement is never computed from too many readings.
 
 use diesel::QueryableByName;
 
@@ -14,13 +14,13 @@ pub(super) struct InstantColumn {
     pub recorded_at: Column<SqlInstant>,
 }
 
-/// All of `query` is one page: there is nothing to divide, or whole buckets of five minutes answer.
-pub(super) fn is_undivided(query: &BucketsQuery) -> bool {
+/// Returns whether all of `query` is one page: one bucket, or rollups answer.
+pub(super) fn is_one_page(query: &BucketsQuery) -> bool {
     query.bucket_seconds.is_none() || whole_buckets(query).is_some()
 }
 
-/// Where the bucket begins that holds `one_too_many`, the first reading that a page has no room for, and at least one bucket
-/// after the first; never after the end of `query`.
+/// Returns the end of the page: the start of the bucket that holds `one_too_many`, the first reading beyond
+/// the page. A page has at least one bucket, and never ends after `query`.
 pub(super) fn end_before(query: &BucketsQuery, one_too_many: Timestamp) -> Timestamp {
     let Some(seconds) = query.bucket_seconds else { return query.to };
     let length = i64::from(seconds) * 1_000_000;

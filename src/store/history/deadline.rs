@@ -1,8 +1,8 @@
-//! A bound on how long SQLite may work on one statement; it has none of its own.
+//! A bound on how long SQLite may work on one statement; SQLite has none.
 //!
-//! SQLite asks a progress handler every so many steps of its machine whether to go on. diesel does not hand out the
-//! connection that a handler is set on, so it is set by an automatic extension, which SQLite runs for each connection that
-//! is opened: only for one that is opened within [`Deadline::guard`].
+//! SQLite calls a progress handler every [`STEPS`] steps of its virtual machine, which may end the statement.
+//! diesel does not expose the connection on which to set a handler. So an automatic extension, which SQLite
+//! runs for each connection that it opens, sets it on those opened within [`Deadline::guard`].
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use libsqlite3_sys as ffi;
 
-/// Steps of SQLite's machine between two looks at the clock; a few hundred microseconds.
+/// Steps of SQLite's virtual machine between two readings of the clock; a few hundred microseconds.
 const STEPS: c_int = 10_000;
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -29,16 +29,16 @@ struct Shared {
     due: AtomicU64,
 }
 
-/// When the present statement of a connection has to be done. Must outlive the connection.
+/// When the current statement of a connection must end. Must outlive the connection.
 pub struct Deadline(Box<Shared>);
 
 impl Deadline {
-    /// None yet.
+    /// Creates one that never passes.
     pub fn new() -> Self {
         Self(Box::new(Shared { epoch: Instant::now(), due: AtomicU64::new(NEVER) }))
     }
 
-    /// Whatever connections `open` opens on this thread are bound by this deadline.
+    /// Binds every connection that `open` opens on this thread to this deadline.
     pub fn guard<T>(&self, open: impl FnOnce() -> T) -> T {
         static REGISTERED: Once = Once::new();
         // SAFETY: `install` has the signature that SQLite calls an entry point with.
@@ -48,7 +48,7 @@ impl Deadline {
         open()
     }
 
-    /// Sets it `limit` from now; a limit of zero is none.
+    /// Sets it `limit` from now. A limit of zero never passes.
     pub fn set(&self, limit: Duration) {
         let due = self.0.epoch.elapsed().saturating_add(limit).as_micros();
         let due = if limit.is_zero() { NEVER } else { u64::try_from(due).unwrap_or(NEVER) };
@@ -56,7 +56,7 @@ impl Deadline {
     }
 }
 
-/// Ends what [`Deadline::guard`] began, also after a panic.
+/// Ends [`Deadline::guard`], also after a panic.
 struct Closing;
 
 impl Drop for Closing {
@@ -72,7 +72,7 @@ unsafe extern "C" fn install(
 ) -> c_int {
     let deadline = OPENING.get();
     if !deadline.is_null() {
-        // SAFETY: SQLite hands in the connection that is being opened; `deadline` outlives it.
+        // SAFETY: SQLite passes the connection that it is opening; `deadline` outlives it.
         unsafe {
             ffi::sqlite3_progress_handler(connection, STEPS, Some(is_overdue), deadline.cast_mut().cast());
         }
@@ -80,7 +80,7 @@ unsafe extern "C" fn install(
     ffi::SQLITE_OK
 }
 
-/// Anything but 0 ends the statement.
+/// Returns anything but 0 to end the statement.
 unsafe extern "C" fn is_overdue(deadline: *mut c_void) -> c_int {
     // SAFETY: `install` passed a `Shared` that outlives the connection and is only changed through atomics.
     let shared = unsafe { &*deadline.cast::<Shared>() };

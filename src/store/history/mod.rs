@@ -1,16 +1,17 @@
-//! What the board and the API read: history, through a read-only connection of its own.
+//! What the board and the API read, through a separate, read-only connection.
 //!
-//! The same SQL on both databases wherever they understand it alike (`$1` is a parameter to both, as long as each
-//! first appears in order). Every query is a walk along an index, bounded by a limit or by the range asked for;
-//! none scans a table (a test asks both databases for their plans).
+//! Both databases run the same SQL wherever possible (`$1` is a parameter on both, as long as each first
+//! appears in order). Every query walks along an index and is bounded by a limit or a range; none scans a
+//! table (tests check the plans of both databases).
 //!
-//! Statistics of long times come from buckets of five minutes that are kept with the rows ([`rolled`]). No statement takes longer
-//! than `statement_timeout`, on SQLite by a [`deadline`] of ours.
+//! Statistics of long ranges come from the rollups of five minutes ([`rolled`]). No statement takes longer
+//! than `statement_timeout`; on SQLite a [`deadline`] enforces it.
 //!
 //! Invariants
-//! - **HIS-1** Nothing is written: SQLite opens the file with `mode=ro`, PostgreSQL's session is read-only.
-//! - **HIS-2** A page continues exactly where the one before ended, whatever was inserted meanwhile: a cursor is the key
-//!   of the last row, never a count.
+//! - **HIS-1** The connection cannot write: SQLite opens the file with `mode=ro`, PostgreSQL's session is
+//!   read-only.
+//! - **HIS-2** A page continues exactly after the last row of the previous page, whatever was inserted
+//!   meanwhile: a cursor is that row's key, never a count.
 
 mod bucket_page;
 mod deadline;
@@ -34,26 +35,26 @@ pub use rows::{
 
 use super::{DatabaseUrl, MachineRow, StoreError, StoreOptions};
 
-/// Of a larger `extra` a list of machines has the size alone, in bytes: `{"_bytes":250000}`.
+/// A list of machines replaces a larger `extra` by its size in bytes: `{"_bytes":250000}`.
 pub const EXTRA_LISTED_BYTES_MAX: usize = 16 * 1024;
 
-/// Readings of one machine, from a first key on and up to before a last one.
+/// Readings of one machine in a range of keys.
 #[derive(Debug, Clone)]
 pub struct ReadingsQuery {
-    /// Whose.
+    /// The machine.
     pub machine_id: MachineId,
-    /// The first key that counts.
+    /// Start of the range, inclusive.
     pub from: ReadingCursor,
-    /// The first key that counts no more.
+    /// End of the range, exclusive.
     pub to: ReadingCursor,
     /// Oldest or newest first.
     pub order: Order,
-    /// Rows at most.
+    /// Bound on rows.
     pub limit: u32,
 }
 
 impl ReadingsQuery {
-    /// Goes on after `cursor`, within the range.
+    /// Continues after `cursor`, within the range.
     pub fn advance(&mut self, cursor: ReadingCursor) {
         match self.order {
             Order::Ascending => self.from = self.from.max(cursor.successor()),
@@ -62,52 +63,54 @@ impl ReadingsQuery {
     }
 }
 
-/// Minimum, mean, maximum and count, for each of equal stretches of time or for one.
+/// Minimum, mean, maximum and count: of each bucket of a range, or of the whole range.
 #[derive(Debug, Clone)]
 pub struct BucketsQuery {
-    /// Whose.
+    /// The machine.
     pub machine_id: MachineId,
-    /// The first instant that counts.
+    /// Start of the range, inclusive.
     pub from: Timestamp,
-    /// The first instant that counts no more.
+    /// End of the range, exclusive.
     pub to: Timestamp,
-    /// Length of a bucket in seconds; buckets begin at multiples of it since 1970. `None`: all is one bucket.
+    /// Length of a bucket in seconds; buckets begin at multiples of it since 1970. `None`: the range is one
+    /// bucket.
     pub bucket_seconds: Option<u32>,
-    /// Also of this numeric field of `extra`.
+    /// A numeric field of `extra` to include.
     pub extra: Option<String>,
 }
 
 /// Changes of status, newest first.
 #[derive(Debug, Clone)]
 pub struct EventsQuery {
-    /// Whose; `None`: of all machines of the site.
+    /// The machine; `None`: all machines of the site.
     pub machine_id: Option<MachineId>,
     /// Which, and in which order.
     pub which: Events,
-    /// Rows at most.
+    /// Bound on rows.
     pub limit: u32,
 }
 
 /// Which events, and in which order.
 #[derive(Debug, Clone, Copy)]
 pub enum Events {
-    /// In the order in which they happened, whatever the wall clock said: those with an id below this.
+    /// Those with a smaller id, in the order in which they happened, whatever the wall clock said.
     Recorded(i64),
-    /// Those of a time, in the order of the times that they bear.
+    /// Those of a range of time, in the order of their times.
     Within {
-        /// The first instant that counts.
+        /// Start of the range, inclusive.
         from: Timestamp,
-        /// The first key that counts no more: the last one of the page before.
+        /// End of the range, exclusive: the last key of the previous page.
         before: EventCursor,
     },
 }
 
 impl Events {
-    /// The newest first, and all of them.
+    /// All of them.
     pub const ALL: Self = Self::Recorded(i64::MAX);
 
-    /// Goes on after a page, of which this is the last row that could be read, and the id of the last row. `false`: there is no going on.
-    fn go_on_after(&mut self, last: Option<EventCursor>, last_id: Option<i64>) -> bool {
+    /// Continues after a page with this last readable row, whose last row has this id. Returns `false` if
+    /// neither is known.
+    fn advance_past(&mut self, last: Option<EventCursor>, last_id: Option<i64>) -> bool {
         match (self, last, last_id) {
             (Self::Recorded(before), _, Some(id)) => *before = id,
             (which, Some(last), _) => which.advance(last),
@@ -116,7 +119,7 @@ impl Events {
         true
     }
 
-    /// Goes on after `cursor`.
+    /// Continues after `cursor`.
     pub fn advance(&mut self, cursor: EventCursor) {
         match self {
             Self::Recorded(id) => *id = cursor.id.min(*id),
@@ -125,14 +128,14 @@ impl Events {
     }
 }
 
-/// The means of the newest minutes of some machines, for small curves.
+/// Means of some machines by equal steps of time, for small charts.
 #[derive(Debug, Clone)]
 pub struct TrendsQuery {
-    /// Whose.
+    /// The machines.
     pub machine_ids: Vec<MachineId>,
-    /// The first instant that counts.
+    /// Start of the range, inclusive.
     pub from: Timestamp,
-    /// The first instant that counts no more.
+    /// End of the range, exclusive.
     pub to: Timestamp,
     /// Length of a step in seconds; steps begin at multiples of it since 1970.
     pub step_seconds: u32,
@@ -140,72 +143,73 @@ pub struct TrendsQuery {
 
 /// A read-only connection to the database of one site. Every call blocks.
 pub trait History: Send {
-    /// Whether this connection still has the database open that is at its place.
+    /// Checks that this connection has the file open that is at its path now. Always true of a server.
     ///
     /// # Errors
-    /// [`StoreError::FileMoved`]: it has not, and has to be dropped.
-    fn check_place(&self) -> Result<(), StoreError>;
+    /// [`StoreError::FileMoved`]: drop this connection.
+    fn check_file(&self) -> Result<(), StoreError>;
 
-    /// Every machine of the site as the database knows it, in order of their ids.
+    /// Returns every machine of the site, in order of their ids.
     ///
     /// # Errors
-    /// [`StoreError::ReadHistory`] or [`StoreError::HistoryTooSlow`], as of every call here.
+    /// [`StoreError::ReadHistory`] or [`StoreError::HistoryTooSlow`], as for every method here.
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
 
-    /// The newest reading of each machine that has a status; one index seek each. An `extra` of more than
-    /// [`EXTRA_LISTED_BYTES_MAX`] is replaced by its size.
+    /// Passes on the newest reading of each machine that has a status; one index seek each. Replaces an
+    /// `extra` of more than [`EXTRA_LISTED_BYTES_MAX`] by its size.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn latest(&mut self, each: EachRow<'_, (MachineId, LatestReading)>) -> Result<(), StoreError>;
 
-    /// The newest reading of one machine, also of one without status.
+    /// Returns the newest reading of one machine, with or without a status.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn latest_of(&mut self, machine_id: &MachineId) -> Result<Option<LatestReading>, StoreError>;
 
-    /// Readings, one by one: a single one may be of `mqtt.max_payload` bytes. Rows that are asked for and not taken cost PostgreSQL
-    /// their way over the network.
+    /// Passes on readings one by one: a single one may have `mqtt.max_payload` bytes. PostgreSQL also sends
+    /// rows that `each` no longer takes.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn readings(&mut self, query: &ReadingsQuery, each: EachRow<'_, StoredReading>)
     -> Result<(), StoreError>;
 
-    /// Buckets in order of time; empty ones are left out. Without a bucket's length there is always one.
+    /// Passes on buckets in order of time, without empty ones. Without a length there is always one bucket.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn buckets(&mut self, query: &BucketsQuery, each: EachRow<'_, Bucket>) -> Result<(), StoreError>;
 
-    /// Where a page of those buckets ends that is computed from at most `readings_max` readings, or from one bucket: at the
-    /// beginning of a bucket, or at the end of `query`. Whole buckets of five minutes are not counted.
+    /// Returns the end of a page of buckets computed from at most `readings_max` readings, or of one bucket:
+    /// the start of a bucket, or the end of `query`. Rollups do not count as readings.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn bucket_page_end(&mut self, query: &BucketsQuery, readings_max: u32) -> Result<Timestamp, StoreError>;
 
-    /// The steps of all those machines in one query, machine by machine in order of time; empty ones are left out.
+    /// Returns the steps of all those machines, machine by machine in order of time, without empty ones.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn trends(&mut self, query: &TrendsQuery) -> Result<Vec<TrendPoint>, StoreError>;
 
-    /// A page of events.
+    /// Returns a page of events, newest first.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn events(&mut self, query: &EventsQuery) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Our own outages that overlap with the time from `from` to before `to`, in order of time; the newest if they are very many.
+    /// Returns our own outages that overlap the time from `from` to before `to`, in order of time; of very
+    /// many the newest.
     ///
     /// # Errors
     /// [`StoreError::ReadHistory`].
     fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError>;
 }
 
-/// Connects, for reading only. Creates nothing: an SQLite file that is not there is an error.
+/// Connects for reading only. Creates nothing: a missing SQLite file is an error.
 ///
 /// # Errors
 /// [`StoreError::Connect`].
@@ -216,22 +220,23 @@ pub fn open_history(options: &StoreOptions) -> Result<Box<dyn History>, StoreErr
     }
 }
 
-/// A statement on its way.
-struct Begun {
-    at: Instant,
+/// A running query.
+struct RunningQuery {
+    begun_at: Instant,
     limit: Duration,
 }
 
-impl Begun {
+impl RunningQuery {
     fn new(limit: Duration) -> Self {
-        Self { at: Instant::now(), limit }
+        Self { begun_at: Instant::now(), limit }
     }
 
-    /// Names what could not be read. Databases say in various words that a statement took too long; the clock says it too.
-    fn unread(self, what: &'static str) -> impl FnOnce(diesel::result::Error) -> StoreError {
+    /// Turns the query's error into one that says which part could not be read. The clock tells whether it took
+    /// too long; the messages of the databases differ.
+    fn failed(self, what: &'static str) -> impl FnOnce(diesel::result::Error) -> StoreError {
         move |source| {
             let source = source.into();
-            let is_too_slow = !self.limit.is_zero() && self.at.elapsed() >= self.limit;
+            let is_too_slow = !self.limit.is_zero() && self.begun_at.elapsed() >= self.limit;
             if is_too_slow {
                 StoreError::HistoryTooSlow { what, limit: self.limit, source }
             } else {
@@ -241,7 +246,7 @@ impl Begun {
     }
 }
 
-/// Tries to write through a connection as [`open_history`] makes it, and says why that failed.
+/// Tries to write through a connection of [`open_history`].
 #[cfg(test)]
 pub(super) fn try_to_write(options: &StoreOptions) -> Result<(), String> {
     use diesel::connection::SimpleConnection;

@@ -1,4 +1,4 @@
-//! Reading a PostgreSQL database, in a session that cannot write.
+//! Reading a PostgreSQL database in a session that cannot write.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::bucket_page::{self, InstantColumn};
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, hand_on};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, pass_on};
 use super::sql::{self, Dialect};
 use super::{
-    Begun, Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery,
+    Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery, RunningQuery,
     StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::database_url::PostgresUrl;
@@ -21,11 +21,11 @@ use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::postgres::connection_parameters;
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::UnreadableRows;
-use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
+use crate::store::{MachineRow, StoreError, StoreOptions, machines, without_nul};
 
 pub(super) const DIALECT: Dialect = Dialect {
     epoch_seconds: "CAST(floor(date_part('epoch', t.recorded_at)) AS bigint)",
-    // A numeric may be too large or too small for a double; a cast of such a one would fail the query.
+    // Casting a numeric that is too large or too small for a double fails the query.
     extra_number: "CASE WHEN jsonb_typeof(r.extra -> $5) <> 'number' THEN NULL \
          WHEN abs(CAST(r.extra -> $5 AS numeric)) BETWEEN 1e-300 AND 1e150 \
          THEN CAST(CAST(r.extra -> $5 AS numeric) AS double precision) \
@@ -46,9 +46,9 @@ pub struct PostgresHistory {
 }
 
 impl PostgresHistory {
-    /// A server's connection ends with the database that it has open.
+    /// Always passes: a connection to a server ends with its database.
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
-    fn is_in_place(&self) -> Result<(), StoreError> {
+    fn check_identity(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -60,7 +60,7 @@ impl PostgresHistory {
             .map_err(|error| failed(url.redact(&error.to_string())))?;
         let statement_timeout = options.statement_timeout.as_millis();
         let lock_timeout = options.lock_timeout.as_millis();
-        // Compiling a question to machine code takes some 50 ms, ten times what most of ours take.
+        // Compiling a query to machine code takes some 50 ms, ten times as long as most of ours run.
         let configured = connection.batch_execute(&format!(
             "SET default_transaction_read_only = on;
              SET jit = off;
@@ -78,9 +78,9 @@ impl PostgresHistory {
         })
     }
 
-    /// To be called before each statement.
-    fn begin(&self) -> Begun {
-        Begun::new(self.statement_timeout)
+    /// Begins a query. Call it before each statement.
+    fn begin_query(&self) -> RunningQuery {
+        RunningQuery::new(self.statement_timeout)
     }
 }
 

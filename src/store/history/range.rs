@@ -1,4 +1,4 @@
-//! Keys: where a page begins and ends.
+//! Keys of rows, where a page begins and ends.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,23 +14,23 @@ pub enum Order {
     Descending,
 }
 
-/// A place among the readings of a machine: time, and digest among those of the same microsecond.
+/// The key of a reading among those of its machine: its time, and its digest within the same microsecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadingCursor {
     /// `recorded_at`.
     pub at: Timestamp,
-    /// The digest as the database keeps it.
+    /// The digest, signed as in the database.
     pub digest: i64,
 }
 
 impl ReadingCursor {
-    /// Before every reading of that instant.
+    /// Returns the key before every reading of that instant.
     #[must_use]
     pub const fn before(at: Timestamp) -> Self {
         Self { at, digest: i64::MIN }
     }
 
-    /// The next place.
+    /// Returns the next key.
     #[must_use]
     pub fn successor(self) -> Self {
         match self.digest.checked_add(1) {
@@ -40,7 +40,7 @@ impl ReadingCursor {
     }
 }
 
-/// A place among the events of a site: time, and id among those of the same microsecond.
+/// The key of an event among those of its site: its time, and its id within the same microsecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventCursor {
     /// `occurred_at`.
@@ -50,14 +50,14 @@ pub struct EventCursor {
 }
 
 impl EventCursor {
-    /// Before every event of that instant.
+    /// Returns the key before every event of that instant.
     #[must_use]
     pub const fn before(at: Timestamp) -> Self {
         Self { at, id: i64::MIN }
     }
 }
 
-/// The opaque text of a cursor.
+/// Writes the opaque text of a cursor.
 fn write(f: &mut fmt::Formatter<'_>, at: Timestamp, rest: i64) -> fmt::Result {
     write!(f, "{:016x}{:016x}", at.as_micros() as u64, rest as u64)
 }
@@ -71,9 +71,9 @@ fn read(text: &str) -> Option<(Timestamp, i64)> {
     Some((Timestamp::from_micros(number(&text[..16])?), number(&text[16..])?))
 }
 
-/// A text that is no cursor of ours.
+/// The text is no cursor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoCursor;
+pub struct InvalidCursor;
 
 macro_rules! as_cursor {
     ($key:ident, $rest:ident) => {
@@ -84,10 +84,10 @@ macro_rules! as_cursor {
         }
 
         impl FromStr for $key {
-            type Err = NoCursor;
+            type Err = InvalidCursor;
 
-            fn from_str(text: &str) -> Result<Self, NoCursor> {
-                read(text).map(|(at, $rest)| Self { at, $rest }).ok_or(NoCursor)
+            fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+                read(text).map(|(at, $rest)| Self { at, $rest }).ok_or(InvalidCursor)
             }
         }
     };
@@ -109,12 +109,12 @@ mod tests {
             assert_eq!(event.to_string().parse(), Ok(event));
         }
         for text in ["", "7", "+000000000000001000000000000000f", "zz", &"0".repeat(33), &"é".repeat(16)] {
-            assert_eq!(text.parse::<ReadingCursor>(), Err(NoCursor), "{text}");
+            assert_eq!(text.parse::<ReadingCursor>(), Err(InvalidCursor), "{text}");
         }
     }
 
     #[test]
-    fn the_successor_is_the_next_place() {
+    fn the_successor_is_the_next_key() {
         let last = ReadingCursor { at: Timestamp::from_micros(7), digest: i64::MAX };
         assert_eq!(last.successor(), ReadingCursor::before(Timestamp::from_micros(8)));
         let key = ReadingCursor { at: Timestamp::from_micros(7), digest: 3 };

@@ -1,14 +1,15 @@
-//! Statistics from whole buckets of five minutes, and at the edges, and before the site's buckets are exact, from the rows.
+//! Statistics from rollups of five minutes; from the readings at the edges of a range and before the site's
+//! rollups are exact.
 //!
-//! All in one statement, so that it sees one state of the database.
+//! One statement reads both, so that it sees one state of the database.
 
 use super::BucketsQuery;
 use super::sql::{Dialect, MEASUREMENT_MAX, grouping};
 use crate::domain::Timestamp;
 use crate::store::rollup::{BUCKET_MICROS, BUCKET_SECONDS, bucket_start};
 
-/// Bound as a parameter each: where the whole buckets within the range of `query` begin, and where they end. `None` if there
-/// are none, or if the lengths asked for are no multiple of theirs: then all comes from the rows.
+/// Returns the start and the end of the whole rollups within the range of `query`. `None` if there are none,
+/// or if the length of its buckets is no multiple of theirs: then the readings answer.
 pub fn whole_buckets(query: &BucketsQuery) -> Option<(Timestamp, Timestamp)> {
     let is_multiple = query.bucket_seconds.is_none_or(|seconds| seconds % BUCKET_SECONDS == 0);
     let mut first = bucket_start(query.from);
@@ -19,11 +20,11 @@ pub fn whole_buckets(query: &BucketsQuery) -> Option<(Timestamp, Timestamp)> {
     (is_multiple && first < end).then_some((first, end))
 }
 
-/// What comes from where: name of a measurement, and the columns of `machine_rollup` that hold it.
+/// The measurements; `machine_rollup` has columns for each.
 const MEASUREMENTS: [&str; 3] = ["temperature", "humidity", "vibration"];
 
-/// `$1` site, `$2` machine, `$3` first instant, `$4` and `$5` first whole bucket and end of the last, `$6` first instant that counts
-/// no more, `$7` the field of extra if there is one. Parameters have to appear in this order.
+/// `$1` site, `$2` machine, `$3` start of the range, `$4` and `$5` start and end of the whole rollups, `$6`
+/// end of the range, exclusive, `$7` the field of extra, if any. Parameters must appear in this order.
 pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool) -> String {
     let start_of = |instant: &str| {
         let epoch_seconds = dialect.epoch_seconds.replace("t.recorded_at", instant);
@@ -31,8 +32,8 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
             format!("CAST(({epoch_seconds} / {seconds}) * {seconds} AS bigint)")
         })
     };
-    // Where trust in the buckets begins: `$5` at the latest.
-    let trusted = (dialect.clamped)(
+    // From where on rollups are exact: `$5` at the latest.
+    let exact_from = (dialect.clamped)(
         "(SELECT coalesce(max(f.exact_from), '9999-12-31 00:00:00.000000+00:00') FROM machine_rollup_exact f \
          WHERE f.site = $1)",
     );
@@ -49,26 +50,26 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
     let extra_branches =
         if with_extra { extra_branches(dialect, &start_of("b.bucket_start")) } else { String::new() };
     format!(
-        "WITH r AS ({row} AND t.recorded_at >= $3 AND t.recorded_at < {trusted} \
+        "WITH r AS ({row} AND t.recorded_at >= $3 AND t.recorded_at < {exact_from} \
              UNION ALL {row} AND t.recorded_at >= $5 AND t.recorded_at < $6), \
          n AS (SELECT r.start_seconds, r.temperature, r.humidity, r.vibration, {extra} AS extra FROM r), \
          b AS (SELECT b.*, {} AS start_seconds FROM machine_rollup b WHERE b.site = $1 AND b.machine_id = $2 \
-             AND b.bucket_start >= {trusted} AND b.bucket_start < $5), \
+             AND b.bucket_start >= {exact_from} AND b.bucket_start < $5), \
          p AS (SELECT n.start_seconds, 1 AS readings, {} FROM n \
              UNION ALL SELECT b.start_seconds, b.readings, {} FROM b{extra_branches}) \
          SELECT {}, CAST(coalesce(sum(readings), 0) AS bigint) AS readings, {} FROM p {}",
         start_of("b.bucket_start"),
-        figures_of_a_row(&[&MEASUREMENTS[..], &["extra"]].concat(), ""),
-        figures_of_a_bucket(dialect),
+        values_of_a_reading(&[&MEASUREMENTS[..], &["extra"]].concat(), ""),
+        values_of_a_rollup(dialect),
         grouping(bucket_seconds).0,
         totals(),
         grouping(bucket_seconds).1,
     )
 }
 
-/// The field's buckets; and the rows of those buckets in which some reading had left its fields out.
+/// Selects the field's rollups, and the readings of those rollups that left out the fields of a reading.
 fn extra_branches(dialect: &Dialect, start: &str) -> String {
-    let none: Vec<String> = MEASUREMENTS.iter().map(|name| no_figures(dialect, name)).collect();
+    let none: Vec<String> = MEASUREMENTS.iter().map(|name| no_values(dialect, name)).collect();
     let none = none.join(", ");
     let number = dialect.extra_number.replace("$5", "$7").replace("r.extra", "t.extra");
     let start_of_extra = start.replace("b.bucket_start", "e.bucket_start");
@@ -80,14 +81,14 @@ fn extra_branches(dialect: &Dialect, start: &str) -> String {
          UNION ALL SELECT x.start_seconds, 0, {none}, {} FROM (SELECT b.start_seconds, {number} AS extra \
              FROM b CROSS JOIN machine_telemetry t WHERE b.extra_left_out > 0 AND t.site = $1 AND t.machine_id = $2 \
              AND t.recorded_at >= b.bucket_start AND t.recorded_at < {}) x",
-        figures_of_a_row(&["extra"], "x."),
+        values_of_a_reading(&["extra"], "x."),
         dialect.bucket_end
     )
 }
 
-/// Minimum, maximum, sum and count of one value.
-fn figures_of_a_row(names: &[&str], of: &str) -> String {
-    let figures: Vec<String> = names
+/// Minimum, maximum, sum and count of each value of a reading.
+fn values_of_a_reading(names: &[&str], of: &str) -> String {
+    let values: Vec<String> = names
         .iter()
         .map(|name| {
             let value = format!("CASE WHEN abs({of}{name}) <= {MEASUREMENT_MAX} THEN {of}{name} END");
@@ -97,16 +98,16 @@ fn figures_of_a_row(names: &[&str], of: &str) -> String {
             )
         })
         .collect();
-    figures.join(", ")
+    values.join(", ")
 }
 
-fn figures_of_a_bucket(dialect: &Dialect) -> String {
+fn values_of_a_rollup(dialect: &Dialect) -> String {
     let columns =
         MEASUREMENTS.map(|name| format!("b.{name}_min, b.{name}_max, b.{name}_sum, b.{name}_count"));
-    format!("{}, {}", columns.join(", "), no_figures(dialect, "extra"))
+    format!("{}, {}", columns.join(", "), no_values(dialect, "extra"))
 }
 
-fn no_figures(dialect: &Dialect, name: &str) -> String {
+fn no_values(dialect: &Dialect, name: &str) -> String {
     let none = dialect.no_number;
     format!("{none} AS {name}_min, {none} AS {name}_max, {none} AS {name}_sum, 0 AS {name}_count")
 }
@@ -131,7 +132,7 @@ mod tests {
     use crate::domain::MachineId;
 
     #[test]
-    fn only_whole_buckets_within_the_range_are_taken() {
+    fn only_whole_rollups_within_the_range_count() {
         let query = |from: i64, to: i64, bucket_seconds: Option<u32>| BucketsQuery {
             machine_id: MachineId::parse("m").unwrap(),
             from: Timestamp::from_micros(from),

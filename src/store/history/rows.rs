@@ -1,4 +1,4 @@
-//! What the queries give back, and the columns they come from.
+//! What the queries return, and the columns that it comes from.
 
 use std::ops::ControlFlow;
 
@@ -18,11 +18,11 @@ use crate::store::unreadable::{Column, UnreadableRow, UnreadableRows};
 pub struct LatestReading {
     /// When it was measured.
     pub recorded_at: Timestamp,
-    /// °C, or whatever the machine sends.
+    /// Usually °C.
     pub temperature: Option<f64>,
-    /// %, or whatever the machine sends.
+    /// Usually %.
     pub humidity: Option<f64>,
-    /// mm/s, or whatever the machine sends.
+    /// Usually mm/s.
     pub vibration: Option<f64>,
     /// The text of a JSON object with everything else.
     pub extra: Option<String>,
@@ -31,9 +31,9 @@ pub struct LatestReading {
 /// A row of `machine_telemetry`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredReading {
-    /// Its place among those of its machine.
+    /// Its key among those of its machine.
     pub key: ReadingCursor,
-    /// What it says.
+    /// Its content.
     pub reading: LatestReading,
     /// `device` or `server`.
     pub time_source: String,
@@ -54,10 +54,10 @@ pub struct Aggregate {
     pub count: u64,
 }
 
-/// Statistics of a stretch of time. A measurement without any value has none.
+/// Statistics of a stretch of time; `None` for a measurement without values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
-    /// Where it begins, in seconds since 1970; 0 if all is one bucket.
+    /// Its start in seconds since 1970; 0 if the range is one bucket.
     pub start_seconds: i64,
     /// Readings in it.
     pub count: u64,
@@ -67,31 +67,31 @@ pub struct Bucket {
     pub humidity: Option<Aggregate>,
     /// Of `vibration`.
     pub vibration: Option<Aggregate>,
-    /// Of the field of `extra` that was asked for.
+    /// Of the requested field of `extra`.
     pub extra: Option<Aggregate>,
 }
 
 /// Means of one machine over one step of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrendPoint {
-    /// Whose.
+    /// The machine.
     pub machine_id: MachineId,
-    /// Where the step begins, in seconds since 1970.
+    /// Start of the step in seconds since 1970.
     pub start_seconds: i64,
-    /// °C, or whatever the machine sends.
+    /// Usually °C.
     pub temperature: Option<f64>,
-    /// %, or whatever the machine sends.
+    /// Usually %.
     pub humidity: Option<f64>,
-    /// mm/s, or whatever the machine sends.
+    /// Usually mm/s.
     pub vibration: Option<f64>,
 }
 
 /// A row of `machine_event`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its place among those of the site.
+    /// Its key among those of the site.
     pub key: EventCursor,
-    /// Whose.
+    /// The machine.
     pub machine_id: MachineId,
     /// `online` or `offline`.
     pub status: String,
@@ -103,10 +103,10 @@ pub struct StoredEvent {
     pub last_seen_at: Option<Timestamp>,
 }
 
-/// Takes rows one by one, as they are read; `Break` ends the reading.
+/// Takes rows one by one as they are read; `Break` ends the reading.
 pub type EachRow<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
 
-/// All rows of a reading that is known to be short.
+/// Collects all rows of a short answer.
 ///
 /// # Errors
 /// Those of `read`.
@@ -119,33 +119,33 @@ pub fn collected<T, E>(read: impl FnOnce(EachRow<'_, T>) -> Result<(), E>) -> Re
     Ok(rows)
 }
 
-/// What became of the rows of a statement.
-pub(super) struct Handed {
-    /// How many there were, those that cannot be read among them.
+/// How the rows of a statement were passed on.
+pub(super) struct PassedOn {
+    /// How many rows were read, unreadable ones included.
     pub rows: u32,
-    /// Who takes them wants no more.
+    /// The receiver wants no more.
     pub is_enough: bool,
 }
 
-/// Hands on one row after the other, as `read` reads it: no more than one is ever in memory.
-pub(super) fn hand_on<C, T>(
+/// Passes on one row after the other as `read` reads it, with only one in memory.
+pub(super) fn pass_on<C, T>(
     rows: QueryResult<impl Iterator<Item = QueryResult<C>>>,
     read: impl Fn(C) -> Result<T, UnreadableRow>,
     unreadable: &UnreadableRows,
     each: EachRow<'_, T>,
-) -> QueryResult<Handed> {
-    let mut handed = Handed { rows: 0, is_enough: false };
+) -> QueryResult<PassedOn> {
+    let mut passed = PassedOn { rows: 0, is_enough: false };
     for columns in rows? {
-        handed.rows += 1;
+        passed.rows += 1;
         match read(columns?) {
-            Ok(row) => handed.is_enough = each(row).is_break(),
+            Ok(row) => passed.is_enough = each(row).is_break(),
             Err(row) => unreadable.note(row),
         }
-        if handed.is_enough {
+        if passed.is_enough {
             break;
         }
     }
-    Ok(handed)
+    Ok(passed)
 }
 
 #[derive(QueryableByName)]
@@ -173,7 +173,7 @@ fn unreadable_reading(key: String) -> impl FnOnce(String) -> UnreadableRow {
 }
 
 impl ReadingColumns {
-    /// As a reading of `machine_id`.
+    /// Reads the row as one of `machine_id`.
     pub(super) fn into_reading(self, machine_id: &str) -> Result<StoredReading, UnreadableRow> {
         let unreadable = unreadable_reading(format!("{machine_id:?} at {}", self.recorded_at));
         let read = || {
@@ -231,7 +231,7 @@ pub(super) struct EventColumns {
 }
 
 impl EventColumns {
-    /// Its id, if that can be read.
+    /// Returns its id, if that can be read.
     pub(super) fn id(&self) -> Option<i64> {
         self.id.value().copied()
     }
@@ -245,7 +245,7 @@ impl EventColumns {
                 status: self.status.get("status")?,
                 previous_status: self.previous_status,
                 reason: self.reason.get("reason")?,
-                last_seen_at: self.last_seen_at.get("last_seen_at")?.map(|moment| moment.0),
+                last_seen_at: self.last_seen_at.get("last_seen_at")?.map(|instant| instant.0),
             })
         };
         read().map_err(unreadable)
@@ -303,7 +303,8 @@ macro_rules! aggregate_columns {
         }
 
         impl BucketColumns {
-            /// As figures of `machine_id`. Without a beginning they are of readings whose time cannot be read.
+            /// Reads the row as a bucket of `machine_id`. A bucket without a start holds readings whose time
+            /// cannot be read.
             pub(super) fn into_bucket(self, machine_id: &str) -> Result<Bucket, UnreadableRow> {
                 let unreadable = unreadable_reading(format!("of {machine_id:?}"));
                 Ok(Bucket {

@@ -1,4 +1,4 @@
-//! Reading an SQLite file that somebody else writes.
+//! Reading an SQLite file that another connection writes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use diesel::sql_types::{BigInt, Text};
 use super::bucket_page::{self, InstantColumn};
 use super::deadline::Deadline;
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, hand_on};
+use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, pass_on};
 use super::sql::{self, Dialect};
 use super::{
-    Begun, Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery,
+    Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery, RunningQuery,
     StoredEvent, StoredReading, TrendPoint, TrendsQuery, outages, rolled,
 };
 use crate::database_url::sqlite_place;
@@ -23,10 +23,10 @@ use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::sqlite::file_identity::FileIdentity;
 use crate::store::unreadable::UnreadableRows;
-use crate::store::{MachineRow, StoreError, StoreOptions, reads, without_nul};
+use crate::store::{MachineRow, StoreError, StoreOptions, machines, without_nul};
 
 pub(super) const DIALECT: Dialect = Dialect {
-    // Of the whole seconds only: with a fraction it rounds to milliseconds, up into the next second.
+    // Without the fraction: unixepoch rounds to milliseconds, up into the next second.
     epoch_seconds: "unixepoch(substr(t.recorded_at, 1, 19))",
     extra_number: "(SELECT CASE WHEN j.type IN ('integer', 'real') THEN CAST(j.value AS REAL) END \
          FROM json_each(CASE WHEN json_valid(r.extra) THEN r.extra END) j WHERE j.key = $5)",
@@ -37,13 +37,13 @@ pub(super) const DIALECT: Dialect = Dialect {
     texts: "json_each($2) AS w",
 };
 
-/// Page cache of a reading connection.
+/// Page cache of the connection.
 const CACHE_KIB: u32 = 4 * 1024;
 
 /// A connection that cannot write.
 pub struct SqliteHistory {
     pub(super) connection: SqliteConnection,
-    place: Arc<FileIdentity>,
+    identity: Arc<FileIdentity>,
     // Dropped after the connection.
     deadline: Deadline,
     statement_timeout: Duration,
@@ -52,7 +52,7 @@ pub struct SqliteHistory {
 }
 
 impl SqliteHistory {
-    /// Opens the file, which must be there.
+    /// Opens the file, which must exist.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let target = sqlite_place(path);
         let failed = |source| StoreError::Connect { target: target.clone(), source };
@@ -60,31 +60,31 @@ impl SqliteHistory {
         let lock_timeout = options.lock_timeout.as_millis();
         let open = || {
             let mut connection = deadline.guard(|| SqliteConnection::establish(&read_only_uri(path)))?;
-            // Reads, too, so that all that belongs to the file is open.
+            // Reads, so that the log and the shared memory are open, too.
             connection.batch_execute(&format!(
                 "PRAGMA busy_timeout = {lock_timeout}; PRAGMA query_only = true; PRAGMA cache_size = -{CACHE_KIB}; \
                  SELECT count(*) FROM sqlite_master;"
             ))?;
             Ok(connection)
         };
-        let (connection, place) = FileIdentity::open(path, open).map_err(failed)?;
+        let (connection, identity) = FileIdentity::open(path, open).map_err(failed)?;
         let (statement_timeout, site) = (options.statement_timeout, options.site.clone());
         let unreadable = options.unreadable.clone();
-        Ok(Self { connection, place, deadline, statement_timeout, site, unreadable })
+        Ok(Self { connection, identity, deadline, statement_timeout, site, unreadable })
     }
 
-    fn is_in_place(&self) -> Result<(), StoreError> {
-        self.place.check()
+    fn check_identity(&self) -> Result<(), StoreError> {
+        self.identity.check()
     }
 
-    /// To be called before each statement.
-    fn begin(&self) -> Begun {
+    /// Begins a query. Call it before each statement.
+    fn begin_query(&self) -> RunningQuery {
         self.deadline.set(self.statement_timeout);
-        Begun::new(self.statement_timeout)
+        RunningQuery::new(self.statement_timeout)
     }
 }
 
-/// The path as a URI; whatever has a meaning in one is escaped.
+/// Returns the path as a URI, with every special character escaped.
 fn read_only_uri(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());

@@ -1,7 +1,7 @@
 //! One batch, one transaction, a few statements.
 //!
-//! Rows go in by the thousand ([`runs`](super::runs)). A transaction that fails for a row that is refused, or because a statement takes too
-//! long, is begun anew: more careful, or in smaller runs.
+//! Rows go in by the thousand ([`runs`](super::runs)). When the server refuses a row, or a statement takes
+//! too long, the transaction starts again: with savepoints, or in smaller runs.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, SmallInt, Text};
 
 use super::runs::{RUN_BYTES_MAX, RunSize, RunWriter, WriteMode};
 use super::sqlstate::Verdict;
-use super::statements::{CorrectCounters, MovePosition};
+use super::statements::MovePosition;
 use super::{readings, rollups, status_rows};
 use crate::domain::Ledger;
 use crate::store::batch::{Batch, CommitOutcome, GapRow, RejectionRow, runs};
+use crate::store::checkpoint::{self, LedgerColumns};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
-use crate::store::reads::LedgerColumns;
 use crate::store::retained;
 use crate::store::rollup::Rollup;
 use crate::store::schema::{Instant, SqlInstant};
-use crate::store::{bigint, reads, without_nul};
+use crate::store::{bigint, without_nul};
 
 /// Stores `batch` (STO-1 to STO-4).
 pub fn commit(
@@ -32,7 +32,7 @@ pub fn commit(
     run_size: &mut RunSize,
 ) -> Result<CommitOutcome, CommitFailure> {
     let mut mode = WriteMode::default();
-    // At most two rounds for care and five for smaller runs.
+    // Ends: at most two rounds change the mode, and five shrink the runs.
     loop {
         let failure = match try_commit(connection, site, batch, mode, run_size.rows()) {
             Ok((outcome, slowest)) => {
@@ -41,15 +41,15 @@ pub fn commit(
             }
             Err(failure) => failure,
         };
-        match care_after(&failure, mode, run_size) {
-            Some(more) => mode = more,
+        match mode_after(&failure, mode, run_size) {
+            Some(next) => mode = next,
             None => return Err(failure),
         }
     }
 }
 
-/// With what care the batch is tried again; `None` if that would not help.
-fn care_after(failure: &CommitFailure, mode: WriteMode, run_size: &mut RunSize) -> Option<WriteMode> {
+/// Returns the mode for another attempt; `None` if none would help.
+fn mode_after(failure: &CommitFailure, mode: WriteMode, run_size: &mut RunSize) -> Option<WriteMode> {
     match failure {
         CommitFailure::Stale(_) => None,
         CommitFailure::Cancelled { rows, .. } => run_size.shrink(*rows).then_some(mode),
@@ -62,7 +62,7 @@ fn care_after(failure: &CommitFailure, mode: WriteMode, run_size: &mut RunSize) 
     }
 }
 
-/// One attempt. Returns how long its slowest run of rows took, too.
+/// Makes one attempt. Also returns how long its slowest run took.
 fn try_commit(
     connection: &mut PgConnection,
     site: &str,
@@ -75,12 +75,13 @@ fn try_commit(
         let ledger = move_position(connection, &journal_id, batch)?;
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
-        let new = retained::unless_seen(connection, site, &batch.readings).at(CommitStep::Readings)?;
+        let new = retained::postgres::only_new(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
         let mut writer = RunWriter::begin(connection, mode, rows_max)?;
         let refused = readings::write(&mut writer, site, &new, &mut outcome, &mut rollup)?;
         let connection = &mut *writer.connection;
-        retained::forget_refused(connection, site, &new, &outcome.poisoned).at(CommitStep::Readings)?;
+        retained::postgres::forget_refused(connection, site, &new, &outcome.poisoned)
+            .at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
         rollups::add(connection, site, &rollup, rows_max).at(CommitStep::Rollups)?;
 
@@ -90,7 +91,8 @@ fn try_commit(
         }
         insert_gaps(connection, &journal_id, &batch.gaps, rows_max).at(CommitStep::Gaps)?;
         outcome.refuse(status_rows::write(&mut writer, site, batch)?);
-        correct_counters(writer.connection, &journal_id, &outcome).at(CommitStep::Counters)?;
+        checkpoint::postgres::correct_counters(writer.connection, &journal_id, &outcome)
+            .at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok((outcome, writer.slowest()))
     })
@@ -113,10 +115,9 @@ fn move_position(
     };
     let row = moved.get_result::<(LedgerColumns, Option<String>)>(connection).optional();
     if let Some((columns, _synchronous_commit)) = row.at(CommitStep::Position)? {
-        return Ok(reads::ledger(columns));
+        return Ok(checkpoint::ledger(columns));
     }
-    let found = reads::postgres::load_checkpoint(connection, journal_id).at(CommitStep::Position)?;
-    Err(CommitFailure::Stale(found.map(|found| found.committed_seq)))
+    Err(checkpoint::postgres::stale(connection, batch)?)
 }
 
 pub(super) fn insert_rejections(
@@ -172,22 +173,4 @@ fn insert_gaps(
         .execute(connection)
         .map(drop)
     })
-}
-
-fn correct_counters(
-    connection: &mut PgConnection,
-    journal_id: &str,
-    outcome: &CommitOutcome,
-) -> QueryResult<()> {
-    let poisoned = outcome.poisoned.len() as u64;
-    if outcome.duplicate + poisoned == 0 {
-        return Ok(());
-    }
-    let correct = CorrectCounters {
-        not_stored: bigint(outcome.duplicate + poisoned),
-        duplicate: bigint(outcome.duplicate),
-        poisoned: bigint(poisoned),
-        journal_id,
-    };
-    connection.execute_returning_count(&correct).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Inserting readings, and which of them are new.
+//! Inserting readings, and finding out which are new.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::store::failure::CommitFailure;
 use crate::store::rollup::Rollup;
 use crate::store::schema::SqlInstant;
 
-/// Inserts `rows`, counts those that are new, and returns those that are refused as rejections.
+/// Inserts `rows`, counts the new ones, and returns the refused ones as rejections.
 pub fn write<'a>(
     writer: &mut RunWriter<'_>,
     site: &str,
@@ -21,17 +21,17 @@ pub fn write<'a>(
     outcome: &mut CommitOutcome,
     rollup: &mut Rollup<'a>,
 ) -> Result<Vec<RejectionRow>, CommitFailure> {
-    let name = |place: usize| rows[place].to_string();
+    let name = |index: usize| rows[index].to_string();
     let refused = writer.write(CommitStep::Readings, rows, ReadingRow::size, name, |connection, run| {
         let stored = insert_run(connection, site, run)?;
         outcome.stored += stored.len() as u64;
         stored.into_iter().for_each(|row| rollup.add(&row.reading));
         Ok(())
     })?;
-    Ok(refused.into_iter().map(|(place, words)| outcome.poison(&rows[place], words)).collect())
+    Ok(refused.into_iter().map(|(index, refusal)| outcome.poison(&rows[index], refusal)).collect())
 }
 
-/// Inserts `run` and gives those of its rows that were not there yet.
+/// Inserts `run`. Returns those of its rows that are new.
 fn insert_run<'a>(
     connection: &mut PgConnection,
     site: &str,

@@ -1,6 +1,7 @@
 //! Adding to buckets, many in one statement.
 //!
-//! The rows are sent, and locked, in the order of their keys: two processes of one site never wait for each other in a circle.
+//! The rows are sent and locked in the order of their keys, so two processes of one site never wait in a
+//! circle.
 
 use diesel::pg::{Pg, PgConnection};
 use diesel::prelude::*;
@@ -91,46 +92,46 @@ pub fn add(
 impl<'a> AddToBuckets<'a> {
     fn new(site: &'a str, run: &[(BucketKey<'a>, BucketSums)]) -> Self {
         fn columns<T>(run: &[(BucketKey<'_>, BucketSums)], of: impl Fn(&BucketSums) -> T) -> Vec<T> {
-            run.iter().map(|(_, tally)| of(tally)).collect()
+            run.iter().map(|(_, sums)| of(sums)).collect()
         }
         Self {
             site,
             machine_ids: run.iter().map(|((machine_id, _), _)| *machine_id).collect(),
-            bucket_starts: run.iter().map(|((_, start), _)| moment(*start)).collect(),
-            readings: columns(run, |tally| tally.readings),
-            temperature_count: columns(run, |tally| tally.temperature.count),
-            temperature_min: columns(run, |tally| tally.temperature.min),
-            temperature_max: columns(run, |tally| tally.temperature.max),
-            temperature_sum: columns(run, |tally| tally.temperature.sum),
-            humidity_count: columns(run, |tally| tally.humidity.count),
-            humidity_min: columns(run, |tally| tally.humidity.min),
-            humidity_max: columns(run, |tally| tally.humidity.max),
-            humidity_sum: columns(run, |tally| tally.humidity.sum),
-            vibration_count: columns(run, |tally| tally.vibration.count),
-            vibration_min: columns(run, |tally| tally.vibration.min),
-            vibration_max: columns(run, |tally| tally.vibration.max),
-            vibration_sum: columns(run, |tally| tally.vibration.sum),
-            extra_left_out: columns(run, |tally| tally.extra_left_out),
+            bucket_starts: run.iter().map(|((_, start), _)| instant(*start)).collect(),
+            readings: columns(run, |sums| sums.readings),
+            temperature_count: columns(run, |sums| sums.temperature.count),
+            temperature_min: columns(run, |sums| sums.temperature.min),
+            temperature_max: columns(run, |sums| sums.temperature.max),
+            temperature_sum: columns(run, |sums| sums.temperature.sum),
+            humidity_count: columns(run, |sums| sums.humidity.count),
+            humidity_min: columns(run, |sums| sums.humidity.min),
+            humidity_max: columns(run, |sums| sums.humidity.max),
+            humidity_sum: columns(run, |sums| sums.humidity.sum),
+            vibration_count: columns(run, |sums| sums.vibration.count),
+            vibration_min: columns(run, |sums| sums.vibration.min),
+            vibration_max: columns(run, |sums| sums.vibration.max),
+            vibration_sum: columns(run, |sums| sums.vibration.sum),
+            extra_left_out: columns(run, |sums| sums.extra_left_out),
         }
     }
 }
 
 impl<'a> AddToExtras<'a> {
     fn new(site: &'a str, run: &'a [(ExtraKey<'a>, Statistics)]) -> Self {
-        let figures = || run.iter().map(|(_, figures)| figures);
+        let values = || run.iter().map(|(_, values)| values);
         Self {
             site,
             machine_ids: run.iter().map(|((machine_id, ..), _)| *machine_id).collect(),
-            bucket_starts: run.iter().map(|((_, start, _), _)| moment(*start)).collect(),
+            bucket_starts: run.iter().map(|((_, start, _), _)| instant(*start)).collect(),
             fields: run.iter().map(|((.., field), _)| &**field).collect(),
-            value_count: figures().map(|figures| figures.count).collect(),
-            value_min: figures().map(|figures| figures.min).collect(),
-            value_max: figures().map(|figures| figures.max).collect(),
-            value_sum: figures().map(|figures| figures.sum).collect(),
+            value_count: values().map(|values| values.count).collect(),
+            value_min: values().map(|values| values.min).collect(),
+            value_max: values().map(|values| values.max).collect(),
+            value_sum: values().map(|values| values.sum).collect(),
         }
     }
 }
 
-fn moment(micros: i64) -> SqlInstant {
+fn instant(micros: i64) -> SqlInstant {
     SqlInstant(Timestamp::from_micros(micros))
 }

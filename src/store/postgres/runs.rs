@@ -1,10 +1,12 @@
-//! The one way in which rows are written: a run of them by one statement.
+//! How all rows are written: a run of them by one statement.
 //!
-//! - When the server refuses a run for what may be one row's fault, the transaction is begun anew with a savepoint before each run.
-//!   A run that is refused then is rolled back to it and cut to an eighth, down to the one row that is to blame; after two runs that
-//!   go in, the next one is twice as long. (Each run that fails leaves lines in the server's log. Halving makes more than twice as many.)
-//! - When it cancels a run because it takes too long, the transaction is begun anew with a quarter as many rows in a run. That bound is kept
-//!   for later commits ([`RunSize`]) and grows back while they are quick. A row that takes too long by itself is not refused: it waits.
+//! - When the server refuses a run, and one row may be to blame, the transaction starts again with a
+//!   savepoint before each run. A refused run is then rolled back and cut to an eighth, down to the one row
+//!   to blame; after two successful runs the next one is twice as long. (Each failed run leaves lines in the
+//!   server's log; halving makes more than twice as many.)
+//! - When the server cancels a run that takes too long, the transaction starts again with a quarter of the
+//!   rows in a run. Later commits keep that bound ([`RunSize`]); it grows back while they are quick. A row
+//!   that takes too long by itself is not refused: it waits.
 
 use std::time::{Duration, Instant as Clock};
 
@@ -19,10 +21,10 @@ use crate::store::failure::{AtStep, CommitFailure};
 
 /// Rows of one statement. More gain nothing; fewer cost round trips.
 pub const RUN_ROWS_MAX: usize = 1_024;
-/// Bytes of one statement, about; bounds the memory for its parameters, here and in the server.
+/// Bytes of one statement, roughly; bounds the memory for its parameters, here and in the server.
 pub const RUN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Rows of one statement, as many as the server takes within its timeout.
+/// How many rows the server takes by one statement within its timeout.
 #[derive(Debug)]
 pub struct RunSize {
     rows: usize,
@@ -30,24 +32,24 @@ pub struct RunSize {
 }
 
 impl RunSize {
-    /// Nothing is known yet.
+    /// Starts with the largest runs.
     pub fn new(statement_timeout: Duration) -> Self {
         Self { rows: RUN_ROWS_MAX, statement_timeout }
     }
 
-    /// Rows of a run at most.
+    /// Returns the bound on the rows of a run.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// A run of so many rows was cancelled; `false` if there is no smaller one.
+    /// Shrinks after a run of `cancelled` rows was cancelled. Returns `false` if no smaller run is possible.
     pub fn shrink(&mut self, cancelled: usize) -> bool {
         let rows = self.rows.min(cancelled);
         self.rows = (rows / 4).max(1);
         rows > 1
     }
 
-    /// A commit succeeded whose slowest run took so long.
+    /// Grows after a commit whose slowest run took `slowest`, if that was quick.
     pub fn grow(&mut self, slowest: Duration) {
         if slowest < self.statement_timeout / 4 || self.statement_timeout.is_zero() {
             self.rows = (self.rows * 2).min(RUN_ROWS_MAX);
@@ -55,30 +57,30 @@ impl RunSize {
     }
 }
 
-/// How careful a transaction is.
+/// How a transaction writes its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteMode {
-    /// A savepoint before each run, so that a row that is refused can be found.
+    /// Sets a savepoint before each run, to find a refused row.
     pub isolates: bool,
-    /// Constraints that wait for the end of the transaction are checked with each run.
+    /// Checks deferred constraints with each run.
     pub checks_at_once: bool,
 }
 
 impl WriteMode {
-    /// More care after a row was refused at `step`; `None` if that helps nothing.
+    /// Returns the mode after a row was refused at `step`; `None` if no mode would help.
     pub fn after_refusal(self, step: CommitStep) -> Option<Self> {
-        let more = match step {
+        let next = match step {
             CommitStep::Readings | CommitStep::Transitions | CommitStep::Outages | CommitStep::Sightings => {
                 Self { isolates: true, ..self }
             }
-            // A constraint that is checked at the end of the transaction fails the COMMIT.
+            // A deferred constraint fails the COMMIT.
             CommitStep::Transaction => Self { isolates: true, checks_at_once: true },
             _ => self,
         };
-        (more != self).then_some(more)
+        (next != self).then_some(next)
     }
 
-    /// More care after the COMMIT was cancelled: it had to check all rows at once.
+    /// Returns the mode after the COMMIT was cancelled: it had to check all rows at once.
     pub fn after_slow_commit(self) -> Option<Self> {
         (!self.checks_at_once).then_some(Self { checks_at_once: true, ..self })
     }
@@ -94,7 +96,7 @@ pub struct RunWriter<'c> {
 }
 
 impl<'c> RunWriter<'c> {
-    /// To be called in the transaction, before its first row.
+    /// Begins. Call it in the transaction, before its first row.
     pub fn begin(connection: &'c mut PgConnection, mode: WriteMode, rows_max: usize) -> QueryResult<Self> {
         if mode.checks_at_once {
             connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE")?;
@@ -102,13 +104,13 @@ impl<'c> RunWriter<'c> {
         Ok(Self { connection, mode, rows_max, slowest: Duration::ZERO })
     }
 
-    /// How long the slowest run took.
+    /// Returns how long the slowest run took.
     pub fn slowest(&self) -> Duration {
         self.slowest
     }
 
-    /// Writes `rows` by `statement`, which takes a run of them, each row of about `size` bytes. Returns the places of those
-    /// that are refused, with the server's words. `name` says which row is at a place.
+    /// Writes `rows` in runs, each by `statement`; a row has about `size` bytes. Returns the index of each
+    /// refused row, with the server's message. `name` names the row at an index.
     pub fn write<'a, T>(
         &mut self,
         step: CommitStep,
@@ -132,12 +134,12 @@ impl<'c> RunWriter<'c> {
                 continue;
             };
             match Verdict::of(&error) {
-                Verdict::Refused(words) if self.mode.isolates => {
+                Verdict::Refused(refusal) if self.mode.isolates => {
                     self.savepoint("ROLLBACK TO SAVEPOINT andon_run").at(step)?;
                     bound = (run.len() / 8).max(1);
                     is_second = false;
                     if run.len() == 1 {
-                        refused.push((written, words));
+                        refused.push((written, refusal));
                         written += 1;
                     }
                 }
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn care_grows_only_where_it_helps() {
+    fn the_mode_changes_only_where_that_helps() {
         let isolating = WriteMode { isolates: true, ..WriteMode::default() };
         let most = WriteMode { isolates: true, checks_at_once: true };
         assert_eq!(WriteMode::default().after_refusal(CommitStep::Readings), Some(isolating));

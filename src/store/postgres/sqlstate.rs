@@ -1,42 +1,42 @@
-//! Whose fault an error of PostgreSQL is, by its SQLSTATE.
+//! Which errors of PostgreSQL are the fault of a row, by their SQLSTATE.
 //!
-//! diesel reads the SQLSTATE of every error, turns a few of them into a kind, and hands out no more than that; messages come in
-//! the server's language. So `build.rs` has the linker send diesel's calls of `PQresultErrorField` to `newest::field` (`--wrap`),
-//! which passes them on to libpq and keeps the SQLSTATE that it gave last on this thread.
+//! diesel reads the SQLSTATE of every error, but reports only a kind for a few of them; messages come in the
+//! server's language. So `build.rs` tells the linker to redirect diesel's calls of `PQresultErrorField` to
+//! `newest::field` (`--wrap`), which calls libpq and keeps the newest SQLSTATE of this thread.
 //!
-//! A program that is linked without that flag (the fuzz targets, other crates, other systems) knows the kinds alone: there a
-//! value out of range and the words of a trigger count as nobody's fault, and are waited for.
+//! A program linked without that flag (the fuzz targets, other crates, other systems) knows only the kinds.
+//! There a value out of range and a trigger's error count as no row's fault, and the batch waits.
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 
-/// Clashes of ids: their sequence is behind, whatever the row holds.
+/// Keys of ids. A clash means that their sequence is behind, whatever the row holds.
 const PRIMARY_KEYS: [&str; 3] = ["machine_telemetry_pkey", "machine_event_pkey", "link_outage_pkey"];
-/// Classes of errors that speak of what a row holds: data exception, integrity constraint, check option of a view, limit of the
-/// program (a value too long for an index, too deeply nested).
+/// Classes of errors about what a row holds: data exception, integrity constraint, check option of a view,
+/// limit of the program (a value too long for an index, too deeply nested).
 const CLASSES_OF_ROWS: [&str; 4] = ["22", "23", "44", "54"];
-/// What a function in PL/pgSQL raises by itself: raise, no data found, too many rows, assert.
+/// Errors that PL/pgSQL raises: raise, no data found, too many rows, assert.
 const RAISED: [&str; 4] = ["P0001", "P0002", "P0003", "P0004"];
 const UNIQUE_VIOLATION: &str = "23505";
-/// The statement took longer than `statement_timeout`, or somebody cancelled it.
+/// The statement took longer than `statement_timeout`, or a person cancelled it.
 const QUERY_CANCELED: &str = "57014";
 
-/// What the error of a statement says of the rows that it was to write.
+/// What an error says about the rows of its statement.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One of them is refused for what it holds, in these words.
+    /// The server refuses one of them for what it holds, with this message.
     Refused(String),
-    /// The statement was cancelled: fewer rows may take less time than it is allowed.
+    /// The statement was cancelled; fewer rows may be quick enough.
     Cancelled,
-    /// Nothing. Whatever is not known is here, too.
+    /// Nothing. Includes every unknown error.
     Nothing,
 }
 
 impl Verdict {
-    /// Of the newest error on this thread.
+    /// Judges the newest error of this thread.
     pub fn of(error: &Error) -> Self {
         let Error::DatabaseError(kind, information) = error else { return Self::Nothing };
         match kind {
-            // No answer of the server, but of libpq: it has no SQLSTATE.
+            // An error of libpq, not of the server: it has no SQLSTATE.
             DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => Self::Nothing,
             _ => match newest::sqlstate() {
                 Some(sqlstate) => judge(&sqlstate, &**information),
@@ -61,7 +61,7 @@ fn judge(sqlstate: &str, information: &dyn DatabaseErrorInformation) -> Verdict 
     }
 }
 
-/// The SQLSTATE behind a kind; empty if it stands for many.
+/// Returns the SQLSTATE of a kind; empty if the kind stands for several.
 fn kind_sqlstate(kind: &DatabaseErrorKind) -> &'static str {
     match kind {
         DatabaseErrorKind::UniqueViolation => UNIQUE_VIOLATION,
@@ -95,12 +95,12 @@ mod newest {
         static NEWEST: RefCell<Option<String>> = const { RefCell::new(None) };
     }
 
-    /// That of the newest error whose result diesel has looked at on this thread.
+    /// Returns that of the newest error that diesel read on this thread.
     pub(super) fn sqlstate() -> Option<String> {
         NEWEST.with_borrow(Clone::clone)
     }
 
-    // The linker resolves `__real_…` to libpq's own function, if it was given the flag.
+    // The linker resolves `__real_…` to libpq's function, if it has the flag.
     core::arch::global_asm!(
         ".weak __real_PQresultErrorField",
         ".pushsection .data.rel.ro.andon_result_error_field, \"aw\"",
@@ -116,13 +116,13 @@ mod newest {
         static andon_result_error_field: Option<Field>;
     }
 
-    /// Stands where this program calls `PQresultErrorField`.
+    /// Replaces `PQresultErrorField` in this program.
     ///
     /// # Safety
-    /// As of the function that it stands for: `result` is libpq's, or null.
+    /// As of that function: `result` is libpq's, or null.
     #[unsafe(export_name = "__wrap_PQresultErrorField")]
     unsafe extern "C" fn field(result: *const PGresult, code: c_int) -> *mut c_char {
-        // SAFETY: the word above, which nobody changes once the program is loaded.
+        // SAFETY: the static above does not change once the program is loaded.
         let Some(real) = (unsafe { andon_result_error_field }) else { return ptr::null_mut() };
         // SAFETY: the arguments are the caller's.
         let text = unsafe { real(result, code) };
@@ -144,11 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_row_holds_is_its_fault_and_nothing_else_is() {
+    fn only_errors_about_what_a_row_holds_are_its_fault() {
         for sqlstate in ["22003", "22021", "23514", "23505", "44000", "54000", "P0001", "P0004"] {
             assert_eq!(verdict(sqlstate), Verdict::Refused(format!("{sqlstate}: words")));
         }
-        // A lock, a deadlock, a full disk, a missing table or right, a shutdown, a corrupt page, an unknown code of a trigger.
+        // A lock, a deadlock, a full disk, a missing table or right, a shutdown, a corrupt page, an unknown
+        // code of a trigger.
         for sqlstate in ["55P03", "40P01", "53100", "42P01", "42501", "57P01", "XX001", "UA001", "P0000", ""]
         {
             assert_eq!(verdict(sqlstate), Verdict::Nothing, "{sqlstate}");

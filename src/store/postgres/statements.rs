@@ -7,15 +7,16 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text};
 
 use crate::domain::{MachineId, Timestamp};
 use crate::store::batch::ReadingRow;
-use crate::store::reads::LedgerTypes;
+use crate::store::checkpoint::LedgerTypes;
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::statement::cached_statement;
 use crate::store::without_nul;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (STO-2), taking every reading for stored. Gives the row as it is then. Where
-    /// `synchronous_commit` is off, it is switched on for this transaction: the journal lets go of what is committed. Asked here, for
-    /// role, database and server may change it at any time.
+    /// Moves the position from `after` to `upto` (STO-2) and counts every reading as stored. Returns the row
+    /// after that. Switches `synchronous_commit` on for this transaction where it is off, because the journal
+    /// deletes what is committed. Every commit does: role, database or server may change the setting at any
+    /// time.
     MovePosition on Pg, PgConnection, returning (LedgerTypes, Nullable<Text>):
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]
@@ -30,17 +31,8 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// Corrects the counters for readings that were not stored after all.
-    CorrectCounters on Pg, PgConnection:
-    "UPDATE ingest_checkpoint SET stored = stored - " [not_stored: BigInt = i64]
-    ", duplicate = duplicate + " [duplicate: BigInt = i64]
-    ", rejected = rejected + " [poisoned: BigInt = i64]
-    " WHERE journal_id = " [journal_id: Text = &'a str]
-}
-
-cached_statement! {
-    /// All readings of a run. Gives a row with NULLs and the number of those that are new; after it, if some are not, the keys of
-    /// those that are, and nothing of all that in the usual case.
+    /// Inserts the readings of a run. Returns a row with NULLs and the number of new readings. If some are
+    /// not new, the keys of the new ones follow.
     InsertReadings on Pg, PgConnection, returning (Nullable<Text>, Nullable<Instant>, BigInt):
     "WITH stored AS (INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic, \
      recorded_at, time_source, received_at, digest) SELECT " [site: Text = &'a str]
@@ -65,7 +57,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// When machines were last seen: of those that are known, and where it is news.
+    /// Updates when known machines were last seen, where that differs.
     UpdateSightings on Pg, PgConnection:
     "UPDATE machine SET last_seen_at = seen.at FROM unnest("
     [machine_ids: Array<Text> = Vec<&'a str>, seen: Array<Instant> = Vec<SqlInstant>]
@@ -89,7 +81,7 @@ pub struct ReadingColumns<'a> {
 }
 
 impl<'a> ReadingColumns<'a> {
-    /// The columns of `rows`.
+    /// Turns `rows` to columns.
     pub fn new(rows: &'a [ReadingRow]) -> Self {
         let readings = || rows.iter().map(|row| &row.reading);
         Self {
@@ -106,7 +98,7 @@ impl<'a> ReadingColumns<'a> {
         }
     }
 
-    /// The statement that inserts them.
+    /// Returns the statement that inserts them.
     pub fn insert(&'a self, site: &'a str) -> InsertReadings<'a> {
         InsertReadings {
             site,
@@ -126,7 +118,7 @@ impl<'a> ReadingColumns<'a> {
 }
 
 impl<'a> UpdateSightings<'a> {
-    /// The statement for a run of sightings.
+    /// Returns the statement for a run of sightings.
     pub fn new(site: &'a str, sightings: &'a [(MachineId, Timestamp)]) -> Self {
         Self {
             machine_ids: sightings.iter().map(|(machine_id, _)| machine_id.as_str()).collect(),

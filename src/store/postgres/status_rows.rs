@@ -1,6 +1,5 @@
-//! Rows beside the readings: events, machines, marks, outages, sight and sightings.
-//!
-//! A statement a kind, for a run of rows at once.
+//! Rows beside the readings: events, machines, marks of published events, outages, sightings. One statement
+//! per kind and run.
 
 use std::collections::HashSet;
 
@@ -16,7 +15,7 @@ use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
 use crate::store::failure::CommitFailure;
 use crate::store::liveness_rows::EventKey;
-use crate::store::liveness_rows::postgres::{write_outage, write_sight};
+use crate::store::liveness_rows::postgres::{write_outage, write_seen_until};
 use crate::store::machine_changes::{MachineChange, machine_changes};
 use crate::store::refused::{RefusedRow, RowLocation};
 use crate::store::schema::{Instant, SqlInstant};
@@ -24,47 +23,52 @@ use crate::store::schema::{Instant, SqlInstant};
 /// An event, and whether it still has to reach the broker.
 type PendingEvent<'a> = (&'a Transition, bool);
 
-/// Writes them all and returns those that the database refuses (STO-4).
+/// Writes them all. Returns those that the database refuses (STO-4).
 pub fn write(
     writer: &mut RunWriter<'_>,
     site: &str,
     batch: &Batch,
 ) -> Result<Vec<RefusedRow>, CommitFailure> {
-    let published = batch.liveness.transitions_published;
-    let events = batch.transitions.iter().enumerate().map(|(index, event)| (event, index >= published));
-    let events: Vec<PendingEvent<'_>> = events.collect();
+    let events = pending_events(batch);
     let liveness = &batch.liveness;
-    let mut there_before = HashSet::new();
+    let mut known = HashSet::new();
     let mut writing = Writing { writer, batch, changes: &[], refused: Vec::new() };
     writing.rows(CommitStep::Transitions, RowLocation::Event, &events, |connection, run| {
-        there_before.extend(insert_events(connection, site, run)?);
+        known.extend(insert_events(connection, site, run)?);
         Ok(())
     })?;
-    let is_new = |event: &&Transition| !there_before.contains(&key(event));
+    let is_new = |event: &&Transition| !known.contains(&key(event));
     let changes = machine_changes(batch.transitions.iter().filter(is_new));
     writing.changes = &changes;
     writing.rows(CommitStep::Transitions, RowLocation::Machine, &changes, |connection, run| {
         upsert_machines(connection, site, run)
     })?;
-    writing.rows(CommitStep::Transitions, RowLocation::Mark, &liveness.published, |connection, run| {
-        mark_published(connection, site, run)
-    })?;
+    writing.rows(
+        CommitStep::Transitions,
+        RowLocation::PublishedMark,
+        &liveness.published,
+        |connection, run| mark_published(connection, site, run),
+    )?;
     writing.rows(CommitStep::Outages, RowLocation::Outage, &liveness.outages, |connection, run| {
         run.iter().try_for_each(|outage| write_outage(connection, site, outage).map(drop))
     })?;
-    let sight = liveness.seen_until.as_slice();
     writing.rows(
         CommitStep::Outages,
-        |_| RowLocation::Sight,
-        sight,
+        |_| RowLocation::SeenUntil,
+        liveness.seen_until.as_slice(),
         |connection, run| {
-            run.iter().try_for_each(|seen_until| write_sight(connection, site, *seen_until).map(drop))
+            run.iter().try_for_each(|seen_until| write_seen_until(connection, site, *seen_until).map(drop))
         },
     )?;
     writing.rows(CommitStep::Sightings, RowLocation::Sighting, &batch.sightings, |connection, run| {
         connection.execute_returning_count(&UpdateSightings::new(site, run)).map(drop)
     })?;
     Ok(writing.refused)
+}
+
+fn pending_events(batch: &Batch) -> Vec<PendingEvent<'_>> {
+    let published = batch.liveness.transitions_published;
+    batch.transitions.iter().enumerate().map(|(index, event)| (event, index >= published)).collect()
 }
 
 struct Writing<'w, 'c> {
@@ -78,19 +82,19 @@ impl Writing<'_, '_> {
     fn rows<'a, T>(
         &mut self,
         step: CommitStep,
-        place: impl Fn(usize) -> RowLocation,
+        location: impl Fn(usize) -> RowLocation,
         rows: &'a [T],
         statement: impl FnMut(&mut PgConnection, &'a [T]) -> QueryResult<()>,
     ) -> Result<(), CommitFailure> {
-        let row = |at: usize, words| place(at).refused(self.batch, self.changes, words);
-        let name = |at| row(at, String::new()).map(|row| row.to_string()).unwrap_or_default();
+        let row = |index: usize, refusal| location(index).refused(self.batch, self.changes, refusal);
+        let name = |index| row(index, String::new()).map(|row| row.to_string()).unwrap_or_default();
         let refused = self.writer.write(step, rows, |_| 0, name, statement)?;
-        self.refused.extend(refused.into_iter().filter_map(|(at, words)| row(at, words)));
+        self.refused.extend(refused.into_iter().filter_map(|(index, refusal)| row(index, refusal)));
         Ok(())
     }
 }
 
-/// What tells the events of a site apart.
+/// Identifies an event of a site.
 type Key<'a> = (&'a str, Timestamp, &'a str);
 
 fn key(event: &Transition) -> Key<'_> {
@@ -107,7 +111,7 @@ struct Inserted {
     status: String,
 }
 
-/// Returns those that were there before.
+/// Inserts the events of `run`. Returns the keys of those that the database had already.
 fn insert_events<'a>(
     connection: &mut PgConnection,
     site: &str,

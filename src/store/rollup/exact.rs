@@ -1,30 +1,29 @@
-//! From when on the buckets of a site are exact (ROL-1, ROL-2): the one row a site of `machine_rollup_exact`.
+//! From when on the buckets of a site are exact (ROL-1, ROL-2): its row in `machine_rollup_exact`.
 
 use std::time::Duration;
 
-use diesel::pg::PgConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
-use diesel::sqlite::SqliteConnection;
 
 use super::{BUCKET_MICROS, bucket_start};
 use crate::clock::wall_now;
 use crate::domain::Timestamp;
-use crate::store::clock;
+use crate::store::both_databases::for_both_databases;
 use crate::store::schema::{INSTANT_MICROS_MIN, Instant, SqlInstant};
 use crate::store::unreadable::UnreadableRows;
 
-/// All is exact.
+/// Every bucket is exact.
 const BEGINNING: Timestamp = Timestamp::from_micros(INSTANT_MICROS_MIN);
-/// How far ahead the readings may be dated that were stored before there were rollups: the default of `payload.max_ahead`.
+/// How far ahead readings of before there were rollups may be dated: the default of `payload.max_ahead`.
 const AHEAD: Duration = Duration::from_secs(24 * 3_600);
 
 /// `$1` site.
 const IS_KNOWN: &str = "SELECT count(*) AS value FROM machine_rollup_exact WHERE site = $1";
 
-/// `$1` site, `$2` where it begins if there is anything yet, `$3` where it begins otherwise. Two at once: the first one stays.
-const BEGIN: &str = "INSERT INTO machine_rollup_exact (site, exact_from) \
+/// `$1` site, `$2` the instant for a site with rows, `$3` the instant for an empty one. Of two at once the
+/// first stays.
+const INSERT: &str = "INSERT INTO machine_rollup_exact (site, exact_from) \
      SELECT $1, CASE WHEN EXISTS (SELECT 1 FROM machine_telemetry WHERE site = $1) \
          OR EXISTS (SELECT 1 FROM machine_rollup WHERE site = $1) THEN $2 ELSE $3 END \
      WHERE true ON CONFLICT (site) DO NOTHING";
@@ -38,7 +37,7 @@ struct CountRow {
     value: i64,
 }
 
-/// The first bucket that begins at `instant` or after it.
+/// Returns the start of the first bucket at `instant` or after it.
 fn first_bucket_from(instant: Timestamp) -> Timestamp {
     let start = bucket_start(instant);
     if start < instant {
@@ -48,65 +47,49 @@ fn first_bucket_from(instant: Timestamp) -> Timestamp {
     }
 }
 
-macro_rules! exact_for {
-    ($name:ident, $connection:ty) => {
-        /// The same through this connection.
-        pub mod $name {
-            use super::*;
+for_both_databases! {
+    [clock]
 
-            /// Makes the row of a site that has none; to be called before a process stores its first reading.
-            ///
-            /// An empty site is exact from the beginning. One with readings had them before there were rollups, or lost its row
-            /// to a person who had changed some: those are charted from the rows, and what is dated a day ahead from the buckets.
-            pub fn begin(
-                connection: &mut $connection,
-                site: &str,
-                unreadable: &UnreadableRows,
-            ) -> QueryResult<()> {
-                let known: CountRow = sql_query(IS_KNOWN).bind::<Text, _>(site).get_result(connection)?;
-                if known.value > 0 {
-                    return Ok(());
-                }
-                let trusted = clock::$name::exchange(connection, site, None, unreadable)?
-                    .map(|record| record.trusted_at);
-                let now = trusted.map_or(wall_now(), |trusted| trusted.max(wall_now()));
-                let ahead = AHEAD.as_micros() as i64 + BUCKET_MICROS;
-                let from = first_bucket_from(Timestamp::from_micros(now.as_micros().saturating_add(ahead)));
-                sql_query(BEGIN)
-                    .bind::<Text, _>(site)
-                    .bind::<Instant, _>(SqlInstant(from))
-                    .bind::<Instant, _>(SqlInstant(BEGINNING))
-                    .execute(connection)
-                    .map(drop)
-            }
-
-            /// Notes that readings before `before`, or their buckets, are deleted, in the transaction that does it.
-            pub fn distrust_before(
-                connection: &mut $connection,
-                site: &str,
-                before: Timestamp,
-            ) -> QueryResult<()> {
-                let from = SqlInstant(first_bucket_from(before));
-                sql_query(ADVANCE)
-                    .bind::<Instant, _>(from)
-                    .bind::<Text, _>(site)
-                    .bind::<Instant, _>(from)
-                    .execute(connection)
-                    .map(drop)
-            }
+    /// Inserts the site's row if it has none. Call it before the process stores its first reading.
+    ///
+    /// An empty site is exact from the beginning. A site with readings is one of Andon 0.1.0, or a person
+    /// deleted its row: charts read its readings until a day ahead, and its buckets from there on.
+    pub fn ensure(connection: &mut Connection, site: &str, unreadable: &UnreadableRows) -> QueryResult<()> {
+        let known: CountRow = sql_query(IS_KNOWN).bind::<Text, _>(site).get_result(connection)?;
+        if known.value > 0 {
+            return Ok(());
         }
-    };
-}
+        let record = clock::exchange(connection, site, None, unreadable)?;
+        let now = record.map_or(wall_now(), |record| record.trusted_at.max(wall_now()));
+        let ahead = AHEAD.as_micros() as i64 + BUCKET_MICROS;
+        let from = first_bucket_from(Timestamp::from_micros(now.as_micros().saturating_add(ahead)));
+        sql_query(INSERT)
+            .bind::<Text, _>(site)
+            .bind::<Instant, _>(SqlInstant(from))
+            .bind::<Instant, _>(SqlInstant(BEGINNING))
+            .execute(connection)
+            .map(drop)
+    }
 
-exact_for!(sqlite, SqliteConnection);
-exact_for!(postgres, PgConnection);
+    /// Moves `exact_from` behind the bucket of `before`. Call it in the transaction that deletes readings or
+    /// buckets before that instant.
+    pub fn advance(connection: &mut Connection, site: &str, before: Timestamp) -> QueryResult<()> {
+        let from = SqlInstant(first_bucket_from(before));
+        sql_query(ADVANCE)
+            .bind::<Instant, _>(from)
+            .bind::<Text, _>(site)
+            .bind::<Instant, _>(from)
+            .execute(connection)
+            .map(drop)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_that_lost_some_of_its_readings_is_not_trusted() {
+    fn a_bucket_that_lost_some_of_its_readings_is_not_exact() {
         let at = |buckets: i64, more: i64| Timestamp::from_micros(buckets * BUCKET_MICROS + more);
         assert_eq!(first_bucket_from(at(7, 0)), at(7, 0));
         assert_eq!(first_bucket_from(at(7, 1)), at(8, 0));

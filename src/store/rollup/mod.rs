@@ -1,20 +1,24 @@
-//! Rollups: figures of five minutes, and what a batch adds to them.
+//! Rollups: statistics of five minutes, and what a batch adds to them.
 //!
-//! A site's rollups are exact from [`exact`] `exact_from` on; before it charts are computed from the readings.
+//! A site's rollups are exact from `exact_from` on ([`exact`]); before it charts are computed from the
+//! readings.
 //!
 //! Invariants
-//! - **ROL-1** Each bucket that begins at `exact_from` or later holds exactly the readings that are stored. A reading and what it adds to its
-//!   bucket are one transaction, and only a reading that was really inserted adds. Readings before an instant are deleted in a
-//!   transaction that moves `exact_from` to the end of that instant's bucket, so no bucket from there on ever loses one.
-//! - **ROL-2** `exact_from` only moves forward. What is before it may be deleted, added to, or half there: nobody reads it any more.
+//! - **ROL-1** Each bucket from `exact_from` on holds exactly the readings that are stored.
+//! - **ROL-2** `exact_from` only moves forward; no chart reads a bucket before it.
 //!
-//! That is all, on PostgreSQL under READ COMMITTED, too:
-//! - Two that add to one bucket: the second waits for the row of the first and adds to what it left, for `ON CONFLICT DO UPDATE` goes by
-//!   the newest row. Both go by the order of the keys, within a table and from `machine_rollup` to `machine_rollup_extra`, so they
-//!   never wait in a circle.
-//! - Who adds never touches `machine_rollup_exact`; who deletes takes that row first, and of the buckets only those that nobody is
-//!   adding to (`SKIP LOCKED`). A bucket that is deleted while somebody waits to add to it is made anew, before `exact_from`.
-//! - A chart is one statement ([`rolled`](super::history)), and so sees each of those transactions whole or not at all.
+//! Why ROL-1 holds: a reading and what it adds to its bucket are one transaction, and only a reading that was
+//! really inserted adds. The transaction that deletes readings before an instant moves `exact_from` to the
+//! end of that instant's bucket, so no later bucket loses a reading. This suffices on PostgreSQL under READ
+//! COMMITTED, too:
+//! - Two writers of one bucket: the second waits for the row lock of the first and adds to its result,
+//!   because `ON CONFLICT DO UPDATE` reads the newest row. Both lock in the order of the keys, within a table
+//!   and from `machine_rollup` to `machine_rollup_extra`, so they never wait in a circle.
+//! - A writer never locks `machine_rollup_exact`. A deletion locks that row first, and of the buckets only
+//!   those that no writer holds (`SKIP LOCKED`). A bucket deleted while a writer waits for it is inserted
+//!   again, before `exact_from`.
+//! - A chart is one statement ([`rolled`](super::history)), so it sees each of those transactions whole or
+//!   not at all.
 
 pub mod exact;
 mod numbers;
@@ -32,14 +36,14 @@ use crate::domain::{Reading, Timestamp};
 pub const BUCKET_SECONDS: u32 = 300;
 /// Length of a bucket in microseconds.
 pub const BUCKET_MICROS: i64 = BUCKET_SECONDS as i64 * 1_000_000;
-/// What is beyond this is no measurement, and would overflow a sum.
+/// A larger value is no measurement, and would overflow a sum.
 pub const MEASUREMENT_MAX: f64 = 1e150;
-/// Numeric fields of one `extra`; a reading with more of them leaves its fields out.
+/// Numeric fields of one `extra`. The fields of a reading with more are left out.
 pub const EXTRA_FIELDS_MAX: usize = 8;
-/// Characters of such a field's name.
+/// Characters in the name of such a field.
 pub const FIELD_CHARS_MAX: usize = 100;
 
-/// Where the bucket of `instant`, as it is stored, begins.
+/// Returns the start of the bucket of `instant` as it is stored.
 pub fn bucket_start(instant: Timestamp) -> Timestamp {
     let micros = SqlInstant(instant).stored_micros();
     Timestamp::from_micros(micros - micros.rem_euclid(BUCKET_MICROS))
@@ -48,13 +52,13 @@ pub fn bucket_start(instant: Timestamp) -> Timestamp {
 /// Statistics of some values.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Statistics {
-    /// How many.
+    /// How many values.
     pub count: i64,
     /// The smallest; `None` if there are none.
     pub min: Option<f64>,
     /// The largest; `None` if there are none.
     pub max: Option<f64>,
-    /// Of all.
+    /// Their sum.
     pub sum: f64,
 }
 
@@ -68,7 +72,7 @@ impl Statistics {
     }
 }
 
-/// What is to be added to one row of `machine_rollup`.
+/// What to add to one row of `machine_rollup`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BucketSums {
     /// Readings.
@@ -83,7 +87,7 @@ pub struct BucketSums {
     pub extra_left_out: i64,
 }
 
-/// A reading, as far as buckets are concerned.
+/// The part of a reading that buckets hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured<'a> {
     pub machine_id: &'a str,
@@ -107,9 +111,9 @@ impl<'a> From<&'a Reading> for Measured<'a> {
     }
 }
 
-/// Whose bucket, and where it begins in microseconds since 1970.
+/// A bucket: its machine, and its start in microseconds since 1970.
 pub type BucketKey<'a> = (&'a str, i64);
-/// The same, and a field of `extra`.
+/// A bucket and a field of `extra`.
 pub type ExtraKey<'a> = (&'a str, i64, Cow<'a, str>);
 
 /// What readings add to their buckets.
@@ -120,19 +124,19 @@ pub struct Rollup<'a> {
 }
 
 impl<'a> Rollup<'a> {
-    /// Counts a reading that was stored.
+    /// Adds a reading that was stored.
     pub fn add(&mut self, reading: impl Into<Measured<'a>>) {
         let reading = reading.into();
         let machine_id = reading.machine_id;
         let start = bucket_start(reading.recorded_at).as_micros();
-        let tally = self.buckets.entry((machine_id, start)).or_default();
-        tally.readings += 1;
-        tally.temperature.add(reading.temperature);
-        tally.humidity.add(reading.humidity);
-        tally.vibration.add(reading.vibration);
+        let sums = self.buckets.entry((machine_id, start)).or_default();
+        sums.readings += 1;
+        sums.temperature.add(reading.temperature);
+        sums.humidity.add(reading.humidity);
+        sums.vibration.add(reading.vibration);
         match reading.extra.map(numbers::numbers_of) {
             None => {}
-            Some(None) => tally.extra_left_out += 1,
+            Some(None) => sums.extra_left_out += 1,
             Some(Some(numbers)) => {
                 for (field, value) in numbers.into_iter().filter(|(_, value)| value.abs() <= MEASUREMENT_MAX)
                 {
@@ -142,12 +146,12 @@ impl<'a> Rollup<'a> {
         }
     }
 
-    /// The buckets, in the order of their keys: two writers never wait for each other in a circle.
+    /// Returns the buckets in the order of their keys, so that two writers never wait in a circle.
     pub fn buckets(&self) -> Vec<(BucketKey<'a>, BucketSums)> {
         sorted(&self.buckets)
     }
 
-    /// The fields of `extra`, in the order of their keys.
+    /// Returns the fields of `extra` in the order of their keys.
     pub fn extras(&self) -> Vec<(ExtraKey<'a>, Statistics)> {
         sorted(&self.extras)
     }
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_has_five_minutes_and_the_figures_of_its_readings() {
+    fn a_bucket_has_five_minutes_and_the_statistics_of_its_readings() {
         let long_name = format!(r#"{{"{}":3}}"#, "x".repeat(101));
         let mut rollup = Rollup::default();
         rollup.add(measured(BUCKET_MICROS - 1, 4.0, "{}"));

@@ -1,4 +1,4 @@
-//! The numeric fields at the top of an `extra`.
+//! The numeric fields at the top level of an `extra`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::{EXTRA_FIELDS_MAX, FIELD_CHARS_MAX};
 
-/// The fields that hold a JSON number, of whatever size; `None` if there are too many of them, or names that are too long.
-/// Empty if `extra` is no JSON object.
+/// Returns the fields that hold a JSON number of any size; `None` if there are too many, or a name is too
+/// long. Empty if `extra` is no JSON object.
 pub fn numbers_of(extra: &str) -> Option<Vec<(Cow<'_, str>, f64)>> {
     let Ok(Numbers(fields)) = serde_json::from_str(extra) else { return Some(Vec::new()) };
     let fits = fields.len() <= EXTRA_FIELDS_MAX
@@ -44,7 +44,7 @@ impl<'de> Visitor<'de> for Fields {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Vec::new();
         while let Some(Name(name)) = map.next_key()? {
-            // One more than allowed tells enough; `extra` may be as large as a payload.
+            // One more than allowed suffices; `extra` may be as large as a payload.
             if fields.len() > EXTRA_FIELDS_MAX {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -58,10 +58,10 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
-/// A JSON number as a double; infinite if it is too large for one.
+/// Returns a JSON number as a double; infinite if it is too large for one.
 fn number(text: &str) -> Option<f64> {
-    let begins_like_one = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    begins_like_one.then(|| text.parse().ok()).flatten()
+    let looks_like_one = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    looks_like_one.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_numbers_at_the_top_are_taken() {
+    fn only_numbers_at_the_top_level_count() {
         let extra =
             r#"{"a":1,"b":"2","c":null,"d":true,"e":[3],"f":{"g":4},"h\"i":-5e-1,"j":1e999,"k":1e-999}"#;
         let found = numbers_of(extra).unwrap();

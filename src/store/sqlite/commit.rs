@@ -1,9 +1,8 @@
 //! One batch, one transaction, row by row.
 //!
-//! A statement of one row that fails leaves the transaction as it was before, so that a refused row needs no
-//! savepoint and no halving: it is put aside and the next one follows. Two kinds of trouble end the
-//! transaction with the statement, though (a full disk, a trigger with `RAISE(ROLLBACK)`); going on then
-//! would store rows outside of any transaction.
+//! A failed statement of one row leaves the transaction as it was before it, so a refused row needs no
+//! savepoint: the commit sets it aside and goes on. But a full disk or a trigger with `RAISE(ROLLBACK)` ends
+//! the transaction with the statement. Going on then would store rows outside of any transaction.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +12,27 @@ use diesel::sqlite::SqliteConnection;
 
 use super::now;
 use super::refusal::refusal;
-use super::statements::{CorrectCounters, InsertGap, InsertReading, InsertRejection, MovePosition};
+use super::statements::{InsertGap, InsertReading, InsertRejection, MovePosition};
 use super::{rollups, status_rows};
 use crate::domain::{Ledger, Timestamp};
 use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
+use crate::store::checkpoint::{self, LedgerColumns};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
 use crate::store::instant_text::InstantText;
-use crate::store::reads::LedgerColumns;
 use crate::store::refused::RowLocation;
 use crate::store::retained;
 use crate::store::rollup::Rollup;
 use crate::store::schema::SqlInstant;
-use crate::store::{bigint, reads, without_nul};
+use crate::store::{bigint, without_nul};
 
-/// Rows with the words in which the database refused them and ended the transaction.
+/// Rows whose refusal ended an earlier attempt's transaction, with the database's message. They are not
+/// written again.
 pub(super) type Fatal = BTreeMap<RowLocation, String>;
 
 pub(super) enum Failure {
     Commit(CommitFailure),
-    /// This row ended the transaction.
+    /// The refusal of this row ended the transaction.
     Fatal(RowLocation, String),
 }
 
@@ -55,12 +55,12 @@ pub fn commit(
     batch: &Batch,
 ) -> Result<CommitOutcome, CommitFailure> {
     let mut fatal = Fatal::new();
-    // At most one round a row, for each round adds one to those that are not tried again.
+    // Ends: each round adds one row to those that are not written again.
     loop {
         match try_commit(connection, site, batch, &fatal) {
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Commit(failure)) => return Err(failure),
-            Err(Failure::Fatal(place, refusal)) => fatal.insert(place, refusal),
+            Err(Failure::Fatal(location, refusal)) => fatal.insert(location, refusal),
         };
     }
 }
@@ -72,15 +72,17 @@ fn try_commit(
     fatal: &Fatal,
 ) -> Result<CommitOutcome, Failure> {
     let journal_id = batch.journal_id.to_string();
-    let writer = Writer { site, journal_id: &journal_id, now: now() };
+    let writer = RowWriter { site, journal_id: &journal_id, now: now() };
     connection.immediate_transaction(|connection| {
         let ledger = writer.move_position(connection, batch)?;
         let mut outcome =
             CommitOutcome { rejected: batch.rejections.len() as u64, ledger, ..CommitOutcome::default() };
-        let readings = retained::unless_seen(connection, site, &batch.readings).at(CommitStep::Readings)?;
+        let readings =
+            retained::sqlite::only_new(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
         let refused = writer.insert_readings(connection, &readings, fatal, &mut outcome, &mut rollup)?;
-        retained::forget_refused(connection, site, &readings, &outcome.poisoned).at(CommitStep::Readings)?;
+        retained::sqlite::forget_refused(connection, site, &readings, &outcome.poisoned)
+            .at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
         rollups::add(connection, site, &rollup).at(CommitStep::Rollups)?;
 
@@ -88,21 +90,22 @@ fn try_commit(
         writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
         writer.insert_gaps(connection, &batch.gaps).at(CommitStep::Gaps)?;
         outcome.refuse(status_rows::write(connection, &writer, batch, fatal)?);
-        writer.correct_counters(connection, &outcome).at(CommitStep::Counters)?;
+        checkpoint::sqlite::correct_counters(connection, &journal_id, &outcome).at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok(outcome)
     })
 }
 
-/// Writes the row at `place` by `statement`: how many rows that changed, or the words in which the database refuses it.
+/// Writes the row at `location` by `statement`. Returns how many rows changed, or the message with which the
+/// database refuses it.
 pub(super) fn write_row(
     connection: &mut SqliteConnection,
-    place: RowLocation,
+    location: RowLocation,
     fatal: &Fatal,
     step: CommitStep,
     statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
 ) -> Result<Result<usize, String>, Failure> {
-    if let Some(refusal) = fatal.get(&place) {
+    if let Some(refusal) = fatal.get(&location) {
         return Ok(Err(refusal.clone()));
     }
     let error = match statement(connection) {
@@ -113,7 +116,7 @@ pub(super) fn write_row(
         return Err(CommitFailure::Step(step, error).into());
     };
     if !in_transaction(connection) {
-        return Err(Failure::Fatal(place, refusal));
+        return Err(Failure::Fatal(location, refusal));
     }
     Ok(Err(refusal))
 }
@@ -122,14 +125,14 @@ pub(super) fn text(instant: Timestamp) -> InstantText {
     InstantText::new(SqlInstant(instant))
 }
 
-/// What all rows of a batch have in common.
-pub(super) struct Writer<'a> {
+/// Writes the rows of a batch, with what they have in common.
+pub(super) struct RowWriter<'a> {
     pub site: &'a str,
     pub journal_id: &'a str,
     pub now: InstantText,
 }
 
-impl Writer<'_> {
+impl RowWriter<'_> {
     fn move_position(
         &self,
         connection: &mut SqliteConnection,
@@ -148,13 +151,12 @@ impl Writer<'_> {
         };
         let row = moved.get_result::<LedgerColumns>(connection).optional();
         if let Some(columns) = row.at(CommitStep::Position)? {
-            return Ok(reads::ledger(columns));
+            return Ok(checkpoint::ledger(columns));
         }
-        let found = reads::sqlite::load_checkpoint(connection, self.journal_id).at(CommitStep::Position)?;
-        Err(CommitFailure::Stale(found.map(|found| found.committed_seq)))
+        Err(checkpoint::sqlite::stale(connection, batch)?)
     }
 
-    /// Counts the stored ones, and returns those that were refused as rejections.
+    /// Inserts `rows`, counts the new ones, and returns the refused ones as rejections.
     pub(super) fn insert_readings<'a>(
         &self,
         connection: &mut SqliteConnection,
@@ -233,28 +235,10 @@ impl Writer<'_> {
             connection.execute_returning_count(&insert).map(drop)
         })
     }
-
-    fn correct_counters(
-        &self,
-        connection: &mut SqliteConnection,
-        outcome: &CommitOutcome,
-    ) -> QueryResult<()> {
-        let poisoned = outcome.poisoned.len() as u64;
-        if outcome.duplicate + poisoned == 0 {
-            return Ok(());
-        }
-        let correct = CorrectCounters {
-            not_stored: bigint(outcome.duplicate + poisoned),
-            duplicate: bigint(outcome.duplicate),
-            poisoned: bigint(poisoned),
-            journal_id: self.journal_id,
-        };
-        connection.execute_returning_count(&correct).map(drop)
-    }
 }
 
-/// Whether the transaction outlived the error: another one cannot begin inside it. Should it begin after all,
-/// it is rolled back together with the attempt.
+/// Returns whether the transaction survived the error: then another one cannot begin. If one begins here, it
+/// is rolled back with the attempt.
 fn in_transaction(connection: &mut SqliteConnection) -> bool {
     connection.batch_execute("BEGIN").is_err()
 }

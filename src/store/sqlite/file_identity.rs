@@ -1,14 +1,16 @@
-//! Whether what a connection has open is still what lies at its path.
+//! Whether the file that a connection has open is still the file at its path.
 //!
-//! SQLite goes on with a file that was removed, renamed or replaced as if nothing had happened, and what it commits is gone with
-//! the file. The same holds for the write-ahead log and the shared memory beside it (`-wal`, `-shm`). These are found by name, so that
-//! a file that was put in the place of another would also be read with the other one's log; see "How To Corrupt An SQLite
-//! Database File", sections 2.4 and 4, on sqlite.org.
+//! SQLite keeps writing to a file that was removed, renamed or replaced, and its commits are lost with that
+//! file. The same holds for the write-ahead log and the shared memory beside it (`-wal`, `-shm`). SQLite
+//! finds these by name, so a file put in place of another is also read with the log of the other; see "How To
+//! Corrupt An SQLite Database File", sections 2.4 and 4, on sqlite.org.
 //!
-//! - FILE-1 Nothing is reported as committed unless the files were at their path after the commit.
-//! - FILE-2 No connection of this process opens a path while another one still has a former file of it open.
-//! - FILE-3 A file that is missing is made anew only in the directory in which this process had it open: another one may be the
-//!   bare place where a disk is mounted otherwise.
+//! Invariants
+//! - **FILE-1** No commit succeeds unless the files were at their path after it.
+//! - **FILE-2** No connection of this process opens a path while another connection still has a former file
+//!   of that path open.
+//! - **FILE-3** A missing file is created anew only in the directory in which this process had it open: any
+//!   other directory may be the mount point of a disk that is not mounted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::store::{Cause, StoreError};
 
-/// The file itself, and what SQLite keeps beside it.
+/// The file itself, its log and its shared memory.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ struct FileId {
 }
 
 impl FileId {
-    /// `None` if there is no such file.
+    /// Returns `None` if there is no such file.
     fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(found) => Ok(Some(Self { device: found.dev(), inode: found.ino() })),
@@ -41,21 +43,21 @@ impl FileId {
     }
 }
 
-/// What a connection has open.
+/// The files that a connection has open.
 #[derive(Debug)]
 pub struct FileIdentity {
-    /// As configured; links in it are followed each time.
+    /// As configured; links in it are followed at each check.
     path: PathBuf,
-    /// With links followed, as SQLite names the files beside it.
+    /// With links followed, as SQLite does to name the files beside it.
     resolved: PathBuf,
     files: [Option<FileId>; 3],
 }
 
-/// What this process has or had open, by resolved path.
+/// What this process has or had open at a resolved path.
 #[derive(Default)]
 struct Opened {
     directory: Option<FileId>,
-    places: Vec<Weak<FileIdentity>>,
+    identities: Vec<Weak<FileIdentity>>,
 }
 
 static OPENED: Mutex<Option<HashMap<PathBuf, Opened>>> = Mutex::new(None);
@@ -66,15 +68,16 @@ fn with_opened<T>(resolved: &Path, work: impl FnOnce(&mut Opened) -> T) -> T {
 }
 
 impl FileIdentity {
-    /// Calls `open`, which opens the database at `path` and reads from it, and notes what it has opened.
+    /// Calls `open`, which must open the database at `path` and read from it. Returns what it opened, with
+    /// its identity.
     pub fn open<T>(path: &Path, open: impl FnOnce() -> Result<T, Cause>) -> Result<(T, Arc<Self>), Cause> {
         let resolved = resolve(path);
-        let places = with_opened(&resolved, |opened| {
-            opened.places.retain(|place| place.strong_count() > 0);
-            opened.places.clone()
+        let identities = with_opened(&resolved, |opened| {
+            opened.identities.retain(|identity| identity.strong_count() > 0);
+            opened.identities.clone()
         });
-        if places.iter().filter_map(Weak::upgrade).any(|place| place.check().is_err()) {
-            return Err("another connection of this process has not let go of the former file yet".into());
+        if identities.iter().filter_map(Weak::upgrade).any(|identity| identity.check().is_err()) {
+            return Err("another connection of this process still has the former file open".into());
         }
         let before = FileId::of(path)?;
         let connection = open()?;
@@ -85,16 +88,16 @@ impl FileIdentity {
         if before.is_some_and(|before| files[0] != Some(before)) {
             return Err("it was replaced while it was being opened".into());
         }
-        let place = Arc::new(Self { path: path.to_owned(), resolved, files });
-        with_opened(&place.resolved, |opened| {
+        let identity = Arc::new(Self { path: path.to_owned(), resolved, files });
+        with_opened(&identity.resolved, |opened| {
             opened.directory =
-                place.resolved.parent().and_then(|directory| FileId::of(directory).ok().flatten());
-            opened.places.push(Arc::downgrade(&place));
+                identity.resolved.parent().and_then(|directory| FileId::of(directory).ok().flatten());
+            opened.identities.push(Arc::downgrade(&identity));
         });
-        Ok((connection, place))
+        Ok((connection, identity))
     }
 
-    /// Whether all is where it was.
+    /// Checks that the files are where they were.
     pub fn check(&self) -> Result<(), StoreError> {
         let moved = |what: String| Err(StoreError::FileMoved { path: self.path.display().to_string(), what });
         for (file, suffix) in self.files.into_iter().zip(SUFFIXES) {
@@ -105,16 +108,17 @@ impl FileIdentity {
                 Ok(found) if found == file => {}
                 Ok(Some(_)) if suffix.is_empty() => return moved("was replaced by another file".to_owned()),
                 Ok(None) if suffix.is_empty() => return moved("was removed or renamed".to_owned()),
-                Ok(_) => return moved(format!("lost {}, which belongs to it,", path.display())),
-                Err(error) => return moved(format!("can no longer be looked at ({error})")),
+                Ok(_) => return moved(format!("lost {} (its log or shared memory)", path.display())),
+                Err(error) => return moved(format!("cannot be examined any more ({error})")),
             }
         }
         Ok(())
     }
 
-    /// Keeps the log of the file that was here from the file that is here now. To be called when the log's content has been copied
-    /// into the former file, wherever that is; what could not be copied is kept under another name.
-    pub fn put_logs_aside(&self) {
+    /// Moves the log of the former file away, so that the file at the path now is not read with it. Call it
+    /// once the log is copied into the former file, wherever that is. Keeps what could not be copied under
+    /// another name.
+    pub fn set_logs_aside(&self) {
         if FileId::of(&self.path).ok().flatten() == self.files[0] {
             return;
         }
@@ -124,7 +128,7 @@ impl FileIdentity {
                 continue;
             }
             let is_needed = suffix == "-wal" && fs::metadata(&path).is_ok_and(|found| found.len() > 0);
-            // In a directory in which the file could be replaced both work; a log without content does no harm.
+            // Both work in a directory in which the file could be replaced. An empty log does no harm.
             let _ = if is_needed {
                 fs::rename(
                     &path,
@@ -137,7 +141,7 @@ impl FileIdentity {
     }
 }
 
-/// Whether a file may be made at `path` if there is none (FILE-3).
+/// Checks that a missing file may be created at `path` (FILE-3).
 pub fn check_directory(path: &Path) -> Result<(), Cause> {
     let resolved = resolve(path);
     let known = with_opened(&resolved, |opened| opened.directory);
@@ -146,12 +150,12 @@ pub fn check_directory(path: &Path) -> Result<(), Cause> {
     if directory == Some(known) || FileId::of(path)?.is_some() {
         return Ok(());
     }
-    Err("it is gone, and where it was is another directory or none (renamed, or a disk that is not mounted?); put it back, or \
-         restart Andon to begin a new file there"
+    Err("the file and its directory are gone (renamed, or a disk that is not mounted?); put them back, or \
+         restart Andon to create a new file there"
         .into())
 }
 
-/// Follows links, in the directories alone if the file is not there.
+/// Follows links; those of the directories only, if there is no file.
 fn resolve(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let in_parent = || Some(fs::canonicalize(parent).ok()?.join(path.file_name()?));

@@ -1,17 +1,19 @@
 //! SQLite: one file in WAL mode, written row by row through statements that are prepared once.
 //!
-//! A transaction costs one sync of the write-ahead log (`synchronous = FULL`: segments of the journal are
-//! deleted once their rows are committed, so a commit must survive a power cut). `BEGIN IMMEDIATE` takes the
-//! one write lock first, so that waiting for another process happens at one place only, bounded by
+//! A transaction costs one sync of the write-ahead log. `synchronous = FULL`, because the journal deletes
+//! segments once their rows are committed: a commit must survive a power cut. `BEGIN IMMEDIATE` takes the one
+//! write lock first, so that a transaction waits for another process at one place only, for at most
 //! `lock_timeout`.
 //!
 //! The file may be removed, renamed or replaced while it is open: see [`file_identity`].
 
 mod commit;
 pub(super) mod file_identity;
+pub(super) mod prune;
 mod refusal;
-mod reprocess;
-pub(super) mod rollups;
+pub(super) mod reprocess;
+pub(super) mod retained;
+mod rollups;
 mod statements;
 mod status_rows;
 
@@ -26,42 +28,37 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use self::file_identity::FileIdentity;
-use super::claim::claim;
-use super::clock;
-use super::fleet;
+use super::failure::CommitFailure;
 use super::instant_text::InstantText;
-use super::liveness_rows;
-use super::migrate::{MigrateFailure, migration_status, run_pending};
-use super::prune::{self, PruneBounds, PruneCursor, Pruned};
-use super::reads::{self, COUNTED_ROWS_MAX, COUNTED_TABLES};
-use super::rejected::{self, RejectedCount, RejectedFilter, RejectedPage, RejectedRow, Retry, RetryOutcome};
-use super::rollup::exact;
 use super::schema::{Instant, SqlInstant};
+use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
-use super::{
-    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
-    PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreOptions, StoreStatus, TableCount,
-    from_bigint,
-};
+use super::{Batch, CommitOutcome, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint};
 use crate::database_url::sqlite_place;
-use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// Page cache; the hot part is the right edge of each machine's run in the unique index.
 const CACHE_KIB: u32 = 8 * 1024;
-/// The log is copied into the file whenever a commit leaves it longer than this, in pages of 4 KiB.
+/// A commit that leaves the log longer than this copies it into the file; in pages of 4 KiB.
 const WAL_CHECKPOINT_PAGES: u32 = 4_000;
-/// A log that grew beyond this (a reader held it) is cut back after the next checkpoint.
+/// A log that grew beyond this, because a reader held it, is cut back after the next checkpoint.
 const WAL_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// The SQLite database of one site.
-pub struct SqliteStore {
-    connection: SqliteConnection,
-    place: Arc<FileIdentity>,
-    site: String,
-    unreadable: UnreadableRows,
-    facts: StoreFacts,
+pub struct Database {
+    pub(super) connection: SqliteConnection,
+    identity: Arc<FileIdentity>,
+    pub(super) site: String,
+    pub(super) unreadable: UnreadableRows,
+    pub(super) facts: StoreFacts,
+}
+
+/// What an operation works with.
+pub(super) struct Session<'a> {
+    pub connection: &'a mut SqliteConnection,
+    pub site: &'a str,
+    pub unreadable: &'a UnreadableRows,
 }
 
 #[derive(QueryableByName)]
@@ -76,7 +73,7 @@ struct NumberRow {
     value: i64,
 }
 
-impl SqliteStore {
+impl Database {
     /// Opens the file, creating it and its directories if they are missing.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let target = sqlite_place(path);
@@ -84,14 +81,14 @@ impl SqliteStore {
         file_identity::check_directory(path).map_err(failed)?;
         create_directory(path)?;
         let open = || {
-            // "./" keeps SQLite from reading a relative path as a URI or as a name of its own.
+            // "./" keeps SQLite from reading a relative path as a URI or as one of its special names.
             let file = if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) };
             let mut connection = SqliteConnection::establish(&file.to_string_lossy())?;
             configure(&mut connection, options)?;
             let description = describe(&mut connection)?;
             Ok((connection, description))
         };
-        let ((mut connection, (version, journal_mode)), place) =
+        let ((mut connection, (version, journal_mode)), identity) =
             FileIdentity::open(path, open).map_err(failed)?;
 
         let mut warnings = Vec::new();
@@ -104,32 +101,35 @@ impl SqliteStore {
         let facts = StoreFacts { backend: "sqlite", version, target, warnings };
         options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, place, site, unreadable, facts })
+        Ok(Self { connection, identity, site, unreadable, facts })
     }
 
-    /// Runs `operation`, and takes its success for one only if the file is at its path before and after it (FILE-1).
-    fn in_place<T>(
+    /// Runs `operation`. It succeeds only if the file was at its path before and after (FILE-1).
+    pub(super) fn checked<T>(
         &mut self,
-        operation: impl FnOnce(&mut SqliteConnection, &str) -> Result<T, StoreError>,
+        operation: impl FnOnce(Session<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.check_place()?;
-        let done = operation(&mut self.connection, &self.site)?;
-        self.check_place()?;
+        self.check_file()?;
+        let session =
+            Session { connection: &mut self.connection, site: &self.site, unreadable: &self.unreadable };
+        let done = operation(session)?;
+        self.check_file()?;
         Ok(done)
     }
 
-    /// If the file has moved, what is in its log goes into it: so it is whole wherever it is, and its log is no other file's.
-    fn check_place(&mut self) -> Result<(), StoreError> {
-        self.place.check().inspect_err(|_| {
-            // What it cannot copy is kept beside the file; the journal has it, too.
+    /// Checks that the file is at its path. If it has moved, copies the log into it, wherever it is: the file
+    /// is whole then, and no other file is read with its log.
+    fn check_file(&mut self) -> Result<(), StoreError> {
+        self.identity.check().inspect_err(|_| {
+            // The journal still holds what cannot be copied; the log is kept beside the file.
             let _ = self.connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
-            self.place.put_logs_aside();
+            self.identity.set_logs_aside();
         })
     }
 }
 
 #[cfg(test)]
-impl SqliteStore {
+impl Database {
     /// Lets the file grow to `pages` at most, as if the disk were full then.
     pub fn limit_pages(&mut self, pages: u32) {
         self.connection.batch_execute(&format!("PRAGMA max_page_count = {pages}")).expect("the limit is set");
@@ -167,7 +167,8 @@ fn configure(connection: &mut SqliteConnection, options: &StoreOptions) -> Query
     ))
 }
 
-/// The library's version and the journal mode in effect. Reads from the file, so that all that belongs to it is open.
+/// Returns the library's version and the journal mode in effect. Reads from the file, so that the log and the
+/// shared memory are open.
 fn describe(connection: &mut SqliteConnection) -> QueryResult<(String, String)> {
     sql_query("SELECT count(*) AS value FROM sqlite_master").get_result::<NumberRow>(connection)?;
     let version = sql_query("SELECT sqlite_version() AS value").get_result::<TextRow>(connection)?;
@@ -176,16 +177,53 @@ fn describe(connection: &mut SqliteConnection) -> QueryResult<(String, String)> 
     Ok((version.value, mode.value))
 }
 
-fn migrations_are_recorded(connection: &mut SqliteConnection) -> QueryResult<bool> {
+pub(super) fn migrations_are_recorded(connection: &mut SqliteConnection) -> QueryResult<bool> {
     let count =
         sql_query("SELECT count(*) AS value FROM sqlite_master WHERE name = '__diesel_schema_migrations'");
     Ok(count.get_result::<NumberRow>(connection)?.value > 0)
 }
 
-fn count_rows(
+/// Keeps other migrators out: the write lock of the transaction does.
+#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL takes a lock")]
+pub(super) fn lock_migrations(_connection: &mut SqliteConnection) -> QueryResult<()> {
+    Ok(())
+}
+
+/// Runs `work` in a transaction that holds the write lock from the start.
+pub(super) fn write<T, E: From<diesel::result::Error>>(
     connection: &mut SqliteConnection,
-    table: &'static str,
-    has_id: bool,
+    work: impl FnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    connection.immediate_transaction(work)
+}
+
+/// Inserts the row of a journal that is not known yet.
+pub(super) fn insert_checkpoint(
+    connection: &mut SqliteConnection,
+    journal_id: &str,
+    site: &str,
+    open_id: &str,
+) -> QueryResult<usize> {
+    sql_query(
+        "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Text, _>(journal_id)
+    .bind::<Text, _>(site)
+    .bind::<Instant, _>(now())
+    .bind::<Text, _>(open_id)
+    .execute(connection)
+}
+
+/// Stores `batch` (STO-1 to STO-4).
+pub(super) fn commit(session: Session<'_>, batch: &Batch) -> Result<CommitOutcome, CommitFailure> {
+    commit::commit(session.connection, session.site, batch)
+}
+
+/// Counts the rows of a table; a large one is estimated by its ids.
+pub(super) fn count_rows(
+    connection: &mut SqliteConnection,
+    CountedTable { name: table, has_id }: CountedTable,
 ) -> QueryResult<TableCount> {
     let counted = sql_query(format!("SELECT count(*) AS value FROM (SELECT 1 FROM {table} LIMIT ?)"))
         .bind::<BigInt, _>(COUNTED_ROWS_MAX)
@@ -201,147 +239,7 @@ fn count_rows(
     Ok(TableCount { table, rows: from_bigint(rows), exact: !has_id })
 }
 
-/// The database's clock, for `created_at` and `updated_at`.
+/// Returns the time for `created_at` and `updated_at`.
 fn now() -> InstantText {
     InstantText::new(SqlInstant(crate::clock::wall_now()))
-}
-
-impl Store for SqliteStore {
-    fn facts(&self) -> &StoreFacts {
-        &self.facts
-    }
-
-    fn migrate(&mut self) -> Result<MigrationReport, StoreError> {
-        let status = self.migration_status()?;
-        if status.pending.is_empty() && status.unknown.is_empty() {
-            return Ok(MigrationReport { applied: Vec::new() });
-        }
-        let report = self
-            .connection
-            .immediate_transaction::<_, MigrateFailure, _>(|connection| run_pending(connection, &MIGRATIONS));
-        Ok(report?)
-    }
-
-    fn migration_status(&mut self) -> Result<MigrationStatus, StoreError> {
-        migration_status(&mut self.connection, &MIGRATIONS, migrations_are_recorded)
-    }
-
-    fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
-        let id = history.journal_id.to_string();
-        let unreadable = self.unreadable.clone();
-        self.in_place(|connection, site| {
-            let found = sql_query(
-                "INSERT INTO ingest_checkpoint (journal_id, site, updated_at, open_id) VALUES (?, ?, ?, ?) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind::<Text, _>(&id)
-            .bind::<Text, _>(site)
-            .bind::<Instant, _>(now())
-            .bind::<Text, _>(history.own.to_string())
-            .execute(connection)
-            .and_then(|_| exact::sqlite::begin(connection, site, &unreadable))
-            .and_then(|()| reads::sqlite::load_checkpoint(connection, &id))
-            .and_then(|row| row.ok_or(diesel::result::Error::NotFound));
-            claim(history, found, |found, own| reads::sqlite::take_over(connection, found, site, own))
-        })
-    }
-
-    fn checkpoint(&mut self, journal: JournalId) -> Result<Option<Checkpoint>, StoreError> {
-        self.in_place(|connection, _| {
-            reads::sqlite::load_checkpoint(connection, &journal.to_string())
-                .map_err(|source| StoreError::ReadCheckpoint { journal_id: journal, source: source.into() })
-        })
-    }
-
-    fn checkpoints(&mut self) -> Result<Vec<Checkpoint>, StoreError> {
-        reads::sqlite::load_checkpoints(&mut self.connection, &self.unreadable)
-            .map_err(|source| StoreError::ReadStatus { source: source.into() })
-    }
-
-    fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError> {
-        reads::sqlite::load_machines(&mut self.connection, &self.site, &self.unreadable)
-            .map_err(|source| StoreError::ReadMachines { source: source.into() })
-    }
-
-    fn liveness_past(&mut self, wanted: PastWanted) -> Result<LivenessPast, StoreError> {
-        liveness_rows::sqlite::load_past(&mut self.connection, &self.site, wanted, &self.unreadable)
-            .map_err(|source| StoreError::ReadMachines { source: source.into() })
-    }
-
-    fn readings_between(
-        &mut self,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<(MachineId, u64)>, StoreError> {
-        fleet::sqlite::count_readings(&mut self.connection, &self.site, from, to, &self.unreadable)
-            .map_err(|source| StoreError::ReadMachines { source: source.into() })
-    }
-
-    fn history(&mut self, from: Timestamp) -> Result<SiteHistory, StoreError> {
-        fleet::sqlite::load_history(&mut self.connection, &self.site, from, &self.unreadable)
-            .map_err(|source| StoreError::ReadMachines { source: source.into() })
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
-        self.in_place(|connection, site| {
-            commit::commit(connection, site, batch).map_err(|failure| failure.into_store_error(batch))
-        })
-    }
-
-    fn rejected(
-        &mut self,
-        filter: &RejectedFilter,
-        page: RejectedPage,
-        rows_max: u32,
-        payload_bytes: u32,
-    ) -> Result<Vec<RejectedRow>, StoreError> {
-        rejected::sqlite::load_rejected(
-            &mut self.connection,
-            &self.site,
-            filter,
-            page,
-            rows_max,
-            payload_bytes,
-        )
-        .map_err(|source| StoreError::ReadRejected { source: source.into() })
-    }
-
-    fn rejected_counts(&mut self, filter: &RejectedFilter) -> Result<Vec<RejectedCount>, StoreError> {
-        rejected::sqlite::count_rejected(&mut self.connection, &self.site, filter)
-            .map_err(|source| StoreError::ReadRejected { source: source.into() })
-    }
-
-    fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError> {
-        self.in_place(|connection, site| {
-            reprocess::retry(connection, site, retry)
-                .map_err(|source| StoreError::Retry { id: retry.id, source })
-        })
-    }
-
-    fn prune(
-        &mut self,
-        before: Timestamp,
-        from: Option<&PruneCursor>,
-        bounds: PruneBounds,
-    ) -> Result<Pruned, StoreError> {
-        prune::sqlite::step(&mut self.connection, &self.site, before, from, bounds)
-            .map_err(|source| StoreError::Prune { source: source.into() })
-    }
-
-    fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
-        let (connection, site, unreadable) = (&mut self.connection, self.site.as_str(), &self.unreadable);
-        let exchanged = connection
-            .immediate_transaction(|connection| clock::sqlite::exchange(connection, site, ours, unreadable));
-        exchanged.map_err(|source: diesel::result::Error| StoreError::ExchangeClock { source: source.into() })
-    }
-
-    fn status(&mut self) -> Result<StoreStatus, StoreError> {
-        let (connection, unreadable) = (&mut self.connection, &self.unreadable);
-        let status = connection.transaction(|connection| {
-            let tables = COUNTED_TABLES.iter().map(|&(table, has_id)| count_rows(connection, table, has_id));
-            let tables = tables.collect::<QueryResult<Vec<_>>>()?;
-            Ok(StoreStatus { tables, checkpoints: reads::sqlite::load_checkpoints(connection, unreadable)? })
-        });
-        status.map_err(|source: diesel::result::Error| StoreError::ReadStatus { source: source.into() })
-    }
 }

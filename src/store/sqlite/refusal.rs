@@ -1,13 +1,13 @@
-//! Which errors of SQLite are a row's own fault.
+//! Which errors of SQLite are the fault of a row.
 //!
-//! diesel hands out a kind for the four usual constraints and a message for the rest, but no result code.
-//! SQLite's messages are fixed English texts whatever the locale, so that the codes that are nobody's row are
-//! known by theirs; what is left is a value that does not fit or the words of a user's trigger.
+//! diesel reports a kind for the four usual constraints and a message for the rest, but no result code.
+//! SQLite's messages are fixed English texts in every locale. Those of errors that no row causes are known
+//! here; what is left is a value that does not fit, or the message of a user's trigger.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
-/// Messages of result codes (sqlite3ErrStr in main.c) that speak of the file, the library or the schema,
-/// never of a row.
+/// Messages of result codes (sqlite3ErrStr in main.c) about the file, the library or the schema, never about
+/// a row.
 const NOT_THE_ROW: [&str; 21] = [
     "SQL logic error",
     "access permission denied",
@@ -32,7 +32,7 @@ const NOT_THE_ROW: [&str; 21] = [
     "unknown error",
 ];
 
-/// Beginnings of messages about the schema or the statement.
+/// First words of messages about the schema or the statement.
 const NOT_THE_ROW_PREFIXES: [&str; 7] = [
     "no such ",
     "near ",
@@ -43,10 +43,10 @@ const NOT_THE_ROW_PREFIXES: [&str; 7] = [
     "unable to ",
 ];
 
-/// Clashes of ids: SQLite only gets there when the greatest id possible is taken.
+/// Keys of ids. SQLite reports a clash of these only once the greatest possible id is taken.
 const PRIMARY_KEYS: [&str; 3] = ["machine_telemetry.id", "machine_event.id", "link_outage.id"];
 
-/// The database's words if `error` is a row's own fault.
+/// Returns the database's message if `error` is the fault of a row.
 pub fn refusal(error: &Error) -> Option<String> {
     let Error::DatabaseError(kind, information) = error else {
         return None;
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_file_library_and_schema_are_no_rows_fault() {
+    fn errors_of_file_library_and_schema_are_not_the_fault_of_a_row() {
         for message in ["database is locked", "database or disk is full", "no such table: machine_telemetry"]
         {
             assert_eq!(refusal(&unknown(message)), None, "{message}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_do_not_fit_and_words_of_a_trigger_are_the_rows_fault() {
+    fn values_that_do_not_fit_and_messages_of_a_trigger_are_the_fault_of_the_row() {
         for message in ["datatype mismatch", "string or blob too big", "line 4 does not measure humidity"] {
             assert_eq!(refusal(&unknown(message)).as_deref(), Some(message));
         }

@@ -1,51 +1,69 @@
-//! One rejected element tried again, in one transaction.
+//! Writing the rows of a retry, one by one.
 
+use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 
-use super::commit::{Failure, Fatal, Writer};
-use super::now;
-use super::rollups;
-use crate::store::Cause;
-use crate::store::batch::CommitOutcome;
-use crate::store::rejected::sqlite::{delete_rejected, move_in_ledger};
-use crate::store::rejected::{Retry, RetryOutcome, RetryStop};
-use crate::store::retained;
+use super::commit::{Failure, Fatal, RowWriter};
+use super::{now, rollups};
+use crate::store::batch::{CommitOutcome, ReadingRow, RejectionRow};
+use crate::store::reprocess::RetryStop;
 use crate::store::rollup::Rollup;
+use crate::store::schema::ingest_checkpoint;
 
 impl From<Failure> for RetryStop {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Fatal(_, words) => Self::Refused(words),
+            Failure::Fatal(_, refusal) => Self::Refused(refusal),
             Failure::Commit(failure) => failure.into(),
         }
     }
 }
 
-/// Stores what is a reading now and takes the row away (STO-6); the write lock is taken first.
-pub fn retry(connection: &mut SqliteConnection, site: &str, retry: &Retry) -> Result<RetryOutcome, Cause> {
-    let writer = Writer { site, journal_id: &retry.journal_id, now: now() };
-    let settled = connection.immediate_transaction(|connection| {
-        if !delete_rejected(connection, site, retry.id)? {
-            return Err(RetryStop::Gone);
-        }
-        let mut outcome = CommitOutcome::default();
-        let new = retained::unless_seen(connection, site, &retry.readings)?;
-        let mut rollup = Rollup::default();
-        let refused = writer.insert_readings(connection, &new, &Fatal::new(), &mut outcome, &mut rollup)?;
-        retained::forget_refused(connection, site, &new, &outcome.poisoned)?;
-        if let (Some(first), true) = (outcome.poisoned.first(), refused.len() == retry.readings.len()) {
-            return Err(RetryStop::Refused(first.detail.clone()));
-        }
-        rollups::add(connection, site, &rollup)?;
-        let (stored, readings) = (outcome.stored, retry.readings.len() as u64);
-        let duplicate = readings - stored - refused.len() as u64;
-        let rejected = (retry.rejections.len() + refused.len()) as u64;
-        writer.insert_rejections(connection, &retry.rejections)?;
-        writer.insert_rejections(connection, &refused)?;
-        if !move_in_ledger(connection, &retry.journal_id, stored, duplicate, rejected)? {
-            return Err(RetryStop::no_ledger(&retry.journal_id));
-        }
-        Ok(RetryOutcome::Settled { stored, duplicate, rejected })
-    });
-    settled.or_else(RetryStop::into_result)
+/// Returns whether the journal has a ledger. The transaction holds SQLite's one write lock already.
+pub fn lock_ledger(connection: &mut SqliteConnection, journal_id: &str) -> QueryResult<bool> {
+    let ledger = ingest_checkpoint::table.find(journal_id).select(ingest_checkpoint::committed_seq);
+    Ok(ledger.first::<i64>(connection).optional()?.is_some())
+}
+
+/// Writes the rows of one retry.
+pub struct Writer<'a> {
+    connection: &'a mut SqliteConnection,
+    rows: RowWriter<'a>,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins, inside the transaction.
+    #[allow(clippy::unnecessary_wraps, reason = "PostgreSQL asks its server")]
+    pub fn begin(
+        connection: &'a mut SqliteConnection,
+        site: &'a str,
+        journal_id: &'a str,
+    ) -> QueryResult<Self> {
+        Ok(Self { connection, rows: RowWriter { site, journal_id, now: now() } })
+    }
+
+    /// The connection, inside the transaction.
+    pub fn connection(&mut self) -> &mut SqliteConnection {
+        self.connection
+    }
+
+    /// Inserts `rows`, counts the new ones, and returns the refused ones as rejections.
+    pub fn insert_readings<'r>(
+        &mut self,
+        rows: &'r [ReadingRow],
+        outcome: &mut CommitOutcome,
+        rollup: &mut Rollup<'r>,
+    ) -> Result<Vec<RejectionRow>, RetryStop> {
+        Ok(self.rows.insert_readings(self.connection, rows, &Fatal::new(), outcome, rollup)?)
+    }
+
+    /// Adds `rollup` to the buckets.
+    pub fn add_rollup(&mut self, rollup: &Rollup<'_>) -> QueryResult<()> {
+        rollups::add(self.connection, self.rows.site, rollup)
+    }
+
+    /// Inserts `rows`.
+    pub fn insert_rejections(&mut self, rows: &[RejectionRow]) -> QueryResult<()> {
+        self.rows.insert_rejections(self.connection, rows)
+    }
 }

@@ -74,38 +74,38 @@ cached_statement! {
 
 /// Adds all of `rollup` (ROL-1).
 pub fn add(connection: &mut SqliteConnection, site: &str, rollup: &Rollup<'_>) -> QueryResult<()> {
-    for ((machine_id, start), tally) in rollup.buckets() {
+    for ((machine_id, start), sums) in rollup.buckets() {
         let statement = AddToBucket {
             site,
             machine_id,
             bucket_start: text(start),
-            readings: tally.readings,
-            temperature_count: tally.temperature.count,
-            temperature_min: tally.temperature.min,
-            temperature_max: tally.temperature.max,
-            temperature_sum: tally.temperature.sum,
-            humidity_count: tally.humidity.count,
-            humidity_min: tally.humidity.min,
-            humidity_max: tally.humidity.max,
-            humidity_sum: tally.humidity.sum,
-            vibration_count: tally.vibration.count,
-            vibration_min: tally.vibration.min,
-            vibration_max: tally.vibration.max,
-            vibration_sum: tally.vibration.sum,
-            extra_left_out: tally.extra_left_out,
+            readings: sums.readings,
+            temperature_count: sums.temperature.count,
+            temperature_min: sums.temperature.min,
+            temperature_max: sums.temperature.max,
+            temperature_sum: sums.temperature.sum,
+            humidity_count: sums.humidity.count,
+            humidity_min: sums.humidity.min,
+            humidity_max: sums.humidity.max,
+            humidity_sum: sums.humidity.sum,
+            vibration_count: sums.vibration.count,
+            vibration_min: sums.vibration.min,
+            vibration_max: sums.vibration.max,
+            vibration_sum: sums.vibration.sum,
+            extra_left_out: sums.extra_left_out,
         };
         connection.execute_returning_count(&statement)?;
     }
-    for ((machine_id, start, field), figures) in rollup.extras() {
+    for ((machine_id, start, field), values) in rollup.extras() {
         let statement = AddToExtra {
             site,
             machine_id,
             bucket_start: text(start),
             field: &field,
-            value_count: figures.count,
-            value_min: figures.min,
-            value_max: figures.max,
-            value_sum: figures.sum,
+            value_count: values.count,
+            value_min: values.min,
+            value_max: values.max,
+            value_sum: values.sum,
         };
         connection.execute_returning_count(&statement)?;
     }

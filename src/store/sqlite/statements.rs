@@ -3,13 +3,14 @@
 use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::{Sqlite, SqliteConnection};
 
+use crate::store::checkpoint::LedgerTypes;
 use crate::store::instant_text::InstantText;
-use crate::store::reads::LedgerTypes;
 use crate::store::schema::Instant;
 use crate::store::statement::cached_statement;
 
 cached_statement! {
-    /// Moves the position from `after` to `upto` (STO-2), taking every reading for stored. Gives the row as it is then.
+    /// Moves the position from `after` to `upto` (STO-2) and counts every reading as stored. Returns the row
+    /// after that.
     MovePosition on Sqlite, SqliteConnection, returning LedgerTypes:
     "UPDATE ingest_checkpoint SET committed_seq = " [upto: BigInt = i64]
     ", messages = messages + " [messages: BigInt = i64]
@@ -24,16 +25,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// Corrects the counters for readings that were not stored after all.
-    CorrectCounters on Sqlite, SqliteConnection:
-    "UPDATE ingest_checkpoint SET stored = stored - " [not_stored: BigInt = i64]
-    ", duplicate = duplicate + " [duplicate: BigInt = i64]
-    ", rejected = rejected + " [poisoned: BigInt = i64]
-    " WHERE journal_id = " [journal_id: Text = &'a str]
-}
-
-cached_statement! {
-    /// One reading; one row changed, or none if it is there already.
+    /// Inserts one reading, unless the database has it.
     InsertReading on Sqlite, SqliteConnection:
     "INSERT INTO machine_telemetry (site, machine_id, temperature, humidity, vibration, extra, source_topic, \
      recorded_at, time_source, received_at, created_at, digest) VALUES ("
@@ -55,7 +47,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One rejected element.
+    /// Inserts one rejected element.
     InsertRejection on Sqlite, SqliteConnection:
     "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, \
      clock_unset, payload, reason, detail) VALUES ("
@@ -77,7 +69,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One run of records that the journal dropped.
+    /// Inserts one range of records that the journal dropped.
     InsertGap on Sqlite, SqliteConnection:
     "INSERT INTO journal_gap (journal_id, from_seq, to_seq, reason, at) VALUES ("
     [
@@ -91,7 +83,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One status change.
+    /// Inserts one event.
     InsertEvent on Sqlite, SqliteConnection:
     "INSERT INTO machine_event (site, machine_id, status, previous_status, reason, occurred_at, last_seen_at, \
      publish_pending) VALUES ("
@@ -109,7 +101,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One event that has reached the broker.
+    /// Marks one event as published.
     MarkPublished on Sqlite, SqliteConnection:
     "UPDATE machine_event SET publish_pending = 0 WHERE site = " [site: Text = &'a str]
     " AND machine_id = " [machine_id: Text = &'a str]
@@ -119,7 +111,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// One machine's status.
+    /// Writes one machine's status.
     UpsertMachine on Sqlite, SqliteConnection:
     "INSERT INTO machine (site, machine_id, status, status_since, first_seen_at, last_seen_at) VALUES ("
     [
@@ -138,7 +130,7 @@ cached_statement! {
 }
 
 cached_statement! {
-    /// When one machine was last seen, if it is known and that is news.
+    /// Updates when a known machine was last seen, if that differs.
     UpdateSighting on Sqlite, SqliteConnection:
     "UPDATE machine SET last_seen_at = " [seen_at: Instant = InstantText]
     " WHERE site = " [site: Text = &'a str]

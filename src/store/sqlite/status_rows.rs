@@ -1,24 +1,24 @@
-//! Rows beside the readings, one by one: events, machines, marks, outages, sight and sightings.
+//! Rows beside the readings, one by one: events, machines, marks of published events, outages, sightings.
 //!
-//! One that the database refuses is left out and told, as a refused reading is.
+//! The commit leaves out a row that the database refuses, and reports it.
 
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 
-use super::commit::{Failure, Fatal, Writer, text, write_row};
+use super::commit::{Failure, Fatal, RowWriter, text, write_row};
 use super::statements::{InsertEvent, MarkPublished, UpdateSighting, UpsertMachine};
 use crate::domain::{MachineId, Timestamp, Transition};
 use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
 use crate::store::liveness_rows::EventKey;
-use crate::store::liveness_rows::sqlite::{write_outage, write_sight};
+use crate::store::liveness_rows::sqlite::{write_outage, write_seen_until};
 use crate::store::machine_changes::{MachineChange, machine_changes};
 use crate::store::refused::{RefusedRow, RowLocation};
 
-/// Writes them all and returns those that the database refuses (STO-4).
+/// Writes them all. Returns those that the database refuses (STO-4).
 pub fn write(
     connection: &mut SqliteConnection,
-    writer: &Writer<'_>,
+    writer: &RowWriter<'_>,
     batch: &Batch,
     fatal: &Fatal,
 ) -> Result<Vec<RefusedRow>, Failure> {
@@ -28,9 +28,8 @@ pub fn write(
     for (index, event) in batch.transitions.iter().enumerate() {
         let is_pending = index >= batch.liveness.transitions_published;
         let insert = |connection: &mut _| insert_event(connection, site, event, is_pending);
-        let is_there_already =
-            writing.row(RowLocation::Event(index), CommitStep::Transitions, insert)? == Some(0);
-        if !is_there_already {
+        let is_known = writing.row(RowLocation::Event(index), CommitStep::Transitions, insert)? == Some(0);
+        if !is_known {
             new.push(event);
         }
     }
@@ -42,15 +41,15 @@ pub fn write(
     }
     for (index, event) in batch.liveness.published.iter().enumerate() {
         let mark = |connection: &mut _| mark_published(connection, site, event);
-        writing.row(RowLocation::Mark(index), CommitStep::Transitions, mark)?;
+        writing.row(RowLocation::PublishedMark(index), CommitStep::Transitions, mark)?;
     }
     for (index, outage) in batch.liveness.outages.iter().enumerate() {
         let upsert = |connection: &mut _| write_outage(connection, site, outage);
         writing.row(RowLocation::Outage(index), CommitStep::Outages, upsert)?;
     }
     if let Some(seen_until) = batch.liveness.seen_until {
-        let upsert = |connection: &mut _| write_sight(connection, site, seen_until);
-        writing.row(RowLocation::Sight, CommitStep::Outages, upsert)?;
+        let upsert = |connection: &mut _| write_seen_until(connection, site, seen_until);
+        writing.row(RowLocation::SeenUntil, CommitStep::Outages, upsert)?;
     }
     for (index, (machine_id, seen_at)) in batch.sightings.iter().enumerate() {
         let update = |connection: &mut _| record_sighting(connection, site, machine_id, *seen_at);
@@ -68,17 +67,17 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// How many rows that changed; `None` if the row is refused.
+    /// Writes one row. Returns how many rows changed; `None` if the database refuses it.
     fn row(
         &mut self,
-        place: RowLocation,
+        location: RowLocation,
         step: CommitStep,
         statement: impl FnOnce(&mut SqliteConnection) -> QueryResult<usize>,
     ) -> Result<Option<usize>, Failure> {
-        match write_row(self.connection, place, self.fatal, step, statement)? {
+        match write_row(self.connection, location, self.fatal, step, statement)? {
             Ok(changed) => Ok(Some(changed)),
             Err(refusal) => {
-                self.refused.extend(place.refused(self.batch, &self.changes, refusal));
+                self.refused.extend(location.refused(self.batch, &self.changes, refusal));
                 Ok(None)
             }
         }
@@ -131,8 +130,8 @@ fn record_sighting(
     connection: &mut SqliteConnection,
     site: &str,
     machine_id: &MachineId,
-    seen: Timestamp,
+    seen_at: Timestamp,
 ) -> QueryResult<usize> {
-    let (seen_at, machine_id) = (text(seen), machine_id.as_str());
+    let (seen_at, machine_id) = (text(seen_at), machine_id.as_str());
     connection.execute_returning_count(&UpdateSighting { seen_at, site, machine_id, unlike: seen_at })
 }

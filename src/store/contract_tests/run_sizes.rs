@@ -1,6 +1,6 @@
-//! Rows that have to be written one by one on PostgreSQL end as those that go in at once.
+//! On PostgreSQL rows written one by one leave the same tables as rows written at once.
 //!
-//! Here the same batches go both ways, and every table beside the readings is the same afterwards.
+//! The same batches are committed both ways; then every table beside the readings is compared.
 
 use super::fixture::{Fixture, SITE, at, batch_of, changes, machine, transition};
 use crate::domain::{
@@ -8,7 +8,7 @@ use crate::domain::{
 };
 use crate::store::{Batch, CommitOutcome, EventKey, LivenessRows};
 
-/// Every row of what is written one by one, as JSON, without the number that a failed attempt has used up.
+/// The tables compared: every row as JSON, without its id, which failed attempts use up.
 const TABLES: [&str; 4] = [
     "machine_event e ORDER BY e.id",
     "machine e ORDER BY e.machine_id",
@@ -16,7 +16,8 @@ const TABLES: [&str; 4] = [
     "link_sight e",
 ];
 
-/// Makes the database refuse more than one event of a statement, whatever they hold: the rows go one by one, and none is refused.
+/// Makes the database refuse statements with more than one event: the rows go in one by one, and none is
+/// refused.
 fn refuse_many_at_once(fixture: &Fixture) {
     fixture.raw().execute(
         "CREATE FUNCTION many() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -34,7 +35,7 @@ fn outage(began: i64, ended: Option<i64>, reason: OutageReason) -> LinkOutage {
     LinkOutage { began_at: at(began), ended_at: ended.map(at), reason }
 }
 
-/// New machines, an outage that goes on, one that is over, and one mark.
+/// New machines, an outage that lasts, one that ended, and one mark.
 fn first(journal: JournalId) -> Batch {
     let transitions = vec![
         transition("a", TransitionReason::FirstSeen, 1_000, None),
@@ -57,7 +58,7 @@ fn first(journal: JournalId) -> Batch {
     Batch { transitions, liveness, sightings, ..batch_of(journal, 0, 2) }
 }
 
-/// What is there already, what is older than that and what is newer, of every kind.
+/// Rows of every kind that the database has already, older ones and newer ones.
 fn second(journal: JournalId) -> Batch {
     let before = first(journal);
     let mut transitions = vec![
@@ -93,7 +94,7 @@ fn committed(fixture: &Fixture, journal: JournalId) -> Vec<CommitOutcome> {
     [first(journal), second(journal)].iter().map(|batch| store.commit(batch).unwrap()).collect()
 }
 
-pub fn rows_written_one_by_one_are_those_written_at_once(at_once: &Fixture, one_by_one: &Fixture) {
+pub fn rows_written_one_by_one_equal_rows_written_at_once(at_once: &Fixture, one_by_one: &Fixture) {
     let journal = JournalId(uuid::Uuid::new_v4());
     drop((at_once.migrated(), one_by_one.migrated()));
     refuse_many_at_once(one_by_one);

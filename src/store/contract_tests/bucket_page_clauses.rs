@@ -1,4 +1,4 @@
-//! Short buckets of long times: in pages.
+//! Pages of short buckets over a long range.
 
 use super::fixture::{Fixture, machine};
 use super::history_clauses::buckets as buckets_of;
@@ -6,7 +6,7 @@ use crate::domain::Timestamp;
 use crate::store::{BucketsQuery, open_history};
 
 /// 20 readings a minute.
-pub fn pages_of_buckets_join_and_are_of_few_readings(fixture: &Fixture) {
+pub fn pages_of_buckets_join_and_have_a_bounded_number_of_readings(fixture: &Fixture) {
     let (_store, _journal) = fixture.with_journal();
     super::history_clauses::fill(fixture, 2, 1_000);
     let second = |seconds: i64| Timestamp::from_micros((1_767_225_600 + seconds) * 1_000_000);
