@@ -107,7 +107,7 @@ fn a_refused_login_and_a_refused_filter_are_named() {
     assert!(line(&text, "SUBSCRIBE").contains("FAILED"), "{text}");
     let connects = broker.connects();
     let clean = connects.iter().all(|connect| connect.body[7] & 0x02 != 0);
-    assert!(clean, "a session that is thrown away");
+    assert!(clean, "a session that ends with the connection");
 }
 
 #[test]

@@ -201,7 +201,7 @@ const SHARED: &str = "another service of this site works on the same database";
 
 /// Waits until the service has read the positions of the site's journals `count` times.
 fn wait_for_looks(andon: &Andon, count: usize) {
-    wait_until("looks at the positions", || {
+    wait_until("reads of the positions", || {
         andon.log().matches("looked at the positions of the site's journals").count() >= count
     });
 }

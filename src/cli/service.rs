@@ -38,7 +38,7 @@ pub(super) fn ask(http: &Http, path: &str, bytes_max: u64) -> Result<Answer, Str
     Ok(read(&answer))
 }
 
-/// Replaces an address that means "all" by one of this machine.
+/// Replaces an address that means "all" by one of this computer.
 fn reachable(bind: SocketAddr) -> SocketAddr {
     let ip = match bind.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

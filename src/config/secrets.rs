@@ -80,7 +80,7 @@ fn from_file(
             if mode & WORLD_READABLE != 0 {
                 let shown = path.display();
                 warnings.push(format!(
-                    "{given_in}: {file_key}: every user of this machine can read {shown}; run chmod 600 {shown}"
+                    "{given_in}: {file_key}: every user of this computer can read {shown}; run chmod 600 {shown}"
                 ));
             }
             put(table, secret.path, text_value(&content, &format!("file {}", path.display())));

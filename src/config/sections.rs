@@ -228,7 +228,7 @@ pub struct Http {
     pub bind: SocketAddr,
     /// What clients must present.
     pub token: Option<Secret>,
-    /// Clients, also those on other machines, need no token.
+    /// Clients, also those on other computers, need no token.
     pub anonymous: bool,
     /// Most connections at a time; further ones wait.
     pub connections_max: usize,

@@ -314,7 +314,8 @@ impl Check<'_> {
             self.report(&["http.anonymous"], format!("contradicts {tokens}; keep one of them"));
         }
         if !http.bind.ip().is_loopback() && http.token.is_none() && !http.anonymous {
-            let message = "is reachable from other machines; allowed only with http.token, or with http.anonymous = true";
+            let message =
+                "other computers can reach it; allowed only with http.token, or with http.anonymous = true";
             self.report(&["http.bind", "http.token", "http.token_file", "http.anonymous"], message);
         }
         if http.streams_max >= http.connections_max {

@@ -20,7 +20,7 @@ use self::scripted_broker::{
 };
 use super::callback::{LEAVING_PAUSE, MessageCallback};
 use super::client::link::Link;
-use super::client::options::{LinkOptions, ProtocolChoice, Session, Transport};
+use super::client::options::{LinkOptions, Session};
 use super::link_health::{LinkHealth, SharedLinkHealth, Timing};
 use super::messages::{PublishStatuses, StatusMessage, StreamId, TellLink};
 use super::session::failover::Hosts;
@@ -29,7 +29,7 @@ use super::*;
 use crate::actors::liveness::messages::LinkChanged;
 use crate::actors::stable_addr::StableAddr;
 use crate::actors::supervisor::{ChildExited, ExitGuard, ExitReason, Generation, StopChild};
-use crate::domain::{Endpoint, Qos, Seq, TopicFilter};
+use crate::domain::{Endpoint, ProtocolChoice, Qos, Seq, TopicFilter, Transport};
 use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };

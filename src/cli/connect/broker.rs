@@ -11,11 +11,11 @@ use crate::actors::mqtt::checks::probe;
 use crate::actors::mqtt::checks::tls_diagnosis::{Shown, handshake, one_line_name};
 use crate::actors::mqtt::client::error::LinkError;
 use crate::actors::mqtt::client::link::Link;
-use crate::actors::mqtt::client::options::{LinkOptions, ProtocolChoice, Session};
+use crate::actors::mqtt::client::options::{LinkOptions, Session};
 use crate::app;
 use crate::clock::wall_now;
 use crate::config::Settings;
-use crate::domain::{Endpoint, Qos, Timestamp, TopicFilter};
+use crate::domain::{Endpoint, ProtocolChoice, Qos, Timestamp, TopicFilter};
 
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;

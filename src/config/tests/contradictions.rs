@@ -108,7 +108,7 @@ fn each_contradiction_is_reported_once_with_its_key() {
         ),
         (
             vec!["http.bind=0.0.0.0:8080"],
-            "--set: http.bind: is reachable from other machines; allowed only with http.token, or with http.anonymous = true",
+            "--set: http.bind: other computers can reach it; allowed only with http.token, or with http.anonymous = true",
         ),
         (
             vec!["http.anonymous=true", "http.token=x"],
@@ -241,7 +241,7 @@ fn doubtful_settings_cause_a_warning() {
     assert_eq!(
         scene.loaded().warnings,
         [
-            format!("--set: mqtt.password_file: every user of this machine can read {shown}; run chmod 600 {shown}"),
+            format!("--set: mqtt.password_file: every user of this computer can read {shown}; run chmod 600 {shown}"),
             "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): anyone on the network can read it; use \"tls\"".to_owned(),
         ]
     );

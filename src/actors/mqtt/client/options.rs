@@ -7,9 +7,7 @@ use paho_mqtt as paho;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::{LinkError, explain};
-use crate::domain::Endpoint;
-
-pub use crate::domain::{ProtocolChoice, Transport};
+use crate::domain::{Endpoint, ProtocolChoice, Transport};
 
 impl Transport {
     /// The library compares the host of the address with the certificate as it stands: with the brackets around it an

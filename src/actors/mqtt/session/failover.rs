@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::client::options::ProtocolChoice;
 use crate::clock::Mono;
-
-use crate::domain::Endpoint;
+use crate::domain::{Endpoint, ProtocolChoice};
 
 /// The brokers and what was learnt about them; shared by all incarnations.
 #[derive(Debug)]
