@@ -1,21 +1,17 @@
-# make run           the demo: private broker, simulated machines, Andon between them
-# make run SITE=x    the site config/sites/x.toml, with its own broker and machines
-# make test          all tests (starts the brokers and databases they need)
-# make test-brokers  a table: Andon with every broker that can be installed here; takes some minutes
-# make check         formatting, lints and docs, warnings as errors
-# make soak          every fault with more messages, and a table; takes some minutes
-# make prove         the fault suite ten times with different seeds, and a table; takes about ten minutes
-# make bench         what a million machines cost, how long questions to a million readings take, and speed against
-#                    mosquitto_sub; takes some minutes
+# `make help` prints the `##` comments of this file, which name what each target does.
 
-.PHONY: soak prove run test test-brokers check bench fmt clean
+.DEFAULT_GOAL := help
+.PHONY: help run test test-brokers check soak prove bench fmt clean
 SITE ?=
-# Wherever cargo has been told to build.
+# cargo may build into another directory than target/.
 ANDON = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/andon
 # Most tests wait for brokers and databases, not for a core.
 TEST_THREADS ?= 4
 
-run:
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the demo: a private broker, simulated machines, and Andon; with SITE=x, the site config/sites/x.toml
 	@scripts/setup.sh build
 	cargo build --release --locked
 ifeq ($(SITE),)
@@ -24,7 +20,7 @@ else
 	"$(ANDON)" --site $(SITE) run
 endif
 
-test:
+test: ## run all tests; they start the brokers and databases they need
 	@scripts/setup.sh test
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --locked --all-features --no-fail-fast --test-threads $(TEST_THREADS); \
@@ -32,27 +28,27 @@ test:
 		RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-features --no-fail-fast; \
 	fi
 
-test-brokers:
+test-brokers: ## run Andon with every broker that can be installed here, and print a table; takes some minutes
 	@scripts/setup.sh brokers
 	cargo test --locked --all-features --bench interoperability
 
-check:
+check: ## check formatting, lints and documentation; warnings are errors
 	@scripts/setup.sh build
 	cargo fmt --check
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --all-features --document-private-items
 
-# The same binary as the tests, with their failpoints; ANDON_SOAK_… are explained in benches/soak.rs.
-soak:
+# The same binary as the tests, with their failpoints; benches/soak.rs explains its ANDON_SOAK_… variables.
+soak: ## strike with every fault, with more messages, and print a table; takes some minutes
 	@scripts/setup.sh test
 	@mkdir -p target
 	@cargo test --locked --all-features --bench soak 2>target/soak.log || { tail -n 40 target/soak.log; false; }
 
-prove:
+prove: ## run the fault suite with ten seeds, and print a table; takes about ten minutes
 	@scripts/setup.sh test
 	@scripts/prove.sh
 
-bench:
+bench: ## measure liveness and history with a million rows, deletion, and speed against mosquitto_sub; takes some minutes
 	@scripts/setup.sh test
 	cargo build --release --locked
 	cargo bench --locked --bench liveness
@@ -60,9 +56,9 @@ bench:
 	cargo bench --locked --bench retention
 	cargo bench --locked --bench drain
 
-fmt:
+fmt: ## format the code
 	cargo fmt
 
-clean:
+clean: ## delete the build and the demo's data
 	cargo clean
 	rm -rf data/demo

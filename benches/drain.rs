@@ -1,9 +1,9 @@
-//! How fast Andon is, measured against `mosquitto_sub`, which stores nothing: `make bench`.
+//! `make bench`: the speed of Andon, compared with `mosquitto_sub`, which stores nothing.
 //!
-//! One backlog of QoS 1 messages waits at a private broker for three persistent sessions. Each drains its copy:
-//! `mosquitto_sub`, Andon into SQLite, Andon into PostgreSQL (both databases with their durable defaults), in turn, several
-//! rounds. Rates of different rounds are not compared: only the ratios within a round are. Then single messages at
-//! 50 a second are followed from publish to the row being visible.
+//! One backlog of QoS 1 messages waits at a private broker for three persistent sessions. Each drains its copy in turn, for several
+//! rounds: `mosquitto_sub`, Andon into SQLite, Andon into PostgreSQL (both databases with their durable defaults). Only the ratios
+//! within a round are compared, never rates of different rounds. Then the latency from publish to visible row is measured with
+//! single messages, 50 a second.
 //!
 //! `ANDON_BENCH_MESSAGES` (200000) and `ANDON_BENCH_ROUNDS` (3) change the size.
 
@@ -11,6 +11,9 @@
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+
+// `build.rs` makes the linker replace some C functions by functions of this crate.
+use andon as _;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,7 +98,7 @@ fn run_round(round: u64, messages: u64, postgres: &Postgres) -> [Drained; 3] {
         1,
     );
 
-    // The order changes from round to round, so that none is always the first.
+    // The order changes from round to round, so that none always comes first.
     let mut results: [Option<Drained>; 3] = [None, None, None];
     for step in 0..3 {
         let which = (step + round as usize) % 3;
@@ -156,7 +159,7 @@ fn drain_andon(site: &Site, url: &str, messages: u64, postgres: Option<&Postgres
     Drained { seconds, own_cpu, database_cpu, broker_cpu: 0.0, peak_rss_mib }
 }
 
-/// From publish to the row being visible to another connection, at 50 messages a second.
+/// Measures the time from publish until another connection sees the row, at 50 messages a second.
 fn latency(name: &str, postgres: Option<&Postgres>) {
     let broker = Mosquitto::start("");
     let mut site = Site::new(broker.port()).set("log.level=info");
@@ -203,7 +206,7 @@ fn latency(name: &str, postgres: Option<&Postgres>) {
     assert!(andon.stop().success());
 }
 
-/// CPU seconds a process has used.
+/// Returns the CPU seconds of a process.
 fn cpu_of(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let Some((_, fields)) = stat.rsplit_once(')') else { return 0.0 };
@@ -212,7 +215,7 @@ fn cpu_of(pid: u32) -> f64 {
     ticks as f64 / 100.0
 }
 
-/// CPU seconds of a process and its children, those that have ended included.
+/// Returns the CPU seconds of a process and its children, ended ones included.
 fn cpu_of_children(pid: u32) -> f64 {
     let mut seconds = cpu_of(pid);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -225,7 +228,7 @@ fn cpu_of_children(pid: u32) -> f64 {
     seconds + children.split_whitespace().filter_map(|child| child.parse().ok()).map(cpu_of).sum::<f64>()
 }
 
-/// Peak resident memory of a process.
+/// Returns the peak resident memory of a process, in MiB.
 fn peak_rss(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

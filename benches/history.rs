@@ -1,7 +1,7 @@
-//! How long the board's questions to the database take: `make bench`, part of it.
+//! `make bench`, in part: how long the board's queries take.
 //!
-//! One machine with a million readings over 30 days and a hundred others with a thousand each, in SQLite and in PostgreSQL. Each
-//! question is asked once to warm up and then 20 times, by one connection as the board uses it.
+//! One machine has a million readings over 30 days, and a hundred others a thousand each, in SQLite and in PostgreSQL. One connection
+//! runs each query once to warm up and then 20 times, as the board does.
 //!
 //! `ANDON_BENCH_READINGS` (1000000) changes the size.
 
@@ -24,7 +24,7 @@ use support::postgres::Postgres;
 const ROUNDS: usize = 20;
 const DAY: u64 = 86_400;
 const SITE: &str = "bench";
-/// What the board's questions have to stay below.
+/// The limit for a query of the board.
 const GOAL_MS: f64 = 50.0;
 
 fn main() {
@@ -52,11 +52,11 @@ fn measure(name: &str, url: &str, readings: u64) {
     fill_rows(url, readings, end);
     fill_rollups(url);
     println!("history in {name}: {readings} readings of one machine in 30 days, 100,000 of others");
-    println!("{:<52} {:>7} {:>9} {:>9} {:>9}", "question", "rows", "min ms", "median", "max");
+    println!("{:<52} {:>7} {:>9} {:>9} {:>9}", "query", "rows", "min ms", "median", "max");
     let mut history = store::open_history(&options).unwrap();
     let mut slowest: f64 = 0.0;
-    for question in questions(end) {
-        slowest = slowest.max(ask(&mut *history, &question));
+    for query in queries(end) {
+        slowest = slowest.max(measure_query(&mut *history, &query));
     }
     println!("slowest median: {slowest:.1} ms (goal {GOAL_MS} ms)\n");
 }
@@ -104,9 +104,9 @@ fn fill_rows(url: &str, readings: u64, end: Timestamp) {
     }
 }
 
-/// As the commits of those readings would have left them.
+/// Fills the rollups as the commits of those readings would.
 fn fill_rollups(url: &str) {
-    let figures = ["temperature", "humidity", "vibration"]
+    let rollup_columns = ["temperature", "humidity", "vibration"]
         .map(|name| format!("count({name}), min({name}), max({name}), coalesce(sum({name}), 0)"))
         .join(", ");
     let (start, number) = if url.starts_with("sqlite") {
@@ -128,7 +128,7 @@ fn fill_rollups(url: &str) {
         )
     });
     let sql = format!(
-        "INSERT INTO machine_rollup SELECT site, machine_id, {start}, count(*), {figures}, 0 FROM machine_telemetry GROUP BY 1, 2, 3;
+        "INSERT INTO machine_rollup SELECT site, machine_id, {start}, count(*), {rollup_columns}, 0 FROM machine_telemetry GROUP BY 1, 2, 3;
          {} INSERT INTO machine_rollup_exact VALUES ('{SITE}', '0001-01-01 00:00:00.000000+00:00'); ANALYZE",
         extras.concat()
     );
@@ -138,14 +138,14 @@ fn fill_rollups(url: &str) {
     }
 }
 
-type Question = (String, Box<dyn Fn(&mut dyn History) -> usize>);
+type Query = (String, Box<dyn Fn(&mut dyn History) -> usize>);
 
-fn questions(end: Timestamp) -> Vec<Question> {
+fn queries(end: Timestamp) -> Vec<Query> {
     let press = MachineId::parse("press").unwrap();
     let back = move |seconds: u64| {
         Timestamp::from_micros(end.as_micros() - i64::try_from(seconds * 1_000_000).unwrap())
     };
-    let mut all: Vec<Question> = Vec::new();
+    let mut all: Vec<Query> = Vec::new();
     all.push((
         "newest reading of each of 101 machines".to_owned(),
         Box::new(|history| collected(|each| history.latest(each)).unwrap().len()),
@@ -196,7 +196,7 @@ fn questions(end: Timestamp) -> Vec<Question> {
         }
     }
     for (name, seconds) in [("1 hour", 3_600), ("24 hours", DAY + 77), ("30 days", 30 * DAY)] {
-        all.push(buckets(format!("figures of {name}"), &press, back(seconds), end, None, Some("pressure")));
+        all.push(buckets(format!("sums of {name}"), &press, back(seconds), end, None, Some("pressure")));
     }
     all
 }
@@ -208,7 +208,7 @@ fn buckets(
     to: Timestamp,
     bucket_seconds: Option<u32>,
     extra: Option<&str>,
-) -> Question {
+) -> Query {
     let query = BucketsQuery {
         machine_id: machine_id.clone(),
         from,
@@ -219,13 +219,13 @@ fn buckets(
     (name, Box::new(move |history| collected(|each| history.buckets(&query, each)).unwrap().len()))
 }
 
-/// Gives the median in milliseconds.
-fn ask(history: &mut dyn History, (name, question): &Question) -> f64 {
-    let rows = question(history);
+/// Prints the times of the query and returns the median in milliseconds.
+fn measure_query(history: &mut dyn History, (name, query): &Query) -> f64 {
+    let rows = query(history);
     let mut millis: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let begun = Instant::now();
-            question(history);
+            query(history);
             begun.elapsed().as_secs_f64() * 1e3
         })
         .collect();

@@ -1,8 +1,8 @@
-//! How long a commit has to wait for a step of deleting, with as many machine ids as nobody should have: `make bench`, part of it.
+//! `make bench`, in part: how long a commit waits for a step of deletion, with a million machine ids.
 //!
-//! Each machine has a reading that is past retention, its rollup, and the rollups of two fields. A run deletes them all, in the steps that
-//! the service takes, and now and then a full batch is committed between two steps, by the same connection, as the service does it.
-//! So a commit waits for one step at most. Then a second run finds nothing left, before any vacuum.
+//! Each machine has an expired reading, its rollup, and the rollups of two fields. A run deletes them all, in the steps of the service.
+//! Between some steps the same connection commits a full batch, as the service does, so a commit waits for one step at most. Then a
+//! second run finds nothing left, before any vacuum.
 //!
 //! `ANDON_BENCH_MACHINES` (1000000) changes the size; `ANDON_BENCH_DATABASE` (both) is `SQLite` or `PostgreSQL`.
 
@@ -23,7 +23,7 @@ use diesel::connection::SimpleConnection;
 use support::postgres::Postgres;
 
 const SITE: &str = "bench";
-/// What the service gives a step.
+/// The limits of a step in the service.
 const BOUNDS: PruneBounds =
     PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
 /// `store.batch_max`.
@@ -91,7 +91,7 @@ fn measure(name: &str, url: &str, machines: u64) {
     }
 }
 
-/// A run of deleting, with `between` called after each step with its number. Gives the times of the steps in each table.
+/// Runs a deletion and calls `between` after each step, with its number. Returns the times of the steps, by table.
 fn run(store: &mut dyn Store, mut between: impl FnMut(&mut dyn Store, usize)) -> [Times; 3] {
     let mut times: [Times; 3] = std::array::from_fn(|_| Times::default());
     let (mut from, mut number) = (None, 0);
@@ -108,7 +108,7 @@ fn run(store: &mut dyn Store, mut between: impl FnMut(&mut dyn Store, usize)) ->
     }
 }
 
-/// In milliseconds.
+/// Times in milliseconds.
 #[derive(Default)]
 struct Times(Vec<f64>);
 
@@ -128,7 +128,7 @@ impl Times {
     }
 }
 
-/// Full batches of readings that are all new, of as many machines as there are rows.
+/// Full batches of new readings, each of another machine.
 struct Batches {
     journal_id: JournalId,
     after: u64,
@@ -167,7 +167,7 @@ fn reading(seq: u64) -> ReadingRow {
         retained: false,
         clock_unset: false,
         reading: Reading {
-            // Spread over all of the table.
+            // Spread over the whole table.
             machine_id: MachineId::parse(&format!("m-{:07}", seq * 7_919 % 1_000_000)).unwrap(),
             temperature: Some(20.5),
             humidity: Some(40.5),

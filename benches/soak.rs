@@ -1,8 +1,15 @@
-//! Every fault of the suite again and again, with more messages, and a table of what became of them: `make soak`.
+//! `make soak`: every fault of the suite, with more messages, and a table for `docs/faults.md`.
 //!
-//! `ANDON_SOAK_ROUNDS` (1), `ANDON_SOAK_SCALE` (3: messages and strikes of a round, as multiples of those in `make test`),
-//! `ANDON_SOAK_MINUTES` (no bound: after these no further fault begins), `ANDON_SOAK_ONLY` (a part of a fault's name) and
-//! `ANDON_FAULT_SEED` (drawn afresh, and printed).
+//! | variable | default | meaning |
+//! | --- | --- | --- |
+//! | `ANDON_SOAK_ROUNDS` | 1 | rounds of each fault, each with the next seed |
+//! | `ANDON_SOAK_SCALE` | 3 | messages and strikes of a round, as multiples of those in `make test` |
+//! | `ANDON_SOAK_MINUTES` | no limit | no further fault begins after this time |
+//! | `ANDON_SOAK_ONLY` | all | a part of the names of the faults to run |
+//! | `ANDON_SOAK_DIR` | the working directory | disk for the measurement of the unsynced age |
+//! | `ANDON_FAULT_SEED` | the time of day | seed of the first round; it is printed |
+//!
+//! After a run, replace the tables in `docs/faults.md`, with seed, scale, and what else ran on the machine.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code, unused_imports)]
 

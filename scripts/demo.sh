@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: a private broker on a free port of loopback, simulated machines with faults, and Andon between them.
-# Ctrl-C ends all three. Everything it writes is below data/demo.
+# The demo: a private broker on a free loopback port, simulated machines with faults, and Andon.
+# Ctrl-C ends all three. It writes below data/demo only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 andon=${1:?usage: scripts/demo.sh PATH-OF-ANDON}
@@ -22,7 +22,7 @@ C
 
 pids=()
 finish() {
-    # A second Ctrl-C must not leave the others behind: they end by themselves within seconds.
+    # Ignore a second Ctrl-C, which would leave processes behind: they end within seconds.
     trap - EXIT
     trap '' INT TERM
     # In the order of the data: machines, Andon (which stores what is pending), broker.
@@ -33,7 +33,7 @@ finish() {
 trap finish EXIT
 trap 'exit 0' INT TERM
 
-# Job control puts each into its own process group, so that Ctrl-C reaches this script alone and the order is kept.
+# Job control gives each its own process group, so that Ctrl-C reaches this script alone, which keeps the order.
 set -m
 "$mosquitto" -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
 broker=$!
@@ -42,7 +42,7 @@ for _ in $(seq 100); do
     kill -0 "$broker" 2>/dev/null || { echo "demo: the broker did not start:"; cat "$work/mosquitto.log"; exit 1; }
     sleep 0.1
 done
-# The usual port, unless somebody has it.
+# The default port, unless it is taken.
 web=8080
 (exec 3<>"/dev/tcp/127.0.0.1/$web") 2>/dev/null && web=$((20000 + RANDOM % 12000))
 "$andon" --site demo --set "mqtt.port=$port" --set "http.bind=127.0.0.1:$web" run &

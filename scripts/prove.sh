@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The fault suite again and again, each time with another seed, and a table: a claim of durability is worth what it was tried.
-# The suite holds the builds that are broken on purpose too, so each line also says that those were found out.
-#   ANDON_PROVE_RUNS    how often (10)
-#   ANDON_FAULT_SEED    the first seed; the others follow it (the time of day)
-#   ANDON_PROVE_ONLY    the tests, by a part of their names (faults::)
+# Runs the fault suite several times, each time with another seed, and prints a table.
+# The suite includes the builds that are broken on purpose; each row says how many of them it detected.
+#   ANDON_PROVE_RUNS    number of runs (10)
+#   ANDON_FAULT_SEED    the first seed; each run adds one (the time of day)
+#   ANDON_PROVE_ONLY    a part of the names of the tests to run (faults::)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${ANDON_PROVE_RUNS:-10}
@@ -17,7 +17,7 @@ binary=$(cargo test --locked --all-features --test integration --no-run 2>&1 | t
     sed -n 's/.*Executable.*(\(.*\))$/\1/p') || true
 [ -x "$binary" ] || { tail -n 20 "$logs/build.log"; exit 1; }
 
-echo "| run | seed | passed | failed | builds broken on purpose that were found out | seconds |"
+echo "| run | seed | passed | failed | broken builds detected | seconds |"
 echo "| --- | --- | --- | --- | --- | --- |"
 red=0
 for run in $(seq "$runs"); do
@@ -26,8 +26,8 @@ for run in $(seq "$runs"); do
     began=$SECONDS
     ANDON_FAULT_SEED=$seed "$binary" "$only" --test-threads "$threads" >"$log" 2>&1 || red=$((red + 1))
     counted() { sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$log"; }
-    found_out=$(grep -c '^test faults::sabotage::.*\bok$' "$log" || true)
-    echo "| $run | $seed | $(counted passed) | $(counted failed) | $found_out | $((SECONDS - began)) |"
+    detected=$(grep -c '^test faults::mutants::.*\bok$' "$log" || true)
+    echo "| $run | $seed | $(counted passed) | $(counted failed) | $detected | $((SECONDS - began)) |"
     grep '^test .* FAILED$' "$log" || true
 done
 echo

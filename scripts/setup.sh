@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the system parts that the build and the tests need, if they are missing. Does nothing when all is there.
-# Without root, sudo or apt it says precisely what to install, and fails.
-#   scripts/setup.sh build   what the build and `make run` need
-#   scripts/setup.sh test    that, and what the tests need
-#   scripts/setup.sh brokers that, and the other brokers of `make test-brokers`
+# Installs the system packages that the build and the tests need, if any is missing.
+# Without root, sudo or apt it prints what to install, and fails.
+#   scripts/setup.sh build    packages of the build and of `make run`
+#   scripts/setup.sh test     also those of the tests
+#   scripts/setup.sh brokers  also the other brokers of `make test-brokers`
 set -euo pipefail
 what=${1:-test}
 
@@ -37,7 +37,7 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: no cargo found. Install Rust (rustup, or the distribution's rustc 1.89 or later) and try again." >&2
     exit 1
 fi
-# What comes from a language's registry goes below target/, for nobody but the tests.
+# Packages of npm and pip go below target/; only the tests use them.
 install_from_registries() {
     [ "$what" = brokers ] || return 0
     if [ ! -e target/brokers/node_modules/aedes/package.json ]; then
@@ -63,12 +63,12 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "setup: no apt-get here. Please install what these Debian packages hold: ${missing[*]}" >&2
+    echo "setup: no apt-get here. Please install the contents of these Debian packages: ${missing[*]}" >&2
     exit 1
 fi
 echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-# The packages' own services are not wanted: everything here starts private ones on free ports.
+# Keep the packages from starting services: the tests start private ones on free ports.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null

@@ -385,7 +385,7 @@ fn a_proxy_leads_to_the_broker_and_names_a_wrong_login() {
         };
         stores(&site().set("mqtt.proxy_password=p@ss:w%rd/7"), &broker);
         let target = format!("localhost:{}", broker.second_port());
-        assert!(proxy.asked_for().contains(&target), "{:?}", proxy.asked_for());
+        assert!(proxy.targets().contains(&target), "{:?}", proxy.targets());
         is_refused(
             &site().set("mqtt.proxy_password=wrong"),
             "wants another login (407); see mqtt.proxy_username",

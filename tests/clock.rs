@@ -1,4 +1,4 @@
-//! A clock that is years wrong: what is stored, what is said, and how an operator ends it.
+//! A clock that is years wrong: what Andon stores and says, and how an operator confirms the clock.
 
 use std::path::PathBuf;
 
@@ -72,14 +72,14 @@ impl Scene {
     }
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 fn metric(url: &str, name: &str) -> f64 {
     let text = Client::new(url).get("/metrics").body;
     let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn an_operator_confirms_a_clock_that_is_not_believed(scene: Scene) {
+fn an_operator_confirms_a_clock_that_andon_does_not_trust(scene: Scene) {
     let andon = scene.run();
     scene.publish(r#"{"temperature":1}"#, 1);
     assert!(andon.stop().success());
@@ -93,7 +93,7 @@ fn an_operator_confirms_a_clock_that_is_not_believed(scene: Scene) {
     let status = Client::new(&url).json("/api/v1/status");
     assert!(status["clock"]["step_seconds"].as_i64().unwrap() > 90_000_000, "{status}");
     assert!(status["clock"]["trusted"].as_str().unwrap() < status["now"].as_str().unwrap(), "{status}");
-    // Not for the sake of the clock, and said so.
+    // An unconfirmed clock deletes nothing, and the command says so.
     let said = scene.prune(&[]);
     assert!(said.contains("0 readings recorded before") && said.contains("--confirm-clock"), "{said}");
     assert_eq!(scene.number(ALL), 2);
@@ -105,30 +105,30 @@ fn an_operator_confirms_a_clock_that_is_not_believed(scene: Scene) {
     andon.wait_for_log("an operator has confirmed it");
     wait_until("the metric", || metric(&url, "andon_clock_step_waiting") == 0.0);
     assert!(andon.stop().success());
-    // It stays so.
+    // The next run keeps it.
     let mut andon = scene.run();
     let url = andon.wait_for_http();
-    wait_until("the database to be asked", || andon.log().contains("attached to the database"));
+    wait_until("the database to be attached", || andon.log().contains("attached to the database"));
     assert_eq!(metric(&url, "andon_clock_step_waiting"), 0.0);
     assert!(!andon.log().contains("has jumped"), "{}", andon.log());
     assert!(andon.stop().success());
 }
 
 #[test]
-fn an_operator_confirms_a_clock_that_is_not_believed_in_sqlite() {
-    an_operator_confirms_a_clock_that_is_not_believed(Scene::new(None));
+fn an_operator_confirms_a_clock_that_andon_does_not_trust_in_sqlite() {
+    an_operator_confirms_a_clock_that_andon_does_not_trust(Scene::new(None));
 }
 
 #[test]
-fn an_operator_confirms_a_clock_that_is_not_believed_in_postgres() {
-    an_operator_confirms_a_clock_that_is_not_believed(Scene::new(Some(Postgres::start())));
+fn an_operator_confirms_a_clock_that_andon_does_not_trust_in_postgres() {
+    an_operator_confirms_a_clock_that_andon_does_not_trust(Scene::new(Some(Postgres::start())));
 }
 
 fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(scene: Scene) {
     let andon = scene.run();
     scene.publish(r#"{"temperature":1}"#, 1);
     assert!(andon.stop().success());
-    // 1973 or so.
+    // About 1973.
     scene.turn(-53 * YEAR_MICROS);
     let mut andon = scene.run();
     andon.wait_for_log("the clock of this machine is not set");
@@ -142,7 +142,7 @@ fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(scene: Scen
          recorded_at = '{}'",
         device_time.replace('T', " ").replace('Z', "+00:00")
     );
-    assert_eq!(scene.number(&of_device), 1, "it is not overruled by a clock that was never set");
+    assert_eq!(scene.number(&of_device), 1, "the clock that was never set overruled the device");
     let year = chrono::Utc::now().format("%Y-01-01 00:00:00.000000+00:00").to_string();
     let old = |table: &str, column: &str| {
         scene.number(&format!("SELECT count(*) AS value FROM {table} WHERE {column} < '{year}'"))
@@ -159,7 +159,7 @@ fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(scene: Scen
     for (table, column) in recent {
         assert_eq!(old(table, column), 0, "{table}.{column}");
     }
-    // A replay reads it as it was read first.
+    // A replay interprets the messages as the first run did.
     andon.kill();
     scene.turn(0);
     let andon = scene.run();
@@ -177,7 +177,7 @@ fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one_in_postgres
     with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(Scene::new(Some(Postgres::start())));
 }
 
-/// Events of the machine, in the order in which they were recorded: (status, `occurred_at`).
+/// Returns status and `occurred_at` of the machine's events, in the order in which they were recorded.
 fn events(scene: &Scene) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
     let sql = "SELECT status || ' ' || occurred_at AS value FROM machine_event WHERE machine_id = 'press-1' ORDER BY id";
     let words =
@@ -189,7 +189,7 @@ fn events(scene: &Scene) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
     words.into_iter().flatten().map(read).collect()
 }
 
-fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
+fn last_seen_and_events_are_right_once_the_clock_is_right(scene: Scene) {
     const HOUR_MICROS: i64 = 3_600_000_000;
     let begun = chrono::Utc::now();
     let mut andon = scene.run();
@@ -230,15 +230,15 @@ fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
     let apart = recorded.windows(2).map(|two| (two[1].1 - two[0].1).num_microseconds());
     assert!(apart.into_iter().all(|micros| micros != Some(1)), "{recorded:?}");
 
-    // The interfaces tell it in the order in which it happened.
+    // The API and the board list the events in the order in which they happened.
     let url = andon.wait_for_http();
     let client = Client::new(&url);
-    let told = client.json("/api/v1/events?machine_id=press-1");
-    let told = told["events"].as_array().unwrap().iter().rev().map(|event| {
+    let listed = client.json("/api/v1/events?machine_id=press-1");
+    let listed = listed["events"].as_array().unwrap().iter().rev().map(|event| {
         let at: chrono::DateTime<chrono::Utc> = event["occurred_at"].as_str().unwrap().parse().unwrap();
         (event["status"].as_str().unwrap().to_owned(), at)
     });
-    assert_eq!(told.collect::<Vec<_>>(), recorded);
+    assert_eq!(listed.collect::<Vec<_>>(), recorded);
     let page = client.get("/machines/press-1").body;
     assert!(page.contains("Changes"), "{page}");
     let listed = page.split("<ol>").nth(1).unwrap().split("</ol>").next().unwrap();
@@ -249,7 +249,7 @@ fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
     let seen: chrono::DateTime<chrono::Utc> = machine["last_seen_at"].as_str().unwrap().parse().unwrap();
     assert!(begun < seen && seen < chrono::Utc::now(), "{machine}");
 
-    // The next process takes it from there.
+    // The next process continues from there.
     assert!(andon.stop().success());
     let mut andon = scene.run();
     andon.wait_until_seeing();
@@ -262,11 +262,11 @@ fn last_seen_and_events_are_right_again_once_the_clock_is(scene: Scene) {
 }
 
 #[test]
-fn last_seen_and_events_are_right_again_once_the_clock_is_in_sqlite() {
-    last_seen_and_events_are_right_again_once_the_clock_is(Scene::new(None));
+fn last_seen_and_events_are_right_once_the_clock_is_right_in_sqlite() {
+    last_seen_and_events_are_right_once_the_clock_is_right(Scene::new(None));
 }
 
 #[test]
-fn last_seen_and_events_are_right_again_once_the_clock_is_in_postgres() {
-    last_seen_and_events_are_right_again_once_the_clock_is(Scene::new(Some(Postgres::start())));
+fn last_seen_and_events_are_right_once_the_clock_is_right_in_postgres() {
+    last_seen_and_events_are_right_once_the_clock_is_right(Scene::new(Some(Postgres::start())));
 }

@@ -1,6 +1,6 @@
-//! Andon as its users meet it: the real process, a real broker, real databases, started and stopped by the tests.
+//! Integration tests: the real process with a real broker and real databases, which the tests start and stop.
 //!
-//! Everything listens on free ports of loopback and lives in temporary directories, so tests run in parallel.
+//! Everything listens on free loopback ports and writes to temporary directories, so the tests run in parallel.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 

@@ -148,7 +148,7 @@ fn nothing_secret_is_printed_when_tls_or_the_proxy_fails() {
             .set(&format!("mqtt.proxy_password_file={file}"))
     };
     runs_silently(&through(PROXY), "", "connected to the broker");
-    wait_until("the proxy was used", || !proxy.asked_for().is_empty());
+    wait_until("the proxy was used", || !proxy.targets().is_empty());
     let wrong = format!("{PROXY}-no-longer");
     runs_silently(&through(&wrong), "", "wants another login (407)");
 }

@@ -1,5 +1,5 @@
-//! Every actor made to panic, to fail and to hang when it starts and when it stops, and again and again up to escalation.
-//! (While it works: `actors_under_fault.rs`.)
+//! Strikes each actor: it panics, fails or hangs when it starts, when it stops, and repeatedly up to escalation.
+//! (`actors_under_fault.rs` strikes it while it works.)
 
 use super::plant::Plant;
 use super::{Lab, Report, faults};
@@ -19,14 +19,14 @@ faults![
 const ACTORS: [&str; 4] = ["mqtt", "parser", "writer", "liveness"];
 const PANIC: &str = "panic";
 const FAIL: &str = "return(on purpose)";
-/// Longer than `hang_after` and any patience.
+/// Longer than `hang_after` and any wait of a test.
 const HANG: &str = "sleep(600000)";
 
 fn plant(lab: &Lab) -> Plant {
     Plant::sqlite(lab).set(&["supervisor.hang_after=2s", "supervisor.restarts_max=50"])
 }
 
-/// Each of these does `action` at `stage`, once.
+/// Returns failpoints that make each actor do `action` at `stage`, once.
 fn once(actors: &[&str], stage: &str, action: &str) -> String {
     let points = actors.iter().map(|actor| format!("{actor}::{stage}=1*{action}->off"));
     points.collect::<Vec<String>>().join(";")
@@ -34,16 +34,16 @@ fn once(actors: &[&str], stage: &str, action: &str) -> String {
 
 fn at_their_start(action: &str, lab: &mut Lab) -> Report {
     let mut plant = plant(lab);
-    // A writer that ends takes the parser with it, so that one has a start of its own.
+    // A writer that ends takes the parser with it, so the parser gets a start of its own.
     for actors in [&["mqtt", "writer", "liveness"][..], &["parser"]] {
         plant.open_with(&once(actors, "start", action));
         plant.publish(200 * lab.scale);
         let log = plant.andon().log();
         for actor in actors {
             let ended = format!("child: {actor},");
-            let told =
+            let says =
                 |line: &str| line.contains("child ended and will be restarted") && line.contains(&ended);
-            assert!(log.lines().any(told), "{actor} did not end:\n{log}");
+            assert!(log.lines().any(says), "{actor} did not end:\n{log}");
         }
         plant.stop();
     }
@@ -64,7 +64,7 @@ fn actors_that_hang_at_their_start_heal(lab: &mut Lab) -> Report {
     at_their_start(HANG, lab)
 }
 
-/// The service manager's patience is ten seconds; so the process has to end by itself whatever its actors do.
+/// The service manager kills after ten seconds, so the process must end by itself whatever its actors do.
 fn while_stopping(action: &str, lab: &mut Lab) -> Report {
     let mut plant = plant(lab);
     plant.open_with(&once(&ACTORS, "stop", action));
@@ -89,7 +89,7 @@ fn actors_that_hang_while_stopping_lose_nothing(lab: &mut Lab) -> Report {
     while_stopping(HANG, lab)
 }
 
-/// One actor after the other does `action` until the supervisor gives up.
+/// One actor after the other does `action` until the supervisor escalates.
 fn up_to_escalation(action: &str, lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(&["supervisor.restarts_max=3", "supervisor.hang_after=1s"]);
     plant.open();
@@ -98,7 +98,7 @@ fn up_to_escalation(action: &str, lab: &mut Lab) -> Report {
     for actor in ACTORS {
         let passes = 2 + lab.chance.below(6);
         plant.start_with(&format!("{actor}::handle={passes}*off->{action}"));
-        // It may give up before it is connected; its session takes what is published all the same.
+        // It may end before it is connected; the session keeps what is published.
         plant.publish(200 * lab.scale);
         plant.expect_exit(4);
     }

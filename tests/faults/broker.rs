@@ -1,4 +1,4 @@
-//! The broker killed, restarted with and without its memory, frozen, ending connections, and shared with an impostor.
+//! Strikes the broker and the link: killed, restarted with and without its memory, frozen, disconnecting, its session taken over.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ faults![
     a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged,
     a_broker_that_is_restarted_with_its_memory_loses_nothing,
     a_broker_that_has_forgotten_the_session_is_subscribed_to_again,
-    a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost,
-    a_broker_that_ends_the_connection_with_a_reason_is_come_back_to,
+    a_frozen_broker_is_noticed_by_our_own_probe_and_nothing_is_lost,
+    a_connection_that_the_broker_ends_with_a_reason_is_made_again,
     a_cable_that_is_cut_again_and_again_loses_nothing,
-    a_session_taken_over_again_and_again_is_said_once_and_not_fought,
-    a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again,
+    a_session_taken_over_again_and_again_is_logged_once_and_not_fought,
+    the_end_of_a_take_over_is_logged_and_losses_are_logged_again,
     a_frozen_database_starves_no_keep_alive,
     a_slow_disk_starves_no_keep_alive,
     retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite,
@@ -40,7 +40,7 @@ fn wait_for_connects(plant: &mut Plant, count: usize) {
     wait_until(&format!("connect number {count}"), || andon.log().matches(CONNECTED).count() >= count);
 }
 
-/// What the broker had not delivered when it was killed is gone with it; devices publish that again.
+/// A killed broker loses what it had not delivered; devices publish that again.
 fn a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab);
     plant.open();
@@ -86,7 +86,7 @@ pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut 
         plant.broker.forget();
         plant.broker.restart();
         plant.fault_is_over();
-        // What is published before nobody subscribes is nobody's.
+        // Published before the subscription, a message would reach no session.
         wait_for_connects(&mut plant, 1 + round);
         plant.publish(300);
     }
@@ -94,9 +94,9 @@ pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut 
     plant.finish()
 }
 
-/// The library would notice after two and a half keep-alives; the vigil does after at most one and a half, and its
-/// sentence is in the log only if it was first.
-fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut Lab) -> Report {
+/// The library would notice after two and a half keep-alives, our probe after at most one and a half. The log has our sentence
+/// only if the probe was first.
+fn a_frozen_broker_is_noticed_by_our_own_probe_and_nothing_is_lost(lab: &mut Lab) -> Report {
     let prefix = *lab.chance.pick(&["andon", ""]);
     let mut plant = Plant::sqlite(lab).set(&[
         "mqtt.keep_alive=4s",
@@ -114,7 +114,7 @@ fn a_frozen_broker_is_noticed_by_our_own_question_and_nothing_is_lost(lab: &mut 
     plant.finish()
 }
 
-/// A plant whose Andon reaches the broker over a cable of ours.
+/// Makes a plant whose Andon reaches the broker through a proxy that can be cut.
 pub fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
     let broker = Mosquitto::start("");
     let cable = Proxy::start(broker.port());
@@ -123,7 +123,7 @@ pub fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
     (Plant::new(lab, broker, None, site, url), cable)
 }
 
-fn a_broker_that_ends_the_connection_with_a_reason_is_come_back_to(lab: &mut Lab) -> Report {
+fn a_connection_that_the_broker_ends_with_a_reason_is_made_again(lab: &mut Lab) -> Report {
     let (mut plant, cable) = over_a_cable(lab);
     plant.open();
     plant.publish(200);
@@ -153,8 +153,8 @@ fn a_cable_that_is_cut_again_and_again_loses_nothing(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-/// Connects under Andon's client id, at once whenever it is thrown out, until it has been thrown out `rounds` times. Calls
-/// `while_connected` again and again while it has the session.
+/// Connects with Andon's client id, and again as soon as it is disconnected, until that has happened `rounds` times. Calls
+/// `while_connected` repeatedly while it has the session.
 fn impostor(port: u16, protocol: &str, rounds: u32, mut while_connected: impl FnMut()) {
     let v5 = protocol == "5";
     let create = mqtt::CreateOptionsBuilder::new()
@@ -176,16 +176,16 @@ fn impostor(port: u16, protocol: &str, rounds: u32, mut while_connected: impl Fn
     let options = options.finalize();
     for _ in 0..rounds {
         wait_until("the session, for the impostor", || client.connect(options.clone()).wait().is_ok());
-        wait_until("the impostor to be thrown out", || {
+        wait_until("the impostor to be disconnected", || {
             while_connected();
             !client.is_connected()
         });
     }
 }
 
-fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut Lab) -> Report {
+fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut Lab) -> Report {
     let protocol = *lab.chance.pick(&["5", "3.1.1"]);
-    // A backoff that is never at its end: the number of attempts tells whether it is kept.
+    // A backoff that never reaches its cap: the number of attempts shows whether Andon keeps to it.
     let mut plant = Plant::sqlite(lab).set(&[
         &format!("mqtt.protocol={protocol}"),
         "mqtt.backoff_min=20ms",
@@ -197,16 +197,16 @@ fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut La
     let http = Client::new(&plant.andon().wait_for_http());
     let port = plant.broker.port();
     let andon = plant.andon();
-    let mut shown_in_the_contest = std::collections::BTreeSet::new();
+    let mut states_meanwhile = std::collections::BTreeSet::new();
     impostor(port, protocol, 6, || {
         if andon.log().contains("another client takes our session over") {
             let state = http.json("/api/v1/status")["broker"]["state"].clone();
-            shown_in_the_contest.insert(state.to_string());
+            states_meanwhile.insert(state.to_string());
         }
     });
     assert!(
-        shown_in_the_contest.contains("\"away\""),
-        "the link was down while the impostor had the session, and shown as {shown_in_the_contest:?}"
+        states_meanwhile.contains("\"away\""),
+        "the link was down while the impostor had the session, and shown as {states_meanwhile:?}"
     );
     plant.andon().wait_for_log("another client takes our session over");
     plant.fault_is_over();
@@ -219,12 +219,12 @@ fn a_session_taken_over_again_and_again_is_said_once_and_not_fought(lab: &mut La
     plant.publish(200 * lab.scale);
     let log = plant.andon().log();
     assert_eq!(log.matches("another client takes our session over").count(), 1, "{log}");
-    let told = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
-    assert!(told <= 6, "a contest is told round by round:\n{log}");
+    let logged = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
+    assert!(logged <= 6, "each round of the take-over is logged:\n{log}");
     plant.finish()
 }
 
-fn a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again(lab: &mut Lab) -> Report {
+fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(lab: &mut Lab) -> Report {
     let protocol = *lab.chance.pick(&["5", "3.1.1"]);
     let mut plant = Plant::sqlite(lab).set(&[
         &format!("mqtt.protocol={protocol}"),
@@ -237,30 +237,30 @@ fn a_session_that_nobody_takes_any_more_is_said_and_losses_are_told_again(lab: &
     impostor(plant.broker.port(), protocol, 6, || {});
     plant.andon().wait_for_log("another client takes our session over");
     plant.andon().wait_for_log("nobody takes the session over any more");
-    let told = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();
-    let before = told(&mut plant);
+    let losses = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();
+    let before = losses(&mut plant);
     plant.broker.restart();
-    wait_until("the loss is told", || told(&mut plant) > before);
+    wait_until("the loss in the log", || losses(&mut plant) > before);
     plant.fault_is_over();
     plant.publish(200 * lab.scale);
     plant.finish()
 }
 
-/// The broker ends a silent connection after 4.5 s, and Andon gives it 1.5 s to answer: longer than either loses its turn.
-const PATIENT: &str = "mqtt.keep_alive=3s";
+/// The broker ends a silent connection after 4.5 s, and Andon gives it 1.5 s to answer: enough time for both on a busy machine.
+const KEEP_ALIVE: &str = "mqtt.keep_alive=3s";
 
-/// Andon keeps its link while something else does not answer: the broker must never complain.
+/// Asserts that Andon kept its link: the broker never logged a missed keep-alive.
 fn no_keep_alive_is_missed(plant: &Plant) {
     let log = plant.broker.log();
     assert!(!log.contains("exceeded timeout"), "{log}");
 }
 
 fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&[PATIENT]);
+    let mut plant = Plant::postgres(lab).set(&[KEEP_ALIVE]);
     plant.open();
     plant.server().freeze();
     let load = plant.load(500 * lab.scale);
-    // Longer than the broker waits, twice as long as we do.
+    // Longer than the broker waits, and more than twice our keep-alive.
     std::thread::sleep(Duration::from_secs(8));
     load.join();
     plant.server().thaw();
@@ -272,7 +272,7 @@ fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
 
 /// Each sync takes a while, with a message in the callback most of the time.
 fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&[PATIENT, "journal.sync=before_ack"]);
+    let mut plant = Plant::sqlite(lab).set(&[KEEP_ALIVE, "journal.sync=before_ack"]);
     plant.open_with("journal::sync=80*sleep(100)");
     plant.publish(300 * lab.scale);
     plant.wait_until_stored(300 * lab.scale);
@@ -282,7 +282,7 @@ fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-/// With 3.1.1 the broker hands over at every connect what it retains, and each time it is received at another time.
+/// With 3.1.1 the broker sends its retained messages at every connect, and each time Andon receives them at another time.
 fn retained_messages_without_time_are_stored_once_at_every_connect(
     mut plant: Plant,
     lab: &mut Lab,
@@ -296,12 +296,12 @@ fn retained_messages_without_time_are_stored_once_at_every_connect(
     (0..kinds::MACHINES).for_each(|machine| retain(machine, "A"));
     plant.open();
     plant.publish(100);
-    // Live, so that its retained copy is known by the reading that is the machine's newest.
+    // Published live: the machine's newest reading then identifies the retained copy.
     retain(0, "live");
     plant.sent.others = kinds::MACHINES + 1;
-    // That one, and the one that changes its state below: being handed over is no sign of life.
+    // That machine, and the one whose state changes below: a retained message is no sign of life.
     plant.sent.other_machines = 2;
-    wait_until("what is handed over, and the live one", || {
+    wait_until("the retained messages, and the live one", || {
         super::traffic::others_stored(&plant.url) == plant.sent.others
     });
     for round in 0..3 * lab.scale {
@@ -317,7 +317,7 @@ fn retained_messages_without_time_are_stored_once_at_every_connect(
             1 => retain(1, "A"),
             _ => {}
         }
-        // Our session gets it live, too, and a live one is a reading of its own.
+        // The session also gets it live, and a live message is a reading of its own.
         plant.sent.others += u64::from(round % 3 < 2);
         plant.start();
         plant.andon().wait_until_connected();
@@ -337,7 +337,7 @@ fn retained_messages_without_time_are_stored_once_at_every_connect_in_postgres(l
     retained_messages_without_time_are_stored_once_at_every_connect(Plant::postgres(lab), lab)
 }
 
-/// A machine that speaks all the while, behind a backlog that takes longer than its `offline_after`: 100 messages a second.
+/// A machine publishes all the time, behind a backlog that takes longer to drain (100 messages a second) than its `offline_after`.
 fn a_backlog_that_drains_through_a_small_window_makes_no_machine_offline(lab: &mut Lab) -> Report {
     let broker = Mosquitto::start("");
     let line = SlowLine::start(broker.port(), Duration::from_millis(100), 20);

@@ -1,4 +1,4 @@
-//! Faults drawn at random, one over the other, under one load.
+//! Strikes with two random faults at a time, under one load.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::postgres::Postgres;
 
-faults![drawn_at_random_together];
+faults![two_random_faults_at_a_time];
 
-/// What can strike at the same time as any other of these.
+/// One of the two faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strike {
     KillAndon,
@@ -108,7 +108,7 @@ impl Scene {
             Strike::KillPostgres => plant.server().kill(),
             Strike::FreezePostgres => plant.server().freeze(),
             Strike::LockTable => {
-                // Another strike's lock may just be ending with its session.
+                // The database may be away by the other strike.
                 self.lock = Database::open(&plant.url);
                 if let Some(other) = &mut self.lock {
                     other.execute("BEGIN");
@@ -143,7 +143,7 @@ impl Scene {
             Strike::LockTable => self.lock = None,
             Strike::FreezeBroker => plant.broker.thaw(),
             Strike::FailSync => {
-                // It may not have come so far; then it is killed.
+                // It may not have reached the failpoint: kill it then.
                 if plant.andon().is_running() {
                     plant.kill();
                 } else {
@@ -160,7 +160,7 @@ impl Scene {
     }
 }
 
-fn drawn_at_random_together(lab: &mut Lab) -> Report {
+fn two_random_faults_at_a_time(lab: &mut Lab) -> Report {
     let mut scene = Scene::new(lab);
     scene.plant.open();
     let rounds = 6 * lab.scale;
@@ -180,7 +180,7 @@ fn drawn_at_random_together(lab: &mut Lab) -> Report {
         lab.chance.pause(Duration::from_millis(100));
         scene.end(later);
         load.join();
-        // A signal finds no handler in the first milliseconds, and nothing is struck that is not at work.
+        // In its first milliseconds the process has no signal handler, and a strike should hit it at work.
         scene.plant.andon().wait_until_connected();
         scene.plant.wait_until_stored(scene.plant.sent.numbered.saturating_sub(400));
     }

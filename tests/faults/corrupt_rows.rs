@@ -1,4 +1,4 @@
-//! Rows that somebody changed by hand: Andon passes them over, names each once, and stores everything else.
+//! Strikes rows of the database: edited by hand, they are skipped and logged once each, and everything else is stored.
 
 use super::plant::Plant;
 use super::{Lab, Report, faults};
@@ -6,13 +6,13 @@ use crate::support::database::Database;
 use crate::support::http::Client;
 use crate::support::poll::wait_until;
 
-faults![rows_spoilt_by_hand_stop_nothing_in_sqlite, rows_spoilt_by_hand_stop_nothing_in_postgres];
+faults![rows_edited_by_hand_stop_nothing_in_sqlite, rows_edited_by_hand_stop_nothing_in_postgres];
 
 const MESSAGES: u64 = 500;
 const PASSED_OVER: &str = "a row of the database is not as andon writes it and is passed over";
 
 /// One bad row of each table that is read before anything can be stored.
-const SPOILT: [&str; 4] = [
+const BAD_ROWS: [&str; 4] = [
     "INSERT INTO machine (site, machine_id, status) VALUES ('test', 'spoilt', 'broken')",
     "INSERT INTO machine (site, machine_id, status) VALUES ('test', ' ', 'online')",
     "INSERT INTO machine_event (site, machine_id, status, reason, occurred_at, publish_pending) \
@@ -25,13 +25,13 @@ const REMOVED: [&str; 3] = [
     "DELETE FROM link_outage WHERE reason = 'sunspots'",
 ];
 
-fn rows_spoilt_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut Lab) -> Report {
+fn rows_edited_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut Lab) -> Report {
     plant.open();
     plant.publish(50);
     plant.wait_until_stored(50);
     plant.stop();
     let mut database = Database::open(&plant.url).unwrap();
-    SPOILT.iter().for_each(|statement| database.execute(statement));
+    BAD_ROWS.iter().for_each(|statement| database.execute(statement));
     database.execute(&format!("UPDATE link_sight SET seen_until = {bad_time}"));
     database.execute(&format!("UPDATE ingest_checkpoint SET updated_at = {bad_time}"));
     plant.open();
@@ -59,10 +59,10 @@ fn rows_spoilt_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut 
     plant.finish()
 }
 
-fn rows_spoilt_by_hand_stop_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    rows_spoilt_by_hand_stop_nothing(Plant::sqlite(lab), "'yesterday'", lab)
+fn rows_edited_by_hand_stop_nothing_in_sqlite(lab: &mut Lab) -> Report {
+    rows_edited_by_hand_stop_nothing(Plant::sqlite(lab), "'yesterday'", lab)
 }
 
-fn rows_spoilt_by_hand_stop_nothing_in_postgres(lab: &mut Lab) -> Report {
-    rows_spoilt_by_hand_stop_nothing(Plant::postgres(lab), "'infinity'", lab)
+fn rows_edited_by_hand_stop_nothing_in_postgres(lab: &mut Lab) -> Report {
+    rows_edited_by_hand_stop_nothing(Plant::postgres(lab), "'infinity'", lab)
 }

@@ -1,4 +1,4 @@
-//! The data directory copied to a second line, restored from a backup, and opened as another site's.
+//! Strikes the data directory: copied to a second line, restored from a backup, and opened by another site.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn replace_directory(from: &Path, to: &Path) {
     copy_directory(from, to);
 }
 
-/// A second Andon on the plant's broker and database, which listens to topics of its own.
+/// A second Andon on the plant's broker and database, with topics of its own.
 struct Line {
     site: Site,
     andon: Option<Andon>,
@@ -73,12 +73,12 @@ impl Line {
 fn publish(plant: &mut Plant, lines: &[bool]) {
     for to_second in lines {
         let topic = if *to_second { SECOND } else { FIRST };
-        let numbers = plant.promise(MESSAGES / lines.len() as u64);
+        let numbers = plant.reserve(MESSAGES / lines.len() as u64);
         publisher::publish_numbered(plant.broker.port(), topic, 20, numbers, 1);
     }
 }
 
-/// The numbers that have a row, each as often as it has one.
+/// Returns the numbers of all rows, repeated ones included.
 fn numbers(url: &str) -> Vec<u64> {
     let number = oracle::number_column(url);
     let sql =
@@ -87,7 +87,7 @@ fn numbers(url: &str) -> Vec<u64> {
     rows.into_iter().flatten().map(|number| number.parse().unwrap()).collect()
 }
 
-/// Both lines are started in every order, alone and beside each other, and get messages.
+/// Starts both lines in every order, alone and together, and publishes to them.
 fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant)) -> Report {
     plant.open();
     publish(&mut plant, &[false]);
@@ -113,7 +113,7 @@ fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant
     }
     plant.open();
     second.open();
-    let deadline = Instant::now() + lab.patience;
+    let deadline = Instant::now() + lab.no_progress_max;
     while (numbers(&plant.url).len() as u64) < plant.sent.numbered && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -123,7 +123,7 @@ fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant
     plant.report(verdict)
 }
 
-/// Every number has one row, and the books of both journals are right.
+/// Checks that every number has one row, and that the ledgers of both journals balance.
 fn judge(plant: &Plant, second: &Line) -> Verdict {
     let mut verdict = Verdict::default();
     let mut times: BTreeMap<u64, u32> = (0..plant.sent.numbered).map(|number| (number, 0)).collect();
@@ -141,7 +141,7 @@ fn judge(plant: &Plant, second: &Line) -> Verdict {
              (SELECT coalesce(sum(to_seq - from_seq + 1), 0) FROM journal_gap g WHERE g.journal_id = c.journal_id) \
          OR messages <> stored + duplicate + rejected + control",
     );
-    verdict.balance("journals whose ledger does not come out = none", unbalanced.len() as i64, 0);
+    verdict.balance("journals whose ledger does not balance = none", unbalanced.len() as i64, 0);
     let lost =
         database.number("SELECT count(*) AS value FROM journal_gap WHERE reason <> 'earlier_identity'");
     verdict.balance("gaps = none", lost, 0);
@@ -154,14 +154,14 @@ fn copied_to_another_site(plant: Plant, lab: &mut Lab, age: impl Fn(&Plant)) -> 
     copied(plant, lab, second, age)
 }
 
-fn as_it_is(_: &Plant) {}
+fn unchanged(_: &Plant) {}
 
 fn a_directory_copied_to_a_second_line_loses_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    copied_to_another_site(Plant::sqlite(lab), lab, as_it_is)
+    copied_to_another_site(Plant::sqlite(lab), lab, unchanged)
 }
 
 fn a_directory_copied_to_a_second_line_loses_nothing_in_postgres(lab: &mut Lab) -> Report {
-    copied_to_another_site(Plant::postgres(lab), lab, as_it_is)
+    copied_to_another_site(Plant::postgres(lab), lab, unchanged)
 }
 
 /// `journal.meta` as Andon 0.1.0 wrote it, without what later versions added.
@@ -185,10 +185,10 @@ fn a_directory_of_version_1_copied_to_a_second_line_loses_nothing(lab: &mut Lab)
     })
 }
 
-/// Not a supported way to run, but one that loses nothing.
+/// Two lines with one site id are not supported, but lose nothing.
 fn copied_within_a_site(plant: Plant, lab: &mut Lab) -> Report {
     let second = Line::new(&plant);
-    copied(plant, lab, second, as_it_is)
+    copied(plant, lab, second, unchanged)
 }
 
 fn a_directory_copied_within_a_site_loses_nothing_in_sqlite(lab: &mut Lab) -> Report {
@@ -199,7 +199,7 @@ fn a_directory_copied_within_a_site_loses_nothing_in_postgres(lab: &mut Lab) -> 
     copied_within_a_site(Plant::postgres(lab), lab)
 }
 
-/// The journal goes back in time, the database does not, and is away while Andon is started again and again.
+/// The journal goes back in time, the database does not. The database is away while Andon starts several times.
 fn restored(
     mut plant: Plant,
     lab: &mut Lab,
@@ -226,7 +226,7 @@ fn restored(
     }
     comes(&mut plant);
     plant.fault_is_over();
-    plant.sent.is_read_again = true;
+    plant.sent.is_replayed = true;
     plant.open();
     lab.chance.pause(Duration::from_millis(100));
     plant.publish(50);

@@ -1,4 +1,4 @@
-//! The journal's disk full and freed, its I/O failing, and its bound reached.
+//! Strikes the journal's disk: full and freed, failing calls, and `journal.max_bytes` reached.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +15,8 @@ faults![
     a_sync_that_fails_stops_the_process_and_loses_nothing,
     a_rotation_that_fails_stops_the_process_and_loses_nothing,
     a_deletion_that_fails_is_tried_again_and_loses_nothing,
-    a_journal_at_its_bound_holds_and_loses_nothing,
-    a_journal_at_its_bound_gives_up_the_oldest_and_says_which,
+    a_full_journal_holds_and_loses_nothing,
+    a_full_journal_drops_the_oldest_and_records_which,
 ];
 
 const HOLDS: &str = "the journal is full: leaving the broker";
@@ -29,7 +29,7 @@ fn a_full_disk_under_the_journal_holds_and_loses_nothing(lab: &mut Lab) -> Repor
         .with_journal_in(disk.path().join("journal"));
     plant.open();
     for round in 1..=usize::try_from(lab.scale).unwrap() {
-        // What the database does not take has to stay on the disk.
+        // With the database away everything stays on the disk.
         plant.server().stop();
         plant.publish(lab.chance.below(800));
         disk.fill();
@@ -47,7 +47,7 @@ fn a_full_disk_under_the_journal_holds_and_loses_nothing(lab: &mut Lab) -> Repor
     report
 }
 
-/// The process ends rather than acknowledge what is not journaled; started again it has lost nothing.
+/// The process ends rather than acknowledge what is not in the journal; started again, it has lost nothing.
 fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(settings);
     plant.open();
@@ -65,6 +65,7 @@ fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, lab: &mut 
     plant.finish()
 }
 
+/// Proves SYS-1.
 fn an_append_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
     let failpoint = format!("journal::append={}*off->1*return->off", lab.chance.below(800));
     an_error_that_ends_the_process(&[], &failpoint, lab)
@@ -91,23 +92,23 @@ fn a_deletion_that_fails_is_tried_again_and_loses_nothing(lab: &mut Lab) -> Repo
         let entries = std::fs::read_dir(&journal).unwrap().flatten();
         entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "seg")).count()
     };
-    wait_until("the files are gone", || segments() <= 2);
+    wait_until("the files to be deleted", || segments() <= 2);
     plant.finish()
 }
 
-fn at_its_bound(plant: Plant) -> Plant {
+fn with_a_small_journal(plant: Plant) -> Plant {
     plant.set(&[
         "journal.max_bytes=512KiB",
         "journal.segment_bytes=64KiB",
-        // Batches in memory are not given up; with small ones the journal has to be.
+        // Batches in memory are not dropped. With small batches the journal is.
         "store.batch_max=100",
     ])
 }
 
-fn a_journal_at_its_bound_holds_and_loses_nothing(lab: &mut Lab) -> Report {
-    // The journal fills again while Andon connects and gets its backlog: who waited then for an answer that cannot come
-    // any more would wait for these ten minutes.
-    let mut plant = at_its_bound(Plant::postgres(lab)).set(&["mqtt.connect_timeout=10m"]);
+fn a_full_journal_holds_and_loses_nothing(lab: &mut Lab) -> Report {
+    // The journal fills again while Andon connects and gets its backlog. Waiting for an answer that can no longer come would
+    // take these ten minutes.
+    let mut plant = with_a_small_journal(Plant::postgres(lab)).set(&["mqtt.connect_timeout=10m"]);
     plant.open();
     for _ in 0..lab.scale {
         plant.server().stop();
@@ -121,31 +122,32 @@ fn a_journal_at_its_bound_holds_and_loses_nothing(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-/// What is lost here is what was configured to be, and it is exactly what `journal_gap` says.
-fn a_journal_at_its_bound_gives_up_the_oldest_and_says_which(lab: &mut Lab) -> Report {
-    let mut plant = at_its_bound(Plant::postgres(lab)).set(&["journal.when_full=drop_oldest"]);
+/// `drop_oldest` loses messages by configuration: exactly those that `journal_gap` names.
+fn a_full_journal_drops_the_oldest_and_records_which(lab: &mut Lab) -> Report {
+    let mut plant = with_a_small_journal(Plant::postgres(lab)).set(&["journal.when_full=drop_oldest"]);
     plant.open();
     plant.server().stop();
     plant.publish(6_000 * lab.scale);
     plant.server().restart();
-    plant.sent.may_give_up = true;
+    plant.sent.may_have_gaps = true;
     plant.fault_is_over();
     let mut report = plant.finish();
-    forgive_what_was_given_up(&mut report);
+    assert_lost_is_what_the_gaps_name(&mut report);
     report
 }
 
-/// What is lost is exactly what `journal_gap` says, and that is something.
-pub fn forgive_what_was_given_up(report: &mut Report) {
+/// Asserts that the lost messages are exactly those that `journal_gap` names, and removes them from the verdict.
+pub fn assert_lost_is_what_the_gaps_name(report: &mut Report) {
     let lost = std::mem::take(&mut report.verdict.lost);
-    assert!(!lost.is_empty(), "nothing was given up: the fault did not happen");
-    // The broker hands everything over once, in order: the seqs are the numbers.
-    let number = |seq: &u64| seq.checked_sub(kinds::KEPT + 1).expect("what was kept is stored before");
-    let given_up: BTreeSet<u64> = report.verdict.given_up.iter().map(number).collect();
+    assert!(!lost.is_empty(), "no gap: the fault did not happen");
+    // The broker sends everything once and in order, so the seqs follow the numbers.
+    let number =
+        |seq: &u64| seq.checked_sub(kinds::RETAINED + 1).expect("the retained messages are stored before");
+    let gap_seqs: BTreeSet<u64> = report.verdict.gap_seqs.iter().map(number).collect();
     let is_lost = |number: &u64| {
-        let said_again = kinds::repeats_the_one_before(number + 1) && !given_up.contains(&(number + 1));
-        kinds::sample(*number).is_visible() && !said_again
+        let is_repeated = kinds::repeats_the_previous(number + 1) && !gap_seqs.contains(&(number + 1));
+        kinds::sample(*number).is_visible() && !is_repeated
     };
-    let expected: Vec<u64> = given_up.iter().copied().filter(is_lost).collect();
+    let expected: Vec<u64> = gap_seqs.iter().copied().filter(is_lost).collect();
     assert_eq!(lost, expected);
 }

@@ -1,16 +1,16 @@
-//! Every kind of message a plant sends, mixed inside the same batches: what message number n is, and what must become of it.
+//! Every kind of message that a plant sends, mixed inside the same batches: what message n is, and what it must become.
 //!
-//! The number alone decides the kind, so that the oracle needs no memory of what was sent. A block of 32 numbers holds each kind.
+//! The number alone decides the kind, so the oracle needs no record of what was sent. A block of 32 numbers holds each kind.
 
 use serde_json::json;
 
-/// Machines that speak again and again.
+/// Machines that publish all the time.
 pub const MACHINES: u64 = 20;
-/// Retained messages that the broker holds before the first Andon connects: two valid ones, one without a time, and a broken one.
-pub const KEPT: u64 = 4;
-/// A payload above this is too large, in every plant that says nothing else.
+/// Retained messages that the broker holds before Andon first connects: two valid ones, one without a time, and a broken one.
+pub const RETAINED: u64 = 4;
+/// The limit of a payload, in every plant that sets no other.
 pub const MAX_PAYLOAD: &str = "mqtt.max_payload=4KiB";
-/// What the numbered messages come through.
+/// The filters of the numbered messages.
 pub const SUBSCRIPTIONS: &str = "mqtt.subscriptions=factory/machine/+/telemetry,nameless/+";
 /// The last wills among them.
 pub const LAST_WILL: &str = r#"liveness.last_will=[{filter="factory/machine/+/will",payload="gone"}]"#;
@@ -24,13 +24,13 @@ const BLOCK: u64 = 32;
 pub enum Kind {
     /// A reading with a time of its own.
     Plain,
-    /// The same bytes as the message before.
+    /// The same bytes as the previous message.
     Again,
     /// A reading without a time: delivered twice, it may be stored twice.
     Timeless,
-    /// Two readings and between them something else.
+    /// Two readings with a bad element between them.
     Array,
-    /// The message before as an element, and a broken one.
+    /// The previous message as an element, and a broken element.
     ArrayAgain,
     NotUtf8,
     NotJson,
@@ -41,7 +41,7 @@ pub enum Kind {
     TooLarge,
     /// On the topic of a last will, without being one.
     Control,
-    /// The one reading of a machine that is gone soon.
+    /// The only reading of a machine that soon goes offline.
     Mortal,
     /// That machine's last will.
     Will,
@@ -65,14 +65,14 @@ pub fn kind(number: u64) -> Kind {
     KINDS[usize::try_from(number % BLOCK).unwrap()]
 }
 
-/// A row that a message must make.
+/// A row of telemetry that a message must make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// Which of the readings of its message.
     pub part: u64,
     pub machine: String,
     pub temperature: f64,
-    /// Its own time; without one it is stored under ours.
+    /// The device's time; without one the row has the time of receipt.
     pub instant: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub struct Rejected {
     pub payload: Vec<u8>,
 }
 
-/// A message, and what must become of it beside a duplicate or a control message.
+/// A message and the rows that it must make; duplicates and control messages make none.
 #[derive(Debug, Clone)]
 pub struct Sample {
     pub topic: String,
@@ -94,13 +94,13 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether a row of either table shows that it has come.
+    /// True if a row of either table shows that the message came.
     pub fn is_visible(&self) -> bool {
         !self.rows.is_empty() || self.rejected.is_some()
     }
 }
 
-/// The temperature of message `number`, by which the oracle knows that a row is still what was sent.
+/// The temperature of message `number`, by which the oracle recognises the row.
 fn temperature(number: u64, part: u64) -> f64 {
     20.0 + part as f64 + (number % 100) as f64 / 10.0
 }
@@ -137,7 +137,7 @@ fn valid(machine: &str, number: u64) -> Sample {
     Sample { topic: telemetry(machine), payload: payload.into_bytes(), rows: vec![row], rejected: None }
 }
 
-/// A message of which nothing but a rejection remains.
+/// A message that makes a rejection and nothing else.
 fn rejected(topic: String, reason: &'static str, payload: Vec<u8>) -> Sample {
     let rejected = Some(Rejected { element: 0, reason, payload: payload.clone() });
     Sample { topic, payload, rows: Vec::new(), rejected }
@@ -148,8 +148,8 @@ fn invisible(topic: String, payload: Vec<u8>) -> Sample {
     Sample { topic, payload, rows: Vec::new(), rejected: None }
 }
 
-/// Message `number`. Of the kinds that may be recorded again when they are delivered again, each has a topic of its own, by
-/// which the broker's log tells how often that was.
+/// Returns message `number`. A kind that may be recorded again when it is delivered again has a topic of its own, so that the
+/// broker's log tells how often it was delivered.
 pub fn sample(number: u64) -> Sample {
     let own_topic = telemetry(&format!("r-{number}"));
     let round = usize::try_from(number / BLOCK).unwrap();
@@ -215,10 +215,10 @@ fn array_again(number: u64) -> Sample {
     }
 }
 
-/// The retained message `index` below [`KEPT`]. Its machine never speaks.
-pub fn kept(index: u64) -> Sample {
+/// Returns retained message `index`, below [`RETAINED`]. Its machine never publishes live.
+pub fn retained(index: u64) -> Sample {
     let topic = telemetry(&format!("kept-{index}"));
-    if index + 1 == KEPT {
+    if index + 1 == RETAINED {
         return rejected(topic, "invalid_json", b"{\"kept\":".to_vec());
     }
     let time =
@@ -227,8 +227,8 @@ pub fn kept(index: u64) -> Sample {
     invisible(topic, payload.into_bytes())
 }
 
-/// Whether message `number` holds all of the message before it.
-pub fn repeats_the_one_before(number: u64) -> bool {
+/// True if message `number` contains the whole previous message.
+pub fn repeats_the_previous(number: u64) -> bool {
     matches!(kind(number), Again | ArrayAgain)
 }
 
@@ -241,7 +241,7 @@ pub fn elements(number: u64) -> u64 {
     }
 }
 
-/// What the messages 0 to `count`, without it, come to.
+/// The sums over the messages 0 to `count`, exclusive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Messages that a row of either table shows.
@@ -250,7 +250,7 @@ pub struct Sums {
     pub rejected: u64,
     pub duplicate: u64,
     pub control: u64,
-    /// Machines that speak.
+    /// Machines that publish.
     pub machines: u64,
     pub wills: u64,
 }
@@ -265,7 +265,7 @@ pub fn sums(count: u64) -> Sums {
     let (array, array_again, wills, mortal) =
         (count_of(Array), count_of(ArrayAgain), count_of(Will), count_of(Mortal));
     let valid = counts(&[Plain, Timeless, Mortal]);
-    // All have spoken within the first blocks.
+    // Every machine has published within the first blocks.
     let presses: std::collections::BTreeSet<String> = (0..count.min(MACHINES * BLOCK))
         .filter(|number| matches!(kind(*number), Plain | Timeless | Array))
         .map(machine)
@@ -281,7 +281,7 @@ pub fn sums(count: u64) -> Sums {
     }
 }
 
-/// The number that a topic names.
+/// Returns the number that a topic contains.
 pub fn number_of(topic: &str) -> Option<u64> {
     let mut levels = topic.split('/');
     let name = match (levels.next(), levels.next(), levels.next(), levels.next()) {
@@ -298,7 +298,7 @@ pub fn number_of(topic: &str) -> Option<u64> {
     name.parse().ok()
 }
 
-/// The mortal machine's two messages: the one that it speaks, and its last will.
+/// Returns the numbers of a mortal machine's two messages: its reading and its last will.
 pub fn life_of(machine: &str) -> Option<(u64, u64)> {
     let block: u64 = machine.strip_prefix("mortal-")?.parse().ok()?;
     let place = |kind| KINDS.iter().position(|each| *each == kind).expect("each kind is there") as u64;

@@ -1,4 +1,4 @@
-//! The messages that are counted: QoS 1, numbered, published in the background while a fault strikes.
+//! The load: numbered QoS 1 messages, published in the background while a fault strikes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::support::publisher;
 /// Messages between two breaths of the publisher.
 const WINDOW: usize = 100;
 
-/// Topic and payload of message `number`, of whatever kind that is.
+/// Returns topic and payload of message `number`.
 pub fn message(number: u64) -> (String, Vec<u8>) {
     let kinds::Sample { topic, payload, .. } = kinds::sample(number);
     (topic, payload)
 }
 
-/// Publishes and returns when the broker has acknowledged all.
+/// Publishes, and returns once the broker has acknowledged all.
 pub fn publish(port: u16, numbers: Range<u64>) {
     publisher::publish_each(port, numbers, 1, message);
 }
@@ -30,20 +30,20 @@ pub struct Load {
 }
 
 impl Load {
-    /// Publishes `numbers`, with a short breath after each hundred, so that the fault has a load to strike into.
-    pub fn start(port: u16, numbers: Range<u64>, breath: Duration) -> Self {
+    /// Publishes `numbers`, with a short pause after each hundred, so that the load lasts until the fault strikes.
+    pub fn start(port: u16, numbers: Range<u64>, pause: Duration) -> Self {
         let acknowledged = Arc::new(AtomicU64::new(numbers.start));
         let counter = Arc::clone(&acknowledged);
         let thread = std::thread::spawn(move || {
             publisher::publish_windows(port, numbers, 1, WINDOW, message, |last| {
                 counter.store(last + 1, Ordering::SeqCst);
-                std::thread::sleep(breath);
+                std::thread::sleep(pause);
             });
         });
         Self { thread: Some(thread), acknowledged }
     }
 
-    /// How far the broker has acknowledged.
+    /// Returns the end of the numbers that the broker has acknowledged, exclusive.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::SeqCst)
     }
@@ -61,7 +61,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take().filter(|_| !std::thread::panicking()) {
-            let _told_by_the_thread = thread.join();
+            let _reported_by_the_thread = thread.join();
         }
     }
 }

@@ -1,18 +1,18 @@
-//! How much memory a process ever had, from `/proc`.
+//! Reads the memory of a process from `/proc`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A line of `/proc/<pid>/status` in KiB; `None` when the process is gone.
+/// Returns a line of `/proc/<pid>/status` in KiB; `None` once the process has ended.
 pub fn status_kib(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Watches the peak RSS of a process until it ends: one that kills itself leaves nothing to ask.
+/// Polls the peak RSS of a process until it ends: afterwards `/proc` has nothing of it.
 pub struct PeakWatch {
     thread: Option<JoinHandle<()>>,
     over: Arc<AtomicBool>,
@@ -34,7 +34,7 @@ impl PeakWatch {
         Self { thread: Some(thread), over, peak_kib }
     }
 
-    /// The peak so far.
+    /// Returns the peak so far.
     pub fn kib(&self) -> u64 {
         self.peak_kib.load(Ordering::Relaxed)
     }

@@ -1,11 +1,15 @@
-//! Nothing lost, nothing twice: every fault that a plant knows, struck into the real process under load, and the proof.
+//! Strikes the real process, under load, with every fault that a plant knows, and proves that no message is lost or doubled.
 //!
-//! A fault is a function that builds a [`Plant`](plant::Plant), publishes numbered QoS 1 messages of all [`kinds`], breaks something
-//! while they flow, mends it, and returns what the [`oracle`] found. The faults of a file are listed once (`faults!`), which makes a
-//! test of each and a line of `make soak`.
+//! A fault is a function. It builds a [`Plant`](plant::Plant), publishes numbered QoS 1 messages of all [`kinds`], breaks something
+//! while they flow, mends it, and returns the verdict of the [`oracle`]. Each file lists its faults once (`faults!`); that makes
+//! a test and a row of `make soak` of each.
 //!
-//! `ANDON_FAULT_SEED` chooses what chance decides; the seed is printed with every failure. `ANDON_FAULT_SCALE` (1) multiplies
-//! the messages and strikes.
+//! What is struck: the process ([`process`], [`actors`]), the databases ([`postgres`], [`sqlite`], [`corrupt_rows`],
+//! [`retention`]), the journal's disk ([`disk`], [`stall`]), the data directory ([`directory`]), the broker and the link to it
+//! ([`broker`], [`refused_filter`]), what liveness sees ([`seeing`]), traffic and clock ([`traffic`]), HTTP ([`readers`]), and two
+//! of these at a time ([`combined`]). [`mutants`] proves that the suite detects builds that lose or double messages.
+//!
+//! `ANDON_FAULT_SEED` decides what is random; every failure prints it. `ANDON_FAULT_SCALE` (1) multiplies messages and strikes.
 
 #![allow(dead_code)]
 
@@ -39,36 +43,36 @@ mod sqlite;
 mod stall;
 mod traffic;
 
-/// Peak RSS above idle, whatever the backlog.
+/// Limit of the peak RSS above idle, for any backlog.
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
 
-/// Where a fault is tried: its share of chance, its size, and the switches of a broken build.
+/// The conditions of one run of a fault.
 pub struct Lab {
     pub chance: seed::Chance,
     /// Multiplies messages and strikes.
     pub scale: u64,
-    /// Failpoints of every start, which break Andon on purpose.
-    pub sabotage: String,
-    /// How long nothing may move at the end while not everything is stored.
-    pub patience: Duration,
+    /// Failpoints that every start arms, to break Andon on purpose; empty for the real build.
+    pub mutation: String,
+    /// At the end, gives up when nothing is committed for this long and messages are still missing.
+    pub no_progress_max: Duration,
 }
 
 impl Lab {
     fn new(name: &str, seed: u64, scale: u64) -> Self {
-        let patience = Duration::from_secs(60 + 60 * scale.ilog2() as u64);
-        Self { chance: seed::Chance::of(seed, name), scale, sabotage: String::new(), patience }
+        let no_progress_max = Duration::from_secs(60 + 60 * scale.ilog2() as u64);
+        Self { chance: seed::Chance::of(seed, name), scale, mutation: String::new(), no_progress_max }
     }
 }
 
-/// What a fault left behind.
+/// The result of one run of a fault.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     pub messages: u64,
     pub verdict: oracle::Verdict,
-    /// RSS when connected, with the database open, before the first message.
+    /// RSS once connected, with the database open, before the first message.
     pub idle_kib: u64,
     pub peak_kib: u64,
-    /// From the end of the fault until everything was stored.
+    /// Time from the end of the fault until everything was stored.
     pub recovery: Option<Duration>,
 }
 
@@ -109,7 +113,7 @@ fn try_once(fault: &Fault) {
     report.assert_exact();
 }
 
-/// Lists the faults of a file: a test of each, and `FAULTS` for `make soak`.
+/// Makes a test of each fault of a file, and `FAULTS` for `make soak`.
 macro_rules! faults {
     ($($name:ident),* $(,)?) => {
         pub const FAULTS: &[$crate::faults::Fault] =

@@ -1,4 +1,4 @@
-//! Builds that are broken on purpose: the suite's own faults have to find each of them out, and name exactly what is missing.
+//! Strikes Andon itself: builds that are broken on purpose. The suite's faults must detect each and name exactly what is missing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use super::{Lab, Report, broker, kinds, process, seed};
 /// Runs a fault of the suite against a broken build.
 fn broken(switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
     let mut lab = Lab::new(switch, seed::chosen(), 1);
-    lab.sabotage = format!("{switch}=return");
-    lab.patience = Duration::from_secs(5);
+    lab.mutation = format!("{switch}=return");
+    lab.no_progress_max = Duration::from_secs(5);
     let report = fault(&mut lab);
     assert!(!report.verdict.is_exact(), "{switch} was not noticed");
     report
 }
 
+/// Proves SYS-3.
 #[test]
 fn a_position_committed_before_the_rows_is_noticed() {
     let fault = process::kill_9_before_the_commit_loses_and_doubles_nothing;
@@ -45,20 +46,22 @@ fn a_digest_that_does_not_know_a_redelivery_is_noticed() {
     assert!(verdict.lost.is_empty() && !verdict.doubled.is_empty(), "{verdict:?}");
 }
 
+/// Proves SYS-4.
 #[test]
 fn rejections_left_out_beside_a_duplicate_are_noticed() {
     let fault = process::without_a_fault_everything_is_stored_once;
     let verdict = broken("mutants::no_rejections_beside_duplicates", fault).verdict;
     let is_rejected = |number: &u64| kinds::sample(*number).rejected.is_some();
     assert!(!verdict.lost.is_empty() && verdict.lost.iter().all(is_rejected), "{verdict:?}");
-    assert!(verdict.doubled.is_empty() && verdict.strange.is_empty(), "{verdict:?}");
+    assert!(verdict.doubled.is_empty() && verdict.unexpected.is_empty(), "{verdict:?}");
     assert!(!verdict.ledger.is_empty(), "the ledger counts messages without elements: {verdict:?}");
 }
 
+/// Proves SYS-1.
 #[test]
 fn an_append_skipped_every_thousandth_message_is_noticed() {
     let verdict = broken("mutants::skip_append", process::without_a_fault_everything_is_stored_once).verdict;
-    assert_eq!(verdict.lost, [999 - kinds::KEPT, 1_999 - kinds::KEPT]);
+    assert_eq!(verdict.lost, [999 - kinds::RETAINED, 1_999 - kinds::RETAINED]);
 }
 
 #[test]

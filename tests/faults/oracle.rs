@@ -1,10 +1,10 @@
-//! The oracle: what was sent against what is stored, and the ledger to the message.
+//! The oracle: compares what was sent with what is stored, and checks every sum of the ledger.
 //!
-//! Everything that any fault test concludes about messages is concluded here. It looks from outside, into the tables and into
-//! the journal's directory, when Andon has stopped, and into the broker's log.
+//! Every fault test leaves its verdict about messages to this file. Once Andon has stopped, the oracle reads the tables, the
+//! journal's directory, and the broker's log.
 //!
-//! A message that is stored by its own time has exactly one row. One without usable time, and one that is rejected, cannot be
-//! told from its repetition: it has at least one row, and at most as many as the broker has sent it.
+//! A message with a time of its own has exactly one row. A message without a usable time, or a rejected one, looks the same when it
+//! is delivered again: it has at least one row, and at most as many as the broker sent copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,69 +15,68 @@ use super::broker_log::BrokerLog;
 use super::kinds::{self, Row};
 use crate::support::database::Database;
 
-/// Findings of one sort that are shown.
+/// Limit of the findings of one kind that are shown.
 const SHOWN_MAX: usize = 20;
 
-/// Which rows of `journal_gap` stand for messages: under a journal's new id none ever had the earlier seqs.
+/// Selects the rows of `journal_gap` that stand for messages. A journal with a new id never had the earlier seqs.
 const OF_MESSAGES: &str = "reason <> 'earlier_identity'";
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
-    /// Numbered messages: 0 to this, without it.
+    /// End of the numbers, exclusive; they begin at 0.
     pub numbered: u64,
     /// Other messages that make one row each.
     pub others: u64,
-    /// Other messages that are rejected, each once.
-    pub hopeless: u64,
-    /// Other machines that spoke and are watched.
+    /// Other messages; each is rejected, and makes one row.
+    pub others_rejected: u64,
+    /// Other machines that published and are tracked.
     pub other_machines: u64,
-    /// The journal may have given up its oldest records (`drop_oldest`): what is in `journal_gap` may be missing.
-    pub may_give_up: bool,
-    /// The journal took a new id and was read again: what is rejected cannot be told from its repetition.
-    pub is_read_again: bool,
+    /// The seqs in `journal_gap` may be missing: the journal dropped its oldest records (`drop_oldest`), or the database was restored.
+    pub may_have_gaps: bool,
+    /// The journal took a new id and was read again, so rejections may have more rows than the broker sent copies.
+    pub is_replayed: bool,
 }
 
 impl Sent {
     /// All messages, each once.
     pub fn total(&self) -> u64 {
-        kinds::KEPT + self.numbered + self.others + self.hopeless
+        kinds::RETAINED + self.numbered + self.others + self.others_rejected
     }
 
-    /// Machines that spoke.
+    /// Machines that published.
     pub fn machines(&self) -> u64 {
         kinds::sums(self.numbered).machines + self.other_machines
     }
 }
 
-/// What became of it.
+/// What the oracle found.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// Numbers of which a row is missing, in either table.
+    /// Numbers that miss a row, in either table.
     pub lost: Vec<u64>,
     /// Numbers with more rows than they may have.
     pub doubled: Vec<u64>,
     /// Rows that are not what was sent, or were never sent.
-    pub strange: Vec<String>,
-    /// Each sum of the ledger that does not come out, in words with the difference.
+    pub unexpected: Vec<String>,
+    /// Each sum of the ledger that differs, with both sides.
     pub ledger: Vec<String>,
-    /// Events that nothing in the world caused, or that are missing.
+    /// Events without a cause, and missing events.
     pub events: Vec<String>,
     /// Seqs in `journal_gap`.
-    pub given_up: Vec<u64>,
-    /// Elements that were there already, beside those that were sent as repetitions.
+    pub gap_seqs: Vec<u64>,
+    /// Duplicates beyond those that were sent on purpose.
     pub duplicate: i64,
-    /// The broker sent each message once, and each went into the journal once: then everything is known to the last digit, and
-    /// was compared so.
+    /// The broker sent each message once, and the journal has each once. The sums are then known exactly, and compared exactly.
     pub each_once: bool,
 }
 
 impl Verdict {
-    /// Nothing lost, nothing twice, nothing false, nothing silent.
+    /// True if nothing is lost, doubled, false or unaccounted for.
     pub fn is_exact(&self) -> bool {
         self.lost.is_empty()
             && self.doubled.is_empty()
-            && self.strange.is_empty()
+            && self.unexpected.is_empty()
             && self.ledger.is_empty()
             && self.events.is_empty()
     }
@@ -88,35 +87,35 @@ impl Verdict {
         }
     }
 
-    fn is_strange(&mut self, what: impl FnOnce() -> String) {
-        if self.strange.len() < SHOWN_MAX {
-            self.strange.push(what());
+    fn add_unexpected(&mut self, what: impl FnOnce() -> String) {
+        if self.unexpected.len() < SHOWN_MAX {
+            self.unexpected.push(what());
         }
     }
 }
 
-/// Judges the database at `url` and the journal in `journal`; `broker` is the broker's log.
+/// Judges the database at `url` and the journal in `journal` by the broker's log.
 pub fn judge(url: &str, journal: &Path, sent: Sent, broker: &str) -> Verdict {
     let mut database = Database::open(url).expect("the database is there to be judged");
-    let witness = BrokerLog::of(broker);
+    let broker_log = BrokerLog::of(broker);
     let committed = sum(&mut database, "committed_seq", "ingest_checkpoint");
     let total = sent.total();
-    let each_once = witness.total == total && u64::try_from(committed) == Ok(total) && !sent.may_give_up;
+    let each_once = broker_log.total == total && u64::try_from(committed) == Ok(total) && !sent.may_have_gaps;
     let mut verdict = Verdict { each_once, ..Verdict::default() };
     let mut copies = Copies::default();
     judge_rows(&mut database, url, sent, &mut copies, &mut verdict);
-    let arrays = judge_rejections(&mut database, sent, &witness, &mut copies, &mut verdict);
-    copies.judge(sent, &witness, &mut verdict);
+    let arrays = judge_rejections(&mut database, sent, &broker_log, &mut copies, &mut verdict);
+    copies.judge(sent, &broker_log, &mut verdict);
     judge_ledger(&mut database, journal, sent, arrays, &mut verdict);
-    judge_events(&mut database, sent, &witness, &mut verdict);
+    judge_events(&mut database, sent, &broker_log, &mut verdict);
     verdict
 }
 
-/// How many of the numbered messages a row shows; 0 while the database is not there.
+/// Counts the numbered messages that have a row; 0 while the database is away.
 pub fn numbers_shown(url: &str) -> u64 {
     let number = number_column(url);
     let stored = format!("SELECT count(DISTINCT {number}) AS value FROM machine_telemetry");
-    // Of an array there is a reading, too.
+    // An array (a-…) has a reading, too, and is counted by it.
     let rejected = "SELECT count(DISTINCT topic) AS value FROM rejected_message \
         WHERE topic LIKE 'factory/machine/r-%' OR topic LIKE 'factory/machine/b-%' OR topic LIKE 'nameless/%'";
     let count = |sql: &str| Database::open(url).and_then(|mut database| database.try_number(sql));
@@ -132,7 +131,7 @@ fn sum(database: &mut Database, expression: &str, table: &str) -> i64 {
     database.number(&format!("SELECT CAST(coalesce(sum({expression}), 0) AS bigint) AS value FROM {table}"))
 }
 
-/// How often what must be recorded is recorded: by number, and part or element.
+/// Counts the rows by number, and by part or element.
 #[derive(Default)]
 struct Copies {
     rows: BTreeMap<(u64, u64), u64>,
@@ -140,16 +139,16 @@ struct Copies {
 }
 
 impl Copies {
-    fn judge(&self, sent: Sent, witness: &BrokerLog, verdict: &mut Verdict) {
+    fn judge(&self, sent: Sent, broker_log: &BrokerLog, verdict: &mut Verdict) {
         for number in 0..sent.numbered {
             let sample = kinds::sample(number);
             let of_row = |row: &Row| {
                 let copies = self.rows.get(&(number, row.part)).copied().unwrap_or(0);
-                (copies, if row.instant.is_some() { 1 } else { witness.copies_max(&sample.topic) })
+                (copies, if row.instant.is_some() { 1 } else { broker_log.copies_max(&sample.topic) })
             };
             let rejected = sample.rejected.as_ref().map(|rejected| {
                 let copies = self.rejected.get(&(number, rejected.element)).copied().unwrap_or(0);
-                (copies, if sent.is_read_again { u64::MAX } else { witness.copies_max(&sample.topic) })
+                (copies, if sent.is_replayed { u64::MAX } else { broker_log.copies_max(&sample.topic) })
             });
             let found: Vec<(u64, u64)> = sample.rows.iter().map(of_row).chain(rejected).collect();
             if found.iter().any(|(copies, _)| *copies == 0) {
@@ -196,29 +195,30 @@ fn judge_rows(database: &mut Database, url: &str, sent: Sent, copies: &mut Copie
                     && source == if expected.instant.is_some() { "device" } else { "server" }
             });
         if !as_sent {
-            verdict.is_strange(|| format!("row {row}"));
+            verdict.add_unexpected(|| format!("row {row}"));
         }
     }
     if others != sent.others {
-        verdict.is_strange(|| format!("{others} rows without a number, sent: {}", sent.others));
+        verdict.add_unexpected(|| format!("{others} rows without a number, sent: {}", sent.others));
     }
     kept.sort();
-    let expected: Vec<String> = (0..kinds::KEPT - 1).map(|index| format!("kept-{index} {index}.5")).collect();
+    let expected: Vec<String> =
+        (0..kinds::RETAINED - 1).map(|index| format!("kept-{index} {index}.5")).collect();
     if kept != expected {
-        verdict.is_strange(|| format!("of the retained messages: {kept:?}"));
+        verdict.add_unexpected(|| format!("of the retained messages: {kept:?}"));
     }
 }
 
-/// Arrays among the messages in the journal, each as often as it is there: each has one bad element, so that its rejections count
-/// it; with the elements that it has beyond the one.
+/// The arrays in the journal, counted by their rejections: each array has one bad element.
 struct Arrays {
+    /// Elements beyond one for each message.
     elements_more: i64,
 }
 
 fn judge_rejections(
     database: &mut Database,
     sent: Sent,
-    witness: &BrokerLog,
+    broker_log: &BrokerLog,
     copies: &mut Copies,
     verdict: &mut Verdict,
 ) -> Arrays {
@@ -227,23 +227,23 @@ fn judge_rejections(
     } else {
         "encode(payload, 'hex')"
     };
-    // The payload alone may be long, and only those that are compared are asked for.
+    // Payloads may be long: select only those that are compared.
     let sql = format!(
         "SELECT topic || ' ' || seq || ' ' || element || ' ' || reason || ' ' || CAST(retained AS integer) || ' ' || qos \
          || ' ' || CASE WHEN detail = '' THEN '-' ELSE 'said' END || ' ' \
          || CASE WHEN topic LIKE 'factory/machine/_-%' OR topic LIKE 'nameless/%' OR topic LIKE '%/kept-%' \
             THEN {hex} ELSE '' END AS value FROM rejected_message"
     );
-    let (mut hopeless, mut kept, mut elements_more) = (0, 0, 0);
+    let (mut others_rejected, mut kept, mut elements_more) = (0, 0, 0);
     for row in database.words(&sql).into_iter().flatten() {
         let columns: Vec<&str> = row.split(' ').collect();
         let (topic, seq) = (columns[0], columns[1].parse::<u64>().unwrap());
         let is_kept = topic.contains("/kept-");
         let sample = match kinds::number_of(topic) {
             Some(number) if number < sent.numbered => kinds::sample(number),
-            None if is_kept => kinds::kept(kinds::KEPT - 1),
+            None if is_kept => kinds::retained(kinds::RETAINED - 1),
             _ => {
-                hopeless += 1;
+                others_rejected += 1;
                 continue;
             }
         };
@@ -254,10 +254,11 @@ fn judge_rejections(
             format!("{} {} {retained} 1 said {payload}", rejected.element, rejected.reason)
         });
         if expected.as_deref() != Some(&columns[2..].join(" ")) {
-            verdict.is_strange(|| format!("rejected {row}, expected {expected:?}"));
+            verdict.add_unexpected(|| format!("rejected {row}, expected {expected:?}"));
         }
-        if verdict.each_once && witness.place(topic) != Some(seq) {
-            verdict.is_strange(|| format!("rejected {row}, sent as number {:?}", witness.place(topic)));
+        if verdict.each_once && broker_log.place(topic) != Some(seq) {
+            verdict
+                .add_unexpected(|| format!("rejected {row}, sent as number {:?}", broker_log.place(topic)));
         }
         if let Some(number) = kinds::number_of(topic) {
             let element = columns[2].parse().unwrap_or(u32::MAX);
@@ -265,12 +266,13 @@ fn judge_rejections(
             elements_more += i64::try_from(kinds::elements(number)).unwrap() - 1;
         }
     }
-    let kept_topic = kinds::kept(kinds::KEPT - 1).topic;
-    if kept == 0 || kept > witness.copies_max(&kept_topic) && !sent.is_read_again {
-        verdict.is_strange(|| format!("the retained message that is rejected, {kept} times"));
+    let kept_topic = kinds::retained(kinds::RETAINED - 1).topic;
+    if kept == 0 || kept > broker_log.copies_max(&kept_topic) && !sent.is_replayed {
+        verdict.add_unexpected(|| format!("the retained message that is rejected, {kept} times"));
     }
-    if hopeless != sent.hopeless && !sent.may_give_up {
-        verdict.is_strange(|| format!("{hopeless} other rejections, sent: {}", sent.hopeless));
+    if others_rejected != sent.others_rejected && !sent.may_have_gaps {
+        verdict
+            .add_unexpected(|| format!("{others_rejected} other rejections, sent: {}", sent.others_rejected));
     }
     Arrays { elements_more }
 }
@@ -318,16 +320,20 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
         elements,
     );
     balance("stored = rows", ledger.stored, rows);
-    balance("rows = readings in five-minute rollups, where these are exact", exact_rows, in_rollups);
+    balance("rows = readings in five-minute rollups, where they are exact", exact_rows, in_rollups);
     balance("rejected = rows of rejected_message", ledger.rejected, rejections);
     balance("rejections beyond their journal's position = none", beyond, 0);
     if each_once {
-        balance("stored = sent", ledger.stored, whole(expected.rows + sent.others + kinds::KEPT - 1));
+        balance("stored = sent", ledger.stored, whole(expected.rows + sent.others + kinds::RETAINED - 1));
         balance("duplicate = sent twice", ledger.duplicate, whole(expected.duplicate));
-        balance("rejected = hopeless", ledger.rejected, whole(expected.rejected + sent.hopeless + 1));
+        balance(
+            "rejected = sent to be rejected",
+            ledger.rejected,
+            whole(expected.rejected + sent.others_rejected + 1),
+        );
         balance("control = sent", ledger.control, whole(expected.control));
     }
-    if !sent.may_give_up {
+    if !sent.may_have_gaps {
         balance("gaps = none", gaps, 0);
     }
     verdict.duplicate = ledger.duplicate - whole(expected.duplicate);
@@ -336,14 +342,14 @@ fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arr
     );
     for range in database.words(&ranges).into_iter().flatten() {
         let (from, to) = range.split_once(' ').unwrap();
-        verdict.given_up.extend(from.parse::<u64>().unwrap()..=to.parse().unwrap());
+        verdict.gap_seqs.extend(from.parse::<u64>().unwrap()..=to.parse().unwrap());
     }
 }
 
-/// Everything in the journal is committed, under the name that it has now.
+/// Checks that everything in the journal is committed under its present id, and that the journal is whole.
 pub fn judge_journal(database: &mut Database, journal: &Path, verdict: &mut Verdict) {
     let inspection = inspect(journal, &RealFs).expect("the journal can be inspected");
-    let journal_id = inspection.journal_id.expect("the journal has a name");
+    let journal_id = inspection.journal_id.expect("the journal has an id");
     let committed = format!(
         "SELECT coalesce(max(committed_seq), 0) AS value FROM ingest_checkpoint WHERE journal_id = '{journal_id}'"
     );
@@ -353,10 +359,10 @@ pub fn judge_journal(database: &mut Database, journal: &Path, verdict: &mut Verd
     verdict.balance("damaged places in the journal = none", damaged, 0);
 }
 
-/// Every machine speaks within `offline_after`: each has one event, and that is `first_seen`; but for the mortal ones, which are
-/// gone by their last will. If their two messages are delivered again, so are their two changes.
-fn judge_events(database: &mut Database, sent: Sent, witness: &BrokerLog, verdict: &mut Verdict) {
-    if sent.may_give_up {
+/// Checks the events. Every machine speaks within `offline_after`, so each has one event, `first_seen`. A mortal machine also goes
+/// offline by its last will; each redelivery of its two messages may repeat its two changes.
+fn judge_events(database: &mut Database, sent: Sent, broker_log: &BrokerLog, verdict: &mut Verdict) {
+    if sent.may_have_gaps {
         return;
     }
     let sql = "SELECT machine_id || ' ' || reason || ' ' || count(*) AS value FROM machine_event \
@@ -367,15 +373,19 @@ fn judge_events(database: &mut Database, sent: Sent, witness: &BrokerLog, verdic
         machines.entry(machine.to_owned()).or_default().insert(reason.to_owned(), count.parse().unwrap());
     }
     if machines.len() as u64 != sent.machines() {
-        verdict.events.push(format!("{} machines with events, {} spoke", machines.len(), sent.machines()));
+        verdict.events.push(format!(
+            "{} machines with events, {} published",
+            machines.len(),
+            sent.machines()
+        ));
     }
     let mut gone = BTreeSet::new();
     for (machine, mut reasons) in machines {
         let shown = format!("{machine}: {reasons:?}");
         let mut count = |reason: &str| reasons.remove(reason).unwrap_or(0);
         let (first_seen, message, last_will) = (count("first_seen"), count("message"), count("last_will"));
-        let lives =
-            kinds::life_of(&machine).map_or(1, |(birth, _)| witness.copies_max(&kinds::sample(birth).topic));
+        let lives = kinds::life_of(&machine)
+            .map_or(1, |(birth, _)| broker_log.copies_max(&kinds::sample(birth).topic));
         let has_gone = last_will > 0;
         let as_lived =
             first_seen == 1 && message < lives.max(1) && last_will <= 1 + message && last_will >= message;
@@ -387,7 +397,7 @@ fn judge_events(database: &mut Database, sent: Sent, witness: &BrokerLog, verdic
     }
     let wills = kinds::sums(sent.numbered).wills;
     if gone.len() as u64 != wills || gone.iter().any(|machine| kinds::life_of(machine).is_none()) {
-        verdict.events.push(format!("{} machines are gone by their last will, sent: {wills}", gone.len()));
+        verdict.events.push(format!("{} machines are offline by their last will, sent: {wills}", gone.len()));
     }
     verdict.events.truncate(SHOWN_MAX);
 }

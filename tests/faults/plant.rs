@@ -1,4 +1,4 @@
-//! A plant to break: broker, database, Andon and numbered messages, and the verdict at the end.
+//! The plant that a fault strikes: broker, database, Andon and numbered messages, and the verdict at the end.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,32 +15,32 @@ use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 
-/// Liveness must not see silence in these tests: then every event but `first_seen` is a false one.
+/// So long that no machine falls silent in these tests: then every event but `first_seen` is false.
 const OFFLINE_AFTER: &str = "liveness.offline_after=1h";
 
 /// Everything that a fault can strike.
 pub struct Plant {
-    /// First, so that it ends first, and its log is still there to be shown.
+    /// The first field, so that it is dropped first: its log must still exist to be shown.
     pub andon: Option<Andon>,
     pub broker: Mosquitto,
     pub postgres: Option<Postgres>,
     pub site: Site,
-    /// Where the oracle looks.
+    /// The database that the oracle reads.
     pub url: String,
     pub journal_dir: PathBuf,
     pub sent: Sent,
     watch: Option<PeakWatch>,
     idle_kib: u64,
     peak_kib: u64,
-    /// Failpoints of every start, which make the build a broken one.
-    sabotage: String,
-    patience: Duration,
+    /// Failpoints that every start arms, to break the build on purpose.
+    mutation: String,
+    no_progress_max: Duration,
     over_since: Option<Instant>,
     recovery: Option<Duration>,
 }
 
 impl Plant {
-    /// With an SQLite file.
+    /// Makes a plant with an SQLite file.
     pub fn sqlite(lab: &Lab) -> Self {
         let broker = Mosquitto::start("");
         let site = Site::new(broker.port());
@@ -48,7 +48,7 @@ impl Plant {
         Self::new(lab, broker, None, site, url)
     }
 
-    /// With a PostgreSQL server of its own.
+    /// Makes a plant with a PostgreSQL server of its own.
     pub fn postgres(lab: &Lab) -> Self {
         let broker = Mosquitto::start("");
         let postgres = Postgres::start();
@@ -69,13 +69,13 @@ impl Plant {
         .into_iter()
         .fold(site, |site, setting| site.set(setting));
         let mut single = Single::connect(broker.port());
-        for kinds::Sample { topic, payload, .. } in (0..kinds::KEPT).map(kinds::kept) {
+        for kinds::Sample { topic, payload, .. } in (0..kinds::RETAINED).map(kinds::retained) {
             single.publish_retained(&topic, &payload, 1);
         }
         let journal_dir = site.journal_dir();
-        let sabotage = lab.sabotage.clone();
+        let mutation = lab.mutation.clone();
         let sent = Sent::default();
-        let (patience, idle_kib, peak_kib) = (lab.patience, 0, 0);
+        let (no_progress_max, idle_kib, peak_kib) = (lab.no_progress_max, 0, 0);
         Self {
             broker,
             postgres,
@@ -87,8 +87,8 @@ impl Plant {
             watch: None,
             idle_kib,
             peak_kib,
-            sabotage,
-            patience,
+            mutation,
+            no_progress_max,
             over_since: None,
             recovery: None,
         }
@@ -102,30 +102,30 @@ impl Plant {
         self
     }
 
-    /// The journal lives in `directory` instead.
+    /// Moves the journal to `directory`, before the first start.
     pub fn with_journal_in(mut self, directory: PathBuf) -> Self {
         self.site = self.site.set(&format!("journal.dir={}", directory.display()));
         self.journal_dir = directory;
         self
     }
 
-    /// Starts Andon and waits until it works: connected, and the database open. The first time its memory is taken for idle.
+    /// Starts Andon and waits until it is connected and attached to the database. The first time, takes its memory as idle.
     pub fn open(&mut self) {
         self.open_with("");
     }
 
-    /// The same with failpoints armed.
+    /// The same, with failpoints armed.
     pub fn open_with(&mut self, failpoints: &str) {
         self.start_with(failpoints);
         self.andon().wait_for_log("attached to the database");
         self.andon().wait_until_connected();
         if self.idle_kib == 0 {
             self.note_idle();
-            wait_until("what the broker has kept", || self.messages_committed() >= kinds::KEPT);
+            wait_until("the retained messages", || self.messages_committed() >= kinds::RETAINED);
         }
     }
 
-    /// Takes the present memory for idle, unless one was taken before.
+    /// Takes the present memory as idle, unless that is known.
     pub fn note_idle(&mut self) {
         if self.idle_kib == 0 {
             let pid = self.andon().pid();
@@ -133,15 +133,15 @@ impl Plant {
         }
     }
 
-    /// Starts Andon and waits for nothing.
+    /// Starts Andon without waiting.
     pub fn start(&mut self) {
         self.start_with("");
     }
 
-    /// The same with failpoints armed.
+    /// The same, with failpoints armed.
     pub fn start_with(&mut self, failpoints: &str) {
         self.note_end();
-        let both = [failpoints, self.sabotage.as_str()];
+        let both = [failpoints, self.mutation.as_str()];
         let both: Vec<&str> = both.into_iter().filter(|points| !points.is_empty()).collect();
         let andon = self.site.run_with(&both.join(";"));
         self.watch = Some(PeakWatch::start(andon.pid()));
@@ -156,7 +156,7 @@ impl Plant {
         self.postgres.as_mut().expect("this plant has a PostgreSQL")
     }
 
-    /// SIGKILL. What that leaves of the journal, `andon journal verify` finds whole: a torn tail is no damage.
+    /// Sends SIGKILL, and checks that `andon journal verify` finds the journal whole: a torn tail is no damage.
     pub fn kill(&mut self) {
         self.andon.take().expect("andon was started").kill();
         self.note_end();
@@ -164,9 +164,9 @@ impl Plant {
         assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
     }
 
-    /// SIGTERM; wants exit code 0.
+    /// Sends SIGTERM and expects exit code 0.
     pub fn stop(&mut self) {
-        // A signal in the first milliseconds of a process finds no handler yet.
+        // In its first milliseconds the process has no signal handler.
         self.andon().wait_until_connected();
         self.andon().signal("TERM");
         self.expect_exit(0);
@@ -188,24 +188,24 @@ impl Plant {
 
     /// Publishes `count` further numbered messages and waits for the broker's acknowledgements.
     pub fn publish(&mut self, count: u64) {
-        let numbers = self.promise(count);
+        let numbers = self.reserve(count);
         load::publish(self.broker.port(), numbers);
     }
 
     /// Publishes `count` further numbered messages in the background.
     pub fn load(&mut self, count: u64) -> Load {
-        let numbers = self.promise(count);
+        let numbers = self.reserve(count);
         Load::start(self.broker.port(), numbers, Duration::from_millis(30))
     }
 
-    /// Counts `count` further numbered messages as sent; the caller sends them.
-    pub fn promise(&mut self, count: u64) -> std::ops::Range<u64> {
+    /// Reserves `count` further numbers and counts them as sent; the caller publishes them.
+    pub fn reserve(&mut self, count: u64) -> std::ops::Range<u64> {
         let from = self.sent.numbered;
         self.sent.numbered += count;
         from..self.sent.numbered
     }
 
-    /// Numbered messages that are stored, or rejected; grows with each.
+    /// Counts the numbered messages that are stored or rejected.
     pub fn stored(&self) -> u64 {
         oracle::numbers_shown(&self.url)
     }
@@ -216,28 +216,28 @@ impl Plant {
         wait_until(&format!("{count} messages stored"), || self.stored() >= visible);
     }
 
-    /// By the ledger; 0 while the database is not there.
+    /// Counts committed messages by the ledger; 0 while the database is away.
     fn messages_committed(&self) -> u64 {
         let sql = "SELECT CAST(coalesce(sum(committed_seq), 0) AS bigint) AS value FROM ingest_checkpoint";
         let number = Database::open(&self.url).and_then(|mut database| database.try_number(sql));
         number.map_or(0, |number| u64::try_from(number).unwrap())
     }
 
-    /// The fault is over: from here the recovery is timed.
+    /// Marks the end of the fault: the recovery is timed from here.
     pub fn fault_is_over(&mut self) {
         self.over_since = Some(Instant::now());
     }
 
-    /// Waits until everything is stored (or patience with a plant in which nothing moves ends: then the verdict tells what is
-    /// missing), stops Andon in order, and judges.
+    /// Waits until everything is stored, stops Andon in order, and judges. Also judges when nothing is committed for
+    /// `no_progress_max`: the verdict then says what is missing.
     pub fn finish(mut self) -> Report {
         let all = self.sent;
-        let last = Instant::now() + self.patience * 10;
+        let last = Instant::now() + self.no_progress_max * 10;
         let (mut committed, mut deadline) = (0, Instant::now());
         while !self.is_settled(all) && Instant::now() < last {
             let present = self.messages_committed();
             if present != committed {
-                (committed, deadline) = (present, Instant::now() + self.patience);
+                (committed, deadline) = (present, Instant::now() + self.no_progress_max);
             } else if Instant::now() >= deadline {
                 break;
             }
@@ -250,7 +250,7 @@ impl Plant {
     }
 
     fn is_settled(&self, all: Sent) -> bool {
-        // The ledger first, not the rows: counting a million of them fifty times a second would be a fault of its own.
+        // The ledger first: counting a million rows fifty times a second would be a fault of its own.
         let Some(mut database) = Database::open(&self.url) else { return false };
         let mut number =
             |sql: &str| database.try_number(sql).and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
@@ -259,12 +259,12 @@ impl Plant {
                 "SELECT CAST(coalesce(sum({column}), 0) AS bigint) AS value FROM ingest_checkpoint"
             ))
         };
-        if sum("committed_seq") < all.total() || all.may_give_up {
-            return all.may_give_up && sum("committed_seq") >= all.total();
+        if sum("committed_seq") < all.total() || all.may_have_gaps {
+            return all.may_have_gaps && sum("committed_seq") >= all.total();
         }
         let expected = kinds::sums(all.numbered);
         let counted = sum("stored") >= expected.rows + all.others
-            && sum("rejected") >= expected.rejected + all.hopeless
+            && sum("rejected") >= expected.rejected + all.others_rejected
             && sum("duplicate") >= expected.duplicate
             && sum("control") >= expected.control;
         let mut machines = |reason: &str| {
@@ -275,13 +275,13 @@ impl Plant {
         counted
             && machines("first_seen") >= all.machines()
             && machines("last_will") >= expected.wills
-            // Some may have come twice, and others not yet.
+            // The sums alone are not enough: some messages may be counted twice while others are missing.
             && self.stored() >= expected.visible
     }
 
     pub fn report(self, verdict: Verdict) -> Report {
         Report {
-            messages: self.sent.numbered + self.sent.others + self.sent.hopeless,
+            messages: self.sent.numbered + self.sent.others + self.sent.others_rejected,
             verdict,
             idle_kib: self.idle_kib,
             peak_kib: self.peak_kib,

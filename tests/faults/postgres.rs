@@ -1,4 +1,4 @@
-//! PostgreSQL away, hung, cut off, full, locked, read-only, damaged by hand, and migrated by other versions.
+//! Strikes PostgreSQL: away, hung, cut off, full, locked, slow, read-only, altered by hand, and migrated by other versions.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ faults![
     a_commit_whose_answer_was_cut_off_is_not_repeated,
     a_postgres_without_disk_space_is_waited_for,
     a_postgres_that_became_read_only_is_waited_for,
-    a_statement_timeout_is_waited_out,
-    rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces,
-    a_row_that_takes_longer_than_a_statement_may_waits_and_is_named,
-    a_deadlock_is_waited_out,
+    a_statement_timeout_is_retried,
+    rows_slower_than_the_statement_timeout_are_stored_in_smaller_statements,
+    a_row_slower_than_the_statement_timeout_waits_and_is_named,
+    a_deadlock_is_retried,
     a_missing_table_is_waited_for,
     a_database_of_an_older_version_is_migrated_under_load,
     a_database_of_a_newer_version_is_left_alone_and_waited_for,
@@ -35,7 +35,7 @@ faults![
 const MESSAGES: u64 = 1_000;
 const REFUSED: &str = "the database does not take the data";
 
-/// Under load, `breaks` and `mends`; Andon has to say once why it waits.
+/// Breaks and mends the database under load; Andon must log why it waits.
 fn outage(
     mut plant: Plant,
     lab: &mut Lab,
@@ -48,9 +48,9 @@ fn outage(
         let load = plant.load(MESSAGES);
         lab.chance.pause(Duration::from_millis(200));
         breaks(&mut plant);
-        // There is something to refuse, whatever was left of the load.
+        // The load may be over: publish something that must wait.
         plant.publish(50);
-        // Its first reason may be the end of a connection, and a step of upkeep may be what meets the fault first.
+        // The first logged reason may be a broken connection, and a deletion may meet the fault before a commit does.
         wait_until(&format!("{reason:?}"), || {
             let log = plant.andon().log();
             log.contains(REFUSED) && log.contains(reason)
@@ -72,8 +72,8 @@ fn a_postgres_that_is_killed_loses_nothing(lab: &mut Lab) -> Report {
     outage(Plant::postgres(lab), lab, |plant| plant.server().kill(), |plant| plant.server().restart(), "")
 }
 
-/// `synchronous_commit = off`: without asking for more, what was committed last dies with the server, and the journal has let
-/// go of it.
+/// With `synchronous_commit = off` the last commits die with the server, after the journal has deleted their records. Andon must ask
+/// for more.
 fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["journal.segment_bytes=64KiB", "journal.max_bytes=64MiB"]);
     for setting in ["wal_writer_delay = '10s'", "wal_writer_flush_after = '1GB'"] {
@@ -94,7 +94,7 @@ fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(lab: &mut Lab)
     plant.finish()
 }
 
-/// The database goes back in time under the running service, further than the journal reaches.
+/// The database goes back in time under the running service, to before the oldest record of the journal.
 fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(lab: &mut Lab) -> Report {
     let when_full = *lab.chance.pick(&["hold", "drop_oldest"]);
     let mut plant = Plant::postgres(lab).set(&[
@@ -118,14 +118,15 @@ fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(l
     plant.server().psql("postgres", "ALTER DATABASE backup RENAME TO andon");
     plant.publish(50);
     plant.fault_is_over();
-    plant.sent.may_give_up = true;
+    plant.sent.may_have_gaps = true;
     plant.andon().wait_for_log("the database is older than what it has confirmed");
     plant.andon().wait_for_log("reason: restored");
     let mut report = plant.finish();
-    disk::forgive_what_was_given_up(&mut report);
+    disk::assert_lost_is_what_the_gaps_name(&mut report);
     report
 }
 
+/// Proves SYS-3.
 fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(lab: &mut Lab) -> Report {
     let plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=500ms"]);
     outage(
@@ -155,7 +156,7 @@ fn cut_commits(cut: Cut, lab: &mut Lab) -> Report {
         wait_until("the next commit", || cable.cuts() > done || load.is_over());
     }
     load.join();
-    plant.publish(50); // Whatever was still armed strikes here.
+    plant.publish(50); // A cut that is still armed strikes here.
     while cable.cuts() < wanted {
         let done = cable.cuts();
         cable.cut_next(cut);
@@ -172,9 +173,13 @@ fn a_commit_that_never_reached_the_server_is_repeated(lab: &mut Lab) -> Report {
     cut_commits(Cut::BeforeCommit, lab)
 }
 
+/// Proves SYS-3.
 fn a_commit_whose_answer_was_cut_off_is_not_repeated(lab: &mut Lab) -> Report {
     let report = cut_commits(Cut::AnswerOfCommit, lab);
-    assert_eq!(report.verdict.duplicate, 0, "the position says that it was done: nothing is sent twice");
+    assert_eq!(
+        report.verdict.duplicate, 0,
+        "the position shows that the commit happened: nothing is sent twice"
+    );
     report
 }
 
@@ -206,7 +211,7 @@ fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
     let set = |plant: &mut Plant, value: &str| {
         let sql = format!("ALTER DATABASE andon SET default_transaction_read_only = {value}");
         plant.server().psql("postgres", &sql);
-        // A setting of the database is one of new sessions.
+        // The setting applies to new sessions only.
         plant.server().psql(
             "postgres",
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'andon'",
@@ -221,7 +226,7 @@ fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
     )
 }
 
-/// Another session locks what Andon needs, for longer than it waits.
+/// Another session locks what Andon needs, for longer than Andon waits.
 fn locked(plant: Plant, lab: &mut Lab, lock: &'static str, reason: &str) -> Report {
     let url = plant.url.clone();
     let session = std::cell::RefCell::new(None);
@@ -239,47 +244,45 @@ fn locked(plant: Plant, lab: &mut Lab, lock: &'static str, reason: &str) -> Repo
     )
 }
 
-fn a_statement_timeout_is_waited_out(lab: &mut Lab) -> Report {
-    // The lock may be waited for longer than a statement may take.
+fn a_statement_timeout_is_retried(lab: &mut Lab) -> Report {
+    // The lock timeout is longer than the statement timeout.
     let settings = ["store.statement_timeout=300ms", "store.lock_timeout=1m", "store.connect_timeout=2s"];
     let plant = Plant::postgres(lab).set(&settings);
     locked(plant, lab, "LOCK TABLE machine_telemetry IN EXCLUSIVE MODE", "statement timeout")
 }
 
-/// Andon locks its position and waits for the table; the other has the table and wants the position. The victim is whoever
-/// looks last, and the other looks late.
-/// Has a trigger do `what` with each reading.
-fn meddle(plant: &mut Plant, what: &str) {
+/// Adds a trigger that does `what` with each reading.
+fn add_trigger(plant: &mut Plant, what: &str) {
     let function = format!(
-        "CREATE OR REPLACE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} RETURN NEW; END $$"
+        "CREATE OR REPLACE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what} RETURN NEW; END $$"
     );
     plant.server().psql("andon", &function);
     plant.server().psql(
         "andon",
-        "CREATE TRIGGER meddle BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION meddle()",
+        "CREATE TRIGGER delay BEFORE INSERT ON machine_telemetry FOR EACH ROW EXECUTE FUNCTION delay()",
     );
 }
 
-/// A full statement takes five times as long as it may, and all rows together twice as long as a database may be silent.
-fn rows_that_take_longer_than_a_statement_may_go_in_by_smaller_pieces(lab: &mut Lab) -> Report {
+/// A full statement takes five times the timeout, and all rows together twice the time after which a silent database is abandoned.
+fn rows_slower_than_the_statement_timeout_are_stored_in_smaller_statements(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=1s"]);
     plant.open();
-    meddle(&mut plant, "PERFORM pg_sleep(0.005);");
+    add_trigger(&mut plant, "PERFORM pg_sleep(0.005);");
     plant.publish(2_400 * lab.scale);
     plant.fault_is_over();
     let all = plant.sent.numbered;
     plant.wait_until_stored(all);
-    assert!(plant.server().log().contains("statement timeout"), "nothing had to be made smaller");
-    assert!(!plant.andon().log().contains(REFUSED), "the writer never waits: it goes on in smaller pieces");
-    plant.server().psql("andon", "DROP TRIGGER meddle ON machine_telemetry");
+    assert!(plant.server().log().contains("statement timeout"), "no statement was made smaller");
+    assert!(!plant.andon().log().contains(REFUSED), "the writer waited instead of making statements smaller");
+    plant.server().psql("andon", "DROP TRIGGER delay ON machine_telemetry");
     plant.publish(50);
     plant.finish()
 }
 
-fn a_row_that_takes_longer_than_a_statement_may_waits_and_is_named(lab: &mut Lab) -> Report {
+fn a_row_slower_than_the_statement_timeout_waits_and_is_named(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=300ms"]);
     plant.open();
-    meddle(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
+    add_trigger(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
     plant.publish(100 * lab.scale);
     let http = Client::new(&plant.andon().wait_for_http());
     let names_it = "even for one row alone, the reading of";
@@ -294,14 +297,16 @@ fn a_row_that_takes_longer_than_a_statement_may_waits_and_is_named(lab: &mut Lab
         plant.server().log()[server_log..].matches("statement timeout").count() >= 3
     });
     assert_eq!(said(&mut plant), 1, "said once: {}", plant.andon().log());
-    plant.server().psql("andon", "DROP TRIGGER meddle ON machine_telemetry");
+    plant.server().psql("andon", "DROP TRIGGER delay ON machine_telemetry");
     plant.fault_is_over();
     let report = plant.finish();
     assert_eq!(report.verdict.duplicate, 0);
     report
 }
 
-fn a_deadlock_is_waited_out(lab: &mut Lab) -> Report {
+/// Andon locks its position and waits for the table; the other session has the table and wants the position. The first session that
+/// checks for a deadlock is the victim, and the other one checks late.
+fn a_deadlock_is_retried(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab).set(&["store.lock_timeout=1m"]);
     plant.server().psql("postgres", "ALTER SYSTEM SET deadlock_timeout = '1s'");
     plant.server().psql("postgres", "SELECT pg_reload_conf()");
@@ -318,7 +323,7 @@ fn a_deadlock_is_waited_out(lab: &mut Lab) -> Report {
         other.execute("ROLLBACK");
         load.join();
     }
-    // Andon may have settled it by its second try, without a word.
+    // Andon may succeed at its second try, and log nothing.
     let log = plant.server().log();
     assert!(log.contains("deadlock detected"), "{log}");
     plant.fault_is_over();
@@ -339,7 +344,7 @@ fn a_missing_table_is_waited_for(lab: &mut Lab) -> Report {
     )
 }
 
-/// The tables as the first version made them; what came later has to be added, by a start with messages waiting.
+/// The tables are those of the first version; a start with messages waiting must migrate them.
 fn a_database_of_an_older_version_is_migrated_under_load(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab);
     let first_version = include_str!("../../migrations/postgres/2026-01-10-000000_initial/up.sql");
@@ -369,7 +374,7 @@ fn a_database_of_a_newer_version_is_left_alone_and_waited_for(lab: &mut Lab) -> 
         |plant| {
             let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000000')";
             plant.server().psql("andon", newer);
-            // Andon looks when it connects.
+            // Andon checks the version when it connects.
             plant.server().restart();
         },
         |plant| {

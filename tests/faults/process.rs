@@ -1,4 +1,4 @@
-//! The process ends: at random instants, at the worst ones, and in order.
+//! Strikes the process: killed at random instants and at the worst ones, and stopped in order.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ faults![
 
 const MESSAGES: u64 = 2_000;
 
-/// What the others are compared with.
+/// The baseline: no fault.
+/// Proves SYS-4.
 pub fn without_a_fault_everything_is_stored_once(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab);
     plant.open();
     plant.publish(MESSAGES * lab.scale);
     plant.fault_is_over();
     let report = plant.finish();
-    assert!(report.verdict.each_once || !lab.sabotage.is_empty(), "{:#?}", report.verdict);
+    assert!(report.verdict.each_once || !lab.mutation.is_empty(), "{:#?}", report.verdict);
     report
 }
 
@@ -35,7 +36,7 @@ fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {
     let load = plant.load(MESSAGES * lab.scale);
     let mut kills = 0;
     while kills < 2 || (!load.is_over() && kills < 6 * lab.scale) {
-        // Each run has to store something first, or the kills would not hit it at work.
+        // Each run stores something first, so that the kill hits it at work.
         let before = plant.stored();
         if load.is_over() {
             plant.publish(50);
@@ -60,7 +61,7 @@ fn kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres(lab: &mut Lab
     kill_9_at_random_instants(Plant::postgres(lab), lab)
 }
 
-/// Andon stops at `failpoint` at an instant of the seed, is killed there, and starts again.
+/// Holds Andon at `failpoint`, after a random number of passes, kills it there, and starts it again.
 fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab);
     plant.open();
@@ -70,7 +71,7 @@ fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
         plant.kill();
         let passes = 1 + lab.chance.below(passes_max);
         plant.start_with(&format!("{failpoint}={passes}*off->return(hold)"));
-        // It may be held before it is connected: a persistent session delivers at once.
+        // It may be held before it logs the connection: a persistent session delivers at once.
         for _ in 0..100 {
             if plant.andon().log().contains("held at") {
                 break;
@@ -85,19 +86,22 @@ fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
     plant.finish()
 }
 
+/// Proves SYS-1.
 pub fn kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
     kill_9_at("mqtt::before_ack", 300, lab)
 }
 
+/// Proves SYS-3.
 pub fn kill_9_before_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
     kill_9_at("writer::before_commit", 4, lab)
 }
 
+/// Proves SYS-3.
 fn kill_9_after_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
     kill_9_at("writer::after_commit", 4, lab)
 }
 
-/// Killed again and again while it reads the journal back, before it has caught up once.
+/// Killed repeatedly while it reads the journal back, before it has caught up.
 fn kill_9_during_the_recovery_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab);
     plant.open();

@@ -1,4 +1,4 @@
-//! A cable between Andon and a server, which a test can cut, at the worst moment, too.
+//! A TCP proxy between Andon and a server. A test can cut it at any moment, also around a COMMIT.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// What is done to a COMMIT on its way.
+/// What happens to a COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cut {
     Nothing = 0,
-    /// It never reaches the server: not committed.
+    /// The COMMIT never reaches the server: not committed.
     BeforeCommit = 1,
-    /// It is carried out, and the answer is swallowed: committed, and the client cannot know.
+    /// The server commits and its answer is lost: committed, and the client cannot know.
     AnswerOfCommit = 2,
 }
 
-/// Accepts connections on a port of loopback and carries bytes to and from a server.
+/// Accepts connections on a loopback port and forwards bytes to and from a server.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -28,13 +28,13 @@ struct Shared {
     server: u16,
     over: AtomicBool,
     cut: AtomicU8,
-    /// Commits cut so far.
+    /// Number of commits cut so far.
     cuts: AtomicU32,
     connections: Mutex<Vec<(TcpStream, TcpStream)>>,
 }
 
 impl Proxy {
-    /// To port `server` of loopback.
+    /// Forwards to port `server` of loopback.
     pub fn start(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -61,24 +61,24 @@ impl Proxy {
         self.port
     }
 
-    /// Arms the scissors for the next COMMIT.
+    /// Cuts the next COMMIT.
     pub fn cut_next(&self, cut: Cut) {
         self.shared.cut.store(cut as u8, Ordering::SeqCst);
     }
 
-    /// Commits cut so far.
+    /// Number of commits cut so far.
     pub fn cuts(&self) -> u32 {
         self.shared.cuts.load(Ordering::SeqCst)
     }
 
-    /// Cuts every connection there is.
+    /// Cuts every present connection.
     pub fn cut_all(&self) {
         for (client, server) in self.shared.connections.lock().unwrap().drain(..) {
             cut(&client, &server);
         }
     }
 
-    /// Puts bytes into every connection, as if the server had sent them.
+    /// Sends bytes to every client, as if the server had sent them.
     pub fn inject(&self, bytes: &[u8]) {
         for (client, _) in self.shared.connections.lock().unwrap().iter_mut() {
             let _gone_already = client.write_all(bytes);
@@ -94,16 +94,16 @@ impl Shared {
         };
         let copy = |stream: &TcpStream| stream.try_clone().unwrap();
         let (to, back) = ((copy(&client), copy(&server)), (copy(&server), copy(&client)));
-        let in_doubt = Arc::new(AtomicBool::new(false));
+        let answer_is_cut = Arc::new(AtomicBool::new(false));
         for (upward, (from, into)) in [(true, to), (false, back)] {
-            let (shared, in_doubt) = (Arc::clone(self), Arc::clone(&in_doubt));
-            std::thread::spawn(move || shared.pump(from, into, upward, &in_doubt));
+            let (shared, answer_is_cut) = (Arc::clone(self), Arc::clone(&answer_is_cut));
+            std::thread::spawn(move || shared.pump(from, into, upward, &answer_is_cut));
         }
         self.connections.lock().unwrap().push((client, server));
     }
 
-    /// Carries one direction until either side ends.
-    fn pump(&self, mut from: TcpStream, mut into: TcpStream, upward: bool, in_doubt: &AtomicBool) {
+    /// Forwards one direction until either side ends.
+    fn pump(&self, mut from: TcpStream, mut into: TcpStream, upward: bool, answer_is_cut: &AtomicBool) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..count];
@@ -113,10 +113,10 @@ impl Shared {
                 if cut == Cut::BeforeCommit as u8 {
                     break;
                 }
-                in_doubt.store(cut == Cut::AnswerOfCommit as u8, Ordering::SeqCst);
+                answer_is_cut.store(cut == Cut::AnswerOfCommit as u8, Ordering::SeqCst);
             }
-            if !upward && in_doubt.load(Ordering::SeqCst) {
-                break; // The server has answered; nobody will hear it.
+            if !upward && answer_is_cut.load(Ordering::SeqCst) {
+                break; // The server has answered; its answer is dropped.
             }
             if into.write_all(bytes).is_err() {
                 break;

@@ -1,4 +1,4 @@
-//! Readers that ask for more than there is memory for, and take it slowly or not at all.
+//! Strikes HTTP: readers that ask for more than the memory allows, and read it slowly or not at all.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,17 +20,17 @@ faults![
 
 const READERS: usize = 64;
 const READINGS: usize = 2_000;
-/// Of the text of one reading's `extra`.
+/// Size of one reading's `extra`.
 const READING_BYTES: usize = 250_000;
-/// Answers that those of one kind who take what they get have to get together.
+/// Answers that the fast readers of each path must get together.
 const ANSWERS: u64 = 12;
-/// How long that may take: who never reads is cut off after 20 s, and then there is room for others.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// Between two questions of a reader: the tests have two cores for all.
+/// Limit for that. A reader that never reads is cut off after 20 s; then there is room for others.
+const WAIT_MAX: Duration = Duration::from_secs(180);
+/// Between two requests of a reader: the tests share two cores.
 const PAUSE: Duration = Duration::from_millis(50);
 const ALL: &str = "/api/v1/machines/giant/readings?limit=10000";
 
-/// What the readers ask for; the first ones never read, the next ones read slowly, the last ones as fast as they can.
+/// The paths. Readers of the first three never read, of the next two read slowly, of the others as fast as they can.
 const WANTED: [&str; 8] = [
     ALL,
     "/api/v1/machines/giant/readings?format=csv",
@@ -43,14 +43,14 @@ const WANTED: [&str; 8] = [
 ];
 
 fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_sqlite(lab: &mut Lab) -> Report {
-    beset(Plant::sqlite(lab))
+    read_under_load(Plant::sqlite(lab))
 }
 
 fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_postgres(lab: &mut Lab) -> Report {
-    beset(Plant::postgres(lab))
+    read_under_load(Plant::postgres(lab))
 }
 
-fn beset(mut plant: Plant) -> Report {
+fn read_under_load(mut plant: Plant) -> Report {
     plant.open();
     let client = Client::new(&plant.andon().wait_for_http());
     plant.publish(100);
@@ -58,14 +58,14 @@ fn beset(mut plant: Plant) -> Report {
     store_giants(&plant.url);
 
     let load = plant.load(2_000);
-    let siege = Siege::begin(&client);
-    siege.wait_for_pages();
+    let readers = Readers::begin(&client);
+    readers.wait_for_pages();
     load.join();
-    assert!(siege.refused.load(Ordering::Relaxed) > 0, "more was wanted than there is room for");
+    assert!(readers.refused.load(Ordering::Relaxed) > 0, "the readers asked for no more than the budget");
     for path in ["/livez", "/readyz", "/metrics", "/api/v1/status"] {
-        assert_eq!(client.get(path).status, 200, "{path}: what is small is answered all the same");
+        assert_eq!(client.get(path).status, 200, "{path}: small answers need no budget");
     }
-    siege.end();
+    readers.end();
     plant.fault_is_over();
     wait_until("the budget to come back", || {
         client.get("/metrics").body.contains("andon_http_in_flight_bytes 0\n")
@@ -75,12 +75,12 @@ fn beset(mut plant: Plant) -> Report {
     assert_eq!(read_all_pages(&client), READINGS, "each reading once");
     let csv = client.get("/api/v1/machines/giant/readings?format=csv").body;
     assert_eq!(csv.split_terminator("\r\n").count(), READINGS + 1);
-    // They are no messages, and nobody's account has them.
+    // These rows are no messages: the ledger does not count them.
     Database::open(&plant.url).unwrap().execute("DELETE FROM machine_telemetry WHERE machine_id = 'giant'");
     plant.finish()
 }
 
-/// Large readings of one machine, a second apart.
+/// Stores large readings of one machine, a second apart.
 fn store_giants(url: &str) {
     let mut database = Database::open(url).unwrap();
     let columns = "INSERT INTO machine_telemetry (site, machine_id, temperature, extra, source_topic, recorded_at, time_source, \
@@ -104,7 +104,7 @@ fn store_giants(url: &str) {
     }
 }
 
-/// Follows `next` to the end; every page is within its bound.
+/// Follows `next` to the end, and checks the size of every page.
 fn read_all_pages(client: &Client) -> usize {
     let (mut readings, mut cursor) = (0, String::new());
     loop {
@@ -112,7 +112,7 @@ fn read_all_pages(client: &Client) -> usize {
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert!(answer.body.len() <= 4 * 1024 * 1024, "{} bytes", answer.body.len());
         let rows = answer.body.matches("\"recorded_at\":").count();
-        assert!(answer.body.len() > rows * READING_BYTES, "of each there is all");
+        assert!(answer.body.len() > rows * READING_BYTES, "a reading is incomplete");
         readings += rows;
         let (_, next) = answer.body.rsplit_once("\"next\":").unwrap();
         let Some((next, _)) = next.strip_prefix('"').and_then(|next| next.split_once('"')) else {
@@ -122,35 +122,37 @@ fn read_all_pages(client: &Client) -> usize {
     }
 }
 
-/// Many readers at a time.
-struct Siege {
+/// All readers, at the same time.
+struct Readers {
     over: Arc<AtomicBool>,
     refused: Arc<AtomicU64>,
-    /// Answers that those who read have had, by what they asked for.
+    /// Complete answers, by path.
     read: Arc<[AtomicU64; WANTED.len()]>,
     threads: Vec<JoinHandle<()>>,
-    /// Connections that nobody reads from.
+    /// Connections that are never read.
     _idle: Vec<TcpStream>,
 }
 
-impl Siege {
+impl Readers {
     fn begin(client: &Client) -> Self {
         let (over, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let read = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        let mut siege = Self { over, refused, read, threads: Vec::new(), _idle: Vec::new() };
+        let mut readers = Self { over, refused, read, threads: Vec::new(), _idle: Vec::new() };
         for number in 0..READERS {
             let kind = number % WANTED.len();
             match kind {
-                0..3 => siege._idle.push(ask(client, WANTED[kind])),
+                0..3 => readers._idle.push(ask(client, WANTED[kind])),
                 3..5 => {
-                    let (client, over) = (client.clone(), Arc::clone(&siege.over));
-                    siege.threads.push(std::thread::spawn(move || read_slowly(&client, WANTED[kind], &over)));
+                    let (client, over) = (client.clone(), Arc::clone(&readers.over));
+                    readers
+                        .threads
+                        .push(std::thread::spawn(move || read_slowly(&client, WANTED[kind], &over)));
                 }
                 _ => {
-                    let read = Arc::clone(&siege.read);
-                    let (client, over) = (client.clone(), Arc::clone(&siege.over));
-                    let refused = Arc::clone(&siege.refused);
-                    siege.threads.push(std::thread::spawn(move || {
+                    let read = Arc::clone(&readers.read);
+                    let (client, over) = (client.clone(), Arc::clone(&readers.over));
+                    let refused = Arc::clone(&readers.refused);
+                    readers.threads.push(std::thread::spawn(move || {
                         while !over.load(Ordering::Relaxed) {
                             let answer = client.get(WANTED[kind]);
                             let counter = match answer.status {
@@ -165,11 +167,11 @@ impl Siege {
                 }
             }
         }
-        siege
+        readers
     }
 
     fn wait_for_pages(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !self.read[5..].iter().all(|read| read.load(Ordering::Relaxed) >= ANSWERS) {
             assert!(Instant::now() < deadline, "not enough was answered: {:?}", self.read);
             std::thread::sleep(Duration::from_millis(50));
@@ -191,7 +193,7 @@ fn ask(client: &Client, path: &str) -> TcpStream {
     connection
 }
 
-/// A few kilobytes now and then, again and again.
+/// Reads a few kilobytes at a time with pauses, request after request.
 fn read_slowly(client: &Client, path: &str, over: &AtomicBool) {
     let mut buffer = vec![0; 16 * 1024];
     while !over.load(Ordering::Relaxed) {

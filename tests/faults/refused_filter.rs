@@ -1,4 +1,4 @@
-//! A subscription that the broker refuses, while load comes through the others.
+//! Strikes one subscription: the broker refuses it while load comes through the others.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::support::publisher::Single;
 
 faults![a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_granted];
 
-/// "seen" and "unseen" have to speak every four seconds. Which filter "unseen" comes through is not known, as it has not spoken to this
-/// process, and then it is the one that the broker refuses.
+/// "seen" and "unseen" must publish every four seconds. "unseen" has not published since the start, so its filter is unknown, and may be
+/// the refused one.
 fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_granted(lab: &mut Lab) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let always = ["factory/#", "nameless/#", "andon/#"];
@@ -43,7 +43,7 @@ fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_gran
     let http = Client::new(&plant.andon().wait_for_http());
     let shown = |machine: &str| http.json(&format!("/api/v1/machines/{machine}"))["status"].clone();
     let load = plant.load(600 * lab.scale);
-    // Longer than either may be silent.
+    // Longer than the `offline_after` of both.
     std::thread::sleep(Duration::from_secs(6));
     load.join();
     assert_eq!((shown("seen"), shown("unseen")), ("online".into(), "unknown".into()));
@@ -52,11 +52,11 @@ fn a_filter_that_is_refused_costs_the_others_nothing_and_is_used_once_it_is_gran
     plant.andon().wait_for_log("every subscription is granted now");
     let unseen = Device::start_on(port, "old", "unseen");
     plant.publish(200 * lab.scale);
-    wait_until("unseen is seen", || shown("unseen") == "online");
+    wait_until("unseen to be online", || shown("unseen") == "online");
     plant.stop();
     plant.sent.others += 1 + seen.stop() + unseen.stop();
     plant.sent.other_machines += 2;
-    // From here on they are silent.
+    // They are silent from here.
     let mut plant =
         plant.set(&["liveness.machines.seen.offline_after=1h", "liveness.machines.unseen.offline_after=1h"]);
     plant.open();

@@ -1,4 +1,4 @@
-//! Retention at work while messages come in: what is deleted is what is past, and nobody's message waits for it or is lost.
+//! Strikes with retention: it deletes expired rows of many machines while messages come in, and no message is lost.
 
 use super::plant::Plant;
 use super::{Lab, Report, faults};
@@ -6,8 +6,8 @@ use crate::support::database::Database;
 use crate::support::poll::wait_until;
 
 faults![
-    retention_under_load_with_many_machine_ids_takes_only_what_is_past_in_sqlite,
-    retention_under_load_with_many_machine_ids_takes_only_what_is_past_in_postgres,
+    retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_sqlite,
+    retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_postgres,
 ];
 
 /// Machines with a reading that is past retention.
@@ -15,7 +15,7 @@ const MACHINES: u64 = 20_000;
 const MESSAGES: u64 = 2_000;
 const TABLES: [&str; 3] = ["machine_telemetry", "machine_rollup", "machine_rollup_extra"];
 
-/// A reading of 2023 of each of so many machines, and the rollups that it had.
+/// Stores one reading of 2023 for each machine, with its rollups.
 fn put_old_rows(plant: &Plant, machines: u64) {
     let mut database = Database::open(&plant.url).unwrap();
     let (id, instant) = match database {
@@ -60,7 +60,7 @@ fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
         plant.stop();
         put_old_rows(&plant, MACHINES);
         let load = plant.load(MESSAGES);
-        // A run begins with every start.
+        // Every start begins a run.
         plant.open();
         let is_killed = lab.chance.below(2) == 0;
         if is_killed {
@@ -74,7 +74,7 @@ fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
                 |line: &str| line.contains("deleted rows that are past retention") && line.contains(table);
             plant.andon().log().lines().any(is_it)
         };
-        // A process that was killed may have deleted all of a table, and told nobody.
+        // A killed process may have deleted all of a table without logging it.
         for table in TABLES.into_iter().filter(|_| !is_killed) {
             wait_until(&format!("the log to name {table}"), || says(&mut plant, table));
         }
@@ -82,15 +82,15 @@ fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
     }
     let mut database = Database::open(&plant.url).unwrap();
     let moved = "SELECT count(*) AS value FROM machine_rollup_exact WHERE site = 'test' AND exact_from > '2023-01-02 00:00:00'";
-    assert_eq!(database.number(moved), 1, "rollups are exact from the end of what was deleted on");
+    assert_eq!(database.number(moved), 1, "rollups are exact from the end of the deleted range");
     plant.fault_is_over();
     plant.finish()
 }
 
-fn retention_under_load_with_many_machine_ids_takes_only_what_is_past_in_sqlite(lab: &mut Lab) -> Report {
+fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_sqlite(lab: &mut Lab) -> Report {
     retention_under_load(Plant::sqlite(lab), lab)
 }
 
-fn retention_under_load_with_many_machine_ids_takes_only_what_is_past_in_postgres(lab: &mut Lab) -> Report {
+fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_postgres(lab: &mut Lab) -> Report {
     retention_under_load(Plant::postgres(lab), lab)
 }

@@ -1,4 +1,4 @@
-//! What is known of the machines while something is amiss: a late database, a link that comes and goes, a clock that jumps, another site.
+//! Strikes what liveness sees: a late database, an unstable link, a clock that jumps, another site's statuses.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ faults![
     a_link_that_is_lost_again_and_again_makes_no_status_published_again,
     a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_sqlite,
     a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_postgres,
-    another_site_that_listens_to_everything_is_nothing_to_a_machine,
+    another_site_that_subscribes_to_everything_changes_no_machine,
 ];
 
-/// Every machine that speaks again and again has done so among so many messages.
+/// Among so many messages there is one of every machine.
 const ALL_SPEAK: u64 = 200;
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// The machines that speak again and again, with their status.
+/// Returns the machines that publish all the time, with their status.
 fn presses(address: &str) -> Vec<(String, String)> {
     let machines = Client::new(address).json("/api/v1/machines?limit=1000")["machines"].clone();
     let each = machines.as_array().into_iter().flatten();
@@ -37,7 +37,7 @@ fn presses(address: &str) -> Vec<(String, String)> {
     pairs.filter(|(machine, _)| machine.starts_with("press-")).collect()
 }
 
-/// PostgreSQL hangs at the start, for less and for more time than liveness waits for the past.
+/// PostgreSQL hangs at the start, for less and for longer than liveness waits for the recorded past.
 fn a_machine_that_speaks_before_postgres_answers_is_known(lab: &mut Lab) -> Report {
     let mut plant = Plant::postgres(lab);
     plant.open();
@@ -56,7 +56,7 @@ fn a_machine_that_speaks_before_postgres_answers_is_known(lab: &mut Lab) -> Repo
             plant.server().thaw();
             plant.fault_is_over();
             let address = plant.andon().wait_for_http();
-            wait_until("everybody who has spoken to be online", || {
+            wait_until("every machine to be online", || {
                 let presses = presses(&address);
                 presses.len() as u64 == kinds::MACHINES
                     && presses.iter().all(|(_, status)| status == "online")
@@ -89,7 +89,7 @@ fn a_link_that_is_lost_again_and_again_makes_no_status_published_again(lab: &mut
     plant.wait_until_stored(plant.sent.numbered);
     let connects = plant.broker.log().matches("as andon-test").count();
     assert!(connects >= 3, "the link was lost again and again: {connects} connects");
-    // Those who were there before have not changed; who came and went meanwhile has a status for each change.
+    // Machines that were online before have not changed. Mortal machines came and went meanwhile: one status for each change.
     let published = subscriber.received();
     let again: Vec<_> =
         published[before..].iter().filter(|message| message.topic.contains("/press-")).collect();
@@ -99,7 +99,7 @@ fn a_link_that_is_lost_again_and_again_makes_no_status_published_again(lab: &mut
     plant.finish()
 }
 
-/// Events in the order in which they were recorded: machine and time.
+/// Returns machine and time of the events, in the order in which they were recorded.
 fn events(database: &mut Database) -> Vec<(String, DateTime<Utc>)> {
     let sql = "SELECT machine_id || ' ' || occurred_at AS value FROM machine_event ORDER BY id";
     let words = database.words(sql).into_iter().flatten();
@@ -148,11 +148,12 @@ fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_postgres(lab: &m
     a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(Plant::postgres(lab), lab)
 }
 
-/// With the statuses of machines, of whichever site. (With `#` what comes to the topic of a last will would be telemetry, too.)
+/// Includes the statuses that every site publishes. (`#` would also make telemetry of messages on last-will topics.)
 const EVERYTHING: &str = "mqtt.subscriptions=factory/machine/+/telemetry,nameless/+,+/+/machine/+/status";
 
-/// Each sees the statuses that the other publishes. A machine that is gone by its last will would be back by such a word.
-fn another_site_that_listens_to_everything_is_nothing_to_a_machine(lab: &mut Lab) -> Report {
+/// Each site receives the statuses that the other publishes. If they counted as messages of a machine, one that is offline by its last
+/// will would come back.
+fn another_site_that_subscribes_to_everything_changes_no_machine(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(&[EVERYTHING]);
     let other = [
         "site.id=other",
@@ -176,7 +177,7 @@ fn another_site_that_listens_to_everything_is_nothing_to_a_machine(lab: &mut Lab
     }
     plant.fault_is_over();
     let visible = kinds::sums(plant.sent.numbered).visible;
-    wait_until("the other site to have it, too", || {
+    wait_until("the other site to store it, too", || {
         super::oracle::numbers_shown(&other.sqlite_url()) >= visible
     });
     assert!(beside.stop().success());
@@ -184,9 +185,9 @@ fn another_site_that_listens_to_everything_is_nothing_to_a_machine(lab: &mut Lab
         let mut database = Database::open(url).unwrap();
         let of_andon = "SELECT (SELECT count(*) FROM machine_telemetry WHERE source_topic LIKE 'andon/%') \
             + (SELECT count(*) FROM rejected_message WHERE topic LIKE 'andon/%') AS value";
-        assert_eq!(database.number(of_andon), 0, "{url}: a status is no device's word");
+        assert_eq!(database.number(of_andon), 0, "{url}: a status is no telemetry");
         let back = "SELECT count(*) AS value FROM machine_event WHERE machine_id LIKE 'mortal-%' AND reason = 'message'";
-        assert_eq!(database.number(back), 0, "{url}: who is gone is gone");
+        assert_eq!(database.number(back), 0, "{url}: a status brought a machine back");
     }
     plant.finish()
 }

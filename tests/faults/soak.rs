@@ -1,4 +1,4 @@
-//! The long form: every fault in turn, in rounds, and the table.
+//! `make soak`: every fault in turn, in rounds, and the table.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use andon::domain::{Message, Qos, Timestamp};
 use andon::journal::{Journal, JournalOptions, RealFs, SyncMode, WhenFull};
 
-use super::traffic::Unheard;
+use super::traffic::IgnoringListener;
 use super::{ALL, Fault, Lab, Report, load, setting};
 
-/// What all rounds of a fault came to.
+/// The sums and maxima over all rounds of a fault.
 #[derive(Default)]
 struct Line {
     rounds: u64,
@@ -32,7 +32,7 @@ impl Line {
         self.lost += report.verdict.lost.len();
         self.doubled += report.verdict.doubled.len();
         self.ledger += report.verdict.ledger.len() + report.verdict.events.len();
-        self.ledger += report.verdict.strange.len();
+        self.ledger += report.verdict.unexpected.len();
         self.above_idle_kib = self.above_idle_kib.max(report.above_idle_kib());
         self.recovery = self.recovery.max(report.recovery.unwrap_or_default());
     }
@@ -58,7 +58,7 @@ impl Line {
     }
 }
 
-/// Runs all, prints, and fails if anything was lost, doubled, or not accounted for.
+/// Runs all faults and prints the table; fails if anything was lost, doubled, or not accounted for.
 pub fn run() -> ExitCode {
     let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let (seed, scale) = (setting("ANDON_FAULT_SEED", fresh), setting("ANDON_SOAK_SCALE", 3).max(1));
@@ -74,7 +74,7 @@ pub fn run() -> ExitCode {
     let faults = ALL.iter().flat_map(|faults| faults.iter()).filter(|fault| fault.name.contains(&only));
     for fault in faults {
         if began.elapsed().as_secs() >= minutes.saturating_mul(60) {
-            println!("\nThe time is over: further faults were not tried.");
+            println!("\nANDON_SOAK_MINUTES is over: the remaining faults were not run.");
             break;
         }
         let line = try_rounds(fault, seed, rounds, scale);
@@ -103,7 +103,7 @@ fn try_rounds(fault: &Fault, seed: u64, rounds: u64, scale: u64) -> Line {
                 }
                 line.add(&report);
             }
-            Err(_said_already) => {
+            Err(_printed_by_the_panic_hook) => {
                 line.rounds += 1;
                 line.failed += 1;
             }
@@ -112,7 +112,7 @@ fn try_rounds(fault: &Fault, seed: u64, rounds: u64, scale: u64) -> Line {
     line
 }
 
-/// How long acknowledged messages wait for the disk in mode `background`: what a power cut could take.
+/// Measures how long acknowledged messages wait for the disk in mode `background`: what a power cut could take.
 fn measure_unsynced() {
     let directory =
         tempfile::tempdir_in(std::env::var("ANDON_SOAK_DIR").unwrap_or_else(|_| ".".to_owned())).unwrap();
@@ -124,7 +124,7 @@ fn measure_unsynced() {
         sync: SyncMode::Background,
         when_full: WhenFull::Hold,
     };
-    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(IgnoringListener)).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let watch = {
         let (journal, over) = (journal.clone(), Arc::clone(&over));

@@ -1,4 +1,4 @@
-//! The SQLite file locked by somebody else, on a full disk, read-only, removed, renamed and replaced.
+//! Strikes the SQLite file: locked by another process, on a full disk, read-only, slow, removed, renamed and replaced.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ faults![
     an_sqlite_file_whose_directory_is_renamed_loses_nothing,
 ];
 
-/// SQLite resolves links in its path by itself, and so cannot reach a disk through `/proc`: these need a real mount.
+/// SQLite resolves the links in its path, so it cannot reach a disk through `/proc`: these faults need a real mount.
 pub const ON_A_DISK_OF_ITS_OWN: [&str; 2] =
     ["an_sqlite_file_on_a_full_disk_is_waited_for", "an_sqlite_file_that_is_read_only_is_waited_for"];
 
@@ -41,7 +41,7 @@ fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Repo
         let mut other = Database::open(&plant.url).unwrap();
         other.execute("BEGIN EXCLUSIVE");
         load.join();
-        // There is something to refuse, whatever was left of the load.
+        // The load may be over: publish something that must wait.
         plant.publish(50);
         plant.andon().wait_for_log(REFUSED);
         lab.chance.pause(Duration::from_millis(300));
@@ -53,7 +53,7 @@ fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Repo
     plant.finish()
 }
 
-/// A plant whose SQLite file lies on `disk`.
+/// Makes a plant whose SQLite file is on `disk`.
 fn on(disk: &Disk, lab: &Lab) -> Plant {
     let broker = Mosquitto::start("");
     let url = format!("sqlite://{}/andon.db", disk.path().display());
@@ -101,12 +101,12 @@ fn an_sqlite_file_that_is_read_only_is_waited_for(lab: &mut Lab) -> Report {
     report
 }
 
-/// A batch takes longer than the database may be silent; it is not silent.
+/// A batch takes longer than the time after which a silent database is abandoned; but it makes progress.
 fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=100ms"]);
     plant.open();
     let mut database = Database::open(&plant.url).unwrap();
-    // Some milliseconds of counting.
+    // Counts for some milliseconds per row.
     database.execute(
         "CREATE TRIGGER slow BEFORE INSERT ON machine_telemetry BEGIN SELECT (WITH RECURSIVE c (n) AS (
              SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000) SELECT max(n) FROM c); END",
@@ -134,19 +134,18 @@ impl DatabaseFile {
     }
 }
 
-/// Under load, and with somebody who reads over HTTP, `strikes`: Andon notices it by itself, and what it reads and writes is
-/// the file that is there.
+/// Strikes the file under load, with a reader over HTTP. Andon must notice by itself, and then read and write the file at the path.
 fn moved(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
     moved_plant(lab, strikes).finish()
 }
 
-/// As [`moved`], with a file that does not come back: every message is stored, from the journal. The changes of status that were
-/// recorded in that file are gone with it, for liveness has not begun anew.
+/// As [`moved`], with a file that does not come back. Every message is stored again from the journal; the events in the lost file are
+/// gone, because liveness does not start over.
 fn lost(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
     let mut plant = moved_plant(lab, strikes);
-    plant.sent.may_give_up = true;
+    plant.sent.may_have_gaps = true;
     let report = plant.finish();
-    assert!(report.verdict.given_up.is_empty(), "{:#?}", report.verdict);
+    assert!(report.verdict.gap_seqs.is_empty(), "{:#?}", report.verdict);
     report
 }
 
@@ -170,8 +169,8 @@ fn moved_plant(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Pl
         load.join();
         plant.publish(50);
         let noticed = "while Andon had it open";
-        let said = || plant.andon.as_ref().unwrap().log().matches(noticed).count() as u64 >= round;
-        wait_until("that it is said", said);
+        let logged = || plant.andon.as_ref().unwrap().log().matches(noticed).count() as u64 >= round;
+        wait_until("the change of the file in the log", logged);
         plant.fault_is_over();
         plant.wait_until_stored(plant.sent.numbered);
     }
@@ -181,7 +180,7 @@ fn moved_plant(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Pl
     plant
 }
 
-/// Readings of one machine that somebody gets over HTTP; none if there is no answer.
+/// Counts the readings of one machine over HTTP; 0 without an answer.
 fn readings_read(reader: &Client) -> usize {
     let answer = reader.get("/api/v1/machines/press-07/readings?from=2025-06-01T00:00:00Z&limit=1000");
     if answer.status == 200 { answer.json()["readings"].as_array().unwrap().len() } else { 0 }
@@ -198,7 +197,7 @@ fn an_sqlite_file_that_is_removed_loses_no_message(lab: &mut Lab) -> Report {
     })
 }
 
-/// Before it is put back Andon has begun a new one, which goes.
+/// Andon begins a new file before the old one is put back over it.
 fn an_sqlite_file_that_is_renamed_and_put_back_loses_nothing(lab: &mut Lab) -> Report {
     moved(lab, |file, plant| {
         let aside = file.with_suffix(".aside");
@@ -227,7 +226,7 @@ fn an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing(lab: &mut Lab) 
     })
 }
 
-/// Another directory, made anew or mounted there, is no place to begin a new file in before somebody says so.
+/// Andon begins no new file in another directory at the path: the real one may only be unmounted.
 fn an_sqlite_file_whose_directory_is_renamed_loses_nothing(lab: &mut Lab) -> Report {
     moved(lab, |file, plant| {
         let aside = file.directory.with_extension("aside");

@@ -1,6 +1,6 @@
-//! A disk that stalls: under the journal, while Andon is stopped or gives up, while it starts, and under the database.
+//! Strikes with a disk that stalls: under the journal, during a stop, an exit and a start, and under the database.
 //!
-//! That is no bug of anything in the process: nothing is counted as hung, nothing restarts, and nobody waits for it for ever.
+//! A stalled disk is no bug of the process: no actor counts as hung, nothing restarts, and a stop still ends within its limit.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ faults![
     a_sync_that_the_parser_waits_for_restarts_nothing_and_loses_nothing,
     a_stop_while_an_append_hangs_ends_within_ten_seconds_and_loses_nothing,
     a_stop_while_a_sync_hangs_ends_within_ten_seconds_and_loses_nothing,
-    an_end_that_is_decided_does_not_wait_for_the_disk,
+    an_exit_that_is_decided_does_not_wait_for_the_disk,
     a_stop_while_the_start_hangs_ends_within_ten_seconds,
     a_database_that_hangs_on_its_disk_restarts_nothing_and_loses_nothing,
     a_stop_while_the_database_hangs_is_clean_and_loses_nothing,
@@ -30,7 +30,7 @@ fn plant(lab: &Lab) -> Plant {
     Plant::sqlite(lab).set(&["supervisor.hang_after=1s", "supervisor.restarts_max=0", "mqtt.keep_alive=5s"])
 }
 
-/// After `passes` of `failpoint` the disk answers no more for a while.
+/// Returns a failpoint that stalls for [`STALL`] after `passes` passes.
 fn once(failpoint: &str, passes: u64) -> String {
     format!("{failpoint}={passes}*off->1*sleep({})->off", STALL.as_millis())
 }
@@ -50,7 +50,7 @@ fn a_stall_of_the_journal(failpoint: &str, lab: &mut Lab, mut plant: Plant) -> R
     let client = Client::new(&plant.andon().wait_for_http());
     let load = plant.load(600 * lab.scale);
     let says = |path: &str| client.get(path).body.contains("disk stalled for ");
-    wait_until("the stall is seen", || says("/readyz") && says("/livez") && says("/api/v1/status"));
+    wait_until("the stall to be shown", || says("/readyz") && says("/livez") && says("/api/v1/status"));
     assert_eq!(client.get("/readyz").status, 503);
     assert_eq!(client.get("/livez").status, 200, "a restart mends no disk");
     assert_eq!(client.json("/api/v1/status")["journal"]["state"], "stalled");
@@ -79,7 +79,7 @@ fn a_sync_that_the_parser_waits_for_restarts_nothing_and_loses_nothing(lab: &mut
     a_stall_of_the_journal("journal::sync", lab, plant)
 }
 
-/// `code` within ten seconds of `decided`.
+/// Asserts that the process exits with `code` within ten seconds of `decided`.
 fn ends_in_time(plant: &mut Plant, decided: Instant, code: i32) {
     plant.expect_exit(code);
     let took = decided.elapsed();
@@ -111,8 +111,8 @@ fn a_stop_while_a_sync_hangs_ends_within_ten_seconds_and_loses_nothing(lab: &mut
     a_stop_while("journal::sync", lab)
 }
 
-/// The parser panics for good reasons while the disk hangs: exit code 4 is decided, and cannot be kept in order.
-fn an_end_that_is_decided_does_not_wait_for_the_disk(lab: &mut Lab) -> Report {
+/// The parser panics while the disk hangs: exit code 4 is decided, but an orderly stop is impossible.
+fn an_exit_that_is_decided_does_not_wait_for_the_disk(lab: &mut Lab) -> Report {
     let mut plant = plant(lab);
     plant.open();
     plant.publish(100);
@@ -144,7 +144,7 @@ fn a_stop_while_the_start_hangs_ends_within_ten_seconds(lab: &mut Lab) -> Report
 
 fn a_database_that_hangs_on_its_disk_restarts_nothing_and_loses_nothing(lab: &mut Lab) -> Report {
     let point = *lab.chance.pick(&["writer::before_commit", "writer::after_commit"]);
-    // Within its time, or abandoned.
+    // The database either answers in time or is abandoned.
     let timeout = *lab.chance.pick(&["store.statement_timeout=1s", "store.statement_timeout=30s"]);
     let mut plant = plant(lab).set(&[timeout, "store.connect_timeout=2s"]);
     plant.open_with(&once(point, 2));

@@ -1,15 +1,15 @@
-//! A small disk of our own that can be full, and read-only.
+//! A small disk that a test can fill and make read-only.
 //!
-//! A helper process in a mount namespace of its own holds a tmpfs; we reach into it through `/proc/<pid>/root`. That works for
-//! ordinary users, too, and the disk is gone with the helper, however this process ends. Only PostgreSQL under another user
-//! cannot reach it: for that there is [`Disk::shared`].
+//! A helper process in a mount namespace of its own holds a tmpfs; the test reaches it through `/proc/<pid>/root`. That also works
+//! for ordinary users, and the disk goes with the helper, however this process ends. PostgreSQL under another user cannot reach
+//! it and needs [`Disk::shared`].
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Carries out one command a line, until its standard input ends.
+/// Runs one command a line, until its standard input ends.
 const HELPER: &str = r#"mount -t tmpfs -o "size=$1,mode=0755" none /mnt && echo ready
 while read -r line; do sh -c "$line" >&2 && echo done || echo failed; done"#;
 
@@ -19,13 +19,13 @@ const NEEDED: &str = "this test needs a disk of its own: root with CAP_SYS_ADMIN
 /// Set for the child of [`run_in_a_namespace`].
 const INSIDE: &str = "ANDON_FAULT_IN_NAMESPACE";
 
-/// An ordinary user may mount in a namespace of its own only.
+/// True for an ordinary user, who may mount only in a namespace of its own.
 pub fn must_enter_a_namespace() -> bool {
     let own_uid = std::fs::metadata("/proc/self").unwrap().uid();
     own_uid != 0 && std::env::var_os(INSIDE).is_none()
 }
 
-/// Runs one test of this binary in a namespace where this user may mount, and takes its verdict.
+/// Runs one test of this binary in a namespace where this user may mount, and fails if it fails.
 pub fn run_in_a_namespace(test: &str) {
     let status = Command::new("unshare")
         .args(["--map-root-user", "--mount"])
@@ -48,7 +48,7 @@ enum Holder {
 }
 
 impl Disk {
-    /// A disk that this user's processes can reach.
+    /// Makes a disk that this user's processes can reach.
     pub fn new(bytes: u64) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--mount", "sh", "-c", HELPER, "helper", &bytes.to_string()]);
@@ -62,7 +62,7 @@ impl Disk {
         Self { path, holder: Holder::Namespace { helper, commands, answers } }
     }
 
-    /// A disk that processes of other users can reach, too; for everybody if this process is root, else as [`Disk::new`].
+    /// Makes a disk that processes of other users can reach, if this process is root; otherwise the same as [`Disk::new`].
     pub fn shared(bytes: u64) -> Self {
         let directory = tempfile::Builder::new().prefix("andon-disk-").tempdir().unwrap();
         let mounted = Command::new("mount")
@@ -81,7 +81,7 @@ impl Disk {
         &self.path
     }
 
-    /// Leaves not one free byte, while others may be writing.
+    /// Fills the disk to the last byte, also while others write.
     pub fn fill(&self) {
         let mut balloon = std::fs::OpenOptions::new().append(true).create(true).open(self.balloon()).unwrap();
         let mut piece = vec![0_u8; 64 * 1024];
@@ -93,12 +93,12 @@ impl Disk {
         }
     }
 
-    /// Gives back what [`Disk::fill`] took.
+    /// Frees what [`Disk::fill`] took.
     pub fn free(&self) {
         std::fs::remove_file(self.balloon()).unwrap();
     }
 
-    /// Remounts; nobody may have a file open for writing.
+    /// Remounts the disk. No file may be open for writing.
     pub fn set_read_only(&mut self, read_only: bool) {
         let mode = if read_only { "ro" } else { "rw" };
         match &mut self.holder {
@@ -129,7 +129,7 @@ impl Drop for Disk {
                 let _reaped = helper.wait();
             }
             Holder::Mount(directory) => {
-                // Lazily: a process that is just ending may still have a file open.
+                // Lazily: a process that is ending may still have a file open.
                 let _unmounted = Command::new("umount").arg("-l").arg(directory.path()).status();
             }
         }

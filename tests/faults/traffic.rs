@@ -1,4 +1,4 @@
-//! Traffic that a plant did not expect: a backlog of a million, giants, hopeless bytes, a flood of machines, a clock that jumps.
+//! Strikes with traffic and time: a backlog of a million messages, giant ones, others_rejected bytes, a flood of machines, a clock that jumps.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ faults![
     giant_packets_are_kept_back_by_the_broker_and_take_no_memory,
     a_topic_at_the_limit_of_mqtt_is_stored,
     nothing_but_malformed_traffic_moves_the_position_on,
-    a_topic_that_is_no_text_is_rejected_and_ends_nothing,
+    a_topic_that_is_not_utf8_is_rejected_and_ends_nothing,
     a_flood_of_machines_is_stored_and_bounded,
     a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event,
     a_clock_three_years_ahead_deletes_nothing_in_sqlite,
     a_clock_three_years_ahead_deletes_nothing_in_postgres,
-    what_comes_while_the_clock_is_not_set_survives_its_being_set_in_sqlite,
-    what_comes_while_the_clock_is_not_set_survives_its_being_set_in_postgres,
+    messages_of_an_unset_clock_survive_its_setting_in_sqlite,
+    messages_of_an_unset_clock_survive_its_setting_in_postgres,
 ];
 
-/// Who does not listen to the journal's news.
-pub struct Unheard;
+/// Ignores the events of the journal.
+pub struct IgnoringListener;
 
-impl JournalListener for Unheard {
+impl JournalListener for IgnoringListener {
     fn readable(&self, _: Seq) {}
     fn space(&self, _: Space) {}
     fn failed(&self, error: &JournalError) {
@@ -44,7 +44,7 @@ impl JournalListener for Unheard {
     }
 }
 
-/// Writes numbered messages into the journal of a stopped Andon, as its callback would have.
+/// Appends numbered messages to the journal of a stopped Andon, as its callback would.
 fn write_backlog(plant: &mut Plant, count: u64) {
     let options = JournalOptions {
         dir: plant.journal_dir.clone(),
@@ -54,8 +54,8 @@ fn write_backlog(plant: &mut Plant, count: u64) {
         sync: SyncMode::Os,
         when_full: WhenFull::Hold,
     };
-    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
-    for number in plant.promise(count) {
+    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(IgnoringListener)).unwrap();
+    for number in plant.reserve(count) {
         let (topic, payload) = load::message(number);
         let received_at = Timestamp::from(chrono::Utc::now());
         let (qos, payload) = (Qos::AtLeastOnce, payload.as_slice());
@@ -73,9 +73,9 @@ fn write_backlog(plant: &mut Plant, count: u64) {
     journal.close().unwrap();
 }
 
-/// 50,000 pending; `make soak` multiplies by 20.
+/// With 50,000 pending messages; a million in `make soak`.
 fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab: &mut Lab) -> Report {
-    lab.patience *= 5;
+    lab.no_progress_max *= 5;
     let mut plant = Plant::postgres(lab);
     plant.open();
     plant.publish(100);
@@ -101,14 +101,14 @@ fn oversized_payloads_are_rejected_and_stall_nothing(lab: &mut Lab) -> Report {
     for _ in 0..30 * lab.scale {
         let bytes = 4_097 + lab.chance.below(2_000_000);
         single.publish("factory/machine/giant/telemetry", &vec![b'7'; usize::try_from(bytes).unwrap()], 1);
-        plant.sent.hopeless += 1;
+        plant.sent.others_rejected += 1;
     }
     load.join();
     plant.fault_is_over();
     plant.finish()
 }
 
-/// One that would need more memory than Andon may ever have above idle, and more of them than fit into the broker's window.
+/// One packet is larger than all the memory that Andon may use above idle; the others are more than fit into the broker's window.
 fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(&["mqtt.max_packet=100KiB"]);
     plant.open();
@@ -160,25 +160,25 @@ fn nothing_but_malformed_traffic_moves_the_position_on(lab: &mut Lab) -> Report 
     publisher::publish_each(plant.broker.port(), 0..count, 1, |number| {
         ("factory/machine/press-00/telemetry".to_owned(), garbage[usize::try_from(number).unwrap()].clone())
     });
-    plant.sent.hopeless = count;
+    plant.sent.others_rejected = count;
     plant.fault_is_over();
     plant.finish()
 }
 
-/// A broker that lets such topics through: they are put into the stream behind its back. Unacknowledged, each would come again.
-fn a_topic_that_is_no_text_is_rejected_and_ends_nothing(lab: &mut Lab) -> Report {
+/// Mosquitto refuses such topics, so the test injects them into its stream. Unacknowledged, each would come again.
+fn a_topic_that_is_not_utf8_is_rejected_and_ends_nothing(lab: &mut Lab) -> Report {
     let (mut plant, cable) = over_a_cable(lab);
     plant.open();
     for round in 0..5 * lab.scale {
         plant.publish(20);
-        // Whole packets only: nothing of the broker's may be under way.
+        // Inject between packets: the broker must not be sending.
         plant.wait_until_stored(plant.sent.numbered);
         let bad = *lab.chance.pick(&[b"\xff".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc3"]);
         let topic = [b"factory/machine/m".as_slice(), bad, b"/telemetry"].concat();
         let (qos, id) = (u8::try_from(round % 2).unwrap(), 65_000 + u16::try_from(round).unwrap());
         cable.inject(&publish_bytes(true, qos, &topic, br#"{"machine_id":"press-00"}"#, id));
-        plant.sent.hopeless += 1;
-        wait_until("the rejection", || rejections(&plant.url) == plant.sent.hopeless);
+        plant.sent.others_rejected += 1;
+        wait_until("the rejection", || rejections(&plant.url) == plant.sent.others_rejected);
     }
     plant.fault_is_over();
     plant.finish()
@@ -201,13 +201,13 @@ fn a_flood_of_machines_is_stored_and_bounded(lab: &mut Lab) -> Report {
         (topic, format!(r#"{{"temperature":{number},"timestamp":"2026-02-01T00:00:00Z"}}"#))
     });
     plant.sent.others = count;
-    // Only that many are watched; the others are stored without a status.
+    // Only so many are tracked; the others are stored without a status.
     plant.sent.other_machines = 500 - plant.sent.machines();
     plant.fault_is_over();
     plant.finish()
 }
 
-/// Rows without a time of their own, of messages that are not numbered.
+/// Counts the rows of unnumbered messages without a device time.
 pub fn others_stored(url: &str) -> u64 {
     let sql = "SELECT count(*) AS value FROM machine_telemetry \
         WHERE time_source = 'server' AND source_topic NOT LIKE 'factory/machine/t-%' AND machine_id NOT LIKE 'kept-%'";
@@ -227,13 +227,13 @@ fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(lab: &mut L
         let hours = i64::try_from(lab.chance.below(24)).unwrap() - 12;
         std::fs::write(&file, (hours * 3_600_000_000).to_string()).unwrap();
         lab.chance.pause(Duration::from_millis(60));
-        // Without an instant of its own it gets ours, whatever that is.
+        // Without a device time it gets Andon's, whatever that is.
         let payload = format!(r#"{{"machine_id":"press-00","temperature":{number}}}"#);
         single.publish("factory/machine/press-00/telemetry", payload.as_bytes(), 1);
         plant.sent.others += 1;
         if number % 6 == 5 {
-            // Delivered again by the broker it would get another instant, and so be another reading.
-            wait_until("what has no instant of its own", || others_stored(&plant.url) == plant.sent.others);
+            // If the broker delivered it again, it would get another time and be another reading.
+            wait_until("the rows without a device time", || others_stored(&plant.url) == plant.sent.others);
             plant.stop();
             plant.start_with(&clock);
         }
@@ -266,7 +266,7 @@ impl TurnedClock {
     }
 }
 
-/// A row that is past retention by the right time, and waits until it is deleted: so old readings were looked for.
+/// Stores a row that is past retention by the true time and waits until it is deleted: that proves that a deletion ran.
 fn wait_for_pruning(plant: &Plant) {
     let mut database = Database::open(&plant.url).unwrap();
     database.execute(
@@ -274,7 +274,7 @@ fn wait_for_pruning(plant: &Plant) {
          digest) VALUES ('test', 'press-00', 'x', '2024-01-01 00:00:00.000000+00:00', 'device', \
          '2024-01-01 00:00:00.000000+00:00', '2024-01-01 00:00:00.000000+00:00', 1)",
     );
-    // Deleting is due at every start.
+    // Every start deletes.
     let canaries = "SELECT count(*) AS value FROM machine_telemetry WHERE source_topic = 'x'";
     wait_until("old rows to be deleted", || database.number(canaries) == 0);
 }
@@ -286,7 +286,7 @@ fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) ->
     plant.publish(200);
     plant.wait_until_stored(plant.sent.numbered);
     for round in 0..2 * lab.scale {
-        // While it runs, and while it does not.
+        // The clock jumps while Andon runs, or while it is stopped.
         if round % 2 == 0 {
             clock.turn(3 * YEAR_MICROS);
             plant.andon().wait_for_log("has jumped, and nobody vouches for it");
@@ -318,8 +318,8 @@ fn a_clock_three_years_ahead_deletes_nothing_in_postgres(lab: &mut Lab) -> Repor
     a_clock_three_years_ahead_deletes_nothing(Plant::postgres(lab), lab)
 }
 
-/// In 2016, as after a dead battery.
-fn what_comes_while_the_clock_is_not_set_survives_its_being_set(mut plant: Plant, lab: &mut Lab) -> Report {
+/// The clock says 2016 or earlier, as after a dead battery.
+fn messages_of_an_unset_clock_survive_its_setting(mut plant: Plant, lab: &mut Lab) -> Report {
     plant = plant.set(&["store.retention=730d"]);
     let clock = TurnedClock::new(&plant);
     plant.open_with(&clock.failpoint());
@@ -338,7 +338,7 @@ fn what_comes_while_the_clock_is_not_set_survives_its_being_set(mut plant: Plant
         }
         load.join();
         plant.wait_until_stored(plant.sent.numbered);
-        wait_until("what has no time of its own", || others_stored(&plant.url) == plant.sent.others);
+        wait_until("the rows without a device time", || others_stored(&plant.url) == plant.sent.others);
         plant.stop();
         clock.turn(0);
         plant.start_with(&clock.failpoint());
@@ -348,10 +348,10 @@ fn what_comes_while_the_clock_is_not_set_survives_its_being_set(mut plant: Plant
     plant.finish()
 }
 
-fn what_comes_while_the_clock_is_not_set_survives_its_being_set_in_sqlite(lab: &mut Lab) -> Report {
-    what_comes_while_the_clock_is_not_set_survives_its_being_set(Plant::sqlite(lab), lab)
+fn messages_of_an_unset_clock_survive_its_setting_in_sqlite(lab: &mut Lab) -> Report {
+    messages_of_an_unset_clock_survive_its_setting(Plant::sqlite(lab), lab)
 }
 
-fn what_comes_while_the_clock_is_not_set_survives_its_being_set_in_postgres(lab: &mut Lab) -> Report {
-    what_comes_while_the_clock_is_not_set_survives_its_being_set(Plant::postgres(lab), lab)
+fn messages_of_an_unset_clock_survive_its_setting_in_postgres(lab: &mut Lab) -> Report {
+    messages_of_an_unset_clock_survive_its_setting(Plant::postgres(lab), lab)
 }

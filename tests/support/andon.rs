@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::poll::{PATIENCE, wait_until};
+use super::poll::{WAIT_MAX, wait_until};
 
-/// Where one site lives: configuration directory, journal, SQLite file and the log of every run.
+/// The directory of one site: configuration, journal, SQLite file and the log of every run.
 pub struct Site {
     dir: TempDir,
     settings: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that talks to the broker on `port` and stores into an SQLite file of its own.
+    /// Makes a site with the broker on `port` and an SQLite file of its own.
     pub fn new(port: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("config/sites")).unwrap();
@@ -47,13 +47,13 @@ impl Site {
         self
     }
 
-    /// Takes back what was set for a key.
+    /// Removes every setting of a key.
     pub fn without(mut self, key: &str) -> Self {
         self.settings.retain(|setting| setting.split('=').next() != Some(key));
         self
     }
 
-    /// Adds a variable to the environment, which is empty otherwise.
+    /// Adds an environment variable; the environment is empty otherwise.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -79,7 +79,7 @@ impl Site {
         format!("sqlite://{}", self.dir.path().join("andon.db").display())
     }
 
-    /// The program with the site's options, for any command.
+    /// Returns the program with the site's options, for any command.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_with("log.format=text", arguments)
     }
@@ -145,7 +145,7 @@ impl Andon {
     }
 
     pub fn wait_for_log(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !self.log().contains(text) {
             assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", self.log());
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -159,7 +159,7 @@ impl Andon {
         }
     }
 
-    /// `http://127.0.0.1:port`, as soon as it listens; of the newest start.
+    /// Waits for HTTP and returns `http://127.0.0.1:port` of the newest start.
     pub fn wait_for_http(&mut self) -> String {
         self.wait_for_log("url: http://");
         let log = self.log();
@@ -171,7 +171,7 @@ impl Andon {
         self.wait_for_log("connected to the broker");
     }
 
-    /// Connected, and told of the past: from here on a machine's silence counts from its last message.
+    /// Waits until Andon is connected and liveness knows the recorded past: from here silence counts from a machine's last message.
     pub fn wait_until_seeing(&mut self) {
         self.wait_until_connected();
         self.wait_for_log("recovering the machines' states, component: liveness, without_history: false");
@@ -181,13 +181,13 @@ impl Andon {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// SIGKILL: what a power cut does to a process.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
@@ -207,7 +207,7 @@ impl Andon {
 impl Drop for Andon {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // It may end between the two lines; then there is nothing left to do.
+            // It may end between the two lines. That is fine.
             let _ended = self.child.kill();
             let _reaped = self.child.wait();
         }

@@ -1,4 +1,4 @@
-//! Authorities and certificates made by the tests, in PEM files.
+//! Makes authorities and certificates, in PEM files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
-/// How long a certificate is valid.
+/// Validity of a certificate.
 #[derive(Clone, Copy)]
 pub enum Valid {
     Days(u32),
@@ -44,17 +44,17 @@ impl Files {
 }
 
 impl Identity {
-    /// An authority, signed by itself.
+    /// Makes a self-signed authority.
     pub fn authority(name: &str) -> Self {
         Self::authority_for(name, Valid::Days(400))
     }
 
-    /// An authority with an end of its own.
+    /// Makes a self-signed authority with the given validity.
     pub fn authority_for(name: &str, valid: Valid) -> Self {
         Self::new(name, valid, None)
     }
 
-    /// A certificate for `name`, a host name or an IP address, signed by this authority.
+    /// Makes a certificate for `name`, a host name or an IP address, signed by this authority.
     pub fn issue(&self, name: &str, valid: Valid) -> Self {
         Self::new(name, valid, Some(self))
     }
@@ -103,12 +103,12 @@ impl Identity {
         &self.certificate
     }
 
-    /// Into `<name>.crt` and `<name>.key`.
+    /// Writes `<name>.crt` and `<name>.key`.
     pub fn write(&self, directory: &Path, name: &str) -> Files {
         self.write_key(directory, name, self.key.private_key_to_pem_pkcs8().unwrap())
     }
 
-    /// As [`Self::write`], the key encrypted.
+    /// As [`Self::write`], with an encrypted key.
     pub fn write_encrypted(&self, directory: &Path, name: &str, passphrase: &str) -> Files {
         let pem = self
             .key
@@ -127,7 +127,7 @@ impl Identity {
         files
     }
 
-    /// A list of revoked certificates, signed by this authority with the `openssl` program.
+    /// Writes a list of revoked certificates, signed by this authority with the `openssl` program.
     pub fn write_revocation_list(&self, directory: &Path, revoked: &Identity) -> PathBuf {
         let own = self.write(directory, "issuer");
         let (index, list, config) =

@@ -1,4 +1,4 @@
-//! Looking into the tables from outside, as any other tool would.
+//! Reads and changes the tables from outside, as any other tool would.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -17,13 +17,13 @@ struct Number {
 }
 
 #[derive(QueryableByName)]
-struct Word {
+struct TextRow {
     #[diesel(sql_type = Nullable<Text>)]
     value: Option<String>,
 }
 
 impl Database {
-    /// `None` while the database (or its file) is not there.
+    /// Connects; `None` while the database or its file is away.
     pub fn open(url: &str) -> Option<Self> {
         match url.strip_prefix("sqlite://") {
             Some(path) if !std::path::Path::new(path).exists() => None,
@@ -36,7 +36,7 @@ impl Database {
         }
     }
 
-    /// The single number of `SELECT … AS value`; `None` if the query fails (a table is not there yet).
+    /// Returns the number of `SELECT … AS value`; `None` if the query fails, as while a table does not exist yet.
     pub fn try_number(&mut self, sql: &str) -> Option<i64> {
         let row: QueryResult<Number> = match self {
             Self::Sqlite(connection) => sql_query(sql).get_result(connection),
@@ -49,13 +49,13 @@ impl Database {
         self.try_number(sql).unwrap_or_else(|| panic!("no number from {sql}"))
     }
 
-    /// The texts of `SELECT … AS value`; `None` if the query fails (a table is not there yet).
+    /// Returns the texts of `SELECT … AS value`; `None` if the query fails, as while a table does not exist yet.
     pub fn try_words(&mut self, sql: &str) -> Option<Vec<Option<String>>> {
-        let rows: QueryResult<Vec<Word>> = match self {
+        let rows: QueryResult<Vec<TextRow>> = match self {
             Self::Sqlite(connection) => sql_query(sql).load(connection),
             Self::Postgres(connection) => sql_query(sql).load(connection),
         };
-        rows.ok().map(|words| words.into_iter().map(|word| word.value).collect())
+        rows.ok().map(|rows| rows.into_iter().map(|row| row.value).collect())
     }
 
     pub fn words(&mut self, sql: &str) -> Vec<Option<String>> {
@@ -71,13 +71,13 @@ impl Database {
     }
 }
 
-/// A time as either database writes it.
+/// Parses a time as either database prints it.
 pub fn instant(text: &str) -> chrono::DateTime<chrono::Utc> {
     let instant = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z");
     instant.unwrap_or_else(|error| panic!("{text}: {error}")).to_utc()
 }
 
-/// Rows of telemetry in the database at `url`; 0 while it is not there.
+/// Counts the rows of telemetry in the database at `url`; 0 while it is away.
 pub fn rows_stored(url: &str) -> i64 {
     let mut database = Database::open(url);
     let count =

@@ -1,4 +1,4 @@
-//! A machine that speaks five times a second, whatever the test waits for meanwhile.
+//! A machine that publishes five times a second, on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::publisher::Single;
 
-/// Ends when dropped.
+/// The machine; stops when dropped.
 pub struct Device {
     thread: Option<JoinHandle<u64>>,
     over: Arc<AtomicBool>,
 }
 
 impl Device {
-    /// Each message has an instant of its own, and is acknowledged by the broker before the next.
+    /// Starts it. Each message has a time of its own, and waits until the broker has acknowledged the previous one.
     pub fn start(port: u16, machine: &'static str) -> Self {
         Self::start_on(port, "factory", machine)
     }
@@ -26,23 +26,23 @@ impl Device {
         let thread = std::thread::spawn(move || {
             let mut single = Single::connect(port);
             let topic = format!("{root}/machine/{machine}/telemetry");
-            let mut said = 0;
+            let mut published = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
                 let payload = format!(r#"{{"machine_id":"{machine}","temperature":20,"timestamp":"{now}"}}"#);
                 single.publish(&topic, payload.as_bytes(), 1);
-                said += 1;
+                published += 1;
                 std::thread::sleep(Duration::from_millis(200));
             }
-            said
+            published
         });
         Self { thread: Some(thread), over }
     }
 
-    /// Ends it; returns how often it has spoken.
+    /// Stops it and returns how often it published.
     pub fn stop(mut self) -> u64 {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.take().expect("stopped once").join().expect("the talker has spoken")
+        self.thread.take().expect("stopped once").join().expect("the device publishes without a panic")
     }
 }
 

@@ -1,11 +1,12 @@
-//! Mosquitto with its dynamic security plugin: unlike an access control file it refuses a SUBSCRIBE.
+//! Mosquitto with its dynamic security plugin, which refuses a SUBSCRIBE; an access control file does not.
 
 use std::path::Path;
 
 use super::mosquitto::Mosquitto;
 use super::publisher::Single;
 
-/// Lets everybody publish anything, and subscribe to `always` only, until [`allow_all`]. `directory` has to outlive it.
+/// Starts a broker where every client may publish anything, and subscribe to `always` only, until [`allow_all`]. `directory` must
+/// outlive it.
 pub fn start(directory: &Path, always: &[&str]) -> Mosquitto {
     let library = std::fs::read_dir("/usr/lib").unwrap().flatten().find_map(|entry| {
         let file = entry.path().join("mosquitto_dynamic_security.so");
@@ -26,7 +27,7 @@ pub fn start(directory: &Path, always: &[&str]) -> Mosquitto {
     Mosquitto::start(&format!("plugin {}\nplugin_opt_config_file {}\n", library.display(), file.display()))
 }
 
-/// From now on everybody may subscribe to anything, or again to what is always allowed only.
+/// Allows every client to subscribe to anything, or again only to what is always allowed.
 pub fn allow_all(broker: &Mosquitto, allow: bool) {
     let command = format!(
         r#"{{"commands":[{{"command":"setDefaultACLAccess","acls":[{{"acltype":"subscribe","allow":{allow}}}]}}]}}"#

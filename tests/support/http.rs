@@ -1,4 +1,4 @@
-//! A client for one request at a time, over plain TCP.
+//! An HTTP client with one request a connection, over plain TCP.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Longer than any answer takes.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// What came back.
+/// An HTTP response.
 pub struct Answer {
     pub status: u16,
     headers: Vec<(String, String)>,
@@ -28,7 +28,7 @@ impl Answer {
     }
 }
 
-/// The address of a server, and what is sent with each request.
+/// The address of a server, and the headers of each request.
 #[derive(Clone)]
 pub struct Client {
     address: String,
@@ -36,7 +36,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// For the server at `http://address`.
+    /// Makes a client for the server at `http://address`.
     pub fn new(url: &str) -> Self {
         Self { address: url.strip_prefix("http://").unwrap().to_owned(), headers: Vec::new() }
     }
@@ -55,7 +55,7 @@ impl Client {
         self.request("GET", path, "")
     }
 
-    /// The JSON of an answer 200.
+    /// Returns the JSON of a response with status 200.
     pub fn json(&self, path: &str) -> Value {
         let answer = self.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
@@ -77,14 +77,14 @@ impl Client {
         read_answer(connection)
     }
 
-    /// A connection on which nothing was sent yet.
+    /// Opens a connection and sends nothing.
     pub fn open(&self) -> TcpStream {
         let connection = TcpStream::connect(&self.address).unwrap();
         connection.set_read_timeout(Some(ANSWER_MAX)).unwrap();
         connection
     }
 
-    /// The lines of an event stream as they come; heads first.
+    /// Returns the lines of an event stream as they come, headers first.
     pub fn stream(&self, path: &str) -> impl Iterator<Item = String> + use<> {
         let mut connection = self.open();
         let headers: String = self.headers.iter().map(|header| format!("{header}\r\n")).collect();

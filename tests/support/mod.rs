@@ -1,4 +1,4 @@
-//! What the tests and the benchmark start, stop and look into. Neither uses all of it.
+//! What tests and benches start, stop and read: Andon, brokers, databases, clients. None uses all of it.
 
 #![allow(dead_code)]
 

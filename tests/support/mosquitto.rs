@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a broker may take to start.
+/// Limit for the start.
 const START_MAX: Duration = Duration::from_secs(30);
-/// The usual ones, and each packet (`debug`).
+/// The default ones, and each packet (`debug`).
 const LOG_TYPES: &str =
     "log_type error\nlog_type warning\nlog_type notice\nlog_type information\nlog_type debug\n";
 
@@ -24,18 +24,18 @@ const LOG_TYPES: &str =
 pub struct Mosquitto {
     directory: TempDir,
     port: FreePort,
-    /// Of the second listener, if there is one.
+    /// Port of the second listener, if there is one.
     second_port: FreePort,
     child: Option<Child>,
 }
 
 impl Mosquitto {
-    /// Starts a broker that queues without limit and, unless `config_extra` names a password file, lets everybody in.
+    /// Starts a broker that queues without limit and, unless `config_extra` names a password file, admits every client.
     pub fn start(config_extra: &str) -> Self {
         Self::start_with(|_| config_extra.to_owned())
     }
 
-    /// As [`Self::start`], with a second listener on `address` that `listener_extra` is said of; the first one is plain.
+    /// As [`Self::start`], with a second listener on `address`, configured by `listener_extra`; the first one is plain.
     pub fn start_with_listener(address: &str, listener_extra: &str) -> Self {
         Self::start_with(|port| format!("listener {port} {address}\n{listener_extra}"))
     }
@@ -67,24 +67,24 @@ impl Mosquitto {
         self.child.as_ref().expect("the broker runs").id()
     }
 
-    /// Of the present run: what happens, and each packet.
+    /// Returns the log of the present run, with each packet.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// The logs of all runs, oldest first.
+    /// Returns the logs of all runs, oldest first.
     pub fn history(&self) -> String {
         let earlier = fs::read_to_string(self.directory.path().join("log-before")).unwrap_or_default();
         earlier + &self.log()
     }
 
-    /// SIGTERM, and waits: sessions are saved.
+    /// Sends SIGTERM and waits: the broker saves its sessions.
     pub fn stop(&mut self) {
         self.signal("TERM");
         self.reap();
     }
 
-    /// SIGKILL: what was not saved is lost.
+    /// Sends SIGKILL: the broker loses what it has not saved.
     pub fn kill(&mut self) {
         self.signal("KILL");
         self.reap();
@@ -98,13 +98,13 @@ impl Mosquitto {
         assert!(self.launch(), "mosquitto does not start again:\n{}", self.log());
     }
 
-    /// Between [`Self::stop`] and [`Self::restart`]: sessions and retained messages are gone.
+    /// Deletes sessions and retained messages, between [`Self::stop`] and [`Self::restart`].
     pub fn forget(&self) {
-        // There is none if nothing was worth saving.
+        // Without sessions there is no file.
         let _absent = fs::remove_file(self.directory.path().join("mosquitto.db"));
     }
 
-    /// SIGSTOP: connections stay open and nobody answers.
+    /// Sends SIGSTOP: connections stay open without an answer.
     pub fn freeze(&self) {
         self.signal("STOP");
     }
@@ -116,7 +116,7 @@ impl Mosquitto {
     fn configure(&self, config_extra: &str) {
         let home = self.directory.path();
         let anonymous = if config_extra.contains("password_file") { "false" } else { "true" };
-        // As root it would become the user mosquitto, who may not write here.
+        // As root it would switch to the user mosquitto, which may not write here.
         let config = format!(
             "listener {} 127.0.0.1\nallow_anonymous {anonymous}\nuser root\npersistence true\n\
              persistence_location {}/\nmax_queued_messages 0\n{LOG_TYPES}{config_extra}\n",
@@ -126,7 +126,7 @@ impl Mosquitto {
         fs::write(home.join("mosquitto.conf"), config).unwrap();
     }
 
-    /// `false` if the process ends at once (the port was taken in between).
+    /// Returns false if the process ends at once, because another process took the port.
     fn launch(&mut self) -> bool {
         let home = self.directory.path();
         fs::write(home.join("log-before"), self.history()).unwrap();
@@ -147,7 +147,7 @@ impl Mosquitto {
                 self.child = None;
                 return false;
             }
-            // The port alone could be somebody else's broker.
+            // The port alone could belong to another broker.
             if self.log().contains(" running") && TcpStream::connect(("127.0.0.1", self.port())).is_ok() {
                 return true;
             }
@@ -173,7 +173,7 @@ impl Mosquitto {
 impl Drop for Mosquitto {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself; then there is nothing left to do.
+            // It may have ended by itself. That is fine.
             let _ended = child.kill();
             let _reaped = child.wait();
         }
@@ -190,11 +190,11 @@ fn program() -> PathBuf {
     if usual.exists() { usual.to_path_buf() } else { PathBuf::from("mosquitto") }
 }
 
-/// A port of loopback that nobody listens on, and that no other test takes for as long as this lives, whether or not its
-/// holder listens meanwhile. Below the range that the system takes for outgoing connections.
+/// A free loopback port, reserved while this value lives: no other test takes it, also while its holder does not listen. Below
+/// the range that the system uses for outgoing connections.
 pub struct FreePort {
     number: u16,
-    /// A name that only one process can have at a time; it goes with its holder, and is no file.
+    /// An abstract socket name: only one process can hold it, and it goes with its holder.
     _taken: UnixListener,
 }
 
@@ -223,10 +223,10 @@ impl Display for FreePort {
 }
 
 #[test]
-fn a_port_is_nobody_elses_while_it_is_held() {
+fn a_held_port_is_given_to_no_other_test() {
     let held = FreePort::find();
     let name = SocketAddr::from_abstract_name(format!("andon-test-port-{}", held.number())).unwrap();
-    assert!(UnixListener::bind_addr(&name).is_err(), "another test gets it");
+    assert!(UnixListener::bind_addr(&name).is_err(), "another test gets the port");
     drop(held);
-    assert!(UnixListener::bind_addr(&name).is_ok(), "it is kept for ever");
+    assert!(UnixListener::bind_addr(&name).is_ok(), "the port stays reserved");
 }

@@ -1,18 +1,18 @@
-//! Waiting for something to become true, with a deadline instead of a guess.
+//! Waits for a condition with a deadline, instead of sleeping.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine; only a failing test waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any condition takes on a busy machine; only a failing test waits this long.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Polls until `probe` gives a value; panics with `what` when patience ends.
+/// Polls until `probe` returns a value; panics with `what` after [`WAIT_MAX`].
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {WAIT_MAX:?} for {what}, in vain");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,11 +1,10 @@
-//! A private PostgreSQL for one test process: started by the test, gone with it.
+//! A private PostgreSQL for one test process: starts and ends with the test.
 //!
-//! `initdb` runs once for all tests; its result is kept beside the build and copied for each server. The
-//! server is the child of a small shell that waits on a pipe from us: when this process ends, however it
-//! ends, the pipe closes, and the shell stops the server and removes its directory.
+//! `initdb` runs once for all tests; its result is kept beside the build and copied for each server. The server is the child of a
+//! small shell that waits on a pipe: when this process ends, in whatever way, the pipe closes, and the shell stops the server and
+//! removes its directory.
 //!
-//! Needs nothing but `std` and `tempfile`. As root, the server runs as user `postgres`, for it refuses to run
-//! as root.
+//! Needs only `std` and `tempfile`. If this process is root, the server runs as user `postgres`, as it refuses to run as root.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,7 +19,7 @@ use std::time::{Duration, Instant};
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Stops the server when its standard input ends, and removes the directory unless told to keep it.
+/// Stops the server when standard input ends, and removes the directory unless it reads "keep".
 const WATCHER: &str = r#"
 directory=$1; shift
 "$@" </dev/null >>"$directory/log" 2>&1 &
@@ -33,8 +32,7 @@ wait $server 2>/dev/null
 [ "$word" = keep ] || rm -rf "$directory"
 "#;
 
-/// One server on a Unix socket and a free port of loopback. Durable enough to be killed, not to lose power
-/// (fsync is off).
+/// One server on a Unix socket and a free loopback port. Its data survives a kill, but not a power cut (fsync is off).
 #[derive(Debug)]
 pub struct Postgres {
     directory: PathBuf,
@@ -61,7 +59,7 @@ impl Postgres {
         Self::start_with(false)
     }
 
-    /// The same with the server's own durability: for measurements.
+    /// The same with the server's default durability, for measurements.
     pub fn start_durable() -> Self {
         Self::start_with(true)
     }
@@ -83,22 +81,22 @@ impl Postgres {
         server
     }
 
-    /// URL of the database `postgres`, over the Unix socket.
+    /// Returns the URL of the database `postgres`, over the Unix socket.
     pub fn url(&self) -> String {
         self.database_url("postgres")
     }
 
-    /// URL of a database, over the Unix socket.
+    /// Returns the URL of a database, over the Unix socket.
     pub fn database_url(&self, database: &str) -> String {
         format!("postgres://postgres@/{database}?host={}&port={}", self.directory.display(), self.port)
     }
 
-    /// URL of a database over TCP on loopback.
+    /// Returns the URL of a database over TCP on loopback.
     pub fn tcp_url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The port on 127.0.0.1; it stays the same across [`restart`](Self::restart).
+    /// Returns the port on 127.0.0.1; [`restart`](Self::restart) keeps it.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -109,17 +107,17 @@ impl Postgres {
         self.database_url(name)
     }
 
-    /// What the server has logged.
+    /// Returns the server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Lets the server's user own a directory.
+    /// Makes the server's user the owner of a directory.
     pub fn own(&self, directory: &Path) {
         give(directory, self.owner).expect("to give the directory away");
     }
 
-    /// Runs SQL as superuser; returns what it prints, unaligned and without headers.
+    /// Runs SQL as superuser and returns its output, unaligned and without headers.
     ///
     /// # Panics
     /// If the SQL fails.
@@ -133,7 +131,7 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Process id of the postmaster.
+    /// Returns the process id of the postmaster.
     ///
     /// # Panics
     /// If it was stopped.
@@ -141,7 +139,7 @@ impl Postgres {
         self.running.as_ref().expect("the server runs").pid
     }
 
-    /// Stops it in order, cutting connections; data stays for [`restart`](Self::restart).
+    /// Stops the server in order, and cuts connections. The data stays for [`restart`](Self::restart).
     pub fn stop(&mut self) {
         if let Some(mut running) = self.running.take() {
             let _ = running.leash.write_all(b"keep\n");
@@ -157,13 +155,13 @@ impl Postgres {
         self.stop();
     }
 
-    /// Stops it unless it is stopped already, and starts it again at the same place.
+    /// Stops the server if it runs, and starts it again at the same place.
     pub fn restart(&mut self) {
         self.stop();
         self.launch();
     }
 
-    /// Freezes every process of the server (SIGSTOP): its kernel still answers, it does not.
+    /// Freezes every process of the server (SIGSTOP): the kernel still accepts connections, the server does not answer.
     pub fn freeze(&self) {
         for pid in self.process_ids() {
             signal("STOP", pid);
@@ -177,7 +175,7 @@ impl Postgres {
         }
     }
 
-    /// The postmaster and its children.
+    /// Returns the process ids of the postmaster and its children.
     pub fn process_ids(&self) -> Vec<u32> {
         let postmaster = self.pid();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -194,8 +192,7 @@ impl Postgres {
     fn launch(&mut self) {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
-            // Another process may take a free port before the server does; a killed server may still be
-            // going.
+            // Another process may take the free port first, and a killed server may still be ending.
             if self.port == 0 {
                 let probe = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
                 self.port = probe.local_addr().expect("its address").port();
@@ -234,7 +231,7 @@ impl Postgres {
             watcher.uid(user).gid(group);
         }
         watcher.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Ctrl-C in the terminal is for the test process; the server follows by the pipe.
+        // Ctrl-C reaches the test process only; the server ends by the pipe.
         let mut watcher = watcher.process_group(0).spawn().expect("a shell");
         let leash = watcher.stdin.take().expect("its standard input is a pipe");
         let mut line = String::new();
@@ -247,7 +244,7 @@ impl Postgres {
             if is_ready(&data, pid) {
                 return true;
             }
-            // Of a process that has ended, be it still a zombie, the program cannot be looked at.
+            // A process that has ended, or is a zombie, has no program.
             if !Path::new(&format!("/proc/{pid}/exe")).exists() {
                 break;
             }
@@ -272,7 +269,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The server writes its state into the eighth line of its pid file.
+/// True once the eighth line of the server's pid file says "ready".
 fn is_ready(data: &Path, pid: u32) -> bool {
     let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let mut lines = text.lines();
@@ -283,7 +280,7 @@ fn signal(name: &str, pid: u32) {
     let _ = Command::new("/bin/sh").arg("-c").arg(format!("kill -{name} {pid} 2>/dev/null")).status();
 }
 
-/// The directory with `initdb` and `postgres`, the newest version where Debian puts them, else from the path.
+/// Returns the directory with `initdb` and `postgres`: the newest version where Debian installs them, else from the path.
 fn find_programs() -> PathBuf {
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = installed
@@ -299,7 +296,7 @@ fn find_programs() -> PathBuf {
         .expect("PostgreSQL is installed (apt-get install postgresql)")
 }
 
-/// User and group to run as, if this process is root.
+/// Returns user and group for the server, if this process is root.
 fn unprivileged_user() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").expect("proc is mounted").uid() != 0 {
         return None;
@@ -316,7 +313,7 @@ fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     owner.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
 }
 
-/// A fresh cluster beside the build, made by whoever comes first.
+/// Returns a fresh cluster beside the build; the first test makes it.
 fn template(programs: &Path, owner: Option<(u32, u32)>) -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let target = test.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
@@ -328,8 +325,7 @@ fn template(programs: &Path, owner: Option<(u32, u32)>) -> PathBuf {
     let lock = File::create(home.join("postgres-template.lock")).expect("the template's lock");
     lock.lock().expect("the template's lock");
     if !template.exists() {
-        // The server's user may not reach the build directory, so that the cluster is made elsewhere and
-        // copied.
+        // The server's user may not reach the build directory: make the cluster elsewhere and copy it.
         let place =
             tempfile::Builder::new().prefix("andon-initdb-").tempdir().expect("a temporary directory");
         give(place.path(), owner).expect("to own the directory");

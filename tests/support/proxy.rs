@@ -1,4 +1,4 @@
-//! An HTTP proxy that knows CONNECT and basic authentication.
+//! An HTTP proxy with CONNECT and basic authentication.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,34 +7,34 @@ use std::sync::{Arc, Mutex};
 /// A proxy on loopback; its threads end with their connections.
 pub struct Proxy {
     port: u16,
-    asked_for: Arc<Mutex<Vec<String>>>,
+    targets: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// Lets clients through that send this `user:password`.
+    /// Admits clients that send this `user:password`.
     pub fn start(login: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let wanted = format!("basic {}", openssl::base64::encode_block(login.as_bytes()));
-        let asked_for: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&asked_for);
+        let targets: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&targets);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (wanted, log) = (wanted.clone(), Arc::clone(&log));
-                // A client or a broker that goes away ends the tunnel, which is all there is to do.
+                // An error means that client or broker closed: the tunnel ends.
                 std::thread::spawn(move || serve(client, &wanted, &log).ok());
             }
         });
-        Self { port, asked_for }
+        Self { port, targets }
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What clients wanted to be led to.
-    pub fn asked_for(&self) -> Vec<String> {
-        self.asked_for.lock().unwrap().clone()
+    /// Returns the targets of all CONNECTs.
+    pub fn targets(&self) -> Vec<String> {
+        self.targets.lock().unwrap().clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Publishing that is not believed done before the broker has acknowledged it.
+//! Publishes, and returns only once the broker has acknowledged.
 
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use paho_mqtt as mqtt;
 
-/// Messages under way at once.
+/// Messages in flight at once.
 const IN_FLIGHT_MAX: usize = 200;
-/// How long a broker may be away.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an acknowledgement may take before the connection is given up.
+/// Limit for a broker that is away.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Limit for an acknowledgement; after it the publisher connects again.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// 2026-01-01T00:00:00Z in microseconds.
 const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
 
-/// Topic and payload of message `number`: about 120 bytes, each with an instant of its own, a millisecond after the other.
+/// Returns topic and payload of message `number`: about 120 bytes, with times one millisecond apart.
 pub fn numbered(topic_template: &str, machines: u32, number: u64) -> (String, String) {
     let machine = format!("press-{:03}", number % u64::from(machines));
     let topic = topic_template.replace("{machine}", &machine);
@@ -34,13 +34,13 @@ pub fn numbered(topic_template: &str, machines: u32, number: u64) -> (String, St
     (topic, payload)
 }
 
-/// Publishes the messages of `range` and returns when the broker has acknowledged each of them.
+/// Publishes the messages of `range`, and returns once the broker has acknowledged all.
 pub fn publish_numbered(port: u16, topic_template: &str, machines: u32, range: Range<u64>, qos: i32) {
     publish_each(port, range, qos, |number| numbered(topic_template, machines, number));
 }
 
-/// Publishes what `message` makes of each number and returns when the broker has acknowledged each of them. A message
-/// whose acknowledgement was lost with the connection is published again.
+/// Publishes what `message` returns for each number, and returns once the broker has acknowledged all. Publishes a message again if its
+/// acknowledgement was lost with the connection.
 pub fn publish_each<P: Into<Vec<u8>>>(
     port: u16,
     numbers: impl IntoIterator<Item = u64>,
@@ -62,7 +62,7 @@ pub fn publish_windows<P: Into<Vec<u8>>>(
     publish_windows_with(&mut Single::connect(port), numbers, qos, window_max, message, after_each);
 }
 
-/// As [`publish_numbered`], with a client that is there.
+/// As [`publish_numbered`], with a given client.
 pub fn publish_numbered_with(
     single: &mut Single,
     topic_template: &str,
@@ -85,7 +85,7 @@ fn publish_windows_with<P: Into<Vec<u8>>>(
     let numbers: Vec<u64> = numbers.into_iter().collect();
     for window in numbers.chunks(window_max) {
         let mut open: Vec<u64> = window.to_vec();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !open.is_empty() {
             assert!(Instant::now() < deadline, "the broker does not acknowledge");
             let tokens: Vec<_> = open
@@ -97,7 +97,7 @@ fn publish_windows_with<P: Into<Vec<u8>>>(
                 .collect();
             open.clear();
             for (number, token) in tokens {
-                // What went down with a connection never completes: one such wait is enough.
+                // Messages of a broken connection never complete: wait for one of them only.
                 let acknowledged = open.is_empty() && token.is_ok_and(|token| single.is_acknowledged(token));
                 if !acknowledged {
                     open.push(number);
@@ -121,8 +121,8 @@ pub fn retain(port: u16, topic: &str, payload: &str) {
 
 /// A client that publishes one message at a time.
 pub struct Single {
-    /// Never destroyed: the library frees a message that broke with its connection a second time then
-    /// (`src/actors/mqtt/inflight.rs`), and with it ends the process of all tests.
+    /// Never destroyed: the library would then free a message of a broken connection twice (`src/actors/mqtt/client/inflight.rs`) and
+    /// end the process of all tests.
     client: ManuallyDrop<mqtt::AsyncClient>,
     port: u16,
     v5: bool,
@@ -143,7 +143,7 @@ impl Single {
         Self::connect_as(port, true)
     }
 
-    /// With MQTT 5 or 3.1.1.
+    /// Connects with MQTT 5 or 3.1.1.
     pub fn connect_as(port: u16, v5: bool) -> Self {
         let mut single = Self { client: new_client(port, v5), port, v5 };
         single.connect_again();
@@ -151,9 +151,9 @@ impl Single {
     }
 
     fn connect_again(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         if !self.client.is_connected() {
-            // Nor does it survive to connect again what a lost connection left in a client.
+            // A client that a lost connection left with messages does not survive a second connect either.
             self.client = new_client(self.port, self.v5);
         }
         while !self.client.is_connected() {
@@ -163,7 +163,7 @@ impl Single {
                 mqtt::ConnectOptionsBuilder::new_v3()
             };
             if self.v5 {
-                // Without a session the library frees such a message a second time as soon as the connection is lost.
+                // Without a session the library frees such a message twice as soon as the connection is lost.
                 let mut properties = mqtt::Properties::new();
                 properties.push_u32(mqtt::PropertyCode::SessionExpiryInterval, 1).unwrap();
                 options.properties(properties);
@@ -176,7 +176,7 @@ impl Single {
         }
     }
 
-    /// Waits for the acknowledgement, as long as the connection that would bring it lasts.
+    /// Waits for the acknowledgement while the connection lasts; false if it does not come.
     fn is_acknowledged(&self, mut token: mqtt::DeliveryToken) -> bool {
         let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
         loop {
@@ -199,7 +199,7 @@ impl Single {
     }
 
     fn publish_message(&mut self, message: &mqtt::Message) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         loop {
             let sent = self.client.try_publish(message.clone());
             if sent.is_ok_and(|token| self.is_acknowledged(token)) {

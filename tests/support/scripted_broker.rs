@@ -1,4 +1,4 @@
-//! A broker made of paper: it answers a client as a script says, remembers what it was asked, and keeps nothing.
+//! A scripted broker: answers each packet as the test's script says, and records what it received. It has no sessions.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A packet from the client: its first byte and what follows its length.
+/// A packet from the client: its first byte, and the bytes after its length.
 #[derive(Debug, Clone)]
 pub struct Packet {
     pub head: u8,
     pub body: Vec<u8>,
     pub at: Instant,
-    /// Which connection it came over, from 0.
+    /// Number of its connection, from 0.
     pub connection: usize,
 }
 
@@ -26,7 +26,7 @@ impl Packet {
         self.head >> 4 == 3
     }
 
-    /// Of a PUBLISH with QoS 1 or 2.
+    /// Returns the packet id of a PUBLISH with QoS 1 or 2.
     pub fn packet_id(&self) -> [u8; 2] {
         let topic_bytes = usize::from(u16::from_be_bytes([self.body[0], self.body[1]]));
         [self.body[2 + topic_bytes], self.body[3 + topic_bytes]]
@@ -44,17 +44,17 @@ impl Packet {
         self.head >> 4 == 14
     }
 
-    /// An UNSUBSCRIBE from `filter`.
+    /// True for an UNSUBSCRIBE of `filter`.
     pub fn ends(&self, filter: &str) -> bool {
         self.head >> 4 == 10 && self.body.ends_with(filter.as_bytes())
     }
 
-    /// Of a CONNECT: 5, or 4 for 3.1.1.
+    /// Returns the protocol level of a CONNECT: 5, or 4 for 3.1.1.
     pub fn protocol_level(&self) -> u8 {
         self.body[6]
     }
 
-    /// Of a CONNECT of version 5: its properties, as they stand.
+    /// Returns the raw properties of a CONNECT of version 5.
     pub fn connect_properties(&self) -> &[u8] {
         let length = usize::from(self.body[10]);
         &self.body[11..11 + length]
@@ -67,11 +67,11 @@ pub enum Answer {
     Send(Vec<u8>),
     /// Send these bytes and close the connection.
     SendAndClose(Vec<u8>),
-    /// Send these bytes and close the connection with what comes next unread, if it comes soon: the client's next write fails.
+    /// Send these bytes, wait shortly for the next ones, and close without reading them: the client's next write fails.
     SendAndReset(Vec<u8>),
 }
 
-/// The broker; ends when dropped.
+/// The broker; stops when dropped.
 pub struct ScriptedBroker {
     port: u16,
     packets: Arc<Mutex<Vec<Packet>>>,
@@ -80,7 +80,7 @@ pub struct ScriptedBroker {
 }
 
 impl ScriptedBroker {
-    /// Answers each packet, on one connection after the other, as `script` says.
+    /// Starts it. `script` answers each packet; connections are served one after the other.
     pub fn start(script: impl FnMut(&Packet) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -97,7 +97,7 @@ impl ScriptedBroker {
         self.port
     }
 
-    /// Everything received so far.
+    /// Returns everything received so far.
     pub fn packets(&self) -> Vec<Packet> {
         self.packets.lock().unwrap().clone()
     }
@@ -126,8 +126,8 @@ fn serve(
     while !stopping.load(Ordering::SeqCst) {
         match listener.accept() {
             Ok((stream, _)) => {
-                // A client that goes away in the middle is not the script's concern.
-                let _gone = talk(stream, connection, &mut script, packets, stopping);
+                // The client may close at any time.
+                let _closed = serve_client(stream, connection, &mut script, packets, stopping);
                 connection += 1;
             }
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
@@ -135,7 +135,7 @@ fn serve(
     }
 }
 
-fn talk(
+fn serve_client(
     mut stream: TcpStream,
     connection: usize,
     script: &mut impl FnMut(&Packet) -> Answer,
@@ -159,7 +159,7 @@ fn talk(
     Ok(())
 }
 
-/// `None` when the broker ends or the client has left.
+/// Returns `None` when the broker stops or the client has closed.
 fn read_packet(stream: &mut TcpStream, stopping: &AtomicBool) -> io::Result<Option<(u8, Vec<u8>)>> {
     let Some(head) = read_byte(stream, stopping)? else { return Ok(None) };
     let (mut length, mut shift) = (0_usize, 0);
@@ -195,7 +195,7 @@ fn read_byte(stream: &mut TcpStream, stopping: &AtomicBool) -> io::Result<Option
     }
 }
 
-/// Properties of MQTT 5 with nothing but a reason string.
+/// Returns MQTT 5 properties with a reason string only.
 fn reason_string(reason: &str) -> Vec<u8> {
     let length = u16::try_from(reason.len()).unwrap();
     let mut properties = vec![u8::try_from(reason.len() + 3).unwrap(), 0x1f];

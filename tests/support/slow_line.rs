@@ -1,8 +1,8 @@
-//! A long line to a broker that keeps to a small window.
+//! A slow line to a broker with a small window.
 //!
-//! Every packet arrives a fixed while after it was sent. At the broker's end of the line no more than a few messages of QoS 1 are
-//! under way to the client; further ones wait in order, and everything else that the broker says overtakes them. (Mosquitto
-//! 2.0.11 itself does not keep to its `max_inflight_messages` once it has a backlog.)
+//! Every packet arrives a fixed time after it was sent. At most a few QoS 1 messages are in flight to the client; further ones wait
+//! in order, and all other packets of the broker overtake them. (Mosquitto 2.0.11 exceeds its own `max_inflight_messages` once it
+//! has a backlog.)
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
-/// A packet with the moment at which it arrives.
-type UnderWay = (Instant, Vec<u8>);
+/// A packet with its time of arrival.
+type InFlight = (Instant, Vec<u8>);
 
 /// A line on loopback; its threads end with their connections.
 pub struct SlowLine {
@@ -23,7 +23,7 @@ pub struct SlowLine {
 }
 
 impl SlowLine {
-    /// Leads to the broker on port `server` of loopback; a packet takes `one_way`, and `window` messages may be under way.
+    /// Forwards to the broker on port `server`; a packet takes `one_way`, and `window` messages may be in flight.
     pub fn start(server: u16, one_way: Duration, window: usize) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -42,28 +42,28 @@ impl SlowLine {
     }
 }
 
-/// What the broker has for the client.
+/// Messages from the broker to the client.
 struct Session {
-    to_client: Sender<UnderWay>,
+    to_client: Sender<InFlight>,
     one_way: Duration,
     window: usize,
-    under_way: usize,
+    in_flight: usize,
     waiting: VecDeque<Vec<u8>>,
 }
 
 impl Session {
     fn send(&mut self, packet: Vec<u8>) {
         let counts = packet[0] >> 4 == PUBLISH && packet[0] & 0x06 != 0;
-        if counts && self.under_way >= self.window {
+        if counts && self.in_flight >= self.window {
             return self.waiting.push_back(packet);
         }
-        self.under_way += usize::from(counts);
-        // A client that has left needs nothing more.
+        self.in_flight += usize::from(counts);
+        // The client may have closed its connection.
         let _left = self.to_client.send((Instant::now() + self.one_way, packet));
     }
 
     fn acknowledged(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(packet) = self.waiting.pop_front() {
             self.send(packet);
         }
@@ -73,14 +73,14 @@ impl Session {
 fn connect(client: &TcpStream, server: &TcpStream, one_way: Duration, window: usize) {
     let copy = |stream: &TcpStream| stream.try_clone().unwrap();
     let (to_client, arriving) = channel();
-    let (to_server, rising) = channel();
-    let session = Session { to_client, one_way, window, under_way: 0, waiting: VecDeque::new() };
+    let (to_server, to_broker) = channel();
+    let session = Session { to_client, one_way, window, in_flight: 0, waiting: VecDeque::new() };
     let session = Arc::new(Mutex::new(session));
     let into = copy(client);
     std::thread::spawn(move || deliver(into, &arriving, |_| {}));
     let (into, acknowledged) = (copy(server), Arc::clone(&session));
     std::thread::spawn(move || {
-        deliver(into, &rising, |packet| {
+        deliver(into, &to_broker, |packet| {
             if packet[0] >> 4 == PUBACK {
                 acknowledged.lock().unwrap().acknowledged();
             }
@@ -96,19 +96,19 @@ fn connect(client: &TcpStream, server: &TcpStream, one_way: Duration, window: us
     std::thread::spawn(move || read_packets(from, |packet| session.lock().unwrap().send(packet)));
 }
 
-fn deliver(mut into: TcpStream, under_way: &Receiver<UnderWay>, mut on_arrival: impl FnMut(&[u8])) {
-    while let Ok((due, packet)) = under_way.recv() {
+fn deliver(mut into: TcpStream, in_flight: &Receiver<InFlight>, mut on_arrival: impl FnMut(&[u8])) {
+    while let Ok((due, packet)) = in_flight.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         on_arrival(&packet);
         if into.write_all(&packet).is_err() {
             break;
         }
     }
-    // Either side may be gone already.
+    // Either side may have closed already.
     let _closed = into.shutdown(Shutdown::Both);
 }
 
-/// Until the connection ends.
+/// Reads packets until the connection ends.
 fn read_packets(mut from: TcpStream, mut on_packet: impl FnMut(Vec<u8>)) {
     while let Ok(packet) = read_packet(&mut from) {
         on_packet(packet);

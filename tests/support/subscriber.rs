@@ -1,11 +1,11 @@
-//! A client that keeps what it receives.
+//! A subscriber that records what it receives.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use paho_mqtt as mqtt;
 
-/// One message, with the moment of its arrival.
+/// One message, with its time of arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     pub topic: String,
@@ -14,7 +14,7 @@ pub struct Received {
     pub at: SystemTime,
 }
 
-/// A subscriber with QoS 1; ends when dropped.
+/// A subscriber with QoS 1; disconnects when dropped.
 pub struct Subscriber {
     client: mqtt::AsyncClient,
     received: Arc<Mutex<Vec<Received>>>,
@@ -47,7 +47,7 @@ impl Subscriber {
         Self { client, received }
     }
 
-    /// Everything up to now.
+    /// Returns everything received so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
@@ -56,7 +56,7 @@ impl Subscriber {
         self.received.lock().unwrap().len()
     }
 
-    /// A text field of each live (not retained) JSON message on a topic that ends with `suffix`, in order.
+    /// Returns, in order, one field of each live (not retained) JSON message on a topic that ends with `suffix`.
     pub fn live(&self, suffix: &str, field: &str) -> Vec<String> {
         let all = self.received();
         let on_topic = all.iter().filter(|message| !message.retained && message.topic.ends_with(suffix));
@@ -64,7 +64,7 @@ impl Subscriber {
     }
 }
 
-/// A field of a JSON object, as text.
+/// Returns a field of a JSON object as text.
 pub fn field_of(payload: &str, field: &str) -> String {
     let json: serde_json::Value = serde_json::from_str(payload).unwrap();
     match &json[field] {

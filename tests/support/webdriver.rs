@@ -1,7 +1,7 @@
 //! A real browser: Debian's chromium, driven through chromedriver by the W3C WebDriver protocol.
 //!
-//! A client of our own, because the protocol is a handful of JSON requests over loopback and the crates for it bring a
-//! whole HTTP stack. One browser at a time over all test processes: a lock file sees to that.
+//! A client of our own: the protocol is a handful of JSON requests over loopback, and the crates for it bring a whole HTTP stack.
+//! A lock file allows one browser at a time over all test processes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::poll::PATIENCE;
+use super::poll::WAIT_MAX;
 
-/// How long one answer of the driver may take: a page that loads on a busy machine.
+/// Limit for one answer of the driver, such as a page that loads on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-/// A browser with a profile of its own; ended and removed when dropped.
+/// A browser with a profile of its own; stopped and removed when dropped.
 pub struct Browser {
     driver: Child,
     port: u16,
@@ -35,7 +35,7 @@ impl Browser {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
-            // Caches and crash reports too belong into the profile.
+            // Keeps caches and crash reports in the profile.
             .env("HOME", profile.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -46,14 +46,14 @@ impl Browser {
             Self { driver, port, session: String::new(), _profile: profile, _only_one: only_one };
         browser.wait_for_driver();
         browser.open_session();
-        // What its first page has asked for is not of interest.
+        // Drops the requests of its first page.
         browser.open("about:blank");
         browser.requested();
         browser
     }
 
     fn wait_for_driver(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < deadline, "chromedriver does not listen");
             std::thread::sleep(Duration::from_millis(20));
@@ -64,7 +64,7 @@ impl Browser {
         let profile = self._profile.path().join("profile");
         let arguments = [
             "--headless=new".to_owned(),
-            // Its sandbox does not work as root; the only pages it sees are ours.
+            // Its sandbox does not work as root, and it loads our pages only.
             "--no-sandbox".to_owned(),
             "--disable-gpu".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
@@ -95,27 +95,27 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
     }
 
-    /// What `script`, the body of an asynchronous function, returns.
+    /// Runs `script`, the body of an asynchronous function, and returns its value.
     pub fn run(&self, script: &str) -> Value {
         let script = format!("return (async () => {{ {script}\n }})()");
         self.command("POST", "/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// The text that `script` returns.
+    /// Runs `script` and returns its value as text.
     pub fn text(&self, script: &str) -> String {
         let value = self.run(script);
         value.as_str().map_or_else(|| value.to_string(), str::to_owned)
     }
 
-    /// The number that `script` returns.
+    /// Runs `script` and returns its number.
     pub fn number(&self, script: &str) -> f64 {
         let value = self.run(script);
-        value.as_f64().unwrap_or_else(|| panic!("{script} gave {value}"))
+        value.as_f64().unwrap_or_else(|| panic!("{script} returned {value}"))
     }
 
     /// Waits until the expression is true.
     pub fn wait_for(&self, expression: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while self.run(&format!("return Boolean({expression})")) != json!(true) {
             if Instant::now() > deadline {
                 let page =
@@ -127,20 +127,20 @@ impl Browser {
         }
     }
 
-    /// The size of the page, in CSS pixels.
+    /// Sets the size of the page, in CSS pixels.
     pub fn resize(&self, width: u32, height: u32) {
         let parameters =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", &parameters);
     }
 
-    /// Whether pages are told that the system is dark.
+    /// Sets the colour scheme that pages see: `dark` or `light`.
     pub fn prefer(&self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
-    /// What the page looks like, as PNG.
+    /// Returns a screenshot of the page, as PNG.
     pub fn picture(&self) -> Vec<u8> {
         let answer = self.devtools("Page.captureScreenshot", &json!({ "format": "png" }));
         openssl::base64::decode_block(answer["data"].as_str().expect("a picture")).expect("base64")
@@ -156,19 +156,19 @@ impl Browser {
         self.command("POST", "/actions", &json!({ "actions": actions }));
     }
 
-    /// A command of the browser's own protocol.
+    /// Sends a command of the browser's own protocol.
     pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.command("POST", "/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
 
-    /// What pages have written to the console since the last call, refused contents included.
+    /// Returns what pages wrote to the console since the last call, refused contents included.
     pub fn console(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({ "type": "browser" }));
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect()
     }
 
-    /// The addresses asked for since the last call.
+    /// Returns the addresses requested since the last call.
     pub fn requested(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({ "type": "performance" }));
         let entries = entries.as_array().cloned().unwrap_or_default();
@@ -185,7 +185,7 @@ impl Browser {
         self.request(method, &format!("/session/{}{path}", self.session), body)
     }
 
-    /// One request; panics with the driver's words if it fails.
+    /// Sends one request; panics with the driver's message if it fails.
     fn request(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = body.to_string();
         let mut connection = TcpStream::connect(("127.0.0.1", self.port)).expect("chromedriver listens");
@@ -206,7 +206,7 @@ impl Browser {
     }
 }
 
-/// Head and body; the driver names the body's length and may keep the connection open.
+/// Returns head and body. The driver sends the body's length and may keep the connection open.
 fn read_answer(connection: &mut TcpStream) -> (String, String) {
     let mut reader = BufReader::new(connection);
     let mut head = String::new();
@@ -230,7 +230,7 @@ impl Drop for Browser {
         if !self.session.is_empty() && !std::thread::panicking() {
             self.command("DELETE", "", &json!({}));
         } else if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.port)) {
-            // The driver takes its browser with it.
+            // The driver ends its browser.
             let _best_effort = write!(
                 connection,
                 "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
@@ -239,7 +239,7 @@ impl Drop for Browser {
             connection.set_read_timeout(Some(Duration::from_secs(5))).ok();
             let _answered = connection.read(&mut [0; 64]);
         }
-        // It may have ended by itself; then there is nothing left to do.
+        // It may have ended by itself. That is fine.
         let _ended = self.driver.kill();
         let _reaped = self.driver.wait();
     }
