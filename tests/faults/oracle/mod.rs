@@ -6,10 +6,13 @@
 //! A message with a time of its own has exactly one row. A message without a usable time, or a rejected one, looks the same when it
 //! is delivered again: it has at least one row, and at most as many as the broker sent copies.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod events;
+mod ledger;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use andon::journal::{RealFs, inspect};
+pub use ledger::judge_journal;
 
 use super::broker_log::BrokerLog;
 use super::kinds::{self, Row};
@@ -17,9 +20,6 @@ use crate::support::database::Database;
 
 /// Limit of the findings of one kind that are shown.
 const SHOWN_MAX: usize = 20;
-
-/// Selects the rows of `journal_gap` that stand for messages. A journal with a new id never had the earlier seqs.
-const OF_MESSAGES: &str = "reason <> 'earlier_identity'";
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,8 +106,8 @@ pub fn judge(url: &str, journal: &Path, sent: Sent, broker: &str) -> Verdict {
     judge_rows(&mut database, url, sent, &mut copies, &mut verdict);
     let arrays = judge_rejections(&mut database, sent, &broker_log, &mut copies, &mut verdict);
     copies.judge(sent, &broker_log, &mut verdict);
-    judge_ledger(&mut database, journal, sent, arrays, &mut verdict);
-    judge_events(&mut database, sent, &broker_log, &mut verdict);
+    ledger::judge(&mut database, journal, sent, arrays, &mut verdict);
+    events::judge(&mut database, sent, &broker_log, &mut verdict);
     verdict
 }
 
@@ -275,129 +275,4 @@ fn judge_rejections(
             .add_unexpected(|| format!("{others_rejected} other rejections, sent: {}", sent.others_rejected));
     }
     Arrays { elements_more }
-}
-
-struct Ledger {
-    committed: i64,
-    messages: i64,
-    stored: i64,
-    duplicate: i64,
-    rejected: i64,
-    control: i64,
-}
-
-fn judge_ledger(database: &mut Database, journal: &Path, sent: Sent, arrays: Arrays, verdict: &mut Verdict) {
-    let mut sum = |expression: &str, table: &str| sum(database, expression, table);
-    let ledger = Ledger {
-        committed: sum("committed_seq", "ingest_checkpoint"),
-        messages: sum("messages", "ingest_checkpoint"),
-        stored: sum("stored", "ingest_checkpoint"),
-        duplicate: sum("duplicate", "ingest_checkpoint"),
-        rejected: sum("rejected", "ingest_checkpoint"),
-        control: sum("control", "ingest_checkpoint"),
-    };
-    let all_gaps = sum("to_seq - from_seq + 1", "journal_gap");
-    let gaps = sum("to_seq - from_seq + 1", &format!("journal_gap WHERE {OF_MESSAGES}"));
-    let (rows, rejections) = (sum("1", "machine_telemetry"), sum("1", "rejected_message"));
-    let since = "(SELECT e.exact_from FROM machine_rollup_exact e WHERE e.site = t.site)";
-    let exact_rows = sum("1", &format!("machine_telemetry t WHERE t.recorded_at >= {since}"));
-    let in_rollups = sum("readings", &format!("machine_rollup t WHERE t.bucket_start >= {since}"));
-    let beyond = sum(
-        "1",
-        "rejected_message WHERE NOT EXISTS (SELECT 1 FROM ingest_checkpoint WHERE \
-         ingest_checkpoint.journal_id = rejected_message.journal_id AND rejected_message.seq <= committed_seq)",
-    );
-    judge_journal(database, journal, verdict);
-    let expected = kinds::sums(sent.numbered);
-    let each_once = verdict.each_once;
-    let mut balance = |what: &str, left: i64, right: i64| verdict.balance(what, left, right);
-    let whole = |count: u64| i64::try_from(count).unwrap();
-    balance("committed = messages + gaps", ledger.committed, ledger.messages + all_gaps);
-    let elements = ledger.stored + ledger.duplicate + ledger.rejected + ledger.control;
-    balance(
-        "elements = stored + duplicate + rejected + control",
-        ledger.messages + arrays.elements_more,
-        elements,
-    );
-    balance("stored = rows", ledger.stored, rows);
-    balance("rows = readings in five-minute rollups, where they are exact", exact_rows, in_rollups);
-    balance("rejected = rows of rejected_message", ledger.rejected, rejections);
-    balance("rejections beyond their journal's position = none", beyond, 0);
-    if each_once {
-        balance("stored = sent", ledger.stored, whole(expected.rows + sent.others + kinds::RETAINED - 1));
-        balance("duplicate = sent twice", ledger.duplicate, whole(expected.duplicate));
-        balance(
-            "rejected = sent to be rejected",
-            ledger.rejected,
-            whole(expected.rejected + sent.others_rejected + 1),
-        );
-        balance("control = sent", ledger.control, whole(expected.control));
-    }
-    if !sent.may_have_gaps {
-        balance("gaps = none", gaps, 0);
-    }
-    verdict.duplicate = ledger.duplicate - whole(expected.duplicate);
-    let ranges = format!(
-        "SELECT from_seq || ' ' || to_seq AS value FROM journal_gap WHERE {OF_MESSAGES} ORDER BY from_seq"
-    );
-    for range in database.words(&ranges).into_iter().flatten() {
-        let (from, to) = range.split_once(' ').unwrap();
-        verdict.gap_seqs.extend(from.parse::<u64>().unwrap()..=to.parse().unwrap());
-    }
-}
-
-/// Checks that everything in the journal is committed under its present id, and that the journal is whole.
-pub fn judge_journal(database: &mut Database, journal: &Path, verdict: &mut Verdict) {
-    let inspection = inspect(journal, &RealFs).expect("the journal can be inspected");
-    let journal_id = inspection.journal_id.expect("the journal has an id");
-    let committed = format!(
-        "SELECT coalesce(max(committed_seq), 0) AS value FROM ingest_checkpoint WHERE journal_id = '{journal_id}'"
-    );
-    let newest = i64::try_from(inspection.newest().0).unwrap();
-    verdict.balance("journaled = committed", newest, database.number(&committed));
-    let damaged = i64::try_from(inspection.damage.len()).unwrap();
-    verdict.balance("damaged places in the journal = none", damaged, 0);
-}
-
-/// Checks the events. Every machine speaks within `offline_after`, so each has one event, `first_seen`. A mortal machine also goes
-/// offline by its last will; each redelivery of its two messages may repeat its two changes.
-fn judge_events(database: &mut Database, sent: Sent, broker_log: &BrokerLog, verdict: &mut Verdict) {
-    if sent.may_have_gaps {
-        return;
-    }
-    let sql = "SELECT machine_id || ' ' || reason || ' ' || count(*) AS value FROM machine_event \
-        GROUP BY machine_id, reason ORDER BY machine_id";
-    let mut machines: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for event in database.words(sql).into_iter().flatten() {
-        let [machine, reason, count] = event.split(' ').collect::<Vec<&str>>()[..] else { panic!("{event}") };
-        machines.entry(machine.to_owned()).or_default().insert(reason.to_owned(), count.parse().unwrap());
-    }
-    if machines.len() as u64 != sent.machines() {
-        verdict.events.push(format!(
-            "{} machines with events, {} published",
-            machines.len(),
-            sent.machines()
-        ));
-    }
-    let mut gone = BTreeSet::new();
-    for (machine, mut reasons) in machines {
-        let shown = format!("{machine}: {reasons:?}");
-        let mut count = |reason: &str| reasons.remove(reason).unwrap_or(0);
-        let (first_seen, message, last_will) = (count("first_seen"), count("message"), count("last_will"));
-        let lives = kinds::life_of(&machine)
-            .map_or(1, |(birth, _)| broker_log.copies_max(&kinds::sample(birth).topic));
-        let has_gone = last_will > 0;
-        let as_lived =
-            first_seen == 1 && message < lives.max(1) && last_will <= 1 + message && last_will >= message;
-        if !as_lived || !reasons.is_empty() || machine.starts_with("kept-") {
-            verdict.events.push(shown);
-        } else if has_gone {
-            gone.insert(machine);
-        }
-    }
-    let wills = kinds::sums(sent.numbered).wills;
-    if gone.len() as u64 != wills || gone.iter().any(|machine| kinds::life_of(machine).is_none()) {
-        verdict.events.push(format!("{} machines are offline by their last will, sent: {wills}", gone.len()));
-    }
-    verdict.events.truncate(SHOWN_MAX);
 }
