@@ -11,7 +11,7 @@ faults![
 ];
 
 /// Machines with a reading that is past retention.
-const MACHINES: u64 = 20_000;
+const MACHINES: u64 = 6_000;
 const MESSAGES: u64 = 2_000;
 const TABLES: [&str; 3] = ["machine_telemetry", "machine_rollup", "machine_rollup_extra"];
 
