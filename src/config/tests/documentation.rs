@@ -199,7 +199,9 @@ fn the_example_site_is_valid_once_its_files_exist() {
 
 #[test]
 fn every_configuration_in_the_guides_is_valid_once_its_files_exist() {
-    for (guide, at_least) in [("README.md", 1), ("docs/brokers.md", 7)] {
+    for (guide, at_least) in
+        [("README.md", 1), ("docs/brokers.md", 7), ("docs/liveness.md", 1), ("docs/payload.md", 1)]
+    {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(guide);
         let text = std::fs::read_to_string(path).expect("the guide");
         let blocks: Vec<&str> =
