@@ -1,7 +1,7 @@
-//! The bodies of the fuzz targets in `fuzz/`: bytes in, a panic if a law is broken.
+//! The bodies of the fuzz targets in `fuzz/`: bytes in, a panic if an invariant is broken.
 //!
-//! `make test` feeds them the kept corpus and mutations of it on stable Rust; `cargo fuzz` does so for as long as you
-//! like. Whatever a fuzzer finds is put into `fuzz/corpus`, and so stays tested.
+//! `make test` runs them on the corpus and mutations of it, with stable Rust; `cargo fuzz` runs them for as long as you like.
+//! Put every finding into `fuzz/corpus`, so that it stays tested.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ pub use crate::journal::fuzz_record;
 const RECEIVED_AT: Timestamp = Timestamp::from_micros(1_767_595_199_000_001);
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 const MAX_PAYLOAD: usize = 256 * 1024;
-/// 2025-01-01T00:00:00Z: no device's time is believed to be older.
+/// 2025-01-01T00:00:00Z: no older device time is used.
 const EARLIEST: Timestamp = Timestamp::from_micros(1_735_689_600_000_000);
 
-/// Any payload becomes outcomes that keep the laws of [`crate::payload`]: each element once and in order, bounded, finite,
-/// and the same whether it stands in an array or alone (as `andon rejected retry` reads it). With plain fields and mapped.
+/// Checks that any payload keeps the invariants of [`crate::payload`]: each element once and in order, bounded, finite, and
+/// the same in an array and alone (as `andon rejected retry` reads it). Runs with plain and with mapped fields.
 pub fn fuzz_payload(bytes: &[u8]) {
     for fields in [&[][..], &[("temperature", "/a/0"), ("timestamp", "/a/1/t"), ("machine_id", "/dev/id")]] {
         let rules = rules(fields);
@@ -27,7 +27,7 @@ pub fn fuzz_payload(bytes: &[u8]) {
         assert_eq!(outcomes, interpret(&rules, bytes), "the same bytes mean the same");
         assert!(
             !outcomes.is_empty() && outcomes.len() <= bytes.len().max(1),
-            "PAY-1: never none, never from nothing"
+            "PAY-1: at least one, and none from nothing"
         );
         let mut end = 0;
         for (place, outcome) in outcomes.iter().enumerate() {
@@ -90,25 +90,25 @@ fn check_outcome(rules: &PayloadRules, outcome: &Outcome, raw: &[u8]) {
 }
 
 fn check_reading(reading: &Reading, raw: &[u8], element: u32) {
-    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "P2");
+    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "PAY-2");
     for value in [reading.temperature, reading.humidity, reading.vibration] {
-        assert!(value.is_none_or(f64::is_finite), "P3");
+        assert!(value.is_none_or(f64::is_finite), "PAY-3");
     }
     match reading.time_source {
-        TimeSource::Server => assert_eq!(reading.recorded_at, RECEIVED_AT, "P3"),
+        TimeSource::Server => assert_eq!(reading.recorded_at, RECEIVED_AT, "PAY-3"),
         TimeSource::Device => {
-            assert!((EARLIEST..=RECEIVED_AT.plus(MAX_AHEAD)).contains(&reading.recorded_at), "P3");
+            assert!((EARLIEST..=RECEIVED_AT.plus(MAX_AHEAD)).contains(&reading.recorded_at), "PAY-3");
         }
     }
     if let Some(extra) = &reading.extra {
-        // Not as a `Value`: that takes keys which anybody can send for markers of its own.
+        // Not as a `Value`: it treats keys that any device can send as its own markers.
         serde_json::from_str::<serde::de::IgnoredAny>(extra).expect("PAY-4: JSON");
         assert!(
             extra.starts_with('{') && extra.len() > "{}".len(),
             "PAY-4: an object, None if nothing is left"
         );
-        assert!(!extra.contains('\0'), "P4");
-        // A character of the payload becomes at most an escape of six; what is moved gets a name.
+        assert!(!extra.contains('\0'), "PAY-4");
+        // A character of the payload becomes at most a six-character escape; a moved value gets a name.
         assert!(
             extra.len() <= 6 * raw.len() + 64,
             "PAY-5: {} bytes of extra from {}",
@@ -118,7 +118,7 @@ fn check_reading(reading: &Reading, raw: &[u8], element: u32) {
     }
 }
 
-/// Bytes up to the first line break are a topic filter, the rest is a topic: what parses matches as the standard says.
+/// Reads a topic filter up to the first line break and a topic after it, and checks that they match as the standard says.
 pub fn fuzz_topic_filter(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (text, topic) = text.split_once('\n').unwrap_or((text, text));
@@ -130,7 +130,7 @@ pub fn fuzz_topic_filter(bytes: &[u8]) {
     assert_eq!(filter.matches(topic), expected, "{text:?} against {topic:?}");
 }
 
-/// MQTT 5, section 4.7.1, word by word.
+/// MQTT 5, section 4.7.1, written as directly as possible.
 fn levels_match(filter: &[&str], topic: &[&str]) -> bool {
     match (filter, topic) {
         (["#"], _) | ([], []) => true,
@@ -204,18 +204,20 @@ mod tests {
         }
     }
 
+    /// Proves PAY-1, PAY-2, PAY-3, PAY-4, PAY-5.
     #[test]
-    fn payloads_keep_every_law_whatever_the_bytes() {
+    fn payloads_keep_every_rule_whatever_the_bytes() {
         run("payload", fuzz_payload);
     }
 
+    /// Proves JRN-7.
     #[test]
-    fn records_keep_every_law_whatever_the_bytes() {
+    fn records_keep_every_rule_whatever_the_bytes() {
         run("record", fuzz_record);
     }
 
     #[test]
-    fn topic_filters_keep_every_law_whatever_the_bytes() {
+    fn topic_filters_keep_every_rule_whatever_the_bytes() {
         run("topic_filter", fuzz_topic_filter);
     }
 }

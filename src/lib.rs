@@ -10,15 +10,16 @@
 //! ```
 //!
 //! Invariants that cross modules
-//! - SYS-1 A message is acknowledged only after [`journal::Journal::append`] has returned.
-//! - SYS-2 A reader of the journal is only shown durable records, so committed ≤ synced ≤ appended: a power cut never
+//! - **SYS-1** A message is acknowledged only after [`journal::Journal::append`] has returned.
+//! - **SYS-2** A reader of the journal returns durable records only, so committed ≤ synced ≤ appended: a power cut never
 //!   leaves the database ahead of the journal, and no seq is used twice.
-//! - SYS-3 The position in the database moves by compare-and-set, in the transaction of the rows it counts. A hung thread
-//!   that wakes up, or a commit whose outcome is unknown, can neither store a range twice nor skip one.
-//! - SYS-4 Every element of every message ends as stored, duplicate, rejected or control, and every outcome moves the position.
-//! - SYS-5 Everything goes from journal to database in order of seq, in one stream: rows, rejections, gaps and transitions.
+//! - **SYS-3** The position in the database moves by compare-and-set, in the transaction of the rows it counts: neither a
+//!   hung thread that wakes up nor a commit with an unknown outcome can store a range twice or skip one.
+//! - **SYS-4** Every element of every message ends as stored, duplicate, rejected or control, and every outcome moves the
+//!   position.
+//! - **SYS-5** Rows, rejections, gaps and transitions go from journal to database in one stream, in order of seq.
 //!
-//! The modules, in the order the data flows. Each imports only what stands above it or in [`domain`]; [`app`] alone sees all.
+//! The modules, in the order the data flows. Each imports only modules above it, or [`domain`]; only [`app`] imports all.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 

@@ -1,4 +1,4 @@
-//! Counters and gauges of the whole pipeline: plain atomics, written by the actors, read by anybody.
+//! Counters and gauges of the whole pipeline: plain atomics that the actors write and every thread may read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// The present value.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -31,14 +31,14 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The present value.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Yes or no.
+/// A yes or no.
 #[derive(Debug, Default)]
 pub struct Flag(AtomicBool);
 
@@ -48,7 +48,7 @@ impl Flag {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The present value.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -58,7 +58,7 @@ impl Flag {
 /// Everything that is counted. Counters start at 0 with the process and survive restarts of actors.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// What is measured of each batch.
+    /// Measurements of each batch.
     pub batches: BatchFigures,
     /// Elements rejected, in the order of [`RejectReason::ALL`].
     rejected_by_reason: [Counter; RejectReason::ALL.len()],
@@ -66,41 +66,41 @@ pub struct Metrics {
     refused_by_kind: [Counter; RefusedKind::ALL.len()],
     /// Jobs that wait for the database.
     pub writer_queue: Gauge,
-    /// Messages handed over by the client library and journaled.
+    /// Messages delivered by the client library and journaled.
     pub messages_received: Counter,
     /// Payload bytes of these.
     pub bytes_received: Counter,
     /// Rows stored.
     pub readings_stored: Counter,
-    /// Elements that were stored before.
+    /// Elements that were already stored.
     pub readings_duplicate: Counter,
     /// Elements that are in `rejected_message`.
     pub elements_rejected: Counter,
     /// Transactions committed.
     pub batches_committed: Counter,
-    /// Rows of the database that cannot be read and were passed over; each counts once.
+    /// Unreadable rows of the database that were skipped; each counts once.
     pub rows_unreadable: Counter,
-    /// Failed attempts to store a batch (each is tried again).
+    /// Failed attempts to store a batch (each is retried).
     pub store_failures: Counter,
     /// Connections to the broker lost or refused.
     pub broker_failures: Counter,
-    /// The broker link is up and every subscription granted.
+    /// True if the broker link is up and every subscription granted.
     pub broker_connected: Flag,
     /// When the first certificate of the broker link expires (ours, an authority's, the broker's), in Unix seconds; 0: none.
     pub certificate_expires_at: Gauge,
-    /// The newest attempt to use the database succeeded.
+    /// True if the newest attempt to use the database succeeded.
     pub store_available: Flag,
-    /// Another service of the site worked on the same database within the last hour.
+    /// True if another service of the site used the same database within the last hour.
     pub site_shared: Flag,
-    /// Andon has left the broker because the journal is full.
+    /// True if Andon has left the broker because the journal is full.
     pub holding: Flag,
-    /// Machines by status.
+    /// Machines known to be online.
     pub machines_online: Gauge,
     /// Machines known to be offline, except those never seen.
     pub machines_offline: Gauge,
-    /// Machines whose status cannot be known at present.
+    /// Machines whose status is unknown at present.
     pub machines_unknown: Gauge,
-    /// Expected machines that never spoke.
+    /// Expected machines that have never sent a message.
     pub machines_never_seen: Gauge,
     /// Machines that change their status too often.
     pub machines_flapping: Gauge,
@@ -108,9 +108,9 @@ pub struct Metrics {
     pub sightings_untracked: Gauge,
     /// Status changes recorded in the database.
     pub transitions_recorded: Counter,
-    /// Status changes given up unrecorded, because too many waited for the database.
+    /// Status changes dropped without recording, because too many waited for the database.
     pub transitions_unrecorded: Counter,
-    /// Status changes given up unpublished, because too many waited for the broker.
+    /// Status changes dropped without publishing, because too many waited for the broker.
     pub transitions_unpublished: Counter,
 }
 
@@ -122,44 +122,44 @@ const SECONDS: [f64; 18] = [
 /// Upper bounds of a batch's rows; the largest is the largest `store.batch_max`.
 const ROWS: [f64; 10] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 8_192.0, 16_384.0, 65_536.0];
 
-/// Many measurements: how many were at most each of some bounds. Observed once a batch, not once a message.
+/// A histogram of measurements. Observed once per batch, not once per message.
 #[derive(Debug)]
 pub struct Distribution {
     name: &'static str,
     help: &'static str,
     bounds: &'static [f64],
-    /// How many fell between two bounds; the last ones are above all of them.
+    /// Number of measurements in each bucket; the last bucket is above all bounds.
     between: Box<[Counter]>,
-    /// The bits of a double.
+    /// The sum, as the bits of a double.
     sum: AtomicU64,
 }
 
-/// What a [`Distribution`] has observed.
+/// The measurements of a [`Distribution`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// Each bound, infinity being the last one, and how many measurements were at most that.
+    /// Each bound, infinity last, with the number of measurements up to it.
     pub at_most: Vec<(f64, u64)>,
-    /// How many there were.
+    /// Number of measurements.
     pub count: u64,
     /// Their sum.
     pub sum: f64,
 }
 
 impl Distribution {
-    /// Nothing is observed yet; `bounds` ascend.
+    /// Creates an empty distribution; `bounds` must ascend.
     #[must_use]
     pub fn new(name: &'static str, help: &'static str, bounds: &'static [f64]) -> Self {
         let between = (0..=bounds.len()).map(|_| Counter::default()).collect();
         Self { name, help, bounds, between, sum: AtomicU64::new(0) }
     }
 
-    /// Its name in `/metrics`.
+    /// Returns its name in `/metrics`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What it is of.
+    /// Returns its help text.
     #[must_use]
     pub const fn help(&self) -> &'static str {
         self.help
@@ -172,7 +172,7 @@ impl Distribution {
         let _always_added = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// What was observed so far.
+    /// Returns the measurements so far.
     #[must_use]
     pub fn observed(&self) -> Observed {
         let mut count = 0;
@@ -186,14 +186,14 @@ impl Distribution {
     }
 }
 
-/// What is measured of each batch.
+/// Measurements of each batch.
 #[derive(Debug)]
 pub struct BatchFigures {
-    /// How long commits take.
+    /// Duration of commits.
     pub commit_seconds: Distribution,
     /// Rows of a batch.
     pub rows: Distribution,
-    /// From receipt to commit, of each row.
+    /// Time from receipt to commit of each row.
     pub latency_seconds: Distribution,
 }
 
@@ -219,14 +219,14 @@ impl Default for BatchFigures {
 }
 
 impl Metrics {
-    /// Counts elements rejected, each by its reason.
+    /// Counts rejected elements, each by its reason.
     pub fn count_rejections(&self, reasons: impl Iterator<Item = RejectReason>) {
         for reason in reasons {
             self.rejected_by_reason[reason as usize].add(1);
         }
     }
 
-    /// Elements rejected for that reason.
+    /// Returns the number of elements rejected for this reason.
     #[must_use]
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         self.rejected_by_reason[reason as usize].get()
@@ -237,7 +237,7 @@ impl Metrics {
         self.refused_by_kind[kind as usize].add(1);
     }
 
-    /// Rows of that kind that the database refused.
+    /// Returns the number of rows of this kind that the database refused.
     #[must_use]
     pub fn refused(&self, kind: RefusedKind) -> u64 {
         self.refused_by_kind[kind as usize].get()

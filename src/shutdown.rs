@@ -1,4 +1,4 @@
-//! How the process ends: its exit codes, and the way out that is not a return from `main`.
+//! How the process ends: its exit codes, and the exit without a return from `main`.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use slog::{Logger, error};
 
-/// How the process ends.
+/// Exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All went well.
+    /// Success.
     Clean = 0,
     /// Something failed.
     Failure = 1,
@@ -24,7 +24,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit code.
+    /// Returns the exit code as a number.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
@@ -37,10 +37,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Ends the process at once, without destructors, C exit handlers or a DISCONNECT to the broker: for the callback that must not
-/// return, and for a second signal. Everything acknowledged is in the journal.
+/// Ends the process at once, without destructors, C exit handlers or a DISCONNECT to the broker: for a callback that must
+/// not return, and for a second signal. Everything acknowledged is in the journal.
 ///
-/// Waits a moment so that the asynchronous log can write what led here.
+/// Waits a moment for the asynchronous log to write the reason.
 #[expect(clippy::disallowed_methods, reason = "the one place that ends the process")]
 pub fn halt(exit_code: i32) -> ! {
     std::thread::sleep(Duration::from_millis(200));
@@ -48,13 +48,13 @@ pub fn halt(exit_code: i32) -> ! {
     unsafe { libc::_exit(exit_code) }
 }
 
-/// An orderly stop takes no longer than this; with the pause of [`halt`] the process is gone within 10 s of the decision.
+/// Longest orderly stop. With the pause of [`halt`], the process ends within 10 s of the decision.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 
-/// Ends the process if its orderly stop takes too long: a disk that stalls, or a database library that hangs, keeps threads
-/// that nobody can end. The deadline runs on a thread of its own, outside of everything that may hang.
+/// Ends the process if its orderly stop takes too long: threads cannot be ended while a disk stalls or a database library
+/// hangs. The deadline runs on its own thread, so nothing that hangs delays it.
 ///
-/// What is acknowledged and not yet on the disk survives such an end as it survives kill -9: the kernel has it.
+/// Acknowledged messages that are not yet on disk survive this as they survive kill -9: the kernel has them.
 #[derive(Clone)]
 pub struct StopDeadline {
     shared: Arc<Shared>,
@@ -62,13 +62,13 @@ pub struct StopDeadline {
 
 struct Shared {
     is_armed: AtomicBool,
-    /// Whether all that was acknowledged is on the disk. Must not wait for anything. Not set: nobody knows.
+    /// Returns whether everything acknowledged is on disk. Must not wait for anything. Unset if that is not known.
     is_at_rest: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     logger: Logger,
 }
 
 impl StopDeadline {
-    /// Not armed yet.
+    /// Creates a deadline that is not armed yet.
     #[must_use]
     pub fn new(logger: &Logger) -> Self {
         let shared =
@@ -76,13 +76,13 @@ impl StopDeadline {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Names the question that decides the exit code: whether all that was acknowledged is on the disk. Only the first counts.
+    /// Sets the check that decides the exit code: whether everything acknowledged is on disk. Only the first call counts.
     pub fn ask_at_the_end(&self, is_at_rest: impl Fn() -> bool + Send + Sync + 'static) {
         self.shared.is_at_rest.get_or_init(|| Box::new(is_at_rest));
     }
 
-    /// The process is about to stop, with `exit_code`; only the first decision counts. If it still runs in [`STOP_MAX`] it ends at
-    /// once: with `exit_code` if everything is on the disk, or else with 1.
+    /// Starts the deadline for a stop with `exit_code`; only the first call counts. If the process still runs after
+    /// [`STOP_MAX`], ends it: with `exit_code` if everything is on disk, otherwise with 1.
     pub fn arm(&self, exit_code: i32) {
         if self.shared.is_armed.swap(true, Ordering::SeqCst) {
             return;

@@ -1,20 +1,20 @@
-//! Foreign text on somebody's terminal: what came over the network must not move a cursor, hide, turn the text around it,
-//! or pass for a field of a log line.
+//! Makes foreign text safe for a terminal: text from the network must not move the cursor, hide, reverse other text, or
+//! pass for a field of a log line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Letters that Unicode counts as printable although nobody sees them.
+/// Characters that Unicode counts as printable although they are blank.
 const BLANK: [char; 5] = ['\u{115f}', '\u{1160}', '\u{2800}', '\u{3164}', '\u{ffa0}'];
 
-/// True if the character is seen as what it is: no control, no invisible one, none that turns the direction of the text,
-/// none that only changes its neighbour.
+/// Returns true if the character is visible as itself: not a control character, not invisible, not one that changes the
+/// direction of text or only modifies its neighbour.
 #[must_use]
 pub fn is_plain(character: char) -> bool {
     matches!(character, ' '..='~') || (character.escape_debug().len() == 1 && !BLANK.contains(&character))
 }
 
-/// `text` for a person's eyes: what is not plain (see [`is_plain`]) is escaped as in Rust, such as `\u{202e}`.
+/// Returns `text` for people: characters that are not plain (see [`is_plain`]) are escaped as in Rust, such as `\u{202e}`.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
@@ -35,7 +35,7 @@ fn push_escaped(character: char, text: &mut String) {
     }
 }
 
-/// `text` as the value of a field in a log line: quoted, and escaped inside, unless it is one plain word.
+/// Returns `text` as the value of a field in a log line: quoted and escaped, unless it is one plain word.
 #[must_use]
 pub fn field(text: &str) -> Cow<'_, str> {
     let is_bare = |character: char| is_plain(character) && !matches!(character, ' ' | ',' | '=' | '"');
@@ -54,10 +54,10 @@ pub fn field(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// JSON text that means the same, with what is not plain in its strings escaped.
+/// Returns equivalent JSON text, with characters in its strings that are not plain escaped.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
-    // White space between tokens is not in strings.
+    // ASCII stays: control characters are escaped in strings already, and white space between tokens is harmless.
     let stays = |character: char| is_plain(character) || character.is_ascii();
     if text.chars().all(stays) {
         return Cow::Borrowed(text);
@@ -76,8 +76,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `bytes` as text on one line: what is not printable, and every backslash, is escaped as in Rust, bytes that are no
-/// UTF-8 as `\xNN`. At most about `chars_max` characters, with `…` where it was cut.
+/// Returns `bytes` as text on one line. Escapes every backslash and every character that is not plain as in Rust, and bytes
+/// that are not UTF-8 as `\xNN`. Cuts after about `chars_max` characters and appends `…`.
 #[must_use]
 pub fn one_line(bytes: &[u8], chars_max: usize) -> String {
     let mut text = String::new();
@@ -99,14 +99,14 @@ pub fn one_line(bytes: &[u8], chars_max: usize) -> String {
     text
 }
 
-/// All of `text`, on as many lines as it has, escaped as in [`one_line`].
+/// Returns all lines of `text`, escaped as in [`one_line`].
 #[must_use]
 pub fn lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(|line| one_line(line.as_bytes(), usize::MAX)).collect();
     lines.join("\n")
 }
 
-/// Returns how many characters it took.
+/// Appends the escaped character; returns the number of characters appended.
 fn escape(character: char, text: &mut String) -> usize {
     let before = text.len();
     if character == '\\' {
@@ -116,7 +116,7 @@ fn escape(character: char, text: &mut String) -> usize {
     text[before..].chars().count()
 }
 
-/// `bytes` as lines of offset, 16 bytes in hexadecimal, and what of it is ASCII.
+/// Returns `bytes` as lines of offset, 16 bytes in hexadecimal, and their ASCII characters.
 #[must_use]
 pub fn hex_dump(bytes: &[u8]) -> String {
     let mut dump = String::new();
@@ -137,13 +137,13 @@ pub fn hex_dump(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Of each kind that moves, hides or turns: controls, directions, joiners, fillers, marks, tags.
+    /// Characters of each kind that moves, hides or reverses: controls, directions, joiners, fillers, marks, tags.
     const HOSTILE: &str = "\0\u{7}\u{1b}\u{7f}\u{85}\u{9b}\u{a0}\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{2003}\
         \u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{2800}\u{3000}\
         \u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{1d173}\u{e0001}\u{e0061}\u{e0100}\u{308}";
 
     #[test]
-    fn no_character_that_hides_or_turns_text_is_plain() {
+    fn no_character_that_hides_or_reverses_text_is_plain() {
         for character in HOSTILE.chars() {
             let text = format!("press{character}7");
             let shown = [printable(&text), field(&text), json(&text)].map(Cow::into_owned);
@@ -157,7 +157,7 @@ mod tests {
         }
         for text in ["presse 7 ä", "压力机-1", "пресс", "ﺔﻟﺁ", "°C → 21.5 µm…", "\\ '\""]
         {
-            assert!(matches!(printable(text), Cow::Borrowed(_)), "{text} is shown as it is");
+            assert!(matches!(printable(text), Cow::Borrowed(_)), "{text} is unchanged");
             assert!(matches!(json(text), Cow::Borrowed(_)), "{text}");
         }
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_moves_a_cursor_or_turns_the_text_reaches_the_terminal() {
+    fn nothing_that_moves_the_cursor_or_reverses_text_reaches_the_terminal() {
         let evil = "\u{1b}[2J\r\n\u{7}\u{9b}31m\u{202e}\u{200b}\u{2028}\u{feff}\0";
         let shown = one_line(evil.as_bytes(), 1_000);
         assert!(shown.chars().all(|character| (' '..='~').contains(&character)), "{shown}");

@@ -99,11 +99,13 @@ fn an_error_before_the_commit_is_retried() {
     a_failed_commit_is_settled("writer::before_commit=1*off->2*return(away)->off");
 }
 
+/// Proves SYS-3.
 #[test]
 fn an_error_after_the_commit_is_settled_by_the_position() {
     a_failed_commit_is_settled("writer::after_commit=1*off->2*return(connection cut)->off");
 }
 
+/// Proves SYS-3, SYS-4.
 #[test]
 fn the_ledger_shown_is_exact_though_most_commits_are_in_doubt() {
     // Not all: a batch that does not move the position cannot be found to be done, and is stored until the answer comes.
@@ -132,6 +134,7 @@ fn restarts_that_do_not_help_end_with_exit_code_4_and_everything_durable() {
     assert!(andon.stop().success());
 }
 
+/// Proves SYS-1.
 #[test]
 fn a_journal_that_cannot_append_stops_the_process_and_loses_nothing() {
     let broker = Mosquitto::start("");

@@ -20,7 +20,7 @@ const BAD: [(&[u8], &str, &str); 3] = [
     (
         b"factory/machine/m\0/telemetry",
         "factory/machine/m\u{FFFD}/telemetry",
-        "the topic has a NUL in it; its bytes in hex: 666163746f72792f6d616368696e652f6d002f74656c656d65747279",
+        "the topic contains a NUL; its bytes in hex: 666163746f72792f6d616368696e652f6d002f74656c656d65747279",
     ),
     (
         b"will/m1/\xed\xa0\x80",

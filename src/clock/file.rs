@@ -1,7 +1,7 @@
 //! `clock.json`: the record of the trusted time beside the journal, for a start while the database is away.
 //!
-//! It is replaced as a whole: written beside, fsynced, renamed, directory fsynced. One that cannot be understood, or is another
-//! site's (a directory that was copied), counts as none: the database has a record, too.
+//! The file is always replaced as a whole: written to a temporary file, fsynced, renamed, directory fsynced. An unreadable
+//! file, or one of another site (a copied directory), counts as none: the database has a record, too.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ struct Content {
     step_held_us: Option<u64>,
 }
 
-/// The file.
+/// The file of one site.
 #[derive(Debug, Clone)]
 pub struct ClockFile {
     directory: PathBuf,
@@ -36,19 +36,19 @@ pub struct ClockFile {
 }
 
 impl ClockFile {
-    /// In the journal's directory.
+    /// Names the file in the journal's directory.
     #[must_use]
     pub fn in_directory(directory: &Path, site: &str) -> Self {
         Self { directory: directory.to_owned(), site: site.to_owned() }
     }
 
-    /// Where it is, for the operator.
+    /// Returns its path, for the operator.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.directory.join(FILE_NAME)
     }
 
-    /// What it says of this site.
+    /// Reads the record, if the file has one of this site.
     #[must_use]
     pub fn read(&self) -> Option<ClockRecord> {
         let path = self.path();
@@ -68,10 +68,10 @@ impl ClockFile {
         record.is_consistent().then_some(record)
     }
 
-    /// Replaces it.
+    /// Replaces the file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// I/O errors.
     pub fn write(&self, record: &ClockRecord) -> io::Result<()> {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let content = Content {

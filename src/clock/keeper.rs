@@ -1,8 +1,8 @@
 //! The trusted time of this process.
 //!
-//! Owned by a thread of its own that looks at the clocks every second, writes the file, and logs; the writer reads it to delete by,
-//! and exchanges records with the database. Nothing is deleted before the database was asked once: it may know more than the
-//! directory, which can be new, or restored. For the same reason the first record of all waits for it.
+//! A thread checks the clocks every second, writes the file and logs. The writer reads the trusted time to decide what to
+//! delete, and exchanges records with the database. Nothing is deleted before the database has answered once: it may have
+//! a newer record than the directory, which can be new or restored. The first record of all waits for the same answer.
 
 use std::io;
 use std::path::Path;
@@ -14,23 +14,23 @@ use super::trusted::{News, Reading, Reason, TrustedClock, start_max};
 use super::{Mono, boot_now, kernel, publish, system_now};
 use crate::domain::{ClockRecord, Timestamp};
 
-/// How often the file is replaced: a start believes much larger differences than that.
+/// How often the file is replaced. A start believes much larger differences than this.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
 
-/// How the clocks are, for people.
+/// State of the clocks, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStatus {
     /// The trusted time.
     pub trusted: Timestamp,
-    /// How far the wall clock is ahead of it (back, if negative), in microseconds, while that is not believed.
+    /// How far the wall clock is ahead of it (behind, if negative), in microseconds, while the step is not believed.
     pub step: Option<i64>,
     /// The wall clock was never set.
     pub is_unset: bool,
-    /// The kernel calls the wall clock synchronised.
+    /// The kernel reports a synchronised wall clock.
     pub synchronised: bool,
 }
 
-/// See the file's head.
+/// Keeps the trusted time of this process.
 #[derive(Debug)]
 pub struct ClockKeeper {
     file: ClockFile,
@@ -42,16 +42,16 @@ pub struct ClockKeeper {
 struct State {
     clock: TrustedClock,
     synchronised: bool,
-    /// The database was asked.
+    /// The database has answered.
     is_settled: bool,
-    /// When the file is due.
+    /// When the file is next written.
     record_at: Mono,
-    /// Not told yet.
+    /// Changes not yet reported.
     news: Vec<News>,
 }
 
 impl ClockKeeper {
-    /// Begins with what the file beside the journal says. From here on the wall clock is overruled where it is far behind.
+    /// Starts from the record beside the journal. From here on the trusted time overrules a wall clock far behind.
     #[must_use]
     pub fn open(journal_dir: &Path, site: &str, shortest_retention: Option<Duration>) -> Self {
         let file = ClockFile::in_directory(journal_dir, site);
@@ -73,19 +73,18 @@ impl ClockKeeper {
         Self { file, start_max, state: Mutex::new(state) }
     }
 
-    /// Looks at the clocks and replaces the file if that is due. Returns what there is to tell, each change once, and why the file
-    /// could not be written.
+    /// Checks the clocks and replaces the file if it is due. Returns the changes, each once, and any error from writing.
     pub fn look(&self) -> (Vec<News>, io::Result<()>) {
         let (news, record) = self.look_at(reading_now());
         self.publish(&self.locked());
-        // Not under the lock: a disk may stall.
+        // Written outside the lock: a disk may stall.
         (news, record.map_or(Ok(()), |record| self.file.write(&record)))
     }
 
-    /// Writes the file once more, at an orderly end.
+    /// Writes the file once more at an orderly end.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// I/O errors.
     pub fn close(&self) -> io::Result<()> {
         self.locked().record_at = Mono::default();
         self.look().1
@@ -105,7 +104,7 @@ impl ClockKeeper {
         (std::mem::take(&mut state.news), record)
     }
 
-    /// The database's answer: a record that is newer than ours, if it has one.
+    /// Takes the database's answer: a record newer than ours, if it has one.
     pub fn settle(&self, newer: Option<ClockRecord>) {
         self.settle_at(newer, reading_now());
         self.publish(&self.locked());
@@ -125,20 +124,20 @@ impl ClockKeeper {
         state.news.extend(news);
     }
 
-    /// What is to be kept in the database; `None` if there is nothing worth it yet.
+    /// Returns the record to store in the database; `None` if nothing is known yet.
     #[must_use]
     pub fn record(&self) -> Option<ClockRecord> {
         self.locked().clock.record()
     }
 
-    /// The trusted time, once the database was asked.
+    /// Returns the trusted time, once the database has answered.
     #[must_use]
     pub fn trusted_now(&self) -> Option<Timestamp> {
         let state = self.locked();
         state.is_settled.then(|| state.clock.now(boot_now()))
     }
 
-    /// How the clocks are.
+    /// Returns the state of the clocks.
     #[must_use]
     pub fn status(&self) -> ClockStatus {
         let state = self.locked();
@@ -150,7 +149,7 @@ impl ClockKeeper {
         }
     }
 
-    /// Where the record beside the journal is.
+    /// Returns the file of the record beside the journal.
     #[must_use]
     pub fn file(&self) -> &ClockFile {
         &self.file
@@ -162,12 +161,12 @@ impl ClockKeeper {
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
-        // What is behind the lock is whole at every moment.
+        // The state is consistent between any two statements, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the clocks of this machine say.
+/// Reads the clocks of this machine.
 #[must_use]
 pub fn reading_now() -> Reading {
     Reading { wall: system_now(), boot: boot_now(), synchronised: kernel::is_synchronised() }
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_records_the_newer_one_counts_whichever_it_is_of() {
+    fn of_two_records_the_newer_one_counts_wherever_it_is() {
         let ahead = 3 * 365 * DAY;
         // The directory is new, or was restored: the database knows more.
         for old in [None, Some(record(5, -200 * DAY))] {
@@ -231,6 +230,7 @@ mod tests {
         assert_eq!(step(&keeper), Some(ahead), "nor such that are none");
     }
 
+    /// Proves CLK-6.
     #[test]
     fn without_any_record_the_trace_of_an_older_version_bounds_the_time() {
         let ahead = 3 * 365 * DAY;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_in_the_database_ends_the_wait_and_is_told_as_such() {
+    fn a_confirmation_in_the_database_ends_the_wait_and_is_reported_as_such() {
         let ahead = 3 * 365 * DAY;
         let (keeper, _directory) = keeper(Some(record(7, 0)), ahead);
         keeper.settle_at(None, reading(ahead, 10));

@@ -1,11 +1,11 @@
-//! Whether the kernel calls the wall clock synchronised (`clock_adjtime(2)`).
+//! Asks the kernel whether the wall clock is synchronised (`clock_adjtime(2)`).
 
 use super::system_now;
 
-/// What the kernel reads as its own clock must agree with what we read, or its word is about another clock.
+/// The kernel's own reading must agree with ours within this, or its answer is about another clock.
 const AGREES_WITHIN_S: i64 = 3_600;
 
-/// True if somebody keeps the kernel's clock synchronised (NTP, PTP) and says so. A call that fails means no.
+/// Returns true if the kernel reports a synchronised clock (NTP, PTP). A failing call means no.
 #[must_use]
 pub fn is_synchronised() -> bool {
     #[cfg(feature = "failpoints")]
@@ -24,7 +24,7 @@ pub fn is_synchronised() -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn asking_changes_nothing_and_always_has_an_answer() {
+    fn asking_changes_nothing_and_always_returns() {
         let first = super::is_synchronised();
         assert_eq!(first, super::is_synchronised());
     }

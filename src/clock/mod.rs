@@ -1,14 +1,14 @@
 //! Time: the wall clock for labels, a monotonic clock for every decision, the trusted time for what may be deleted.
 //!
-//! The wall clock of a plant PC jumps (NTP, a technician, a dead battery); nothing but a label
-//! may depend on it. Durations and deadlines are measured on the monotonic clock; the age of stored rows on the [`trusted`] time.
+//! The wall clock of a plant PC jumps (NTP, a technician, a dead battery), so only labels may depend on it. Durations and
+//! deadlines are measured on the monotonic clock, the age of stored rows on the [`trusted`] time.
 //!
 //! ```text
-//! mod       the clocks themselves; a wall clock that was never set is overruled by the trusted time
-//! trusted   what the trusted time follows, and what it does not: pure
-//! kernel    whether the kernel calls the wall clock synchronised
+//! mod       the clocks themselves; the trusted time overrules a wall clock that was never set
+//! trusted   which steps of the wall clock the trusted time follows: pure
+//! kernel    asks the kernel whether the wall clock is synchronised
 //! file      the record beside the journal
-//! keeper    the trusted time of this process: looks, records, tells
+//! keeper    the trusted time of this process: checks the clocks, stores and reports
 //! ```
 
 mod file;
@@ -31,28 +31,28 @@ pub use self::keeper::{ClockKeeper, ClockStatus, reading_now};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mono(pub u64);
 
-/// When something was received.
+/// The time of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// By the wall clock, or by the trusted time if that is known to be far behind.
+    /// The wall clock, or the trusted time if the wall clock is known to be far behind.
     pub at: Timestamp,
-    /// The wall clock was never set, or is far behind: `at` may be late by as much as the machine was off, and the clocks of
-    /// others are better.
+    /// The wall clock was never set, or is far behind: `at` may be late by as long as the machine was off, and a device's
+    /// clock is better.
     pub clock_unset: bool,
 }
 
-/// Trusted time minus [`boot_now`] in microseconds; the least number if nobody keeps a trusted time in this process.
+/// Trusted time minus [`boot_now`] in microseconds; `i64::MIN` if this process keeps no trusted time.
 static TRUSTED_MINUS_BOOT: AtomicI64 = AtomicI64::new(i64::MIN);
-/// A wall clock that is further behind the trusted time than this, in microseconds, is overruled by it.
+/// The trusted time overrules a wall clock that is further behind than this, in microseconds.
 static BEHIND_MAX: AtomicI64 = AtomicI64::new(i64::MAX);
 
-/// The present instant in UTC by the wall clock; by the trusted time while the wall clock is known to be far behind.
+/// Returns the current time in UTC by the wall clock; by the trusted time while the wall clock is known to be far behind.
 #[must_use]
 pub fn wall_now() -> Timestamp {
     receipt_now().at
 }
 
-/// The same, with what is known of the wall clock.
+/// Returns the same, and whether the wall clock can be used.
 #[must_use]
 pub fn receipt_now() -> Receipt {
     let wall = system_now();
@@ -70,8 +70,8 @@ fn overruled(wall: Timestamp, trusted: Timestamp, behind_max: i64) -> Receipt {
     Receipt { at: if clock_unset { trusted } else { wall }, clock_unset }
 }
 
-/// From here on [`wall_now`] is overruled by the trusted time, which is `trusted` when the monotonic clock says `boot`, if it is
-/// further behind than `behind_max`.
+/// Lets the trusted time, which is `trusted` when the monotonic clock reads `boot`, overrule [`wall_now`] from here on if the
+/// wall clock is more than `behind_max` behind.
 fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
     let behind_max = i64::try_from(behind_max.as_micros()).unwrap_or(i64::MAX);
     BEHIND_MAX.store(behind_max, Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
     TRUSTED_MINUS_BOOT.store(trusted.as_micros().saturating_sub(boot), Ordering::Relaxed);
 }
 
-/// What the system's wall clock says.
+/// Returns the system's wall clock.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn system_now() -> Timestamp {
     let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -89,8 +89,8 @@ fn system_now() -> Timestamp {
     Timestamp::from_micros(micros + turned_by())
 }
 
-/// A test turns the wall clock of one process, without the machine's: failpoint `clock::offset=return(<file>)` names a file
-/// that holds the microseconds to add, and that the test rewrites.
+/// Lets a test turn the wall clock of one process, not the machine's: failpoint `clock::offset=return(<file>)` names a file
+/// with the microseconds to add, which the test rewrites.
 #[cfg(feature = "failpoints")]
 fn turned_by() -> i64 {
     fail::fail_point!("clock::offset", |file: Option<String>| {
@@ -105,7 +105,7 @@ const fn turned_by() -> i64 {
     0
 }
 
-/// The monotonic clock's present instant.
+/// Returns the current instant of the monotonic clock.
 #[must_use]
 pub fn mono_now() -> Mono {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
@@ -113,7 +113,7 @@ pub fn mono_now() -> Mono {
     Mono(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// The clock that goes on while the machine sleeps; of an origin of its own.
+/// Returns the clock that also counts while the machine sleeps. Its origin differs from [`mono_now`]'s.
 fn boot_now() -> Mono {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -121,7 +121,7 @@ fn boot_now() -> Mono {
 }
 
 impl From<std::time::Duration> for Mono {
-    /// The instant that far after the clock's origin; also used as a length of time.
+    /// Returns the instant that far after the clock's origin; also used as a length of time.
     fn from(duration: std::time::Duration) -> Self {
         Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     }

@@ -1,37 +1,39 @@
-//! The trusted time: what the age of stored rows is counted from. Pure.
+//! The trusted time, from which the age of stored rows is counted. Pure.
 //!
-//! The wall clock of a plant PC may be years wrong, and whoever deletes by it deletes everything. So retention asks this clock. It
-//! goes on with the monotonic clock from what was last recorded, and follows the wall clock only as far as that can be believed.
+//! The wall clock of a plant PC may be years wrong, and retention by a wrong clock deletes everything. So retention uses
+//! this clock. It continues with the monotonic clock from the last record, and follows the wall clock only as far as it can
+//! be believed.
 //!
-//! - **CLK-1** A difference of at most an hour is followed: drift, and a clock that is set right.
-//! - **CLK-2** A larger one, ahead or back, waits until the kernel calls the clock synchronised, an operator confirms it, or it has held
-//!   for seven days of running, added up over restarts. Another step begins to count anew.
-//! - **CLK-3** A difference found at a start is believed if it is at most a tenth of the shortest retention, at least an hour: the PC was
-//!   off for the night. While a step waits, the wall clock of the record is what the new one is compared with.
-//! - **CLK-4** A wall clock before 2025 was never set. It is never followed.
-//! - **CLK-5** Without any record the wall clock is taken as it is.
-//! - **CLK-6** Record 0 is none of ours, but the newest trace of us in a database that has no record yet: the true time is not before it. If it was never set, 2025-01-01 stands for it until it is.
+//! - **CLK-1** The trusted time follows a difference of at most an hour: drift, or a clock set right.
+//! - **CLK-2** A larger difference, ahead or back, waits until the kernel reports a synchronised clock, an operator confirms
+//!   it, or it has held for seven days of running, added up over restarts; another step starts the count again.
+//! - **CLK-3** A difference found at a start is believed up to a tenth of the shortest retention, and always up to an hour: the
+//!   PC was off for the night. While a step waits, the new wall clock is compared with the one in the record.
+//! - **CLK-4** A wall clock before 2025 was never set, and is never followed.
+//! - **CLK-5** Without any record the wall clock is believed.
+//! - **CLK-6** Record 0 is the newest trace of Andon in a database without a record: the true time is not before it. With a
+//!   clock that was never set and no trace, 2025-01-01 stands in until the clock is set.
 
 use std::time::Duration;
 
 use super::Mono;
 use crate::domain::{ClockRecord, Timestamp};
 
-/// CLK-1
+/// Largest difference that is followed at once (CLK-1).
 pub const FOLLOWED_MAX: Duration = Duration::from_secs(3_600);
-/// CLK-2
+/// How long a larger difference must hold to be believed (CLK-2).
 pub const BELIEVED_AFTER: Duration = Duration::from_secs(7 * 86_400);
-/// The shortest retention where none is set: 90 days.
+/// Shortest retention assumed if none is configured: 90 days.
 const RETENTION_ASSUMED: Duration = Duration::from_secs(90 * 86_400);
 
-/// What the clocks say at one moment.
+/// A reading of the clocks at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// The wall clock.
     pub wall: Timestamp,
-    /// The monotonic clock, which counts while the machine sleeps, too.
+    /// The monotonic clock, which also counts while the machine sleeps.
     pub boot: Mono,
-    /// The kernel calls the wall clock synchronised.
+    /// The kernel reports a synchronised wall clock.
     pub synchronised: bool,
 }
 
@@ -44,9 +46,9 @@ impl Reading {
 /// Why the wall clock is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The kernel calls it synchronised.
+    /// The kernel reports a synchronised clock.
     Synchronised,
-    /// It has said the same for [`BELIEVED_AFTER`].
+    /// The step has held for [`BELIEVED_AFTER`].
     Held,
     /// It agrees with the trusted time again.
     Agrees,
@@ -54,48 +56,48 @@ pub enum Reason {
     Confirmed,
 }
 
-/// A change that a person should hear of.
+/// A change to report to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// The wall clock is this far ahead (or back, if negative, in microseconds) and waits to be believed.
+    /// The wall clock is this far ahead (behind, if negative), in microseconds, and is not believed yet.
     StepWaits(i64),
-    /// The wall clock is followed again, this far ahead or back.
+    /// The wall clock is followed again, after it was this far ahead or behind.
     Followed(i64, Reason),
     /// The wall clock was never set (CLK-4).
     Unset,
 }
 
-/// A difference that waits to be believed.
+/// A difference that is not believed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Step {
-    /// Wall clock minus trusted time, in microseconds, when it was first seen.
+    /// Wall clock minus trusted time when the step was first seen, in microseconds.
     offset: i64,
     held: Duration,
 }
 
-/// The clock.
+/// The clock that retention uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedClock {
-    /// Of the newest record.
+    /// Number of the newest record.
     seq: u64,
     trusted: Timestamp,
-    /// The monotonic clock when `trusted` was the time.
+    /// The monotonic clock at `trusted`.
     at: Mono,
-    /// The wall clock then.
+    /// The wall clock at `trusted`.
     wall: Timestamp,
     step: Option<Step>,
     is_unset: bool,
-    /// There was a record, or a wall clock that was set (CLK-5).
+    /// There was a record, or the wall clock was set (CLK-5).
     is_known: bool,
 }
 
-/// How much a difference at a start may be to be believed (CLK-3).
+/// Returns the largest difference that a start believes (CLK-3).
 #[must_use]
 pub fn start_max(shortest_retention: Option<Duration>) -> Duration {
     (shortest_retention.unwrap_or(RETENTION_ASSUMED) / 10).max(FOLLOWED_MAX)
 }
 
-/// What is older than `retention` was recorded before this.
+/// Returns the instant before which rows are older than `retention`.
 #[must_use]
 pub fn cutoff(trusted_now: Timestamp, retention: Duration) -> Timestamp {
     let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
@@ -115,7 +117,7 @@ fn is_within(difference: i64, bound: Duration) -> bool {
 }
 
 impl TrustedClock {
-    /// Begins at a start of the process, or when a newer record turns up. `start_max` is that of CLK-3.
+    /// Starts the clock: at the start of the process, or from a newer record. For `start_max` see CLK-3.
     #[must_use]
     pub fn start(record: Option<ClockRecord>, now: Reading, start_max: Duration) -> (Self, Option<News>) {
         let seq = record.map_or(0, |record| record.seq);
@@ -153,13 +155,13 @@ impl TrustedClock {
         (begin(trusted, Some(Step { offset, held })), Some(News::StepWaits(offset)))
     }
 
-    /// The trusted time when the monotonic clock says `boot`.
+    /// Returns the trusted time when the monotonic clock reads `boot`.
     #[must_use]
     pub fn now(&self, boot: Mono) -> Timestamp {
         self.trusted.plus(Duration::from_micros(boot.0.saturating_sub(self.at.0)))
     }
 
-    /// Looks at the clocks again. What is returned is said once a change.
+    /// Takes a new reading. Returns each change once.
     pub fn tick(&mut self, now: Reading) -> Option<News> {
         let elapsed = Duration::from_micros(now.boot.0.saturating_sub(self.at.0));
         self.trusted = self.now(now.boot);
@@ -198,19 +200,20 @@ impl TrustedClock {
         (self.trusted, self.step) = (wall, None);
     }
 
-    /// How far the wall clock is ahead of the trusted time (back, if negative), in microseconds, while it is not believed.
+    /// Returns how far the wall clock is ahead of the trusted time (behind, if negative), in microseconds, while it is not
+    /// believed.
     #[must_use]
     pub fn step(&self) -> Option<i64> {
         self.step.map(|_| difference(self.wall, self.trusted))
     }
 
-    /// The wall clock was never set (CLK-4).
+    /// Returns whether the wall clock was never set (CLK-4).
     #[must_use]
     pub const fn is_unset(&self) -> bool {
         self.is_unset
     }
 
-    /// The state of the newest look; `None` as long as nothing is known that is worth to be kept (CLK-5).
+    /// Returns the state at the newest reading; `None` while no time is known (CLK-5).
     #[must_use]
     pub fn record(&self) -> Option<ClockRecord> {
         self.is_known.then(|| ClockRecord {
@@ -221,7 +224,7 @@ impl TrustedClock {
         })
     }
 
-    /// The same under the next number.
+    /// Returns the same under the next number.
     pub fn next_record(&mut self) -> Option<ClockRecord> {
         self.seq += u64::from(self.is_known);
         self.record()

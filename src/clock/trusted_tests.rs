@@ -1,4 +1,4 @@
-//! The rules of the trusted time by cases, and what holds whatever the clocks do.
+//! The rules of the trusted time, case by case, and properties that hold whatever the clocks do.
 
 #![allow(clippy::unwrap_used)]
 
@@ -93,8 +93,9 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(T0 + micros)
 }
 
+/// Proves CLK-1.
 #[test]
-fn small_steps_are_followed_and_nobody_hears_of_them() {
+fn small_steps_are_followed_and_not_reported() {
     let mut machine = Machine::new();
     for step in [HOUR, -HOUR, 59 * SECOND, -2 * SECOND] {
         machine.wall_error += step;
@@ -104,8 +105,9 @@ fn small_steps_are_followed_and_nobody_hears_of_them() {
     assert_eq!((machine.told(), machine.clock.step()), (vec![], None));
 }
 
+/// Proves CLK-2.
 #[test]
-fn a_step_of_years_waits_and_is_told_once_a_change() {
+fn a_step_of_years_waits_and_each_change_is_reported_once() {
     for step in [3 * YEAR, -YEAR, HOUR + SECOND + 1] {
         let mut machine = Machine::new();
         machine.wall_error = step;
@@ -124,8 +126,9 @@ fn a_step_of_years_waits_and_is_told_once_a_change() {
     }
 }
 
+/// Proves CLK-2.
 #[test]
-fn the_kernels_word_is_enough_ahead_and_back() {
+fn a_synchronised_clock_is_followed_ahead_and_back() {
     for step in [3 * YEAR, -YEAR] {
         let mut machine = Machine::new();
         machine.wall_error = step;
@@ -137,8 +140,9 @@ fn the_kernels_word_is_enough_ahead_and_back() {
     }
 }
 
+/// Proves CLK-2, CLK-3.
 #[test]
-fn what_has_held_for_seven_days_of_running_is_believed_restarts_and_nights_between_not_counted() {
+fn a_step_that_held_for_seven_days_of_running_is_believed_and_time_switched_off_does_not_count() {
     let mut machine = Machine::new();
     machine.wall_error = 3 * YEAR;
     machine.run(SECOND);
@@ -155,6 +159,7 @@ fn what_has_held_for_seven_days_of_running_is_believed_restarts_and_nights_betwe
     assert_eq!((machine.told(), machine.error()), (vec![News::Followed(3 * YEAR, Reason::Held)], 3 * YEAR));
 }
 
+/// Proves CLK-3.
 #[test]
 fn a_start_believes_a_tenth_of_the_shortest_retention_and_at_least_an_hour() {
     let day = Duration::from_secs(86_400);
@@ -173,8 +178,9 @@ fn a_start_believes_a_tenth_of_the_shortest_retention_and_at_least_an_hour() {
     assert_eq!(machine.error(), -70 * DAY, "back, too");
 }
 
+/// Proves CLK-4.
 #[test]
-fn a_clock_that_was_never_set_is_never_followed_whoever_vouches_for_it() {
+fn a_clock_that_was_never_set_is_never_followed_even_if_synchronised() {
     for synchronised in [false, true] {
         let mut machine = Machine::new();
         machine.restart(HOUR);
@@ -193,8 +199,9 @@ fn a_clock_that_was_never_set_is_never_followed_whoever_vouches_for_it() {
     }
 }
 
+/// Proves CLK-4, CLK-5, CLK-6.
 #[test]
-fn without_a_record_the_first_clock_that_is_set_is_taken() {
+fn without_a_record_the_first_clock_that_is_set_is_believed() {
     let unset = Reading { wall: Timestamp::from_micros(5), boot: Mono(0), synchronised: false };
     let (mut clock, news) = TrustedClock::start(None, unset, START_MAX);
     assert_eq!((news, clock.record()), (Some(News::Unset), None), "nothing worth keeping");
@@ -215,7 +222,7 @@ fn without_a_record_the_first_clock_that_is_set_is_taken() {
 }
 
 #[test]
-fn the_cutoff_is_so_long_before_the_trusted_time() {
+fn the_cutoff_is_one_retention_before_the_trusted_time() {
     assert_eq!(cutoff(at(DAY), Duration::from_secs(86_400)), at(0));
     assert_eq!(cutoff(at(0), Duration::MAX).as_micros(), T0 - i64::MAX);
 }
@@ -240,10 +247,12 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(Config { cases: 512, failure_persistence: None, ..Config::default() })]
 
-    /// Whatever the clocks do: the trusted time moves by more than an hour beside the monotonic clock only for one of the reasons
-    /// of CLK-2 and CLK-3, and a wall clock that is right by itself is always trusted.
+    /// Whatever the clocks do, the trusted time deviates by more than an hour from the monotonic clock only for a reason of
+    /// CLK-2 or CLK-3, and a correct wall clock is always trusted.
+    ///
+    /// Proves CLK-1, CLK-2, CLK-3.
     #[test]
-    fn the_trusted_time_leaves_the_monotonic_one_for_its_reasons_only(events in prop::collection::vec(any_event(), 1..60)) {
+    fn the_trusted_time_leaves_the_monotonic_one_only_for_its_reasons(events in prop::collection::vec(any_event(), 1..60)) {
         let mut machine = Machine::new();
         // Running since the present step began.
         let mut held = Duration::ZERO;
@@ -293,10 +302,12 @@ proptest! {
         }
     }
 
-    /// Nothing is deleted early while the wall clock is ahead and nobody vouches for it, however often the service is restarted
-    /// within what a start believes, or how the clock behaves within a week.
+    /// Nothing is deleted early while the wall clock is ahead and unconfirmed, however often the service restarts within a
+    /// week.
+    ///
+    /// Proves CLK-2, CLK-3.
     #[test]
-    fn an_unvouched_clock_ahead_moves_no_cutoff(
+    fn an_unconfirmed_clock_ahead_moves_no_cutoff(
         step in START_MAX.as_micros() as i64 + HOUR..4 * YEAR,
         runs in prop::collection::vec((1..8 * HOUR, any::<bool>()), 1..20),
     ) {

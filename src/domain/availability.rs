@@ -1,51 +1,50 @@
-//! How much of a time a machine was up, as far as we could see.
+//! Computes how long a machine was up within a window, as far as Andon could see it.
 //!
-//! Time in which we were blind counts neither as up nor as down. Time before the machine was first heard of does not count
-//! at all.
+//! Time in which Andon was blind counts neither as up nor as down. Time before the machine's first message does not count.
 
 use std::time::Duration;
 
 use super::{MachineStatus, Timestamp};
 
-/// A stretch of time; `to` is not part of it.
+/// A span of time; `to` is exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Its beginning.
+    /// Start, inclusive.
     pub from: Timestamp,
-    /// Its end; not before the beginning.
+    /// End, exclusive; not before `from`.
     pub to: Timestamp,
 }
 
 /// A change of status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusChange {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// To what.
+    /// The status from then on.
     pub status: MachineStatus,
-    /// From what; `None` if the machine was not known.
+    /// The status before; `None` if the machine was not known.
     pub previous_status: Option<MachineStatus>,
 }
 
-/// What is known of one machine over a time.
+/// How available one machine was within a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Availability {
-    /// Time online and seen to be.
+    /// Time seen online.
     pub up: Duration,
-    /// Time offline and seen to be.
+    /// Time seen offline.
     pub down: Duration,
-    /// Time in which the machine existed and we were blind.
+    /// Time in which the machine was known and Andon was blind.
     pub unknown: Duration,
-    /// How often it was offline, where we saw it.
+    /// Number of outages seen.
     pub outages: usize,
-    /// The longest of these, without the time in which we were blind.
+    /// The longest outage, without the time in which Andon was blind.
     pub longest_outage: Duration,
-    /// It is offline at the end.
+    /// True if the machine is offline at the end of the window.
     pub in_outage: bool,
 }
 
 impl Availability {
-    /// The share of the seen time in which it was up, from 0 to 1; `None` if it was never seen.
+    /// Returns the share of the seen time in which it was up, from 0 to 1; `None` if it was never seen.
     #[must_use]
     pub fn uptime(&self) -> Option<f64> {
         let seen = (self.up + self.down).as_secs_f64();
@@ -53,8 +52,9 @@ impl Availability {
     }
 }
 
-/// Judges one machine over `window`. `changes` are those within the window, in the order in which they happened; `present` is the status now
-/// and since when. `blind` are the times in which we were blind: in order, not overlapping (see [`merged`]).
+/// Computes the availability of one machine within `window`. `changes` are those in the window, in the order in which they
+/// happened. `present` is the current status and since when. `blind` are the spans in which Andon was blind, in order and
+/// not overlapping (see [`merged`]).
 #[must_use]
 pub fn availability(
     window: Span,
@@ -64,7 +64,7 @@ pub fn availability(
 ) -> Availability {
     let mut result = Availability::default();
     let mut offline_for: Option<Duration> = None;
-    for (status, span) in stretches(window, changes, present) {
+    for (status, span) in segments(window, changes, present) {
         let length = span.to.since(span.from);
         let unseen = blind_within(blind, span);
         let seen = length.saturating_sub(unseen);
@@ -94,8 +94,8 @@ impl Availability {
     }
 }
 
-/// The status of each part of the window, from when the machine was known.
-fn stretches(
+/// Returns the status of each part of the window, from when the machine was known.
+fn segments(
     window: Span,
     changes: &[StatusChange],
     (present, since): (MachineStatus, Timestamp),
@@ -105,21 +105,21 @@ fn stretches(
         .collect();
     inside.reverse();
     let Some(first) = inside.first() else {
-        // No event, or one that is lost: the present status, for as long as it is known to hold.
+        // No event, or a lost one: the current status, for as long as it is known to hold.
         let from = window.from.max(since);
         return if from < window.to { vec![(present, Span { from, ..window })] } else { Vec::new() };
     };
-    let mut stretches = Vec::new();
+    let mut segments = Vec::new();
     if let Some(status) = first.previous_status {
-        stretches.push((status, Span { from: window.from, to: first.at }));
+        segments.push((status, Span { from: window.from, to: first.at }));
     }
     let ends = inside[1..].iter().map(|change| change.at).chain([window.to]);
-    stretches
+    segments
         .extend(inside.iter().zip(ends).map(|(change, to)| (change.status, Span { from: change.at, to })));
-    stretches
+    segments
 }
 
-/// The changes, newest first. Where the clock was set back, what was recorded after that counts.
+/// Returns the changes, newest first. Where the clock was set back, the later records win.
 fn no_later_than_the_next(changes: &[StatusChange], to: Timestamp) -> impl Iterator<Item = StatusChange> {
     let mut next = to;
     changes.iter().rev().map(move |change| {
@@ -134,7 +134,7 @@ fn blind_within(blind: &[Span], span: Span) -> Duration {
     overlapping.map(|each| each.to.min(span.to).since(each.from.max(span.from))).sum()
 }
 
-/// Spans in order of time, with overlapping and empty ones put together.
+/// Merges overlapping and touching spans, drops empty ones, and returns them in order of time.
 #[must_use]
 pub fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     spans.retain(|span| span.from < span.to);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_put_together_where_they_touch() {
+    fn spans_that_touch_are_merged() {
         let spans = vec![span(50, 60), span(5, 5), span(1, 4), span(3, 10), span(10, 12), span(2, 3)];
         assert_eq!(merged(spans), [span(1, 12), span(50, 60)]);
     }

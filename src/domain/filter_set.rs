@@ -1,58 +1,58 @@
-//! Some of the telemetry filters, by their place in the configuration.
+//! A set of telemetry filters, by their place in the configuration.
 
 use super::TopicFilter;
 
-/// The places of some filters. From the 64th on all filters share one place.
+/// A set of filter places. From the 64th on, all filters share one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilterSet(u64);
 
-/// A filter's place in the configuration. One byte, as each machine has one.
+/// A filter's place in the configuration. One byte, because each machine stores one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterPlace(u8);
 
 const LAST_PLACE: usize = 63;
 
 impl FilterPlace {
-    /// Nobody knows which.
+    /// The filter is not known.
     pub const UNKNOWN: Self = Self(u8::MAX);
 }
 
 impl FilterSet {
-    /// None.
+    /// The empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// Those of `filters` for which `is_in` holds.
+    /// Returns the places of the `filters` for which `is_in` holds.
     #[must_use]
     pub fn of(filters: &[TopicFilter], is_in: impl Fn(&TopicFilter) -> bool) -> Self {
         let places = filters.iter().enumerate().filter(|(_, filter)| is_in(filter));
         Self(places.fold(0, |set, (place, _)| set | 1 << place.min(LAST_PLACE)))
     }
 
-    /// Whether it is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether the filter at `place` is among them. An unknown one may be any, so it is unless there is none.
+    /// Returns whether the set contains `place`. An unknown place may be any, so every set but the empty one contains it.
     #[must_use]
     pub fn contains(self, place: FilterPlace) -> bool {
         if place == FilterPlace::UNKNOWN { !self.is_empty() } else { self.0 >> place.0 & 1 == 1 }
     }
 
-    /// These but for the others.
+    /// Returns the places that are not in `others`.
     #[must_use]
     pub const fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// These and the others.
+    /// Returns the places in either set.
     #[must_use]
     pub const fn with(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 
-    /// The first of them; unknown if there is none.
+    /// Returns the first place; unknown if the set is empty.
     #[must_use]
     pub fn first(self) -> FilterPlace {
         let place = u8::try_from(self.0.trailing_zeros()).unwrap_or(u8::MAX);

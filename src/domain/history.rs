@@ -1,16 +1,16 @@
-//! What a journal knows of its own past, and which position in a database that proves.
+//! A journal's history, and which position in a database it proves.
 //!
-//! A directory can be copied, or restored from a backup, and then go on beside a database that went on without it. Its id and
-//! its numbers look the same as before, so neither proves anything. What does is an [`OpenId`]: drawn at random by each process
-//! before it first tells a database where the journal stands, kept in the directory with the first seq appended in that
-//! process's time, and written into the database with each position. A position under an id that this directory does not know,
-//! or beyond what it held when the next process took over, was written by another history of it.
+//! A directory can be copied, or restored from a backup, while the database went on without it. Its id and its seqs look the
+//! same as before, so they prove nothing. The proof is an [`OpenId`]: each process draws one at random before it first writes
+//! a position to a database, stores it in the directory with the first seq that it can append, and writes it with each
+//! position. A position under an id unknown to the directory, or after the records it held when the next process opened it,
+//! comes from another history.
 
 use std::fmt;
 
 use super::{JournalId, Seq};
 
-/// Names the time in which one process had a journal open.
+/// Identifies one opening of a journal by a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OpenId(pub uuid::Uuid);
 
@@ -20,32 +20,32 @@ impl fmt::Display for OpenId {
     }
 }
 
-/// The time from one opening of a journal to the next.
+/// One opening of a journal, until the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
-    /// The first seq that could be appended in it.
+    /// The first seq that could be appended.
     pub first: Seq,
-    /// Its name; `None` as long as no database has been told one.
+    /// Its id; `None` until one is drawn for a database.
     pub id: Option<OpenId>,
 }
 
-/// A journal's past, as far as it is still known. Times too long ago are forgotten: a position from then is not believed.
+/// A journal's openings. Very old ones are forgotten, and a position from then is not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalHistory {
-    /// The journal.
+    /// The journal's id.
     pub journal_id: JournalId,
-    /// The name of the present time, under which positions are written from now on.
+    /// The id of the current opening, under which positions are written.
     pub own: OpenId,
-    /// Records up to here are from before open ids, as Andon 0.1.0 wrote them.
+    /// Records up to here are older than open ids: Andon 0.1.0 wrote them.
     pub before_opens: Seq,
     /// Ascending by their first seq.
     pub opens: Vec<Open>,
-    /// The newest record.
+    /// The newest seq.
     pub appended: Seq,
 }
 
 impl JournalHistory {
-    /// Of a new journal, opened once; its open id is its id, so that tests need to carry only one of them.
+    /// Returns the history of a new journal, opened once. Its open id equals its id, so tests carry only one of them.
     #[cfg(test)]
     pub fn of_new_journal(journal_id: JournalId) -> Self {
         let own = OpenId(journal_id.0);
@@ -53,8 +53,8 @@ impl JournalHistory {
         Self { journal_id, own, before_opens: Seq::ZERO, opens, appended: Seq(u64::MAX) }
     }
 
-    /// Whether a position in the database, written under `open_id`, speaks of the records that this journal holds: everything
-    /// up to it was read from this very history.
+    /// Returns whether a position in the database, written under `open_id`, belongs to this history: everything up to it was
+    /// read from this journal.
     #[must_use]
     pub fn believes(&self, position: Seq, open_id: Option<OpenId>) -> bool {
         let Some(open_id) = open_id else { return position <= self.before_opens };

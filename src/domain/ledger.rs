@@ -1,4 +1,4 @@
-//! What became of everything that a journal has given to the database.
+//! The ledger: the outcome of everything that a journal has given to the database.
 
 use super::Seq;
 
@@ -6,7 +6,7 @@ use super::Seq;
 /// `stored + duplicate + rejected + control` is the number of elements of the `messages` up to `committed_seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ledger {
-    /// Everything up to here is in the database.
+    /// The committed position: everything up to here is in the database.
     pub committed_seq: Seq,
     /// Messages committed (records lost in gaps are none).
     pub messages: u64,
@@ -21,13 +21,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// All elements: a message is one, an array as many as it has.
+    /// Returns all elements: a message is one, an array as many as it has.
     #[must_use]
     pub const fn elements(&self) -> u64 {
         self.stored + self.duplicate + self.rejected + self.control
     }
 
-    /// The ledger when `duplicate` and `refused` of the elements taken for stored were not stored after all.
+    /// Returns the ledger corrected by `duplicate` and `refused` elements that were first counted as stored.
     #[must_use]
     pub const fn corrected(self, duplicate: u64, refused: u64) -> Self {
         Self {

@@ -24,7 +24,7 @@ pub enum MachineStatus {
 }
 
 impl MachineStatus {
-    /// The word stored in the database and published.
+    /// Returns the word stored in the database and published.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl MachineStatus {
         }
     }
 
-    /// From the stored word.
+    /// Parses the stored word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         match word {
@@ -47,18 +47,18 @@ impl MachineStatus {
 /// A machine's status as the board and the API show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DisplayStatus {
-    /// It speaks, as far as we can see without a break.
+    /// It sends messages, and Andon has seen it without a break.
     Online,
-    /// It is silent, or gone by its last will, and we would have heard it.
+    /// It is silent, or its last will was published, and Andon would have heard it.
     Offline,
-    /// We cannot know: blind, or sight is back for less than its `offline_after`.
+    /// Not known: Andon is blind, or has seen it for less than its `offline_after`.
     Unknown,
-    /// Expected, silent since the start, and never heard of before.
+    /// Expected, silent since the start, and never seen before.
     NeverSeen,
 }
 
 impl DisplayStatus {
-    /// The word of the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ pub enum TransitionReason {
 }
 
 impl TransitionReason {
-    /// The word stored in the database and published.
+    /// Returns the word stored in the database and published.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl TransitionReason {
         }
     }
 
-    /// From the stored word.
+    /// Parses the stored word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::FirstSeen, Self::Message, Self::Silence, Self::LastWill, Self::NeverSeen]
@@ -110,7 +110,7 @@ impl TransitionReason {
 /// One change of one machine's status: a row of `machine_event`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// Whose.
+    /// The machine.
     pub machine_id: MachineId,
     /// The status from `occurred_at` on.
     pub status: MachineStatus,
@@ -122,6 +122,6 @@ pub struct Transition {
     pub occurred_at: Timestamp,
     /// The machine's last message before or at the change; `None` if it never spoke.
     pub last_seen_at: Option<Timestamp>,
-    /// The journal record that caused it, or for a deadline the newest record looked at before.
+    /// The journal record that caused it; for a deadline, the newest record processed before.
     pub seq: Seq,
 }

@@ -23,7 +23,7 @@ pub enum MachineIdError {
     /// Longer than [`MACHINE_ID_CHARS_MAX`] after trimming and lower-casing.
     #[error("machine id has {chars} characters, at most {MACHINE_ID_CHARS_MAX} are allowed")]
     TooLong {
-        /// How many it has.
+        /// Number of characters.
         chars: usize,
     },
     /// Contains a control character (Unicode category Cc, NUL included).
@@ -38,7 +38,7 @@ impl MachineId {
     /// Normalises (trim, lower-case) and checks `text`.
     ///
     /// # Errors
-    /// [`MachineIdError`] says which rule it breaks.
+    /// [`MachineIdError`] names the broken rule.
     pub fn parse(text: &str) -> Result<Self, MachineIdError> {
         let trimmed = text.trim();
         if trimmed.is_empty() {
@@ -57,7 +57,7 @@ impl MachineId {
         Ok(Self(id))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What the broker handed over.
+//! A message as the broker delivered it.
 
 use std::borrow::Cow;
 
@@ -10,17 +10,17 @@ use super::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(u8)]
 pub enum Qos {
-    /// Fire and forget.
+    /// QoS 0: delivered at most once.
     #[default]
     AtMostOnce = 0,
-    /// Acknowledged.
+    /// QoS 1: acknowledged with a PUBACK.
     AtLeastOnce = 1,
-    /// Acknowledged in two steps.
+    /// QoS 2: acknowledged in two steps.
     ExactlyOnce = 2,
 }
 
 impl Qos {
-    /// From the protocol's number; `None` above 2.
+    /// Converts the protocol's number; `None` above 2.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
         match value {
@@ -31,7 +31,7 @@ impl Qos {
         }
     }
 
-    /// The protocol's number.
+    /// Returns the protocol's number.
     #[must_use]
     pub const fn as_u8(self) -> u8 {
         self as u8
@@ -51,12 +51,12 @@ impl<'de> Deserialize<'de> for Qos {
 pub enum Topic<'a> {
     /// UTF-8 without U+0000.
     Text(&'a str),
-    /// Anything else. MQTT forbids it (MQTT 5 §1.5.4), but some brokers let it through.
+    /// Anything else. MQTT forbids it (MQTT 5 §1.5.4), but some brokers pass it on.
     Invalid(&'a [u8]),
 }
 
 impl<'a> Topic<'a> {
-    /// Looks at the bytes.
+    /// Classifies the bytes.
     #[must_use]
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         match std::str::from_utf8(bytes) {
@@ -65,7 +65,7 @@ impl<'a> Topic<'a> {
         }
     }
 
-    /// The bytes as they were sent.
+    /// Returns the bytes as they were sent.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         match self {
@@ -74,7 +74,7 @@ impl<'a> Topic<'a> {
         }
     }
 
-    /// The topic for people and databases: U+FFFD stands where the bytes are invalid.
+    /// Returns the topic for people and databases, with U+FFFD in place of invalid bytes.
     #[must_use]
     pub fn to_text(&self) -> Cow<'a, str> {
         match self {
@@ -90,17 +90,17 @@ impl<'a> From<&'a str> for Topic<'a> {
     }
 }
 
-/// One MQTT message as it was received, borrowed from where it lies.
+/// One MQTT message as received, borrowed from its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// When the client library handed it over.
+    /// When the client library delivered it.
     pub received_at: Timestamp,
-    /// Our clock was never set, or is known to be far behind: then `received_at` is the trusted time, and may be late by as long
-    /// as the machine was off. A device's clock is the better one.
+    /// Our clock was never set, or is known to be far behind. Then `received_at` is the trusted time, which may be late by as
+    /// long as the machine was off; a device's clock is better.
     pub clock_unset: bool,
     /// Quality of service of the delivery.
     pub qos: Qos,
-    /// The broker sent it as a retained message (an old one, kept for new subscribers).
+    /// True if the broker sent it as a retained message (an old one, kept for new subscribers).
     pub retained: bool,
     /// Topic it was published to; at most 65,535 bytes (MQTT's limit).
     pub topic: Topic<'a>,

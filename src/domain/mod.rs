@@ -1,7 +1,7 @@
-//! The values Andon talks about: pure data with its rules, no I/O, no clock, no other module of ours.
+//! The values of the domain and their rules: pure data, without I/O, clock or any other module of Andon.
 //!
-//! A [`Message`] is what the broker handed over; it becomes [`Reading`]s or [`Rejection`]s; a machine's
-//! silence or return becomes a [`Transition`]. [`Seq`] is a message's place in the journal.
+//! A [`Message`] from the broker becomes [`Reading`]s or [`Rejection`]s. A machine's silence or return becomes a
+//! [`Transition`]. [`Seq`] is a message's place in the journal.
 
 mod availability;
 mod broker_link;

@@ -1,24 +1,24 @@
-//! Our own blindness: stretches in which no machine's silence could be judged.
+//! Outages of Andon's own sight: times in which it could not tell whether a machine was silent.
 
 use super::Timestamp;
 
-/// Why we could not see.
+/// Why Andon was blind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutageReason {
     /// The broker link was down, or could not be used.
     LinkDown,
-    /// The broker refused a subscription: the machines that come through it could not be seen.
+    /// The broker refused a subscription: machines that come through it could not be seen.
     FilterRefused,
     /// The journal was full: Andon had left the broker.
     Hold,
-    /// Andon was stopped in order.
+    /// Andon was stopped cleanly.
     Stopped,
-    /// Found at a start: the process (or its liveness) had ended without a word.
+    /// Found at a start: the process, or its liveness actor, had ended without recording it.
     Start,
 }
 
 impl OutageReason {
-    /// The word stored in the database.
+    /// Returns the word stored in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl OutageReason {
         }
     }
 
-    /// From the stored word.
+    /// Parses the stored word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::LinkDown, Self::FilterRefused, Self::Hold, Self::Stopped, Self::Start]
@@ -39,12 +39,12 @@ impl OutageReason {
     }
 }
 
-/// One such stretch: a row of `link_outage`.
+/// One outage: a row of `link_outage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkOutage {
-    /// The last moment of sight before it; names it within its site.
+    /// The last moment at which Andon could see; identifies the outage within its site.
     pub began_at: Timestamp,
-    /// When sight was back; `None` while it lasts.
+    /// When Andon could see again; `None` while it lasts.
     pub ended_at: Option<Timestamp>,
     /// Why.
     pub reason: OutageReason,

@@ -5,14 +5,14 @@ use super::{MachineId, Timestamp};
 /// Which clock `recorded_at` comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeSource {
-    /// The payload's own usable timestamp.
+    /// The usable timestamp in the payload.
     Device,
-    /// The time of receipt, because the payload had none that could be used.
+    /// The time of receipt, because the payload has no usable timestamp.
     Server,
 }
 
 impl TimeSource {
-    /// The word stored in the database.
+    /// Returns the word stored in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -22,10 +22,10 @@ impl TimeSource {
     }
 }
 
-/// What a valid payload (or a valid element of an array) says. Topic and time of receipt stay with the message.
+/// The reading in a valid payload, or in a valid element of an array. Topic and time of receipt stay with the message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// Who measured.
+    /// The machine that measured.
     pub machine_id: MachineId,
     /// Always finite.
     pub temperature: Option<f64>,
@@ -33,12 +33,12 @@ pub struct Reading {
     pub humidity: Option<f64>,
     /// Always finite.
     pub vibration: Option<f64>,
-    /// Everything else the payload held, as the text of a JSON object free of U+0000; `None` if nothing.
+    /// The other fields, as the text of a JSON object without U+0000; `None` if there are none.
     pub extra: Option<String>,
     /// When it was measured.
     pub recorded_at: Timestamp,
-    /// Where `recorded_at` comes from.
+    /// The clock of `recorded_at`.
     pub time_source: TimeSource,
-    /// 64-bit xxh3 of the payload, or of the element's own bytes in an array; without usable time also of its place there.
+    /// 64-bit xxh3 of the payload, or of the element's bytes in an array; without a usable time, its place there counts too.
     pub digest: u64,
 }

@@ -1,17 +1,17 @@
-//! What a row beside the readings records, when the database does not take it.
+//! Rows beside the readings that the database refused.
 
-/// What a refused row was to record.
+/// The kind of a refused row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusedKind {
     /// A status change, in `machine_event`.
     Event,
     /// A machine's status, in `machine`.
     Machine,
-    /// That an event has reached the broker, in `machine_event`.
+    /// The mark that an event was published, in `machine_event`.
     Mark,
-    /// An outage of ours, in `link_outage`.
+    /// An outage of Andon's sight, in `link_outage`.
     Outage,
-    /// How far sight is proven, in `link_sight`.
+    /// Up to when Andon provably could see, in `link_sight`.
     Sight,
     /// When a machine was last seen, in `machine`.
     Sighting,
@@ -22,7 +22,7 @@ impl RefusedKind {
     pub const ALL: [Self; 6] =
         [Self::Event, Self::Machine, Self::Mark, Self::Outage, Self::Sight, Self::Sighting];
 
-    /// Its word in metrics and the log.
+    /// Returns its word in metrics and the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl RefusedKind {
         }
     }
 
-    /// The table that does not take it.
+    /// Returns the table that refused it.
     #[must_use]
     pub const fn table(self) -> &'static str {
         match self {
@@ -46,8 +46,8 @@ impl RefusedKind {
         }
     }
 
-    /// Whether the next batch says the same again, and newer: nothing is lost by its refusal but freshness. A mark is said
-    /// once for each event, and never again: an event without one is published again at every start.
+    /// Returns whether the next batch repeats the row with a newer value, so that a refusal loses nothing but freshness. A
+    /// mark is written once for each event: an event without it is published again at every start.
     #[must_use]
     pub const fn is_repeated(self) -> bool {
         matches!(self, Self::Sight | Self::Sighting)

@@ -5,14 +5,14 @@ use std::fmt;
 /// How much of a rejected payload is kept: 64 KiB.
 pub const REJECTED_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How many bytes of a payload the journal takes in at most when `max_payload` are allowed, plus one that tells that it was
-/// more. Not less than what is kept of a rejected one, so that a larger `max_payload` later makes it a reading.
+/// Returns the most bytes of a payload that the journal keeps for this `max_payload`; one more byte marks a longer payload.
+/// Never less than is kept of a rejected payload, so that a retry under a larger `max_payload` can make it a reading.
 #[must_use]
 pub const fn journaled_payload_bytes_max(max_payload: usize) -> usize {
     if max_payload > REJECTED_PAYLOAD_BYTES_MAX { max_payload } else { REJECTED_PAYLOAD_BYTES_MAX }
 }
 
-/// Why; the word is stored in `rejected_message.reason`.
+/// Why an element was rejected; the word is stored in `rejected_message.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// The topic is not UTF-8, or holds U+0000.
@@ -21,9 +21,9 @@ pub enum RejectReason {
     InvalidUtf8,
     /// The payload is not JSON, or nested beyond the parser's limit.
     InvalidJson,
-    /// Neither an object nor an array of objects; an empty array too.
+    /// Neither an object nor an array of objects; or an empty array.
     NotAnObject,
-    /// Neither payload nor topic name the machine.
+    /// Neither the payload nor the topic names the machine.
     MissingMachineId,
     /// The machine's name is too long or holds control characters.
     InvalidMachineId,
@@ -46,7 +46,7 @@ impl RejectReason {
         Self::StoreRejected,
     ];
 
-    /// The word stored in the database.
+    /// Returns the word stored in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,10 +68,10 @@ impl fmt::Display for RejectReason {
     }
 }
 
-/// One rejected element with what is needed to look into it later.
+/// One rejected element, with everything needed to examine it later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// Why.
+    /// The reason.
     pub reason: RejectReason,
     /// The same in words for a person: position, limit, the parser's message. Never holds U+0000.
     pub detail: String,

@@ -1,4 +1,4 @@
-//! A message's place in the journal, and the journal's name.
+//! A message's place in the journal, and the journal's id.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ impl Seq {
     /// The position before the first record.
     pub const ZERO: Seq = Seq(0);
 
-    /// The following sequence number.
+    /// Returns the following sequence number.
     #[must_use]
     pub fn next(self) -> Seq {
         Seq(self.0 + 1)
     }
 
-    /// How many records lie after `earlier`, up to and including `self`; 0 if there are none.
+    /// Returns the number of records after `earlier`, up to and including `self`; 0 if there are none.
     #[must_use]
     pub fn since(self, earlier: Seq) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -30,7 +30,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Names one journal directory for its whole life; the database keeps a committed position for each.
+/// Identifies a journal directory; the database keeps a committed position for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JournalId(pub uuid::Uuid);
 

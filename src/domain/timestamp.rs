@@ -10,36 +10,36 @@ use chrono::{DateTime, Utc};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// 2025-01-01T00:00:00Z. A clock that says less was never set: a dead battery, or the uptime of a device.
+    /// 2025-01-01T00:00:00Z. A clock before this was never set: a dead battery, or the uptime of a device.
     pub const CLOCK_SET_SINCE: Self = Self(1_735_689_600_000_000);
 
-    /// From microseconds since the Unix epoch.
+    /// Converts microseconds since the Unix epoch.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// `self` plus a duration, cut to whole microseconds; saturates at the ends of the range.
+    /// Returns `self` plus a duration, cut to whole microseconds; saturates at the ends of the range.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// The time from `earlier` to `self`; zero if `earlier` is not earlier.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is not earlier.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
-    /// The same instant as chrono's type; instants outside chrono's range become the epoch.
+    /// Converts to chrono's type; instants outside its range become the epoch.
     #[must_use]
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()

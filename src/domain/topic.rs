@@ -16,7 +16,7 @@ pub struct TopicFilter {
 /// Why a text is not a topic filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TopicFilterError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("topic filter is empty")]
     Empty,
     /// Longer than 65,535 bytes.
@@ -40,7 +40,7 @@ impl TopicFilter {
     /// Checks `text` against MQTT's rules.
     ///
     /// # Errors
-    /// [`TopicFilterError`] names the rule it breaks.
+    /// [`TopicFilterError`] names the broken rule.
     pub fn parse(text: &str) -> Result<Self, TopicFilterError> {
         if text.len() > usize::from(u16::MAX) {
             return Err(TopicFilterError::TooLong);
@@ -74,25 +74,25 @@ impl TopicFilter {
         Ok(Self { text: text.to_owned(), filter_start })
     }
 
-    /// The filter as it is sent to the broker.
+    /// Returns the filter as it is sent to the broker.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the broker divides the messages among the members of a group (`$share/group/filter`).
+    /// Returns whether the broker divides the messages among a group (`$share/group/filter`).
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.filter_start > 0
     }
 
-    /// The filter proper, without `$share/group/`.
+    /// Returns the filter without `$share/group/`.
     #[must_use]
     pub fn unshared(&self) -> &str {
         &self.text[self.filter_start..]
     }
 
-    /// Whether a message published to `topic` comes through this filter.
+    /// Returns whether a message published to `topic` matches this filter.
     /// A wildcard in the first level does not match topics that begin with `$` (§4.7.2).
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
@@ -128,7 +128,7 @@ impl fmt::Display for TopicFilter {
     }
 }
 
-/// The segment of `topic` that `position` names, counted among its non-empty segments:
+/// Returns the segment of `topic` at `position`, counted among its non-empty segments:
 /// 1 is the first, −1 the last, −2 the second to last. `None` if there are fewer than three
 /// segments or the position lies outside; 0 names none.
 #[must_use]

@@ -1,4 +1,4 @@
-//! How much the journal may hold: commit and trim, `max_bytes`, and what is said about space.
+//! How much the journal may hold: commit, trim, `max_bytes`, and the reports about space.
 
 use std::sync::atomic::Ordering;
 
@@ -24,8 +24,8 @@ impl SpaceState {
 }
 
 impl Shared {
-    /// Everything up to here is in the database. Segments that are wholly committed leave the table at once
-    /// and the disk soon.
+    /// Notes that everything up to here is in the database. Fully committed segments leave the table at once and the
+    /// disk soon.
     pub(super) fn commit(&self, upto: Seq) -> Result<(), JournalError> {
         let newest = self.synced();
         if upto > newest {
@@ -39,7 +39,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The database stands at `position`, also if it has been further.
+    /// Continues from `position`, even if a database has been further; returns that newer seq.
     pub(super) fn resume(&self, position: Seq) -> Result<Option<Seq>, JournalError> {
         self.commit(position)?;
         let (known, base) = {
@@ -51,7 +51,7 @@ impl Shared {
         Ok((known > position).then_some(known))
     }
 
-    /// Takes wholly committed segments out of the table.
+    /// Removes fully committed segments from the table.
     pub(super) fn trim(&self) {
         let committed = self.committed();
         let mut table = lock(&self.table);
@@ -72,7 +72,7 @@ impl Shared {
         }
     }
 
-    /// After an append: the bound, and what is to happen at it.
+    /// Checks the bound after an append and applies `when_full`.
     pub(super) fn note_growth(&self) {
         if self.bytes() < self.options.max_bytes {
             return;
@@ -83,13 +83,13 @@ impl Shared {
         }
     }
 
-    /// Says `Full` from the bound on and `Free` below 90 % of it.
+    /// Reports `Full` from the bound on and `Free` below 90 % of it.
     pub(super) fn note_bound(&self) {
         if self.options.when_full == WhenFull::DropOldest {
             return;
         }
         let max = self.options.max_bytes;
-        // Looked at under the lock, so that the last one to say something says what is true.
+        // Read under the lock, so that the last report is true.
         self.update_space(|space, bytes| {
             if bytes >= max {
                 space.bound = true;
@@ -107,7 +107,7 @@ impl Shared {
         lock(&self.space).disk
     }
 
-    /// The bound is reached though all is committed: what keeps it full is the active segment alone.
+    /// Returns whether the bound is reached though everything is committed: only the active segment keeps it full.
     pub(super) fn is_full_and_drained(&self) -> bool {
         self.committed() == self.appended() && lock(&self.space).bound
     }
@@ -118,13 +118,13 @@ impl Shared {
         update(&mut space, self.bytes());
         let now = space.now();
         if now != before {
-            // Under the lock: changes are told in their order.
+            // Under the lock, so that changes are reported in order.
             self.listener.space(now);
         }
     }
 
-    /// Drops the oldest segments until the journal is below its bound. Only durable ones: a gap that a
-    /// reader has seen must not come back as fewer records after a power cut (JRN-2).
+    /// Drops the oldest segments until the journal is below its bound. Drops durable records only: after a power cut, a
+    /// gap that a reader has seen must still cover the same seqs (JRN-2).
     fn drop_oldest(&self) {
         let (committed, synced) = (self.committed(), self.synced());
         let mut table = lock(&self.table);

@@ -1,4 +1,4 @@
-//! Walks over the records of one segment file in chunks, with bounded memory.
+//! Steps over the records of one segment file, chunk by chunk, with bounded memory.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fs::{FsFile, read_full_at};
 use super::record::{self, BadRecord, Stored};
 
-/// How much is read at once. A larger record gets a larger chunk for itself.
+/// Bytes read at once. A larger record gets a chunk of its own size.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A position between two records of a segment.
@@ -16,20 +16,20 @@ pub(super) struct Cursor {
     chunk: Vec<u8>,
     /// File offset of the chunk's first byte.
     chunk_offset: u64,
-    /// The next record within the chunk; may lie at its end.
+    /// Offset of the next record within the chunk; may be its end.
     at: usize,
-    /// No byte from here on is read.
+    /// File offset of the end, exclusive.
     limit: u64,
 }
 
-/// What stands at the cursor.
+/// What a step has found.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// A whole record; the cursor now stands behind it.
+    /// A whole record; the cursor is now after it.
     Record(Stored<'a>),
-    /// Not a record; the cursor does not move.
+    /// Not a record; the cursor has not moved.
     Bad(BadRecord),
-    /// The limit is reached exactly.
+    /// The limit, exactly.
     End,
 }
 
@@ -38,24 +38,24 @@ impl Cursor {
         Self { file, seed, chunk: Vec::new(), chunk_offset: offset, at: 0, limit }
     }
 
-    /// File offset of the next record.
+    /// Returns the file offset of the next record.
     pub(super) fn offset(&self) -> u64 {
         self.chunk_offset + self.at as u64
     }
 
-    /// Bytes of memory that it holds.
+    /// Returns the bytes of memory that it holds.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn memory(&self) -> usize {
         self.chunk.capacity()
     }
 
-    /// Lets the cursor go on to a later limit. What it holds stays valid: it never read beyond the old one.
+    /// Moves the limit further. The chunk stays valid: the cursor has never read past the old limit.
     pub(super) fn raise_limit(&mut self, limit: u64) {
         debug_assert!(limit >= self.limit, "a segment only grows");
         self.limit = limit;
     }
 
-    /// Undoes the last step, which gave a record of this length.
+    /// Undoes the last step, which returned a record of this length.
     pub(super) fn step_back(&mut self, record_len: usize) {
         self.at -= record_len;
     }
@@ -73,7 +73,7 @@ impl Cursor {
             Ok(len) => len,
             Err(bad) => return Ok(Step::Bad(bad)),
         };
-        // Checked before memory is taken for it.
+        // Checked before allocating memory.
         if len as u64 > self.limit - self.offset() || self.fill(len)? < len {
             return Ok(Step::Bad(BadRecord::Truncated));
         }
@@ -86,8 +86,8 @@ impl Cursor {
         }
     }
 
-    /// Makes at least `wanted` bytes from the cursor on available if the file and the limit have them;
-    /// returns how many are.
+    /// Makes at least `wanted` bytes from the cursor on available, if the file and the limit have them; returns how many
+    /// are available.
     fn fill(&mut self, wanted: usize) -> io::Result<usize> {
         let held = self.chunk.len() - self.at;
         if held >= wanted {

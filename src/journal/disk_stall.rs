@@ -1,12 +1,12 @@
-//! How long the disk has kept somebody waiting, seen from outside while it still does.
+//! Measures how long a disk call has been waiting, while it still waits.
 //!
-//! A stalled disk is no error: the call returns when the disk does. Until then nothing in the process can tell it from a hang,
-//! except by this. Reading and writing it takes no lock, so that it answers whatever hangs.
+//! A stalled disk is not an error: the call returns when the disk answers. Until then only this measurement tells a stall
+//! from a hang. It takes no lock, so it works whatever hangs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the disk is asked for. Of each kind one call at a time is measured, which is all that there usually are.
+/// Kinds of disk calls. One call of each kind is measured at a time; there are rarely more.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DiskCall {
     Append,
@@ -19,11 +19,11 @@ const CALLS: usize = 4;
 
 pub(super) struct DiskStallClock {
     started: Instant,
-    /// Since when a call is under way, in µs since `started`, plus 1; 0: none is.
+    /// When the call of each kind began, in µs since `started`, plus 1; 0: none is under way.
     since: [AtomicU64; CALLS],
 }
 
-/// A call under way; over when dropped.
+/// A call under way; dropping the guard ends it.
 pub(super) struct CallGuard<'a>(Option<&'a AtomicU64>);
 
 impl DiskStallClock {
@@ -31,14 +31,14 @@ impl DiskStallClock {
         Self { started: Instant::now(), since: Default::default() }
     }
 
-    /// A call begins.
+    /// Begins a call.
     pub(super) fn enter(&self, what: DiskCall) -> CallGuard<'_> {
         let since = &self.since[what as usize];
         let is_first = since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
         CallGuard(is_first.then_some(since))
     }
 
-    /// How long the oldest call under way has taken so far; zero if there is none.
+    /// Returns how long the oldest call under way has taken so far; zero if there is none.
     pub(super) fn busy_for(&self) -> Duration {
         let since = self.since.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since != 0);
         Duration::from_micros(since.min().map_or(0, |since| self.now().saturating_sub(since)))

@@ -1,4 +1,4 @@
-//! What can go wrong with the journal. A variant says which operation failed, where; the texts fit after "failed to".
+//! Errors of the journal. Each variant says which operation failed and where; the texts fit after "failed to".
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::domain::Seq;
 
-/// What to do about damage: the command that saves what is readable.
+/// What to do about damage: the command that saves every readable record.
 pub const REPAIR_HINT: &str = "stop the service, copy the journal directory, then run `andon journal repair`";
 
 /// Errors of the journal.
@@ -17,26 +17,26 @@ pub enum JournalError {
     /// An operating system call failed.
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried, e.g. `write segment`.
+        /// The operation, e.g. `write segment`.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The disk or the quota is full: the record is not in the journal.
+    /// The disk or the quota is full; the record was not appended.
     #[error("{action} {}: the disk or its quota is full", path.display())]
     DiskFull {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Another process has this journal open.
+    /// Another process has the journal open.
     #[error(
         "lock the journal {}: another process{} has it open",
         dir.display(),
@@ -45,36 +45,36 @@ pub enum JournalError {
     Locked {
         /// The journal's directory.
         dir: PathBuf,
-        /// Its process id, if it could be read.
+        /// That process's id, if it could be read.
         pid: Option<u32>,
     },
-    /// Something that no crash explains. Nothing was changed.
+    /// Damage that no crash explains. Nothing was changed.
     #[error("read the journal: {} at byte {offset}: {what}; {hint}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// Offset in the file.
         offset: u64,
-        /// What is wrong there.
+        /// What is wrong at that offset.
         what: String,
         /// What to do.
         hint: &'static str,
     },
-    /// Written by a newer Andon. Nothing was changed.
+    /// A newer Andon wrote it. Nothing was changed.
     #[error(
-        "read the journal: {} is of version {found}, this program reads up to version {supported}: a newer Andon wrote it; \
-         run that one",
+        "read the journal: {} has version {found}, and this program reads up to version {supported}: a newer Andon wrote it; \
+         run the newer one",
         path.display()
     )]
     Version {
         /// `journal.meta` or a segment.
         path: PathBuf,
-        /// Its version.
+        /// Version of the file.
         found: u32,
-        /// Ours.
+        /// Newest version that this program reads.
         supported: u32,
     },
-    /// The directory holds what another site may not have stored yet. Nothing was changed.
+    /// The directory holds messages that another site may not have stored yet. Nothing was changed.
     #[error(
         "open the journal {}: it belongs to site {owner}, not to {site}, and {pending} messages in it may not be in the \
          database yet; if it is a copy, move it aside, otherwise run andon with site.id = {owner} until nothing is pending",
@@ -83,22 +83,22 @@ pub enum JournalError {
     OtherSite {
         /// The journal's directory.
         dir: PathBuf,
-        /// Whose it is.
+        /// The site that owns it.
         owner: String,
-        /// Who would open it.
+        /// The site that tried to open it.
         site: String,
-        /// How many records the directory does not know to be committed.
+        /// Number of records that the directory does not know to be committed.
         pending: u64,
     },
-    /// `max_bytes` and the overrun for messages in flight are used up: the record is not in the journal.
-    #[error("append to the journal: it holds {bytes} bytes, {limit} are allowed with the overrun")]
+    /// `max_bytes` and the overrun for messages in flight are used up; the record was not appended.
+    #[error("append to the journal: it holds {bytes} bytes; {limit} are allowed, overrun included")]
     Full {
         /// Bytes written.
         bytes: u64,
-        /// `max_bytes` and the overrun.
+        /// `max_bytes` plus the overrun.
         limit: u64,
     },
-    /// Topic or payload are longer than the format allows.
+    /// The topic or the payload is longer than the format allows.
     #[error(
         "append to the journal: topic of {topic} bytes (at most 65535) with payload of {payload} bytes (at most {})",
         super::PAYLOAD_BYTES_MAX
@@ -109,14 +109,14 @@ pub enum JournalError {
         /// Length of the payload.
         payload: usize,
     },
-    /// The journal failed earlier (the cause says how) and accepts nothing until it is opened again.
+    /// The journal failed earlier, for the cause given, and accepts nothing until it is opened again.
     #[error("use the journal: it has failed")]
     Failed {
         /// The first failure.
         #[source]
         cause: Arc<JournalError>,
     },
-    /// A thread of the journal panicked: a bug.
+    /// A thread of the journal panicked, which is a bug.
     #[error("run the journal: its thread {thread} panicked")]
     Panicked {
         /// The thread's name.
@@ -125,37 +125,37 @@ pub enum JournalError {
     /// The journal has been closed.
     #[error("use the journal: it is closed")]
     Closed,
-    /// A position beyond what this journal holds: the database is ahead, the journal is an old copy
+    /// A position after the newest durable record: the database is ahead, so the journal is an old copy
     /// (see [`super::Journal::new_identity`]).
     #[error("use position {position} in the journal: its newest durable record is {newest}")]
     Ahead {
-        /// The position asked for.
+        /// The requested position.
         position: Seq,
-        /// The newest seq there is.
+        /// The newest seq in the journal.
         newest: Seq,
     },
 }
 
 impl JournalError {
-    /// Whether the journal is damaged, for which the process exits with code 3.
+    /// Returns whether the journal is damaged; the process then exits with code 3.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })
     }
 
-    /// Whether it is the wrong journal for this program or its configuration, for which the process exits with code 2.
+    /// Returns whether the journal does not fit this program or its configuration; the process then exits with code 2.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         matches!(self, Self::Version { .. } | Self::OtherSite { .. })
     }
 
-    /// Whether disk or quota are full.
+    /// Returns whether the disk or the quota is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull { .. })
     }
 
-    /// For `map_err`: names the operation, and tells a full disk from other failures.
+    /// Returns a closure for `map_err` that names the operation and separates a full disk from other failures.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! Every readable record of a journal, for people: beside a running service, and of a damaged journal.
+//! Exports every readable record of a journal: while a service runs, and from a damaged journal.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -11,20 +11,20 @@ use super::salvage::{BadPlace, SourceSegment, Survey};
 use super::{Damage, JournalError, Record};
 use crate::domain::Seq;
 
-/// What an export has done.
+/// Result of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exported {
-    /// Records that were given out.
+    /// Number of records exported.
     pub records: u64,
-    /// What was left out because it cannot be read. Seqs that a repair has already told of are not in it.
+    /// Places left out because they cannot be read. Seqs that a repair has already reported are not among them.
     pub skipped: Vec<Damage>,
 }
 
-/// Gives the readable records with seqs from `from` to `to`, in order, to `sink`, until that breaks off. Locks and changes
-/// nothing; records that are trimmed meanwhile are left out.
+/// Passes the readable records with seqs from `from` to `to` to `sink`, in order, until `sink` breaks off. Locks and
+/// changes nothing; leaves out records that are trimmed meanwhile.
 ///
 /// # Errors
-/// I/O errors; [`JournalError::Version`]. Damage is not an error here but part of the answer.
+/// I/O errors; [`JournalError::Version`]. Damage is not an error but part of the result.
 pub fn export(
     dir: &Path,
     fs: &dyn Fs,
@@ -38,7 +38,7 @@ pub fn export(
         |bad: &BadPlace| bad.missing.is_none_or(|missing| missing.from <= to && missing.to >= from);
     for (index, source) in survey.sources.iter().enumerate() {
         let file = match fs.open(&source.path, Access::Read) {
-            // Trimmed meanwhile.
+            // It has been trimmed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.map_err(JournalError::io("open", &source.path))?,
         };
@@ -54,7 +54,7 @@ pub fn export(
     Ok(exported)
 }
 
-/// `journal.meta`, files that are not ours, and missing segments in front.
+/// Returns what is wrong with whole files: `journal.meta`, files of another journal, missing segments in front.
 fn lost_files(survey: &Survey, fs: &dyn Fs) -> Result<Vec<Damage>, JournalError> {
     let meta_path = survey.dir.join(super::meta::META_NAME);
     let mut lost: Vec<Damage> = Vec::new();
@@ -98,7 +98,7 @@ fn export_run(
                 continue;
             }
             Step::End => return Ok(ControlFlow::Continue(())),
-            // It was whole a moment ago: a disk that fails right now.
+            // The survey has just read this record: the disk is failing now.
             Step::Bad(bad) => bad.to_string(),
         };
         exported.skipped.push(Damage { path: source.path.clone(), offset, what });

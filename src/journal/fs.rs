@@ -1,4 +1,4 @@
-//! The file system as the journal sees it: few calls, each of which a test can make fail.
+//! The file system as the journal uses it: a few calls, each of which a test can make fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,59 +18,59 @@ pub enum Access {
     ReadWrite,
 }
 
-/// What came of an attempt to lock.
+/// Outcome of an attempt to lock.
 pub enum LockOutcome {
-    /// We have it until the guard is dropped.
+    /// We hold the lock until the guard is dropped.
     Held(Box<dyn Send + Sync>),
-    /// Another one has it.
+    /// Another process holds it.
     Taken {
-        /// Its process id, if it left one.
+        /// Its process id, if the file has one.
         pid: Option<u32>,
     },
 }
 
-/// Directory and file operations. Errors are those of the operating system.
+/// Directory and file operations. Errors come from the operating system.
 pub trait Fs: Send + Sync {
     /// Creates the directory and its parents if absent, durably.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Names of the plain files in the directory, in no particular order.
+    /// Returns the names of the plain files in the directory, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates an empty file for reading and writing; an existing one is emptied.
+    /// Creates an empty file for reading and writing; truncates an existing one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FsFile>>;
     /// Opens an existing file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn FsFile>>;
-    /// Renames within the directory, replacing a file of that name.
+    /// Renames a file within the directory, replacing a file of that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and deletions in the directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock on a file, which is created if absent.
+    /// Takes the exclusive lock on a file; creates the file if absent.
     fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
-    /// Differs from every earlier boot of this machine; `None` if unknown.
+    /// Returns an id that differs from every earlier boot of this machine; `None` if unknown.
     fn boot_id(&self) -> Option<String>;
 }
 
-/// An open file; all access is by offset, so that threads can share it.
+/// An open file. All access is by offset, so threads can share it.
 pub trait FsFile: Send + Sync {
     /// Reads up to `buffer.len()` bytes; 0 only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes up to `bytes.len()` bytes and says how many.
+    /// Writes up to `bytes.len()` bytes and returns how many.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
-    /// Makes the contents durable, and the length if it matters (fdatasync).
+    /// Makes the contents durable, and the length where it changed (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
     /// Makes contents and metadata durable (fsync).
     fn sync_all(&self) -> io::Result<()>;
     /// Reserves disk space up to `len` and makes the file at least that long; new bytes read as zero.
     /// Error kind `Unsupported` if the file system cannot.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Cuts or extends.
+    /// Truncates or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Present length in bytes.
+    /// Returns the current length in bytes.
     fn size(&self) -> io::Result<u64>;
 }
 
-/// Writes all of `bytes`; on error, some of them may have been written.
+/// Writes all of `bytes`; on an error, some of them may have been written.
 pub(super) fn write_all_at(file: &dyn FsFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
@@ -86,7 +86,7 @@ pub(super) fn write_all_at(file: &dyn FsFile, mut bytes: &[u8], mut offset: u64)
     Ok(())
 }
 
-/// Fills `buffer` as far as the file goes; returns how many bytes that were.
+/// Fills `buffer` as far as the file goes; returns the number of bytes read.
 pub(super) fn read_full_at(file: &dyn FsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -130,7 +130,7 @@ pub struct RealFs;
 
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Payloads may be confidential: readable by owner and group only.
+/// Payloads may be confidential: only owner and group can read them.
 const FILE_MODE: u32 = 0o640;
 
 impl Fs for RealFs {
@@ -194,7 +194,7 @@ impl Fs for RealFs {
             }
             Err(errno) => return Err(errno.into()),
         }
-        // The pid is for people; the lock is what counts. A full disk must not keep the journal shut.
+        // The pid is for people; only the lock counts. A full disk must not keep the journal from opening.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(LockOutcome::Held(Box::new(file)))
     }

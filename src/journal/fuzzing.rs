@@ -1,4 +1,4 @@
-//! The body of the fuzz target for records; what it is for stands in [`crate::fuzzing`].
+//! The body of the fuzz target for records; see [`crate::fuzzing`].
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use super::fs::FsFile;
 use super::record::{self, BadRecord, RECORD_HEADER_BYTES};
 use crate::domain::{Message, Qos, Seq, Timestamp, Topic};
 
-/// The first four bytes are the CRC's seed, the rest is read as a record, as a segment's tail, and as a message's content.
+/// Uses the first four bytes as the CRC's seed, and the rest as a record, as a segment's tail, and as a message's content.
 ///
-/// Nothing panics, no length is believed before it is checked, what decodes encodes to the same bytes, what is encoded
-/// decodes to the same message, and no changed byte goes unnoticed.
+/// Checks that nothing panics, that no length is used before it is checked, that decoding and encoding are inverse, and
+/// that every changed byte is detected.
 pub fn fuzz_record(bytes: &[u8]) {
     let Some((seed, bytes)) = bytes.split_first_chunk() else { return };
     let seed = u32::from_le_bytes(*seed);
@@ -20,7 +20,7 @@ pub fn fuzz_record(bytes: &[u8]) {
     round_trip(bytes, seed);
 }
 
-/// As it is, and with the checksum made right: behind it, too, nothing is believed.
+/// Decodes the bytes as they are, and with a correct checksum: then the fields must be checked on their own.
 fn decode_any(bytes: &[u8], seed: u32) {
     let Some(prefix) = bytes.first_chunk() else { return };
     let Ok(len) = record::record_len(*prefix) else { return };
@@ -36,7 +36,7 @@ fn decode_any(bytes: &[u8], seed: u32) {
                 assert_eq!(
                     (again.as_slice(), stored.record_len()),
                     (candidate, len),
-                    "one record, one spelling"
+                    "each record has one encoding"
                 );
             }
             Err(bad) => assert!(
@@ -47,24 +47,24 @@ fn decode_any(bytes: &[u8], seed: u32) {
     }
 }
 
-/// A walk ends at the bytes' end at the latest, and holds no more memory than a chunk or one record.
+/// A cursor stops at the end of the bytes and holds no more memory than a chunk or one record.
 fn walk(bytes: &[u8], seed: u32) {
     let file: Arc<dyn FsFile> = Arc::new(Bytes(bytes.to_vec()));
     let mut cursor = Cursor::new(file, seed, 0, bytes.len() as u64);
     loop {
         let before = cursor.offset();
-        let went_on = matches!(cursor.step(), Ok(Step::Record(_)));
+        let advanced = matches!(cursor.step(), Ok(Step::Record(_)));
         assert!(cursor.offset() <= bytes.len() as u64);
         assert!(cursor.memory() <= 2 * CHUNK_BYTES.max(bytes.len()), "memory is bounded by the file");
-        if !went_on {
-            assert_eq!(cursor.offset(), before, "what is no record is not passed by");
+        if !advanced {
+            assert_eq!(cursor.offset(), before, "the cursor stays before bytes that are not a record");
             return;
         }
         assert!(cursor.offset() > before);
     }
 }
 
-/// The bytes as a message's fields.
+/// Builds a message from the bytes, and encodes and decodes it.
 fn round_trip(bytes: &[u8], seed: u32) {
     let Some((numbers, content)) = bytes.split_first_chunk::<18>() else { return };
     let number =
@@ -86,7 +86,7 @@ fn round_trip(bytes: &[u8], seed: u32) {
 
     let at = usize::from(numbers[0]) * 257 % encoded.len();
     encoded[at] ^= numbers[1] | 1;
-    assert_eq!(record::decode(&encoded, seed).err(), Some(BadRecord::Checksum), "a changed byte is noticed");
+    assert_eq!(record::decode(&encoded, seed).err(), Some(BadRecord::Checksum), "a changed byte is detected");
 }
 
 /// A file in memory, for reading.

@@ -1,7 +1,7 @@
-//! Looking at a journal without changing it: while a service appends to it, and when it is damaged.
+//! Inspects a journal without changing it: while a service appends to it, and when it is damaged.
 //!
-//! Nothing is locked. Segments may be trimmed and appended to meanwhile; what vanishes is left out, and at the tail
-//! of the newest segment a record that is being written just now is not damage.
+//! Takes no lock. The service may trim and append meanwhile: segments that vanish are left out, and a record that is just
+//! being written at the end of the newest segment is not damage.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,31 +20,30 @@ use crate::domain::{JournalId, Seq, Timestamp};
 /// A journal as it lies on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// Its name, as far as it can be read.
+    /// The journal's id, if it can be read.
     pub journal_id: Option<JournalId>,
-    /// Newest seq that `journal.meta` notes as committed: a hint, usually behind the database.
+    /// Newest committed seq in `journal.meta`: a hint, usually behind the database.
     pub committed_hint: Option<Seq>,
-    /// Segments in order, without those that are about to be deleted.
+    /// Segments in order, except those about to be deleted.
     pub segments: Vec<SegmentSummary>,
-    /// Whole records.
+    /// Number of whole records.
     pub records: u64,
     /// Bytes of headers and whole records.
     pub bytes: u64,
-    /// Bytes behind the last whole record that are no record: of an append under way, or torn by a crash
-    /// (then cut at the next start).
+    /// Bytes after the last whole record: of an append under way, or torn by a crash (the next start cuts them).
     pub torn_tail_bytes: u64,
-    /// Places that a crash explains, such as a header that was never durable: cut at the next start.
+    /// Places that a crash explains, such as a header that was never durable. The next start cuts them.
     pub torn: Vec<Damage>,
-    /// Seqs that a repair has found lost.
+    /// Seqs that were found lost.
     pub holes: Vec<Hole>,
-    /// Files with bytes that earlier recoveries and repairs cut.
+    /// Files that keep the bytes cut by earlier recoveries and repairs.
     pub kept_aside: Vec<PathBuf>,
-    /// What no crash explains. Empty: the journal is whole.
+    /// Damage that no crash explains. Empty if the journal is whole.
     pub damage: Vec<Damage>,
 }
 
 impl Inspection {
-    /// First and last seq of whole records; `None` if there are none.
+    /// Returns the first and last seq of whole records; `None` if there are none.
     #[must_use]
     pub fn range(&self) -> Option<(Seq, Seq)> {
         let mut with_records = self.segments.iter().filter(|segment| segment.last.is_some());
@@ -53,7 +52,7 @@ impl Inspection {
         Some((first.first, last))
     }
 
-    /// The newest seq ever given, also when its record has been trimmed: the newest segment's name holds it.
+    /// Returns the newest seq ever given, even if its record has been trimmed: the newest segment's name holds it.
     #[must_use]
     pub fn newest(&self) -> Seq {
         let Some(newest) = self.segments.last() else { return Seq::ZERO };
@@ -66,40 +65,40 @@ impl Inspection {
 pub struct SegmentSummary {
     /// The file.
     pub path: PathBuf,
-    /// Seq of its first record by its name.
+    /// Seq of its first record, from the file's name.
     pub first: Seq,
     /// Seq of its last whole record.
     pub last: Option<Seq>,
-    /// Whole records.
+    /// Number of whole records.
     pub records: u64,
     /// Bytes of the header and whole records.
     pub bytes: u64,
-    /// Length of the file, preallocated part included.
+    /// Length of the file, including the preallocated part.
     pub file_bytes: u64,
     /// Earliest and latest `received_at`.
     pub received: Option<(Timestamp, Timestamp)>,
 }
 
-/// A place that cannot be read as what should be there.
+/// A place that does not hold what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
-    /// Where in it.
+    /// Offset in the file.
     pub offset: u64,
     /// What is wrong.
     pub what: String,
 }
 
-/// Reads the whole journal and sums it up.
+/// Reads the whole journal and summarises it.
 ///
 /// # Errors
-/// I/O errors. Damage is not an error here but part of the answer.
+/// I/O errors. Damage is not an error but part of the result.
 pub fn inspect(dir: &Path, fs: &dyn Fs) -> Result<Inspection, JournalError> {
     inspect_records(dir, fs, &mut |_| {})
 }
 
-/// The same, and shows each whole record to `visit` on the way, once and in order.
+/// Does the same, and visits each whole record once, in order.
 ///
 /// # Errors
 /// I/O errors.
@@ -120,7 +119,7 @@ pub fn inspect_records(
     Ok(found)
 }
 
-/// Reads the whole journal and returns what is damaged: nothing, if all is well.
+/// Reads the whole journal and returns its damage; empty if it is whole.
 ///
 /// # Errors
 /// I/O errors.
@@ -128,7 +127,7 @@ pub fn verify(dir: &Path, fs: &dyn Fs) -> Result<Vec<Damage>, JournalError> {
     Ok(inspect(dir, fs)?.damage)
 }
 
-/// The segment that should be the first one is not there, and has not been trimmed since `meta` was read.
+/// Returns the damage if the first segment is missing and has not been trimmed since `meta` was read.
 fn missing_front(
     fs: &dyn Fs,
     dir: &Path,
@@ -145,7 +144,7 @@ fn missing_front(
     Ok(Some(Damage { path, offset: 0, what: "the segment is missing".to_owned() }))
 }
 
-/// The journal's name, and the newest seq noted as committed, as `journal.meta` says; `None` if there is no such file.
+/// Returns the journal's id and its newest committed seq from `journal.meta`; `None` without that file.
 ///
 /// # Errors
 /// I/O errors; damage of the file.
@@ -158,7 +157,7 @@ struct Inspector<'a> {
     dir: &'a Path,
     meta: Option<Meta>,
     names: Vec<Seq>,
-    /// The seq that the next record should have, once one is known.
+    /// The seq that the next record should have, once known.
     next: Option<Seq>,
     found: Inspection,
 }
@@ -167,7 +166,7 @@ impl<'a> Inspector<'a> {
     fn start(dir: &'a Path, fs: &'a dyn Fs) -> Result<Self, JournalError> {
         let mut damage = Vec::new();
         let meta_path = dir.join(META_NAME);
-        // Before the listing: what it calls the first kept segment is then still listed, or trimmed since.
+        // Read before the listing: its first kept segment is then in the listing, or has been trimmed since.
         let meta = match Meta::load(fs, dir) {
             Err(JournalError::Damaged { path, offset, what, .. }) => {
                 damage.push(Damage { path, offset, what });
@@ -220,7 +219,7 @@ impl<'a> Inspector<'a> {
     ) -> Result<(), JournalError> {
         let path = segment::segment_path(self.dir, first);
         let file = match self.fs.open(&path, Access::Read) {
-            // Trimmed meanwhile, and so is everything before.
+            // It has been trimmed meanwhile, and so has everything before it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.next = None;
                 return Ok(());
@@ -249,12 +248,12 @@ impl<'a> Inspector<'a> {
         let end = summary.segment.last.map_or(first, Seq::next);
         match (until, &summary.bad) {
             (Some(until), Some(bad)) => {
-                let what = format!("record {end} of {} is expected, but {bad}", until.0 - 1);
+                let what = format!("expected records {end} to {}, but {bad}", until.0 - 1);
                 self.damage(&path, summary.segment.bytes, what);
             }
             (None, Some(bad)) => match summary.later {
                 Some(FoundRecord { seq, .. }) => {
-                    let what = format!("record {end} is expected, but {bad}; record {seq} follows it, whole");
+                    let what = format!("expected record {end}, but {bad}; a whole record {seq} follows");
                     self.damage(&path, summary.segment.bytes, what);
                 }
                 None => self.found.torn_tail_bytes = summary.torn_bytes,
@@ -265,13 +264,13 @@ impl<'a> Inspector<'a> {
         if next_first.is_none() && end <= newest_known {
             self.damage(&path, summary.segment.bytes, format!("records up to {newest_known} should be here"));
         }
-        // A damaged segment's end is told once; the next one is compared with its own name.
+        // Damage at a segment's end is reported once: the next segment is compared with its own name.
         self.next = Some(next_first.unwrap_or(end));
         self.found.segments.push(summary.segment);
         Ok(())
     }
 
-    /// The header that is there, or if it is damaged the one that should be.
+    /// Returns the segment's header; if it is damaged, the header it should have.
     fn header(&mut self, path: &Path, file: &dyn FsFile, first: Seq) -> Result<Header, JournalError> {
         let mut bytes = [0; HEADER_BYTES];
         read_full_at(file, &mut bytes, 0).map_err(JournalError::io("read", path))?;
@@ -282,7 +281,7 @@ impl<'a> Inspector<'a> {
                 self.found.journal_id.get_or_insert(header.journal_id);
                 if header != expected {
                     let what = format!(
-                        "the header says record {} of journal {}, expected is record {first} of journal {}",
+                        "the header has record {} of journal {}, expected record {first} of journal {}",
                         header.first, header.journal_id, expected.journal_id
                     );
                     self.damage(path, 0, what);
@@ -297,10 +296,10 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// What a walk along one segment finds.
+/// What was found in one segment.
 struct Summary {
     segment: SegmentSummary,
-    /// Why it ended, if not with its last record.
+    /// Why the scan ended, unless at the segment's last record.
     bad: Option<BadRecord>,
     later: Option<FoundRecord>,
     torn_bytes: u64,
@@ -326,9 +325,9 @@ impl Summary {
             received: None,
         };
         let mut summary = Self { segment, bad: None, later: None, torn_bytes: 0 };
-        // A service may append to the newest segment meanwhile: what was no record at the first look may be one
-        // at the second, so a place is called bad when it was looked at twice.
-        let mut looked_at = None;
+        // A service may append to the newest segment meanwhile: a place counts as bad only if it holds no record at
+        // the second attempt, too.
+        let mut tried_at = None;
         loop {
             summary.walk(file, seed, next_first, visit)?;
             if summary.bad.is_none() || next_first.is_some() {
@@ -343,13 +342,13 @@ impl Summary {
                 summary.torn_bytes = tail_scan::written_end(&**file, end)? - end;
                 return Ok(summary);
             }
-            if looked_at.replace(end) == Some(end) {
+            if tried_at.replace(end) == Some(end) {
                 return Ok(summary);
             }
         }
     }
 
-    /// Goes on to the next thing that is not the next record.
+    /// Reads records up to the first place that does not hold the next one.
     fn walk(
         &mut self,
         file: &Arc<dyn FsFile>,

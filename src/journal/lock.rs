@@ -1,4 +1,4 @@
-//! One process appends: the lock on `journal.lock`.
+//! The lock on `journal.lock`: only one process may append.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::fs::{Fs, LockOutcome};
 
 pub(super) const LOCK_NAME: &str = "journal.lock";
 
-/// Held from open to close.
+/// The lock, held from open to close.
 pub(super) struct DirLock {
     _guard: Box<dyn Send + Sync>,
 }

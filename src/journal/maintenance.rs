@@ -1,12 +1,12 @@
-//! MaintenanceOutcome, on a thread of its own so that neither appends nor syncs wait for it: the next segment is
-//! preallocated before it is needed, and files of trimmed segments are deleted.
+//! Maintenance on its own thread, so that neither appends nor syncs wait for it: preallocates the next segment before it
+//! is needed, and deletes the files of trimmed segments.
 //!
-//! Deleting: `journal.meta` first says which segment is the first kept, then the files go, then the directory is
-//! synced. A crash between leaves files that the next open knows to be stale (JRN-5).
+//! Deleting writes the new first kept segment to `journal.meta`, then removes the files, then syncs the directory. After a
+//! crash in between, the next open knows that the files are stale (JRN-5).
 //!
-//! A full disk is not an error here but a state, looked at again every second and whenever something was deleted. It ends when
-//! there is room for more than the next segment: with every segment that is freed the broker would be let in for as long as
-//! it takes to fill that one, and what it had in flight at each of these goodbyes would be delivered twice.
+//! A full disk is a state here, not an error. Maintenance checks it every second and after every deletion. The state ends
+//! when there is room for several segments, not for one: otherwise Andon would reconnect for each segment freed, leave
+//! again once it is full, and the broker would deliver what was in flight twice, each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,28 +20,30 @@ use super::segment::HEADER_BYTES;
 use super::shared::{Shared, lock};
 
 pub(super) const AHEAD_NAME: &str = "ahead.tmp";
-/// Made and removed to see whether there is room.
+/// Created and removed to find out whether there is room.
 pub(super) const ROOM_NAME: &str = "room.tmp";
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// On a file system that cannot preallocate, this much is written to see whether there is room at all.
+/// Bytes written to find out whether there is any room, on a file system that cannot preallocate.
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// After a full disk there has to be room for so many segments besides the next one, and for a tenth of what is held …
+/// After a full disk: segments for which there must be room besides the next one …
 const ROOM_SEGMENTS: u64 = 4;
-/// … as at the bound.
+/// … and the part of the journal's size for which there must be room, the same 10 % as at `max_bytes`.
 const ROOM_PART: u64 = 10;
 
-/// Whether something is left to be tried again.
+/// Outcome of one round of maintenance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MaintenanceOutcome {
+    /// Nothing is left to do.
     Done,
+    /// The disk is full; try again later.
     Retry,
 }
 
 impl Shared {
-    /// Does what there is to do.
+    /// Does one round of maintenance.
     pub(super) fn maintain(&self) -> Result<MaintenanceOutcome, JournalError> {
         if self.failure.get().is_some() {
             return Ok(MaintenanceOutcome::Done);
@@ -63,14 +65,14 @@ impl Shared {
         }
     }
 
-    /// Preallocates the next segment. With the disk known to be full, also learns whether there is room now.
+    /// Preallocates the next segment. If the disk was full, also checks whether there is enough room again.
     fn keep_ahead(&self) -> Result<(), JournalError> {
         let is_disk_full = self.is_disk_full();
         let mut ahead = lock(&self.ahead);
         if ahead.is_some() && !is_disk_full {
             return Ok(());
         }
-        // A journal that is drained does not get emptier: room for this one segment is enough, and it is made again to see it.
+        // A drained journal will free no more space, so room for one segment is enough. Creating it again tests for it.
         let is_drained = self.committed() == self.appended();
         if is_drained {
             *ahead = None;
@@ -82,7 +84,7 @@ impl Shared {
         if is_disk_full && !is_drained {
             let wanted = (self.bytes() / ROOM_PART).max(self.segment_bytes * ROOM_SEGMENTS);
             drop(self.try_room(ROOM_NAME, wanted)?);
-            // At worst the next attempt empties it.
+            // If this fails, the next attempt truncates the file.
             let _ = self.fs.remove(&self.dir().join(ROOM_NAME));
         }
         Ok(())
@@ -91,7 +93,7 @@ impl Shared {
     fn try_room(&self, name: &str, bytes: u64) -> Result<Arc<dyn FsFile>, JournalError> {
         let path = self.dir().join(name);
         create_segment_file(&*self.fs, &path, bytes).inspect_err(|_| {
-            // Gives back what the attempt took; at worst the next one empties it.
+            // Frees the space of the failed attempt. If this fails too, the next attempt truncates the file.
             let _ = self.fs.remove(&path);
         })
     }
@@ -106,7 +108,7 @@ impl Shared {
             return Ok(());
         }
         fail::fail_point!("journal::trim", |_| Err(super::error::injected("trim the journal")));
-        // Positions before a claim about them: `synced` is read first.
+        // `synced` is read before `committed`, so that the stored pair keeps committed ≤ synced.
         let synced = self.synced();
         let mut next = meta.clone();
         next.first_kept = first_kept;
@@ -130,8 +132,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Everything is committed, yet the active segment alone holds the journal at its bound: it is sealed, so
-    /// that it can go. Otherwise a journal on hold would wait for ever.
+    /// Seals the active segment, so that it can be deleted, when everything is committed and that segment alone keeps the
+    /// journal at its bound. Otherwise a journal on hold would wait for ever.
     fn seal_drained(&self) -> Result<(), JournalError> {
         let mut writer = lock(&self.writer);
         let drained = self.committed() == self.appended();
@@ -144,7 +146,7 @@ impl Shared {
     }
 }
 
-/// Creates a file with room for a segment; the room is durable, so that a later fdatasync has only data to write.
+/// Creates a file with room for a segment and syncs it, so that a later fdatasync writes data only.
 pub(super) fn create_segment_file(
     fs: &dyn Fs,
     path: &std::path::Path,
@@ -162,7 +164,7 @@ pub(super) fn create_segment_file(
     Ok(file)
 }
 
-/// Works whenever it is woken, and every second while something failed.
+/// Runs maintenance whenever the thread is woken, and every second while it fails.
 pub(super) fn run(shared: &Shared) {
     let run = catch_unwind(AssertUnwindSafe(|| {
         let mut failing = false;

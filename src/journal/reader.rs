@@ -1,8 +1,8 @@
-//! Reads records in order, beside the appender and the deletion of segments.
+//! Reads records in order while others append records and delete segments.
 //!
-//! A reader has its own file handle and one chunk of memory. It looks only at what is durable (SYS-2), and
-//! within a segment only at bytes before the end that the appender has published, so it never sees a half-written
-//! record. A segment that is deleted while its handle is open is read to its end.
+//! A reader has its own file handle and one chunk of memory. It reads durable records only (SYS-2), and only up to the
+//! end that the appender has published, so it never sees a half-written record. It reads a segment to its end even if
+//! the file is deleted meanwhile.
 
 use std::io;
 use std::path::Path;
@@ -17,13 +17,13 @@ use super::shared::{Shared, Table, lock};
 use super::{Gap, GapReason, JournalError, ReadOutcome, Record, SyncMode};
 use crate::domain::Seq;
 
-/// Reads on from a position. Independent of other readers.
+/// Reads records from a position on. Independent of other readers.
 pub struct Reader {
     shared: Arc<Shared>,
-    /// Seq of the last record read, or of the last one known to be missing.
+    /// Seq of the last record read, or the last one reported as missing.
     position: Seq,
     open: Option<OpenSegment>,
-    /// It was to start beyond the newest record, which then had this seq.
+    /// Set if the reader was asked to start after the newest record: the newest seq at that time.
     ahead_of: Option<Seq>,
 }
 
@@ -41,20 +41,20 @@ impl Reader {
         Self { shared, position: after, open: None, ahead_of }
     }
 
-    /// Everything up to here has been visited, or reported as a gap.
+    /// Returns the position: every record up to here has been visited or reported as a gap.
     #[must_use]
     pub fn position(&self) -> Seq {
         self.position
     }
 
-    /// Visits the next records in order: at most `records_max` (at least 1) with topics and payloads of
-    /// together at most `bytes_max` (but one record, if there is one). Nothing new costs no system call; in
-    /// mode `os` what is to be returned is synced first.
+    /// Visits the next records in order, at most `records_max` of them (at least 1), with at most `bytes_max` bytes of
+    /// topics and payloads (but always one record if there is one). Costs no system call if there is nothing new. In mode
+    /// `os` it syncs the records first.
     ///
     /// # Errors
-    /// [`JournalError::Ahead`] if the reader was to start beyond the newest record; [`JournalError::Damaged`] if a
+    /// [`JournalError::Ahead`] if the reader was asked to start after the newest record; [`JournalError::Damaged`] if a
     /// record cannot be read (the records before it have been visited); [`JournalError::Failed`] from the sync; I/O
-    /// errors. `position` says how far it came.
+    /// errors. After an error, `position` tells how far it read.
     pub fn read(
         &mut self,
         records_max: usize,
@@ -85,7 +85,7 @@ impl Reader {
         Ok(outcome)
     }
 
-    /// How far may be read.
+    /// Returns the newest seq that may be read.
     fn durable(&self) -> Result<Seq, JournalError> {
         let synced = self.shared.synced();
         if self.shared.options.sync == SyncMode::Os && self.position >= synced {
@@ -99,16 +99,16 @@ impl Reader {
         open.segment.last().is_none_or(|last| next <= last)
     }
 
-    /// The missing seqs directly after the position.
+    /// Returns the gap directly after the position, if there is one.
     fn next_gap(&self) -> Option<Gap> {
         let from = self.position.next();
         let Table { segments, trimmed, identity_base, holes, .. } = &*lock(&self.shared.table);
         if from <= *identity_base {
-            // Held or not: under the present identity there is nothing in them.
+            // Under the current identity these seqs hold no messages, whether their records are still here or not.
             return Some(Gap { from, to: *identity_base, reason: GapReason::EarlierIdentity });
         }
         let missing_to = Seq(segments.front()?.first.0 - 1);
-        // The first hole that does not end before it.
+        // The first hole that ends at or after `from`.
         let hole = holes.get(holes.partition_point(|hole| hole.to < from));
         let (to, reason) = if let Some(hole) = hole.filter(|hole| hole.from <= from) {
             return Some(Gap { from, to: hole.to, reason: GapReason::Damaged });
@@ -122,8 +122,8 @@ impl Reader {
         (from <= missing_to).then_some(Gap { from, to, reason })
     }
 
-    /// Opens the segment of the next record. It may have been deleted a moment ago: then none is open
-    /// afterwards, and the table tells of the gap.
+    /// Opens the segment of the next record. If it has just been deleted, no segment is open afterwards and the table
+    /// has the gap.
     fn open_segment(&mut self) -> Result<(), JournalError> {
         let next = self.position.next();
         let Some(segment) = lock(&self.shared.table).find(next) else { return Ok(()) };
@@ -145,7 +145,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads one record and visits it if it is the next one (and not one before the position). False if it does not fit.
+    /// Reads one record and visits it unless it lies at or before the position. Returns false if it does not fit.
     fn read_record(
         &mut self,
         bytes_max: usize,
@@ -157,7 +157,7 @@ impl Reader {
         open.cursor.raise_limit(open.segment.end());
         let offset = open.cursor.offset();
         let expected = open.next;
-        // Not the visit: what hangs there is no disk.
+        // Only the read counts as a disk call, not the visit.
         let reading = self.shared.disk.enter(DiskCall::Read);
         let step = open.cursor.step();
         drop(reading);
@@ -189,5 +189,5 @@ impl Reader {
 }
 
 fn damaged(path: &Path, offset: u64, seq: Seq, bad: BadRecord) -> JournalError {
-    JournalError::damaged(path, offset, format!("record {seq} is expected, but {bad}"))
+    JournalError::damaged(path, offset, format!("expected record {seq}, but {bad}"))
 }

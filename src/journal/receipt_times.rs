@@ -1,4 +1,4 @@
-//! When records were received, sampled: enough to say how old the oldest pending one is, in bounded memory.
+//! Samples of when records were received: enough to tell the age of the oldest pending record, in bounded memory.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ impl ReceiptTimes {
         Self { samples: VecDeque::new(), spacing_micros: SPACING_MICROS_MIN }
     }
 
-    /// Notes a record if it is far enough in time (either way: clocks jump) from the last one noted.
+    /// Adds a sample if it is far enough in time from the last one, in either direction: clocks jump.
     pub(super) fn note(&mut self, seq: Seq, received_at: Timestamp) {
         if let Some((_, last)) = self.samples.back()
             && last.as_micros().abs_diff(received_at.as_micros()) < self.spacing_micros
@@ -32,7 +32,7 @@ impl ReceiptTimes {
         self.samples.push_back((seq, received_at));
     }
 
-    /// Forgets what is committed, but for the newest sample at or before the oldest pending record.
+    /// Removes committed samples, except the newest one at or before the oldest pending record.
     pub(super) fn forget(&mut self, committed: Seq) {
         while self.samples.get(1).is_some_and(|(seq, _)| *seq <= committed.next()) {
             self.samples.pop_front();
@@ -42,7 +42,7 @@ impl ReceiptTimes {
         }
     }
 
-    /// `received_at` of the record, or of an earlier one close to it.
+    /// Returns `received_at` of the record, or of an earlier record close to it.
     pub(super) fn at_or_before(&self, seq: Seq) -> Option<Timestamp> {
         let after = self.samples.partition_point(|(sampled, _)| *sampled <= seq);
         self.samples.get(after.checked_sub(1)?).map(|(_, received_at)| *received_at)
@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(ReceiptTimes::new().at_or_before(Seq(1)), None);
     }
 
+    /// Proves JRN-7.
     #[test]
     fn memory_is_bounded_over_any_span() {
         let mut receipt_times = ReceiptTimes::new();

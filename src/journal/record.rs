@@ -1,4 +1,4 @@
-//! A record's bytes: encoding, and decoding that trusts nothing. Format: see the module's head.
+//! Encodes and decodes records; decoding trusts no byte. `mod.rs` describes the format.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Length and CRC.
 pub(super) const PREFIX_BYTES: usize = 8;
-/// Everything before the topic.
+/// Bytes before the topic.
 pub(super) const RECORD_HEADER_BYTES: usize = 36;
-/// The fixed part of what the length field counts.
+/// Fixed part of the bytes that the length field counts.
 const BODY_FIXED_BYTES: usize = RECORD_HEADER_BYTES - PREFIX_BYTES;
 const BODY_BYTES_MAX: usize = BODY_FIXED_BYTES + u16::MAX as usize + PAYLOAD_BYTES_MAX;
 
@@ -26,18 +26,18 @@ const FLAGS: u8 = QOS_MASK | RETAINED_BIT | INVALID_TOPIC_BIT | CLOCK_UNSET_BIT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stored<'a> {
     pub seq: Seq,
-    /// Newest seq known to be durable when this one was appended.
+    /// Newest seq known to be durable when this record was appended.
     pub watermark: Seq,
     pub message: Message<'a>,
 }
 
 impl Stored<'_> {
-    /// Length of the whole record.
+    /// Returns the length of the whole record.
     pub(super) fn record_len(&self) -> usize {
         RECORD_HEADER_BYTES + self.content_len()
     }
 
-    /// Length of topic and payload.
+    /// Returns the length of topic and payload.
     pub(super) fn content_len(&self) -> usize {
         self.message.topic.as_bytes().len() + self.message.payload.len()
     }
@@ -46,7 +46,7 @@ impl Stored<'_> {
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadRecord {
-    /// Length 0: nothing has been written here.
+    /// Length 0: nothing was written here.
     Blank,
     /// A length that no record has.
     Length { found: u32 },
@@ -54,28 +54,28 @@ pub(super) enum BadRecord {
     Truncated,
     /// The checksum does not match.
     Checksum,
-    /// The checksum matches, but a field has a value that is never written.
+    /// The checksum matches, but a field has a value that Andon never writes.
     Content,
-    /// A whole record, but not the one that belongs here.
+    /// A whole record, but with another seq than expected.
     OutOfOrder { expected: Seq, found: Seq },
 }
 
 impl fmt::Display for BadRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Blank => f.write_str("there is no record"),
+            Self::Blank => f.write_str("there is none"),
             Self::Length { found } => write!(f, "the record's length {found} is impossible"),
             Self::Truncated => f.write_str("the file ends inside the record"),
             Self::Checksum => f.write_str("the record's checksum is wrong"),
             Self::Content => f.write_str("the record's fields are impossible"),
             Self::OutOfOrder { expected, found } => {
-                write!(f, "record {found} stands where {expected} belongs")
+                write!(f, "record {found} is in the place of record {expected}")
             }
         }
     }
 }
 
-/// Length of a message as a record.
+/// Returns the length of a message as a record.
 pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> {
     let (topic, payload) = (message.topic.as_bytes().len(), message.payload.len());
     if topic > usize::from(u16::MAX) || payload > PAYLOAD_BYTES_MAX {
@@ -84,7 +84,7 @@ pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> 
     Ok(RECORD_HEADER_BYTES + topic + payload)
 }
 
-/// Replaces the contents of `buffer` by the record. The message's lengths have been checked by [`encoded_len`].
+/// Replaces the contents of `buffer` with the record. [`encoded_len`] must have accepted the message.
 pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, message: &Message<'_>) {
     let topic = message.topic.as_bytes();
     let topic_len = u16::try_from(topic.len()).expect("encoded_len checked the topic");
@@ -108,13 +108,13 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, 
     seal(buffer, seed);
 }
 
-/// Writes the checksum into a record that is complete but for it.
+/// Writes the checksum into an otherwise complete record.
 pub(super) fn seal(record: &mut [u8], seed: u32) {
     let crc = checksum(seed, record);
     record[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The length of the whole record that begins with these four bytes, within the format's bounds.
+/// Returns the length of the record that begins with these four bytes, if it is within the format's bounds.
 pub(super) fn record_len(prefix: [u8; 4]) -> Result<usize, BadRecord> {
     let found = u32::from_le_bytes(prefix);
     let body_len = found as usize;
@@ -125,7 +125,7 @@ pub(super) fn record_len(prefix: [u8; 4]) -> Result<usize, BadRecord> {
     }
 }
 
-/// Decodes exactly one record, whose length [`record_len`] has told.
+/// Decodes exactly one record, whose length [`record_len`] returned.
 pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> {
     if checksum(seed, record) != u32::from_le_bytes(field(record, 4)) {
         return Err(BadRecord::Checksum);
@@ -153,13 +153,13 @@ pub(super) fn decode(record: &[u8], seed: u32) -> Result<Stored<'_>, BadRecord> 
     })
 }
 
-/// The bit must tell the truth: one message, one spelling.
+/// Decodes the topic. The bit must agree with the bytes, so that each message has one encoding.
 fn decode_topic(bytes: &[u8], is_invalid: bool) -> Result<Topic<'_>, BadRecord> {
     let topic = Topic::from_bytes(bytes);
     if matches!(topic, Topic::Invalid(_)) == is_invalid { Ok(topic) } else { Err(BadRecord::Content) }
 }
 
-/// The seq field, unchecked; `record` holds at least the record's header.
+/// Returns the seq field, unchecked; `record` holds at least the record's header.
 pub(super) fn stored_seq(record: &[u8]) -> Seq {
     Seq(u64::from_le_bytes(field(record, 8)))
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_is_no_text_reads_back_byte_for_byte() {
+    fn a_topic_that_is_not_text_reads_back_byte_for_byte() {
         for topic in [b"a/\xff/b".as_slice(), b"a\0b", &[0xff; 65_535]] {
             let message = Message { topic: Topic::from_bytes(topic), ..message() };
             let mut buffer = Vec::new();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed() {
+    fn every_changed_bit_is_detected() {
         let mut buffer = Vec::new();
         encode(&mut buffer, 77, Seq(5), Seq(3), &message());
         for bit in 0..buffer.len() * 8 {

@@ -1,30 +1,30 @@
-//! Making a damaged journal one that opens, without losing a record that can be read.
+//! Repairs a damaged journal so that it opens, without losing a readable record.
 //!
-//! Seqs are kept. What is lost becomes a *hole*: its seqs stand in `journal.meta`, behind it a new segment begins, and a
-//! reader reports it as a gap with reason [`super::GapReason::Damaged`].
+//! Seqs are kept. Lost records become a *hole*: `journal.meta` lists its seqs, a new segment begins after it, and a reader
+//! reports it as a gap with reason [`super::GapReason::Damaged`].
 //!
-//! | found | done |
+//! | found | what the repair does |
 //! |---|---|
-//! | a record that cannot be read | the records behind it in its segment move to a segment of their own; the segment is cut before it |
-//! | no record of a segment can be read, or not its first one | the same, and the segment is taken out |
-//! | a header that cannot be read | written again: name and id tell what is in it |
-//! | segments are missing, in front, between others, or at the end | a hole |
-//! | a segment under another name than its header says | renamed, if the name is free; otherwise taken out |
-//! | a segment of another journal | taken out |
-//! | `journal.meta` cannot be read | made anew from the headers; without exactly one id in them, under a new id |
-//! | a segment of a newer format | [`JournalError::Version`], and nothing is changed |
+//! | a record that cannot be read | moves the later records of its segment to a new segment, and cuts the segment before it |
+//! | no record of a segment can be read, or not its first one | the same, and removes the segment |
+//! | a header that cannot be read | writes it again from the name and the journal id |
+//! | missing segments, in front, between others, or at the end | records a hole |
+//! | a segment whose name does not match its header | renames it if the name is free, otherwise removes it |
+//! | a segment of another journal | removes it |
+//! | `journal.meta` cannot be read | rebuilds it from the headers; under a new id unless they all have one id |
+//! | a segment of a newer format | returns [`JournalError::Version`] and changes nothing |
 //!
-//! # The order, and why a repair that dies loses nothing
+//! # Order of work: why an interrupted repair loses nothing
 //!
-//! 1. Bytes that will leave the journal are copied to `damaged-<segment>-<offset>-<µs>.bin` and synced.
-//! 2. What stays and is not proven durable is written again and synced.
-//! 3. `journal.meta` gets the holes, and `synced` is raised to the newest seq known: from here on the journal opens
-//!    only if every other record is there (`recovery.rs`), so a half-done repair cannot be taken for a journal.
-//! 4. Moved records are written to `repair.tmp`, which is synced and renamed; the directory is synced.
-//! 5. Only now are headers written, segments cut, and files taken out.
+//! 1. Copy the bytes that will leave the journal to `damaged-<segment>-<offset>-<µs>.bin`, and sync.
+//! 2. Write again and sync what stays and is not proven durable.
+//! 3. Store the holes in `journal.meta` and raise `synced` to the newest known seq. From here on the journal opens only if
+//!    every other record is there (`recovery/mod.rs`), so a half-done repair cannot pass for a whole journal.
+//! 4. Write moved records to `repair.tmp`, sync and rename it; sync the directory.
+//! 5. Only then write headers, cut segments and remove files.
 //!
-//! A repair run again looks at everything anew: a moved run counts in its new segment, since a segment ends where
-//! the next one begins. In the end the journal is checked as at open.
+//! A repeated repair surveys everything again: a moved run counts in its new segment, because a segment ends where the next
+//! one begins. At the end the repair checks the journal as opening does.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -43,30 +43,30 @@ use super::segment::{self, HEADER_BYTES, Header};
 use super::tail_scan;
 use crate::domain::{JournalId, Seq};
 
-/// Holds records that move to a segment of their own, until they are durable.
+/// Holds moved records until they are durable.
 pub(super) const REPAIR_TMP_NAME: &str = "repair.tmp";
 
-/// What a repair has done.
+/// Result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Repair {
-    /// What was cut, file by file. Empty: the journal was whole, and nothing has been changed.
+    /// What was cut, file by file. Empty if the journal was whole; then nothing was changed.
     pub cuts: Vec<Cut>,
-    /// Records that are in the journal now; not counted if it was whole.
+    /// Records now in the journal; 0 if it was whole.
     pub records: u64,
-    /// The journal's id had to be given anew: everything in it counts as pending.
+    /// The journal's new id, if the old one was lost: then every record counts as pending.
     pub new_identity: Option<JournalId>,
 }
 
 /// A place that was damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
-    /// The file; it may be missing, or have been taken out.
+    /// The file; it may be missing or removed.
     pub path: PathBuf,
-    /// Where in it.
+    /// Offset in the file.
     pub offset: u64,
-    /// How many bytes have been taken out there.
+    /// Number of bytes removed there.
     pub bytes: u64,
-    /// The seqs whose records are lost with them.
+    /// The seqs whose records were lost.
     pub missing: Option<Hole>,
     /// What was wrong.
     pub what: String,
@@ -74,11 +74,11 @@ pub struct Cut {
     pub kept: Option<PathBuf>,
 }
 
-/// Repairs the journal. The lock is held meanwhile: never beside a running service.
+/// Repairs the journal. Holds its lock, so it cannot run beside the service.
 ///
 /// # Errors
-/// [`JournalError::Locked`]; [`JournalError::Version`], with nothing changed; I/O errors, after which it can be run
-/// again.
+/// [`JournalError::Locked`]; [`JournalError::Version`], with nothing changed; I/O errors, after which the repair can be
+/// repeated.
 pub fn repair(dir: &Path, fs: &dyn Fs) -> Result<Repair, JournalError> {
     Meta::refuse_newer(fs, dir)?;
     let _lock = DirLock::take(fs, dir)?;
@@ -103,7 +103,7 @@ pub fn repair(dir: &Path, fs: &dyn Fs) -> Result<Repair, JournalError> {
     Ok(Repair { cuts, records: survey.records(), new_identity })
 }
 
-/// Segments under another name than their header's, which is free.
+/// Renames segments whose name does not match their header, where the right name is free.
 fn rename_to_match_headers(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, JournalError> {
     let dir = &survey.dir;
     let mut cuts = Vec::new();
@@ -111,7 +111,7 @@ fn rename_to_match_headers(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, Jou
         let path = segment::segment_path(dir, source.first());
         if path != source.path {
             fs.rename(&source.path, &path).map_err(JournalError::io("rename", &source.path))?;
-            let what = format!("the segment begins with record {}: renamed so", source.first());
+            let what = format!("the segment begins with record {}: renamed to match", source.first());
             cuts.push(Cut {
                 path: source.path.clone(),
                 offset: 0,
@@ -126,19 +126,19 @@ fn rename_to_match_headers(fs: &dyn Fs, survey: &Survey) -> Result<Vec<Cut>, Jou
     Ok(cuts)
 }
 
-/// What becomes of a segment.
+/// What the repair does with a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placement {
-    /// It stays, with the records up to this offset, and is cut there if the flag says so.
+    /// Keeps the records up to `end`, and cuts the file there if `is_cut`.
     Keep { end: u64, is_cut: bool },
-    /// It is taken out.
+    /// Removes the file.
     Remove,
 }
 
 struct RepairPlan<'a> {
     fs: &'a dyn Fs,
     survey: &'a Survey,
-    /// For each source.
+    /// Placement and bad places of each source.
     work: Vec<(Placement, Vec<BadPlace>)>,
     newest: Seq,
 }
@@ -163,10 +163,10 @@ impl<'a> RepairPlan<'a> {
         }
         if source.runs.is_empty() {
             if source.first() > self.newest {
-                // Nothing was in it: it is the one to go on with.
+                // It never held a record: the journal continues in it.
                 return Ok((Placement::Keep { end: header, is_cut: false }, bad));
             }
-            // Kept whole, header included.
+            // The whole file is kept aside, header included.
             let written = tail_scan::written_end(&*file, 0)?;
             let missing = bad.iter().rev().find_map(|bad| bad.missing);
             let what = bad.last().map(|bad| bad.what.clone()).unwrap_or_default();
@@ -188,7 +188,7 @@ impl<'a> RepairPlan<'a> {
         self.fs.sync_dir(dir).map_err(JournalError::io("sync directory", dir))
     }
 
-    /// Copies what will be taken out, and says what that is.
+    /// Copies what will be removed, and returns the list.
     fn copy_aside(&self) -> Result<Vec<Cut>, JournalError> {
         let survey = self.survey;
         let mut cuts = Vec::new();
@@ -217,7 +217,7 @@ impl<'a> RepairPlan<'a> {
         Ok(cuts)
     }
 
-    /// Copies a whole file, if it is there.
+    /// Copies a whole file, if it exists.
     fn keep_file(&self, path: &Path, what: &str) -> Result<Cut, JournalError> {
         let written = match self.fs.open(path, Access::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
@@ -264,7 +264,7 @@ impl<'a> RepairPlan<'a> {
         Meta { holes: self.survey.holes(), synced: self.newest, ..self.survey.meta.clone() }
     }
 
-    /// The runs that do not stay where they are.
+    /// Returns the runs that move to a new segment.
     fn moving(&self) -> impl Iterator<Item = (&'a SourceSegment, Run)> + '_ {
         let with_placement = self.survey.sources.iter().zip(&self.work);
         with_placement.flat_map(|(source, (placement, _))| {
@@ -284,7 +284,7 @@ impl<'a> RepairPlan<'a> {
         self.sync_dir()
     }
 
-    /// Behind a hole at the end, a segment without records tells where the row goes on.
+    /// Returns whether the journal ends with a hole: then an empty segment tells where the seqs continue.
     fn needs_empty_tail_segment(&self) -> bool {
         let last = self.survey.sources.iter().filter_map(|source| source.runs.last()).next_back();
         let newest_record = last.map_or(Seq(self.survey.meta.first_kept.0 - 1), |run| run.last);
@@ -308,12 +308,12 @@ impl<'a> RepairPlan<'a> {
                     record::encode(&mut buffer, seed, stored.seq, stored.watermark, &stored.message);
                 }
                 Step::End if next == run.last.next() => break,
-                // A disk that fails right now: nothing has been cut yet.
+                // The disk is failing now; nothing has been cut yet.
                 _ => {
                     return Err(JournalError::damaged(
                         &source.path,
                         offset,
-                        format!("record {next} is not there"),
+                        format!("record {next} is missing"),
                     ));
                 }
             }
@@ -342,7 +342,7 @@ impl<'a> RepairPlan<'a> {
         self.fs.rename(&tmp, &path).map_err(JournalError::io("create", &path))
     }
 
-    /// Everything that will be read is durable elsewhere, or stays.
+    /// Writes headers, cuts segments and removes files: every record is now durable elsewhere, or stays.
     fn finish_segments(&self) -> Result<(), JournalError> {
         let mut gone: Vec<&Path> = self.survey.foreign.iter().map(|foreign| &*foreign.path).collect();
         for (source, (placement, _)) in self.survey.sources.iter().zip(&self.work) {

@@ -1,4 +1,4 @@
-//! A segment: its file name, its header, and what the running journal knows about it.
+//! A segment: its file name, its header, and its state in the running journal.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ const CRC_OFFSET: usize = 60;
 const SUFFIX: &str = ".seg";
 const NAME_DIGITS: usize = 20;
 
-/// What a segment's header says.
+/// A segment's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub first: Seq,
@@ -22,7 +22,7 @@ pub(super) struct Header {
 /// Why bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHeader {
-    /// Magic or checksum are wrong, or the file is too short.
+    /// The magic or the checksum is wrong, or the file is too short.
     Unreadable,
     /// A whole header of another version.
     Version(u32),
@@ -41,7 +41,7 @@ impl Header {
         bytes
     }
 
-    /// Where the CRC of each record in the segment starts: the header's own.
+    /// Returns the seed of the records' CRCs: the header's own CRC.
     pub(super) fn seed(&self) -> u32 {
         crc32c::crc32c(&self.encode()[..CRC_OFFSET])
     }
@@ -62,7 +62,7 @@ impl Header {
     }
 }
 
-/// `<first seq, 20 digits>.seg`.
+/// Returns `<first seq, 20 digits>.seg`.
 pub(super) fn segment_name(first: Seq) -> String {
     format!("{:0width$}{SUFFIX}", first.0, width = NAME_DIGITS)
 }
@@ -71,7 +71,7 @@ pub(super) fn segment_path(dir: &Path, first: Seq) -> PathBuf {
     dir.join(segment_name(first))
 }
 
-/// The first seq, if the name is a segment's.
+/// Returns the first seq if the name is a segment's.
 pub(super) fn parse_segment_name(name: &str) -> Option<Seq> {
     let digits = name.strip_suffix(SUFFIX)?;
     if digits.len() != NAME_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -84,9 +84,9 @@ pub(super) fn parse_segment_name(name: &str) -> Option<Seq> {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub first: Seq,
-    /// Where the next record goes; everything before is whole records.
+    /// Offset of the next record; only whole records lie before it.
     end: AtomicU64,
-    /// Its last seq once no more are added; 0 while it is active.
+    /// Last seq of a sealed segment; 0 while it is active.
     last: AtomicU64,
 }
 
@@ -114,7 +114,7 @@ impl Segment {
         }
     }
 
-    /// No record follows `last`; called by the writer before the next segment gets its first record.
+    /// Seals the segment after `last`. The writer calls it before the next segment gets its first record.
     pub(super) fn seal(&self, last: Seq) {
         debug_assert!(last >= self.first, "an empty segment is not sealed");
         self.last.store(last.0, Ordering::Release);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_of_a_header_is_noticed() {
+    fn every_changed_byte_of_a_header_is_detected() {
         let header = Header { first: Seq(9), journal_id: JournalId(uuid::Uuid::from_bytes([7; 16])) };
         let bytes = header.encode();
         assert_eq!(Header::decode(&bytes), Ok(header));

@@ -1,4 +1,4 @@
-//! The state that the journal's handles, readers and threads share, and who guards which part.
+//! The state that the journal's handles, readers and threads share, and the lock of each part.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,22 @@ use crate::domain::{JournalId, Seq};
 pub(super) struct Shared {
     pub options: JournalOptions,
     pub segment_bytes: u64,
-    /// The newest record at open.
+    /// Newest seq at open.
     pub newest_at_open: Seq,
     pub fs: Arc<dyn Fs>,
     pub listener: Arc<dyn JournalListener>,
 
-    /// Taking it is taking the turn to sync.
+    /// Held by the thread that syncs.
     pub syncing: Mutex<()>,
     pub writer: Mutex<Writer>,
-    /// The next segment's file, preallocated, without header, under the name `ahead.tmp`.
+    /// The next segment's file, preallocated and without a header, named `ahead.tmp`.
     pub ahead: Mutex<Option<Arc<dyn FsFile>>>,
     pub meta: Mutex<Meta>,
     pub table: Mutex<Table>,
     pub receipt_times: Mutex<ReceiptTimes>,
     pub space: Mutex<SpaceState>,
 
-    // Written under the writer's lock (`appended`), in the turn to sync (`synced`), by commit (`committed`).
+    // `appended` is written under the writer's lock, `synced` under `syncing`, `committed` by commit and resume.
     pub appended: AtomicU64,
     pub synced: AtomicU64,
     pub committed: AtomicU64,
@@ -53,7 +53,7 @@ pub(super) struct Shared {
     pub maintenance_thread: OnceLock<Thread>,
 }
 
-/// What only the appender touches.
+/// State of the append path.
 pub(super) struct Writer {
     pub active: Active,
     /// Seq of the next record.
@@ -69,35 +69,35 @@ pub(super) struct Writer {
 pub(super) struct Active {
     pub segment: Arc<Segment>,
     pub file: Arc<dyn FsFile>,
-    /// Of its records' CRCs.
+    /// Seed of its records' CRCs.
     pub seed: u32,
-    /// It takes records up to this offset.
+    /// Offset up to which it takes records.
     pub capacity: u64,
 }
 
-/// Which segments exist.
+/// The table of segments.
 pub(super) struct Table {
-    /// Ascending; the last one is the active one. Never empty.
+    /// Ascending; the last one is active. Never empty.
     pub segments: VecDeque<Arc<Segment>>,
-    /// First seqs of segments that are no longer part of the journal, but whose files are still there.
+    /// First seqs of segments that are no longer part of the journal, but whose files still exist.
     pub retired: Vec<Seq>,
-    /// Of the records that have left, those up to here were in a database then.
+    /// Deleted records up to here were in a database when they were deleted.
     pub trimmed: Seq,
-    /// Up to here, seqs belong to an earlier identity.
+    /// Seqs up to here belong to an earlier identity.
     pub identity_base: Seq,
-    /// Lost to damage and known to be; ascending. None of them lies behind the active segment's first record.
+    /// Seqs lost to damage, ascending; none after the active segment's first record.
     pub holes: Vec<Hole>,
-    /// The present identity, which new segments carry.
+    /// The current journal id, which new segments carry.
     pub journal_id: JournalId,
 }
 
 impl Table {
-    /// First seq of the oldest segment.
+    /// Returns the first seq of the oldest segment.
     pub(super) fn first(&self) -> Seq {
         self.segments.front().expect("the active segment is always there").first
     }
 
-    /// The segment that holds `seq`, or would if it were appended now.
+    /// Returns the segment that holds `seq`, or would hold it if it were appended now.
     pub(super) fn find(&self, seq: Seq) -> Option<Arc<Segment>> {
         let after = self.segments.partition_point(|segment| segment.first <= seq);
         self.segments.get(after.checked_sub(1)?).cloned()
@@ -107,9 +107,9 @@ impl Table {
 /// Measures how long unsynced records wait.
 pub(super) struct UnsyncedClock {
     started: Instant,
-    /// Of the oldest record that no sync has taken up, in µs since `started`, plus 1; 0: there is none.
+    /// When the oldest record not yet in a sync was appended, in µs since `started`, plus 1; 0: there is none.
     waiting_since: AtomicU64,
-    /// The same for the records of the sync under way.
+    /// The same for the sync under way.
     syncing_since: AtomicU64,
     syncs: AtomicU64,
     sync_longest_micros: AtomicU64,
@@ -130,7 +130,7 @@ impl UnsyncedClock {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// Under the writer's lock.
+    /// Notes an append. Called under the writer's lock.
     pub(super) fn appended(&self) {
         if self.waiting_since.load(Ordering::Relaxed) == 0 {
             self.waiting_since.store(self.now(), Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! Making records durable: one turn at a time, in all modes, and the thread of mode `background`.
+//! Makes records durable: one sync at a time, in all modes, and the thread of mode `background`.
 //!
-//! A sync covers what was appended when its turn came. Whoever waited for the turn meanwhile usually finds
-//! its own records covered. An error is final (JRN-4).
+//! A sync covers every record appended before it began. A thread that waited for it usually finds its own records covered
+//! by the next one. An error is final (JRN-4).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::shared::{Shared, lock};
 use super::{JournalError, SyncMode};
 use crate::domain::Seq;
 
-/// What has to reach the disk for everything up to `upto` to be durable.
+/// What must be synced to make everything up to `upto` durable.
 struct Unsynced {
     upto: Seq,
-    /// By first seq, for the error text.
+    /// With the first seq of each, for the error text.
     files: Vec<(Seq, Arc<dyn FsFile>)>,
     dir: bool,
 }
 
 impl Shared {
-    /// Makes everything up to `wanted` durable and returns how far it is.
+    /// Makes everything up to `wanted` durable and returns the newest durable seq.
     pub(super) fn sync_upto(&self, wanted: Seq) -> Result<Seq, JournalError> {
         if self.synced() >= wanted {
             return Ok(self.synced());
@@ -76,13 +76,13 @@ pub(super) fn run(shared: &Shared) {
             let appended = shared.appended();
             if appended > shared.synced() {
                 if shared.sync_upto(appended).is_err() {
-                    // The listener has been told, and nothing more will be accepted.
+                    // The listener knows, and the journal accepts nothing more.
                     return;
                 }
             } else if shared.stopping.load(Ordering::Acquire) {
                 return;
             } else {
-                // An unpark since the look at `appended` makes this return at once.
+                // Returns at once if an append unparked this thread since `appended` was read.
                 thread::park();
             }
         }

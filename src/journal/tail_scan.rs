@@ -1,4 +1,4 @@
-//! What lies in a segment beyond the place where its records end: nothing, remains, or whole records.
+//! Scans a segment after the place where its records end: for nothing, leftover bytes, or whole records.
 
 use std::io;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use super::record::{self, RECORD_HEADER_BYTES, Stored};
 use crate::domain::Seq;
 
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Length, CRC and seq: enough to tell most bytes from a record.
+/// Length, CRC and seq: enough to rule out most bytes as a record.
 const PEEK_BYTES: usize = 16;
-/// A run of zeros of this length is skipped but for its last three bytes: the length field of a record
-/// has at most three zero bytes in front.
+/// A run of zeros of this length is skipped, except its last three bytes: a record's length field begins with at most
+/// three zero bytes.
 const ZERO_RUN_BYTES: usize = 64;
 
 /// A whole record found where none should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundRecord {
     pub offset: u64,
-    /// Of the whole record, in bytes.
+    /// Length of the whole record, in bytes.
     pub len: u64,
     pub seq: Seq,
     pub watermark: Seq,
 }
 
-/// Finds whole records with a seq of at least `seq_min` from `from` on, at any byte offset, and visits them.
+/// Visits the whole records with a seq of at least `seq_min`, at any byte offset from `from` on.
 pub(super) fn find_records(
     file: &Arc<dyn FsFile>,
     seed: u32,
@@ -53,7 +53,7 @@ pub(super) fn find_records(
             };
             at += usize::try_from(passed).unwrap_or(usize::MAX).max(1);
         }
-        // The chunk's last bytes were too few to look at; a record may also have led beyond the chunk.
+        // The last bytes of the chunk are too few to check; a record may also have extended past the chunk.
         if at == 0 {
             break;
         }
@@ -73,7 +73,7 @@ fn is_plausible(bytes: &[u8], remaining: u64, seq_min: Seq, seq_max: Seq) -> boo
     (seq_min..=seq_max).contains(&seq) && record::record_len(prefix).is_ok_and(|len| len as u64 <= remaining)
 }
 
-/// Visits the whole records that follow each other from `offset` on; returns their length together.
+/// Visits the consecutive whole records from `offset` on; returns their total length.
 fn whole_records(
     file: &Arc<dyn FsFile>,
     seed: u32,
@@ -95,7 +95,7 @@ fn whole_records(
     }
 }
 
-/// Where the last byte other than zero ends, looking from `from` on; `from` if there is none.
+/// Returns the offset after the last non-zero byte from `from` on; `from` if there is none.
 pub(super) fn written_end(file: &dyn FsFile, from: u64) -> io::Result<u64> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut offset = from;

@@ -1,8 +1,8 @@
-//! Names of keys, the same everywhere.
+//! The keys of log lines, the same everywhere.
 
-/// Which part of Andon speaks.
+/// The part of Andon that logs.
 pub const COMPONENT: &str = "component";
-/// The whole chain of causes, on one line.
+/// An error with its chain of causes, on one line.
 pub const ERROR: &str = "error";
 /// Why something happened.
 pub const REASON: &str = "reason";
@@ -10,13 +10,13 @@ pub const REASON: &str = "reason";
 pub const SITE: &str = "site";
 /// A path of the file system.
 pub const PATH: &str = "path";
-/// Place in the journal.
+/// A seq in the journal.
 pub const SEQ: &str = "seq";
-/// First place of a range in the journal.
+/// First seq of a range in the journal.
 pub const FROM_SEQ: &str = "from_seq";
-/// Last place of a range in the journal.
+/// Last seq of a range in the journal.
 pub const TO_SEQ: &str = "to_seq";
-/// The journal's name.
+/// The journal's id.
 pub const JOURNAL_ID: &str = "journal_id";
 /// An MQTT topic.
 pub const TOPIC: &str = "topic";
@@ -30,17 +30,17 @@ pub const BROKER: &str = "broker";
 pub const CLIENT_ID: &str = "client_id";
 /// A machine.
 pub const MACHINE_ID: &str = "machine_id";
-/// A machine's or a part's state.
+/// State of a machine or of a part of Andon.
 pub const STATUS: &str = "status";
-/// A supervised part.
+/// A supervised child.
 pub const CHILD: &str = "child";
-/// How often a part was restarted.
+/// Number of restarts of a child.
 pub const RESTARTS: &str = "restarts";
-/// Which incarnation of a part.
+/// Generation of a child: grows with each restart.
 pub const GENERATION: &str = "generation";
-/// Which try this is.
+/// Number of this attempt.
 pub const ATTEMPT: &str = "attempt";
-/// The wait before the next try, in milliseconds.
+/// The wait before the next attempt, in milliseconds.
 pub const RETRY_IN_MS: &str = "retry_in_ms";
 /// How long something took, in milliseconds.
 pub const ELAPSED_MS: &str = "elapsed_ms";
@@ -48,7 +48,7 @@ pub const ELAPSED_MS: &str = "elapsed_ms";
 pub const MESSAGES: &str = "messages";
 /// Readings stored.
 pub const STORED: &str = "stored";
-/// Readings that were there already.
+/// Readings that were already stored.
 pub const DUPLICATE: &str = "duplicate";
 /// Messages or elements rejected.
 pub const REJECTED: &str = "rejected";
@@ -62,13 +62,13 @@ pub const JOURNALED: &str = "journaled";
 pub const COMMITTED: &str = "committed";
 /// How long the oldest pending message has been waiting, in seconds.
 pub const OLDEST_PENDING_S: &str = "oldest_pending_s";
-/// How long the oldest message has been waiting to be forced to the disk, in milliseconds.
+/// How long the oldest message has waited for its sync to disk, in milliseconds.
 pub const UNSYNCED_MS: &str = "unsynced_ms";
-/// When the journal is full at the present rate, in words.
+/// When the journal will be full at the current rate, in words.
 pub const JOURNAL_FULL_IN: &str = "journal_full_in";
 /// A number of bytes.
 pub const BYTES: &str = "bytes";
-/// A bound that was met.
+/// A bound that was reached.
 pub const LIMIT: &str = "limit";
 /// A thread's name.
 pub const THREAD: &str = "thread";

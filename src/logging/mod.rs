@@ -1,14 +1,14 @@
 //! Logging: one `slog` logger for everything, as text or JSON on standard error.
 //!
-//! Drains from the outside in: level filter → bounded channel → format → standard error. The filter comes
-//! first, so that a record nobody wants costs next to nothing.
+//! Drains from the outside in: level filter → bounded channel → format → standard error. The filter comes first, so that
+//! a suppressed record costs next to nothing.
 //!
 //! # Invariants
-//! - LOG-1 Logging never blocks the pipeline: a full channel drops the record, and the number dropped is logged.
-//! - LOG-2 What was logged before [`LogGuard`] is dropped has been written after it (unless standard error hangs).
-//! - LOG-3 Failure to write never panics and never ends logging.
+//! - **LOG-1** Logging never blocks the pipeline: a full channel drops the record, and the number of dropped records is logged.
+//! - **LOG-2** Dropping [`LogGuard`] writes every record logged before, but waits at most two seconds.
+//! - **LOG-3** A failed write never panics and never ends logging.
 //!
-//! Records of crates that use `log` come in at warning and above, with their target as the `component`.
+//! Warnings and errors of crates that use `log` are included, with their target as the `component`.
 
 use std::error::Error;
 use std::fmt;
@@ -31,12 +31,12 @@ use self::text::text_drain;
 use crate::config::{LogFormat, LogLevels};
 use crate::terminal;
 
-/// Records that wait to be written; above it they are dropped and counted (LOG-1). A record takes some 300 bytes.
+/// Most records waiting to be written; further ones are dropped and counted (LOG-1). A record takes about 300 bytes.
 const CHANNEL_RECORDS_MAX: usize = 4096;
-/// How long the end of the process waits for the last records, if standard error hangs.
+/// How long the end of the process waits for the last records if standard error hangs.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// Keeps logging alive; dropping it writes out what is left (LOG-2). Keep it until just before the exit.
+/// Keeps logging alive; dropping it writes the remaining records (LOG-2). Keep it until just before the exit.
 #[must_use = "dropping the guard ends logging"]
 pub struct LogGuard {
     channel: Option<slog_async::AsyncGuard>,
@@ -47,7 +47,7 @@ impl Drop for LogGuard {
         let Some(channel) = self.channel.take() else {
             return;
         };
-        // Joining the writing thread may take for ever when nobody reads our standard error: not here.
+        // Joining the writing thread takes for ever if nobody reads our standard error, so another thread does it.
         let (done, finished) = mpsc::sync_channel(1);
         let flush = move || {
             drop(channel);
@@ -59,11 +59,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// Starts logging to standard error. Also takes over records of the `log` crate (at the first call in a process).
+/// Starts logging to standard error, including records of the `log` crate (from the first call in a process).
 pub fn init(format: LogFormat, levels: &LogLevels) -> (Logger, LogGuard) {
     let (logger, guard) = match format {
         LogFormat::Text => {
-            // Colours only on a terminal: the decorator looks.
+            // The decorator uses colours on a terminal only.
             let decorator = slog_term::TermDecorator::new().stderr().build();
             start(text_drain(decorator), levels)
         }
@@ -86,7 +86,7 @@ where
     (Logger::root(filter, o!()), LogGuard { channel: Some(guard) })
 }
 
-/// One object a line: `ts`, `level`, `msg`, then the logger's and the record's values.
+/// Writes one object per line: `ts`, `level`, `msg`, then the values of the logger and the record.
 fn json_drain<W: Write + Send + 'static>(io: W) -> impl Drain<Ok = (), Err = Never> + Send + 'static {
     let format = slog_json::Json::new(PlainJson(io))
         .set_flush(true)
@@ -99,14 +99,14 @@ fn json_drain<W: Write + Send + 'static>(io: W) -> impl Drain<Ok = (), Err = Nev
     format.ignore_res()
 }
 
-/// Escapes what is invisible, or turns text around, in JSON that passes through: `slog_json` writes it as it is.
+/// Escapes invisible characters, and those that reverse text, in the JSON written through it; `slog_json` does not.
 struct PlainJson<W>(W);
 
 impl<W: Write> Write for PlainJson<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(bytes) {
             Ok(text) => self.0.write_all(terminal::json(text).as_bytes())?,
-            // A serializer writes whole characters; whoever does not gets them written as they are.
+            // A serializer writes whole characters; anything else is passed on unchanged.
             Err(_) => self.0.write_all(bytes)?,
         }
         Ok(bytes.len())
@@ -117,7 +117,7 @@ impl<W: Write> Write for PlainJson<W> {
     }
 }
 
-/// RFC 3339, UTC, microseconds.
+/// Returns the current time: RFC 3339, UTC, microseconds.
 #[expect(clippy::disallowed_methods, reason = "the time of a record is for people; nothing is decided by it")]
 fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
@@ -133,7 +133,7 @@ const fn level_word(level: Level) -> &'static str {
     }
 }
 
-/// An error with all its causes, on one line.
+/// Returns an error with all its causes, on one line.
 #[must_use]
 pub fn causes(error: &dyn Error) -> String {
     let mut texts = Vec::new();
@@ -145,7 +145,7 @@ pub fn causes(error: &dyn Error) -> String {
     texts.join(": ")
 }
 
-/// Lets through what the levels ask for, by component.
+/// Passes the records that the levels admit, by component.
 struct ComponentFilter<D> {
     levels: LogLevels,
     drain: D,
@@ -171,7 +171,7 @@ impl<D: Drain<Ok = (), Err = Never>> Drain for ComponentFilter<D> {
     }
 }
 
-/// The record's own component, or else that of the logger.
+/// Returns the component of the record, or else of the logger.
 fn component(record: &Record<'_>, values: &OwnedKVList) -> Option<String> {
     let mut search = ComponentSearch { found: None };
     record.kv().serialize(record, &mut search).ok()?;
@@ -179,7 +179,7 @@ fn component(record: &Record<'_>, values: &OwnedKVList) -> Option<String> {
     search.found
 }
 
-/// Remembers the first value of the key `component`: child loggers come before their parents.
+/// Keeps the first value of the key `component`: child loggers come before their parents.
 struct ComponentSearch {
     found: Option<String>,
 }
@@ -193,22 +193,22 @@ impl Serializer for ComponentSearch {
     }
 }
 
-/// Crates whose warnings say again what we say ourselves (a lost link, with a pointer in its text), or what any port scanner can
-/// cause, a line each time (malformed HTTP).
-const SAID_BY_US: [&str; 2] = ["paho_mqtt", "actix_http"];
+/// Crates whose warnings repeat our own (a lost link, with a pointer in its text), or that any port scanner can cause, one
+/// line each time (malformed HTTP).
+const MUTED_CRATES: [&str; 2] = ["paho_mqtt", "actix_http"];
 
-fn is_said_by_us(target: &str) -> bool {
-    SAID_BY_US.iter().any(|name| target.split("::").next() == Some(name))
+fn is_muted(target: &str) -> bool {
+    MUTED_CRATES.iter().any(|name| target.split("::").next() == Some(name))
 }
 
-/// Sends records of the `log` crate to `logger`; of later calls in a process only the logger counts.
+/// Sends records of the `log` crate to `logger`. A later call in the same process only replaces the logger.
 fn bridge_log_crate(logger: &Logger) {
     let target = FnValue(|record: &Record<'_>| record.tag().to_owned());
-    let news = logger.clone().filter(|record| !is_said_by_us(record.tag()));
-    let bridge = Logger::root(news.ignore_res(), o!(keys::COMPONENT => target));
+    let admitted = logger.clone().filter(|record| !is_muted(record.tag()));
+    let bridge = Logger::root(admitted.ignore_res(), o!(keys::COMPONENT => target));
     // The global logger stays: resetting it would make later records of other crates panic.
     slog_scope::set_global_logger(bridge).cancel_reset();
     // Never below warning: at debug the MQTT client library prints its connect options, passwords included.
-    // Fails if there is a backend already, which then is ours, from an earlier call.
+    // Fails if a backend is installed already, which is ours from an earlier call.
     slog_stdlog::init_with_level(log::Level::Warn).ok();
 }

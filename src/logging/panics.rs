@@ -1,4 +1,4 @@
-//! Panics: each is logged once, and its message kept for whoever supervises the thread.
+//! Panics: logs each one once, and keeps its message for the supervisor of the thread.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
@@ -10,27 +10,26 @@ use slog::{Logger, error};
 
 use super::keys;
 
-/// Threads whose last panic is remembered; past it one of them is forgotten.
+/// Most threads whose last panic is kept; beyond it, one is dropped.
 const THREADS_MAX: usize = 64;
 
 static LAST_PANICS: LazyLock<Mutex<HashMap<ThreadId, String>>> = LazyLock::new(Mutex::default);
 static PANIC_LOGGER: Mutex<Option<Logger>> = Mutex::new(None);
 
-/// What is behind these locks is whole at every moment: a poisoned one is no reason to panic again.
+/// Locks a mutex, poisoned or not: its data is consistent between any two statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on every panic of the process is logged to `logger` as one ERROR record, with place and thread (and
-/// backtrace, if `RUST_BACKTRACE` asks for it), in place of the standard text on standard error; and its message is
-/// remembered.
+/// Installs a hook that logs every panic of the process to `logger` as one ERROR record, with place, thread and, if
+/// `RUST_BACKTRACE` is set, backtrace, instead of the standard text on standard error. Also keeps the message.
 pub fn install_panic_hook(logger: Logger) {
     *locked(&PANIC_LOGGER) = Some(logger);
     remember_panics();
 }
 
-/// From now on the last panic of each thread is remembered; without [`install_panic_hook`] the standard text goes to
-/// standard error as before. May be called any number of times.
+/// Installs a hook that keeps the last panic of each thread. Without [`install_panic_hook`] the standard text still goes to
+/// standard error. Idempotent.
 pub fn remember_panics() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -39,7 +38,7 @@ pub fn remember_panics() {
             let message = message(info);
             let location = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
             remember(&mut locked(&LAST_PANICS), thread::current().id(), format!("{message} ({location})"));
-            // Cloned: the lock is not held while logging.
+            // Cloned, so that the lock is not held while logging.
             let logger = locked(&PANIC_LOGGER).clone();
             match logger {
                 Some(logger) => log(&logger, &message, &location),
@@ -49,18 +48,17 @@ pub fn remember_panics() {
     });
 }
 
-/// The message and place of the last panic of `thread`, given out once. `None` if it had none since the last
-/// call, or none since panics are remembered.
+/// Returns the message and place of the last panic of `thread`, once. `None` if it has not panicked since the last call, or
+/// since the hook was installed.
 #[must_use]
 pub fn take_panic_message(thread: ThreadId) -> Option<String> {
     locked(&LAST_PANICS).remove(&thread)
 }
 
-/// The message and place of the last panic of this thread, for who has just caught it.
+/// Returns the message and place of the last panic of this thread, for the code that has just caught it.
 #[must_use]
 pub fn last_panic_message() -> String {
-    take_panic_message(thread::current().id())
-        .unwrap_or_else(|| "a panic of which no message is known".to_owned())
+    take_panic_message(thread::current().id()).unwrap_or_else(|| "a panic without a known message".to_owned())
 }
 
 fn log(logger: &Logger, message: &str, location: &str) {
@@ -89,7 +87,7 @@ fn message(info: &PanicHookInfo<'_>) -> String {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text")
+        .unwrap_or("a value that is not text")
         .to_owned()
 }
 
@@ -150,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn who_catches_a_panic_learns_its_message() {
+    fn code_that_catches_a_panic_gets_its_message() {
         remember_panics();
         let caught = panic::catch_unwind(|| panic!("caught"));
         assert!(caught.is_err());
         assert!(last_panic_message().starts_with("caught ("));
-        assert_eq!(last_panic_message(), "a panic of which no message is known");
+        assert_eq!(last_panic_message(), "a panic without a known message");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is written, dropped and survived.
+//! What logging writes, drops and survives.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -45,6 +45,7 @@ fn messages(lines: &[serde_json::Value]) -> Vec<&str> {
     lines.iter().map(|line| line["msg"].as_str().expect("a message")).collect()
 }
 
+/// Proves LOG-2.
 #[test]
 fn json_is_one_object_a_line_with_time_level_component_message_and_values() {
     let lines = written("info", |logger| {
@@ -116,7 +117,7 @@ fn json_shows_no_invisible_character_and_means_the_same() {
 }
 
 #[test]
-fn an_error_is_told_with_its_causes_on_one_line() {
+fn an_error_is_written_with_its_causes_on_one_line() {
     #[derive(Debug, thiserror::Error)]
     #[error("write segment 7")]
     struct Outer(#[source] io::Error);
@@ -172,6 +173,7 @@ impl Write for Stuck {
     }
 }
 
+/// Proves LOG-1.
 #[test]
 fn a_full_channel_never_blocks_and_says_how_much_was_dropped() {
     let (release, stuck) = mpsc::channel();
@@ -191,6 +193,7 @@ fn a_full_channel_never_blocks_and_says_how_much_was_dropped() {
     drop(guard);
 }
 
+/// Proves LOG-3.
 #[test]
 fn logging_after_the_guard_is_gone_or_to_a_closed_stream_does_no_harm() {
     struct Closed;
@@ -210,6 +213,7 @@ fn logging_after_the_guard_is_gone_or_to_a_closed_stream_does_no_harm() {
     info!(logger, "third");
 }
 
+/// Proves LOG-2.
 #[test]
 fn a_hanging_stream_does_not_keep_the_process_from_ending() {
     let (release, stuck) = mpsc::channel();

@@ -1,7 +1,7 @@
 //! Log lines for people: `ts LEVEL message, key: value, key: value`.
 //!
-//! Messages are constant and keys are ours, but values come from anywhere: a machine's id, a broker's reason. One that is not a
-//! single plain word is quoted and escaped, so that none can pass for another field or another line.
+//! Messages are constant and keys are ours, but values come from anywhere: a machine's id, a broker's reason. A value that is
+//! not one plain word is quoted and escaped, so that it cannot pass for another field or another line.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use slog_term::{Decorator, RecordDecorator};
 use super::now;
 use crate::terminal;
 
-/// Colours if the decorator has any.
+/// Writes log lines as text, with the decorator's colours.
 pub(super) fn text_drain<D>(decorator: D) -> impl Drain<Ok = (), Err = Never> + Send + 'static
 where
     D: Decorator + Send + 'static,
@@ -70,7 +70,7 @@ const fn level_word(level: Level) -> &'static str {
     }
 }
 
-/// The record's values and the logger's, in the order in which slog gives them: the last one first.
+/// The values of the record and the logger, in slog's order: the last one first.
 struct Fields(Vec<(Key, String)>);
 
 impl Fields {

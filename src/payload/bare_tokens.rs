@@ -1,19 +1,18 @@
-//! Tokens that are no JSON but that devices print where a number is missing.
+//! Tokens that are not JSON but that devices print where a number is missing.
 
-/// What is read as `null`: Arduino's and Python's spellings, and what C's `printf` makes of negative ones.
+/// Tokens read as `null`: the spellings of Arduino and Python, and those of C's `printf` for negative values.
 const BARE_TOKENS: [&str; 7] = ["NaN", "nan", "Infinity", "-Infinity", "inf", "-inf", "-nan"];
 
-/// A copy of a text with bare tokens replaced, and the way back.
+/// A copy of a text with bare tokens replaced, and the map back to the original's offsets.
 #[derive(Debug)]
 pub(super) struct Replaced {
     pub(super) text: String,
-    /// For each replacement where it begins in `text`, and how much longer (or shorter) everything up to and
-    /// including it was in the original.
+    /// For each replacement its offset in `text`, and how many bytes longer (or shorter) the original was up to its end.
     shifts: Vec<(usize, isize)>,
 }
 
 impl Replaced {
-    /// The offset in the original of what lies at `offset` in the copy; at a token's end, the end of the original token.
+    /// Returns the offset in the original of `offset` in the copy; at a token's end, the end of the original token.
     pub(super) fn original_offset(&self, offset: usize) -> usize {
         let before = self.shifts.partition_point(|(begins, _)| *begins < offset);
         let shift =
@@ -22,7 +21,7 @@ impl Replaced {
     }
 }
 
-/// Replaces every bare token outside strings by `null`; `None` if there is none.
+/// Replaces every bare token outside strings with `null`; `None` if there is none.
 pub(super) fn replace(text: &str) -> Option<Replaced> {
     let mut replaced = Replaced { text: String::new(), shifts: Vec::new() };
     let mut copied = 0;
@@ -56,7 +55,7 @@ pub(super) fn replace(text: &str) -> Option<Replaced> {
     Some(replaced)
 }
 
-/// The bare token that stands at `at`, whole: not a part of a longer word or number.
+/// Returns the bare token at `at`, unless it is part of a longer word or number.
 fn token_at(text: &str, at: usize) -> Option<&'static str> {
     let bytes = text.as_bytes();
     let part_of_word =

@@ -1,18 +1,18 @@
-//! What no field took, as JSON text that both databases accept.
+//! The other fields of an object, as JSON text that both databases accept.
 
 use std::fmt::Write as _;
 
 use super::json::{Members, Node};
 
-/// PostgreSQL's `numeric`, and with it a number in `jsonb`, has at most so many digits before the decimal point …
+/// Most digits before the decimal point in PostgreSQL's `numeric`, and so in a number in `jsonb` …
 const DIGITS_BEFORE_POINT_MAX: i64 = 131_072;
-/// … and at most so many after it (PostgreSQL manual, 8.1.2).
+/// … and most digits after it (PostgreSQL manual, 8.1.2).
 const DIGITS_AFTER_POINT_MAX: i64 = 16_383;
-/// `jsonb` writes numbers out: `1e131071` comes back as 131,072 digits, and a payload full of them as gigabytes. What an
-/// exponent may blow up to is therefore bounded here, still far beyond what a device can mean.
+/// Most digits that an exponent may expand to. `jsonb` writes numbers out: `1e131071` comes back as 131,072 digits, and a
+/// payload full of them as gigabytes. The bound is still far beyond any measurement.
 const DIGITS_BY_EXPONENT_MAX: i64 = 1024;
 
-/// The object as JSON text; `None` if it is empty.
+/// Returns the object as JSON text; `None` if it is empty.
 pub(super) fn write(members: &Members<'_>, size_hint: usize) -> Option<String> {
     if members.entries.is_empty() {
         return None;
@@ -54,7 +54,7 @@ fn write_node(node: &Node<'_>, out: &mut String) {
     }
 }
 
-/// Quotes `text`.
+/// Appends `text` as a JSON string.
 fn write_string(text: &str, out: &mut String) {
     let literal = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
     out.push('"');
@@ -75,14 +75,14 @@ fn write_char(char: char, out: &mut String) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         control @ '\u{1}'..='\u{1f}' => {
-            write!(out, "\\u{:04x}", u32::from(control)).expect("a String takes everything");
+            write!(out, "\\u{:04x}", u32::from(control)).expect("writing to a String cannot fail");
         }
         other => out.push(other),
     }
 }
 
-/// Whether PostgreSQL's `jsonb` holds this JSON number and gives it back at no more than a sensible length. Where it does
-/// not, the number is kept as a string. Errs on the safe side (leading zeros count as digits).
+/// Returns whether PostgreSQL's `jsonb` accepts this JSON number and returns it at a sensible length; otherwise the number
+/// is kept as a string. Leading zeros count as digits, so the answer errs on the safe side.
 fn fits_jsonb(number: &str) -> bool {
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let length = |digits: &str| i64::try_from(digits.len()).unwrap_or(i64::MAX);
@@ -107,8 +107,9 @@ fn fits_jsonb(number: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Proves PAY-4.
     #[test]
-    fn numbers_that_jsonb_refuses_or_blows_up_are_told_apart() {
+    fn numbers_that_jsonb_refuses_or_expands_are_recognised() {
         let digits = |count: usize| "7".repeat(count);
         let table = [
             ("0".to_owned(), true),

@@ -1,4 +1,4 @@
-//! Where the fields of a reading lie in the object: under their plain names, or where `[payload.fields]` points.
+//! The places of a reading's fields in the object: under their plain names, or where `[payload.fields]` points.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -10,23 +10,23 @@ use super::json::{Members, Node};
 /// The fields that can be mapped, by their plain names.
 const NAMES: [&str; 5] = ["machine_id", "temperature", "humidity", "vibration", "timestamp"];
 
-/// Why a mapping of fields is refused.
+/// Why a field mapping is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PayloadRulesError {
-    /// The field is not one that a reading has.
+    /// A reading has no such field.
     #[error("unknown field {field:?}: one of machine_id, temperature, humidity, vibration, timestamp")]
     UnknownField {
-        /// As it was given.
+        /// The field, as configured.
         field: String,
     },
-    /// Not a JSON pointer (RFC 6901), or the one to the whole object.
+    /// Not a JSON pointer (RFC 6901), or a pointer to the whole object.
     #[error(
         "{field}: {pointer:?} is not a JSON pointer into the object, such as \"/sensors/t\" (`~` is `~0`, `/` is `~1`)"
     )]
     InvalidPointer {
-        /// The field it was given for.
+        /// The mapped field.
         field: String,
-        /// As it was given.
+        /// The pointer, as configured.
         pointer: String,
     },
     /// Two fields would be read from the same place, or one from inside the other.
@@ -41,14 +41,14 @@ pub enum PayloadRulesError {
     },
 }
 
-/// What a field's rule makes of a value.
+/// What a field's rule decides about a value.
 #[derive(Debug, PartialEq)]
 pub(super) enum Use<T> {
-    /// It is a value of the field; it need not be kept elsewhere.
+    /// A value of the field; not kept elsewhere.
     Used(T),
-    /// It says that there is none (null, empty); not kept.
+    /// No value (null, empty); not kept.
     Nothing,
-    /// It cannot be used and is kept in `extra`.
+    /// Not usable; kept in `extra`.
     Unusable,
 }
 
@@ -62,17 +62,17 @@ pub(super) struct Places {
     pub(super) timestamp: Place,
 }
 
-/// Where one field lies.
+/// The place of one field.
 #[derive(Debug)]
 pub(super) struct Place {
     /// Its plain name.
     name: &'static str,
-    /// The reference tokens of its JSON pointer, at least one. Without a mapping: its name.
+    /// The reference tokens of its JSON pointer, at least one; without a mapping, its name.
     path: Vec<String>,
 }
 
 impl Places {
-    /// Checks the mapping.
+    /// Builds the places from a mapping, after checking it.
     pub(super) fn new(pointers: &BTreeMap<String, String>) -> Result<Self, PayloadRulesError> {
         if let Some(field) = pointers.keys().find(|field| !NAMES.contains(&field.as_str())) {
             return Err(PayloadRulesError::UnknownField { field: field.clone() });
@@ -112,7 +112,7 @@ impl Places {
 }
 
 impl Place {
-    /// Reads the field from `object` and takes out of it what need not be kept.
+    /// Reads the field from `object`, and removes the value unless it must be kept in `extra`.
     pub(super) fn take<T>(
         &self,
         object: &mut Members<'_>,
@@ -144,7 +144,7 @@ impl Place {
     }
 }
 
-/// The reference tokens of a JSON pointer; `None` if it is not one, or is the empty one.
+/// Returns the reference tokens of a JSON pointer; `None` if it is not one, or is empty.
 fn parse_pointer(pointer: &str) -> Option<Vec<String>> {
     let unescape = |token: &str| {
         let wrong = token.split('~').skip(1).any(|after| !after.starts_with(['0', '1']));
@@ -172,7 +172,7 @@ fn find<'n, 'a>(object: &'n Members<'a>, path: &[String]) -> Option<&'n Node<'a>
     Some(node)
 }
 
-/// Takes the value at `path` out. An object emptied by that goes too; in an array `null` takes its place.
+/// Removes the value at `path`, and an object that is empty afterwards. In an array, `null` takes its place.
 fn remove<'a>(object: &mut Members<'a>, path: &[String]) -> Option<Node<'a>> {
     let (first, rest) = path.split_first()?;
     let position = object.position(first)?;
@@ -199,7 +199,7 @@ fn remove_inside<'a>(node: &mut Node<'a>, path: &[String]) -> Option<Node<'a>> {
     }
 }
 
-/// RFC 6901: decimal digits without a leading zero.
+/// Returns an array index (RFC 6901: decimal digits without a leading zero).
 fn array_index(token: &str) -> Option<usize> {
     let canonical = token == "0" || !token.starts_with(['0', '+']);
     if canonical { token.parse().ok() } else { None }

@@ -1,21 +1,21 @@
-//! JSON text → tree, in two steps: `serde_json` checks the syntax and words the error, then a walk over the text that
-//! is known to be well formed builds [`Node`]s which keep every number as it was written.
+//! Parses JSON text into a tree, in two steps: `serde_json` checks the syntax and words the error, then a walk over the
+//! well-formed text builds [`Node`]s that keep every number as it was written.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-/// Deepest nesting of objects and arrays that is read, the reading's own object included. The same as
-/// `serde_json`'s recursion limit, so that whoever reads `extra` again with it can.
+/// Deepest nesting of objects and arrays, including the reading's own object. Equals `serde_json`'s recursion limit, so
+/// that `serde_json` can read `extra` again.
 pub const NESTING_MAX: usize = 127;
 
-/// A JSON value; borrows from the text wherever the text says it literally.
+/// A JSON value; borrows from the text wherever no decoding is needed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node<'a> {
     Null,
     Bool(bool),
-    /// As it was written.
+    /// As written.
     Number(&'a str),
     /// Decoded. May hold U+0000.
     String(Cow<'a, str>),
@@ -29,25 +29,25 @@ pub(super) struct Members<'a> {
     pub(super) entries: Vec<(Cow<'a, str>, Node<'a>)>,
 }
 
-/// A payload whose syntax is right, not yet walked.
+/// A payload with correct syntax, not yet parsed into a tree.
 #[derive(Debug)]
 pub(super) enum Document<'a> {
     /// The text of an object.
     Object(&'a str),
-    /// The text of each element, without what lies between them.
+    /// The text of each element.
     Array(Vec<&'a str>),
-    /// Something else, in words.
+    /// Any other value, named in words.
     Other(&'static str),
 }
 
-/// Why a text is not JSON, and the offset of the byte where that shows.
+/// Why a text is not JSON, and the offset of the error.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     pub(super) message: String,
     pub(super) offset: usize,
 }
 
-/// Checks the syntax of `text` (all of it but lone surrogates and depth, which [`object`] checks).
+/// Checks the syntax of `text`, except lone surrogates and depth, which [`object`] checks.
 pub(super) fn document(text: &str) -> Result<Document<'_>, SyntaxError> {
     let wrap = |error| syntax_error(text, &error);
     let first = text.trim_start_matches([' ', '\t', '\r', '\n']).bytes().next();
@@ -65,7 +65,7 @@ pub(super) fn document(text: &str) -> Result<Document<'_>, SyntaxError> {
     }
 }
 
-/// What kind of value a well-formed text is, in words.
+/// Returns the kind of a well-formed value, in words.
 pub(super) fn kind(text: &str) -> &'static str {
     match text.bytes().next() {
         Some(b'{') => "an object",
@@ -77,7 +77,7 @@ pub(super) fn kind(text: &str) -> &'static str {
     }
 }
 
-/// The object that `text`, which [`document`] found well formed, holds. The error's offset is within `text`.
+/// Parses the object in `text`, which [`document`] has accepted. The error's offset is within `text`.
 pub(super) fn object(text: &str) -> Result<Members<'_>, SyntaxError> {
     let mut walk = Walk { text, at: 0 };
     match walk.value(0)? {
@@ -86,16 +86,16 @@ pub(super) fn object(text: &str) -> Result<Members<'_>, SyntaxError> {
     }
 }
 
-/// The words of `serde_json`, and what they mean to somebody who has never heard of a parser.
+/// Messages of `serde_json`, and the same in plain words for the operator.
 const WORDS: [(&str, &str); 12] = [
-    ("EOF while parsing a value", "the payload ends where a value should stand"),
+    ("EOF while parsing a value", "the payload ends where a value is expected"),
     ("EOF while parsing an object", "the payload ends inside an object"),
     ("EOF while parsing a list", "the payload ends inside an array"),
     ("EOF while parsing a string", "the payload ends inside a string"),
     ("expected value", "expected a value"),
     ("expected ident", "expected true, false or null"),
     ("key must be a string", "expected a name in double quotes"),
-    ("trailing characters", "there is more behind the end of the JSON text"),
+    ("trailing characters", "there is more text after the end of the JSON text"),
     (
         "control character (\\u0000-\\u001F) found while parsing a string",
         "a control character inside a string",
@@ -105,7 +105,7 @@ const WORDS: [(&str, &str); 12] = [
     ("unexpected end of hex escape", "half a surrogate pair in a string"),
 ];
 
-/// `serde_json`'s error with its position as an offset.
+/// Converts an error of `serde_json`, with its position as an offset.
 fn syntax_error(text: &str, error: &serde_json::Error) -> SyntaxError {
     let mut message = error.to_string();
     if let Some(position) = message.rfind(" at line ") {
@@ -119,14 +119,14 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> SyntaxError {
     SyntaxError { message, offset: line_start + error.column().saturating_sub(1) }
 }
 
-/// A walk over well-formed text. It does not rely on that for its own safety: what it does not expect is an error.
+/// A walk over well-formed text. It does not rely on the syntax for its own safety: anything unexpected is an error.
 struct Walk<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// The value that begins here, `depth` containers deep.
+    /// Parses the value that begins here, `depth` containers deep.
     fn value(&mut self, depth: usize) -> Result<Node<'a>, SyntaxError> {
         match self.peek() {
             Some(b'"') => self.string().map(Node::String),
@@ -228,7 +228,7 @@ impl<'a> Walk<'a> {
         node
     }
 
-    /// The next byte that is not white space.
+    /// Returns the next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(byte) = bytes.get(self.at) {
@@ -253,7 +253,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Of entries with the same key only the last stays. A hash map keeps this linear for large objects.
+/// Keeps the last of the entries with the same key. A hash map keeps this linear for large objects.
 fn keep_last(entries: &mut Vec<(Cow<'_, str>, Node<'_>)>) {
     const COMPARED_MAX: usize = 16;
     let doubled: Vec<bool> = if entries.len() <= COMPARED_MAX {

@@ -1,4 +1,4 @@
-//! Which machine a reading is of.
+//! The machine that a reading belongs to.
 
 use crate::domain::{MachineId, MachineIdError, RejectReason, TopicFilter, topic_segment};
 
@@ -7,7 +7,7 @@ use super::fields::Use;
 use super::json::Node;
 use super::rules::Problem;
 
-/// The id in the payload: a text, or a number as it was written. Everything else names no machine.
+/// Reads the id in the payload: a string, or a number as it was written. Any other value names no machine.
 pub(super) fn read(node: &Node<'_>) -> Use<Result<MachineId, Problem>> {
     let text = match node {
         Node::String(text) => text.as_ref(),
@@ -21,7 +21,7 @@ pub(super) fn read(node: &Node<'_>) -> Use<Result<MachineId, Problem>> {
     }
 }
 
-/// The id in the topic, at the position that the first matching subscription gives.
+/// Reads the id in the topic, at the position that the first matching subscription configures.
 pub(super) fn from_topic(segments: &[(TopicFilter, i32)], topic: &str) -> Result<MachineId, Problem> {
     let position = segments
         .iter()

@@ -3,8 +3,8 @@
 use super::fields::Use;
 use super::json::Node;
 
-/// A number, a text that is one, or a boolean (1/0). Null and the empty text are no value; anything else, and what is
-/// too large for `f64`, cannot be used.
+/// Reads a number, a string that holds one, or a boolean (1/0). Null and the empty string are no value. Anything else,
+/// and a number too large for `f64`, is unusable.
 pub(super) fn read(node: &Node<'_>) -> Use<f64> {
     match node {
         Node::Null => Use::Nothing,
@@ -18,7 +18,8 @@ pub(super) fn read(node: &Node<'_>) -> Use<f64> {
     }
 }
 
-/// Rust's parser also reads `nan`, `inf` and `infinity` in any case, and overflows to infinity: none of it is finite.
+/// Parses a finite number. Rust's parser also reads `nan`, `inf` and `infinity` in any case, and overflows to infinity:
+/// none of these are finite.
 fn finite(text: &str) -> Use<f64> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() => Use::Used(value),

@@ -1,4 +1,4 @@
-//! The whole way of one message.
+//! The path of one message through all rules.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::fields::{PayloadRulesError, Places};
 use super::json::{self, Document, SyntaxError};
 use super::{DETAIL_CHARS_MAX, Outcome, PayloadOptions, digest, extra, machine, measurement, timestamp};
 
-/// The byte order mark that some systems put before UTF-8.
+/// The byte order mark that some systems write before UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{FEFF}";
 
 /// The rules for payloads, ready to use.
@@ -25,7 +25,7 @@ pub struct PayloadRules {
     places: Places,
 }
 
-/// Why an element is no reading.
+/// Why an element is rejected.
 #[derive(Debug)]
 pub(super) struct Problem {
     reason: RejectReason,
@@ -38,7 +38,7 @@ impl Problem {
     }
 }
 
-/// The text that is parsed, and how its offsets lead back to the payload's bytes.
+/// The parsed text, and the map from its offsets to the payload's bytes.
 struct Source<'a> {
     payload: &'a [u8],
     text: &'a str,
@@ -49,12 +49,12 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Where in the payload the byte at `offset` of the text lies.
+    /// Returns the offset in the payload of `offset` in the text.
     fn in_payload(&self, offset: usize) -> usize {
         self.skipped + self.replaced.map_or(offset, |replaced| replaced.original_offset(offset))
     }
 
-    /// Where in the payload `part`, a slice of the text, lies.
+    /// Returns the range in the payload of `part`, a slice of the text.
     fn range(&self, part: &str) -> Range<usize> {
         let start = self.offset(part);
         self.in_payload(start)..self.in_payload(start + part.len())
@@ -64,7 +64,7 @@ impl Source<'_> {
         part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr())
     }
 
-    /// The error as a problem, with line and column (from 1, in bytes) in the payload as it was received.
+    /// Converts the error, with line and column (from 1, in bytes) in the payload as received.
     fn invalid_json(&self, error: &SyntaxError) -> Problem {
         let end = self.payload.len();
         let before =
@@ -77,18 +77,18 @@ impl Source<'_> {
 }
 
 impl PayloadRules {
-    /// Checks the options.
+    /// Builds the rules from the options.
     ///
     /// # Errors
-    /// [`PayloadRulesError`] names the field whose mapping is wrong.
+    /// [`PayloadRulesError`] names the field with the wrong mapping.
     pub fn new(options: PayloadOptions) -> Result<Self, PayloadRulesError> {
         let places = Places::new(&options.fields)?;
         let PayloadOptions { max_ahead, max_payload, segments, fields: _ } = options;
         Ok(Self { max_ahead, max_payload, segments, places })
     }
 
-    /// Turns a message into readings and rejections, one for each element, appended to `outcomes` in order.
-    /// At least one is appended, whatever the bytes.
+    /// Turns a message into readings and rejections, and appends one outcome for each element to `outcomes`, in order.
+    /// Appends at least one, whatever the bytes.
     pub fn interpret(&self, message: &Message<'_>, outcomes: &mut Vec<Outcome>) {
         let whole = 0..message.payload.len();
         if let Err(problem) = self.interpret_text(message, outcomes) {
@@ -96,7 +96,7 @@ impl PayloadRules {
         }
     }
 
-    /// As [`Self::interpret`]; an error rejects the message as a whole, and nothing was appended.
+    /// Does the same; an error rejects the whole message, and then nothing was appended.
     fn interpret_text(&self, message: &Message<'_>, outcomes: &mut Vec<Outcome>) -> Result<(), Problem> {
         if let Topic::Invalid(topic) = message.topic {
             return Err(invalid_topic(topic));
@@ -104,7 +104,7 @@ impl PayloadRules {
         let payload = message.payload;
         if payload.len() > self.max_payload {
             let (bytes, allowed) = (payload.len(), self.max_payload);
-            // The journal takes in one byte more than it keeps of any payload: then nobody knows how many there were.
+            // The journal cuts a payload one byte past its bound, so the real length of a longer one is unknown.
             let at_least = if bytes > journaled_payload_bytes_max(allowed) { "at least " } else { "" };
             let detail = format!("{at_least}{bytes} bytes, at most {allowed} are allowed (mqtt.max_payload)");
             return Err(Problem::new(RejectReason::TooLarge, detail));
@@ -161,8 +161,8 @@ impl PayloadRules {
         Ok(())
     }
 
-    /// Reads one element. `text` is a part of the source and lies at `raw` in the payload (for a message that is a
-    /// single object, `raw` is all of the payload); `element` is its place in the array, from 0.
+    /// Reads one element. `text` is a part of the source and lies at `raw` in the payload (all of it for a single object);
+    /// `element` is its place in the array, from 0.
     fn interpret_object(
         &self,
         message: &Message<'_>,
@@ -209,13 +209,13 @@ impl PayloadRules {
     }
 }
 
-/// So many bytes of a topic are shown: the whole detail stays below [`DETAIL_CHARS_MAX`].
+/// Bytes of a topic in the detail, which stays below [`DETAIL_CHARS_MAX`].
 const TOPIC_SHOWN_BYTES_MAX: usize = 200;
 
 fn invalid_topic(topic: &[u8]) -> Problem {
     let what = match std::str::from_utf8(topic) {
         Err(error) => format!("the topic is not UTF-8 at byte {}", error.valid_up_to()),
-        Ok(_) => "the topic has a NUL in it".to_owned(),
+        Ok(_) => "the topic contains a NUL".to_owned(),
     };
     let shown = &topic[..topic.len().min(TOPIC_SHOWN_BYTES_MAX)];
     let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -235,7 +235,7 @@ fn rejected(message: &Message<'_>, element: u32, raw: Range<usize>, problem: Pro
     Outcome { element, raw, result: Err(rejection) }
 }
 
-/// `detail` at most [`DETAIL_CHARS_MAX`] long and without U+0000.
+/// Cuts `detail` to [`DETAIL_CHARS_MAX`] and replaces U+0000.
 fn bounded(mut detail: String) -> String {
     if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARS_MAX) {
         detail.truncate(end);

@@ -1,4 +1,4 @@
-//! The rules of the contract as tables over whole messages, properties over arbitrary ones, and a corpus of nasty payloads.
+//! The rules of the contract as tables over whole messages, properties over arbitrary ones, and a corpus of hostile payloads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +15,7 @@ use super::*;
 mod corpus;
 mod mapping;
 mod properties;
+mod rejections;
 mod table;
 
 /// 2025-11-22T10:11:12Z

@@ -1,14 +1,14 @@
-//! When a reading was measured, by the device's own word.
+//! When a reading was measured, according to the device.
 //!
 //! **ISO 8601**: `2025-11-22T10:11:12.123456Z`; also `t` or a space for `T`, `z`, an offset `+02:00`, `+0200` or `+02`,
 //! none (UTC), a fraction of any length (cut to microseconds, `.` or `,`), no seconds, the basic form
 //! `20251122T101112Z`, and a date alone (midnight UTC). The leap second `23:59:60` UTC reads as the second after it, as
 //! in POSIX time; `:60` anywhere else is unreadable.
 //!
-//! **Unix time**: a number, or a text that is one, with fraction and exponent as you like, read digit by digit and not
-//! through a float. The unit follows from the number of digits before the point, that is from the magnitude: below
+//! **Unix time**: a number, or a string that holds one, with any fraction and exponent, read digit by digit and not through
+//! a float. The unit follows from the magnitude, that is from the number of digits before the point: below
 //! 10^11 seconds (until the year 5138), below 10^14 milliseconds, below 10^17 microseconds, below 10^20 nanoseconds.
-//! (A date without hyphens, `20251122`, is therefore seconds of the year 1970, and not used.)
+//! (So a date without hyphens, `20251122`, reads as seconds in the year 1970, and is not used.)
 
 use chrono::{Datelike, NaiveDate};
 
@@ -20,7 +20,7 @@ use super::json::Node;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// The timestamp, if it is readable and lies between [`Timestamp::CLOCK_SET_SINCE`] and `latest`, both included.
+/// Reads the timestamp, if it lies between [`Timestamp::CLOCK_SET_SINCE`] and `latest`, both included.
 pub(super) fn read(node: &Node<'_>, latest: Timestamp) -> Use<Timestamp> {
     let instant = match node {
         Node::Null => return Use::Nothing,
@@ -37,7 +37,7 @@ pub(super) fn read(node: &Node<'_>, latest: Timestamp) -> Use<Timestamp> {
     }
 }
 
-/// Unix time in the unit that its magnitude tells. `None` for what is not a plain decimal number, is negative, or has
+/// Reads Unix time in the unit that its magnitude implies. `None` if it is not a plain decimal number, is negative, or has
 /// more than 20 digits before the point.
 fn unix(text: &str) -> Option<Timestamp> {
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -67,7 +67,7 @@ fn unix(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(micros))
 }
 
-/// An ISO 8601 date, or date and time.
+/// Reads an ISO 8601 date, or date and time.
 fn iso(text: &str) -> Option<Timestamp> {
     let mut rest = Cursor(text.as_bytes());
     let year = rest.digits(4)?;
@@ -115,7 +115,7 @@ fn time_of_day(rest: &mut Cursor<'_>) -> Option<TimeOfDay> {
     Some(TimeOfDay { seconds, micros, leap: second == 60 })
 }
 
-/// Seconds east of UTC; 0 if nothing is said.
+/// Reads the offset, in seconds east of UTC; 0 if there is none.
 fn offset(rest: &mut Cursor<'_>) -> Option<i64> {
     if rest.0.is_empty() || rest.eat(b"Zz").is_some() {
         return Some(0);
@@ -133,7 +133,7 @@ fn offset(rest: &mut Cursor<'_>) -> Option<i64> {
 struct Cursor<'a>(&'a [u8]);
 
 impl Cursor<'_> {
-    /// Exactly `count` decimal digits (at most 9).
+    /// Reads exactly `count` decimal digits (at most 9).
     fn digits(&mut self, count: usize) -> Option<u32> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         if !digits.iter().all(u8::is_ascii_digit) {
@@ -143,7 +143,7 @@ impl Cursor<'_> {
         Some(digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0')))
     }
 
-    /// The next byte, if it is one of `wanted`.
+    /// Reads the next byte if it is one of `wanted`.
     fn eat(&mut self, wanted: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         if !wanted.contains(first) {
@@ -157,7 +157,7 @@ impl Cursor<'_> {
         self.0.first().is_some_and(u8::is_ascii_digit)
     }
 
-    /// A fraction of a second in microseconds, further digits cut; 0 if there is none, `None` if it has no digits.
+    /// Reads a fraction of a second in microseconds and cuts further digits; 0 if there is none, `None` if it has no digits.
     fn fraction(&mut self) -> Option<i64> {
         if self.eat(b".,").is_none() {
             return Some(0);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn unix_time_is_read_exactly_in_the_unit_its_magnitude_tells() {
+    fn unix_time_is_read_exactly_in_the_unit_its_magnitude_implies() {
         let table = [
             ("1763806272", Some(T)),
             ("1763806272.123", Some(T + 123_000)),

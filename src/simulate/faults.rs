@@ -1,4 +1,4 @@
-//! What can be wrong with a machine.
+//! The faults that a simulated machine can have.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use super::machine::Members;
 /// A fault; a machine has at most one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Falls silent for 30 to 60 s now and then.
+    /// Now and then falls silent for 30 to 60 s.
     Silence,
     /// Sends the seconds since it was switched on as its timestamp.
     UptimeClock,
     /// Prints a bare `NaN`, `nan` or `inf` where its vibration sensor has no value.
     BareTokens,
-    /// Every fourth message or so is cut off in the middle.
+    /// Cuts off about every fourth message in the middle.
     Malformed,
-    /// Every third message or so is sent twice, byte for byte.
+    /// Sends about every third message twice, byte for byte.
     Duplicates,
-    /// Sends 10 to 30 readings of the last second or so at once now and then.
+    /// Now and then sends 10 to 30 readings of the last second or so at once.
     Burst,
     /// Sends its numbers as strings.
     TextNumbers,
-    /// Does not say who it is; only the topic does.
+    /// Sends no machine id; only the topic names the machine.
     NoMachineId,
 }
 
 impl Fault {
-    /// Every fault, in the order in which machines get them, from the last machine on.
+    /// Every fault, in the order in which machines get them, starting with the last machine.
     pub const ALL: [Fault; 8] = [
         Self::Silence,
         Self::UptimeClock,
@@ -41,7 +41,7 @@ impl Fault {
         Self::NoMachineId,
     ];
 
-    /// The fault in words, for a report.
+    /// Returns the fault in words, for a report.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    /// The fault of machine `index` (from 0) of `machines`.
+    /// Returns the fault of machine `index` (from 0) of `machines`.
     pub(super) fn of(index: u32, machines: u32) -> Option<Fault> {
         let from_last = machines.checked_sub(index + 1)?;
         if index == 0 {
@@ -66,18 +66,18 @@ impl Fault {
     }
 }
 
-/// How often each fault showed: messages that have it; for [`Fault::Silence`], times a machine fell silent.
+/// How often each fault occurred: messages with it; for [`Fault::Silence`], times a machine fell silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultCounts([u64; Fault::ALL.len()]);
 
 impl FaultCounts {
-    /// How often `fault` showed.
+    /// Returns how often `fault` occurred.
     #[must_use]
     pub fn get(&self, fault: Fault) -> u64 {
         self.0[fault as usize]
     }
 
-    /// Each fault with how often it showed.
+    /// Returns each fault and how often it occurred.
     pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
         Fault::ALL.into_iter().map(|fault| (fault, self.get(fault)))
     }
@@ -87,23 +87,23 @@ impl FaultCounts {
     }
 }
 
-/// Falls silent about every two minutes; `None` if not now.
+/// Returns the length of a silence that begins now, about every two minutes; `None` if none does.
 pub(super) fn silence(rng: &mut StdRng, interval: Duration) -> Option<Duration> {
     happens(rng, interval, Duration::from_secs(120))
         .then(|| Duration::from_millis(rng.random_range(30_000..=60_000)))
 }
 
-/// Bursts about every 20 s; how many readings come at once, `None` if not now.
+/// Returns the readings of a burst that begins now, about every 20 s; `None` if none does.
 pub(super) fn burst(rng: &mut StdRng, interval: Duration) -> Option<u32> {
     happens(rng, interval, Duration::from_secs(20)).then(|| rng.random_range(10..=30))
 }
 
-/// Whether something that happens about every `period` happens in this `interval`.
+/// Returns whether an event that happens about every `period` happens in this `interval`.
 fn happens(rng: &mut StdRng, interval: Duration, period: Duration) -> bool {
     rng.random_bool((interval.as_secs_f64() / period.as_secs_f64()).clamp(0.0, 1.0))
 }
 
-/// Does to the members of a payload what the fault does; true if it did.
+/// Applies the fault to the members of a payload; returns whether it changed them.
 pub(super) fn spoil(fault: Fault, members: &mut Members, uptime: Duration, rng: &mut StdRng) -> bool {
     match fault {
         Fault::UptimeClock => members.set("timestamp", uptime.as_secs().to_string()),
@@ -121,11 +121,11 @@ pub(super) fn spoil(fault: Fault, members: &mut Members, uptime: Duration, rng: 
     true
 }
 
-/// Cuts every fourth payload or so; true if it did.
+/// Cuts about every fourth payload; returns whether it did.
 pub(super) fn cut(payload: &mut String, rng: &mut StdRng) -> bool {
     let cuts = rng.random_bool(0.25);
     if cuts {
-        // Everything here is ASCII, and a cut before the last brace never leaves valid JSON.
+        // The payload is ASCII, and a cut before the last brace never leaves valid JSON.
         payload.truncate(rng.random_range(1..payload.len()));
     }
     cuts

@@ -1,4 +1,4 @@
-//! The fleet: which machine speaks when.
+//! The fleet: which machine publishes when.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,30 +11,30 @@ use crate::domain::Timestamp;
 use super::faults::{self, Fault, FaultCounts};
 use super::machine::Machine;
 
-/// What stands for the machine's id in a topic template.
+/// Placeholder for the machine's id in a topic template.
 pub const MACHINE_PLACEHOLDER: &str = "{machine}";
 
-/// Most messages that [`Fleet::next`] returns at once (a burst may go over it).
+/// Most messages that [`Fleet::next`] returns at once (a burst may exceed it).
 const AT_ONCE_MAX: usize = 512;
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// When it is due; the time it was measured at by a clock that is right.
+    /// When it is due: the time of the measurement by a correct clock.
     pub due: Timestamp,
-    /// Where to.
+    /// The topic.
     pub topic: String,
     /// Its bytes; JSON, unless the fault is [`Fault::Malformed`] or [`Fault::BareTokens`].
     pub payload: Vec<u8>,
-    /// The fault that this message has.
+    /// The fault of this message.
     pub fault: Option<Fault>,
 }
 
-/// Machines that speak each in its own time. The same seed, options and instants give the same messages.
+/// Machines with a schedule. The same seed, options and instants produce the same messages.
 #[derive(Debug)]
 pub struct Fleet {
     machines: Vec<Member>,
-    /// Which machine is due next; one entry for each machine.
+    /// When each machine is due, one entry per machine.
     schedule: BinaryHeap<Reverse<(Timestamp, usize)>>,
     interval: Duration,
     started_at: Timestamp,
@@ -49,8 +49,8 @@ struct Member {
 }
 
 impl Fleet {
-    /// `machines` machines that speak every `interval` each, spread evenly over the first one. `topic_template` holds
-    /// [`MACHINE_PLACEHOLDER`].
+    /// Creates a fleet of `machines` that each publish every `interval`, spread evenly over the first one. `topic_template`
+    /// contains [`MACHINE_PLACEHOLDER`].
     #[must_use]
     pub fn new(
         machines: u32,
@@ -76,20 +76,19 @@ impl Fleet {
         Self { machines: members, schedule, interval, started_at, counts: FaultCounts::default() }
     }
 
-    /// When the next machine speaks; `None` for a fleet of none.
+    /// Returns when the next machine publishes; `None` for an empty fleet.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         self.schedule.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// How often each fault showed so far.
+    /// Returns how often each fault has occurred so far.
     #[must_use]
     pub fn fault_counts(&self) -> FaultCounts {
         self.counts
     }
 
-    /// What is due up to `now`, oldest first. Not more than a few hundred messages at once: ask again until nothing
-    /// comes.
+    /// Returns the messages due up to `now`, oldest first, a few hundred at most: call again until it returns none.
     pub fn next(&mut self, now: Timestamp) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
         while outgoing.len() < AT_ONCE_MAX {
@@ -99,19 +98,19 @@ impl Fleet {
                 break;
             };
             self.schedule.pop();
-            let pause = self.speak(at, due, &mut outgoing);
+            let pause = self.publish(at, due, &mut outgoing);
             self.schedule.push(Reverse((due.plus(pause), at)));
         }
         outgoing
     }
 
-    /// Machine `at` speaks; returns the time until it does again.
-    fn speak(&mut self, at: usize, due: Timestamp, outgoing: &mut Vec<Outgoing>) -> Duration {
+    /// Lets machine `at` publish; returns the time until it is due again.
+    fn publish(&mut self, at: usize, due: Timestamp, outgoing: &mut Vec<Outgoing>) -> Duration {
         let interval = self.interval;
         let Some(member) = self.machines.get_mut(at) else {
             return interval;
         };
-        let said_before = outgoing.len();
+        let messages_before = outgoing.len();
         let uptime = due.since(self.started_at);
         let first = member.message(due, uptime, None);
         let mut pause = interval;
@@ -142,7 +141,7 @@ impl Fleet {
         }
         outgoing
             .iter()
-            .skip(said_before)
+            .skip(messages_before)
             .filter_map(|message| message.fault)
             .for_each(|fault| self.counts.add(fault));
         pause
@@ -150,7 +149,7 @@ impl Fleet {
 }
 
 impl Member {
-    /// A reading of `at`, spoiled if the machine's fault spoils readings; otherwise marked with `fault`.
+    /// Returns a reading of `at`, with the machine's fault applied; otherwise marked with `fault`.
     fn message(&mut self, at: Timestamp, uptime: Duration, fault: Option<Fault>) -> Outgoing {
         let mut members = self.machine.measure(at);
         let rng = &mut self.machine.rng;
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_says_the_same_and_another_one_does_not() {
+    fn the_same_seed_produces_the_same_messages_and_another_one_does_not() {
         let messages = all(&mut fleet(12, 7, true), 120);
         assert_eq!(messages, all(&mut fleet(12, 7, true), 120));
         assert_ne!(messages, all(&mut fleet(12, 8, true), 120));
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn healthy_machines_speak_once_each_interval_in_order_and_plausibly() {
+    fn healthy_machines_publish_once_per_interval_in_order_and_plausibly() {
         let messages = all(&mut fleet(10, 1, false), 3600);
         assert!(messages.is_sorted_by_key(|message| message.due));
         assert!(messages.iter().all(|message| message.fault.is_none()));
@@ -247,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_shows_on_its_own_machine_only() {
+    fn each_fault_occurs_on_its_own_machine_only() {
         let mut fleet = fleet(12, 42, true);
         let messages = all(&mut fleet, 900);
         let counts = fleet.fault_counts();
         for (fault, count) in counts.iter() {
-            assert!(count > 0, "{} never shows", fault.as_str());
+            assert!(count > 0, "{} never occurs", fault.as_str());
             let marked = messages.iter().filter(|message| message.fault == Some(fault)).count();
             if fault != Fault::Silence {
                 assert_eq!(u64::try_from(marked), Ok(count), "{}", fault.as_str());

@@ -1,4 +1,4 @@
-//! One machine: sensors that drift, a device clock that is a little off, and what it says about itself.
+//! One machine: sensors that drift, a device clock that is slightly off, and its payload.
 
 use std::f64::consts::TAU;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub(super) struct Machine {
     pub(super) rng: StdRng,
 }
 
-/// How it writes the time.
+/// How a machine writes the time.
 #[derive(Debug, Clone, Copy)]
 enum ClockFormat {
     Iso8601,
@@ -49,7 +49,7 @@ struct Sensor {
 pub(super) struct Members(Vec<(&'static str, String)>);
 
 impl Machine {
-    /// Machine `index` (from 0) of the fleet that `seed` names.
+    /// Creates machine `index` (from 0) of the fleet with this `seed`.
     pub(super) fn new(index: u32, seed: u64) -> Self {
         let mut rng =
             StdRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index.into()));
@@ -75,7 +75,7 @@ impl Machine {
         &self.id
     }
 
-    /// Measures at `at` and says so.
+    /// Measures at `at` and returns the members of the payload.
     pub(super) fn measure(&mut self, at: Timestamp) -> Members {
         self.cycles += 1;
         self.wear = if self.wear >= 1.0 { 0.0 } else { self.wear + 0.0004 };
@@ -97,7 +97,7 @@ impl Machine {
         ])
     }
 
-    /// The device's clock as JSON text, in whole milliseconds.
+    /// Returns the device's clock as JSON text, in whole milliseconds.
     fn device_time(&self, at: Timestamp) -> String {
         let millis = (at.as_micros() + self.clock_offset).div_euclid(1000);
         match self.clock {
@@ -124,7 +124,7 @@ impl Sensor {
     }
 
     fn measure(&mut self, at: Timestamp, rng: &mut StdRng) -> f64 {
-        // A walk that is drawn back to the centre: stays within about 5 × noise.
+        // A random walk pulled back to the centre stays within about 5 × noise.
         self.wander = self.wander * 0.95 + rng.random_range(-self.noise..=self.noise);
         let seconds = Duration::from_micros(at.as_micros().unsigned_abs()).as_secs_f64();
         self.centre + self.swing * (TAU * seconds / self.period_seconds + self.phase).sin() + self.wander
@@ -148,12 +148,12 @@ impl Members {
         self.0.retain(|(member, _)| *member != name);
     }
 
-    /// The payload.
+    /// Returns the payload.
     pub(super) fn to_json(&self) -> String {
         let mut json = String::with_capacity(200);
         let mut separator = '{';
         for (name, value) in &self.0 {
-            write!(json, "{separator}\"{name}\":{value}").expect("a String takes everything");
+            write!(json, "{separator}\"{name}\":{value}").expect("writing to a String cannot fail");
             separator = ',';
         }
         json.push('}');

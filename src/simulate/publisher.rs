@@ -1,13 +1,13 @@
-//! The fleet's way to the broker: one MQTT 5 connection for all machines.
+//! Publishes the fleet's messages over one MQTT 5 connection.
 //!
-//! What a lost connection leaves unacknowledged is published again by us on the next: at least once, as devices do it.
-//! What comes twice by that is a duplicate by its content.
+//! Messages unacknowledged on a lost connection are published again on the next one: at least once, as devices do. Andon
+//! recognises the duplicates by their content.
 //!
-//! A paho client is never dropped: a pending connect holds a reference to it inside the library, and if that is the last
-//! one, its end destroys the client on the library's own thread under the library's global lock, which it then waits for
-//! itself, for ever, and with it every client of the process (paho-mqtt 0.14.0, seen with a broker that accepts the
-//! connection and then says nothing). Nor is one used again that has lost a connection: what broke in the middle is sent
-//! and freed once more (paho C 1.3.16, its issues 1621 and 1622).
+//! A paho client is never dropped. A pending connect holds a reference to it inside the library. If that is the last one,
+//! its end destroys the client on the library's own thread, under the library's global lock, and then waits for that lock
+//! for ever, and with it every client of the process (paho-mqtt 0.14.0, seen with a broker that accepts the connection and
+//! never answers). A client that has lost its connection is not used again either: the library would send and free an
+//! interrupted message once more (paho C 1.3.16, its issues 1621 and 1622).
 
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
@@ -29,7 +29,7 @@ use super::fleet::{Fleet, MACHINE_PLACEHOLDER, Outgoing};
 /// Most messages published and not yet acknowledged.
 pub const IN_FLIGHT_MAX: usize = 1000;
 
-/// Time between two reports, and the longest sleep before `stop` is looked at.
+/// Time between two reports, and the longest sleep before `stop` is checked.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 const SLEEP_MAX: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -37,7 +37,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest session.
 const SESSION_SECONDS: u32 = 1;
-/// How long the last acknowledgements are waited for.
+/// How long to wait for the last acknowledgements.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What to simulate, and where.
@@ -47,23 +47,23 @@ pub struct SimulateOptions {
     pub host: String,
     /// Its TCP port.
     pub port: u16,
-    /// User name, if the broker wants one.
+    /// User name, if the broker requires one.
     pub username: Option<String>,
-    /// Password; never printed by us.
+    /// Password; never printed.
     pub password: Option<String>,
-    /// Where each machine publishes; holds `{machine}`, which its id replaces.
+    /// Topic of each machine, with `{machine}` in place of its id.
     pub topic_template: String,
-    /// How many machines, at least 1.
+    /// Number of machines, at least 1.
     pub machines: u32,
     /// Time between two messages of a machine.
     pub interval: Duration,
     /// End after this time.
     pub duration: Option<Duration>,
-    /// End after so many messages of the fleet.
+    /// End after this many messages of the fleet.
     pub count: Option<u64>,
-    /// The same seed makes the same machines.
+    /// Seed of the fleet: the same seed produces the same machines.
     pub seed: u64,
-    /// Let the last machines of the fleet have faults.
+    /// Whether the last machines of the fleet have faults.
     pub faults: bool,
     /// Quality of service to publish with.
     pub qos: Qos,
@@ -71,26 +71,26 @@ pub struct SimulateOptions {
     pub client_id: String,
 }
 
-/// How the simulation stands; the totals only grow.
+/// Progress of the simulation; the totals only grow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SimulateReport {
     /// Messages of the fleet handed to the client, each counted once.
     pub published: u64,
     /// Of those, acknowledged by the broker (QoS 0: written to the connection).
     pub acknowledged: u64,
-    /// Published once more because a connection was lost before the acknowledgement.
+    /// Messages published again because the connection was lost before the acknowledgement.
     pub published_again: u64,
     /// Connections made.
     pub connections: u64,
-    /// Whether there is a connection now.
+    /// True while there is a connection.
     pub connected: bool,
     /// Why the last attempt to connect, or the last connection, failed; `None` once there is a connection.
     pub problem: Option<String>,
-    /// How often each fault showed.
+    /// How often each fault occurred.
     pub faults: FaultCounts,
 }
 
-/// Why a simulation could not run. A broker that is away, or refuses, is no error: it is tried again and reported.
+/// Why a simulation could not run. A broker that is away or refuses is not an error: it is retried and reported.
 #[derive(Debug, Error)]
 pub enum SimulateError {
     /// An option is out of its range.
@@ -101,8 +101,8 @@ pub enum SimulateError {
     CreateClient(#[source] paho::Error),
 }
 
-/// Publishes until `stop` is set, or the duration or count is reached; returns the final report. `report` is told every
-/// five seconds and after each attempt to connect.
+/// Publishes until `stop` is set, or the duration or count is reached; returns the final report. Calls `report` every five
+/// seconds and after each attempt to connect.
 ///
 /// # Errors
 /// [`SimulateError`] if it cannot even begin.
@@ -161,9 +161,9 @@ struct Publisher {
     fleet: Fleet,
     stop: Arc<AtomicBool>,
     started: Instant,
-    /// Taken from the fleet, not yet handed to the client; the bool: it was handed to an earlier one.
+    /// Taken from the fleet, not yet passed to the client; the flag: it was passed to an earlier client.
     queue: VecDeque<(Outgoing, bool)>,
-    /// Handed to the client, oldest first.
+    /// Passed to the client, oldest first.
     in_flight: VecDeque<(Outgoing, paho::Token)>,
     /// Messages that may still be taken from the fleet.
     left: u64,
@@ -201,11 +201,11 @@ impl Publisher {
         Ok(self.report_now())
     }
 
-    /// Stopped, out of time, or all messages published.
+    /// Returns whether the simulation is stopped, out of time, or has published every message.
     fn is_over(&self) -> bool {
         let out_of_time = self.options.duration.is_some_and(|duration| self.started.elapsed() >= duration);
-        let all_said = self.left == 0 && self.queue.is_empty() && self.in_flight.is_empty();
-        out_of_time || all_said || self.stop.load(Ordering::Relaxed)
+        let all_published = self.left == 0 && self.queue.is_empty() && self.in_flight.is_empty();
+        out_of_time || all_published || self.stop.load(Ordering::Relaxed)
     }
 
     fn create_client(&self) -> Result<paho::AsyncClient, SimulateError> {
@@ -216,16 +216,17 @@ impl Publisher {
             .client_id(self.options.client_id.as_str())
             .persistence(paho::PersistenceType::None)
             .mqtt_version(paho::MqttVersion::V5)
-            // The library's own bound is 100, and beyond it publishing fails. Ours lies below this one.
+            // The library's default is 100, and publishing fails beyond it. Our own bound is lower than this one.
             .max_buffered_messages(i32::try_from(2 * IN_FLIGHT_MAX).unwrap_or(i32::MAX))
             .finalize();
         paho::AsyncClient::new(options).map_err(SimulateError::CreateClient)
     }
 
-    /// One attempt, given up when it is over. The library gives up by itself after [`CONNECT_TIMEOUT`] for each address of the host.
+    /// Tries to connect once, until the simulation is over. The library gives up after [`CONNECT_TIMEOUT`] for each address
+    /// of the host.
     fn connect(&self, client: &paho::AsyncClient) -> Result<(), String> {
         let mut options = paho::ConnectOptionsBuilder::new_v5();
-        // Without a session the library frees what broke in the middle a second time, as soon as the connection is lost.
+        // Without a session the library frees an interrupted message twice when the connection is lost.
         let mut properties = paho::Properties::new();
         properties
             .push_u32(paho::PropertyCode::SessionExpiryInterval, SESSION_SECONDS)
@@ -252,7 +253,7 @@ impl Publisher {
         Err("no answer".to_owned())
     }
 
-    /// Publishes what is due until it is over (`None`) or the connection is lost (the reason).
+    /// Publishes due messages until the simulation is over (`None`) or the connection is lost (the reason).
     fn publish_while_connected(
         &mut self,
         client: &paho::AsyncClient,
@@ -316,7 +317,7 @@ impl Publisher {
         }
     }
 
-    /// Counts acknowledged messages from the oldest on; one that failed is published again.
+    /// Counts acknowledged messages, oldest first; queues failed ones again.
     fn take_acknowledgements(&mut self) {
         while let Some((_, token)) = self.in_flight.front_mut() {
             let Some(result) = token.try_wait() else {
@@ -332,7 +333,7 @@ impl Publisher {
         }
     }
 
-    /// After a lost connection: what was not acknowledged goes before everything else.
+    /// Queues unacknowledged messages before everything else, after a lost connection.
     fn keep_unacknowledged(&mut self) {
         self.take_acknowledgements();
         for (outgoing, _) in self.in_flight.drain(..).rev() {
@@ -340,7 +341,7 @@ impl Publisher {
         }
     }
 
-    /// Waits for the last acknowledgements, for a bounded time.
+    /// Waits for the last acknowledgements, for at most [`DRAIN_MAX`].
     fn drain(&mut self, client: &paho::AsyncClient) {
         let until = Instant::now() + DRAIN_MAX;
         while !self.in_flight.is_empty() && client.is_connected() && Instant::now() < until {
@@ -360,7 +361,7 @@ impl Publisher {
         SimulateReport { faults: self.fleet.fault_counts(), ..self.state.clone() }
     }
 
-    /// Until the next machine speaks or an acknowledgement is worth a look.
+    /// Sleeps until the next machine is due or acknowledgements may have arrived.
     fn sleep_until_due(&self) {
         let now = device_now();
         let until_due = match self.fleet.next_due() {
@@ -370,7 +371,7 @@ impl Publisher {
         thread::sleep(until_due.clamp(Duration::from_micros(200), SLEEP_MAX));
     }
 
-    /// Sleeps, but not past the end.
+    /// Sleeps, but not past the end of the simulation.
     fn sleep(&self, duration: Duration) {
         let until = Instant::now() + duration;
         while Instant::now() < until && !self.is_over() {
@@ -379,7 +380,7 @@ impl Publisher {
     }
 }
 
-/// Says goodbye, also where the connection is lost or about to be. If that fails, it is gone all the same.
+/// Disconnects, also from a lost connection; a failure makes no difference then.
 fn disconnect(client: &paho::AsyncClient) {
     drop(client.disconnect(None).wait_for(Duration::from_secs(2)));
 }

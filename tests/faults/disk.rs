@@ -71,6 +71,7 @@ fn an_append_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Re
     an_error_that_ends_the_process(&[], &failpoint, lab)
 }
 
+/// Proves SYS-2.
 fn a_sync_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
     let failpoint = format!("journal::sync={}*off->1*return->off", lab.chance.below(8));
     let sync = *lab.chance.pick(&["journal.sync=background", "journal.sync=before_ack", "journal.sync=os"]);

@@ -53,10 +53,12 @@ fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {
     plant.finish()
 }
 
+/// Proves SYS-1, SYS-3, SYS-4, SYS-5.
 fn kill_9_at_random_instants_loses_and_doubles_nothing_in_sqlite(lab: &mut Lab) -> Report {
     kill_9_at_random_instants(Plant::sqlite(lab), lab)
 }
 
+/// Proves SYS-1, SYS-3, SYS-4, SYS-5.
 fn kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres(lab: &mut Lab) -> Report {
     kill_9_at_random_instants(Plant::postgres(lab), lab)
 }

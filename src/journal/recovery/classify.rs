@@ -24,7 +24,7 @@ impl Directory<'_> {
         let path =
             self.names.get(end.index).map_or_else(|| self.dir.join(META_NAME), |first| self.path(*first));
         let damaged = |why: String| {
-            let what = format!("record {} is expected, but {}; {why}", end.seq, end.what);
+            let what = format!("expected record {}, but {}; {why}", end.seq, end.what);
             Err(JournalError::damaged(&path, end.whole_to.unwrap_or(0), what))
         };
         let mut later: Option<FoundRecord> = None;
@@ -47,7 +47,7 @@ impl Directory<'_> {
         if let Some(found) = later
             && !rebooted
         {
-            return damaged(format!("record {} follows it, whole, at byte {}", found.seq, found.offset));
+            return damaged(format!("a whole record {} follows at byte {}", found.seq, found.offset));
         }
         if !in_newest && !rebooted {
             return damaged("other segments follow".to_owned());

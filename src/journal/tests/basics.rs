@@ -16,8 +16,9 @@ fn records_are_read_in_order_and_as_they_were_appended() {
     assert!(journal.stats().segments > 3);
 }
 
+/// Proves JRN-2, SYS-2.
 #[test]
-fn a_reader_is_never_shown_what_is_not_durable() {
+fn a_reader_returns_durable_records_only() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 5, 100);
@@ -30,6 +31,7 @@ fn a_reader_is_never_shown_what_is_not_durable() {
     assert_eq!(reader.read(100, usize::MAX, &mut check).unwrap().records, 5, "the same reader goes on");
 }
 
+/// Proves JRN-2, SYS-2.
 #[test]
 fn in_mode_os_a_reader_syncs_what_it_is_about_to_return() {
     let fs = SimFs::default();
@@ -46,6 +48,7 @@ fn in_mode_os_a_reader_syncs_what_it_is_about_to_return() {
     assert_eq!(seqs(&open(&fs).0, 0), numbers(1..=5), "what was read survives");
 }
 
+/// Proves JRN-2.
 #[test]
 fn in_mode_before_ack_append_returns_after_the_sync() {
     let fs = SimFs::default();
@@ -80,6 +83,7 @@ fn nothing_new_costs_no_call_and_a_read_is_bounded() {
     assert_eq!(fs.calls(), calls);
 }
 
+/// Proves JRN-1.
 #[test]
 fn seqs_go_on_after_a_reopen_also_when_everything_was_trimmed() {
     let fs = SimFs::default();
@@ -98,6 +102,7 @@ fn seqs_go_on_after_a_reopen_also_when_everything_was_trimmed() {
     assert_eq!(seqs(&journal, 200), [201]);
 }
 
+/// Proves JRN-5.
 #[test]
 fn whole_committed_segments_are_deleted_and_no_others() {
     let fs = SimFs::default();
@@ -118,6 +123,7 @@ fn whole_committed_segments_are_deleted_and_no_others() {
     assert_eq!(read_all(&journal, 0).unwrap(), (numbers(second.0..=300), vec![missing]));
 }
 
+/// Proves JRN-2.
 #[test]
 fn a_position_beyond_the_journal_is_refused() {
     let fs = SimFs::default();
@@ -174,7 +180,7 @@ fn a_closed_journal_accepts_nothing_and_its_readers_go_on() {
 }
 
 #[test]
-fn the_oldest_pending_record_and_the_unsynced_age_are_told() {
+fn the_oldest_pending_record_and_the_unsynced_age_are_reported() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     assert_eq!(journal.stats().oldest_pending, None);
@@ -192,7 +198,7 @@ fn the_oldest_pending_record_and_the_unsynced_age_are_told() {
 }
 
 #[test]
-fn a_second_opener_is_told_who_has_the_journal() {
+fn a_second_opener_learns_who_has_the_journal_open() {
     let temp = tempfile::tempdir().unwrap();
     let options = JournalOptions { dir: temp.path().join("a/b"), ..options() };
     let open = || Journal::open(options.clone(), Arc::new(RealFs), Arc::<Notes>::default());

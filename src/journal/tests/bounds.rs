@@ -19,7 +19,7 @@ fn said(notes: &Notes) -> Vec<Space> {
 }
 
 #[test]
-fn hold_says_full_at_the_bound_accepts_the_overrun_and_is_free_below_90_percent() {
+fn hold_reports_full_at_the_bound_accepts_the_overrun_and_is_free_below_90_percent() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
     while journal.stats().bytes < MAX {
@@ -50,7 +50,7 @@ fn hold_says_full_at_the_bound_accepts_the_overrun_and_is_free_below_90_percent(
 }
 
 #[test]
-fn a_journal_that_is_opened_at_its_bound_says_so() {
+fn a_journal_opened_at_its_bound_reports_full() {
     let fs = SimFs::default();
     let (journal, _) = bounded(&fs, WhenFull::Hold);
     append_many(&journal, 140, 8000);
@@ -76,6 +76,7 @@ fn an_active_segment_alone_at_the_bound_does_not_hold_for_ever() {
     assert_eq!(journal.positions().appended, Seq(2));
 }
 
+/// Proves JRN-5.
 #[test]
 fn drop_oldest_stays_below_the_bound_and_readers_report_the_gap() {
     let fs = SimFs::default();
@@ -97,7 +98,7 @@ fn drop_oldest_stays_below_the_bound_and_readers_report_the_gap() {
 }
 
 #[test]
-fn a_gap_in_the_middle_of_a_read_comes_with_the_next_one() {
+fn a_gap_in_the_middle_of_a_read_is_reported_by_the_next_read() {
     let fs = SimFs::default();
     let (journal, _) = bounded(&fs, WhenFull::DropOldest);
     append_many(&journal, 100, 8000);
@@ -115,8 +116,9 @@ fn a_gap_in_the_middle_of_a_read_comes_with_the_next_one() {
     assert_eq!(reader.position(), Seq(200));
 }
 
+/// Proves JRN-2.
 #[test]
-fn what_is_not_durable_is_not_dropped() {
+fn unsynced_records_are_not_dropped() {
     let fs = SimFs::default();
     let (journal, _) = bounded(&fs, WhenFull::DropOldest);
     append_many(&journal, 200, 8000);
@@ -127,7 +129,7 @@ fn what_is_not_durable_is_not_dropped() {
 }
 
 #[test]
-fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place() {
+fn a_full_disk_is_reported_early_and_messages_in_flight_have_room() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
     journal.maintain().unwrap();
@@ -157,7 +159,7 @@ fn a_full_disk_is_told_before_it_hurts_and_in_flight_messages_have_their_place()
 }
 
 #[test]
-fn after_a_full_disk_messages_are_let_in_when_there_is_room_for_more_than_one_segment() {
+fn after_a_full_disk_messages_are_admitted_when_there_is_room_for_several_segments() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
     journal.maintain().unwrap();
@@ -181,7 +183,7 @@ fn after_a_full_disk_messages_are_let_in_when_there_is_room_for_more_than_one_se
 }
 
 #[test]
-fn a_drained_journal_on_a_small_disk_is_content_with_one_segment() {
+fn a_drained_journal_on_a_small_disk_needs_room_for_one_segment_only() {
     let fs = SimFs::default();
     let (journal, notes) = bounded(&fs, WhenFull::Hold);
     journal.maintain().unwrap();

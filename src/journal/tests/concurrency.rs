@@ -84,7 +84,7 @@ fn appender_reader_and_inspector_work_side_by_side() {
 }
 
 #[test]
-fn a_sync_that_fails_in_the_background_is_told_and_ends_the_appends() {
+fn a_sync_that_fails_in_the_background_is_reported_and_ends_the_appends() {
     let fs = SimFs::default();
     let notes = Arc::<Notes>::default();
     let (journal, _) = Journal::open(options(), Arc::new(fs.clone()), notes.clone()).unwrap();

@@ -25,8 +25,9 @@ fn has_torn_file(fs: &SimFs) -> bool {
     fs.names(dir()).iter().any(|name| name.starts_with("torn-"))
 }
 
+/// Proves JRN-6.
 #[test]
-fn a_cut_at_any_byte_loses_only_what_was_cut_and_says_so() {
+fn a_cut_at_any_byte_loses_only_what_was_cut_and_is_reported() {
     let original = SimFs::default();
     let ends = journal_with_records(&original, 12, 0);
     let written = *ends.last().unwrap();
@@ -71,6 +72,7 @@ fn the_cut_bytes_are_kept_aside() {
     assert!(torn.kept[0].to_str().unwrap().contains("torn-5-"));
 }
 
+/// Proves JRN-6.
 #[test]
 fn a_flip_of_any_byte_is_refused_or_harmless_or_a_torn_last_record() {
     let original = SimFs::default();
@@ -121,6 +123,7 @@ fn after_a_clean_close_all_records_but_the_last_are_protected_from_flips() {
 /// What happens to the bytes of a segment.
 type Damage<'a> = dyn Fn(&mut Vec<u8>) + 'a;
 
+/// Proves JRN-1.
 #[test]
 fn durable_records_that_are_gone_with_the_end_of_the_newest_segment_become_a_hole() {
     let original = SimFs::default();
@@ -172,7 +175,7 @@ fn two_closed_segments(fs: &SimFs) -> (PathBuf, u64, u64) {
 }
 
 #[test]
-fn dying_while_a_hole_is_made_of_the_end_leaves_what_the_next_start_understands() {
+fn a_crash_while_the_lost_end_becomes_a_hole_leaves_what_the_next_start_handles() {
     let one = SimFs::default();
     closed_journal(&one);
     let two = SimFs::default();
@@ -204,8 +207,9 @@ fn dying_while_a_hole_is_made_of_the_end_leaves_what_the_next_start_understands(
     }
 }
 
+/// Proves JRN-6.
 #[test]
-fn a_missing_newest_segment_is_damage_and_no_torn_tail() {
+fn a_missing_newest_segment_is_damage_and_not_a_torn_tail() {
     let original = SimFs::default();
     let (journal, _) = open(&original);
     append_many(&journal, 140, 1000);
@@ -216,6 +220,7 @@ fn a_missing_newest_segment_is_damage_and_no_torn_tail() {
     assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()));
 }
 
+/// Proves JRN-6.
 #[test]
 fn a_flip_in_an_older_segment_is_damage_even_in_its_last_record() {
     let original = SimFs::default();
@@ -241,6 +246,7 @@ fn a_flip_in_an_older_segment_is_damage_even_in_its_last_record() {
     assert!(try_open(&fs).err().is_some_and(|error| error.is_damage()), "header");
 }
 
+/// Proves JRN-6.
 #[test]
 fn a_power_cut_in_the_unsynced_tail_is_torn_but_a_hole_below_a_watermark_is_damage() {
     let original = SimFs::default();
@@ -279,6 +285,7 @@ fn a_power_cut_across_a_rotation_cuts_both_segments() {
     assert_eq!(seqs(&journal, 0), numbers(1..=torn.seq.0 - 1));
 }
 
+/// Proves JRN-6.
 #[test]
 fn foreign_renamed_missing_and_newer_segments_are_refused() {
     let original = SimFs::default();
@@ -319,7 +326,7 @@ fn foreign_renamed_missing_and_newer_segments_are_refused() {
 }
 
 #[test]
-fn a_segment_that_was_just_being_created_is_made_anew() {
+fn a_half_created_segment_is_created_again() {
     for written in [0, 1, 30, 63, 64] {
         let fs = SimFs::default();
         let (journal, _) = open(&fs);
@@ -335,6 +342,7 @@ fn a_segment_that_was_just_being_created_is_made_anew() {
     }
 }
 
+/// Proves JRN-5.
 #[test]
 fn a_half_done_deletion_is_finished_at_the_next_open() {
     let fs = SimFs::default();
@@ -380,6 +388,7 @@ fn a_payload_that_imitates_a_record_is_not_taken_for_one() {
     assert!(recovery.torn.is_some());
 }
 
+/// Proves JRN-4.
 #[test]
 fn records_recovered_after_a_failed_sync_are_written_again() {
     let fs = SimFs::default();

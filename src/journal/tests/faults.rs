@@ -57,6 +57,7 @@ fn check_all(fs: &SimFs, promised: Promised, at_least: u64, what: &str) {
     journal.sync().unwrap();
 }
 
+/// Proves JRN-2, JRN-3, JRN-4.
 #[test]
 fn whichever_call_fails_nothing_promised_is_missing() {
     for sync in [SyncMode::Background, SyncMode::BeforeAck] {
@@ -82,6 +83,7 @@ fn whichever_call_fails_nothing_promised_is_missing() {
     }
 }
 
+/// Proves JRN-6.
 #[test]
 fn whichever_call_of_recovery_fails_the_next_one_succeeds() {
     for rebooted in [false, true] {
@@ -117,8 +119,9 @@ fn whichever_call_of_recovery_fails_the_next_one_succeeds() {
     }
 }
 
+/// Proves JRN-4.
 #[test]
-fn a_failed_sync_is_final_and_told_once() {
+fn a_failed_sync_is_final_and_reported_once() {
     let fs = SimFs::default();
     let notes = Arc::<Notes>::default();
     let (journal, _) = try_open_with(&fs, options(), &notes).unwrap();
@@ -137,6 +140,7 @@ fn a_failed_sync_is_final_and_told_once() {
     drop(open(&fs));
 }
 
+/// Proves JRN-1, JRN-3.
 #[test]
 fn a_failed_append_uses_no_seq_and_leaves_no_record() {
     for kind in [Kind::Eio, Kind::Short] {
@@ -156,8 +160,9 @@ fn a_failed_append_uses_no_seq_and_leaves_no_record() {
     }
 }
 
+/// Proves JRN-3.
 #[test]
-fn remains_of_a_failed_append_in_an_older_segment_are_no_damage() {
+fn leftover_bytes_of_a_failed_append_in_an_older_segment_are_not_damage() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 2, 100);

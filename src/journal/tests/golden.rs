@@ -41,7 +41,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn format_version_1_is_written_as_ever() {
+fn format_version_1_is_written_byte_for_byte() {
     assert_eq!(hex(&golden_records()), SEGMENT);
 }
 

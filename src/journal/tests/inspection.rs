@@ -4,7 +4,7 @@ use super::*;
 use crate::journal::{inspect, verify};
 
 #[test]
-fn an_inspection_sums_up_a_journal_that_is_in_use() {
+fn an_inspection_summarises_a_journal_in_use() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 100, 1000);
@@ -24,7 +24,7 @@ fn an_inspection_sums_up_a_journal_that_is_in_use() {
 }
 
 #[test]
-fn a_torn_tail_is_told_and_is_no_damage() {
+fn a_torn_tail_is_reported_and_is_not_damage() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 3, 100);

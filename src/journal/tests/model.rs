@@ -170,6 +170,7 @@ fn run(operations: &[Operation], sync: SyncMode, when_full: WhenFull) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Proves JRN-1, JRN-2, JRN-5, SYS-2.
     #[test]
     fn the_journal_behaves_like_its_model(
         operations in prop::collection::vec(operation(), 1..80),

@@ -242,6 +242,7 @@ fn run(operations: &[Operation]) -> World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Proves SYS-3.
     #[test]
     fn nothing_is_ever_skipped_for_a_position_of_another_history(
         operations in prop::collection::vec(operation(), 1..60),
@@ -325,7 +326,7 @@ fn positions_are_numbered_from_the_newest_record_of_a_directory_taken_over() {
 }
 
 #[test]
-fn a_database_that_is_older_than_the_journal_knows_is_told_and_filled_from_what_is_held() {
+fn a_database_older_than_the_journal_is_recognised_and_filled_from_the_records_kept() {
     for (when_full, restart) in
         [(WhenFull::Hold, false), (WhenFull::Hold, true), (WhenFull::DropOldest, true)]
     {
@@ -356,7 +357,7 @@ fn a_database_that_is_older_than_the_journal_knows_is_told_and_filled_from_what_
 }
 
 #[test]
-fn what_had_been_committed_before_it_was_dropped_is_no_dropped_record() {
+fn records_committed_before_they_were_dropped_do_not_count_as_dropped() {
     let fs = SimFs::default();
     let options = JournalOptions { when_full: WhenFull::DropOldest, max_bytes: 256 * 1024, ..options() };
     let (journal, _) = try_open_with(&fs, options.clone(), &Arc::default()).unwrap();

@@ -1,11 +1,10 @@
-//! What a repair saves, what it says, and what becomes of one that dies; and what an export gives out.
+//! What a repair saves and reports, and what happens if it is interrupted.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use super::*;
 use crate::journal::segment::HEADER_BYTES;
-use crate::journal::{Fs as _, GapReason, Hole, Repair, SEGMENT_BYTES_MIN, export, repair, verify};
+use crate::journal::{Fs as _, GapReason, Hole, Repair, SEGMENT_BYTES_MIN, repair, verify};
 
 /// Three segments with few and large records; everything is durable. Returns where each record lies.
 fn journal(fs: &SimFs) -> Vec<(u64, PathBuf, std::ops::Range<usize>)> {
@@ -30,7 +29,7 @@ fn journal(fs: &SimFs) -> Vec<(u64, PathBuf, std::ops::Range<usize>)> {
 }
 
 /// A journal, closed cleanly, and where its records lie.
-fn three_segments() -> (SimFs, Vec<(u64, PathBuf, std::ops::Range<usize>)>) {
+pub(super) fn three_segments() -> (SimFs, Vec<(u64, PathBuf, std::ops::Range<usize>)>) {
     let fs = SimFs::default();
     let places = journal(&fs);
     let paths: BTreeSet<_> = places.iter().map(|(_, path, _)| path.clone()).collect();
@@ -38,14 +37,14 @@ fn three_segments() -> (SimFs, Vec<(u64, PathBuf, std::ops::Range<usize>)>) {
     (fs, places)
 }
 
-fn missing(repair: &Repair) -> Vec<u64> {
+pub(super) fn missing(repair: &Repair) -> Vec<u64> {
     let holes = repair.cuts.iter().filter_map(|cut| cut.missing);
     holes.flat_map(|hole| hole.from.0..=hole.to.0).collect()
 }
 
 /// Opens a repaired journal and checks that exactly `lost` of the seqs up to `newest` are a damaged gap, and that it
 /// goes on.
-fn assert_saved(fs: &SimFs, lost: &[u64], newest: u64, context: &str) {
+pub(super) fn assert_saved(fs: &SimFs, lost: &[u64], newest: u64, context: &str) {
     assert_eq!(verify(dir(), fs).unwrap(), [], "{context}");
     for round in 0..2 {
         let (journal, recovery) = try_open(fs).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -73,7 +72,7 @@ fn a_whole_journal_is_not_touched() {
 }
 
 #[test]
-fn a_running_service_keeps_the_repair_out() {
+fn a_repair_is_refused_while_the_service_runs() {
     let fs = SimFs::default();
     let (_journal, _) = open(&fs);
     assert!(matches!(repair(dir(), &fs), Err(JournalError::Locked { .. })));
@@ -118,7 +117,7 @@ fn after_a_flip_of_any_byte_every_other_record_is_saved_with_its_seq() {
 }
 
 /// Damage of every kind at once, and what is lost by it.
-fn ruined() -> (SimFs, Vec<u64>) {
+pub(super) fn ruined() -> (SimFs, Vec<u64>) {
     let (fs, places) = three_segments();
     let damage = |index: usize| {
         let (_, path, range) = &places[index];
@@ -149,7 +148,7 @@ fn several_places_are_repaired_together() {
 }
 
 #[test]
-fn a_repair_that_dies_at_any_call_can_be_run_again_and_loses_nothing() {
+fn a_repair_interrupted_at_any_call_can_be_repeated_and_loses_nothing() {
     let (original, lost) = ruined();
     let mut died = 0;
     for at in 0.. {
@@ -202,7 +201,7 @@ fn a_missing_segment_is_a_gap_wherever_it_was() {
 }
 
 #[test]
-fn journal_meta_is_made_anew_under_the_id_of_the_headers() {
+fn journal_meta_is_rebuilt_under_the_id_of_the_headers() {
     let (original, places) = three_segments();
     let id = open(&original.fork()).0.id();
     let meta = dir().join("journal.meta");
@@ -226,19 +225,6 @@ fn journal_meta_is_made_anew_under_the_id_of_the_headers() {
 }
 
 #[test]
-fn holes_are_found_again_when_journal_meta_is_lost_after_a_repair() {
-    let (fs, lost) = ruined();
-    repair(dir(), &fs).unwrap();
-    fs.tamper(&dir().join("journal.meta"), |bytes| bytes[3] ^= 1);
-    repair(dir(), &fs).unwrap();
-    let (journal, _) = open(&fs);
-    let (seqs, gaps) = read_all(&journal, 1).unwrap();
-    assert_eq!(seqs, [2, 3, 4, 5, 7]);
-    let gaps: Vec<_> = gaps.iter().map(|gap| (gap.from.0, gap.to.0)).collect();
-    assert_eq!(gaps, [(6, 6), (8, 8)], "of record 1 nothing tells any more; of {lost:?} the others");
-}
-
-#[test]
 fn without_any_id_a_new_one_is_given_and_the_files_are_kept() {
     let (fs, places) = three_segments();
     let id = open(&fs.fork()).0.id();
@@ -253,7 +239,7 @@ fn without_any_id_a_new_one_is_given_and_the_files_are_kept() {
 }
 
 #[test]
-fn of_two_ids_neither_is_taken_and_all_records_are_pending() {
+fn with_two_ids_a_new_one_is_given_and_all_records_are_pending() {
     let fs = SimFs::default();
     let (journal, _) = open(&fs);
     append_many(&journal, 3, 1000);
@@ -349,6 +335,7 @@ fn a_whole_record_behind_a_broken_unsynced_one_is_kept() {
     assert_saved(&fs, &[9], 10, "unsynced");
 }
 
+/// Proves JRN-4.
 #[test]
 fn what_stays_in_its_place_after_a_failed_sync_is_written_again() {
     let fs = SimFs::default();
@@ -364,60 +351,6 @@ fn what_stays_in_its_place_after_a_failed_sync_is_written_again() {
     assert_eq!(missing(&repair(dir(), &fs).unwrap()), [6]);
     fs.power_cut(5);
     assert_saved(&fs, &[6], 7, "after the power cut");
-}
-
-#[test]
-fn a_hole_is_remembered_until_it_is_committed_and_trimming_goes_over_it() {
-    let (fs, lost) = ruined();
-    repair(dir(), &fs).unwrap();
-    let (journal, _) = open(&fs);
-    journal.commit(Seq(5)).unwrap();
-    journal.maintain().unwrap();
-    drop(journal);
-    let (journal, _) = open(&fs);
-    assert_eq!(journal.positions().first, Seq(7), "the segment with 4 and 5 is gone");
-    let (read, gaps) = read_all(&journal, 5).unwrap();
-    let gap = |seq| Gap { from: Seq(seq), to: Seq(seq), reason: GapReason::Damaged };
-    assert_eq!((read, gaps), (vec![7], vec![gap(6), gap(8)]), "{lost:?}");
-    journal.commit(Seq(8)).unwrap();
-    append_many(&journal, 1, 10);
-    journal.sync().unwrap();
-    assert_eq!(seqs(&journal, 8), [9]);
-    journal.maintain().unwrap();
-    drop(journal);
-    assert_eq!(verify(dir(), &fs).unwrap(), []);
-}
-
-#[test]
-fn a_reader_may_start_within_a_hole() {
-    let (original, places) = three_segments();
-    let second = &places.iter().find(|(_, path, _)| *path != places[0].1).unwrap().1;
-    let fs = original.fork();
-    fs.remove(second).unwrap();
-    let hole = repair(dir(), &fs).unwrap().cuts[0].missing.unwrap();
-    assert!(hole.seqs() > 1, "{hole}");
-    let (journal, _) = open(&fs);
-    let (_, gaps) = read_all(&journal, hole.from.0).unwrap();
-    assert_eq!(gaps, [Gap { from: hole.from.next(), to: hole.to, reason: GapReason::Damaged }]);
-    let new = journal.new_identity("plant").unwrap();
-    let (_, gaps) = read_all(&journal, 0).unwrap();
-    assert_eq!(gaps.len(), 1, "the hole is one under {new}, too");
-    let fs = original.fork();
-    fs.remove(&segment(1)).unwrap();
-    let hole = repair(dir(), &fs).unwrap().cuts[0].missing.unwrap();
-    let (journal, _) = open(&fs);
-    journal.new_identity("plant").unwrap();
-    let (_, gaps) = read_all(&journal, 0).unwrap();
-    assert_eq!(gaps, [Gap { from: hole.from, to: hole.to, reason: GapReason::Damaged }], "in front, too");
-}
-
-#[test]
-fn behind_a_hole_at_the_end_a_new_segment_begins_even_if_the_empty_one_is_damaged() {
-    let (fs, places) = three_segments();
-    fs.remove(&places[7].1).unwrap();
-    repair(dir(), &fs).unwrap();
-    fs.tamper(&segment(9), |bytes| bytes[0] ^= 1);
-    assert_saved(&fs, &[7, 8], 8, "made anew");
 }
 
 #[test]
@@ -446,101 +379,4 @@ fn verify_and_open_agree_about_the_newest_segments_header() {
         assert_eq!(repair(dir(), &fs.fork()).unwrap().cuts.is_empty(), !is_damage);
         assert_eq!(try_open(&fs).is_ok(), !is_damage);
     }
-}
-
-fn exported(fs: &SimFs, from: u64, to: u64) -> (Vec<u64>, usize) {
-    let mut seqs = Vec::new();
-    let done = export(dir(), fs, Seq(from), Seq(to), &mut |record| {
-        check(record);
-        seqs.push(record.seq.0);
-        ControlFlow::Continue(())
-    });
-    let done = done.unwrap();
-    assert_eq!(done.records, seqs.len() as u64);
-    (seqs, done.skipped.len())
-}
-
-#[test]
-fn an_export_gives_out_what_is_readable_and_says_what_is_not() {
-    let (fs, lost) = ruined();
-    let names = fs.names(dir());
-    assert_eq!(
-        exported(&fs, 1, u64::MAX),
-        (vec![2, 3, 4, 5, 7], 4),
-        "three records and a header of {lost:?}"
-    );
-    assert_eq!(fs.names(dir()), names);
-    assert_eq!(exported(&fs, 3, 4).0, [3, 4]);
-    repair(dir(), &fs).unwrap();
-    assert_eq!(exported(&fs, 1, u64::MAX), (vec![2, 3, 4, 5, 7], 0), "told once");
-    fs.remove(&dir().join("journal.meta")).unwrap();
-    assert_eq!(exported(&fs, 1, u64::MAX).0, [2, 3, 4, 5, 7]);
-}
-
-#[test]
-fn an_export_beside_a_running_service_finds_no_damage() {
-    let fs = SimFs::default();
-    let (journal, _) = open(&fs);
-    append_many(&journal, 150, 1000);
-    journal.commit(journal.sync().unwrap()).unwrap();
-    journal.maintain().unwrap();
-    append_many(&journal, 50, 1000);
-    let first = journal.positions().first.0;
-    assert!(first > 1);
-    assert_eq!(exported(&fs, 1, u64::MAX), (numbers(first..=200), 0));
-    let mut seen = 0;
-    let stopped = export(dir(), &fs, Seq(1), Seq(u64::MAX), &mut |_| {
-        seen += 1;
-        if seen == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    assert_eq!((stopped.unwrap().records, seen), (3, 3));
-}
-
-#[test]
-fn a_hole_says_its_seqs() {
-    let hole = |from, to| Hole { from: Seq(from), to: Seq(to) };
-    assert_eq!((hole(5, 5).to_string(), hole(5, 5).seqs()), ("5".to_owned(), 1));
-    assert_eq!((hole(5, 9).to_string(), hole(5, 9).seqs()), ("5 to 9".to_owned(), 5));
-}
-
-#[test]
-fn from_the_moment_that_journal_meta_names_a_hole_a_half_done_repair_is_refused() {
-    let original = SimFs::default();
-    let (journal, _) = open(&original);
-    append_many(&journal, 10, 50);
-    let len = (journal.stats().bytes as usize - HEADER_BYTES) / 10;
-    drop(journal);
-    original.tamper(&segment(1), |bytes| bytes[HEADER_BYTES + 8 * len + 20] ^= 1);
-    let mut refused = 0;
-    for at in 0.. {
-        let fs = original.fork();
-        fs.fail(sim_fs::Fault { at, kind: sim_fs::Kind::Eio });
-        let done = repair(dir(), &fs);
-        if fs.forget_fault() {
-            assert!(refused > 2, "{refused}");
-            return;
-        }
-        assert!(done.is_err());
-        fs.reboot();
-        let names_the_hole = !crate::journal::inspect(dir(), &fs).unwrap().holes.is_empty();
-        if names_the_hole && try_open(&fs.fork()).is_err() {
-            refused += 1;
-        } else if names_the_hole {
-            assert_saved(&fs, &[9], 10, &format!("call {at}"));
-        }
-    }
-}
-
-#[test]
-fn what_has_moved_counts_once_even_if_the_cut_was_never_made() {
-    let (fs, places) = three_segments();
-    fs.tamper(&places[1].1, |bytes| bytes[places[1].2.start + 30] ^= 4);
-    let uncut = fs.contents(&segment(1));
-    repair(dir(), &fs).unwrap();
-    fs.tamper(&segment(1), |bytes| *bytes = uncut.clone());
-    assert_eq!(repair(dir(), &fs).unwrap(), Repair::default(), "a segment ends where the hole begins");
-    fs.remove(&dir().join("journal.meta")).unwrap();
-    let done = repair(dir(), &fs).unwrap();
-    assert_eq!((done.records, missing(&done)), (7, vec![2]));
-    assert_saved(&fs, &[2], 8, "moved");
 }

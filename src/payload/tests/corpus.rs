@@ -1,4 +1,4 @@
-//! Payloads that broke something somewhere once, each with what becomes of it.
+//! Payloads that once broke some parser, each with its outcome.
 
 use super::*;
 
@@ -54,6 +54,7 @@ fn the_corpus_is_read_as_written_down() {
     }
 }
 
+/// Proves PAY-5.
 #[test]
 fn large_hostile_payloads_cost_no_more_than_their_length() {
     let fill = |unit: &str, before: &str, after: &str| {

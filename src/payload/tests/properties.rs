@@ -1,4 +1,4 @@
-//! What holds for any bytes at all. The numbers are the invariants in the module's documentation.
+//! What holds for any bytes. The ids are the invariants in the module's documentation.
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -6,7 +6,7 @@ use proptest::test_runner::Config;
 use super::*;
 use crate::payload::json::{self, Members, Node};
 
-/// Texts as devices and enemies write them.
+/// Texts as devices and attackers write them.
 fn any_string() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-c]{0,3}",
@@ -37,7 +37,7 @@ fn any_scalar() -> impl Strategy<Value = String> {
     ]
 }
 
-/// JSON (but for bare tokens), duplicate keys and all.
+/// JSON, plus bare tokens and duplicate keys.
 fn any_json() -> impl Strategy<Value = String> {
     any_scalar().prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
@@ -71,10 +71,10 @@ fn any_options() -> impl Strategy<Value = PayloadOptions> {
     ]
 }
 
-/// PAY-1 to PAY-4 for whatever `payload` holds.
+/// Checks PAY-1 to PAY-4 for any `payload`.
 fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
     let outcomes = interpret_with(options.clone(), TOPIC, payload);
-    assert!(!outcomes.is_empty(), "PAY-1: never none");
+    assert!(!outcomes.is_empty(), "PAY-1: at least one");
     let mut end = 0;
     for (at, outcome) in outcomes.iter().enumerate() {
         assert_eq!(outcome.element as usize, at, "PAY-1: each element once, in order");
@@ -84,7 +84,7 @@ fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
         match &outcome.result {
             Ok(reading) => check_reading(reading, raw, outcome.element, options.max_ahead),
             Err(rejection) => {
-                assert_eq!(rejection.payload, raw[..raw.len().min(REJECTED_PAYLOAD_BYTES_MAX)], "P2");
+                assert_eq!(rejection.payload, raw[..raw.len().min(REJECTED_PAYLOAD_BYTES_MAX)], "PAY-2");
                 assert!(!rejection.detail.is_empty() && rejection.detail.chars().count() <= DETAIL_CHARS_MAX);
                 assert!(!rejection.detail.contains('\0'));
             }
@@ -101,15 +101,15 @@ fn check(options: PayloadOptions, payload: &[u8]) -> Vec<Outcome> {
 }
 
 fn check_reading(reading: &Reading, raw: &[u8], element: u32, max_ahead: Duration) {
-    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "P2");
+    assert_eq!(reading.digest, digest(raw, reading.time_source, element), "PAY-2");
     for value in [reading.temperature, reading.humidity, reading.vibration] {
-        assert!(value.is_none_or(f64::is_finite), "P3");
+        assert!(value.is_none_or(f64::is_finite), "PAY-3");
     }
     match reading.time_source {
-        TimeSource::Server => assert_eq!(reading.recorded_at, RECEIVED_AT, "P3"),
+        TimeSource::Server => assert_eq!(reading.recorded_at, RECEIVED_AT, "PAY-3"),
         TimeSource::Device => {
-            assert!(reading.recorded_at >= Timestamp::from_micros(1_735_689_600_000_000), "P3");
-            assert!(reading.recorded_at <= RECEIVED_AT.plus(max_ahead), "P3");
+            assert!(reading.recorded_at >= Timestamp::from_micros(1_735_689_600_000_000), "PAY-3");
+            assert!(reading.recorded_at <= RECEIVED_AT.plus(max_ahead), "PAY-3");
         }
     }
     let Some(extra) = &reading.extra else { return };
@@ -123,7 +123,7 @@ fn check_reading(reading: &Reading, raw: &[u8], element: u32, max_ahead: Duratio
     assert_eq!(extra::write(&members, 0).as_ref(), Some(extra), "PAY-4: reads back as the same");
 }
 
-/// Whether any string in there holds U+0000. Keys need no look: an escaped one would not read back as the same text.
+/// Returns whether any string holds U+0000. Keys need no check: an escaped one would not read back as the same text.
 fn holds_nul(node: &Node<'_>) -> bool {
     match node {
         Node::String(text) => text.contains('\0'),
@@ -141,11 +141,13 @@ fn keys<'a>(members: &'a Members<'_>) -> Vec<&'a str> {
 proptest! {
     #![proptest_config(Config { cases: 512, failure_persistence: None, ..Config::default() })]
 
+    /// Proves PAY-1, PAY-2, PAY-3, PAY-4.
     #[test]
     fn arbitrary_bytes_are_accounted_for(payload in prop::collection::vec(any::<u8>(), 0..200)) {
         check(options(), &payload);
     }
 
+    /// Proves PAY-1, PAY-2, PAY-3, PAY-4.
     #[test]
     fn arbitrary_json_is_accounted_for(options in any_options(), payload in any_json()) {
         check(options, payload.as_bytes());
@@ -175,6 +177,7 @@ proptest! {
         }
     }
 
+    /// Proves PAY-1, PAY-2, PAY-3, PAY-4.
     #[test]
     fn mutated_json_is_accounted_for(
         options in any_options(),
@@ -197,6 +200,7 @@ proptest! {
         check(options, &bytes);
     }
 
+    /// Proves PAY-1, PAY-2.
     #[test]
     fn elements_of_an_array_read_as_they_would_alone(elements in prop::collection::vec(any_json(), 1..6)) {
         let payload = format!(" [ {} ] ", elements.join(" ,\t"));
@@ -218,6 +222,7 @@ proptest! {
         }
     }
 
+    /// Proves PAY-2.
     #[test]
     fn the_digest_depends_on_the_bytes_alone(payload in any_object(any_json()), at in any::<i32>()) {
         let other = Message {
