@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Gives `replay` the records that it has not observed, in pieces, and a proof.
-    fn show(&self, replay: &mut Replay, piece: usize, proven: Option<Mono>) -> Vec<Transition> {
+    fn feed(&self, replay: &mut Replay, piece: usize, proven: Option<Mono>) -> Vec<Transition> {
         let mut out = Vec::new();
         let seen = usize::try_from(replay.observed_upto().0).expect("a short test");
         for sightings in self.journal[seen..].chunks(piece) {
@@ -133,7 +133,7 @@ impl World {
         match *step {
             Step::Receive { machine, kind } => {
                 self.receive(machine, kind);
-                self.show(replay, 1, None)
+                self.feed(replay, 1, None)
             }
             Step::Pass(seconds) => {
                 self.now += seconds * SECOND;
@@ -152,7 +152,7 @@ impl World {
                 self.link_up = up;
                 Vec::new()
             }
-            Step::Prove => self.show(replay, 1, Some(Mono(self.now))),
+            Step::Prove => self.feed(replay, 1, Some(Mono(self.now))),
         }
     }
 }
@@ -167,7 +167,7 @@ fn run(steps: &[Step], learns_at: usize, piece: usize) -> (Vec<Transition>, Vec<
     } else {
         replay.start_without_history(Seq(2), Seq(2), world.time_point());
     }
-    out.extend(world.show(&mut replay, 1, None));
+    out.extend(world.feed(&mut replay, 1, None));
     for (index, step) in steps.iter().enumerate() {
         if learns_at == index + 1 {
             // Transitions made without the history are not recorded.
@@ -175,7 +175,7 @@ fn run(steps: &[Step], learns_at: usize, piece: usize) -> (Vec<Transition>, Vec<
                 StartState { received_before: world.appended(), ..start_state() },
                 world.time_point(),
             );
-            out.extend(world.show(&mut replay, piece, None));
+            out.extend(world.feed(&mut replay, piece, None));
         }
         out.extend(world.go(step, &mut replay));
     }
@@ -216,21 +216,21 @@ fn a_record_observed_after_its_link_ended_is_no_sign_of_life_on_the_next_link() 
     let mut replay = Replay::new(options());
     replay.recover(start_state(), world.time_point());
     replay.link_up(world.time_point(), Mono(world.now));
-    world.show(&mut replay, 1, None);
+    world.feed(&mut replay, 1, None);
     world.now += SECOND;
     world.receive(3, SightingKind::Message);
     replay.link_down(world.time_point(), world.appended());
     world.now += SECOND;
     replay.link_up(world.time_point(), Mono(world.now));
     world.now += SECOND;
-    let reasons: Vec<_> = world.show(&mut replay, 1, None).iter().map(|each| each.reason).collect();
+    let reasons: Vec<_> = world.feed(&mut replay, 1, None).iter().map(|each| each.reason).collect();
     assert_eq!(reasons, [TransitionReason::FirstSeen]);
     let shown = |replay: &Replay| {
         replay.tracker().and_then(|tracker| tracker.status_of("new").map(|view| view.status))
     };
     assert_eq!(shown(&replay), Some(DisplayStatus::Unknown), "it sent before the break");
     world.receive(3, SightingKind::Message);
-    world.show(&mut replay, 1, None);
+    world.feed(&mut replay, 1, None);
     assert_eq!(shown(&replay), Some(DisplayStatus::Online));
 }
 

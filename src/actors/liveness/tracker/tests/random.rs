@@ -23,7 +23,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => machine.clone().prop_map(|machine| Operation::Receive { machine, kind: SightingKind::Message }),
         2 => machine.prop_map(|machine| Operation::Receive { machine, kind: SightingKind::LastWill }),
-        2 => (0..4_usize).prop_map(Operation::Look),
+        2 => (0..4_usize).prop_map(Operation::Observe),
         8 => pass.prop_map(Operation::Pass),
         1 => prop::sample::select(vec![-3600, -10, 10, 3600]).prop_map(|seconds| Operation::Jump(seconds * 1_000_000)),
         3 => (prop::sample::select(vec![0, SECOND, 20 * SECOND]), prop::sample::select(vec![0, 1, SECOND]))
@@ -70,17 +70,17 @@ fn counter_example_the_deadline_of_a_machine_with_an_unknown_filter_moved_to_an_
     let (b, e) = (1, 4);
     run(&[
         Operation::Receive { machine: b, kind: SightingKind::Message },
-        Operation::Look(1),
+        Operation::Observe(1),
         Operation::Commit { records: 1, deadlines: 0 },
         Operation::Crash,
         Operation::LinkUp { ago: 0, heard: 0 },
         Operation::Receive { machine: e, kind: SightingKind::Message },
-        Operation::Look(1),
+        Operation::Observe(1),
         Operation::Receive { machine: b, kind: SightingKind::Message },
         Operation::Pass(3 * SECOND),
         Operation::Refuse { filters: 1, heard: 0 },
         Operation::Refuse { filters: 0, heard: 0 },
-        Operation::Look(1),
+        Operation::Observe(1),
         Operation::Pass(3 * SECOND),
         Operation::Prove { ago: 0 },
     ]);
@@ -112,7 +112,7 @@ proptest! {
             for operation in operations {
                 world.run(operation);
             }
-            world.look(usize::MAX);
+            world.observe(usize::MAX);
             world.commit(usize::MAX / 2, usize::MAX);
             world.events
         };

@@ -18,7 +18,7 @@ pub(super) enum Operation {
         kind: SightingKind,
     },
     /// The parser observes at most this many more records.
-    Look(usize),
+    Observe(usize),
     /// Both clocks advance.
     Pass(u64),
     /// The wall clock is set.
@@ -53,7 +53,7 @@ pub(super) enum Operation {
 pub(super) struct World {
     /// The monotonic clock.
     now: u64,
-    wall_ahead: i64,
+    clock_offset: i64,
     journal: Vec<(Sighting, u64)>,
     /// Records from before this process, and observed records.
     old_records: usize,
@@ -73,7 +73,7 @@ impl World {
     pub(super) fn new() -> Self {
         Self {
             now: 0,
-            wall_ahead: EPOCH,
+            clock_offset: EPOCH,
             journal: Vec::new(),
             old_records: 0,
             observed: 0,
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn wall_at(&self, mono: u64) -> Timestamp {
-        Timestamp::from_micros(self.wall_ahead + i64::try_from(mono).expect("a short test"))
+        Timestamp::from_micros(self.clock_offset + i64::try_from(mono).expect("a short test"))
     }
 
     pub(super) fn run(&mut self, operation: &Operation) {
@@ -104,9 +104,9 @@ impl World {
                 };
                 self.journal.push((sighting, self.now));
             }
-            Operation::Look(records) => self.look(records),
+            Operation::Observe(records) => self.observe(records),
             Operation::Pass(micros) => self.now += micros,
-            Operation::Jump(micros) => self.wall_ahead += micros,
+            Operation::Jump(micros) => self.clock_offset += micros,
             Operation::LinkUp { ago, heard } => {
                 let last = self.model.links.last().map_or(0, |(up, down)| down.unwrap_or(up.mono.0));
                 let last = last.max(self.model.granted_at.map_or(0, |(at, _)| at.mono.0));
@@ -146,7 +146,7 @@ impl World {
         self.model.set_refused(filters, time_point, heard_from);
     }
 
-    pub(super) fn look(&mut self, records: usize) {
+    pub(super) fn observe(&mut self, records: usize) {
         let upto = self.journal.len().min(self.observed.saturating_add(records));
         for index in self.observed..upto {
             let (sighting, received) = &self.journal[index];
@@ -164,7 +164,7 @@ impl World {
     }
 
     fn prove(&mut self, proven: u64) {
-        self.look(usize::MAX);
+        self.observe(usize::MAX);
         let expected = self.model.advance(proven);
         let mut transitions = Vec::new();
         self.tracker.advance(Mono(proven), &mut transitions);
@@ -219,7 +219,7 @@ impl World {
         self.pending.clear();
         self.observed = self.committed;
         self.old_records = self.journal.len();
-        self.wall_ahead += i64::try_from(self.now).expect("a short test");
+        self.clock_offset += i64::try_from(self.now).expect("a short test");
         self.now = 0;
         let known: Vec<KnownMachine> = self.rows.values().cloned().collect();
         let position = Seq(self.committed as u64);
