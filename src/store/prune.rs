@@ -135,6 +135,16 @@ impl OldestRow {
     }
 }
 
+/// The key of a reading without its machine, and its receipt.
+type KeyColumns = (SqlInstant, i64, SqlInstant);
+
+/// Returns the keys of those readings that were also received before `before`.
+fn old_keys(machine_id: &str, rows: Vec<KeyColumns>, before: Timestamp) -> impl Iterator<Item = OldKey> {
+    rows.into_iter()
+        .filter(move |(.., received_at)| received_at.0 < before)
+        .map(|(recorded_at, digest, _)| OldKey { machine_id: machine_id.to_owned(), recorded_at, digest })
+}
+
 /// `$1` site, `$2` a machine, `$3` machines at most: those from that one on (`>=`) or after it (`>`), each
 /// with its oldest row.
 fn machines(table: PruneTable, from: &str) -> String {
@@ -240,10 +250,7 @@ for_both_databases! {
                 step.examined += rows.len() as u64;
                 let key = rows.last().map(|(at, digest, _)| (at.0, *digest));
                 let is_full = rows.len() as u64 == left;
-                let is_past = |row: &(SqlInstant, i64, SqlInstant)| row.2.0 < before;
-                old.extend(rows.into_iter().filter(is_past).map(|(recorded_at, digest, _)| {
-                    OldKey { machine_id: machine_id.clone(), recorded_at, digest }
-                }));
+                old.extend(old_keys(&machine_id, rows, before));
                 if is_full {
                     step.next = Some(PruneCursor { table, machine_id, key });
                     return Ok((step, old));
@@ -265,7 +272,7 @@ for_both_databases! {
         after: Option<(Timestamp, i64)>,
         before: Timestamp,
         rows_max: u64,
-    ) -> QueryResult<Vec<(SqlInstant, i64, SqlInstant)>> {
+    ) -> QueryResult<Vec<KeyColumns>> {
         let (at, digest) = after.unwrap_or((Timestamp::from_micros(i64::MIN), i64::MIN));
         let (at, before) = (SqlInstant(at), SqlInstant(before));
         NextKeys { site, machine_id, at, digest, before, rows_max: rows_max as i64 }.load(connection)

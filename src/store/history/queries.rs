@@ -169,12 +169,9 @@ macro_rules! history_queries {
                     let events = self.unreadable.skip(rows.into_iter().map(EventColumns::into_event));
                     let last = events.last().map(|event| event.key);
                     query.limit -= events.len() as u32;
-                    if !query.which.advance_past(last, last_id) {
-                        found.extend(events);
-                        return Ok(found);
-                    }
+                    let can_continue = query.which.advance_past(last, last_id);
                     found.extend(events);
-                    if is_last || query.limit == 0 {
+                    if !can_continue || is_last || query.limit == 0 {
                         return Ok(found);
                     }
                 }

@@ -32,11 +32,7 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
             format!("CAST(({epoch_seconds} / {seconds}) * {seconds} AS bigint)")
         })
     };
-    // From where on rollups are exact: `$5` at the latest.
-    let exact_from = (dialect.clamped)(
-        "(SELECT coalesce(max(f.exact_from), '9999-12-31 00:00:00.000000+00:00') FROM machine_rollup_exact f \
-         WHERE f.site = $1)",
-    );
+    let exact_from = exact_from(dialect);
     let (extra_column, extra) = if with_extra {
         (", t.extra", dialect.extra_number.replace("$5", "$7"))
     } else {
@@ -64,6 +60,14 @@ pub fn buckets(dialect: &Dialect, bucket_seconds: Option<u32>, with_extra: bool)
         grouping(bucket_seconds).0,
         totals(),
         grouping(bucket_seconds).1,
+    )
+}
+
+/// From where on the whole rollups are exact: `$5` at the latest.
+fn exact_from(dialect: &Dialect) -> String {
+    (dialect.clamped)(
+        "(SELECT coalesce(max(f.exact_from), '9999-12-31 00:00:00.000000+00:00') FROM machine_rollup_exact f \
+         WHERE f.site = $1)",
     )
 }
 

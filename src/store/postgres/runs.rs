@@ -57,6 +57,31 @@ impl RunSize {
     }
 }
 
+/// The bound on the next run while a refused row is searched.
+struct RunBound {
+    rows: usize,
+    max: usize,
+    is_second: bool,
+}
+
+impl RunBound {
+    fn new(max: usize) -> Self {
+        Self { rows: max, max, is_second: false }
+    }
+
+    /// Doubles after every second run that succeeds.
+    fn grow(&mut self) {
+        self.rows = if self.is_second { (self.rows * 2).min(self.max) } else { self.rows };
+        self.is_second = !self.is_second;
+    }
+
+    /// Cuts to an eighth of a refused run.
+    fn cut(&mut self, refused: usize) {
+        self.rows = (refused / 8).max(1);
+        self.is_second = false;
+    }
+}
+
 /// How a transaction writes its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteMode {
@@ -119,25 +144,22 @@ impl<'c> RunWriter<'c> {
         name: impl Fn(usize) -> String,
         mut statement: impl FnMut(&mut PgConnection, &'a [T]) -> QueryResult<()>,
     ) -> Result<Vec<(usize, String)>, CommitFailure> {
-        let (mut written, mut bound, mut refused) = (0, self.rows_max, Vec::new());
-        let mut is_second = false;
+        let (mut written, mut bound, mut refused) = (0, RunBound::new(self.rows_max), Vec::new());
         if rows.is_empty() {
             return Ok(refused);
         }
         self.savepoint("SAVEPOINT andon_run").at(step)?;
-        while let Some(run) = runs(&rows[written..], bound, RUN_BYTES_MAX, &size).next() {
+        while let Some(run) = runs(&rows[written..], bound.rows, RUN_BYTES_MAX, &size).next() {
             let Err(error) = self.timed(|connection| statement(connection, run)) else {
                 written += run.len();
-                bound = if is_second { (bound * 2).min(self.rows_max) } else { bound };
-                is_second = !is_second;
+                bound.grow();
                 self.savepoint("RELEASE SAVEPOINT andon_run; SAVEPOINT andon_run").at(step)?;
                 continue;
             };
             match Verdict::of(&error) {
                 Verdict::Refused(refusal) if self.mode.isolates => {
                     self.savepoint("ROLLBACK TO SAVEPOINT andon_run").at(step)?;
-                    bound = (run.len() / 8).max(1);
-                    is_second = false;
+                    bound.cut(run.len());
                     if run.len() == 1 {
                         refused.push((written, refusal));
                         written += 1;

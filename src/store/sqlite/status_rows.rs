@@ -23,17 +23,8 @@ pub fn write(
     fatal: &Fatal,
 ) -> Result<Vec<RefusedRow>, Failure> {
     let mut writing = Writing { connection, batch, changes: Vec::new(), fatal, refused: Vec::new() };
-    let mut new = Vec::with_capacity(batch.transitions.len());
     let site = writer.site;
-    for (index, event) in batch.transitions.iter().enumerate() {
-        let is_pending = index >= batch.liveness.transitions_published;
-        let insert = |connection: &mut _| insert_event(connection, site, event, is_pending);
-        let is_known = writing.row(RowLocation::Event(index), CommitStep::Transitions, insert)? == Some(0);
-        if !is_known {
-            new.push(event);
-        }
-    }
-    let changes = machine_changes(new);
+    let changes = machine_changes(writing.events(site)?);
     writing.changes.clone_from(&changes);
     for (index, change) in changes.iter().enumerate() {
         let upsert = |connection: &mut _| upsert_machine(connection, site, change);
@@ -66,7 +57,22 @@ struct Writing<'a> {
     refused: Vec<RefusedRow>,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// Inserts the events. Returns those that the database did not have yet, the refused ones included.
+    fn events(&mut self, site: &str) -> Result<Vec<&'a Transition>, Failure> {
+        let batch = self.batch;
+        let mut new = Vec::with_capacity(batch.transitions.len());
+        for (index, event) in batch.transitions.iter().enumerate() {
+            let is_pending = index >= batch.liveness.transitions_published;
+            let insert = |connection: &mut _| insert_event(connection, site, event, is_pending);
+            let is_known = self.row(RowLocation::Event(index), CommitStep::Transitions, insert)? == Some(0);
+            if !is_known {
+                new.push(event);
+            }
+        }
+        Ok(new)
+    }
+
     /// Writes one row. Returns how many rows changed; `None` if the database refuses it.
     fn row(
         &mut self,
