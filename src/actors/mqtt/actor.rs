@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
-use slog::{Logger, info, o, warn};
+use slog::{Logger, o};
 
 use super::callback::MessageCallback;
 use super::certificate_checks;
@@ -14,22 +14,18 @@ use super::client::link::Link;
 use super::client::options::LinkOptions;
 use super::messages::{CallbackPanicked, LinkEnded, SpaceChanged, TellLink};
 use super::publish_fence::PublishFence;
-use super::refused_filters::RefusedFilters;
 use super::session::failover::{Failover, Hosts};
-use super::session::takeover::Takeover;
+use super::session::{Event, Session, SessionOptions};
 use super::session_filters::FilterFile;
 use super::status_publisher::StatusStream;
-use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::messages::LinkChanged;
 use crate::actors::parser::messages::JournalGrew;
 use crate::actors::stable_addr::StableAddr;
 use crate::actors::supervisor::{ExitGuard, Heartbeat};
-use crate::clock::Mono;
-use crate::domain::{Endpoint, Qos, TopicFilter};
-use crate::journal::Space;
+use crate::domain::{Qos, TopicFilter};
 use crate::metrics::Metrics;
-use crate::status::{BrokerCell, BrokerState};
+use crate::status::BrokerCell;
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -67,16 +63,6 @@ pub struct MqttWires {
     pub fence: Arc<PublishFence>,
 }
 
-pub(super) enum State {
-    /// Waits for a retry, or for room in the journal.
-    Down,
-    Connecting,
-    Up {
-        since: Instant,
-    },
-    Stopping,
-}
-
 /// The actor.
 pub struct Mqtt {
     pub(super) options: MqttOptions,
@@ -85,54 +71,41 @@ pub struct Mqtt {
     pub(super) metrics: Arc<Metrics>,
     pub(super) exit_guard: ExitGuard,
     pub(super) logger: Logger,
+    /// Decides what comes next.
+    pub(super) session: Session,
     /// Of the newest attempt to connect, which may have failed.
     pub(super) link: Option<Rc<Link>>,
-    pub(super) failover: Failover,
-    pub(super) state: State,
-    /// Numbers the attempts to connect; an answer to another than the newest is stale.
-    pub(super) attempt: u64,
-    /// When the newest attempt to connect began: what was received since then came over its link.
-    pub(super) attempt_began: Mono,
-    /// An attempt has not been answered yet. The library answers each, and must not be asked twice at a time.
-    pub(super) attempt_pending: bool,
-    /// The broker had a session of ours in this run.
-    pub(super) had_session: bool,
-    /// The broker of the newest link that was up, and whether it had lost our session, or was another than before.
-    pub(super) published_to: Option<Endpoint>,
-    pub(super) broker_forgot: bool,
-    pub(super) room: bool,
-    pub(super) backoff: Backoff,
-    pub(super) retry: Option<SpawnHandle>,
-    pub(super) last_reason: Option<String>,
-    /// Why the broker ended the newest connection, in its words: set by the callback, as such news may come before we know
-    /// that there was a connection.
-    pub(super) disconnect: Arc<Mutex<Option<String>>>,
-    pub(super) last_memory_failure: Option<String>,
+    /// The session's.
+    pub(super) timer: Option<SpawnHandle>,
+    /// Why the broker ended the newest connection, in its words. The library's callback sets it: that may be before we know that there
+    /// was a connection.
+    pub(super) brokers_reason: Arc<Mutex<Option<String>>>,
     pub(super) status_stream: StatusStream,
-    pub(super) refusal_told: bool,
-    /// Why there is no echo, once that is said.
-    pub(super) refused_echo: Option<String>,
-    pub(super) refused: RefusedFilters,
-    pub(super) takeover: Takeover,
-    /// The end of the link that is being dealt with was a take-over.
-    pub(super) taken_over: bool,
+    pub(super) logged_status_refusal: bool,
+    /// Why there is no echo, once that is logged.
+    pub(super) logged_echo_refusal: Option<String>,
 }
 
 impl Mqtt {
-    /// A new incarnation; `room` says whether the journal has room now.
+    /// A new incarnation; `has_room` says whether the journal has room now.
     #[must_use]
     pub fn new(
         options: MqttOptions,
         wires: MqttWires,
         callback: Arc<MessageCallback>,
-        room: bool,
+        has_room: bool,
         exit_guard: ExitGuard,
         logger: &Logger,
     ) -> Self {
-        let failover = Failover::new(Arc::clone(&options.hosts));
-        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let metrics = Arc::clone(&callback.metrics);
         let logger = logger.new(o!("component" => "mqtt"));
+        let session = SessionOptions {
+            subscriptions: options.subscriptions.clone(),
+            telemetry: options.telemetry.clone(),
+            backoff_min: options.backoff_min,
+            backoff_max: options.backoff_max,
+        };
+        let session = Session::new(session, Failover::new(Arc::clone(&options.hosts)), has_room);
         Self {
             options,
             wires,
@@ -140,27 +113,13 @@ impl Mqtt {
             metrics,
             exit_guard,
             logger,
+            session,
             link: None,
-            failover,
-            state: State::Down,
-            attempt: 0,
-            attempt_began: Mono::default(),
-            attempt_pending: false,
-            had_session: false,
-            published_to: None,
-            broker_forgot: false,
-            room,
-            backoff,
-            retry: None,
-            last_reason: None,
-            disconnect: Arc::default(),
-            last_memory_failure: None,
+            timer: None,
+            brokers_reason: Arc::default(),
             status_stream: StatusStream::default(),
-            refusal_told: false,
-            refused_echo: None,
-            refused: RefusedFilters::default(),
-            takeover: Takeover::default(),
-            taken_over: false,
+            logged_status_refusal: false,
+            logged_echo_refusal: None,
         }
     }
 }
@@ -173,34 +132,15 @@ impl Actor for Mqtt {
             self.exit_guard.fail(error);
             return context.stop();
         }
-        // An incarnation before this one may have ended without a word.
-        self.metrics.broker_connected.set(false);
-        self.forget_link();
-        self.metrics.holding.set(!self.room);
-        let (state, reason) = if self.room {
-            (BrokerState::Connecting, None)
-        } else {
-            (BrokerState::Holding, Some("the journal is full"))
-        };
-        self.show(state, reason);
-        self.tell_liveness(false, context);
+        self.step(Event::Started, context);
         self.watch_link(context);
-        // The journal's news may come while no incarnation listens.
         context.run_interval(Duration::from_secs(1), |actor, context| {
-            let space = actor.callback.journal.stats().space;
-            actor.on_space(space, context);
-            actor.look_for_peace();
-            if matches!(actor.state, State::Up { .. }) && !actor.is_connected() {
-                actor.on_link_ended("connection lost", context);
-            }
+            // The journal may have told nobody: no incarnation was there.
+            actor.step(Event::SpaceChanged(actor.callback.journal.stats().space), context);
+            actor.step(Event::SecondPassed, context);
         });
         context.run_interval(certificate_checks::LOOK_EVERY, Self::look_at_certificates);
         self.look_at_certificates(context);
-        if self.room {
-            self.connect(context);
-        } else {
-            warn!(self.logger, "the journal is full: not connecting, the broker keeps the messages");
-        }
     }
 }
 
@@ -208,11 +148,8 @@ impl Handler<LinkEnded> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, ended: LinkEnded, context: &mut Context<Self>) {
-        // News of an older connection may come late; the library knows the truth.
-        if matches!(self.state, State::Up { .. }) && !self.is_connected() {
-            self.taken_over = ended.taken_over;
-            self.on_link_ended(&ended.reason, context);
-        }
+        let LinkEnded { reason, taken_over } = ended;
+        self.step(Event::LinkEnded { reason, taken_over }, context);
     }
 }
 
@@ -229,34 +166,7 @@ impl Handler<SpaceChanged> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, changed: SpaceChanged, context: &mut Context<Self>) {
-        self.on_space(changed.0, context);
-    }
-}
-
-impl Mqtt {
-    pub(super) fn is_connected(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.is_connected())
-    }
-
-    fn on_space(&mut self, space: Space, context: &mut Context<Self>) {
-        let room = matches!(space, Space::Free);
-        if self.room == room || matches!(self.state, State::Stopping) {
-            return;
-        }
-        self.room = room;
-        self.metrics.holding.set(!room);
-        if room {
-            info!(self.logger, "the journal has room again, connecting");
-            self.show(BrokerState::Connecting, None);
-            self.backoff.reset();
-            self.connect(context);
-        } else {
-            let why = if let Space::Full(why) = space { why.to_string() } else { String::new() };
-            self.show(BrokerState::Holding, Some(&format!("the journal is full ({why})")));
-            warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room";
-                "reason" => why);
-            self.leave(context);
-        }
+        self.step(Event::SpaceChanged(changed.0), context);
     }
 }
 
@@ -264,7 +174,7 @@ impl Handler<TellLink> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, _: TellLink, context: &mut Context<Self>) {
-        self.tell_liveness(matches!(self.state, State::Up { .. }), context);
+        self.tell_liveness(self.session.report(self.session.is_up()), context);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use slog::{error, warn};
 
-use super::actor::{Mqtt, State};
+use super::actor::Mqtt;
 use super::checks::certificates::{Expiry, of_broker, of_files};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::Endpoint;
@@ -19,9 +19,8 @@ impl Mqtt {
     /// Files and handshake are for a thread that may block.
     pub(super) fn look_at_certificates(&mut self, context: &mut Context<Self>) {
         let Some(tls) = self.options.link.tls.clone() else { return };
-        let (endpoint, options) = (self.failover.endpoint().clone(), self.options.link.clone());
-        let is_up = matches!(self.state, State::Up { .. });
-        let ask = is_up && self.options.certificates.wants_to_ask(&endpoint, mono_now());
+        let (endpoint, options) = (self.session.endpoint().clone(), self.options.link.clone());
+        let ask = self.session.is_up() && self.options.certificates.wants_to_ask(&endpoint, mono_now());
         let (reply, answer) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let of_broker = ask.then(|| of_broker(&endpoint, &options));

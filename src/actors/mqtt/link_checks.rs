@@ -6,12 +6,12 @@ use std::sync::MutexGuard;
 use actix::prelude::*;
 use slog::{info, warn};
 
-use super::actor::{Mqtt, State};
+use super::actor::Mqtt;
 use super::client::error::LinkError;
 use super::client::link::Published;
 use super::link_health::{Effect, LOOK_EVERY, LinkHealth, Saying};
 use super::messages::ProveLink;
-use super::subscribing::EchoSubscription;
+use super::session::{EchoSubscription, Event};
 use crate::actors::parser::messages::JournalGrew;
 use crate::clock::mono_now;
 
@@ -34,15 +34,16 @@ impl Mqtt {
         let nonce = (echo == EchoSubscription::Granted).then(rand::random);
         self.health().link_up(mono_now(), nonce);
         if let EchoSubscription::Refused(reason) = echo
-            && self.refused_echo.as_ref() != Some(&reason)
+            && self.logged_echo_refusal.as_ref() != Some(&reason)
         {
             self.say_echo_is_unusable(&reason);
-            self.refused_echo = Some(reason);
+            self.logged_echo_refusal = Some(reason);
         }
     }
 
     /// The connection is gone.
     pub(super) fn forget_link(&self) {
+        self.metrics.broker_connected.set(false);
         let appended = self.callback.journal.positions().appended;
         self.health().link_down(appended);
     }
@@ -58,10 +59,7 @@ impl Mqtt {
             match effect {
                 Effect::SendEcho(number) => self.send_echo(number, context),
                 Effect::SendUnsubscribe(number) => self.send_unsubscribe(number, context),
-                Effect::GiveUp if matches!(self.state, State::Up { .. }) => {
-                    self.give_up_link("the broker does not answer; is it frozen, or the cable cut?", context);
-                }
-                Effect::GiveUp => {}
+                Effect::GiveUp => self.step(Event::BrokerUnresponsive, context),
                 Effect::Say(saying) => self.say(saying),
             }
         }
@@ -74,11 +72,11 @@ impl Mqtt {
         else {
             return self.health().not_asked(number);
         };
-        let attempt = self.attempt;
+        let attempt = self.session.attempt();
         let handed_over = link.hand_over_one(topic.as_str(), payload.into_bytes(), false);
         let answered = async move { link.delivered(handed_over.await?, within).await };
         context.spawn(answered.into_actor(self).map(move |answer, actor, _| {
-            if actor.attempt != attempt {
+            if actor.session.attempt() != attempt {
                 return; // It says nothing of the link that came after.
             }
             let now = mono_now();
@@ -98,10 +96,10 @@ impl Mqtt {
 
     fn send_unsubscribe(&mut self, number: u64, context: &mut Context<Self>) {
         let Some(link) = self.link.clone() else { return self.health().not_asked(number) };
-        let (attempt, within) = (self.attempt, self.health().answer_within());
+        let (attempt, within) = (self.session.attempt(), self.health().answer_within());
         let question = async move { link.are_you_there(within).await };
         context.spawn(question.into_actor(self).map(move |answer, actor, _| {
-            if actor.attempt != attempt {
+            if actor.session.attempt() != attempt {
                 return;
             }
             let upto = actor.callback.journal.positions().appended;
@@ -116,18 +114,6 @@ impl Mqtt {
                 Err(_) => actor.health().not_asked(number),
             }
         }));
-    }
-
-    /// Gives up a link that looks connected, and on which nobody answers.
-    pub(super) fn give_up_link(&mut self, reason: &str, context: &mut Context<Self>) {
-        let link = self.link.clone();
-        self.on_link_ended(reason, context);
-        let leaving = async move {
-            if let Some(link) = link {
-                link.disconnect().await;
-            }
-        };
-        context.wait(leaving.into_actor(self));
     }
 
     fn say(&self, saying: Saying) {

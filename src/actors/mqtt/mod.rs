@@ -9,7 +9,7 @@
 //!   not return unless the append succeeded.
 //! - MQTT-2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
 //! - MQTT-3 With the link goes what the broker refuses: a refused filter blinds the machines that come through it, and nobody else. It is
-//!   asked for again, and another broker is tried after a while ([`refused_filters`]).
+//!   asked for again, and another broker is tried after a while ([`session`]).
 //! - MQTT-4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
 //! - MQTT-5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
 //!   brokers each is asked once between two waits (rule HOST-1 of [`session::failover`]).
@@ -29,15 +29,16 @@ pub mod callback;
 mod certificate_checks;
 pub mod checks;
 pub mod client;
-mod disconnect;
+mod effects;
 mod link_checks;
 pub mod link_health;
+mod log_lines;
 pub mod messages;
 pub mod publish_fence;
-mod refused_filters;
 pub mod session;
 pub mod session_filters;
 mod status_publisher;
+mod stopping;
 mod subscribing;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@
 use actix::prelude::*;
 use slog::warn;
 
-use super::actor::{Mqtt, State};
+use super::actor::Mqtt;
 use super::client::Delivery;
 use super::client::error::LinkError;
 use super::client::link::{Link, Published, own_message};
@@ -76,12 +76,12 @@ impl Handler<PublishStatuses> for Mqtt {
 
 impl Mqtt {
     fn may_publish(&mut self, stream: StreamId, part: u64) -> bool {
-        let connection = matches!(self.state, State::Up { .. }).then_some(self.attempt);
+        let connection = self.session.is_up().then_some(self.session.attempt());
         self.wires.fence.admits(stream.generation) && self.status_stream.admits(stream, part, connection)
     }
 
     fn tell_refusal(&mut self, reason: &str) {
-        if !std::mem::replace(&mut self.refusal_told, true) {
+        if !std::mem::replace(&mut self.logged_status_refusal, true) {
             warn!(self.logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access control \
                 list, or set it to \"\""; "reason" => reason);
         }

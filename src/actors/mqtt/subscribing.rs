@@ -4,38 +4,11 @@ use std::collections::BTreeSet;
 
 use super::client::error::LinkError;
 use super::client::link::Link;
+use super::session::{EchoSubscription, Subscribed};
 use super::session_filters::{FilterFile, obsolete};
 use crate::actors::failpoint::failpoint;
 use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
-
-/// What became of all subscriptions.
-#[derive(Default)]
-pub(super) struct Subscribed {
-    pub(super) refused: Vec<LinkError>,
-    /// Filter, QoS configured, QoS granted.
-    pub(super) lowered: Vec<(TopicFilter, Qos, Qos)>,
-    /// No longer configured, and ended.
-    pub(super) ended: Vec<TopicFilter>,
-    /// No longer configured, and the broker does not end them.
-    pub(super) not_ended: Vec<LinkError>,
-    /// The highest QoS granted for telemetry.
-    pub(super) granted_max: Qos,
-    /// Our echo (rule LINK-1 of [`super::link_health`]).
-    pub(super) echo: EchoSubscription,
-    /// Why what the session holds could not be read or noted (rule FLT-2 of [`super::session_filters`]).
-    pub(super) memory_failures: Vec<String>,
-}
-
-/// Whether our echo comes back as telemetry does.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum EchoSubscription {
-    #[default]
-    NotWanted,
-    Granted,
-    /// And why not.
-    Refused(String),
-}
 
 /// The session that is subscribed for.
 #[derive(Clone)]
@@ -112,7 +85,7 @@ impl Subscribing {
 
     fn known(&self, subscribed: &mut Subscribed) -> BTreeSet<String> {
         self.filter_file.filters(&self.client_id, &self.endpoint).unwrap_or_else(|error| {
-            subscribed.memory_failures.push(error.to_string());
+            subscribed.file_failures.push(error.to_string());
             BTreeSet::new()
         })
     }
@@ -120,7 +93,7 @@ impl Subscribing {
     /// A few bytes, and only after a change of the configuration: this thread, which is the actor's own, may wait for them.
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
         if let Err(error) = self.filter_file.note(&self.client_id, &self.endpoint, &self.others, held) {
-            subscribed.memory_failures.push(error.to_string());
+            subscribed.file_failures.push(error.to_string());
         }
     }
 }

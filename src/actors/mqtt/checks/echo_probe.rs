@@ -8,7 +8,6 @@ use tokio::sync::Notify;
 
 use super::super::client::error::LinkError;
 use super::super::client::link::{Link, Published};
-use super::super::client::raw_callback::set_message_callback;
 use crate::domain::{Qos, TopicFilter};
 
 /// Waits for an echo that only it knows. A service that runs under the same topic ignores it.
@@ -25,7 +24,7 @@ impl EchoProbe {
         let (wanted, found) = (payload.clone(), Arc::clone(&arrived));
         let topic_wanted = topic.clone();
         // Unguarded it is as good here: a topic that is no text ends this command, and nothing is lost.
-        let _guarded = set_message_callback(link.client(), move |message| {
+        let _guarded = link.on_message(move |message| {
             if message.topic == topic_wanted.as_str().as_bytes() && message.payload == wanted.as_bytes() {
                 found.notify_one();
             }

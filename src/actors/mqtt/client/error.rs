@@ -8,7 +8,6 @@ use std::time::Duration;
 use paho_mqtt as paho;
 use thiserror::Error;
 
-use super::super::session::failover::Failure;
 use crate::domain::TopicFilter;
 
 /// What went wrong with the broker, in one line that names the reason.
@@ -72,18 +71,6 @@ pub enum LinkError {
         /// The time allowed.
         within: Duration,
     },
-}
-
-impl LinkError {
-    /// What an attempt to connect that ended like this says about the broker.
-    pub(in super::super) fn of_connecting(&self) -> Failure {
-        match self {
-            Self::HungUp => Failure::HungUp,
-            Self::Silent => Failure::Silent,
-            Self::Refused(_) => Failure::Refused,
-            _ => Failure::Other,
-        }
-    }
 }
 
 /// Whether the broker says that it does not speak MQTT 5.

@@ -12,6 +12,7 @@ use super::connected_flag::{Connection, LinkEnd, follow};
 use super::error::{LinkError, explain, subscribe_reason, with_brokers_words};
 use super::inflight::{Delivery, InFlight};
 use super::options::LinkOptions;
+use super::raw_callback::{Incoming, set_message_callback};
 use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
 
@@ -103,9 +104,14 @@ impl Link {
         })
     }
 
-    /// The client, to set callbacks on before [`Link::connect`].
-    pub fn client(&self) -> &paho::AsyncClient {
+    fn client(&self) -> &paho::AsyncClient {
         self.client.as_ref().expect("only the drop takes it")
+    }
+
+    /// Has every message handed to `deliver`, on the library's receive thread, before it is acknowledged. To be set before
+    /// [`Link::connect`]. Returns `false` if this program is linked without the guard against invalid topics.
+    pub fn on_message(&self, deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static) -> bool {
+        set_message_callback(self.client(), deliver)
     }
 
     /// Whether the library holds the link for up, as its callbacks said last.

@@ -43,7 +43,7 @@ struct Receiver {
 
 /// Has every message of the client delivered to `deliver`, on the library's receive thread, before it is acknowledged. Returns
 /// `false` if this program is linked without the guard against invalid topics.
-pub fn set_message_callback(
+pub(super) fn set_message_callback(
     client: &AsyncClient,
     deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static,
 ) -> bool {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::actors::mqtt::client::error::LinkError;
 use crate::clock::Mono;
 use crate::domain::{Endpoint, ProtocolChoice};
 
@@ -64,6 +65,18 @@ pub enum Failure {
     Refused,
     /// Anything else.
     Other,
+}
+
+impl From<&LinkError> for Failure {
+    /// What an attempt to connect that ended like this says about the broker.
+    fn from(error: &LinkError) -> Self {
+        match error {
+            LinkError::HungUp => Self::HungUp,
+            LinkError::Silent => Self::Silent,
+            LinkError::Refused(_) => Self::Refused,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// How often in a row MQTT 5 was left without an answer.

@@ -14,39 +14,39 @@ const LOSSES_MIN: u32 = 3;
 
 /// Counts the losses in a row.
 #[derive(Debug, Default)]
-pub(in super::super) struct Takeover {
+pub(super) struct Takeover {
     losses: u32,
 }
 
 /// How a connection that was up came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Loss {
+pub(super) struct Loss {
     /// How long it had been up.
-    pub(in super::super) lasted: Duration,
+    pub(super) lasted: Duration,
     /// The broker said that another client took the session over.
-    pub(in super::super) taken_over: bool,
+    pub(super) taken_over: bool,
 }
 
 impl Takeover {
     /// Notes a loss; `true` if this makes it a contest, to be said now.
-    pub(in super::super) fn lost(&mut self, loss: Loss) -> bool {
+    pub(super) fn lost(&mut self, loss: Loss) -> bool {
         let counts = loss.taken_over || loss.lasted < SHORT_LIVED;
         self.losses = if counts { self.losses.saturating_add(1) } else { 0 };
         self.losses == LOSSES_MIN
     }
 
     /// The broker refused a connection, was not there, or has forgotten the session: that is another trouble.
-    pub(in super::super) fn is_another_trouble(&mut self) {
+    pub(super) fn is_another_trouble(&mut self) {
         self.losses = 0;
     }
 
     /// Whether somebody contests the session at present.
-    pub(in super::super) fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         self.losses >= LOSSES_MIN
     }
 
     /// The link has been up for so long that nobody contests it; `true` if somebody did.
-    pub(in super::super) fn won(&mut self) -> bool {
+    pub(super) fn won(&mut self) -> bool {
         std::mem::take(&mut self.losses) >= LOSSES_MIN
     }
 }

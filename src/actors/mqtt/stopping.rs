@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::actor::{Mqtt, State};
+use super::actor::Mqtt;
+use super::session::Event;
 use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::messages::{LinkChanged, TimePoint};
 use crate::actors::supervisor::StopChild;
@@ -17,19 +18,6 @@ const GOODBYE_MAX: Duration = Duration::from_millis(1_500);
 /// How long liveness may take to hear that we leave.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
-impl Mqtt {
-    /// Leaves the broker until there is room in the journal again.
-    pub(super) fn leave(&mut self, context: &mut Context<Self>) {
-        let was_up = matches!(self.state, State::Up { .. });
-        self.state = State::Down;
-        self.attempt += 1;
-        self.end_link(was_up, context);
-        if let Some(link) = self.link.clone() {
-            context.wait(async move { link.say_goodbye().await }.into_actor(self));
-        }
-    }
-}
-
 impl Handler<StopChild> for Mqtt {
     type Result = ();
 
@@ -38,15 +26,26 @@ impl Handler<StopChild> for Mqtt {
             self.exit_guard.fail(error);
             return context.stop();
         }
-        let up = matches!(self.state, State::Up { .. });
-        self.state = State::Stopping;
-        self.attempt += 1;
+        self.step(Event::StopRequested, context);
+    }
+}
+
+impl Mqtt {
+    /// Leaves the broker until there is room in the journal again.
+    pub(super) fn say_goodbye(&mut self, context: &mut Context<Self>) {
+        if let Some(link) = self.link.clone() {
+            context.wait(async move { link.say_goodbye().await }.into_actor(self));
+        }
+    }
+
+    /// Leaves the broker, then ends.
+    pub(super) fn stop(&mut self, was_up: bool, context: &mut Context<Self>) {
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
         let (liveness, journal) = (self.wires.liveness.clone(), self.callback.journal.clone());
-        let (generation, link_no) = (self.exit_guard.generation(), self.attempt);
+        let (generation, link_no) = (self.exit_guard.generation(), self.session.attempt());
         let disconnect = async move {
             let Some(link) = link else { return };
-            if let (true, Some(topic)) = (up, topic) {
+            if let (true, Some(topic)) = (was_up, topic) {
                 let said = link.publish(&topic, b"offline".to_vec(), true);
                 // A broker that does not answer sends our last will instead.
                 let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
@@ -68,7 +67,7 @@ impl Handler<StopChild> for Mqtt {
                 generation,
                 link: link_no,
             };
-            if up {
+            if was_up {
                 // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
                 // finds out by itself, a little less exactly.
                 let _told_or_not = liveness.call(news, FAREWELL_MAX).await;
@@ -76,7 +75,8 @@ impl Handler<StopChild> for Mqtt {
         };
         context.wait(disconnect.into_actor(self).map(|(), actor, context| {
             actor.metrics.broker_connected.set(false);
-            actor.show(BrokerState::Away, Some("Andon is stopping"));
+            let uri = actor.uri(actor.session.endpoint());
+            actor.options.board.enter(BrokerState::Away, Some("Andon is stopping"), uri);
             actor.exit_guard.finish();
             context.stop();
         }));

@@ -1,0 +1,80 @@
+//! The session's lines in the log.
+
+use slog::{info, warn};
+
+use super::actor::Mqtt;
+use super::effects::protocol_name;
+use super::session::{FilterLine, Line};
+use crate::domain::Endpoint;
+
+impl Mqtt {
+    /// Writes a line about the broker at `endpoint`.
+    pub(super) fn log(&self, line: Line, endpoint: &Endpoint) {
+        let (client_id, backoff_max_s) = (&self.options.link.client_id, self.options.backoff_max.as_secs());
+        match line {
+            Line::NotConnecting => {
+                warn!(self.logger, "the journal is full: not connecting, the broker keeps the messages");
+            }
+            Line::LeavingForRoom(reason) => {
+                warn!(self.logger, "the journal is full: leaving the broker, which keeps the messages until there is room";
+                    "reason" => reason);
+            }
+            Line::RoomAgain => info!(self.logger, "the journal has room again, connecting"),
+            Line::Trouble { what, reason } => {
+                warn!(self.logger, "{}, trying again until it works", what; "uri" => self.uri(endpoint),
+                    "client_id" => client_id, "reason" => reason, "backoff_max_s" => backoff_max_s);
+            }
+            Line::V5Refused => {
+                info!(self.logger, "the broker refuses MQTT 5, going on with 3.1.1"; "uri" => self.uri(endpoint));
+            }
+            Line::V5Unanswered { reason } => {
+                info!(self.logger, "going on with MQTT 3.1.1"; "uri" => self.uri(endpoint), "reason" => reason);
+            }
+            Line::Connected { v5, session_present } => {
+                info!(self.logger, "connected to the broker"; "uri" => self.uri(endpoint), "protocol" => protocol_name(v5),
+                    "client_id" => client_id, "session_present" => session_present,
+                    "subscriptions" => self.options.subscriptions.len());
+            }
+            Line::SessionForgotten => {
+                warn!(
+                    self.logger,
+                    "the broker has forgotten our session: messages it kept for us are lost; look at its \
+                    persistence and session expiry"
+                );
+            }
+            Line::TakenOver { broker_says_so } => {
+                warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages \
+                    go to whoever is connected; trying again ever more seldom, and saying so when it is over";
+                    "client_id" => client_id, "broker_says_so" => broker_says_so, "backoff_max_s" => backoff_max_s);
+            }
+            Line::NotTakenOver => info!(self.logger, "nobody takes the session over any more"),
+            Line::Filters(line) => self.log_filters(line, endpoint),
+        }
+    }
+
+    fn log_filters(&self, line: FilterLine, endpoint: &Endpoint) {
+        match line {
+            FilterLine::Lowered { filter, asked, granted } => {
+                // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
+                // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
+                warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
+                    "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
+            }
+            FilterLine::Unsubscribed(filter) => {
+                info!(self.logger, "unsubscribed from a filter that is not configured any more"; "filter" => filter.as_str());
+            }
+            FilterLine::StillSubscribed(reason) => {
+                warn!(self.logger, "the session keeps a filter that is not configured any more: its messages still come; trying \
+                    again at the next connect"; "reason" => reason);
+            }
+            FilterLine::FileFailed(reason) => {
+                warn!(self.logger, "what the broker's session holds cannot be noted: filters that are removed from the \
+                    configuration will not be unsubscribed from";
+                    "path" => %self.options.filter_file.path().display(), "reason" => reason);
+            }
+            FilterLine::AllGranted => {
+                info!(self.logger, "every subscription is granted now"; "uri" => self.uri(endpoint));
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The end of a link that was up, or coming up.
+
+use std::time::Duration;
+
+use super::takeover::Loss;
+use super::{Effect, Facts, Line, Session, State, elapsed};
+use crate::status::BrokerState;
+
+/// A link that has been up for this long, and for the longest backoff, is not contested.
+pub(super) const PEACE_MIN: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// The end of an older connection may be reported late; `facts` tell of the newest.
+    pub(super) fn on_link_ended(&mut self, reason: &str, taken_over: bool, facts: &Facts) {
+        if self.is_up() && !facts.connected {
+            self.lose_link(reason, taken_over, facts);
+        }
+    }
+
+    pub(super) fn on_broker_unresponsive(&mut self, facts: &Facts) {
+        if self.is_up() {
+            self.give_up_link("the broker does not answer; is it frozen, or the cable cut?", facts);
+        }
+    }
+
+    /// Gives up a link that may still look connected.
+    pub(super) fn give_up_link(&mut self, reason: &str, facts: &Facts) {
+        self.lose_link(reason, false, facts);
+        self.effects.push(Effect::CloseLink);
+    }
+
+    pub(super) fn lose_link(&mut self, reason: &str, taken_over: bool, facts: &Facts) {
+        let was_up = self.is_up();
+        if let State::Up { since } = self.state {
+            let lasted = elapsed(since, facts.now);
+            if lasted > self.options.backoff_max {
+                self.backoff.reset();
+            }
+            self.judge_loss(lasted, taken_over);
+        }
+        self.state = State::Waiting;
+        self.end_link(was_up);
+        self.effects.push(Effect::CountFailure);
+        let reason = facts.brokers_reason.as_deref().unwrap_or(reason);
+        // While another client takes the session over, the state is shown and not each round logged.
+        if self.takeover.is_on() {
+            self.show(BrokerState::Away, Some(reason));
+        } else {
+            self.complain(reason, "the link to the broker is down");
+        }
+        self.retry_later();
+    }
+
+    /// Ends everything that hangs on the link. Liveness hears of it if the link was up.
+    pub(super) fn end_link(&mut self, was_up: bool) {
+        self.effects.push(Effect::ForgetLink);
+        self.cancel_timer();
+        if was_up {
+            self.tell_liveness(false);
+        }
+    }
+
+    /// Recognises that another client uses our client id.
+    pub(super) fn judge_loss(&mut self, lasted: Duration, taken_over: bool) {
+        if self.takeover.lost(Loss { lasted, taken_over }) {
+            self.log(Line::TakenOver { broker_says_so: taken_over });
+        }
+    }
+
+    /// After a while in peace nobody contests the session.
+    pub(super) fn look_for_peace(&mut self, facts: &Facts) {
+        if let State::Up { since } = self.state
+            && elapsed(since, facts.now) > self.options.backoff_max.max(PEACE_MIN)
+            && self.takeover.won()
+        {
+            self.logged_trouble = None;
+            self.log(Line::NotTakenOver);
+        }
+    }
+}
