@@ -147,6 +147,7 @@ fn version_5_bounds_packets_by_what_payloads_may_be() {
     }
 }
 
+/// Proves MQTT-2.
 #[test]
 fn version_5_asks_for_what_is_configured() {
     let broker = willing_broker();
@@ -247,6 +248,7 @@ fn a_refused_subscription_is_told_with_the_brokers_words() {
     andon.wait();
 }
 
+/// Proves MQTT-5.
 #[test]
 fn at_the_cap_a_broker_sees_at_most_one_connect_in_backoff_max() {
     const BACKOFF_MAX: Duration = Duration::from_millis(800);

@@ -66,6 +66,7 @@ fn a_bad_password_is_named_and_never_printed() {
     }
 }
 
+/// Proves MQTT-3.
 #[test]
 fn a_refused_subscription_is_named_and_asked_for_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -86,6 +87,7 @@ fn a_refused_subscription_is_named_and_asked_for_again() {
     assert!(andon.stop().success());
 }
 
+/// Proves MQTT-2.
 #[test]
 fn a_broker_that_is_away_is_waited_for() {
     let mut broker = Mosquitto::start("");
@@ -176,6 +178,7 @@ fn a_network_that_swallows_the_first_packet_does_not_keep_the_service_from_its_e
     assert!(andon.stop().success());
 }
 
+/// Proves HOST-3.
 #[test]
 fn a_host_that_cannot_be_reached_is_no_reason_to_leave_version_5() {
     let (_full, address, _queued) = full_listener();

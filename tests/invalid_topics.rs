@@ -104,6 +104,7 @@ fn a_topic_that_is_no_text_is_a_rejected_message_with_every_qos() {
     }
 }
 
+/// Proves MQTT-1.
 #[test]
 fn a_topic_that_is_no_text_survives_kill_9_before_it_is_acknowledged() {
     for protocol in ["5", "3.1.1"] {

@@ -236,7 +236,7 @@ fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(lab: &mut Lab) -
     plant.wait_until_stored(200);
     impostor(plant.broker.port(), protocol, 6, || {});
     plant.andon().wait_for_log("another client takes our session over");
-    plant.andon().wait_for_log("nobody takes the session over any more");
+    plant.andon().wait_for_log("no other client takes the session over any more");
     let losses = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();
     let before = losses(&mut plant);
     plant.broker.restart();

@@ -1,4 +1,4 @@
-//! The actor: what it is made of, and what it does with each message. Its invariants are those of [`super`].
+//! The actor itself: its options, its state, and what each message leads to.
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -27,24 +27,24 @@ use crate::domain::{Qos, TopicFilter};
 use crate::metrics::Metrics;
 use crate::status::BrokerCell;
 
-/// What the actor needs beside its lifeline.
+/// What the actor is configured with.
 #[derive(Clone)]
 pub struct MqttOptions {
-    /// How to speak to a broker.
+    /// How to connect to a broker.
     pub link: LinkOptions,
-    /// The brokers, and what was learnt about them in this run.
+    /// The brokers, and what this run has learnt about them.
     pub hosts: Arc<Hosts>,
-    /// What was learnt about certificates in this run.
+    /// What this run has learnt about certificates.
     pub certificates: Arc<CertificateWatch>,
-    /// What the broker's session holds.
+    /// Remembers which filters the broker's session holds.
     pub filter_file: FilterFile,
-    /// Where the state of the link is shown.
+    /// Shows the state of the link to HTTP.
     pub board: Arc<BrokerCell>,
     /// The filters through which machines speak.
     pub telemetry: Vec<TopicFilter>,
     /// Filters with the QoS to ask for; those of last wills included.
     pub subscriptions: Vec<(TopicFilter, Qos)>,
-    /// The topic of our echo, as a filter; `None`: there is none.
+    /// The topic of our echo, as a filter; `None` without an echo.
     pub echo_topic: Option<TopicFilter>,
     /// First delay between attempts.
     pub backoff_min: Duration,
@@ -52,14 +52,14 @@ pub struct MqttOptions {
     pub backoff_max: Duration,
 }
 
-/// The actor's way to the others.
+/// The other actors.
 #[derive(Clone)]
 pub struct MqttWires {
-    /// Told when the link comes and goes.
+    /// Hears when the link comes up and goes down.
     pub liveness: StableAddr<LinkChanged>,
-    /// Told when the link was proven by a round trip.
+    /// Wakes up when the link is proven.
     pub parser: StableAddr<JournalGrew>,
-    /// Who may publish statuses.
+    /// Decides which incarnation of liveness may publish.
     pub fence: Arc<PublishFence>,
 }
 
@@ -73,21 +73,21 @@ pub struct Mqtt {
     pub(super) logger: Logger,
     /// Decides what comes next.
     pub(super) session: Session,
-    /// Of the newest attempt to connect, which may have failed.
+    /// The client of the newest attempt to connect, which may have failed.
     pub(super) link: Option<Rc<Link>>,
-    /// The session's.
+    /// The session's one timer.
     pub(super) timer: Option<SpawnHandle>,
-    /// Why the broker ended the newest connection, in its words. The library's callback sets it: that may be before we know that there
-    /// was a connection.
+    /// Why the broker ended the newest connection, in its words. The library's callback sets it, perhaps before the actor knows
+    /// of the connection.
     pub(super) brokers_reason: Arc<Mutex<Option<String>>>,
     pub(super) status_stream: StatusStream,
     pub(super) logged_status_refusal: bool,
-    /// Why there is no echo, once that is logged.
+    /// The reason for a missing echo that was logged last.
     pub(super) logged_echo_refusal: Option<String>,
 }
 
 impl Mqtt {
-    /// A new incarnation; `has_room` says whether the journal has room now.
+    /// Creates an incarnation. `has_room`: the journal takes messages.
     #[must_use]
     pub fn new(
         options: MqttOptions,
@@ -133,14 +133,14 @@ impl Actor for Mqtt {
             return context.stop();
         }
         self.step(Event::Started, context);
-        self.watch_link(context);
+        self.start_link_checks(context);
         context.run_interval(Duration::from_secs(1), |actor, context| {
-            // The journal may have told nobody: no incarnation was there.
+            // The journal's message is lost if no incarnation was there to receive it.
             actor.step(Event::SpaceChanged(actor.callback.journal.stats().space), context);
             actor.step(Event::SecondPassed, context);
         });
-        context.run_interval(certificate_checks::LOOK_EVERY, Self::look_at_certificates);
-        self.look_at_certificates(context);
+        context.run_interval(certificate_checks::CHECK_EVERY, Self::check_certificates);
+        self.check_certificates(context);
     }
 }
 

@@ -1,8 +1,9 @@
-//! The message callback: from paho's receive thread into the journal.
+//! The message callback: from the client library's receive thread into the journal.
 //!
-//! It runs on paho's one receive thread, under its global lock, before the PUBACK of the message. It appends
-//! and returns; except while we leave, it never waits for anything but the disk, never calls into the client, never allocates for
-//! long. If the append fails it does not return at all (invariant MQTT-1 of [`super`]).
+//! It runs on the library's one receive thread, under its global lock, and the PUBACK follows when it returns. It appends and returns.
+//! Except while the connection is being left, it waits for nothing but the disk; it never calls the client, and allocates little.
+//!
+//! On failure: if the append fails it does not return (MQTT-1). The process ends, and the broker keeps the message.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,42 +25,42 @@ use crate::logging::{causes, last_panic_message};
 use crate::metrics::Metrics;
 use crate::shutdown::halt;
 
-/// Long enough for an acknowledgement to be read by the broker.
+/// Long enough for the broker to read an acknowledgement.
 pub(super) const LEAVING_PAUSE: Duration = Duration::from_millis(10);
 
-/// Everything the callback needs; shared by all clients the actor ever makes.
+/// Everything that the callback needs; shared by all clients that the actor makes.
 pub struct MessageCallback {
     /// Where messages go.
     pub journal: Journal,
-    /// Told of each message, and of our echo.
+    /// Learns of each message and of our echo.
     pub health: Arc<SharedLinkHealth>,
-    /// The topic on which our echo comes back; nothing on it is journaled.
+    /// The topic of our echo. Messages on it are not journaled.
     pub echo_topic: Option<TopicFilter>,
-    /// Told of a newer proof of the link.
+    /// Wakes up when the link is proven.
     pub parser: StableAddr<JournalGrew>,
     /// Counts messages and bytes.
     pub metrics: Arc<Metrics>,
-    /// Payloads are journaled up to one byte more than this, so that the parser can tell they are too large.
+    /// A longer payload is cut one byte past this bound, so that the parser still recognises it as too large.
     pub payload_bytes_max: usize,
-    /// For the line before a halt.
+    /// Logs the line before the process ends.
     pub logger: Logger,
-    /// A message is in the callback.
+    /// True while a message is in the callback.
     pub receiving: AtomicBool,
     /// Counts for [`MessageCallback::skips_on_purpose`].
     pub skipped_turn: AtomicU64,
 }
 
 impl MessageCallback {
-    /// Whether a message is in the callback: the broker has just spoken.
+    /// Returns whether a message is in the callback: the broker has just spoken.
     pub fn is_receiving(&self) -> bool {
         self.receiving.load(Ordering::Relaxed)
     }
 
-    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that was survived.
+    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that did not prevent that.
     ///
-    /// While its connection is `leaving`, messages come in one by one, slowly. A broker that is sending when the connection closes
-    /// does not read any more what had come before, our acknowledgements among it, and delivers those messages again; one
-    /// without a usable time would be stored twice.
+    /// While its connection is `leaving`, the callback accepts messages slowly. A broker that is still sending when the connection
+    /// closes never reads the acknowledgements in front of that, and delivers their messages again. A message without a usable
+    /// time would then be stored twice.
     pub fn receive(&self, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
         self.receiving.store(true, Ordering::Relaxed);
         if leaving {
@@ -77,29 +78,28 @@ impl MessageCallback {
         };
         match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
             Ok(Ok(())) => survived,
-            // We are ending in order; a client that connected late must neither acknowledge nor disturb that.
+            // The process is ending in order. A client that connected late must not acknowledge anything, nor end it otherwise.
             Ok(Err(JournalError::Closed)) => loop {
                 std::thread::park();
             },
             Ok(Err(error)) => {
-                error!(self.logger, "a message could not be journaled and will not be acknowledged: stopping, the broker \
-                    keeps it; mend what is named here, then start again"; "error" => causes(&error));
+                error!(self.logger, "a message could not be journaled and is not acknowledged: stopping, the broker keeps \
+                    it; fix the cause named here, then start again"; "error" => causes(&error));
                 halt(1)
             }
             Err(_) => {
-                error!(self.logger, "the journal panicked and the message will not be acknowledged: stopping, the broker \
-                    keeps it"; "error" => last_panic_message());
+                error!(self.logger, "the journal panicked and the message is not acknowledged: stopping, the broker keeps it"; "error" => last_panic_message());
                 halt(1)
             }
         }
     }
 
-    /// Everything that the broker had for us before it is in the journal.
+    /// The broker delivers in order: everything that was queued in front of the echo is in the journal by now.
     fn receive_echo(&self, payload: &[u8]) {
         let upto = self.journal.positions().appended;
         if self.health.lock().echo(payload, mono_now(), upto) {
-            // If the parser is away it looks at the proof when it is back.
-            let _looks_itself = self.parser.try_send(JournalGrew);
+            // A parser that is restarting reads the proof when it starts.
+            let _read_at_its_start = self.parser.try_send(JournalGrew);
         }
     }
 
@@ -107,7 +107,7 @@ impl MessageCallback {
         fail_point!("mqtt::callback");
     }
 
-    /// Every thousandth message, for a test that has to notice.
+    /// Loses every thousandth message, for a test that has to notice that.
     fn skips_on_purpose(&self) -> bool {
         sabotaged("mutants::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
@@ -135,8 +135,8 @@ impl MessageCallback {
         self.health.lock().message(began, mono_now());
         self.metrics.messages_received.add(1);
         self.metrics.bytes_received.add(payload.len() as u64);
-        // Whatever a test wants here but to hold: the message is journaled and will be acknowledged.
-        let _acknowledged_all_the_same = failpoint("mqtt::before_ack");
+        // A test may only delay here: the message is journaled and will be acknowledged.
+        let _still_acknowledged = failpoint("mqtt::before_ack");
         Ok(())
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     use crate::journal::tests::sim_fs::{Kind, SimFs};
     use crate::journal::{JournalListener, JournalOptions, Space, SyncMode, WhenFull};
 
-    /// Set in the process in which the disk fails: how.
+    /// Tells the child process how its disk fails.
     const FAULT: &str = "ANDON_TEST_CALLBACK_FAULT";
     const PAYLOAD_BYTES_MAX: usize = 100;
 
@@ -196,7 +196,7 @@ mod tests {
 
     const TOPIC: &str = "factory/machine/press-1/telemetry";
 
-    /// Says which messages were acknowledged; the second finds no room.
+    /// Prints which messages were acknowledged; the second one finds no room.
     fn receive_until_it_fails(kind: Kind) {
         let fs = SimFs::default();
         let callback = callback(&fs);
@@ -207,19 +207,20 @@ mod tests {
         }
     }
 
-    fn in_a_process_of_its_own(fault: &str) -> Output {
-        let this = "actors::mqtt::callback::tests::m1_what_cannot_be_journaled_is_not_acknowledged";
+    fn in_a_child_process(fault: &str) -> Output {
+        let this = "actors::mqtt::callback::tests::what_cannot_be_journaled_is_not_acknowledged";
         let mut again = Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", this, "--nocapture"]).env(FAULT, fault).output().unwrap()
     }
 
+    /// Proves MQTT-1.
     #[test]
-    fn m1_what_cannot_be_journaled_is_not_acknowledged() {
+    fn what_cannot_be_journaled_is_not_acknowledged() {
         if let Ok(fault) = std::env::var(FAULT) {
             return receive_until_it_fails(if fault == "full" { Kind::Enospc } else { Kind::Eio });
         }
         for fault in ["full", "broken"] {
-            let ended = in_a_process_of_its_own(fault);
+            let ended = in_a_child_process(fault);
             let said = String::from_utf8_lossy(&ended.stdout);
             assert_eq!(ended.status.code(), Some(1), "{fault}: {said}");
             assert!(
@@ -229,8 +230,9 @@ mod tests {
         }
     }
 
+    /// Proves MQTT-1.
     #[test]
-    fn m1_once_the_journal_is_closed_nothing_is_acknowledged_and_nothing_ends() {
+    fn once_the_journal_is_closed_nothing_is_acknowledged_and_nothing_ends() {
         let callback = callback(&SimFs::default());
         callback.receive(&message(TOPIC, b"{}"), false).unwrap();
         callback.journal.clone().close().unwrap();
@@ -239,12 +241,12 @@ mod tests {
             let _returned = callback.receive(&message(TOPIC, b"{}"), false);
             acknowledged.send(()).unwrap();
         });
-        // It must never come; so long is longer than it would take.
+        // It must never come; an acknowledgement would come much sooner.
         assert_eq!(heard.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
     }
 
     #[test]
-    fn a_message_is_journaled_as_it_came_and_cut_one_byte_past_the_bound() {
+    fn a_message_is_journaled_unchanged_and_cut_one_byte_past_the_bound() {
         let callback = callback(&SimFs::default());
         const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];
         callback.receive(&message(TOPIC, b"{}"), false).unwrap();
@@ -257,12 +259,12 @@ mod tests {
             found.push((topic.to_text().into_owned(), qos, retained, payload.len()));
         };
         callback.journal.reader(Seq::ZERO).read(10, 1 << 20, &mut note).unwrap();
-        let as_it_came = (TOPIC.to_owned(), Qos::AtLeastOnce, true, 2);
-        assert_eq!(found, [as_it_came, ("a/b".to_owned(), Qos::ExactlyOnce, false, PAYLOAD_BYTES_MAX + 1)]);
+        let unchanged = (TOPIC.to_owned(), Qos::AtLeastOnce, true, 2);
+        assert_eq!(found, [unchanged, ("a/b".to_owned(), Qos::ExactlyOnce, false, PAYLOAD_BYTES_MAX + 1)]);
     }
 
     #[test]
-    fn an_echo_goes_into_no_journal() {
+    fn an_echo_is_not_journaled() {
         let callback = callback(&SimFs::default());
         callback.receive(&message("andon/test/echo", b"0-1"), false).unwrap();
         callback.receive(&message("andon/test/echo/not", b"0-1"), false).unwrap();
@@ -304,7 +306,7 @@ mod tests {
             let payload = {
                 let mut health = callback.health.lock();
                 health.link_up(mono_now(), Some(7));
-                assert_eq!(health.look(mono_now(), false), [Effect::SendEcho(1)]);
+                assert_eq!(health.check(mono_now(), false), [Effect::SendEcho(1)]);
                 health.echo_payload(1).unwrap()
             };
             callback.receive(&message(TOPIC, b"{}"), false).unwrap();

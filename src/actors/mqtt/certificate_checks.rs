@@ -1,4 +1,4 @@
-//! The actor's look at certificates, at every connect and every hour ([`super::checks::certificates`]).
+//! Checks certificates at every connect and every hour ([`super::checks::certificates`]), and warns before they expire.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::Endpoint;
 use crate::domain::Timestamp;
 
-/// How often certificates are looked at while nothing happens.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// How often certificates are checked while the link does not change.
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(3600);
 
 impl Mqtt {
-    /// Files and handshake are for a thread that may block.
-    pub(super) fn look_at_certificates(&mut self, context: &mut Context<Self>) {
+    /// Reads files and makes a handshake, on a thread that may block.
+    pub(super) fn check_certificates(&mut self, context: &mut Context<Self>) {
         let Some(tls) = self.options.link.tls.clone() else { return };
         let (endpoint, options) = (self.session.endpoint().clone(), self.options.link.clone());
         let ask = self.session.is_up() && self.options.certificates.wants_to_ask(&endpoint, mono_now());
         let (reply, answer) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             let of_broker = ask.then(|| of_broker(&endpoint, &options));
-            let _nobody_waits = reply.send((endpoint, of_broker, of_files(&tls)));
+            let _receiver_may_be_gone = reply.send((endpoint, of_broker, of_files(&tls)));
         });
         context.spawn(answer.into_actor(self).map(|found, actor, _| {
             if let Ok((endpoint, of_broker, of_files)) = found {
@@ -48,8 +48,8 @@ impl Mqtt {
                 warn!(self.logger, "a certificate expires soon: renew it; files are read again at the next connect";
                     "certificate" => &expiry.of, "expires_at" => date, "days_left" => expiry.days_left(wall));
             } else {
-                error!(self.logger, "a certificate has expired: renew it, or there will be no connection; files are read \
-                    again at the next connect"; "certificate" => &expiry.of, "expires_at" => date);
+                error!(self.logger, "a certificate has expired and connecting will fail: renew it; files are read again at \
+                    the next connect"; "certificate" => &expiry.of, "expires_at" => date);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Carries out what the session decides.
+//! Carries out the session's effects, in their order.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -20,11 +20,11 @@ use crate::actors::liveness::messages::{LinkChanged, TimePoint};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Endpoint, Qos, TopicFilter};
 
-/// How soon liveness is told again if it did not take what it was sent.
+/// How soon a report that liveness did not take is sent again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 impl Mqtt {
-    /// Takes the session one step further.
+    /// Passes an event to the session and carries out its effects.
     pub(super) fn step(&mut self, event: Event, context: &mut Context<Self>) {
         let facts = Facts {
             now: mono_now(),
@@ -59,11 +59,11 @@ impl Mqtt {
             Effect::CloseStaleLink => self.close_stale_link(context),
             Effect::SayGoodbye => self.say_goodbye(context),
             Effect::Stop { was_up } => self.stop(was_up, context),
-            Effect::ProveLink(echo) => self.begin_to_prove(echo),
+            Effect::ProveLink(echo) => self.prove_link(echo),
             Effect::ForgetLink => self.forget_link(),
             Effect::TellLiveness(report) => self.tell_liveness(report, context),
             Effect::Announce => self.announce(context),
-            Effect::CheckCertificates => self.look_at_certificates(context),
+            Effect::CheckCertificates => self.check_certificates(context),
             Effect::CountFailure => self.metrics.broker_failures.add(1),
             Effect::SetHolding(holds) => self.metrics.holding.set(holds),
             Effect::ShowConnected { endpoint, v5, session_present } => {
@@ -82,7 +82,7 @@ impl Mqtt {
         let link = match self.new_link(attempt, endpoint, v5, context) {
             Ok(link) => link,
             Err(error) => {
-                error!(self.logger, "giving up this incarnation"; "error" => %error);
+                error!(self.logger, "cannot make an MQTT client; the actor restarts"; "error" => %error);
                 self.exit_guard.fail(error);
                 return context.stop();
             }
@@ -100,8 +100,9 @@ impl Mqtt {
         }));
     }
 
-    /// Makes a client for the next connection: what the one before has not sent must not come after what is published meanwhile.
-    /// That one goes only when this one is there: with its last client the library ends its threads, and we would wait for them.
+    /// Makes a new client for each connection: statuses that an older client has not sent must not follow newer ones.
+    /// The older client is dropped only now, when the new one exists: with its last client the library ends its threads, and the
+    /// actor would wait for them.
     fn new_link(
         &mut self,
         attempt: u64,
@@ -192,7 +193,7 @@ impl Mqtt {
         context.wait(closing.into_actor(self).map(closed));
     }
 
-    /// A change of the link must reach liveness, or it would judge by a state that is over.
+    /// Reports the link to liveness, until it takes the report: without it liveness would judge by an old state.
     pub(super) fn tell_liveness(&mut self, report: LinkReport, context: &mut Context<Self>) {
         let LinkReport { up, link, heard_from, forgotten, refused, asked_at, reason } = report;
         let changed = LinkChanged {
@@ -222,7 +223,7 @@ impl Mqtt {
             let attempt = self.session.attempt();
             let announcing = async move { link.publish(&topic, b"online".to_vec(), true).await };
             context.spawn(announcing.into_actor(self).map(move |outcome, actor, _| {
-                // The end of a connection has its own line.
+                // The loss of a link has its own line.
                 let is_up = actor.session.attempt() == attempt && actor.session.is_up();
                 if let (true, Err(error)) = (is_up, outcome) {
                     warn!(actor.logger, "own availability not published"; "reason" => %error);
@@ -231,7 +232,7 @@ impl Mqtt {
         }
     }
 
-    /// The address of a broker, for the operator.
+    /// Returns the address of a broker, for the operator.
     pub(super) fn uri(&self, endpoint: &Endpoint) -> String {
         format!("{}://{}", self.options.link.transport.as_str(), endpoint.address())
     }

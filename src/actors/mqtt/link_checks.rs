@@ -1,5 +1,4 @@
-//! The mqtt actor's part of [`link_health`](super::link_health): it lets it look around, asks the broker what it wants to know, and
-//! tells the operator.
+//! The actor's part of [`link_health`](super::link_health): runs its checks, sends what it asks of the broker, and logs.
 
 use std::sync::MutexGuard;
 
@@ -9,7 +8,7 @@ use slog::{info, warn};
 use super::actor::Mqtt;
 use super::client::error::LinkError;
 use super::client::link::Published;
-use super::link_health::{Effect, LOOK_EVERY, LinkHealth, Saying};
+use super::link_health::{CHECK_EVERY, Effect, HealthLine, LinkHealth};
 use super::messages::ProveLink;
 use super::session::{EchoSubscription, Event};
 use crate::actors::parser::messages::JournalGrew;
@@ -19,8 +18,8 @@ impl Handler<ProveLink> for Mqtt {
     type Result = ();
 
     fn handle(&mut self, _: ProveLink, context: &mut Context<Self>) {
-        self.health().want();
-        self.look_at_link(context);
+        self.health().request_proof();
+        self.check_link(context);
     }
 }
 
@@ -29,38 +28,38 @@ impl Mqtt {
         self.callback.health.lock()
     }
 
-    /// The link is up.
-    pub(super) fn begin_to_prove(&mut self, echo: EchoSubscription) {
+    /// Starts to prove a link that has come up.
+    pub(super) fn prove_link(&mut self, echo: EchoSubscription) {
         let nonce = (echo == EchoSubscription::Granted).then(rand::random);
         self.health().link_up(mono_now(), nonce);
         if let EchoSubscription::Refused(reason) = echo
             && self.logged_echo_refusal.as_ref() != Some(&reason)
         {
-            self.say_echo_is_unusable(&reason);
+            self.warn_of_unusable_echo(&reason);
             self.logged_echo_refusal = Some(reason);
         }
     }
 
-    /// The connection is gone.
+    /// Forgets a link that has gone down.
     pub(super) fn forget_link(&self) {
         self.metrics.broker_connected.set(false);
         let appended = self.callback.journal.positions().appended;
         self.health().link_down(appended);
     }
 
-    pub(super) fn watch_link(&mut self, context: &mut Context<Self>) {
-        self.look_at_link(context);
-        context.run_interval(LOOK_EVERY, Self::look_at_link);
+    pub(super) fn start_link_checks(&mut self, context: &mut Context<Self>) {
+        self.check_link(context);
+        context.run_interval(CHECK_EVERY, Self::check_link);
     }
 
-    fn look_at_link(&mut self, context: &mut Context<Self>) {
-        let effects = self.health().look(mono_now(), self.callback.is_receiving());
+    fn check_link(&mut self, context: &mut Context<Self>) {
+        let effects = self.health().check(mono_now(), self.callback.is_receiving());
         for effect in effects {
             match effect {
                 Effect::SendEcho(number) => self.send_echo(number, context),
                 Effect::SendUnsubscribe(number) => self.send_unsubscribe(number, context),
                 Effect::GiveUp => self.step(Event::BrokerUnresponsive, context),
-                Effect::Say(saying) => self.say(saying),
+                Effect::Log(line) => self.log_health(line),
             }
         }
     }
@@ -77,17 +76,17 @@ impl Mqtt {
         let answered = async move { link.delivered(handed_over.await?, within).await };
         context.spawn(answered.into_actor(self).map(move |answer, actor, _| {
             if actor.session.attempt() != attempt {
-                return; // It says nothing of the link that came after.
+                return; // It tells nothing about the newer link.
             }
             let now = mono_now();
             match answer {
                 Ok(Published::Refused { reason, not_authorised: true }) => {
                     if actor.health().forbidden(number, now) {
-                        actor.say_echo_is_unusable(&format!("the broker forbids to publish it: {reason}"));
+                        actor.warn_of_unusable_echo(&format!("the broker forbids to publish it: {reason}"));
                     }
                 }
                 Ok(_) => actor.health().acknowledged(number, now),
-                // What that means is judged where the time is kept.
+                // `LinkHealth` keeps the time and decides what a missing answer means.
                 Err(LinkError::NoAnswer { .. }) => {}
                 Err(_) => actor.health().not_asked(number),
             }
@@ -97,7 +96,7 @@ impl Mqtt {
     fn send_unsubscribe(&mut self, number: u64, context: &mut Context<Self>) {
         let Some(link) = self.link.clone() else { return self.health().not_asked(number) };
         let (attempt, within) = (self.session.attempt(), self.health().answer_within());
-        let question = async move { link.are_you_there(within).await };
+        let question = async move { link.ask_for_sign_of_life(within).await };
         context.spawn(question.into_actor(self).map(move |answer, actor, _| {
             if actor.session.attempt() != attempt {
                 return;
@@ -106,8 +105,8 @@ impl Mqtt {
             match answer {
                 Ok(()) => {
                     if actor.health().unsubscribed(number, mono_now(), upto) {
-                        // If the parser is away it looks at the proof when it is back.
-                        let _looks_itself = actor.wires.parser.try_send(JournalGrew);
+                        // A parser that is restarting reads the proof when it starts.
+                        let _read_at_its_start = actor.wires.parser.try_send(JournalGrew);
                     }
                 }
                 Err(LinkError::NoAnswer { .. }) => {}
@@ -116,30 +115,30 @@ impl Mqtt {
         }));
     }
 
-    fn say(&self, saying: Saying) {
-        match saying {
-            Saying::StoodStill(still) => {
-                warn!(self.logger, "the process, or the disk, stood still: what the broker has kept meanwhile is waited for before \
-                    any machine is called offline"; "stood_still_ms" => still.as_millis());
+    fn log_health(&self, line: HealthLine) {
+        match line {
+            HealthLine::StoodStill(still) => {
+                warn!(self.logger, "the process, or the disk, stood still: no machine goes offline before the broker has \
+                    delivered what it kept meanwhile"; "stood_still_ms" => still.as_millis());
             }
-            Saying::LateAgain(lateness) => {
+            HealthLine::LateAgain(lateness) => {
                 warn!(self.logger, "the broker answers late, again and again: is it, the network or this machine overloaded? \
-                    Silence of a machine is noticed later than it could be"; "took_ms" => lateness.as_millis());
+                    Andon notices the silence of a machine late"; "took_ms" => lateness.as_millis());
             }
-            Saying::PromptAgain => info!(self.logger, "the broker answers in time again"),
-            Saying::EchoLost { quiet: true } => {
-                self.say_echo_is_unusable("the broker takes it and does not hand it back");
+            HealthLine::PromptAgain => info!(self.logger, "the broker answers in time again"),
+            HealthLine::EchoLost { quiet: true } => {
+                self.warn_of_unusable_echo("the broker accepts it and does not return it");
             }
-            Saying::EchoLost { quiet: false } => self.say_echo_is_unusable(
-                "the broker takes it and does not hand it back, while other messages come; does it forbid it, or drop messages \
-                 from a full queue?",
+            HealthLine::EchoLost { quiet: false } => self.warn_of_unusable_echo(
+                "the broker accepts it and does not return it, while other messages come; does it forbid it, or drop messages from a \
+                 full queue?",
             ),
-            Saying::EchoBack => info!(self.logger, "our echo comes back again"),
+            HealthLine::EchoBack => info!(self.logger, "our echo comes back again"),
         }
     }
 
-    /// Says what to allow.
-    pub(super) fn say_echo_is_unusable(&self, reason: &str) {
+    /// Warns, with the topic to allow.
+    pub(super) fn warn_of_unusable_echo(&self, reason: &str) {
         let topic = self.options.echo_topic.as_ref().map_or("", |filter| filter.as_str());
         warn!(self.logger, "our echo on the broker is not usable: while a backlog drains, a machine that speaks may be called offline; \
             allow the user to publish and to subscribe to this topic in the broker's access control list"; "topic" => topic,

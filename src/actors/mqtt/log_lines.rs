@@ -1,4 +1,4 @@
-//! The session's lines in the log.
+//! Writes the session's lines to the log.
 
 use slog::{info, warn};
 
@@ -44,10 +44,10 @@ impl Mqtt {
             }
             Line::TakenOver { broker_says_so } => {
                 warn!(self.logger, "another client takes our session over, again and again: is mqtt.client_id used twice? Messages \
-                    go to whoever is connected; trying again ever more seldom, and saying so when it is over";
+                    go to the client that is connected; trying again at longer intervals, and logging when it is over";
                     "client_id" => client_id, "broker_says_so" => broker_says_so, "backoff_max_s" => backoff_max_s);
             }
-            Line::NotTakenOver => info!(self.logger, "nobody takes the session over any more"),
+            Line::NotTakenOver => info!(self.logger, "no other client takes the session over any more"),
             Line::Filters(line) => self.log_filters(line, endpoint),
         }
     }
@@ -68,8 +68,8 @@ impl Mqtt {
                     again at the next connect"; "reason" => reason);
             }
             FilterLine::FileFailed(reason) => {
-                warn!(self.logger, "what the broker's session holds cannot be noted: filters that are removed from the \
-                    configuration will not be unsubscribed from";
+                warn!(self.logger, "the file of subscribed filters cannot be read or written: filters that are removed from \
+                    the configuration will not be unsubscribed";
                     "path" => %self.options.filter_file.path().display(), "reason" => reason);
             }
             FilterLine::AllGranted => {

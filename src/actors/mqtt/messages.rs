@@ -1,33 +1,33 @@
-//! What the mqtt actor is sent: by the journal, by liveness, and by the client library's callbacks.
+//! Messages to the mqtt actor, from the journal, from liveness, and from the client library's callbacks.
 
 use actix::prelude::*;
 
 use crate::actors::supervisor::Generation;
 use crate::journal::Space;
 
-/// Fact from the journal: there is room again, or there is none and Andon may not be connected.
+/// Fact from the journal: it is full, so that Andon may not be connected, or it has room again.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct SpaceChanged(pub Space);
 
-/// Fact from paho's callbacks: the link is gone.
+/// Fact from the client: a connection has ended. It may be an older one.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct LinkEnded {
-    /// The broker's or the library's reason.
+    /// Why, in the words of the broker or the client library.
     pub reason: String,
-    /// The broker said that another client has taken the session over.
+    /// The broker said that another client took the session over.
     pub taken_over: bool,
 }
 
-/// Fact from the callback: it panicked, after the message was journaled all the same.
+/// Fact from the callback: it panicked, and still journaled the message.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub(super) struct CallbackPanicked {
     pub(super) message: String,
 }
 
-/// Say again whether the link is up: a restarted liveness actor does not know.
+/// Report the link again: liveness has restarted and does not know its state.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct TellLink;
@@ -40,31 +40,32 @@ pub struct ProveLink;
 /// One retained status message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusMessage {
-    /// Where to.
+    /// Its topic.
     pub topic: String,
     /// JSON.
     pub payload: Vec<u8>,
 }
 
-/// Names a stream of statuses; a later one is greater.
+/// Names a stream of statuses; a later stream compares greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct StreamId {
-    /// The sender's.
+    /// The sender's generation.
     pub generation: Generation,
-    /// From 1 on.
+    /// Counts the sender's streams, from 1.
     pub number: u64,
 }
 
-/// Publish these, in order, retained, with QoS 1. Answers how many of them the broker has answered (a refusal is
-/// an answer), counted from the first; fewer than all if the link is down, none if the stream is over (MQTT-7), or its sender
-/// was replaced.
+/// Publish these in order, retained, with QoS 1.
+///
+/// The reply is how many of them, from the first, the broker has answered; a refusal is an answer. It is fewer than all if the link is
+/// down, and none if the stream is over (MQTT-7) or its sender was replaced.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
 pub struct PublishStatuses {
-    /// Which.
+    /// The statuses.
     pub messages: Vec<StatusMessage>,
-    /// Part of this stream.
+    /// The stream they belong to.
     pub stream: StreamId,
-    /// Its place in it, from 0 on.
+    /// The place of this part in the stream, from 0.
     pub part: u64,
 }

@@ -1,28 +1,37 @@
-//! The mqtt actor: owns the broker link and lets messages into the journal.
+//! The mqtt actor: owns the link to the broker. Its callback appends each message to the journal.
 //!
-//! Receives [`SpaceChanged`] from the journal, [`LinkEnded`] from paho's callbacks, [`PublishStatuses`] and [`ProveLink`] from
-//! liveness. Sends [`LinkChanged`] to liveness and [`JournalGrew`] to the parser. A message never
-//! passes through this actor: the callback ([`callback`]) appends it to the journal on paho's thread.
+//! | part | what it is |
+//! |---|---|
+//! | [`actor`], [`messages`], `effects`, `log_lines` | the actor: turns messages into events, carries effects out, logs |
+//! | [`session`] | pure: which broker is next, when to connect, what a loss or a refusal means |
+//! | [`link_health`] | pure: is the link alive, and what proves it |
+//! | [`callback`] | from the client library's thread into the journal; a PUBACK follows when it returns |
+//! | [`client`] | everything that knows the client library (paho) |
+//! | [`checks`] | probe, TLS diagnosis, certificates, echo: shared with `andon config check --connect` |
+//!
+//! Receives `SpaceChanged` from the journal, `PublishStatuses`, `ProveLink` and `TellLink` from liveness, `LinkEnded` from the client.
+//! Sends `LinkChanged` to liveness and `JournalGrew` to the parser. A message never passes through the actor: the callback runs on the
+//! client library's own thread.
 //!
 //! Invariants
-//! - MQTT-1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and does
-//!   not return unless the append succeeded.
+//! - MQTT-1 A message is acknowledged only after it is in the journal: the callback is set before `connect`, and returns only if the
+//!   append succeeded.
 //! - MQTT-2 One session: stable client id, never a clean start. Every connect subscribes again and checks what was granted.
-//! - MQTT-3 With the link goes what the broker refuses: a refused filter blinds the machines that come through it, and nobody else. It is
-//!   asked for again, and another broker is tried after a while ([`session`]).
+//! - MQTT-3 A refused filter blinds only the machines that come through it. The link stays up without it; Andon asks for it again, and
+//!   tries another broker after a while.
 //! - MQTT-4 While the journal is full (policy `hold`) Andon is not connected: the broker keeps the messages.
-//! - MQTT-5 Attempts are paced by a capped, jittered backoff that starts over only after the link was up for a while. Of several
-//!   brokers each is asked once between two waits (rule HOST-1 of [`session::failover`]).
-//! - MQTT-6 A broker that does not answer is noticed within one and a half keep-alives (rule LINK-5 of [`link_health`]).
-//! - MQTT-7 Statuses go out in streams ([`status_publisher`]): in order, all on one connection, and nothing after what could not be sent or
-//!   was not answered. So no status overtakes one that has to be published again.
-//! - MQTT-8 The link is proven by our echo, behind everything that the broker had queued for us, and by nothing else
-//!   ([`link_health`]): while a backlog drains, and until a broker that was frozen has caught up, no silence is believed.
-//! - MQTT-9 No actor waits for the library's lock: a thread of its own calls it (`client::client_thread`), and whether we are connected is what its
-//!   callbacks said last.
+//! - MQTT-5 A capped, jittered backoff paces the attempts and starts over only after a link that lasted. Of several brokers each is
+//!   asked once between two waits (HOST-1).
+//! - MQTT-6 A broker that does not answer is noticed within one and a half keep-alives (LINK-5).
+//! - MQTT-7 Statuses go out in streams: in order, on one connection, and nothing after a status that was not sent or not answered. So
+//!   no status overtakes one that has to be published again.
+//! - MQTT-8 Only our echo proves the link (LINK-1). While a backlog drains, and until a broker that was frozen has caught up, no
+//!   silence of a machine is believed.
+//! - MQTT-9 No actor waits for the client library's lock: a thread of its own makes the calls, and the library's callbacks say whether
+//!   we are connected.
 //!
-//! A broker that is away, refuses, or takes the session over is an expected state: one line for each new
-//! reason, then patience.
+//! On failure: a broker that is away, refuses, or gives the session to another client is an expected state. Each new reason is one
+//! line in the log, and Andon keeps trying.
 
 mod actor;
 pub mod callback;

@@ -1,20 +1,20 @@
-//! Keeps an incarnation of liveness that was given up from publishing what is not so any more.
+//! Keeps an abandoned incarnation of liveness from publishing outdated statuses.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::actors::supervisor::Generation;
 
-/// The newest generation that may publish; survives restarts of both ends.
+/// The oldest generation that may publish. Survives restarts of both actors.
 #[derive(Debug, Default)]
 pub struct PublishFence(AtomicU64);
 
 impl PublishFence {
-    /// From now on only `generation` and its successors may publish.
+    /// Lets only `generation` and its successors publish from now on.
     pub fn raise(&self, generation: Generation) {
         self.0.fetch_max(generation, Ordering::SeqCst);
     }
 
-    /// Whether `generation` may publish.
+    /// Returns whether `generation` may publish.
     #[must_use]
     pub fn admits(&self, generation: Generation) -> bool {
         generation >= self.0.load(Ordering::SeqCst)
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_was_replaced_may_not_publish_any_more() {
+    fn a_replaced_generation_may_not_publish() {
         let fence = PublishFence::default();
         fence.raise(2);
         assert!(!fence.admits(1) && fence.admits(2) && fence.admits(3));

@@ -1,14 +1,14 @@
-//! `subscriptions.json`: which filters the broker's session holds, so that those no longer configured can be ended.
+//! `subscriptions.json`: which filters the broker's session holds, so that filters that leave the configuration can be unsubscribed.
 //!
-//! A persistent session keeps every subscription until somebody ends it. The file, beside the journal but not of it, is the
-//! mqtt actor's alone. It is replaced as a whole: written beside, fsynced, renamed, directory fsynced.
+//! A persistent session keeps a subscription until the client ends it. The file lies beside the journal, is no part of it, and belongs
+//! to the mqtt actor alone. It is replaced as a whole: written beside, fsynced, renamed, directory fsynced.
 //!
-//! The brokers of `mqtt.hosts` may hold one session in common, or each one of its own; we cannot tell. So what one of them is asked for
-//! is noted for all of them, and each is asked to end it when it is next connected. To end what is not there does no harm.
+//! The brokers of `mqtt.hosts` may share one session or hold one each; Andon cannot tell. So a filter that one of them was asked for is
+//! noted for all, and each is asked to end it when it is next connected. Ending a subscription that does not exist does no harm.
 //!
-//! - FLT-1 A filter is in the file before a broker is asked for it, and leaves it, for that broker alone, only after that broker has
-//!   ended it. After a crash at any point the file names at least what each session holds.
-//! - FLT-2 A file that cannot be read or written is told once and never keeps Andon from its messages.
+//! - FLT-1 A filter is in the file before a broker is asked for it, and leaves the file, for that broker alone, only after that broker
+//!   has ended it. After a crash at any point the file names at least what each session holds.
+//! - FLT-2 A file that cannot be read or written is reported once and never stops Andon from receiving messages.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use crate::domain::TopicFilter;
 const FILE_NAME: &str = "subscriptions.json";
 const TMP_NAME: &str = "subscriptions.json.tmp";
 const VERSION: u32 = 1;
-/// Sessions that are remembered: of other client ids and brokers, too, in case they come back. The oldest is forgotten.
+/// How many sessions the file holds, those of former client ids and brokers included. The oldest is dropped.
 const SESSIONS_MAX: usize = 64;
 /// A larger file is not ours.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -49,45 +49,45 @@ impl Content {
         place.map(|place| self.sessions.remove(place).filters).unwrap_or_default()
     }
 
-    /// As the newest.
+    /// Adds a session as the newest.
     fn put(&mut self, client_id: &str, endpoint: &Endpoint, filters: BTreeSet<String>) {
         let (client_id, broker) = (client_id.to_owned(), endpoint.address());
         self.sessions.push(SessionFilters { client_id, broker, filters });
     }
 }
 
-/// The file.
+/// Handle to the file.
 #[derive(Debug, Clone)]
 pub struct FilterFile {
     directory: PathBuf,
 }
 
 impl FilterFile {
-    /// In this directory, which is the journal's.
+    /// Names the file in this directory, the journal's.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
-    /// Where it is, for the operator.
+    /// Returns the path, for the operator.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.directory.join(FILE_NAME)
     }
 
-    /// The filters that the session may hold.
+    /// Returns the filters that the session may hold.
     ///
     /// # Errors
-    /// The file is there and cannot be read or understood.
+    /// The file exists and cannot be read or parsed.
     pub fn filters(&self, client_id: &str, endpoint: &Endpoint) -> io::Result<BTreeSet<String>> {
         self.read().map(|mut content| content.take(client_id, endpoint))
     }
 
-    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes nothing if that
-    /// changes nothing; a file that cannot be understood is replaced.
+    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes only a change; replaces
+    /// a file that cannot be parsed.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn note(
         &self,
         client_id: &str,
@@ -112,18 +112,18 @@ impl FilterFile {
 
     fn read(&self) -> io::Result<Content> {
         let path = self.path();
-        let odd = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
         let bytes = match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
             Err(error) => return Err(error),
-            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(odd("it is too large".to_owned())),
+            Ok(found) if found.len() > FILE_BYTES_MAX => return Err(invalid("it is too large".to_owned())),
             Ok(_) => fs::read(&path)?,
         };
-        let content: Content = serde_json::from_slice(&bytes).map_err(|error| odd(error.to_string()))?;
+        let content: Content = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         if content.version == VERSION {
             Ok(content)
         } else {
-            Err(odd(format!("it has version {}, this program knows {VERSION}", content.version)))
+            Err(invalid(format!("it has version {}, this program knows {VERSION}", content.version)))
         }
     }
 
@@ -138,7 +138,7 @@ impl FilterFile {
     }
 }
 
-/// What of `known` is not in `wanted`, as filters; what is no filter is none to end.
+/// Returns the filters of `known` that are not in `wanted`. Skips text that is no valid filter.
 #[must_use]
 pub fn obsolete<'a>(
     known: &BTreeSet<String>,
@@ -174,8 +174,9 @@ mod tests {
         assert!(!home.path().join(TMP_NAME).exists());
     }
 
+    /// Proves FLT-1.
     #[test]
-    fn what_one_broker_is_asked_for_is_ended_at_each_when_it_is_its_turn() {
+    fn a_filter_asked_of_one_broker_is_ended_at_each_in_turn() {
         let home = tempfile::tempdir().expect("a directory");
         let filter_file = FilterFile::in_directory(home.path());
         let filters = |port| filter_file.filters("a", &broker(port)).expect("read");
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_not_written() {
+    fn unchanged_content_is_not_written() {
         let home = tempfile::tempdir().expect("a directory");
         let filter_file = FilterFile::in_directory(home.path());
         filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("written");
@@ -211,6 +212,7 @@ mod tests {
         assert_eq!(filter_file.filters("a", &broker(1)).expect("the old one is whole"), set(&["x"]));
     }
 
+    /// Proves FLT-2.
     #[test]
     fn a_damaged_file_is_reported_and_then_replaced() {
         let home = tempfile::tempdir().expect("a directory");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn obsolete_is_what_nobody_wants_any_more() {
+    fn obsolete_filters_are_those_no_longer_wanted() {
         let wanted =
             [TopicFilter::parse("a/+").expect("valid"), TopicFilter::parse("$share/g/b").expect("valid")];
         let found = obsolete(&set(&["a/+", "$share/g/b", "b", "not/a#filter"]), wanted.iter());

@@ -1,8 +1,8 @@
-//! Publishing statuses for liveness, in streams of parts of which several are under way at once (invariant MQTT-7 of [`super`]).
+//! Publishes statuses for liveness, in streams of parts of which several are in flight at once (MQTT-7).
 //!
-//! A part is handed to the library whole, and its answers are counted later, while the parts behind it go out: waiting for
-//! each answer first, the broker's TCP stack would hold the last ones of each part back for 40 ms (it sends small segments
-//! only when those before are acknowledged, and ours acknowledges late when it has nothing to send).
+//! A part is handed to the client library as a whole, and its answers are counted while the next parts go out. Waiting for the answers
+//! of each part would cost 40 ms a part: the broker's TCP stack sends a small segment only after the earlier ones are acknowledged, and
+//! ours delays that acknowledgement while it has nothing to send.
 
 use actix::prelude::*;
 use slog::warn;
@@ -14,18 +14,18 @@ use super::client::link::{Link, Published, own_message};
 use super::messages::{PublishStatuses, StatusMessage, StreamId};
 use crate::clock::mono_now;
 
-/// The newest stream, and whether it may go on.
+/// The newest stream, and whether it may continue.
 #[derive(Debug, Default)]
 pub(super) struct StatusStream {
     id: StreamId,
-    /// The attempt to connect that made the connection on which it began.
+    /// The attempt that made the connection on which the stream began.
     connection: Option<u64>,
-    /// `None`: it is over.
+    /// `None` once the stream is over.
     next_part: Option<u64>,
 }
 
 impl StatusStream {
-    /// Whether this part may be sent on `connection` (`None`: the link is down). A part that may not ends its stream.
+    /// Returns whether this part may be sent on `connection` (`None`: the link is down). A part that may not ends its stream.
     fn admits(&mut self, id: StreamId, part: u64, connection: Option<u64>) -> bool {
         if id > self.id {
             *self = Self { id, connection, next_part: Some(0) };
@@ -33,12 +33,12 @@ impl StatusStream {
         if id < self.id {
             return false;
         }
-        let goes_on = connection.is_some() && connection == self.connection && self.next_part == Some(part);
-        self.next_part = goes_on.then_some(part + 1);
-        goes_on
+        let continues = connection.is_some() && connection == self.connection && self.next_part == Some(part);
+        self.next_part = continues.then_some(part + 1);
+        continues
     }
 
-    /// Something of that stream was not answered.
+    /// Ends that stream: a part of it was not answered.
     fn end(&mut self, id: StreamId) {
         if id == self.id {
             self.next_part = None;
@@ -53,7 +53,7 @@ impl Handler<PublishStatuses> for Mqtt {
         let PublishStatuses { messages, stream, part } = publish;
         let asked = messages.len();
         let link = self.link.clone().filter(|_| self.may_publish(stream, part));
-        // Here, not in the future: the library keeps the order in which it is asked.
+        // Now, not inside the future: the library publishes in the order of these calls.
         let handed_over = link.as_ref().map(|link| hand_over(link, messages));
         let counting = async move {
             let (Some(link), Some(handed_over)) = (link, handed_over) else { return Counted::default() };
@@ -67,7 +67,7 @@ impl Handler<PublishStatuses> for Mqtt {
                 actor.status_stream.end(stream);
             }
             if let Some(reason) = counted.refusal {
-                actor.tell_refusal(&reason);
+                actor.log_refusal(&reason);
             }
             counted.answered
         }))
@@ -80,7 +80,7 @@ impl Mqtt {
         self.wires.fence.admits(stream.generation) && self.status_stream.admits(stream, part, connection)
     }
 
-    fn tell_refusal(&mut self, reason: &str) {
+    fn log_refusal(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.logged_status_refusal, true) {
             warn!(self.logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access control \
                 list, or set it to \"\""; "reason" => reason);
@@ -88,16 +88,16 @@ impl Mqtt {
     }
 }
 
-/// What became of a part.
+/// The outcome of a part.
 #[derive(Default)]
 struct Counted {
-    /// So many, from the first.
+    /// How many, from the first, the broker answered.
     answered: usize,
-    /// A reason why one of them was refused.
+    /// Why one of them was refused.
     refusal: Option<String>,
 }
 
-/// Up to the first that the library does not take.
+/// Hands messages over, up to the first that the library does not take.
 fn hand_over(
     link: &Link,
     messages: Vec<StatusMessage>,
@@ -106,7 +106,7 @@ fn hand_over(
     link.hand_over(retained.collect())
 }
 
-/// The answers come in the order of the messages, so they are waited for one after the other.
+/// Waits for the answers, which come in the order of the messages.
 async fn count(link: &Link, inflight: Vec<Delivery>) -> Counted {
     let mut counted = Counted::default();
     for delivery in inflight {
@@ -127,8 +127,9 @@ mod tests {
     const FIRST: StreamId = StreamId { generation: 1, number: 1 };
     const SECOND: StreamId = StreamId { generation: 1, number: 2 };
 
+    /// Proves MQTT-7.
     #[test]
-    fn m7_a_stream_goes_on_part_by_part_on_the_connection_on_which_it_began() {
+    fn a_stream_continues_part_by_part_on_the_connection_on_which_it_began() {
         let mut stream = StatusStream::default();
         assert!(stream.admits(FIRST, 0, Some(7)) && stream.admits(FIRST, 1, Some(7)));
         assert!(!stream.admits(FIRST, 2, Some(8)), "part 1 may have gone down with connection 7");
@@ -136,8 +137,9 @@ mod tests {
         assert!(stream.admits(SECOND, 0, Some(8)));
     }
 
+    /// Proves MQTT-7.
     #[test]
-    fn m7_a_part_that_cannot_be_sent_ends_its_stream() {
+    fn a_part_that_cannot_be_sent_ends_its_stream() {
         let mut stream = StatusStream::default();
         assert!(!stream.admits(FIRST, 0, None));
         assert!(!stream.admits(FIRST, 1, Some(7)), "the link is back, but part 0 is missing");
@@ -146,8 +148,9 @@ mod tests {
         assert!(!stream.admits(SECOND, 1, Some(7)));
     }
 
+    /// Proves MQTT-7.
     #[test]
-    fn m7_what_was_not_answered_ends_its_own_stream_only() {
+    fn a_missing_answer_ends_its_own_stream_only() {
         let mut stream = StatusStream::default();
         assert!(stream.admits(FIRST, 0, Some(7)));
         assert!(stream.admits(SECOND, 0, Some(7)));

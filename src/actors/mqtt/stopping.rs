@@ -1,4 +1,4 @@
-//! Leaving the broker in order: because the journal is full (invariant MQTT-4 of [`super`]), or because Andon stops.
+//! Leaving the broker in order: because the journal is full (MQTT-4), or because Andon stops.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::{FilterSet, OutageReason};
 use crate::status::BrokerState;
 
-/// How long the goodbye may take: little longer than the library does.
-const GOODBYE_MAX: Duration = Duration::from_millis(1_500);
-/// How long liveness may take to hear that we leave.
-const FAREWELL_MAX: Duration = Duration::from_millis(500);
+/// Bound on leaving; the library itself takes a little less.
+const LEAVE_MAX: Duration = Duration::from_millis(1_500);
+/// How long liveness may take to receive the last report.
+const LAST_REPORT_MAX: Duration = Duration::from_millis(500);
 
 impl Handler<StopChild> for Mqtt {
     type Result = ();
@@ -38,23 +38,23 @@ impl Mqtt {
         }
     }
 
-    /// Leaves the broker, then ends.
+    /// Publishes `offline`, leaves the broker, reports that to liveness, and ends the actor.
     pub(super) fn stop(&mut self, was_up: bool, context: &mut Context<Self>) {
         let (link, topic) = (self.link.clone(), self.options.link.availability_topic.clone());
         let (liveness, journal) = (self.wires.liveness.clone(), self.callback.journal.clone());
-        let (generation, link_no) = (self.exit_guard.generation(), self.session.attempt());
+        let (generation, link_number) = (self.exit_guard.generation(), self.session.attempt());
         let disconnect = async move {
             let Some(link) = link else { return };
             if let (true, Some(topic)) = (was_up, topic) {
-                let said = link.publish(&topic, b"offline".to_vec(), true);
-                // A broker that does not answer sends our last will instead.
-                let _said_or_not = actix_rt::time::timeout(Duration::from_secs(1), said).await;
+                let offline = link.publish(&topic, b"offline".to_vec(), true);
+                // A broker that does not answer publishes our last will instead.
+                let _published_or_not = actix_rt::time::timeout(Duration::from_secs(1), offline).await;
             }
-            // With a message that waits for the disk there is no goodbye.
-            let _said_or_not = actix_rt::time::timeout(GOODBYE_MAX, link.say_goodbye()).await;
+            // While a message waits for the disk this cannot succeed.
+            let _left_or_not = actix_rt::time::timeout(LEAVE_MAX, link.say_goodbye()).await;
             let at = TimePoint { mono: mono_now(), wall: wall_now() };
             let (reason, appended) = (OutageReason::Stopped, journal.positions().appended);
-            let news = LinkChanged {
+            let last_report = LinkChanged {
                 up: false,
                 at,
                 heard_from: at.mono,
@@ -65,12 +65,12 @@ impl Mqtt {
                 reason,
                 appended,
                 generation,
-                link: link_no,
+                link: link_number,
             };
             if was_up {
-                // Waited for, so that it is on its way to the database before the parser is stopped. Without it the next start
-                // finds out by itself, a little less exactly.
-                let _told_or_not = liveness.call(news, FAREWELL_MAX).await;
+                // Wait, so that the outage is on its way to the database before the parser stops. Without this report the next
+                // start works it out, a little less exactly.
+                let _received_or_not = liveness.call(last_report, LAST_REPORT_MAX).await;
             }
         };
         context.wait(disconnect.into_actor(self).map(|(), actor, context| {

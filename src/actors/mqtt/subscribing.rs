@@ -1,4 +1,4 @@
-//! Asking the broker for what is configured, and ending what is not configured any more.
+//! Subscribes to what is configured, and ends what the session holds beyond it.
 
 use std::collections::BTreeSet;
 
@@ -10,24 +10,24 @@ use crate::actors::failpoint::failpoint;
 use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
 
-/// The session that is subscribed for.
+/// One round of subscribing, for one session.
 #[derive(Clone)]
 pub(super) struct Subscribing {
-    /// What is configured.
+    /// The configured filters.
     pub(super) wanted: Vec<(TopicFilter, Qos)>,
     pub(super) client_id: String,
     pub(super) endpoint: Endpoint,
     /// The other brokers, which may hold the same session.
     pub(super) others: Vec<Endpoint>,
-    /// The topic of our echo, unless there is none.
+    /// The topic of our echo; `None` without an echo.
     pub(super) echo: Option<TopicFilter>,
     pub(super) filter_file: FilterFile,
 }
 
 impl Subscribing {
-    /// Subscribes to everything wanted, then ends what the session holds beyond it. A fresh session holds nothing.
+    /// Subscribes to everything wanted, then ends what the session holds beyond it. A new session holds nothing.
     pub(super) async fn run(&self, link: &Link, session_present: bool) -> Subscribed {
-        // Only ever a delay: what goes wrong here the broker says.
+        // A test may only delay here.
         let _never_fails = failpoint("mqtt::subscribe");
         let mut subscribed = Subscribed::default();
         let known = if session_present { self.known(&mut subscribed) } else { BTreeSet::new() };
@@ -50,8 +50,8 @@ impl Subscribing {
         subscribed
     }
 
-    /// Asks again for what was refused, while `granted_max` was granted for the rest. The rest is not asked for again: the broker would
-    /// send its retained messages once more. The echo is, if the QoS of the telemetry rises.
+    /// Asks again for the refused filters, while `granted_max` was granted for the others. Asking for those again would make the broker
+    /// repeat their retained messages. The echo is subscribed again if the QoS of the telemetry has risen.
     pub(super) async fn ask_again(
         &self,
         link: &Link,
@@ -66,7 +66,7 @@ impl Subscribing {
         subscribed
     }
 
-    /// With the QoS of the telemetry, so that it goes the same way.
+    /// Subscribes to the echo with the QoS of the telemetry, so that both take the same way.
     async fn subscribe_echo(&self, link: &Link, subscribed: &mut Subscribed) {
         let Some(echo) = &self.echo else { return };
         let qos = subscribed.granted_max;
@@ -90,7 +90,7 @@ impl Subscribing {
         })
     }
 
-    /// A few bytes, and only after a change of the configuration: this thread, which is the actor's own, may wait for them.
+    /// Writes a few bytes, and only after a change of the configuration: the actor's own thread may block for that.
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
         if let Err(error) = self.filter_file.note(&self.client_id, &self.endpoint, &self.others, held) {
             subscribed.file_failures.push(error.to_string());

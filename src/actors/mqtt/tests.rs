@@ -1,4 +1,4 @@
-//! The mqtt actor between a broker, a liveness and a supervisor that do what a test says.
+//! The mqtt actor with a scripted broker, and with stand-ins for liveness and the supervisor.
 
 #[path = "../../../tests/support/scripted_broker.rs"]
 #[allow(dead_code)]
@@ -35,12 +35,12 @@ use crate::journal::{
 };
 use crate::metrics::Metrics;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 pub(super) async fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {WAIT_MAX:?}: {what}");
         actix_rt::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -56,7 +56,7 @@ fn link_options() -> LinkOptions {
         session_expiry: Duration::from_secs(3600),
         receive_maximum: 100,
         max_packet: 4 << 20,
-        connect_timeout: PATIENCE,
+        connect_timeout: WAIT_MAX,
         protocol: ProtocolChoice::V5,
         tls: None,
         proxy: None,
@@ -73,12 +73,12 @@ pub(super) fn link_to(port: u16) -> Link {
     Link::create(link_options(), endpoint(port), true, |_| {}).unwrap()
 }
 
-/// What the others were told, and what was logged.
+/// What liveness and the supervisor received, and what was logged.
 #[derive(Default)]
 struct World {
-    /// News of the link: the generation, and whether it is up.
-    news: Vec<(Generation, bool)>,
-    /// Whether they said that a filter is refused.
+    /// Reports of the link: the generation, and whether it is up.
+    reports: Vec<(Generation, bool)>,
+    /// Whether each report names a refused filter.
     refused: Vec<bool>,
     exit: Option<ExitReason>,
     logged: Vec<String>,
@@ -114,7 +114,7 @@ impl Handler<LinkChanged> for Others {
 
     fn handle(&mut self, changed: LinkChanged, _: &mut Context<Self>) {
         let mut world = self.0.lock();
-        world.news.push((changed.generation, changed.up));
+        world.reports.push((changed.generation, changed.up));
         world.refused.push(!changed.refused.is_empty());
     }
 }
@@ -137,8 +137,8 @@ impl JournalListener for Unheard {
     }
 }
 
-/// A broker, a journal, and what else the actor is made of.
-struct Stage {
+/// A broker, a journal, and everything else that the actor needs.
+struct Bench {
     shared: Shared,
     broker: ScriptedBroker,
     journal: Journal,
@@ -149,7 +149,7 @@ struct Stage {
     directory: TempDir,
 }
 
-impl Stage {
+impl Bench {
     fn new(script: impl FnMut(&Packet) -> Answer + Send + 'static) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = JournalOptions {
@@ -171,7 +171,7 @@ impl Stage {
             journal,
             metrics,
             wires,
-            connect_timeout: PATIENCE,
+            connect_timeout: WAIT_MAX,
             availability_topic: None,
             directory,
         }
@@ -222,7 +222,7 @@ impl Stage {
         }
     }
 
-    /// From now on liveness hears of the link.
+    /// Delivers reports to liveness from now on.
     fn connect_liveness(&self) {
         self.wires.liveness.connect(Others(self.shared.clone()).start().recipient());
     }
@@ -246,7 +246,7 @@ impl Stage {
     }
 }
 
-/// Takes everything, and publishes nothing.
+/// Accepts everything and publishes nothing.
 fn agreeable(packet: &Packet) -> Answer {
     Answer::Send(match packet {
         _ if packet.is_connect() => connack_5_session_present(),
@@ -257,38 +257,39 @@ fn agreeable(packet: &Packet) -> Answer {
 }
 
 #[test]
-fn a_liveness_that_was_replaced_publishes_nothing() {
+fn a_replaced_liveness_publishes_nothing() {
     System::new().block_on(async {
-        let stage = Stage::new(agreeable);
-        let mqtt = stage.start(1);
-        stage.wait_until_up().await;
-        stage.wires.fence.raise(2);
+        let bench = Bench::new(agreeable);
+        let mqtt = bench.start(1);
+        bench.wait_until_up().await;
+        bench.wires.fence.raise(2);
         let publish = |generation, topic: &str| {
             let messages = vec![StatusMessage { topic: topic.to_owned(), payload: b"{}".to_vec() }];
             mqtt.send(PublishStatuses { messages, stream: StreamId { generation, number: 1 }, part: 0 })
         };
         assert_eq!(publish(1, "old").await, Ok(0));
         assert_eq!(publish(2, "new").await, Ok(1));
-        let published: Vec<_> = stage.broker.packets().into_iter().filter(Packet::is_publish).collect();
+        let published: Vec<_> = bench.broker.packets().into_iter().filter(Packet::is_publish).collect();
         assert_eq!(published.len(), 1);
         assert_eq!(published[0].head, 0x33, "QoS 1, retained");
         assert!(published[0].body[2..].starts_with(b"new"), "{published:?}");
     });
 }
 
+/// Proves MQTT-7.
 #[test]
-fn m7_nothing_more_of_a_stream_is_published_after_a_part_without_an_answer() {
+fn a_part_without_an_answer_ends_its_stream() {
     System::new().block_on(async {
         let is_lost = |packet: &Packet| packet.is_publish() && packet.body[2..].starts_with(b"lost");
-        let mut stage =
-            Stage::new(
+        let mut bench =
+            Bench::new(
                 move |packet| {
                     if is_lost(packet) { Answer::Send(Vec::new()) } else { agreeable(packet) }
                 },
             );
-        stage.connect_timeout = Duration::from_secs(1);
-        let mqtt = stage.start(1);
-        stage.wait_until_up().await;
+        bench.connect_timeout = Duration::from_secs(1);
+        let mqtt = bench.start(1);
+        bench.wait_until_up().await;
         let publish = |topic: &str, number, part| {
             let messages = vec![StatusMessage { topic: topic.to_owned(), payload: b"{}".to_vec() }];
             mqtt.send(PublishStatuses { messages, stream: StreamId { generation: 1, number }, part })
@@ -296,34 +297,35 @@ fn m7_nothing_more_of_a_stream_is_published_after_a_part_without_an_answer() {
         assert_eq!(publish("lost", 1, 0).await, Ok(0));
         assert_eq!(publish("behind", 1, 1).await, Ok(0));
         assert_eq!(publish("again", 2, 0).await, Ok(1));
-        let topics: Vec<_> = stage.broker.packets().into_iter().filter(Packet::is_publish).collect();
+        let topics: Vec<_> = bench.broker.packets().into_iter().filter(Packet::is_publish).collect();
         assert_eq!(topics.len(), 2, "{topics:?}");
     });
 }
 
+/// Proves MQTT-4.
 #[test]
-fn m4_a_connect_that_is_answered_after_the_journal_has_filled_is_left_at_once() {
+fn a_connect_that_is_answered_after_the_journal_has_filled_is_left_at_once() {
     let (answer_now, may_answer) = channel::<()>();
     System::new().block_on(async {
-        let stage = Stage::new(move |packet| {
+        let bench = Bench::new(move |packet| {
             if packet.is_connect() {
                 // Ends with the test, too.
                 let _given_up = may_answer.recv();
             }
             agreeable(packet)
         });
-        stage.start(1);
-        wait_until("the CONNECT", || stage.broker.connects().len() == 1).await;
-        stage.fill_journal();
-        wait_until("that it is noticed", || stage.metrics.holding.get()).await;
+        bench.start(1);
+        wait_until("the CONNECT", || bench.broker.connects().len() == 1).await;
+        bench.fill_journal();
+        wait_until("the hold", || bench.metrics.holding.get()).await;
         answer_now.send(()).unwrap();
-        wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
-        assert!(!stage.metrics.broker_connected.get());
-        assert_eq!(stage.broker.connects().len(), 1, "there is no room");
+        wait_until("the DISCONNECT", || bench.broker.packets().iter().any(Packet::is_disconnect)).await;
+        assert!(!bench.metrics.broker_connected.get());
+        assert_eq!(bench.broker.connects().len(), 1, "there is no room");
     });
 }
 
-/// Ends the connections with these numbers once they are complete, refuses those with these, and keeps any other.
+/// Ends the connections numbered `ends` once they are complete, refuses those numbered `refuses`, keeps all others.
 fn ends_and_refuses(
     ends: &'static [usize],
     refuses: &'static [usize],
@@ -340,24 +342,23 @@ fn ends_and_refuses(
 }
 
 #[test]
-fn a_refusal_among_the_losses_means_that_nobody_takes_the_session_over() {
-    for (ends, refuses, is_contest) in [(&[0, 1, 2], &[] as &[usize], true), (&[0, 1, 3], &[2], false)] {
+fn losses_with_a_refusal_in_between_are_no_takeover() {
+    for (ends, refuses, is_takeover) in [(&[0, 1, 2], &[] as &[usize], true), (&[0, 1, 3], &[2], false)] {
         System::new().block_on(async {
-            let stage = Stage::new(ends_and_refuses(ends, refuses));
-            stage.start(1);
+            let bench = Bench::new(ends_and_refuses(ends, refuses));
+            bench.start(1);
             let last = ends.len() + refuses.len();
             let is_last = |packet: &Packet| packet.is_subscribe() && packet.connection == last;
-            wait_until("the last connection", || stage.broker.packets().iter().any(is_last)).await;
-            stage.wait_until_up().await;
-            let logged = &stage.shared.lock().logged;
-            let told = logged.iter().any(|line| line.starts_with("another client takes our session over"));
-            assert_eq!(told, is_contest, "{logged:?}");
+            wait_until("the last connection", || bench.broker.packets().iter().any(is_last)).await;
+            bench.wait_until_up().await;
+            let logged = &bench.shared.lock().logged;
+            let found = logged.iter().any(|line| line.starts_with("another client takes our session over"));
+            assert_eq!(found, is_takeover, "{logged:?}");
         });
     }
 }
 
-/// How long the acknowledgements took that the broker read last before we left. It has the next message ready whenever it has
-/// read one.
+/// Returns how long the last acknowledgements before we left took. The broker sends the next message as soon as it has read one.
 async fn last_acknowledgements(count: usize) -> Vec<Duration> {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let noting = Arc::clone(&sent);
@@ -366,28 +367,28 @@ async fn last_acknowledgements(count: usize) -> Vec<Duration> {
         sent.push(Instant::now());
         publish(true, "factory/press-1", "{}", u16::try_from(sent.len()).unwrap())
     };
-    let stage = Stage::new(move |packet| match agreeable(packet) {
+    let bench = Bench::new(move |packet| match agreeable(packet) {
         Answer::Send(bytes) if packet.is_subscribe() => Answer::Send([bytes, send()].concat()),
         _ if packet.is_puback() => Answer::Send(send()),
         answer => answer,
     });
-    let mqtt = stage.start(1);
-    stage.wait_until_up().await;
-    wait_until("messages", || stage.broker.packets().iter().any(Packet::is_puback)).await;
+    let mqtt = bench.start(1);
+    bench.wait_until_up().await;
+    wait_until("messages", || bench.broker.packets().iter().any(Packet::is_puback)).await;
     mqtt.do_send(StopChild);
-    wait_until("the end", || stage.shared.lock().exit == Some(ExitReason::Normal)).await;
-    wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
-    let acknowledged = stage.broker.packets().into_iter().filter(Packet::is_puback);
+    wait_until("the end", || bench.shared.lock().exit == Some(ExitReason::Normal)).await;
+    wait_until("the DISCONNECT", || bench.broker.packets().iter().any(Packet::is_disconnect)).await;
+    let acknowledged = bench.broker.packets().into_iter().filter(Packet::is_puback);
     let sent = sent.lock().unwrap();
     let took: Vec<Duration> = acknowledged.zip(sent.iter()).map(|(puback, sent)| puback.at - *sent).collect();
     took[took.len().saturating_sub(count)..].to_vec()
 }
 
 #[test]
-fn while_we_leave_the_broker_messages_are_let_in_slowly() {
+fn messages_come_in_slowly_while_the_broker_is_being_left() {
     System::new().block_on(async {
         let mut seen = Vec::new();
-        // On a machine that stands still for as long as the goodbye takes fewer of them may come meanwhile.
+        // On an overloaded machine fewer of them may come in the time of leaving.
         for _ in 0..5 {
             let took = last_acknowledgements(3).await;
             if took.iter().all(|took| *took >= LEAVING_PAUSE) {
@@ -395,19 +396,20 @@ fn while_we_leave_the_broker_messages_are_let_in_slowly() {
             }
             seen.push(took);
         }
-        panic!("let in at full speed: {seen:?}");
+        panic!("messages came in at full speed: {seen:?}");
     });
 }
 
-/// What a SUBSCRIBE of version 5 asks for, and with which QoS.
+/// Returns the filter and the QoS of a SUBSCRIBE of version 5.
 fn asked(subscribe: &Packet) -> (String, u8) {
     let filter = &subscribe.body[5 + usize::from(subscribe.body[2])..];
     let (options, filter) = filter.split_last().unwrap();
     (String::from_utf8_lossy(filter).into_owned(), options & 3)
 }
 
+/// Proves MQTT-3.
 #[test]
-fn m3_only_what_was_refused_is_asked_for_again_and_the_echo_follows_the_highest_qos() {
+fn only_what_was_refused_is_asked_for_again_and_the_echo_follows_the_highest_qos() {
     let mut refusals = 2;
     let script = move |packet: &Packet| match packet.is_subscribe().then(|| asked(packet).0).as_deref() {
         Some("old/#") if refusals > 0 => {
@@ -419,15 +421,15 @@ fn m3_only_what_was_refused_is_asked_for_again_and_the_echo_follows_the_highest_
         None => agreeable(packet),
     };
     System::new().block_on(async {
-        let stage = Stage::new(script);
-        stage.connect_liveness();
+        let bench = Bench::new(script);
+        bench.connect_liveness();
         let filter = |text: &str| TopicFilter::parse(text).unwrap();
         let subscriptions = vec![(filter("factory/#"), Qos::AtMostOnce), (filter("old/#"), Qos::AtLeastOnce)];
         let telemetry = subscriptions.iter().map(|(filter, _)| filter.clone()).collect();
         let echo_topic = Some(filter("andon/plant/echo"));
-        stage.start_with(1, MqttOptions { telemetry, subscriptions, echo_topic, ..stage.options() });
-        wait_until("news of the grant", || stage.shared.lock().refused == [false, true, false]).await;
-        let packets = stage.broker.packets();
+        bench.start_with(1, MqttOptions { telemetry, subscriptions, echo_topic, ..bench.options() });
+        wait_until("the report of the grant", || bench.shared.lock().refused == [false, true, false]).await;
+        let packets = bench.broker.packets();
         let all: Vec<_> = packets.iter().filter(|packet| packet.is_subscribe()).map(asked).collect();
         let expected = [
             ("factory/#", 0),
@@ -438,6 +440,6 @@ fn m3_only_what_was_refused_is_asked_for_again_and_the_echo_follows_the_highest_
             ("andon/plant/echo", 1),
         ];
         assert_eq!(all, expected.map(|(filter, qos)| (filter.to_owned(), qos)));
-        assert_eq!(stage.shared.lock().news, [(1, false), (1, true), (1, true)]);
+        assert_eq!(bench.shared.lock().reports, [(1, false), (1, true), (1, true)]);
     });
 }

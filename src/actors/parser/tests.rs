@@ -272,7 +272,7 @@ impl Stage {
     fn prove_link(&self, upto: u64) -> Mono {
         let mut health = self.health.lock();
         health.link_up(Mono(0), Some(7));
-        assert_eq!(health.look(Mono(100_000), false), [Effect::SendEcho(1)]);
+        assert_eq!(health.check(Mono(100_000), false), [Effect::SendEcho(1)]);
         let payload = health.echo_payload(1).unwrap();
         assert!(health.echo(payload.as_bytes(), Mono(101_000), Seq(upto)));
         health.proof().unwrap().at

@@ -1,9 +1,9 @@
 //! When certificates expire: ours, the authorities', the broker's.
 //!
-//! Files are read again each time, as they are when the library connects: rotated ones count without a restart. The
-//! broker's chain is learnt by a handshake of our own ([`super::tls_diagnosis`]), at most once an hour.
+//! Files are read again each time, as the library does at each connect: rotated files count without a restart. A handshake of our own
+//! ([`super::tls_diagnosis`]) shows the broker's chain, at most once an hour.
 //!
-//! - CERT-1 Of one certificate at most one line a day is logged, and only in its last 30 days.
+//! - CERT-1 At most one line a day is logged for a certificate, and only in its last 30 days.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,10 +27,10 @@ const WARN_EVERY: Duration = Duration::from_secs(DAY);
 const ASK_EVERY: Duration = Duration::from_secs(3600);
 const DAY: u64 = 86_400;
 
-/// One certificate and its end.
+/// One certificate and the end of its validity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Expiry {
-    /// Whose it is, for the operator.
+    /// Owner and name, for the operator.
     pub of: String,
     /// End of its validity, seconds since 1970.
     pub at: i64,
@@ -42,22 +42,22 @@ impl Expiry {
         Some(Self { of, at: unix_seconds(certificate.not_after())? })
     }
 
-    /// Whole days left at `now` (seconds since 1970); negative once it is over.
+    /// Returns the whole days left at `now` (seconds since 1970); negative once it has expired.
     #[must_use]
     pub fn days_left(&self, now: i64) -> i64 {
         (self.at - now).div_euclid(DAY as i64)
     }
 }
 
-/// Seconds since 1970.
+/// Converts to seconds since 1970.
 #[must_use]
 pub fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
     let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
     Some(i64::from(since.days) * DAY as i64 + i64::from(since.secs))
 }
 
-/// Own certificates and authorities. Of several authorities in one file the one that lasts longest counts: which of them
-/// is used, the broker's chain tells. Files that cannot be read are left to the connect, which says so.
+/// Returns our certificates and authorities. Of several authorities in one file only the longest valid one counts: the broker's chain
+/// shows which one is used. Skips files that cannot be read: the connect reports those.
 #[must_use]
 pub fn of_files(tls: &TlsOptions) -> Vec<Expiry> {
     let mut found = Vec::new();
@@ -77,7 +77,7 @@ fn read(path: &Path) -> Vec<X509> {
     X509::stack_from_pem(&pem).unwrap_or_default()
 }
 
-/// The broker's certificate and those it was verified by; empty if there is no handshake at present. Blocks.
+/// Returns the broker's certificate and those that verified it; empty if no handshake succeeds. Blocks.
 #[must_use]
 pub fn of_broker(endpoint: &Endpoint, options: &LinkOptions) -> Vec<Expiry> {
     let Some(tls) = &options.tls else { return Vec::new() };
@@ -93,7 +93,7 @@ pub fn of_broker(endpoint: &Endpoint, options: &LinkOptions) -> Vec<Expiry> {
         .collect()
 }
 
-/// What is known of the certificates; shared by all incarnations of the actor.
+/// The known certificates; shared by all incarnations of the actor.
 #[derive(Debug, Default)]
 pub struct CertificateWatch {
     state: Mutex<State>,
@@ -106,14 +106,14 @@ struct State {
 }
 
 impl CertificateWatch {
-    /// Whether the broker should be asked again.
+    /// Returns whether it is time to ask the broker for its chain.
     #[must_use]
     pub fn wants_to_ask(&self, endpoint: &Endpoint, now: Mono) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.of_broker.as_ref().is_none_or(|(of, at, _)| of != endpoint || passed(*at, now) >= ASK_EVERY)
     }
 
-    /// The broker's chain; an empty one (no handshake) says nothing about it, and does not replace what is known.
+    /// Notes the broker's chain. An empty one (no handshake) does not replace a known one.
     pub fn learnt(&self, endpoint: &Endpoint, now: Mono, chain: Vec<Expiry>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.of_broker.take().filter(|(of, ..)| of == endpoint).map(|(_, _, chain)| chain);
@@ -121,7 +121,7 @@ impl CertificateWatch {
         state.of_broker = Some((endpoint.clone(), now, chain));
     }
 
-    /// The next end of a certificate, and those to warn about now (`wall` in seconds since 1970).
+    /// Returns the certificate that expires first, and those to warn about now (`wall` in seconds since 1970).
     pub fn review(&self, of_files: Vec<Expiry>, now: Mono, wall: i64) -> (Option<Expiry>, Vec<Expiry>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = of_files;
@@ -162,6 +162,7 @@ mod tests {
         Endpoint { host: host.to_owned(), port: 8883 }
     }
 
+    /// Proves CERT-1.
     #[test]
     fn one_warning_a_day_in_the_last_thirty_days_and_none_before() {
         let watch = CertificateWatch::default();
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_brokers_chain_is_kept_until_another_is_shown_or_the_broker_changes() {
+    fn the_brokers_chain_stays_until_another_is_seen_or_the_broker_changes() {
         let watch = CertificateWatch::default();
         let (a, b) = (broker("a"), broker("b"));
         assert!(watch.wants_to_ask(&a, at(0)));

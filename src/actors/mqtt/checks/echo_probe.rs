@@ -1,5 +1,4 @@
-//! One echo (rule LINK-1 of [`link_health`](super::super::link_health)), to find out whether the broker hands it back: for
-//! `config check --connect`.
+//! Sends one echo (LINK-1) and waits for the broker to return it, for `config check --connect`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use super::super::client::error::LinkError;
 use super::super::client::link::{Link, Published};
 use crate::domain::{Qos, TopicFilter};
 
-/// Waits for an echo that only it knows. A service that runs under the same topic ignores it.
+/// Waits for its own echo, with a random payload. A service that runs with the same topic ignores it.
 pub struct EchoProbe {
     topic: TopicFilter,
     payload: String,
@@ -23,7 +22,7 @@ impl EchoProbe {
         let (payload, arrived) = (format!("check-{:016x}", rand::random::<u64>()), Arc::new(Notify::new()));
         let (wanted, found) = (payload.clone(), Arc::clone(&arrived));
         let topic_wanted = topic.clone();
-        // Unguarded it is as good here: a topic that is no text ends this command, and nothing is lost.
+        // The guard does not matter here: without it an invalid topic ends this command, and loses nothing.
         let _guarded = link.on_message(move |message| {
             if message.topic == topic_wanted.as_str().as_bytes() && message.payload == wanted.as_bytes() {
                 found.notify_one();
@@ -32,10 +31,10 @@ impl EchoProbe {
         Self { topic, payload, arrived }
     }
 
-    /// Subscribes with `qos`, that of the telemetry, and sends the echo: how long it took to come back, or why it did not.
+    /// Subscribes with `qos`, that of the telemetry, and sends the echo. Returns how long it took to come back.
     ///
     /// # Errors
-    /// In words, with what to allow.
+    /// Why it did not come back, in words, with what to allow.
     pub async fn run(self, link: &Link, qos: Qos, within: Duration) -> Result<Duration, String> {
         let allow = format!("allow the user to publish and to subscribe to {}", self.topic);
         let granted = link.subscribe(&self.topic, qos).await.map_err(|error| match error {
@@ -55,7 +54,7 @@ impl EchoProbe {
         match actix_rt::time::timeout(within, self.arrived.notified()).await {
             Ok(()) => Ok(sent.elapsed()),
             Err(_) => Err(format!(
-                "the broker took it and did not hand it back within {} s; {allow}",
+                "the broker accepted it and did not return it within {} s; {allow}",
                 within.as_secs()
             )),
         }
@@ -79,7 +78,7 @@ mod tests {
         String::from_utf8(packet.body[2 + TOPIC.len() + 3..].to_vec()).unwrap()
     }
 
-    /// What the probe says of a broker that grants `granted` and hands an echo back as `hand_back` says.
+    /// Runs the probe against a broker that grants `granted` and answers an echo with `hand_back`.
     fn probe(
         granted: u8,
         hand_back: impl Fn(&Packet) -> Vec<u8> + Send + 'static,
@@ -114,7 +113,7 @@ mod tests {
         let elsewhere = |packet: &Packet| publish(true, "andon/test/else", &payload(packet), 1);
         for refused in [probe(1, of_another), probe(1, elsewhere)] {
             let refused = refused.unwrap_err();
-            assert!(refused.contains("did not hand it back") && refused.contains(TOPIC), "{refused}");
+            assert!(refused.contains("did not return it") && refused.contains(TOPIC), "{refused}");
         }
     }
 }

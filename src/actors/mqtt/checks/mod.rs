@@ -1,4 +1,4 @@
-//! Looks at the way to a broker on our own, step by step. The actor and `andon config check --connect` share these checks.
+//! Checks the way to a broker without the client library, step by step. Shared by the actor and `andon config check --connect`.
 
 pub mod certificates;
 pub mod echo_probe;

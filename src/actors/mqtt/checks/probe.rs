@@ -1,6 +1,6 @@
-//! Reaching a broker step by step, by ourselves: to learn what the client library does not tell. Nothing of MQTT is sent.
+//! Reaches a broker step by step, to learn what the client library does not report. Sends nothing of MQTT.
 //!
-//! Everything here blocks, each step at most for the time it is given: call it on a thread of its own.
+//! Everything here blocks, each step for at most the given time: call it on a thread of its own.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -11,10 +11,10 @@ use openssl::base64::encode_block;
 use super::super::client::options::ProxyOptions;
 use crate::domain::Endpoint;
 
-/// Most bytes of a proxy's answer.
+/// Bound on a proxy's answer.
 const PROXY_ANSWER_BYTES_MAX: usize = 8 * 1024;
 
-/// The addresses of a host name.
+/// Resolves a host name.
 ///
 /// # Errors
 /// The reason in words.
@@ -25,10 +25,10 @@ pub fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err(format!("{} has no address", endpoint.host)) } else { Ok(addresses) }
 }
 
-/// A TCP connection to the first address that takes one.
+/// Connects to the first address that accepts a TCP connection.
 ///
 /// # Errors
-/// The reason of the last address, in words.
+/// The reason at the last address, in words.
 pub fn connect(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, String> {
     let mut reason = "no address".to_owned();
     for address in addresses {
@@ -46,7 +46,7 @@ pub fn connect(addresses: &[SocketAddr], within: Duration) -> Result<TcpStream, 
     Err(reason)
 }
 
-/// Asks an HTTP proxy, to which `stream` leads, for a way to the broker.
+/// Asks the HTTP proxy at the other end of `stream` for a tunnel to the broker.
 ///
 /// # Errors
 /// The reason in words, without the login.
@@ -61,7 +61,7 @@ pub fn tunnel(stream: &mut TcpStream, endpoint: &Endpoint, proxy: &ProxyOptions)
         format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{}\r\n", login.unwrap_or_default());
     stream
         .write_all(request.as_bytes())
-        .map_err(|error| format!("the proxy {shown} does not listen: {error}"))?;
+        .map_err(|error| format!("the proxy {shown} does not accept the request: {error}"))?;
     let head =
         answer_head(stream).map_err(|reason| format!("the proxy {shown} does not answer: {reason}"))?;
     let status = head.split_ascii_whitespace().nth(1).unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn tunnel(stream: &mut TcpStream, endpoint: &Endpoint, proxy: &ProxyOptions)
     }
 }
 
-/// Byte by byte, as what follows the empty line is not the proxy's.
+/// Reads byte by byte, because what follows the empty line comes from the broker.
 fn answer_head(stream: &mut TcpStream) -> Result<String, String> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -95,7 +95,7 @@ fn answer_head(stream: &mut TcpStream) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// All of the above: a connection that leads to the broker.
+/// Resolves, connects, and asks the proxy, if there is one, for a tunnel. Returns a connection to the broker.
 ///
 /// # Errors
 /// The reason in words.

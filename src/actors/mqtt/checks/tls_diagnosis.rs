@@ -1,8 +1,7 @@
-//! The TLS handshake with a broker, made by ourselves: why it fails, or what the broker shows.
+//! A TLS handshake with a broker, made by Andon itself: why it fails, or which certificates the broker shows.
 //!
-//! The client library says no more than "TCP/TLS connect failure". After such a failure the handshake is made once more
-//! here, with the same settings, only to learn the reason; nothing is sent over it. The same handshake tells when the
-//! broker's certificates expire.
+//! The client library reports no more than "TCP/TLS connect failure". After such a failure this repeats the handshake with the same
+//! settings, only to learn the reason, and sends nothing over it. The same handshake shows when the broker's certificates expire.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -17,7 +16,7 @@ use super::super::client::options::{LinkOptions, TlsOptions};
 use super::probe::reach;
 use crate::domain::Endpoint;
 
-/// What a handshake that worked has shown.
+/// What a successful handshake shows.
 #[derive(Debug, Clone)]
 pub struct Shown {
     /// `TLSv1.3` and the like.
@@ -28,11 +27,11 @@ pub struct Shown {
     pub alpn: Option<String>,
 }
 
-/// With TLS 1.3 the broker's opinion of our certificate comes after the handshake: how long it is waited for.
-const OPINION_WITHIN: Duration = Duration::from_millis(500);
+/// With TLS 1.3 the broker judges our certificate after the handshake: how long to wait for that.
+const VERDICT_WITHIN: Duration = Duration::from_millis(500);
 
-/// Why there is no connection, in words, with what to look at; `None` if there would be one now, or if it is neither TLS
-/// nor the proxy that fails.
+/// Returns why connecting fails, in words, with the key to check. `None` if it would work now, or if neither TLS nor the proxy is the
+/// reason.
 pub fn connection_failure(endpoint: &Endpoint, options: &LinkOptions) -> Option<String> {
     let within = options.connect_timeout;
     let stream = match reach(endpoint, options.proxy.as_ref(), within) {
@@ -42,10 +41,10 @@ pub fn connection_failure(endpoint: &Endpoint, options: &LinkOptions) -> Option<
     handshake(endpoint, options.tls.as_ref()?, stream, within).err()
 }
 
-/// The handshake over a connection that leads to the broker.
+/// Makes the handshake over a connection to the broker.
 ///
 /// # Errors
-/// Why it fails, in words, with what to look at.
+/// Why it fails, in words, with the key to check.
 pub fn handshake(
     endpoint: &Endpoint,
     tls: &TlsOptions,
@@ -58,7 +57,7 @@ pub fn handshake(
     let configuration = connector.configure().map_err(setup)?.verify_hostname(tls.verify);
     match configuration.connect(&endpoint.host, stream) {
         Ok(mut session) => {
-            let waits = session.get_ref().set_read_timeout(Some(OPINION_WITHIN));
+            let waits = session.get_ref().set_read_timeout(Some(VERDICT_WITHIN));
             waits.map_err(|error| error.to_string())?;
             match session.read(&mut [0]) {
                 Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -112,9 +111,9 @@ fn connector(tls: &TlsOptions, wanted: &str, refused: &Refused) -> Result<SslCon
             |reason: String| format!("mqtt.tls.key_file {} cannot be used: {reason}", key_file.display());
         let pem = std::fs::read(key_file).map_err(|error| failed(error.to_string()))?;
         let key = private_key(&pem, tls.key_password.as_deref()).map_err(&failed)?;
-        // All that is left to go wrong: the key itself has just been read.
-        let strange = |_: ErrorStack| failed("it does not belong to mqtt.tls.cert_file".to_owned());
-        builder.set_private_key(&key).map_err(strange)?;
+        // The only failure left, as the key itself was just read.
+        let mismatch = |_: ErrorStack| failed("it does not belong to mqtt.tls.cert_file".to_owned());
+        builder.set_private_key(&key).map_err(mismatch)?;
     }
     if !tls.alpn.is_empty() {
         builder.set_alpn_protos(&alpn_list(&tls.alpn)).map_err(setup)?;
@@ -131,7 +130,7 @@ fn connector(tls: &TlsOptions, wanted: &str, refused: &Refused) -> Result<SslCon
     Ok(builder.build())
 }
 
-/// The wire's form: each name behind its length (at most 255, as the configuration says).
+/// The wire format: each name after its length (at most 255, checked with the configuration).
 fn alpn_list(names: &[String]) -> Vec<u8> {
     let with_length = |name: &String| [&[name.len() as u8], name.as_bytes()].concat();
     names.iter().flat_map(with_length).collect()
@@ -142,7 +141,7 @@ fn private_key(
     password: Option<&str>,
 ) -> Result<openssl::pkey::PKey<openssl::pkey::Private>, String> {
     use openssl::pkey::PKey;
-    // Without the callback the library would ask at the terminal.
+    // Without the callback the library would prompt at the terminal.
     let key = match password {
         Some(password) => PKey::private_key_from_pem_passphrase(pem, password.as_bytes()),
         None => PKey::private_key_from_pem_callback(pem, |_| Ok(0)),
@@ -157,7 +156,7 @@ fn private_key(
     })
 }
 
-/// The first reason of the library, which lists where in its source each was found.
+/// Returns the library's first reason, without the source locations that it lists.
 fn short(errors: &ErrorStack) -> String {
     let mut reasons = errors.errors().iter().filter_map(openssl::error::Error::reason);
     reasons.next().map_or_else(|| errors.to_string(), str::to_owned)
@@ -189,7 +188,7 @@ fn certificate_refusal(error: X509VerifyResult, certificate: Option<&X509Ref>, w
     }
 }
 
-/// `CN=…`, or the first entry there is.
+/// Returns the common name, or the first entry.
 pub fn one_line_name(name: &openssl::x509::X509NameRef) -> String {
     use openssl::nid::Nid;
     let common = name.entries_by_nid(Nid::COMMONNAME).next().or_else(|| name.entries().next());
@@ -197,7 +196,7 @@ pub fn one_line_name(name: &openssl::x509::X509NameRef) -> String {
     text.unwrap_or_else(|| "no name".to_owned()).chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
-/// The names that a certificate is valid for.
+/// Returns the names that a certificate is valid for.
 fn names(certificate: &X509Ref) -> String {
     const SHOWN_MAX: usize = 5;
     let mut names = Vec::new();
@@ -217,10 +216,10 @@ fn names(certificate: &X509Ref) -> String {
 fn address_text(bytes: &[u8]) -> String {
     let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| std::net::Ipv4Addr::from(bytes).to_string());
     let v6 = <[u8; 16]>::try_from(bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string());
-    v4.or(v6).unwrap_or_else(|_| "an odd address".to_owned())
+    v4.or(v6).unwrap_or_else(|_| "an invalid address".to_owned())
 }
 
-/// What the broker's alert means (RFC 8446, 6.2), as OpenSSL words it.
+/// Explains the broker's alert (RFC 8446, 6.2), as OpenSSL words it.
 fn broker_refusal(error: &str, tls: &TlsOptions) -> String {
     const CERT: &str = "see mqtt.tls.cert_file";
     let has = |words: &str| error.contains(words);

@@ -1,8 +1,8 @@
-//! The thread that calls the client library.
+//! The thread that calls the client library (MQTT-9).
 //!
-//! Every call waits for the library's one lock, and its receive thread holds that while a message is in our callback: for as long as
-//! the disk stalls. So no actor calls the library. This thread does, one call after the other, in the order in which they were asked
-//! for; it serves all connections of the process, as the lock does.
+//! Every call waits for the library's one lock, and its receive thread holds that lock while a message is in our callback, for as long
+//! as the disk stalls. So no actor calls the library. This thread makes all calls of the process, in the order in which they were
+//! posted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -12,19 +12,19 @@ use tokio::sync::oneshot;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// Has `call` made after those that were asked for before. `None` if it panicked.
+/// Makes `call` after all earlier calls. Returns `None` if it panicked.
 pub(super) fn call<T: Send + 'static>(
     call: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Option<T>> {
     let (reply, answer) = oneshot::channel();
     post(move || {
-        // Whoever asked may have gone; what is dropped then knows what to do.
+        // The receiver may be gone; dropping the answer then cleans up.
         drop(reply.send(call()));
     });
     async { answer.await.ok() }
 }
 
-/// The same, with nobody waiting for it.
+/// Makes `call` after all earlier calls, without an answer.
 pub(super) fn post(call: impl FnOnce() + Send + 'static) {
     static CALLS: OnceLock<Option<Sender<Call>>> = OnceLock::new();
     match CALLS.get_or_init(start) {
@@ -32,7 +32,7 @@ pub(super) fn post(call: impl FnOnce() + Send + 'static) {
             // The thread never ends: it survives a panic, and the static keeps the channel open.
             let _taken = calls.send(Box::new(call));
         }
-        // No thread is to be had: the actor has to wait for the lock itself.
+        // The system has no thread left: the actor has to wait for the lock itself.
         None => call(),
     }
 }
@@ -42,7 +42,7 @@ fn start() -> Option<Sender<Call>> {
     let (calls, queue) = channel::<Call>();
     let calling = move || {
         for call in queue {
-            // Told by the panic hook; whoever waits for the answer gets none.
+            // The panic hook logs it, and the caller gets no answer.
             let _panicked = catch_unwind(AssertUnwindSafe(call));
         }
     };
@@ -53,6 +53,7 @@ fn start() -> Option<Sender<Call>> {
 mod tests {
     use super::*;
 
+    /// Proves MQTT-9.
     #[test]
     fn calls_are_made_in_order_and_a_panic_ends_only_its_own() {
         let (out, calls) = channel();

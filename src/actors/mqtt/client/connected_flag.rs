@@ -1,4 +1,4 @@
-//! Whether a client is connected, from the library's callbacks. Asked itself, the library would wait for its lock.
+//! Whether a client is connected, from the library's callbacks: asking the library would wait for its lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,18 +10,18 @@ use super::error::with_brokers_words;
 /// How a connection ended, from the library's callbacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEnd {
-    /// It is gone.
+    /// The connection is lost.
     Lost,
-    /// The broker ended it, and said why (MQTT 5).
+    /// The broker ended it and named a reason (MQTT 5).
     ByBroker {
         /// The reason, in words.
         reason: String,
-        /// Another client has taken the session over.
+        /// Another client took the session over.
         taken_over: bool,
     },
 }
 
-/// What the library has said of the connection last.
+/// What the library last said of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection(AtomicU8);
 
@@ -46,7 +46,7 @@ impl Connection {
     }
 }
 
-/// Keeps `connection` as the library's callbacks say. They come in order, under its lock.
+/// Updates `connection` from the library's callbacks, which come in order, under its lock.
 pub(super) fn follow(
     client: &paho::AsyncClient,
     connection: &Arc<Connection>,

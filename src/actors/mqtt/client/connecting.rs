@@ -1,4 +1,4 @@
-//! CONNECT: before it the name is looked up, and after a failure the reason is.
+//! CONNECT. Resolves the name first, and finds the reason of a failure afterwards.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,17 +17,17 @@ impl Link {
     /// # Errors
     /// [`LinkError`], in words for the operator.
     pub async fn connect(self: &Rc<Self>) -> Result<bool, LinkError> {
-        // The library's own timeout comes first, once for each address of the host; ours is the outer bound.
+        // The library applies its own timeout to each address of the host; this is the outer bound.
         self.connect_within(self.options.connect_timeout * 3).await
     }
 
     async fn connect_within(self: &Rc<Self>, within: Duration) -> Result<bool, LinkError> {
-        self.look_up().await?;
+        self.resolve_first().await?;
         let options = self.options.connect_options(self.v5)?;
         self.answered.set(false);
         let mut token = self.call(move |client| client.connect(options)).await?;
         let Ok(answer) = actix_rt::time::timeout(within, &mut token).await else {
-            // The library is still at it. Nobody waits for it any more; a client that is made anew does not need it.
+            // The library is still trying. The next client does not need its answer.
             actix_rt::spawn(Rc::clone(self).end_late_connect(token));
             return Err(self.silence_or(LinkError::NoAnswer { what: "connect", within }).await);
         };
@@ -39,16 +39,16 @@ impl Link {
         }
     }
 
-    /// Waits for the library to be done with a connect that was given up. A connection that comes of it ends at once.
+    /// Waits for the answer to an abandoned connect, and closes a connection that results from it.
     async fn end_late_connect(self: Rc<Self>, token: paho::ConnectToken) {
         let answer = token.await;
         self.note_answer(answer.is_ok()).await;
         self.disconnect().await;
     }
 
-    /// The library answers under its lock, and lets go of its handle of the client before it gives the lock back: whoever has had it
-    /// since then may destroy the client. So may whoever has seen what it says next, that the client is connected; the lock itself may
-    /// be held by the first message by then.
+    /// Makes it safe to destroy the client. The library answers under its lock, and drops its own handle of the client before it
+    /// releases the lock. So a later call that had the lock proves that the handle is gone. After a success the connected callback
+    /// proves it, too; by then the first message may hold the lock.
     async fn note_answer(&self, is_connected: bool) {
         if is_connected {
             while !self.connection.has_been_up() {
@@ -60,9 +60,9 @@ impl Link {
         self.answered.set(true);
     }
 
-    /// The library looks a name up while it holds its lock: whoever calls it meanwhile waits for as long as DNS takes not to answer,
-    /// which may be a minute. So we look first, on a thread that may wait; what was found is found again soon.
-    async fn look_up(&self) -> Result<(), LinkError> {
+    /// Resolves the name of the broker, on a thread that may block. The library resolves it under its lock, and every other call would
+    /// wait for a DNS server that does not answer, perhaps a minute. After this it finds the name quickly.
+    async fn resolve_first(&self) -> Result<(), LinkError> {
         let (at, key) = match &self.options.proxy {
             Some(proxy) => (proxy.at.clone(), "mqtt.proxy"),
             None => (self.endpoint.clone(), "mqtt.host"),
@@ -81,13 +81,13 @@ impl Link {
         Err(LinkError::Connect(format!("{reason}; see {key}")))
     }
 
-    /// The library knows no reason for a TLS handshake or a proxy that fails; we look ourselves.
+    /// Finds the reason of a failed connect. The library names none for a TLS handshake or a proxy, so Andon tries those itself.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
             paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..) => {
                 return LinkError::Refused(explain(error));
             }
-            // So the library calls it when CONNECT was sent and the connection ended (paho C 1.3.16, `MQTTAsync_cycle`).
+            // The library's error when the connection ended after CONNECT (paho C 1.3.16, `MQTTAsync_cycle`).
             paho::Error::TcpConnectCompletionFailure | paho::Error::Failure => LinkError::HungUp,
             other => LinkError::Connect(explain(other)),
         };
@@ -99,11 +99,11 @@ impl Link {
                 return LinkError::Connect(reason);
             }
         }
-        // So the library calls every attempt that takes too long, how far it came or not (`MQTTAsync_checkTimeouts`).
+        // The library's error for every attempt that takes too long, however far it came (`MQTTAsync_checkTimeouts`).
         if matches!(error, paho::Error::TcpConnectTimeout) { self.silence_or(plain).await } else { plain }
     }
 
-    /// Of an attempt without an answer: [`LinkError::Silent`] if the broker takes connections, otherwise `unreachable`.
+    /// Classifies an attempt without an answer: [`LinkError::Silent`] if the broker accepts connections, otherwise `unreachable`.
     async fn silence_or(&self, unreachable: LinkError) -> LinkError {
         let (endpoint, proxy) = (self.endpoint.clone(), self.options.proxy.clone());
         let within = self.options.connect_timeout;
@@ -112,14 +112,14 @@ impl Link {
     }
 }
 
-/// What `blocking` finds, if it does so in time.
+/// Runs `blocking` on a thread of its own. Returns its result if that comes in time.
 async fn on_a_thread<T: Send + 'static>(
     within: Duration,
     blocking: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (reply, answer) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        let _nobody_waits = reply.send(blocking());
+        let _receiver_may_be_gone = reply.send(blocking());
     });
     actix_rt::time::timeout(within, answer).await.ok().and_then(Result::ok)
 }
@@ -132,6 +132,7 @@ mod tests {
     use super::super::super::tests::{link_to, wait_until};
     use super::*;
 
+    /// Proves PAHO-2.
     #[test]
     fn a_connect_that_succeeds_after_it_was_given_up_is_disconnected() {
         let (answer_now, may_answer) = channel::<()>();
@@ -146,7 +147,7 @@ mod tests {
             let link = Rc::new(link_to(broker.port()));
             let within = Duration::from_millis(50);
             let outcome = link.connect_within(within).await;
-            assert_eq!(outcome, Err(LinkError::Silent), "it took the connection");
+            assert_eq!(outcome, Err(LinkError::Silent), "the broker accepted the connection");
             wait_until("the CONNECT", || broker.connects().len() == 1).await;
             answer_now.send(()).unwrap();
             let left = || broker.packets().iter().any(|packet| packet.is_disconnect());

@@ -1,7 +1,7 @@
-//! What goes wrong with a broker, in words for the operator: what, why, and the key to look at.
+//! What goes wrong with a broker, for the operator: what, why, and the configuration key to check.
 //!
-//! The broker's own words (MQTT 5 reason strings) are passed on in brackets. Of a refused CONNECT there are none: the library
-//! hands on the code alone (paho C 1.3.16, `nextOrClose`).
+//! A broker's own words (MQTT 5 reason strings) follow in brackets. For a refused CONNECT the library passes on the code only
+//! (paho C 1.3.16, `nextOrClose`).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::domain::TopicFilter;
 
-/// What went wrong with the broker, in one line that names the reason.
+/// What went wrong with a broker, in one line that names the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LinkError {
     /// The client library refused to make a client.
@@ -22,12 +22,12 @@ pub enum LinkError {
     /// The broker answered, and refused.
     #[error("connect: {0}")]
     Refused(String),
-    /// The broker ended the connection in place of an answer; some refuse MQTT 5 in this way.
+    /// The broker closed the connection instead of answering CONNECT; some refuse MQTT 5 in this way.
     #[error(
         "connect: the broker ends the connection in place of an answer; is the port right, does it speak this protocol?"
     )]
     HungUp,
-    /// The broker took the connection and left CONNECT unanswered; some refuse MQTT 5 in this way.
+    /// The broker accepted the connection and left CONNECT unanswered; some refuse MQTT 5 in this way.
     #[error(
         "connect: the broker takes the connection and does not answer; is the port right, does it speak this protocol, is it stuck?"
     )]
@@ -73,7 +73,7 @@ pub enum LinkError {
     },
 }
 
-/// Whether the broker says that it does not speak MQTT 5.
+/// Returns whether the broker says that it does not speak MQTT 5.
 pub(super) fn refuses_v5(error: &paho::Error) -> bool {
     match error {
         paho::Error::ConnectReturn(code) => *code == paho::ConnectReturnCode::UnacceptableProtocolVersion,
@@ -82,7 +82,7 @@ pub(super) fn refuses_v5(error: &paho::Error) -> bool {
     }
 }
 
-/// The broker's reason for refusing a subscription, by its code.
+/// Explains the code with which a broker refuses a subscription.
 pub(super) fn subscribe_reason(code: i32) -> String {
     match code {
         0x80 => "refused by the broker (code 128); look at its access control list".to_owned(),
@@ -97,7 +97,7 @@ pub(super) fn subscribe_reason(code: i32) -> String {
     }
 }
 
-/// What the broker says itself, if it does: text from outside, so bounded and on one line.
+/// Returns the broker's own words, if any. They come from outside, so they are bounded and put on one line.
 pub(super) fn brokers_words(properties: &paho::Properties) -> Option<String> {
     const SHOWN_CHARS_MAX: usize = 200;
     let words = properties.get_string(paho::PropertyCode::ReasonString)?;
@@ -105,7 +105,7 @@ pub(super) fn brokers_words(properties: &paho::Properties) -> Option<String> {
     Some(one_line.take(SHOWN_CHARS_MAX).collect::<String>()).filter(|words| !words.trim().is_empty())
 }
 
-/// `reason`, and the broker's own words if there are any.
+/// Appends the broker's own words, if any, to `reason`.
 pub(super) fn with_brokers_words(reason: String, properties: &paho::Properties) -> String {
     match brokers_words(properties) {
         Some(words) => format!("{reason} (the broker says: {words})"),
@@ -113,7 +113,7 @@ pub(super) fn with_brokers_words(reason: String, properties: &paho::Properties) 
     }
 }
 
-/// An error of the library as a reason in words, with what to look at.
+/// Explains an error of the library, and names the key to check.
 pub(super) fn explain(error: &paho::Error) -> String {
     use paho::{ConnectReturnCode as Code, Error, ReasonCode};
     match error {

@@ -1,16 +1,16 @@
-//! Own messages in the library's hands, and whether it still holds one that it has already freed.
+//! Our messages in the library's hands, and whether the library still holds a message that it has already freed.
 //!
-//! A PUBLISH of QoS 1 that cannot be written, as the connection has just broken, is freed and stays among the messages to
-//! send again: `MQTTProtocol_startPublish` (paho C 1.3.16, `MQTTProtocolClient.c`) puts its topic and payload into
-//! `outboundMsgs`, and after the `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. A client
-//! that connects again sends what stands there by then: malformed packets. One that is destroyed frees it again
+//! The leak of PAHO-1, in one place. When the connection breaks just as a QoS 1 PUBLISH is written, the library frees the message but
+//! keeps it in its list of messages to resend: `MQTTProtocol_startPublish` (paho C 1.3.16, `MQTTProtocolClient.c`) puts topic and payload
+//! into `outboundMsgs`, and after the `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. If that
+//! client connects again, it sends whatever is in that memory by then: malformed packets. If it is destroyed, it frees the memory again
 //! (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this.
-//! One whose session ends with its connection does so at the loss itself (`MQTTAsync_closeSession`): ours never does, as
-//! `mqtt.session_expiry` is at least a second and a clean start is never asked for.
+//! A client whose session ends with its connection would do so at the loss itself (`MQTTAsync_closeSession`). Ours never does:
+//! `mqtt.session_expiry` is at least a second, and Andon never asks for a clean start.
 //!
-//! - PAHO-1 A client that holds such a message is neither connected again nor destroyed. It is leaked: 3 KiB, and half a KiB for each
-//!   message that it still had to send (measured; at most as many as are handed over at once). That is at most once for each
-//!   connection that was up, and only if that broke in the moment of a publish. A broker that is away costs nothing.
+//! - PAHO-1 A client that holds such a message is neither connected again nor destroyed, but leaked: 3 KiB, and half a KiB for each
+//!   message that it still had to send (measured; at most one hand-over). That happens at most once for each connection that was up,
+//!   and only if the connection broke during a publish. A broker that is away costs nothing.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ use paho_mqtt as paho;
 /// The messages of one client.
 #[derive(Default)]
 pub(super) struct InFlight {
-    /// Nobody waits for these any more, and their end is not known.
-    unheard: Mutex<Vec<paho::DeliveryToken>>,
-    /// One could not be written.
+    /// Deliveries that were dropped before their outcome was known.
+    abandoned: Mutex<Vec<paho::DeliveryToken>>,
+    /// A message could not be written.
     broken: AtomicBool,
 }
 
-/// One message under way: the broker's answer, or why there is none.
+/// A message in flight. Resolves to the broker's answer, or to the reason why there is none.
 pub(in super::super) struct Delivery {
     of: Arc<InFlight>,
     token: Option<paho::DeliveryToken>,
@@ -39,27 +39,27 @@ impl InFlight {
         Delivery { of: Arc::clone(self), token: Some(token) }
     }
 
-    /// Whether none of them forbids to destroy the client. While it is connected one that is under way may still break.
+    /// Returns whether the client may be destroyed. While it is connected, a message in flight may still break it.
     pub(super) fn are_sound(&self, connected: bool) -> bool {
-        self.look_after_unheard();
-        !self.broken.load(Ordering::SeqCst) && (!connected || self.unheard().is_empty())
+        self.poll_abandoned();
+        !self.broken.load(Ordering::SeqCst) && (!connected || self.abandoned().is_empty())
     }
 
-    fn unheard(&self) -> MutexGuard<'_, Vec<paho::DeliveryToken>> {
-        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn abandoned(&self) -> MutexGuard<'_, Vec<paho::DeliveryToken>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, outcome: &paho::Result<()>) {
-        // The library's `SOCKET_ERROR`. A refusal by the broker is another.
+        // The library's `SOCKET_ERROR`; a refusal by the broker is another error.
         if matches!(outcome, Err(paho::Error::Failure)) {
             self.broken.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Keeps only those that have still not ended; the library holds no more than it buffers.
-    fn look_after_unheard(&self) {
-        let mut nobody = Context::from_waker(Waker::noop());
-        self.unheard().retain_mut(|token| match Pin::new(token).poll(&mut nobody) {
+    /// Notes the outcome of abandoned deliveries that have ended, and keeps the others. Their number is bounded by the library's buffer.
+    fn poll_abandoned(&self) {
+        let mut context = Context::from_waker(Waker::noop());
+        self.abandoned().retain_mut(|token| match Pin::new(token).poll(&mut context) {
             Poll::Pending => true,
             Poll::Ready(outcome) => {
                 self.note(&outcome);
@@ -84,8 +84,8 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
-            self.of.look_after_unheard();
-            self.of.unheard().push(token);
+            self.of.poll_abandoned();
+            self.of.abandoned().push(token);
         }
     }
 }
@@ -106,8 +106,9 @@ mod tests {
         std::pin::pin!(delivery).poll(&mut Context::from_waker(Waker::noop()))
     }
 
+    /// Proves PAHO-1, PAHO-3.
     #[test]
-    fn a_message_that_could_not_be_written_forbids_the_end_of_its_client() {
+    fn a_client_with_a_message_that_could_not_be_written_is_not_destroyed() {
         let inflight = Arc::new(InFlight::default());
         assert!(wait_for(inflight.hand_over(ended(-12))).is_ready());
         assert!(inflight.are_sound(true), "a full buffer breaks nothing");
@@ -115,18 +116,19 @@ mod tests {
         assert!(!inflight.are_sound(true) && !inflight.are_sound(false));
     }
 
+    /// Proves PAHO-1, PAHO-3.
     #[test]
-    fn one_that_nobody_waits_for_counts_as_soon_as_it_has_ended() {
+    fn an_abandoned_delivery_counts_as_soon_as_it_has_ended() {
         let inflight = Arc::new(InFlight::default());
         drop(inflight.hand_over(ended(-1)));
         assert!(!inflight.are_sound(false));
     }
 
     #[test]
-    fn one_under_way_may_still_break_while_there_is_a_connection() {
+    fn a_message_in_flight_may_still_break_while_connected() {
         let inflight = Arc::new(InFlight::default());
         assert!(wait_for(inflight.hand_over(paho::DeliveryToken::new(message()))).is_pending());
         assert!(!inflight.are_sound(true));
-        assert!(inflight.are_sound(false), "without one it is not sent any more");
+        assert!(inflight.are_sound(false), "without a connection it is no longer sent");
     }
 }

@@ -1,4 +1,4 @@
-//! One connection to one broker: the paho client, and what it is asked to do.
+//! One connection to one broker: a paho client and its operations.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use super::raw_callback::{Incoming, set_message_callback};
 use crate::domain::Endpoint;
 use crate::domain::{Qos, TopicFilter};
 
-/// What the broker answered to a message of ours; either proves that it is there.
+/// The broker's answer to a message of ours. Either answer is a sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
-    /// It took it.
+    /// The broker accepted it.
     Accepted,
-    /// It refused it.
+    /// The broker refused it.
     Refused {
-        /// In its words.
+        /// Why, in its words.
         reason: String,
         /// Its access rules forbid it.
         not_authorised: bool,
@@ -32,17 +32,17 @@ pub enum Published {
 
 /// A paho client for one connection.
 ///
-/// - PAHO-2 One that is connecting is not destroyed, and a connect that nobody waits for any more is ended as soon as it is
-///   answered. The library's own thread holds the client while it answers: were ours not the last handle, that thread would destroy
-///   the client, and wait for itself, with every client of the process.
-/// - PAHO-3 One that holds a message which it has freed is not destroyed (rule PAHO-1 of [`super::inflight`]).
+/// - PAHO-2 A client that is connecting is not destroyed, and an abandoned connect ends as soon as it is answered. The library's own
+///   thread holds a handle of the client while it answers. If that were the last handle, the thread would destroy the client and
+///   wait for itself, and with it every client of the process.
+/// - PAHO-3 A client that holds a message which it has freed is not destroyed (PAHO-1).
 pub struct Link {
     /// `None` only while it is dropped.
     client: Option<paho::AsyncClient>,
     pub(super) options: LinkOptions,
     pub(super) endpoint: Endpoint,
     pub(super) v5: bool,
-    /// The newest attempt to connect has been answered, or there was none.
+    /// No attempt to connect is in flight.
     pub(super) answered: Cell<bool>,
     inflight: Arc<InFlight>,
     pub(super) connection: Arc<Connection>,
@@ -55,13 +55,13 @@ impl Drop for Link {
         let Some(client) = self.client.take() else { return };
         let inflight = Arc::clone(&self.inflight);
         let (answered, connection) = (self.answered.get(), Arc::clone(&self.connection));
-        // After everything that it was asked for: then this is the last handle, but for the library's own.
+        // Runs after all earlier calls: by then this is the last handle, except for the library's own.
         client_thread::post(move || {
             if answered && inflight.are_sound(connection.is_up()) {
                 drop(client);
             } else {
-                // Left alone, it must at least not stay connected.
-                let _as_soon_as_it_can = client.disconnect(None);
+                // A leaked client must at least not stay connected.
+                let _later_or_never = client.disconnect(None);
                 std::mem::forget(client);
             }
         });
@@ -69,8 +69,8 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// A client for one broker that is not connected yet. `v5` chooses the protocol. `on_end` hears of the end of its
-    /// connection, on a thread of the library.
+    /// Creates a client that is not connected yet. `v5` chooses the protocol. The library calls `on_end` on a thread of its own when
+    /// the connection ends.
     ///
     /// # Errors
     /// [`LinkError::Create`] for options the library cannot take (a NUL in the client id, say).
@@ -84,7 +84,7 @@ impl Link {
         let create = paho::CreateOptionsBuilder::new()
             .server_uri(options.transport.library_uri(&endpoint))
             .client_id(&options.client_id)
-            // What must survive is in our journal; the library's own store would only slow it down.
+            // Our journal keeps what must survive; the library's own store would only slow it down.
             .persistence(paho::PersistenceType::None)
             .mqtt_version(version)
             .max_buffered_messages(PUBLISH_BUFFERED_MAX)
@@ -108,18 +108,18 @@ impl Link {
         self.client.as_ref().expect("only the drop takes it")
     }
 
-    /// Has every message handed to `deliver`, on the library's receive thread, before it is acknowledged. To be set before
+    /// Hands every message to `deliver`, on the library's receive thread, before it is acknowledged. Call it before
     /// [`Link::connect`]. Returns `false` if this program is linked without the guard against invalid topics.
     pub fn on_message(&self, deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static) -> bool {
         set_message_callback(self.client(), deliver)
     }
 
-    /// Whether the library holds the link for up, as its callbacks said last.
+    /// Returns whether the link is up, as the library's callbacks last said.
     pub fn is_connected(&self) -> bool {
         self.connection.is_up()
     }
 
-    /// Has the library called, without waiting for its lock on this thread.
+    /// Calls the library on its own thread, so that this one does not wait for its lock.
     pub(super) fn call<T, C>(&self, call: C) -> impl Future<Output = Result<T, LinkError>> + use<T, C>
     where
         T: Send + 'static,
@@ -130,10 +130,9 @@ impl Link {
         async { answer.await.ok_or(LinkError::Library) }
     }
 
-    /// The QoS that is really asked for. With 3.1.1 the library hands a QoS 2 message over only at its PUBREL, after
-    /// the broker has been told to forget the payload (paho C 1.3.16, `MQTTProtocol_handlePublishes`): a process
-    /// killed between would lose it. QoS 1 and the digest are exactly-once without that gap. With 5 the library
-    /// hands it over before the PUBREC.
+    /// Returns the QoS that Andon really asks for. With 3.1.1 the library delivers a QoS 2 message only at its PUBREL, after our PUBREC
+    /// let the broker forget the payload (paho C 1.3.16, `MQTTProtocol_handlePublishes`): a kill in between would lose it. QoS 1 and
+    /// the digest are exactly-once without that gap. With 5 the library delivers before the PUBREC.
     pub fn granted_at_most(&self, qos: Qos) -> Qos {
         if self.v5 { qos } else { qos.min(Qos::AtLeastOnce) }
     }
@@ -150,7 +149,7 @@ impl Link {
             if !v5 {
                 return client.subscribe(topic, qos);
             }
-            // Retained messages only for a subscription that is new, not again at each reconnect.
+            // Get retained messages for a new subscription only, not again at each reconnect.
             let options =
                 paho::SubscribeOptions::with_retain_handling(paho::RetainHandling::SendRetainedOnNew);
             client.subscribe_with_options(topic, qos, options, None)
@@ -173,7 +172,7 @@ impl Link {
         }
     }
 
-    /// Ends a subscription of the session; one that the broker does not know is ended too.
+    /// Ends a subscription of the session. Succeeds if the broker does not know it.
     ///
     /// # Errors
     /// [`LinkError::Unsubscribe`] with the broker's reason if it refused.
@@ -192,7 +191,7 @@ impl Link {
         }
     }
 
-    /// How long an answer is waited for.
+    /// Returns how long to wait for an answer.
     pub(in super::super) fn answer_max(&self) -> Duration {
         self.options.connect_timeout
     }
@@ -211,8 +210,8 @@ impl Link {
         self.delivered(delivery, self.answer_max()).await
     }
 
-    /// Hands messages to the library, to be published with QoS 1, in order, after those that were handed over before: up to the
-    /// first one that it does not take.
+    /// Hands messages to the library, which publishes them with QoS 1, in order, after all earlier ones. Stops at the first one that
+    /// it does not accept.
     pub(in super::super) fn hand_over(
         &self,
         messages: Vec<paho::Message>,
@@ -224,10 +223,10 @@ impl Link {
         })
     }
 
-    /// The same with one message.
+    /// Hands one message to the library.
     ///
     /// # Errors
-    /// [`LinkError::Publish`] if the library does not take it.
+    /// [`LinkError::Publish`] if the library does not accept it.
     pub(in super::super) fn hand_over_one(
         &self,
         topic: &str,
@@ -240,7 +239,7 @@ impl Link {
         async { taken.await?.map_err(|error| LinkError::Publish(explain(&error))) }
     }
 
-    /// The broker's answer to what was handed over.
+    /// Waits for the broker's answer to a message that was handed over.
     ///
     /// # Errors
     /// As [`Self::publish`].
@@ -259,13 +258,13 @@ impl Link {
         }
     }
 
-    /// Asks the broker something that it has to answer, whatever its access rules: to end a subscription that we never had. A
-    /// refusal is an answer, too.
+    /// Sends a request that every broker answers, whatever its access rules: an UNSUBSCRIBE of a filter that we never had. A refusal
+    /// is an answer, too.
     ///
     /// # Errors
-    /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library does not
+    /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library did not
     /// send it.
-    pub async fn are_you_there(&self, within: Duration) -> Result<(), LinkError> {
+    pub async fn ask_for_sign_of_life(&self, within: Duration) -> Result<(), LinkError> {
         let token = self.call(|client| client.unsubscribe(NEVER_SUBSCRIBED)).await?;
         match self.answer_within("unsubscribe", token, within).await? {
             Ok(_) | Err(paho::Error::ReasonCode(..)) => Ok(()),
@@ -273,35 +272,36 @@ impl Link {
         }
     }
 
-    /// Whether this connection is about to be left, for the message callback.
+    /// Returns the flag that tells the message callback that this connection is being left.
     pub(in super::super) fn leaving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.leaving)
     }
 
-    /// Leaves the broker in order. What it sends meanwhile is let in slowly ([`MessageCallback::receive`]), so that it has read our
-    /// acknowledgements when the connection ends.
+    /// Leaves the broker in order. Meanwhile the callback accepts messages slowly ([`MessageCallback::receive`]), so that the broker has
+    /// read our acknowledgements when the connection ends.
     ///
     /// [`MessageCallback::receive`]: super::super::callback::MessageCallback::receive
     pub(in super::super) async fn say_goodbye(&self) {
         self.leaving.store(true, Ordering::Relaxed);
-        actix_rt::time::sleep(GOODBYE).await;
+        actix_rt::time::sleep(SLOW_DOWN).await;
         self.disconnect().await;
     }
 
-    /// Leaves the broker at once: the session stays, the last will is not sent.
+    /// Leaves the broker at once. The session stays, and the broker does not publish our last will.
     pub async fn disconnect(&self) {
-        // Nothing is asked while a connect is under way: the library may be busy (with looking the name up, say).
+        // Call nothing while a connect is in flight: the library may be busy, with resolving a name for example.
         if self.answered.get() && self.is_connected() {
             let leaving = self.call(|client| client.disconnect_after(Duration::from_millis(500)));
             let Ok(token) = leaving.await else { return };
-            // Whether it was in order or not, the link is gone afterwards. The library tells its callbacks nothing of it.
+            // In order or not, the link is gone afterwards, and the library calls no callback for it.
             if let Ok(Ok(_)) = actix_rt::time::timeout(Duration::from_secs(2), token).await {
                 self.connection.end();
             }
         }
     }
 
-    /// The broker's answer. The library loses some when the link breaks while they come: then there is none to wait for.
+    /// Waits for the broker's answer. The library loses answers that arrive while the link breaks, so the end of the link ends the
+    /// wait, too.
     async fn answer<A: Future + Unpin>(&self, what: &'static str, token: A) -> Result<A::Output, LinkError> {
         self.answer_within(what, token, self.options.connect_timeout).await
     }
@@ -314,10 +314,10 @@ impl Link {
     ) -> Result<A::Output, LinkError> {
         let deadline = Instant::now() + within;
         loop {
-            match actix_rt::time::timeout(LOOK_FOR_LOSS_EVERY, &mut token).await {
+            match actix_rt::time::timeout(CHECK_LINK_EVERY, &mut token).await {
                 Ok(answer) => return Ok(answer),
                 Err(_) if Instant::now() >= deadline => return Err(LinkError::NoAnswer { what, within }),
-                // The library never completes what went down with a connection.
+                // The library never completes a request whose connection is gone.
                 Err(_) if !self.is_connected() => return Err(LinkError::Lost { what }),
                 Err(_) => {}
             }
@@ -325,7 +325,7 @@ impl Link {
     }
 }
 
-/// A message of ours, with QoS 1.
+/// Builds a message of ours, with QoS 1.
 pub(in super::super) fn own_message(topic: &str, payload: Vec<u8>, retained: bool) -> paho::Message {
     if retained {
         paho::Message::new_retained(topic, payload, paho::QoS::AtLeastOnce)
@@ -334,12 +334,12 @@ pub(in super::super) fn own_message(topic: &str, payload: Vec<u8>, retained: boo
     }
 }
 
-/// How soon an answer that can no longer come is given up.
-const LOOK_FOR_LOSS_EVERY: Duration = Duration::from_millis(50);
-/// How long messages are let in slowly before the connection is closed: a few of the pauses.
-const GOODBYE: Duration = Duration::from_millis(50);
-/// A topic filter that nobody subscribes to.
+/// How often a wait for an answer checks that the link is still up.
+const CHECK_LINK_EVERY: Duration = Duration::from_millis(50);
+/// How long messages come in slowly before the connection closes: a few of the pauses.
+const SLOW_DOWN: Duration = Duration::from_millis(50);
+/// A topic filter that no client subscribes to.
 const NEVER_SUBSCRIBED: &str = "$andon/are-you-there";
 
-/// Own messages the library keeps until they can be sent; its default of 100 is less than one hand-over of statuses.
+/// How many of our messages the library keeps until it can send them. Its default of 100 is less than one part of statuses.
 const PUBLISH_BUFFERED_MAX: i32 = 10_000;

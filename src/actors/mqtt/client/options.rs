@@ -1,4 +1,4 @@
-//! How to reach a broker and what to ask it for, and the same in the words of the client library.
+//! How to reach a broker and what to ask it for, and the client library's form of that.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::error::{LinkError, explain};
 use crate::domain::{Endpoint, ProtocolChoice, Transport};
 
 impl Transport {
-    /// The library compares the host of the address with the certificate as it stands: with the brackets around it an
-    /// IPv6 address would match none (paho C 1.3.16, `SSLSocket_connect`). Without them it still finds the port.
+    /// Returns the library's form of an address. The library compares the host, brackets included, with the certificate, so that an
+    /// IPv6 address in brackets matches none (paho C 1.3.16, `SSLSocket_connect`). Without brackets it still finds the port.
     pub(super) fn library_uri(self, endpoint: &Endpoint) -> String {
         let Endpoint { host, port } = endpoint;
         match self {
@@ -51,12 +51,12 @@ pub struct ProxyOptions {
     pub password: Option<String>,
 }
 
-/// Whose session is asked for.
+/// Which session to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
-    /// The one of the client id, with the messages that the broker kept.
+    /// The session of the client id, with the messages that the broker kept.
     Persistent,
-    /// A fresh one that ends with the connection.
+    /// A new one that ends with the connection.
     ThrowAway,
 }
 
@@ -67,7 +67,7 @@ pub struct LinkOptions {
     pub transport: Transport,
     /// Names the persistent session; must be stable and unique at the broker.
     pub client_id: String,
-    /// Which session.
+    /// Persistent for the service, thrown away for a check.
     pub session: Session,
     /// User name, if the broker wants one.
     pub username: Option<String>,
@@ -77,9 +77,9 @@ pub struct LinkOptions {
     pub keep_alive: Duration,
     /// How long the broker keeps session and messages while we are away (MQTT 5).
     pub session_expiry: Duration,
-    /// How many messages of QoS 1 and 2 the broker may have under way to us (MQTT 5).
+    /// How many messages of QoS 1 and 2 the broker may have in flight to us (MQTT 5).
     pub receive_maximum: u16,
-    /// Bytes of a packet above which the broker is to keep it back (MQTT 5). The library itself takes any length.
+    /// The largest packet that the broker may send, in bytes (MQTT 5). The library itself accepts any length.
     pub max_packet: u32,
     /// Longest wait for a connection, and for each answer of the broker.
     pub connect_timeout: Duration,
@@ -95,14 +95,14 @@ pub struct LinkOptions {
 
 /// Everything but the unreserved characters of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Own messages (status, availability) under way at once.
+/// How many of our messages (status, availability) are in flight at once.
 const PUBLISH_INFLIGHT_MAX: i32 = 1000;
-/// The cipher suites of TLS 1.2, beside those of 1.3, which have a list of their own. The library leaves the lowest version
-/// to the system; without a cipher suite of an older version none can be agreed on.
+/// The cipher suites of TLS 1.2; those of 1.3 have a separate list. The library leaves the lowest version to the system, but without a
+/// cipher suite for an older version none can be negotiated.
 const CIPHERS_OF_TLS_1_2: &str = "DEFAULT:!TLSv1.0:!SSLv3";
 
 impl LinkOptions {
-    /// What the library wants to know to connect.
+    /// Returns the library's options to connect.
     pub(super) fn connect_options(&self, v5: bool) -> Result<paho::ConnectOptions, LinkError> {
         let mut builder = match (self.transport.is_websocket(), v5) {
             (false, false) => paho::ConnectOptionsBuilder::new_v3(),
@@ -154,7 +154,8 @@ impl LinkOptions {
 }
 
 impl ProxyOptions {
-    /// The library finds the end of the login by the first "@" and hangs on a "%" without two digits behind it.
+    /// Returns the library's form of the proxy. The library takes the first "@" for the end of the login, and hangs on a "%" without two
+    /// digits after it.
     fn library_uri(&self) -> String {
         let address = self.at.address();
         match &self.username {

@@ -1,21 +1,21 @@
-//! The message callback, registered with the C library in place of the Rust wrapper's.
+//! The message callback, registered with the C library instead of the Rust wrapper's.
 //!
-//! The wrapper (paho-mqtt 0.14, `AsyncClient::on_message_arrived`) unwraps the topic as UTF-8 without NUL inside
-//! `extern "C"`: one message whose topic is anything else aborts the process before our code runs, is not acknowledged, and
-//! comes again at every start. It also copies topic and payload once more. So messages do not pass through it: `build.rs` has
-//! the linker send the wrapper's call of `MQTTAsync_setMessageArrivedCallback` to `guard::register` (`--wrap`), which registers
-//! `guard::on_message_arrived` with the C library under the same name.
+//! The wrapper (paho-mqtt 0.14, `AsyncClient::on_message_arrived`) unwraps the topic as UTF-8 without NUL inside `extern "C"`. A message
+//! with any other topic aborts the process before our code runs; it is not acknowledged, and comes again at every start. The wrapper
+//! also copies topic and payload once more. So messages do not pass through it: `build.rs` has the linker (`--wrap`) redirect the
+//! wrapper's call of `MQTTAsync_setMessageArrivedCallback` to `guard::register`, which registers `guard::on_message_arrived` with the C
+//! library.
 //!
-//! A program that is linked without those flags (the fuzz targets, other crates, other systems) never calls `register`, and
-//! gets its messages through the wrapper, unguarded. There the C library's own function is a weak symbol that stays null.
+//! A program that is linked without those flags (the fuzz targets, other crates, other systems) never calls `register`, and gets its
+//! messages through the wrapper, unguarded. There the C library's own function is a weak symbol that stays null.
 //!
 //! # Safety
-//! - The C library calls back with the context that was registered, a [`Receiver`]. It lives as long as the client: the closure that the
+//! - The C library calls back with the registered context, a [`Receiver`]. It lives as long as the client: the closure that the
 //!   wrapper's client owns holds it, and the client is destroyed in the C library before that closure is dropped
 //!   (`InnerAsyncClient`). `MQTTAsync_destroy` and every callback run under the library's one lock (paho C 1.3.16, `MQTTAsync.c` and
-//!   `MQTTAsync_receiveThread`), so none comes later.
-//! - `topic` points to `topic_len` bytes, or to a C string if that is 0, and `message` to a message; both are ours to free once 1 is
-//!   returned (`MQTTAsync.h`, `MQTTAsync_messageArrived`).
+//!   `MQTTAsync_receiveThread`), so no callback comes later.
+//! - `topic` points to `topic_len` bytes, or to a C string if that is 0, and `message` to a message. Both are ours to free if we return 1
+//!   (`MQTTAsync.h`, `MQTTAsync_messageArrived`).
 //! - A panic cannot cross into C: it aborts the process at this function's edge, and the message stays unacknowledged.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -27,13 +27,13 @@ use paho_mqtt_sys as ffi;
 /// A message as the C library hands it over.
 #[derive(Debug, Clone, Copy)]
 pub struct Incoming<'a> {
-    /// As the broker sent it: MQTT wants UTF-8 without NUL here, which nobody has checked.
+    /// As the broker sent it. MQTT requires UTF-8 without NUL, but nothing has checked that.
     pub topic: &'a [u8],
     /// The payload.
     pub payload: &'a [u8],
     /// 0, 1 or 2.
     pub qos: u8,
-    /// The broker kept it for new subscribers.
+    /// A retained message: the broker kept it for new subscribers.
     pub retained: bool,
 }
 
@@ -41,8 +41,8 @@ struct Receiver {
     deliver: Box<dyn Fn(&Incoming<'_>) + Send + Sync>,
 }
 
-/// Has every message of the client delivered to `deliver`, on the library's receive thread, before it is acknowledged. Returns
-/// `false` if this program is linked without the guard against invalid topics.
+/// Delivers every message of the client to `deliver`, on the library's receive thread, before it is acknowledged. Returns `false` if
+/// this program is linked without the guard against invalid topics.
 pub(super) fn set_message_callback(
     client: &AsyncClient,
     deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static,
@@ -82,7 +82,7 @@ mod guard {
     type Set = unsafe extern "C" fn(ffi::MQTTAsync, *mut c_void, Callback) -> c_int;
 
     thread_local! {
-        /// For the registration that the wrapper makes next on this thread.
+        /// The receiver for the next registration that the wrapper makes on this thread.
         static OFFERED: Cell<*const Receiver> = const { Cell::new(ptr::null()) };
     }
 
@@ -94,7 +94,7 @@ mod guard {
         OFFERED.replace(ptr::null()).is_null()
     }
 
-    // The linker resolves `__real_…` to the library's own function, if it was given the flags.
+    // With the flags the linker resolves `__real_…` to the library's own function.
     core::arch::global_asm!(
         ".weak __real_MQTTAsync_setMessageArrivedCallback",
         ".pushsection .data.rel.ro.andon_set_message_arrived, \"aw\"",
@@ -110,13 +110,13 @@ mod guard {
         static andon_set_message_arrived: Option<Set>;
     }
 
-    /// Stands where the wrapper (and whoever else is in this program) calls `MQTTAsync_setMessageArrivedCallback`.
+    /// Replaces every call of `MQTTAsync_setMessageArrivedCallback` in this program.
     ///
     /// # Safety
     /// As of the function that it stands for.
     #[unsafe(export_name = "__wrap_MQTTAsync_setMessageArrivedCallback")]
     unsafe extern "C" fn register(client: ffi::MQTTAsync, context: *mut c_void, callback: Callback) -> c_int {
-        // SAFETY: the word above, which nobody changes once the program is loaded.
+        // SAFETY: the linker and loader write this word; nothing changes it afterwards.
         let Some(set) = (unsafe { andon_set_message_arrived }) else { return ffi::MQTTASYNC_FAILURE };
         let receiver = OFFERED.replace(ptr::null());
         // SAFETY: the arguments are the caller's, or a context that outlives the client (see the module).
@@ -137,7 +137,7 @@ mod guard {
         topic_len: c_int,
         mut message: *mut ffi::MQTTAsync_message,
     ) -> c_int {
-        // SAFETY: see the module. What is borrowed here is freed only after the last use.
+        // SAFETY: see the module. The borrowed memory is freed only after its last use.
         unsafe {
             let receiver = &*context.cast_const().cast::<Receiver>();
             let arrived = &*message;
@@ -154,7 +154,7 @@ mod guard {
             ffi::MQTTAsync_freeMessage(&raw mut message);
             ffi::MQTTAsync_free(topic.cast());
         }
-        1 // Taken.
+        1 // Accepted: the library acknowledges it.
     }
 
     /// # Safety

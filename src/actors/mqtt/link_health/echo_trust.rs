@@ -1,22 +1,21 @@
-//! Whether echoes come back (rule LINK-6 of [`super`]).
+//! Whether echoes come back (LINK-6).
 
 use std::time::Duration;
 
-use super::{after, lasted};
+use super::{after, elapsed};
 use crate::clock::Mono;
 
 /// Echoes lost in a row before the echo may count as unusable.
 const LOST_MIN: u32 = 3;
-/// A broker from which no message came for less than this is not called quiet.
+/// A shorter time without messages never counts as quiet.
 const QUIET_MIN: Duration = Duration::from_secs(3);
-/// Messages come, and echoes do not: how long that may be their place in the queue. If one ever came back they are allowed, and it
-/// may be so for much longer.
+/// How long echoes may be queued while messages come. If one ever came back, the broker allows them, and may take much longer.
 const LOST_FOR_MAX: Duration = Duration::from_secs(3 * 60);
 const LOST_FOR_MAX_IF_KNOWN: Duration = Duration::from_secs(3_600);
-/// How often an echo that is unusable is tried again.
+/// How often to test an unusable echo.
 const TEST_EVERY: Duration = Duration::from_secs(60);
 
-/// Over all links of this run: what a broker forbids it forbids on the next one, too.
+/// Kept over all links of this run: a broker that forbids the echo forbids it on the next link, too.
 #[derive(Debug, Default)]
 pub(super) struct EchoTrust {
     is_unusable: bool,
@@ -25,7 +24,7 @@ pub(super) struct EchoTrust {
     /// When the first of these was sent.
     lost_since: Option<Mono>,
     test_at: Mono,
-    told: bool,
+    logged: bool,
 }
 
 impl EchoTrust {
@@ -33,12 +32,12 @@ impl EchoTrust {
         !self.is_unusable
     }
 
-    /// On a new link it may be otherwise.
+    /// Makes a test echo due: a new link may behave differently.
     pub(super) fn test_at_once(&mut self) {
         self.test_at = Mono::default();
     }
 
-    /// Whether it is time for a test echo, which is sent then.
+    /// Returns whether a test echo is due, and starts the time until the next one.
     pub(super) fn begin_test(&mut self, now: Mono) -> bool {
         let is_due = self.is_unusable && self.test_at <= now;
         if is_due {
@@ -47,8 +46,8 @@ impl EchoTrust {
         is_due
     }
 
-    /// One that was sent at `asked` is lost; no message came for `quiet`, of `offline_after` that count. `Some(whether that is so)`:
-    /// it is unusable, which has to be said.
+    /// Notes the loss of an echo that was sent at `asked`, when no message had come for `quiet`. Returns `Some` if that makes the echo
+    /// unusable and has to be logged, with whether no message came for `offline_after` either.
     pub(super) fn lose(
         &mut self,
         asked: Mono,
@@ -57,7 +56,7 @@ impl EchoTrust {
         offline_after: Duration,
     ) -> Option<bool> {
         self.lost += 1;
-        let lost_for = lasted(*self.lost_since.get_or_insert(asked), now);
+        let lost_for = elapsed(*self.lost_since.get_or_insert(asked), now);
         let quiet = quiet >= offline_after.max(QUIET_MIN);
         let lost_for_max = if self.ever_back { LOST_FOR_MAX_IF_KNOWN } else { LOST_FOR_MAX };
         if self.lost < LOST_MIN || !(quiet || lost_for >= lost_for_max) {
@@ -66,17 +65,17 @@ impl EchoTrust {
         self.forbid(now).then_some(quiet)
     }
 
-    /// It is unusable. Whether that has to be said.
+    /// Marks the echo as unusable. Returns whether to log that.
     pub(super) fn forbid(&mut self, now: Mono) -> bool {
         self.is_unusable = true;
         self.test_at = after(now, TEST_EVERY);
-        !std::mem::replace(&mut self.told, true)
+        !std::mem::replace(&mut self.logged, true)
     }
 
-    /// One came back. Whether it has to be said that it is usable again.
+    /// Notes an echo that came back. Returns whether to log that echoes work again.
     pub(super) fn back(&mut self) -> bool {
-        let was_told = self.told;
+        let was_logged = self.logged;
         *self = Self { ever_back: true, ..Self::default() };
-        was_told
+        was_logged
     }
 }

@@ -1,26 +1,26 @@
-//! What a late broker is granted (rules LINK-3 and LINK-4 of [`super`]).
+//! The grace period of a late broker (LINK-3, LINK-4).
 
 use std::time::Duration;
 
 use super::{PROMPT, after};
 use crate::clock::Mono;
 
-/// How long after a late answer the broker is asked again, at least and at most.
+/// Bounds on the time to settle: how long after a late answer the broker is asked again.
 const SETTLE_MIN: Duration = Duration::from_secs(2);
 const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// How long after that an answer that is as late again is believed.
+/// How long after that an equally late answer is believed.
 const INSIST_MAX: Duration = Duration::from_secs(8);
 
-/// Since the first late answer, or standstill, after the last proof.
+/// Present from the first late answer, or standstill, after the last proof.
 #[derive(Debug, Default)]
 pub(super) struct Doubt(Option<Grant>);
 
 #[derive(Debug, Clone, Copy)]
 struct Grant {
-    /// To hand over what waits.
+    /// The time that the broker gets to deliver what waits.
     settle: Duration,
     ask_at: Mono,
-    /// From then on it is believed, unless it is later still.
+    /// From then on an equally late answer is believed.
     believe_from: Mono,
 }
 
@@ -29,18 +29,18 @@ impl Doubt {
         self.0.is_some()
     }
 
-    /// Whether what is asked now may be a proof.
+    /// Returns whether the answer to a question asked now may be a proof.
     pub(super) fn is_settled(&self, now: Mono) -> bool {
         self.0.is_none_or(|grant| grant.ask_at <= now)
     }
 
-    /// Whether who is as late as this is believed: it is prompt, or has had all the time that it may have.
+    /// Returns whether to believe an answer this late: it is prompt, or the grace period for such a delay is used up.
     pub(super) fn allows(&self, lateness: Duration, now: Mono) -> bool {
-        let had_its_time = |grant: Grant| grant.believe_from <= now && settle(lateness) <= grant.settle;
-        lateness <= PROMPT || self.0.is_some_and(had_its_time)
+        let grace_is_over = |grant: Grant| grant.believe_from <= now && settle(lateness) <= grant.settle;
+        lateness <= PROMPT || self.0.is_some_and(grace_is_over)
     }
 
-    /// Nothing is a proof until the broker has had time to hand over what waited for `lateness`.
+    /// Starts a grace period: no proof until the broker has had time to deliver what waited for `lateness`.
     pub(super) fn put_off(&mut self, lateness: Duration, now: Mono) {
         let settle = settle(lateness);
         let ask_at = after(now, settle);
@@ -51,7 +51,7 @@ impl Doubt {
     }
 }
 
-/// The time to hand over what waited for so long.
+/// Returns the time to deliver what waited for so long.
 fn settle(lateness: Duration) -> Duration {
     lateness.clamp(SETTLE_MIN, SETTLE_MAX)
 }

@@ -1,25 +1,25 @@
-//! When the broker is asked for a sign of life, and how long it may take (rule LINK-5 of [`super`]).
+//! When to ask the broker for a sign of life, and how long it may take to answer (LINK-5).
 
 use std::time::Duration;
 
-/// A broker gets no longer than this to answer, however long the keep-alive.
+/// Bound on the time to answer, however long the keep-alive.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// The broker is not asked for a sign of life more often than this.
+/// Bound on how often to ask the broker for a sign of life.
 const ASK_AFTER_MIN: Duration = Duration::from_millis(250);
 
 /// When to ask, and how long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Without a sign of life for so long the broker is asked.
+    /// How long without a sign of life before asking.
     pub(super) ask_after: Duration,
-    /// Its time to answer.
+    /// How long the broker may take to answer.
     pub(super) answer_within: Duration,
-    /// The shortest time in which a machine falls silent.
+    /// The shortest `offline_after` of all machines.
     pub(super) offline_after: Duration,
 }
 
 impl Timing {
-    /// For a keep-alive, and the shortest time in which a machine falls silent.
+    /// Derives the times from the keep-alive and the shortest `offline_after` of all machines.
     #[must_use]
     pub fn of(keep_alive: Duration, offline_after_min: Duration) -> Self {
         let ask_after = (offline_after_min / 4).max(ASK_AFTER_MIN).min(keep_alive * 3 / 4);
@@ -30,9 +30,10 @@ impl Timing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LOOK_EVERY;
+    use super::super::CHECK_EVERY;
     use super::*;
 
+    /// Proves LINK-5, MQTT-6.
     #[test]
     fn a_silent_broker_is_given_up_within_one_and_a_half_keep_alives() {
         for (seconds, offline_after_ms) in [1, 2, 5, 30, 60, 65_535]
@@ -41,8 +42,8 @@ mod tests {
         {
             let keep_alive = Duration::from_secs(seconds);
             let timing = Timing::of(keep_alive, Duration::from_millis(offline_after_ms));
-            // It falls silent right after a word of its own, and each look that would see something has just passed.
-            let noticed_after = timing.ask_after + LOOK_EVERY + timing.answer_within + LOOK_EVERY;
+            // Worst case: it falls silent right after a sign of life, and each check has just passed.
+            let noticed_after = timing.ask_after + CHECK_EVERY + timing.answer_within + CHECK_EVERY;
             assert!(noticed_after <= keep_alive * 3 / 2, "{seconds} s: {noticed_after:?}");
             assert!(timing.ask_after >= ASK_AFTER_MIN);
         }

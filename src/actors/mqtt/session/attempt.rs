@@ -1,4 +1,4 @@
-//! One attempt to connect, from its beginning to its outcome (invariants MQTT-2 and MQTT-5 of [`mqtt`](super::super)).
+//! One attempt to connect, from its start to its outcome (MQTT-2, MQTT-5).
 
 use super::failover::{Failure, Next};
 use super::refused_filters::RefusedFilters;
@@ -37,7 +37,7 @@ impl Session {
     ) {
         self.answer_due = false;
         match outcome {
-            // It was given up meanwhile (the journal filled, say).
+            // The session gave it up meanwhile: the journal filled, for example.
             _ if attempt != self.attempt => self.effects.push(Effect::CloseStaleLink),
             Ok(connected) if connected.subscribed.is_answered() && facts.connected => {
                 self.on_connected(connected.session_present, connected.subscribed, facts);
@@ -54,11 +54,11 @@ impl Session {
             self.log(Line::V5Unanswered { reason: learnt.reason() });
         }
         if !session_present {
-            self.takeover.is_another_trouble();
+            self.takeover.reset();
         }
         let v5 = self.failover.speaks_v5();
-        let is_as_wanted = !self.takeover.is_on() && self.refused.is_empty();
-        if is_as_wanted {
+        let is_healthy = !self.takeover.is_on() && self.refused.is_empty();
+        if is_healthy {
             self.log(Line::Connected { v5, session_present });
         }
         self.log_lowered(&subscribed);
@@ -70,7 +70,7 @@ impl Session {
         let is_another = self.newest_broker.as_ref().is_some_and(|known| *known != endpoint);
         self.broker_forgot = !session_present || is_another;
         self.newest_broker = Some(endpoint.clone());
-        if is_as_wanted {
+        if is_healthy {
             self.logged_trouble = None;
         }
         self.state = State::Up { since: facts.now };
@@ -84,7 +84,7 @@ impl Session {
 
     fn on_lost_while_subscribing(&mut self, session_present: bool, facts: &Facts) {
         if !facts.connected && session_present {
-            // A client that takes the session over may be as quick as that.
+            // Another client may take the session over as quickly as this.
             self.judge_loss(std::time::Duration::ZERO, false);
         }
         self.give_up_link("connection lost while subscribing", facts);
@@ -93,7 +93,7 @@ impl Session {
 
     fn on_connect_failed(&mut self, error: &LinkError, facts: &Facts) {
         self.effects.push(Effect::CountFailure);
-        self.takeover.is_another_trouble();
+        self.takeover.reset();
         self.state = State::Waiting;
         if *error == LinkError::ProtocolRefused && self.failover.refused_v5().is_some() {
             self.log(Line::V5Refused);

@@ -1,4 +1,4 @@
-//! What a session wants done.
+//! Output of the session.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::clock::Mono;
 use crate::domain::{Endpoint, FilterSet, OutageReason, Qos, TopicFilter};
 use crate::status::BrokerState;
 
-/// Something to do. Carries what it needs: by the time that it is done the session is a step further.
+/// What the actor has to do. An effect carries what it needs, as the session has moved on by the time it is carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::actors::mqtt) enum Effect {
     /// Make a client, connect, subscribe; answer with [`super::Event::ConnectAnswered`].
@@ -15,27 +15,27 @@ pub(in crate::actors::mqtt) enum Effect {
     /// Subscribe once more to what was refused, while `granted_max` was granted for the rest; answer with
     /// [`super::Event::AskedAgain`].
     AskAgain { attempt: u64, filters: Vec<(TopicFilter, Qos)>, granted_max: Qos },
-    /// Start the one timer.
+    /// Start the timer.
     SetTimer(Duration),
-    /// Stop it.
+    /// Stop the timer.
     CancelTimer,
     /// Close the connection at once.
     CloseLink,
-    /// The same with one that was answered after it was given up; answer with [`super::Event::StaleLinkClosed`].
+    /// Close one that was established after the session gave the attempt up; answer with [`super::Event::StaleLinkClosed`].
     CloseStaleLink,
     /// Leave the broker in order.
     SayGoodbye,
-    /// Say goodbye, tell liveness, and end the actor.
+    /// Leave the broker in order, report that to liveness, and end the actor.
     Stop { was_up: bool },
-    /// The link is up: prove from now on that it is alive.
+    /// Start to prove that the link is alive.
     ProveLink(EchoSubscription),
-    /// The link is down: no proof counts any more.
+    /// The link is down: stop proving it.
     ForgetLink,
-    /// Tell liveness, until it has taken it.
+    /// Report the link to liveness, until it takes the report.
     TellLiveness(LinkReport),
     /// Publish our own availability.
     Announce,
-    /// Look at certificates.
+    /// Check when certificates expire.
     CheckCertificates,
     /// Count a failure of the broker.
     CountFailure,
@@ -43,25 +43,25 @@ pub(in crate::actors::mqtt) enum Effect {
     SetHolding(bool),
     /// Show that the link is up.
     ShowConnected { endpoint: Endpoint, v5: bool, session_present: bool },
-    /// Show why it is not, or what is missing.
+    /// Show that the link is down or restricted, and why.
     Show { state: BrokerState, reason: Option<String>, endpoint: Endpoint },
     /// Write a line to the log, about this broker.
     Log { line: Line, endpoint: Endpoint },
 }
 
-/// What liveness has to know of the link.
+/// What liveness needs to know of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::actors::mqtt) struct LinkReport {
     pub(in crate::actors::mqtt) up: bool,
     /// The attempt that made the link.
     pub(in crate::actors::mqtt) link: u64,
-    /// What was received from here on came over it.
+    /// Messages since then came over this link.
     pub(in crate::actors::mqtt) heard_from: Mono,
-    /// The broker does not have the statuses that were published before.
+    /// The broker lacks the statuses that were published earlier.
     pub(in crate::actors::mqtt) forgotten: bool,
     /// Telemetry filters that the broker refuses.
     pub(in crate::actors::mqtt) refused: FilterSet,
-    /// When those that it refuses no longer were asked for.
+    /// When Andon asked for the filters that are no longer refused.
     pub(in crate::actors::mqtt) asked_at: Mono,
     /// Why the link is down.
     pub(in crate::actors::mqtt) reason: OutageReason,
@@ -76,11 +76,11 @@ pub(in crate::actors::mqtt) enum Line {
     LeavingForRoom(String),
     /// The journal has room again.
     RoomAgain,
-    /// Not connected, or not as configured.
+    /// Not connected, or a filter is refused.
     Trouble { what: &'static str, reason: String },
     /// The broker refuses MQTT 5.
     V5Refused,
-    /// The broker was found to speak 3.1.1 only.
+    /// The broker leaves MQTT 5 unanswered and accepts 3.1.1.
     V5Unanswered { reason: &'static str },
     /// The link is up, and everything is granted.
     Connected { v5: bool, session_present: bool },
@@ -88,7 +88,7 @@ pub(in crate::actors::mqtt) enum Line {
     SessionForgotten,
     /// Another client uses our client id.
     TakenOver { broker_says_so: bool },
-    /// It does not any more.
+    /// No other client does any more.
     NotTakenOver,
     /// About one filter, or the file of filters.
     Filters(FilterLine),
@@ -99,12 +99,12 @@ pub(in crate::actors::mqtt) enum Line {
 pub(in crate::actors::mqtt) enum FilterLine {
     /// A subscription has a lower QoS than configured.
     Lowered { filter: TopicFilter, asked: Qos, granted: Qos },
-    /// A filter that is not configured any more is ended.
+    /// A filter that is no longer configured is unsubscribed.
     Unsubscribed(TopicFilter),
-    /// The broker does not end one.
+    /// The broker refuses to unsubscribe one.
     StillSubscribed(String),
     /// The file of filters cannot be read or written.
     FileFailed(String),
-    /// What was refused is granted now.
+    /// Every filter that was refused is granted now.
     AllGranted,
 }

@@ -1,29 +1,29 @@
-//! What a session reacts to.
+//! Input of the session.
 
 use super::Subscribed;
 use crate::actors::mqtt::client::error::LinkError;
 use crate::clock::Mono;
 use crate::journal::Space;
 
-/// Something happened.
+/// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::actors::mqtt) enum Event {
     /// The actor has started.
     Started,
-    /// The journal has filled, or has room again. Repeated every second: the fact itself may be lost.
+    /// The journal is full, or has room. Repeated every second, as the journal's own message may be lost.
     SpaceChanged(Space),
     /// The timer of [`super::Effect::SetTimer`] fired.
     TimerFired,
-    /// An attempt to connect, and to subscribe, is over.
+    /// An attempt to connect and subscribe is over.
     ConnectAnswered {
-        /// Which.
+        /// Its number.
         attempt: u64,
         /// What the broker answered.
         outcome: Result<Connected, LinkError>,
     },
     /// The link of [`super::Effect::CloseStaleLink`] is closed.
     StaleLinkClosed,
-    /// The broker has answered once more to the filters that it refused.
+    /// The broker has answered again about the filters that it refused.
     AskedAgain {
         /// The attempt that made the link.
         attempt: u64,
@@ -32,38 +32,38 @@ pub(in crate::actors::mqtt) enum Event {
         /// Its answers.
         subscribed: Subscribed,
     },
-    /// The client library says that a connection has ended. It may be an older one.
+    /// A connection has ended. It may be an older one.
     LinkEnded {
         /// Why.
         reason: String,
         /// The broker said that another client took the session over.
         taken_over: bool,
     },
-    /// The link looks connected, and the broker answers nothing.
+    /// The link looks connected, but the broker does not answer.
     BrokerUnresponsive,
     /// A second has passed.
     SecondPassed,
-    /// The supervisor ends the actor.
+    /// The supervisor stops the actor.
     StopRequested,
 }
 
-/// The broker took us and has answered every SUBSCRIBE, or the link went down meanwhile.
+/// The broker accepted CONNECT, and has answered every SUBSCRIBE unless the link went down meanwhile.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::actors::mqtt) struct Connected {
     /// The broker still had our session.
     pub(in crate::actors::mqtt) session_present: bool,
-    /// What became of the subscriptions.
+    /// Its answers to the subscriptions.
     pub(in crate::actors::mqtt) subscribed: Subscribed,
 }
 
-/// What the actor sees at the time of an event.
+/// What the actor observes at the time of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::actors::mqtt) struct Facts {
     /// The time.
     pub(in crate::actors::mqtt) now: Mono,
-    /// The library holds the newest link for connected.
+    /// The newest link is connected, says the client library.
     pub(in crate::actors::mqtt) connected: bool,
-    /// A message of the link before waits for the disk and holds the library's lock: no client can be made.
+    /// A message of the earlier link waits for the disk and holds the library's lock: no client can be made.
     pub(in crate::actors::mqtt) receiving: bool,
     /// Why the broker ended the newest connection, in its words.
     pub(in crate::actors::mqtt) brokers_reason: Option<String>,

@@ -1,14 +1,13 @@
-//! Which broker to turn to: pure bookkeeping, no I/O.
+//! Which broker to ask next, and with which protocol: pure bookkeeping.
 //!
-//! Brokers are tried in turn. The one that took us last is the first to be asked again. Whoever refused MQTT 5 is not asked
-//! for it again in this run. Some brokers refuse it by hanging up, as does one that is just going down; some by taking the
-//! connection and never answering, as does one that is frozen. After the second time in a row 3.1.1 is tried, and kept if it is
-//! taken: for the run after a hang-up, for a day after silence, which proves less. What was learnt outlives an incarnation of the
-//! actor.
+//! Brokers are asked in turn, starting with the one that accepted us last. A broker that refused MQTT 5 is not asked for it again in
+//! this run. Some brokers refuse it by hanging up, as does one that is just shutting down; some by accepting the connection and never
+//! answering, as does one that is frozen. So the second such failure in a row leads to one attempt with 3.1.1. If that works, 3.1.1
+//! stays: for the run after a hang-up, for a day after silence, which proves less. What was learnt survives a restart of the actor.
 //!
-//! - HOST-1 Between two waits of the backoff each broker is asked at most once (twice if it refuses MQTT 5, the first time).
-//! - HOST-2 One that goes on refusing a subscription is left for the next after [`ASKED_MAX`] more requests; while none grants all, after
-//!   twice as many each time, as each change costs a moment of sight.
+//! - HOST-1 Between two waits of the backoff each broker is asked at most once (twice, the first time, if it refuses MQTT 5).
+//! - HOST-2 A broker that keeps refusing a subscription is left for the next one after [`ASKED_MAX`] more requests, and after twice as
+//!   many each time while none grants all: each change leaves machines unseen for a moment.
 //! - HOST-3 A broker that cannot be reached proves nothing about its protocol.
 
 use std::sync::Arc;
@@ -19,19 +18,19 @@ use crate::actors::mqtt::client::error::LinkError;
 use crate::clock::Mono;
 use crate::domain::{Endpoint, ProtocolChoice};
 
-/// The brokers and what was learnt about them; shared by all incarnations.
+/// The brokers and what this run has learnt about them; shared by all incarnations of the actor.
 #[derive(Debug)]
 pub struct Hosts {
     endpoints: Vec<Endpoint>,
     protocol: ProtocolChoice,
-    /// The one that took us last.
+    /// The one that accepted us last.
     preferred: AtomicUsize,
-    /// For each, until when it is not asked for MQTT 5, in microseconds of [`Mono`].
+    /// For each broker: until when it is not asked for MQTT 5, in microseconds of [`Mono`].
     v311_until: Vec<AtomicU64>,
 }
 
 impl Hosts {
-    /// Nothing learnt yet. `endpoints` holds at least one.
+    /// Starts without knowledge. `endpoints` holds at least one.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, protocol: ProtocolChoice) -> Self {
         assert!(!endpoints.is_empty(), "the configuration names a broker");
@@ -45,21 +44,21 @@ impl Hosts {
 pub enum Next {
     /// Ask the current broker, which is another one, or the same with another protocol, at once.
     AskNow,
-    /// All have been asked: wait, then ask the current one.
+    /// All have failed: wait, then ask the current one.
     Wait,
 }
 
-/// Asked again so often for what it refuses, a broker is left the first time.
+/// After so many repeated requests a broker that refuses a filter is left, the first time.
 const ASKED_MAX: u32 = 3;
-/// 96 requests, most of them a `mqtt.backoff_max` apart.
+/// Up to 96 requests, most of them a `mqtt.backoff_max` apart.
 const DOUBLINGS_MAX: u32 = 5;
 
 /// How a broker has failed us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// It ended the connection in place of an answer to CONNECT.
+    /// It closed the connection instead of answering CONNECT.
     HungUp,
-    /// It took the connection and left CONNECT unanswered.
+    /// It accepted the connection and left CONNECT unanswered.
     Silent,
     /// It answered CONNECT with a refusal.
     Refused,
@@ -68,7 +67,7 @@ pub enum Failure {
 }
 
 impl From<&LinkError> for Failure {
-    /// What an attempt to connect that ended like this says about the broker.
+    /// What the outcome of an attempt says about the broker.
     fn from(error: &LinkError) -> Self {
         match error {
             LinkError::HungUp => Self::HungUp,
@@ -79,7 +78,7 @@ impl From<&LinkError> for Failure {
     }
 }
 
-/// How often in a row MQTT 5 was left without an answer.
+/// How often in a row MQTT 5 got no answer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Unanswered {
     times: u8,
@@ -87,49 +86,49 @@ struct Unanswered {
     by_silence: bool,
 }
 
-/// So often in a row counts as a refusal of MQTT 5, for one try with 3.1.1.
+/// So many in a row count as a refusal of MQTT 5, for one attempt with 3.1.1.
 const UNANSWERED_MAX: u8 = 2;
-/// How long 3.1.1 is kept after silence: the broker may only have been frozen.
+/// How long 3.1.1 stays after silence: the broker may only have been frozen.
 const SILENCE_COUNTS_FOR: Duration = Duration::from_secs(86_400);
 
-/// That a broker speaks 3.1.1 and not 5, as it was found out.
+/// Why a broker counts as one that speaks 3.1.1 only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learnt {
-    /// For the run: it hangs up on MQTT 5.
+    /// It hangs up on MQTT 5; holds for the run.
     HangsUp,
-    /// For a day: it does not answer MQTT 5.
+    /// It does not answer MQTT 5; holds for a day.
     SaysNothing,
 }
 
 impl Learnt {
-    /// In words for the operator.
+    /// Returns the reason, for the operator.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
             Self::HangsUp => "the broker hangs up on MQTT 5",
             Self::SaysNothing => {
-                "the broker left MQTT 5 without an answer twice; after a day it is asked for 5 again"
+                "the broker left MQTT 5 unanswered twice; Andon asks for 5 again after a day"
             }
         }
     }
 }
 
-/// Whose turn it is.
+/// Which broker is current.
 #[derive(Debug)]
 pub struct Failover {
     hosts: Arc<Hosts>,
     at: usize,
-    /// What the current one was asked for: MQTT 5.
+    /// The current one was asked for MQTT 5.
     v5: bool,
     /// How many have failed since the last wait.
     failed: usize,
     unanswered: Vec<Unanswered>,
-    /// How many have been left for refusing a subscription since one of them granted all.
+    /// How many were left for refusing a subscription since one granted all.
     left_refusing: u32,
 }
 
 impl Failover {
-    /// Begins with the one that took us last, or else with the first.
+    /// Begins with the broker that accepted us last, or with the first.
     #[must_use]
     pub fn new(hosts: Arc<Hosts>) -> Self {
         let at = hosts.preferred.load(Ordering::Relaxed);
@@ -137,19 +136,19 @@ impl Failover {
         Self { hosts, at, v5: false, failed: 0, unanswered, left_refusing: 0 }
     }
 
-    /// Where the current one is.
+    /// Returns the address of the current broker.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.hosts.endpoints[self.at]
     }
 
-    /// Where the others are.
+    /// Returns the addresses of the others.
     #[must_use]
     pub fn others(&self) -> Vec<Endpoint> {
         self.hosts.endpoints.iter().filter(|each| *each != self.endpoint()).cloned().collect()
     }
 
-    /// The current one is about to be asked: returns whether for MQTT 5.
+    /// Chooses the protocol for the next attempt at the current broker. Returns whether it is MQTT 5.
     pub fn ask(&mut self, now: Mono) -> bool {
         let refused = now.0 < self.hosts.v311_until[self.at].load(Ordering::Relaxed);
         let unanswered = self.unanswered[self.at].times >= UNANSWERED_MAX;
@@ -157,14 +156,14 @@ impl Failover {
         self.v5
     }
 
-    /// Whether the current one was asked for MQTT 5.
+    /// Returns whether the current broker was asked for MQTT 5.
     #[must_use]
     pub fn speaks_v5(&self) -> bool {
         self.v5
     }
 
-    /// The current one took us: it will be the first to be asked again. Whether it granted every subscription, too. Returns what
-    /// that has shown about it.
+    /// Notes that the current broker accepted us, and whether it granted every subscription: it will be the first to be asked
+    /// again. Returns what is newly known about its protocol.
     pub fn accepted(&mut self, granted_all: bool, now: Mono) -> Option<Learnt> {
         self.hosts.preferred.store(self.at, Ordering::Relaxed);
         self.failed = 0;
@@ -185,20 +184,20 @@ impl Failover {
         Some(learnt)
     }
 
-    /// The current one has been asked `asked` times for what it refuses: whether it is the turn of another (HOST-2).
+    /// Returns whether another broker is next, after `asked` repeated requests for what this one refuses (HOST-2).
     #[must_use]
     pub fn is_over_for_refusing(&self, asked: u32) -> bool {
         let enough = ASKED_MAX << self.left_refusing.min(DOUBLINGS_MAX);
         self.hosts.endpoints.len() > 1 && asked >= enough
     }
 
-    /// On to the next.
+    /// Leaves the current broker, which keeps refusing a subscription, for the next.
     pub fn leave_refusing(&mut self) {
         self.left_refusing = self.left_refusing.saturating_add(1);
         self.at = (self.at + 1) % self.hosts.endpoints.len();
     }
 
-    /// The current one refuses MQTT 5. `None` if it was not asked for it, or if nothing else is allowed.
+    /// Notes that the current broker refuses MQTT 5. `None` if it was not asked for it, or the configuration allows nothing else.
     pub fn refused_v5(&mut self) -> Option<Next> {
         let may_speak_older = self.hosts.protocol == ProtocolChoice::Auto && self.v5;
         may_speak_older.then(|| {
@@ -207,7 +206,7 @@ impl Failover {
         })
     }
 
-    /// The current one cannot be reached or refuses us: on to the next.
+    /// Notes that the current broker is unreachable or refuses us, and moves on to the next.
     pub fn failed(&mut self, how: Failure) -> Next {
         let may_speak_older = self.hosts.protocol == ProtocolChoice::Auto && self.v5;
         let Unanswered { times, by_silence } = self.unanswered[self.at];
@@ -215,7 +214,7 @@ impl Failover {
             Failure::HungUp | Failure::Silent if may_speak_older => {
                 Unanswered { times: times + 1, by_silence: by_silence || how == Failure::Silent }
             }
-            // It speaks 3.1.1, whatever it dislikes.
+            // It answers 3.1.1, whatever its reason to refuse.
             Failure::Refused if !self.v5 => Unanswered { times, by_silence },
             _ => Unanswered::default(),
         };
@@ -245,6 +244,7 @@ mod tests {
         Arc::new(Hosts::new(endpoints, protocol))
     }
 
+    /// Proves HOST-1.
     #[test]
     fn each_is_asked_once_between_two_waits() {
         for count in 1..=4 {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_took_us_is_asked_first_also_by_the_next_incarnation() {
+    fn the_broker_that_accepted_us_is_asked_first_also_by_the_next_incarnation() {
         let hosts = hosts(3, ProtocolChoice::Auto);
         let mut failover = Failover::new(Arc::clone(&hosts));
         assert_eq!(failover.failed(Failure::Other), Next::AskNow);
@@ -296,7 +296,7 @@ mod tests {
         assert!(!Failover::new(hosts).ask(later(365)), "the next incarnation knows it");
     }
 
-    /// What a broker is asked for, attempt by attempt, while it fails like this.
+    /// Returns whether each attempt asks for MQTT 5, while the broker fails like this.
     fn asked(protocol: ProtocolChoice, failures: &[Failure]) -> Vec<bool> {
         let mut failover = Failover::new(hosts(1, protocol));
         let mut ask = |failure: &Failure| {
@@ -307,6 +307,7 @@ mod tests {
         failures.iter().map(&mut ask).collect()
     }
 
+    /// Proves HOST-3.
     #[test]
     fn version_5_without_an_answer_twice_in_a_row_is_left_for_one_attempt() {
         use Failure::{HungUp, Other, Refused, Silent};
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learnt_from_silence_is_forgotten_after_a_day_and_what_from_a_hang_up_is_not() {
+    fn knowledge_from_silence_expires_after_a_day_and_from_a_hang_up_never() {
         use Failure::{HungUp, Silent};
         let table = [
             ([HungUp, HungUp], Learnt::HangsUp, true),
@@ -345,7 +346,7 @@ mod tests {
             }
             assert!(!failover.ask(NOW));
             assert_eq!(failover.accepted(true, NOW), Some(learnt));
-            assert_eq!(failover.accepted(true, NOW), None, "it is news once");
+            assert_eq!(failover.accepted(true, NOW), None, "it is reported once");
             assert!(!failover.ask(Mono(later(1).0 - 1)), "{failures:?}");
             assert!(
                 !Failover::new(Arc::clone(&hosts)).ask(Mono(later(1).0 - 1)),
@@ -370,8 +371,9 @@ mod tests {
         }
     }
 
+    /// Proves HOST-2.
     #[test]
-    fn h2_one_that_goes_on_refusing_a_subscription_is_left_ever_more_seldom() {
+    fn a_broker_that_keeps_refusing_a_subscription_is_left_at_growing_intervals() {
         let mut failover = Failover::new(hosts(3, ProtocolChoice::Auto));
         for (asked, next) in [(3, 2), (6, 3), (12, 1), (24, 2), (48, 3), (96, 1), (96, 2)] {
             failover.accepted(false, NOW);
@@ -380,7 +382,7 @@ mod tests {
             assert_eq!(failover.endpoint().port, next);
         }
         failover.accepted(true, NOW);
-        assert!(failover.is_over_for_refusing(3), "once one has granted all it begins anew");
+        assert!(failover.is_over_for_refusing(3), "a broker that grants all resets the count");
         assert!(
             !Failover::new(hosts(1, ProtocolChoice::Auto)).is_over_for_refusing(1_000),
             "there is no other"

@@ -1,4 +1,4 @@
-//! The end of a link that was up, or coming up.
+//! The end of a link that was up or coming up.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::takeover::Loss;
 use super::{Effect, Facts, Line, Session, State, elapsed};
 use crate::status::BrokerState;
 
-/// A link that has been up for this long, and for the longest backoff, is not contested.
-pub(super) const PEACE_MIN: Duration = Duration::from_secs(10);
+/// Once a link has been up for this long, and for the longest backoff, no other client takes the session over.
+pub(super) const UNDISTURBED_MIN: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// The end of an older connection may be reported late; `facts` tell of the newest.
+    /// The end of an older connection may be reported late; `facts` are about the newest one.
     pub(super) fn on_link_ended(&mut self, reason: &str, taken_over: bool, facts: &Facts) {
         if self.is_up() && !facts.connected {
             self.lose_link(reason, taken_over, facts);
@@ -42,7 +42,7 @@ impl Session {
         self.end_link(was_up);
         self.effects.push(Effect::CountFailure);
         let reason = facts.brokers_reason.as_deref().unwrap_or(reason);
-        // While another client takes the session over, the state is shown and not each round logged.
+        // While another client keeps taking the session over, show each loss without logging it.
         if self.takeover.is_on() {
             self.show(BrokerState::Away, Some(reason));
         } else {
@@ -51,7 +51,7 @@ impl Session {
         self.retry_later();
     }
 
-    /// Ends everything that hangs on the link. Liveness hears of it if the link was up.
+    /// Ends everything that depends on the link, and reports the loss to liveness if the link was up.
     pub(super) fn end_link(&mut self, was_up: bool) {
         self.effects.push(Effect::ForgetLink);
         self.cancel_timer();
@@ -60,18 +60,18 @@ impl Session {
         }
     }
 
-    /// Recognises that another client uses our client id.
+    /// Detects another client with our client id.
     pub(super) fn judge_loss(&mut self, lasted: Duration, taken_over: bool) {
         if self.takeover.lost(Loss { lasted, taken_over }) {
             self.log(Line::TakenOver { broker_says_so: taken_over });
         }
     }
 
-    /// After a while in peace nobody contests the session.
-    pub(super) fn look_for_peace(&mut self, facts: &Facts) {
+    /// Notices that the link has been undisturbed for long enough.
+    pub(super) fn check_takeover_is_over(&mut self, facts: &Facts) {
         if let State::Up { since } = self.state
-            && elapsed(since, facts.now) > self.options.backoff_max.max(PEACE_MIN)
-            && self.takeover.won()
+            && elapsed(since, facts.now) > self.options.backoff_max.max(UNDISTURBED_MIN)
+            && self.takeover.end()
         {
             self.logged_trouble = None;
             self.log(Line::NotTakenOver);

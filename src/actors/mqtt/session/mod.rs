@@ -1,18 +1,18 @@
-//! The session with a broker as a state machine: an [`Event`] and the [`Facts`] of its time in, [`Effect`]s out.
+//! The session with a broker as a state machine: takes an [`Event`] and the [`Facts`] of its time, returns [`Effect`]s.
 //!
-//! Pure: no I/O, no timers, no clock of its own; only the jitter of the backoff is random. The actor turns messages and the client
-//! library's answers into events, and carries the effects out in their order.
+//! Pure: no I/O, no timers, no clock; only the jitter of the backoff is random. The actor turns messages and the client's answers into
+//! events, and carries out the effects in their order.
 //!
-//! | state | means | is left when |
+//! | state | meaning | left when |
 //! |---|---|---|
-//! | `Holding` | the journal is full: not connected on purpose | there is room |
-//! | `Waiting` | not connected; a timer runs, or an answer that no longer matters is due | the timer fires, or that answer came |
-//! | `Connecting` | CONNECT and the SUBSCRIBEs are under way | they are answered |
-//! | `Up` | connected and subscribed, perhaps with refused filters | the link ends, or is given up |
+//! | `Holding` | the journal is full: not connected on purpose | the journal has room |
+//! | `Waiting` | not connected; a timer runs, or the answer to an abandoned attempt is due | the timer fires, or the answer came |
+//! | `Connecting` | CONNECT and the SUBSCRIBEs are in flight | they are answered |
+//! | `Up` | connected and subscribed, perhaps with refused filters | the link ends, or the session gives it up |
 //! | `Stopping` | the end | never |
 //!
-//! Owns which broker is next ([`failover`]), how losses are judged ([`takeover`]), what the broker refuses ([`refused_filters`]),
-//! and which of all that is logged: each change once.
+//! Owns which broker is next ([`failover`]), the judgement of losses ([`takeover`]), what the broker refuses ([`refused_filters`]), and
+//! which lines are logged: each change once.
 
 mod attempt;
 mod effect;
@@ -39,9 +39,9 @@ use crate::domain::{Endpoint, OutageReason, Qos, TopicFilter};
 use crate::journal::Space;
 use crate::status::BrokerState;
 
-/// What a session is made of.
+/// What a session is configured with.
 pub(super) struct SessionOptions {
-    /// Filters with the QoS to ask for; those of last wills included.
+    /// Filters with the QoS to ask for, those of last wills included.
     pub(super) subscriptions: Vec<(TopicFilter, Qos)>,
     /// The filters through which machines speak.
     pub(super) telemetry: Vec<TopicFilter>,
@@ -51,7 +51,7 @@ pub(super) struct SessionOptions {
     pub(super) backoff_max: Duration,
 }
 
-/// See the module.
+/// The states of the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Holding,
@@ -69,29 +69,29 @@ pub(super) struct Session {
     backoff: Backoff,
     takeover: Takeover,
     refused: RefusedFilters,
-    /// Numbers the attempts to connect. An answer to another than the newest is stale.
+    /// Numbers the attempts to connect. Only the answer to the newest counts.
     attempt: u64,
-    /// When the newest attempt began: what was received since then came over its link.
+    /// When the newest attempt began: messages since then came over its link.
     attempt_began: Mono,
-    /// An attempt is not answered yet. The library answers each, and must not be asked twice at a time.
+    /// An attempt is not answered yet. The library answers each, and takes one at a time.
     answer_due: bool,
     timer_runs: bool,
-    /// The broker had a session of ours in this run.
+    /// A broker has held our session in this run.
     had_session: bool,
-    /// The broker of the newest link that was up.
+    /// The broker of the newest link that came up.
     newest_broker: Option<Endpoint>,
-    /// That broker had lost our session, or was another than before: it does not have the statuses published earlier.
+    /// That broker had lost our session, or was another than before: it lacks the statuses published earlier.
     broker_forgot: bool,
-    /// The newest trouble that was logged. Its repetition is not.
+    /// The newest trouble in the log. Its repetition is not logged.
     logged_trouble: Option<String>,
-    /// As `logged_trouble`, of the file of filters.
+    /// The same for the file of filters.
     logged_file_failure: Option<String>,
-    /// Collected while one event is handled.
+    /// Collects the effects of one event.
     effects: Vec<Effect>,
 }
 
 impl Session {
-    /// A session that has not begun. `has_room`: the journal takes messages.
+    /// Creates a session. `has_room`: the journal takes messages.
     pub(super) fn new(options: SessionOptions, failover: Failover, has_room: bool) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         Self {
@@ -114,7 +114,7 @@ impl Session {
         }
     }
 
-    /// Takes the next step and returns what is to be done for it, in order.
+    /// Handles an event and returns its effects, in order.
     pub(super) fn on(&mut self, event: Event, facts: &Facts) -> Vec<Effect> {
         if self.state == State::Stopping {
             return Vec::new();
@@ -156,7 +156,7 @@ impl Session {
         self.failover.others()
     }
 
-    /// Returns what liveness has to know of the link.
+    /// Returns what liveness needs to know of the link.
     pub(super) fn report(&self, up: bool) -> LinkReport {
         LinkReport {
             up,
@@ -203,7 +203,7 @@ impl Session {
                 let why = why.to_string();
                 self.show(BrokerState::Holding, Some(&format!("the journal is full ({why})")));
                 self.log(Line::LeavingForRoom(why));
-                // An attempt under way is stale from now on.
+                // Makes an attempt in flight stale.
                 self.attempt += 1;
                 self.end_link(was_up);
                 self.effects.push(Effect::SayGoodbye);
@@ -212,7 +212,7 @@ impl Session {
         }
     }
 
-    /// The one timer: for the next attempt while the link is down, for the refused filters while it is up.
+    /// The one timer: starts the next attempt while the link is down, and asks for refused filters while it is up.
     fn on_timer(&mut self, facts: &Facts) {
         self.timer_runs = false;
         match self.state {
@@ -223,7 +223,7 @@ impl Session {
     }
 
     fn on_second(&mut self, facts: &Facts) {
-        self.look_for_peace(facts);
+        self.check_takeover_is_over(facts);
         if self.is_up() && !facts.connected {
             self.lose_link("connection lost", false, facts);
         }
@@ -266,7 +266,7 @@ impl Session {
         self.log(Line::Filters(line));
     }
 
-    /// Logs a trouble that is new, and not its repetition.
+    /// Logs a new trouble, but not its repetition.
     fn log_trouble(&mut self, reason: &str, what: &'static str) {
         if self.logged_trouble.as_deref() != Some(reason) {
             self.log(Line::Trouble { what, reason: reason.to_owned() });

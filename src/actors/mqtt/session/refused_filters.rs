@@ -1,5 +1,5 @@
-//! Filters that the broker refuses (invariant MQTT-3 of [`mqtt`](super::super)): the link is up without them, they are asked for again
-//! and again, and if there are other brokers, one of those is tried after a while (rule HOST-2 of [`failover`](super::failover)).
+//! Filters that the broker refuses (MQTT-3). The link is up without them, and the session asks for them again and again. With several
+//! brokers it tries another one after a while (HOST-2).
 
 use super::{EchoSubscription, Effect, Facts, FilterLine, Line, Session, Subscribed};
 use crate::actors::mqtt::client::error::LinkError;
@@ -7,11 +7,11 @@ use crate::clock::Mono;
 use crate::domain::{FilterSet, Qos, TopicFilter};
 use crate::status::BrokerState;
 
-/// What the broker of the present link refuses.
+/// What the broker of the current link refuses.
 #[derive(Debug, Default)]
 pub(super) struct RefusedFilters {
     filters: Vec<(TopicFilter, Qos)>,
-    /// How often they were asked for again, and when last.
+    /// How often the session has asked again, and when last.
     asked: u32,
     asked_at: Mono,
     /// The highest QoS granted for the others.
@@ -19,7 +19,7 @@ pub(super) struct RefusedFilters {
 }
 
 impl RefusedFilters {
-    /// What `subscribed` says of `subscriptions`, which were asked for at `asked_at`.
+    /// Takes the refusals from `subscribed`, the answers to `subscriptions`, which were asked for at `asked_at`.
     pub(super) fn new(subscribed: &Subscribed, subscriptions: &[(TopicFilter, Qos)], asked_at: Mono) -> Self {
         let filters = subscribed.refused_among(subscriptions);
         Self { filters, asked: 0, asked_at, granted_max: subscribed.granted_max }
@@ -29,19 +29,19 @@ impl RefusedFilters {
         self.filters.is_empty()
     }
 
-    /// Returns those that machines come through.
+    /// Returns the refused telemetry filters.
     pub(super) fn among(&self, telemetry: &[TopicFilter]) -> FilterSet {
         FilterSet::of(telemetry, |filter| self.filters.iter().any(|(refused, _)| refused == filter))
     }
 
-    /// Returns when those that are granted now were asked for, if they had been refused before.
+    /// Returns when the filters that are no longer refused were asked for.
     pub(super) fn asked_at(&self) -> Mono {
         self.asked_at
     }
 }
 
 impl Session {
-    /// Shows that something is refused, and asks again later.
+    /// Shows what is refused, if anything, and asks again later.
     pub(super) fn show_refusals(&mut self, errors: &[LinkError]) {
         let Some(first) = errors.first() else { return };
         let reason = match errors.len() {
@@ -77,7 +77,7 @@ impl Session {
             return;
         }
         if !subscribed.are_refusals() {
-            // The link itself is in trouble; its own events will say so.
+            // The link itself is in trouble, and its end will be an event.
             return self.ask_later();
         }
         self.log_lowered(subscribed);
@@ -112,7 +112,7 @@ impl Session {
     }
 
     fn leave_for_another(&mut self, facts: &Facts) {
-        self.give_up_link("it goes on refusing a subscription; trying another broker", facts);
+        self.give_up_link("the broker keeps refusing a subscription; trying another one", facts);
         self.failover.leave_refusing();
         self.connect(facts);
     }

@@ -3,7 +3,7 @@
 use crate::actors::mqtt::client::error::LinkError;
 use crate::domain::{Qos, TopicFilter};
 
-/// What became of all subscriptions.
+/// The outcome of all subscriptions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::actors::mqtt) struct Subscribed {
     /// One error for each filter that is not granted.
@@ -12,24 +12,23 @@ pub(in crate::actors::mqtt) struct Subscribed {
     pub(in crate::actors::mqtt) lowered: Vec<(TopicFilter, Qos, Qos)>,
     /// No longer configured, and ended.
     pub(in crate::actors::mqtt) ended: Vec<TopicFilter>,
-    /// No longer configured, and the broker does not end them.
+    /// No longer configured, but the broker refuses to end them.
     pub(in crate::actors::mqtt) not_ended: Vec<LinkError>,
     /// The highest QoS granted for telemetry.
     pub(in crate::actors::mqtt) granted_max: Qos,
-    /// Our echo (rule LINK-1 of [`link_health`](super::super::link_health)).
+    /// The subscription of our echo (LINK-1).
     pub(in crate::actors::mqtt) echo: EchoSubscription,
-    /// Why the file of filters could not be read or written (rule FLT-2 of
-    /// [`session_filters`](super::super::session_filters)).
+    /// Why the file of filters could not be read or written (FLT-2).
     pub(in crate::actors::mqtt) file_failures: Vec<String>,
 }
 
-/// Whether our echo comes back as telemetry does.
+/// Whether our echo comes back the way of the telemetry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::actors::mqtt) enum EchoSubscription {
     #[default]
     NotWanted,
     Granted,
-    /// And why not.
+    /// Not granted, or with too low a QoS, for this reason.
     Refused(String),
 }
 
@@ -41,7 +40,7 @@ impl Subscribed {
         !self.refused.iter().any(unanswered)
     }
 
-    /// Returns whether all that failed are refusals by the broker.
+    /// Returns whether every failure is a refusal by the broker.
     pub(super) fn are_refusals(&self) -> bool {
         self.refused.iter().all(|error| matches!(error, LinkError::Subscribe { .. }))
     }

@@ -1,24 +1,23 @@
-//! Whether somebody else connects under our client id, and takes the session away again and again.
+//! Detects another client that connects under our client id and takes the session over again and again.
 //!
-//! With MQTT 5 the broker may say so (the library does not always hand it on); otherwise it just closes the connection, soon after
-//! each connect, and takes the next one at once, with the session still there. A broker that crashes refuses some in between, or has
-//! forgotten the session. Such a contest is said
-//! once, and not fought: the backoff goes on growing, and nothing is logged for each round of it.
+//! With MQTT 5 the broker may say so (the library does not always pass it on). Otherwise it just closes the connection soon after each
+//! connect, and accepts the next one at once, with the session still there. A broker that crashes differs: it refuses some connects in
+//! between, or has forgotten the session. While take-overs go on, the backoff keeps growing and the log has one line, not one a round.
 
 use std::time::Duration;
 
 /// A connection that is lost sooner than this after it came up may have been taken over.
 const SHORT_LIVED: Duration = Duration::from_secs(10);
-/// Take-overs in a row that make it a contest: one may be an old connection of our own.
+/// Losses in a row that count as another client: a single one may be due to an old connection of our own.
 const LOSSES_MIN: u32 = 3;
 
-/// Counts the losses in a row.
+/// Counts such losses in a row.
 #[derive(Debug, Default)]
 pub(super) struct Takeover {
     losses: u32,
 }
 
-/// How a connection that was up came to its end.
+/// How a connection that was up ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loss {
     /// How long it had been up.
@@ -28,25 +27,25 @@ pub(super) struct Loss {
 }
 
 impl Takeover {
-    /// Notes a loss; `true` if this makes it a contest, to be said now.
+    /// Counts a loss. Returns `true` once, when the losses point to another client.
     pub(super) fn lost(&mut self, loss: Loss) -> bool {
         let counts = loss.taken_over || loss.lasted < SHORT_LIVED;
         self.losses = if counts { self.losses.saturating_add(1) } else { 0 };
         self.losses == LOSSES_MIN
     }
 
-    /// The broker refused a connection, was not there, or has forgotten the session: that is another trouble.
-    pub(super) fn is_another_trouble(&mut self) {
+    /// Starts over: the broker refused a connection, was unreachable, or has forgotten the session.
+    pub(super) fn reset(&mut self) {
         self.losses = 0;
     }
 
-    /// Whether somebody contests the session at present.
+    /// Returns whether another client takes the session over at present.
     pub(super) fn is_on(&self) -> bool {
         self.losses >= LOSSES_MIN
     }
 
-    /// The link has been up for so long that nobody contests it; `true` if somebody did.
-    pub(super) fn won(&mut self) -> bool {
+    /// Notes that the link has lasted. Returns `true` if that ends a series of take-overs.
+    pub(super) fn end(&mut self) -> bool {
         std::mem::take(&mut self.losses) >= LOSSES_MIN
     }
 }
@@ -60,19 +59,19 @@ mod tests {
     }
 
     #[test]
-    fn a_contest_is_said_once_until_it_is_over() {
+    fn repeated_takeovers_are_reported_once_until_they_end() {
         let mut takeover = Takeover::default();
-        let said: Vec<bool> = (0..6).map(|_| takeover.lost(loss(3600, true))).collect();
-        assert_eq!(said, [false, false, true, false, false, false]);
+        let reported: Vec<bool> = (0..6).map(|_| takeover.lost(loss(3600, true))).collect();
+        assert_eq!(reported, [false, false, true, false, false, false]);
         assert!(takeover.is_on());
-        assert!(takeover.won());
-        assert!(!takeover.is_on() && !takeover.won());
-        let said: Vec<bool> = (0..3).map(|_| takeover.lost(loss(0, false))).collect();
-        assert_eq!(said, [false, false, true], "3.1.1 gives no reason");
+        assert!(takeover.end());
+        assert!(!takeover.is_on() && !takeover.end());
+        let reported: Vec<bool> = (0..3).map(|_| takeover.lost(loss(0, false))).collect();
+        assert_eq!(reported, [false, false, true], "3.1.1 names no reason");
     }
 
     #[test]
-    fn an_outage_now_and_then_is_no_contest() {
+    fn an_outage_now_and_then_is_no_takeover() {
         let mut takeover = Takeover::default();
         for _ in 0..10 {
             assert!(!takeover.lost(loss(0, false)));
@@ -83,7 +82,7 @@ mod tests {
         for _ in 0..10 {
             assert!(!takeover.lost(loss(0, false)));
             assert!(!takeover.lost(loss(0, false)));
-            takeover.is_another_trouble();
+            takeover.reset();
         }
     }
 }

@@ -170,7 +170,7 @@ fn state_of(session: &Session) -> &'static str {
 }
 
 #[test]
-fn a_start_says_first_that_the_link_is_down() {
+fn a_start_first_reports_that_the_link_is_down() {
     let expected = "forget, holding false, show connecting, tell down, connect 1 to 1 v5";
     assert_eq!(step(&mut session(), Event::Started, &at(0)).join(", "), expected);
     let mut full = session();
@@ -260,11 +260,11 @@ fn a_report_names_the_link_that_it_is_about() {
         "connect 2 to 2 v5",
     ];
     assert_eq!(names(&effects), expected);
-    let told = effects.iter().find_map(|effect| match effect {
+    let reported = effects.iter().find_map(|effect| match effect {
         Effect::TellLiveness(report) => Some((report.link, report.heard_from)),
         _ => None,
     });
-    assert_eq!(told, Some((1, Mono(0))));
+    assert_eq!(reported, Some((1, Mono(0))));
 }
 
 /// Proves MQTT-3.
@@ -289,8 +289,8 @@ fn the_same_trouble_is_logged_once_and_again_after_a_success() {
         effects.contains(&"log trouble".to_owned())
     };
     let trouble: fn(&Session) -> Event = |session| failure(session, LinkError::HungUp);
-    let told = [logs(trouble), logs(trouble), logs(|session| answer(session, true, vec![])), logs(trouble)];
-    assert_eq!(told, [true, false, false, true]);
+    let logged = [logs(trouble), logs(trouble), logs(|session| answer(session, true, vec![])), logs(trouble)];
+    assert_eq!(logged, [true, false, false, true]);
 }
 
 #[test]

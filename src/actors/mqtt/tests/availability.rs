@@ -1,55 +1,55 @@
-//! What Andon says of itself, and of its link.
+//! Our own availability at the broker, and reports of the link to liveness.
 
 use super::*;
 
 #[test]
-fn andon_says_that_it_is_there_and_that_it_leaves_and_the_broker_keeps_both() {
+fn online_and_offline_are_published_retained() {
     System::new().block_on(async {
-        let stage = Stage { availability_topic: Some("andon/test/status"), ..Stage::new(agreeable) };
-        let mqtt = stage.start(1);
-        stage.wait_until_up().await;
-        let says =
+        let bench = Bench { availability_topic: Some("andon/test/status"), ..Bench::new(agreeable) };
+        let mqtt = bench.start(1);
+        bench.wait_until_up().await;
+        let publishes =
             |packet: &Packet, word: &str| packet.is_publish() && packet.body.ends_with(word.as_bytes());
-        let said = |word| stage.broker.packets().into_iter().find(|packet| says(packet, word));
-        wait_until("online", || said("online").is_some()).await;
+        let published = |word| bench.broker.packets().into_iter().find(|packet| publishes(packet, word));
+        wait_until("online", || published("online").is_some()).await;
         mqtt.do_send(StopChild);
-        wait_until("the DISCONNECT", || stage.broker.packets().iter().any(Packet::is_disconnect)).await;
+        wait_until("the DISCONNECT", || bench.broker.packets().iter().any(Packet::is_disconnect)).await;
         for word in ["online", "offline"] {
-            assert_eq!(said(word).map(|packet| packet.head), Some(0x33), "{word}: QoS 1, retained");
+            assert_eq!(published(word).map(|packet| packet.head), Some(0x33), "{word}: QoS 1, retained");
         }
     });
 }
 
 #[test]
-fn whoever_asks_for_the_link_is_told() {
+fn a_request_for_the_link_is_answered_with_a_report() {
     System::new().block_on(async {
-        let stage = Stage::new(agreeable);
-        let mqtt = stage.start(1);
-        stage.connect_liveness();
-        wait_until("the news", || stage.shared.lock().news.last() == Some(&(1, true))).await;
-        stage.shared.lock().news.clear();
+        let bench = Bench::new(agreeable);
+        let mqtt = bench.start(1);
+        bench.connect_liveness();
+        wait_until("the report", || bench.shared.lock().reports.last() == Some(&(1, true))).await;
+        bench.shared.lock().reports.clear();
         mqtt.send(TellLink).await.unwrap();
-        wait_until("the news again", || stage.shared.lock().news == [(1, true)]).await;
+        wait_until("the second report", || bench.shared.lock().reports == [(1, true)]).await;
     });
 }
 
 #[test]
-fn news_of_the_link_that_nobody_took_are_told_again() {
+fn a_report_that_liveness_did_not_take_is_sent_again() {
     System::new().block_on(async {
-        let stage = Stage::new(agreeable);
-        stage.start(1);
-        stage.wait_until_up().await;
-        stage.connect_liveness();
-        wait_until("the news", || stage.shared.lock().news == [(1, true)]).await;
+        let bench = Bench::new(agreeable);
+        bench.start(1);
+        bench.wait_until_up().await;
+        bench.connect_liveness();
+        wait_until("the report", || bench.shared.lock().reports == [(1, true)]).await;
     });
 }
 
 #[test]
-fn a_new_incarnation_says_first_that_the_link_is_down() {
+fn a_new_incarnation_first_reports_that_the_link_is_down() {
     System::new().block_on(async {
-        let stage = Stage::new(|_| Answer::Send(Vec::new()));
-        stage.connect_liveness();
-        stage.start(2);
-        wait_until("the news", || stage.shared.lock().news == [(2, false)]).await;
+        let bench = Bench::new(|_| Answer::Send(Vec::new()));
+        bench.connect_liveness();
+        bench.start(2);
+        wait_until("the report", || bench.shared.lock().reports == [(2, false)]).await;
     });
 }
