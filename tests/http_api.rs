@@ -361,12 +361,12 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         ("/api/v1/machines/press-1/readings?cursor=7", 400, "cursor"),
         ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
         ("/api/v1/machines/press-1/readings?bucket=1m&cursor=7", 400, "cursor"),
-        (of_readings.as_str(), 400, "page of such buckets"),
+        (of_readings.as_str(), 400, "previous page"),
         // A minute after midnight, as it ends a page of minutes.
         (
             "/api/v1/machines/press-1/readings?bucket=1h&cursor=00000000039387008000000000000000",
             400,
-            "page of such buckets",
+            "previous page",
         ),
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",

@@ -10,8 +10,8 @@ use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
-    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines, Stall,
-    StatusCells, Streams,
+    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells,
+    StoredMachines, Streams,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -38,9 +38,9 @@ pub(super) fn http_state(
         access: Access::new(&site.id, token, http.anonymous)?,
         history: HistoryPool::start(store)?,
         latest: LatestCache::default(),
-        remembered: RememberedMachines::default(),
+        stored_machines: StoredMachines::default(),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
-        boards: boards.clone(),
+        cells: boards.clone(),
         metrics: Arc::clone(metrics),
         journal: journal.clone(),
         clock: Arc::clone(clock),

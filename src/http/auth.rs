@@ -1,19 +1,20 @@
-//! Who may ask.
+//! Authentication.
 //!
-//! With `http.token`, every request needs it: as `Authorization: Bearer <token>`, or, for browsers, as the cookie that the
-//! login sets. A page without it answers 401 with a form (the status is what programs look at, the form is for
-//! people); the form posts to `/login`, which sets the cookie and goes back. A screen without keyboard opens
-//! `/?token=<token>` (any page): the cookie is set and the token taken out of the address at once.
+//! With `http.token`, every request needs the token: as `Authorization: Bearer <token>`, or as the cookie that the
+//! login sets in a browser. Without it, a page answers 401 with a login form: programs read the status, people the
+//! form. The form posts to `/login`, which sets the cookie and returns to the page. A screen without a keyboard opens
+//! any page with `?token=<token>`: the response sets the cookie and redirects to the same address without the token.
 //!
-//! The cookie is `HttpOnly`, `SameSite=Strict`, and not the token but a keyed digest of the site's name under it: it is
-//! valid as long as the token is, over restarts of Andon, so that a screen on the wall goes on for months.
-//! `POST /logout` forgets it. Its name has the site in it: cookies know hosts but no ports, and two sites on one host would
-//! log each other out.
+//! The cookie is `HttpOnly` and `SameSite=Strict`. It holds not the token but a digest of the site's name, keyed with
+//! the token. It stays valid across restarts of Andon until the token changes, so a wall screen runs for months.
+//! `POST /logout` removes it. The cookie's name contains the site, because browsers share cookies between all ports of
+//! a host: two sites on one host would log each other out.
 //!
-//! Comparisons take the same time wherever the difference is (digests of equal length, `openssl::memcmp`).
+//! Comparisons take constant time (digests of equal length, `openssl::memcmp`).
 //!
-//! Without token and without `http.anonymous` only requests whose `Host` is an address or `localhost` are answered: a
-//! foreign web page can point a name of its own at this machine (DNS rebinding), but cannot forge that.
+//! Without a token and without `http.anonymous`, Andon answers only requests whose `Host` is an IP address or
+//! `localhost`. A foreign web page can point its own name at this machine (DNS rebinding), but cannot forge the `Host`.
+//! `POST` requests with the `Origin` of another site are refused in every mode.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
@@ -31,27 +32,27 @@ use super::HttpState;
 use super::login_page;
 use super::problem::Problem;
 
-/// How long the body of the login form may take.
+/// How long a client may take to send the login form.
 const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-/// What the cookie's name begins with; the site follows.
+/// Prefix of the cookie's name; the site follows.
 const COOKIE: &str = "andon-";
-/// Browsers forget cookies without an age when they end; this is the longest they accept.
+/// Browsers drop a cookie without a maximum age when they close. This is the longest age they accept.
 const COOKIE_AGE: Duration = Duration::days(400);
-/// Where programs ask; everything else is for browsers.
+/// Paths for programs. All others are for browsers.
 const FOR_PROGRAMS: [&str; 4] = ["/api/", "/metrics", "/livez", "/readyz"];
 
-/// How requests are let in.
+/// Which requests are answered.
 #[derive(Clone)]
 pub enum Access {
-    /// Everybody may see everything.
+    /// All of them.
     Anonymous,
-    /// Nothing is asked of who comes by an address or `localhost`.
+    /// Those whose `Host` is an IP address or `localhost`.
     Local,
-    /// The token is asked for.
+    /// Those with the token.
     Token(TokenCheck),
 }
 
-/// Knows the token by its digests only.
+/// Checks tokens and cookies. Keeps digests of the token, never the token itself.
 #[derive(Clone)]
 pub struct TokenCheck {
     token: Vec<u8>,
@@ -61,10 +62,10 @@ pub struct TokenCheck {
 }
 
 impl Access {
-    /// From `http.token` and `http.anonymous`.
+    /// Builds the rule from `http.token` and `http.anonymous`.
     ///
     /// # Errors
-    /// The library for digests does not work.
+    /// OpenSSL cannot compute a digest.
     pub fn new(site: &str, token: Option<&str>, anonymous: bool) -> Result<Self, openssl::error::ErrorStack> {
         match token {
             Some(token) => TokenCheck::new(site, token).map(Self::Token),
@@ -104,7 +105,7 @@ impl TokenCheck {
     }
 }
 
-/// A site's name has nothing in it that a cookie's name must not have; whatever came in all the same is replaced.
+/// Returns the name of the site's cookie. Replaces characters that a cookie's name must not contain.
 fn cookie_name(site: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
     format!("{COOKIE}{}", site.chars().map(allowed).collect::<String>())
@@ -115,8 +116,8 @@ fn keyed_digest(key: &[u8], text: &[u8]) -> Result<Vec<u8>, openssl::error::Erro
     Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
 }
 
-/// The middleware (HTTP-4).
-pub async fn let_in<B: MessageBody + 'static>(
+/// Middleware: answers requests that may not pass itself (HTTP-4).
+pub async fn authorize<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
@@ -135,7 +136,7 @@ pub async fn let_in<B: MessageBody + 'static>(
     }
 }
 
-/// What is answered instead; `None` if the request may go on.
+/// Returns the response that replaces the handler's; `None` if the request may pass.
 fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     let path = routed_path(request);
     if path == "/login" || path == "/logout" || login_page::is_public(path) {
@@ -152,8 +153,7 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
         return None;
     }
     let mut response = if is_for_programs(path) {
-        let detail =
-            "a token is needed: send the header \"Authorization: Bearer <token>\" with the one of http.token";
+        let detail = "this needs the token: send the header \"Authorization: Bearer <token>\" with the value of http.token";
         Problem::new(StatusCode::UNAUTHORIZED, detail).response()
     } else {
         login_page::response(&without_token(request), false)
@@ -163,7 +163,7 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     Some(response)
 }
 
-/// The path as the routes see it: `/%61pi/v1/status` is a place for programs, too.
+/// Returns the decoded path, as the router matches it: `/%61pi/v1/status` is a path for programs, too.
 fn routed_path(request: &HttpRequest) -> &str {
     request.match_info().as_str()
 }
@@ -177,7 +177,7 @@ fn token_in_query(request: &HttpRequest) -> Option<String> {
     percent_decode_str(pair).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// Path and query without the token.
+/// Returns path and query without the token.
 fn without_token(request: &HttpRequest) -> String {
     let kept: Vec<&str> = request
         .query_string()
@@ -188,7 +188,7 @@ fn without_token(request: &HttpRequest) -> String {
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
 }
 
-/// Sets the cookie and goes to `place`.
+/// Returns the redirect to `place` that sets the cookie.
 fn admitted(check: &TokenCheck, place: &str) -> HttpResponse {
     let cookie = Cookie::build(check.cookie_name.clone(), check.cookie.clone())
         .path("/")
@@ -206,14 +206,14 @@ fn go_to(place: &str) -> actix_web::HttpResponseBuilder {
     response
 }
 
-/// A place of ours: `//host` or `/\host` would be another server.
+/// Returns `place` if it is a path on this server, else `/`. `//host` or `/\host` would be another server.
 fn own_place(place: &str) -> &str {
     let mut characters = place.chars();
     let is_ours = characters.next() == Some('/') && !matches!(characters.next(), Some('/' | '\\'));
     if is_ours && !place.contains(char::is_control) { place } else { "/" }
 }
 
-/// What the form sends.
+/// The fields of the login form.
 #[derive(Deserialize)]
 pub struct Login {
     token: String,
@@ -229,9 +229,13 @@ pub async fn login(
 ) -> Result<HttpResponse, Error> {
     let mut payload = payload.into_inner();
     let form = web::Form::<Login>::from_request(&request, &mut payload);
-    // Who never sends the body must not hold a connection for ever.
+    // A client that never sends the body must not hold the connection for ever.
     let Ok(form) = actix_rt::time::timeout(FORM_WITHIN, form).await else {
-        return Ok(Problem::new(StatusCode::REQUEST_TIMEOUT, "the form did not come").response());
+        return Ok(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            &format!("the form did not arrive within {} s", FORM_WITHIN.as_secs()),
+        )
+        .response());
     };
     let form = match form {
         Ok(form) => form,
@@ -247,7 +251,7 @@ pub async fn login(
 
 fn unreadable_form(error: &Error) -> Problem {
     let detail = format!(
-        "the form cannot be read ({error}); what is expected is token=<token>, as application/x-www-form-urlencoded"
+        "the form cannot be read ({error}); expected is token=<token>, as application/x-www-form-urlencoded"
     );
     Problem::new(error.as_response_error().status_code(), detail)
 }
@@ -269,7 +273,7 @@ pub async fn logout(state: web::Data<HttpState>) -> HttpResponse {
     go_to("/login").cookie(forgotten).finish()
 }
 
-/// The `Host` is an address, `localhost`, or missing (HTTP/1.0).
+/// True if the `Host` is an IP address, `localhost`, or missing (HTTP/1.0).
 fn names_no_other_host(request: &HttpRequest) -> bool {
     let Some(host) = request.headers().get(header::HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };
@@ -286,8 +290,8 @@ fn names_no_other_host(request: &HttpRequest) -> bool {
 fn wrong_host(request: &HttpRequest) -> HttpResponse {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("?");
     let detail = format!(
-        "without http.token Andon answers to an address or \"localhost\" only, not to {host:?}; behind a proxy set http.token, \
-         or http.anonymous = true"
+        "without http.token Andon answers only to an IP address or \"localhost\", not to {host:?}; to use another name, set \
+         http.token, or http.anonymous = true"
     );
     Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).response()
 }
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_is_the_token() {
+    fn nothing_but_the_exact_token_passes() {
         let check = check();
         assert!(check.is_token(b"s3cret"));
         for wrong in ["", "s3cre", "s3cret ", "S3cret", "s3cret\0"] {
@@ -340,13 +344,13 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_the_cookie_is_that_of_the_site_and_fit_for_a_header() {
+    fn the_cookie_is_named_after_the_site_and_fits_into_a_header() {
         assert_eq!(cookie_name("hall-3.north"), "andon-hall-3.north");
         assert_eq!(cookie_name("a;b=c\r\n é"), "andon-a_b_c____");
     }
 
     #[test]
-    fn a_wrong_bearer_is_not_healed_by_a_cookie() {
+    fn a_wrong_bearer_token_fails_despite_a_valid_cookie() {
         let request = TestRequest::default()
             .cookie(Cookie::new("andon-hall-3", check().cookie))
             .insert_header((header::AUTHORIZATION, "Bearer wrong"));
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_login_one_stays_here() {
+    fn the_login_redirects_to_this_server_only() {
         for place in ["/", "/machines/a%2Fb?kiosk", "/?x=//y"] {
             assert_eq!(own_place(place), place);
         }
@@ -366,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_taken_out_of_the_address() {
+    fn the_token_is_removed_from_the_address() {
         let request = TestRequest::with_uri("/machines/x?kiosk&token=s3%20cret&a=b").to_http_request();
         assert_eq!(token_in_query(&request).as_deref(), Some("s3 cret"));
         assert_eq!(without_token(&request), "/machines/x?kiosk&a=b");
@@ -375,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_somebody_else_is_not_ours() {
+    fn only_addresses_and_localhost_are_our_own_host() {
         let named = |host: &str| {
             let request = TestRequest::default().insert_header((header::HOST, host));
             names_no_other_host(&request.to_http_request())

@@ -1,7 +1,6 @@
-//! Bodies of answers: written piece by piece, charged to the [`Budget`] while they are held, and sent piece by piece.
+//! Response bodies: built in pieces, charged to the [`Budget`] while they are held, and sent in pieces.
 //!
-//! A body is never one long piece of memory: that would be copied while it grows, and once more, as a whole, on its way into the
-//! connection.
+//! A body is never one long allocation: growing one copies it, and the connection copies it once more as a whole.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,14 +15,14 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::budget::{Budget, BudgetSpent, Charge, FREE_BYTES};
 
-/// Bytes of one piece: about what a connection takes at a time.
+/// Bytes of one piece: about what a connection accepts at a time.
 pub const PIECE_BYTES: usize = 32 * 1024;
-/// Bytes of one page of a list, unless its only row is larger.
+/// Largest page of a list in bytes, unless its only row is larger.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What is left of a page for whatever follows its rows.
+/// Reserved at the end of a page for the fields that follow its rows.
 const PAGE_END_BYTES: usize = 4 * 1024;
 
-/// Writes a body. Once the budget is spent it keeps nothing, and [`BodyWriter::finish`] says so.
+/// Builds a body. Once the budget is spent it drops everything, and [`BodyWriter::finish`] fails.
 pub struct BodyWriter {
     pieces: VecDeque<Bytes>,
     open: Vec<u8>,
@@ -34,41 +33,41 @@ pub struct BodyWriter {
 }
 
 impl BodyWriter {
-    /// Nothing is written yet.
+    /// Starts an empty body.
     #[must_use]
     pub fn new(budget: &Budget) -> Self {
-        let charge = budget.charge(0).expect("nothing is always left");
+        let charge = budget.charge(0).expect("a charge of 0 bytes always fits");
         let hash = Xxh3::new();
         Self { pieces: VecDeque::new(), open: Vec::new(), bytes: 0, hash, charge, is_spent: false }
     }
 
-    /// Bytes written.
+    /// Returns the bytes written so far.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The budget is spent: nothing further is kept.
+    /// True once the budget is spent. Nothing written from then on is kept.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.is_spent
     }
 
-    /// Writes a text.
+    /// Appends text.
     pub fn text(&mut self, text: &str) {
         self.write_bytes(text.as_bytes());
     }
 
-    /// Writes a value as JSON.
+    /// Appends a value as JSON.
     pub fn json(&mut self, value: &impl Serialize) {
         serde_json::to_writer(self, value)
-            .expect("texts, numbers and flags always serialise, and this writer takes all");
+            .expect("strings, numbers and booleans always serialise, and this writer never fails");
     }
 
-    /// All that was written.
+    /// Returns the finished body.
     ///
     /// # Errors
-    /// The budget was spent on the way.
+    /// The budget ran out while the body was written.
     pub fn finish(mut self) -> Result<Body, BudgetSpent> {
         self.close_piece();
         if self.is_spent {
@@ -94,13 +93,13 @@ impl BodyWriter {
         }
     }
 
-    /// The first bytes are free; a piece is charged for when it is full.
+    /// Closes the open piece and charges for it. The first [`FREE_BYTES`] of a body are free.
     fn close_piece(&mut self) {
         let free = FREE_BYTES.saturating_sub(self.bytes - self.open.len());
         if self.charge.grow(self.open.len().saturating_sub(free)).is_err() {
             self.is_spent = true;
             self.pieces.clear();
-            self.charge.give_back(usize::MAX);
+            self.charge.release(usize::MAX);
         }
         let piece = std::mem::take(&mut self.open);
         if !self.is_spent && !piece.is_empty() {
@@ -120,7 +119,7 @@ impl io::Write for BodyWriter {
     }
 }
 
-/// A body that is ready to be sent.
+/// A finished body.
 pub struct Body {
     pieces: VecDeque<Bytes>,
     bytes: usize,
@@ -129,20 +128,20 @@ pub struct Body {
 }
 
 impl Body {
-    /// A text that `charge` has been taken for.
+    /// Wraps text whose bytes `charge` already covers.
     #[must_use]
     pub fn of_text(text: String, charge: Charge) -> Self {
         let (bytes, tag) = (text.len(), 0);
         Self { pieces: VecDeque::from([text.into()]), bytes, tag, charge }
     }
 
-    /// Tells bodies of different bytes apart.
+    /// Returns a hash of the bytes, for the ETag.
     #[must_use]
     pub fn tag(&self) -> u64 {
         self.tag
     }
 
-    /// The next bytes to send, a piece at most.
+    /// Takes the next bytes to send, at most one piece.
     pub fn next_piece(&mut self) -> Option<Bytes> {
         let first = self.pieces.front_mut()?;
         if first.len() > PIECE_BYTES {
@@ -150,9 +149,9 @@ impl Body {
         }
         let last = self.pieces.pop_front();
         if self.pieces.is_empty() {
-            self.charge.give_back(usize::MAX);
+            self.charge.release(usize::MAX);
         } else {
-            self.charge.give_back(PIECE_BYTES);
+            self.charge.release(PIECE_BYTES);
         }
         last
     }
@@ -170,14 +169,14 @@ impl MessageBody for Body {
     }
 }
 
-/// A JSON object that begins with one long list: a page of it, bounded in bytes.
+/// Writes one page of a list: a JSON object that begins with the list and is bounded in bytes.
 pub struct ListWriter<'a> {
     body: &'a mut BodyWriter,
     rows: u32,
 }
 
 impl<'a> ListWriter<'a> {
-    /// Begins with the list of that name.
+    /// Starts the object with the list `name`.
     pub fn begin(body: &'a mut BodyWriter, name: &str) -> Self {
         body.text("{\"");
         body.text(name);
@@ -185,20 +184,20 @@ impl<'a> ListWriter<'a> {
         Self { body, rows: 0 }
     }
 
-    /// Rows so far.
+    /// Returns the number of rows so far.
     #[must_use]
     pub fn rows(&self) -> u32 {
         self.rows
     }
 
-    /// A row of at most `bytes` may follow. The first one always may, however large it is.
+    /// True if a row of at most `bytes` still fits. The first row always fits, so that every page makes progress.
     #[must_use]
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let fits = self.body.bytes() + bytes + PAGE_END_BYTES <= PAGE_BYTES_MAX;
         (self.rows == 0 || fits) && !self.body.is_spent()
     }
 
-    /// How many more rows there is room for if they are like those so far, and one more.
+    /// Estimates how many more rows fit, from the average so far; one more than that, to fill the page.
     #[must_use]
     pub fn rows_expected(&self) -> u32 {
         let room = PAGE_BYTES_MAX.saturating_sub(self.body.bytes());
@@ -206,7 +205,7 @@ impl<'a> ListWriter<'a> {
         u32::try_from(room / of_one.max(1)).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    /// Adds a row.
+    /// Appends a row.
     pub fn push(&mut self, row: &impl Serialize) {
         if self.rows > 0 {
             self.body.text(",");
@@ -215,9 +214,9 @@ impl<'a> ListWriter<'a> {
         self.body.json(row);
     }
 
-    /// Ends the list; the fields of the object `rest` follow.
+    /// Closes the list and appends the fields of the object `rest`.
     pub fn end(self, rest: &impl Serialize) {
-        let rest = serde_json::to_string(rest).expect("texts, numbers and flags always serialise");
+        let rest = serde_json::to_string(rest).expect("strings, numbers and booleans always serialise");
         self.body.text("],");
         self.body.text(rest.strip_prefix('{').expect("an object"));
     }
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_sent_whatever_its_length_and_the_budget_comes_back() {
+    fn a_body_of_any_length_is_sent_whole_and_returns_its_charge() {
         let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
         for length in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 100_000] {
             let text: String = (0..length).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
@@ -246,14 +245,18 @@ mod tests {
             text.as_bytes().chunks(7_919).for_each(|part| writer.text(std::str::from_utf8(part).unwrap()));
             let body = writer.finish().unwrap();
             assert_eq!(body.size(), BodySize::Sized(length as u64));
-            assert_eq!(budget.taken(), length.saturating_sub(FREE_BYTES), "all but what is free is charged");
+            assert_eq!(
+                budget.taken(),
+                length.saturating_sub(FREE_BYTES),
+                "all but the free bytes are charged"
+            );
             assert_eq!(sent(body), text.as_bytes(), "{length}");
             assert_eq!(budget.taken(), 0);
         }
     }
 
     #[test]
-    fn a_body_that_nobody_reads_holds_its_charge_until_it_is_dropped() {
+    fn an_unread_body_holds_its_charge_until_it_is_dropped() {
         let budget = Budget::new(300_000);
         let written = |bytes: usize| {
             let mut writer = BodyWriter::new(&budget);
@@ -262,8 +265,8 @@ mod tests {
         };
         let unread = written(250_000).unwrap();
         assert_eq!(written(250_000).err(), Some(BudgetSpent));
-        assert!(written(FREE_BYTES).is_ok(), "small answers go on");
-        assert_eq!(budget.taken(), 250_000 - FREE_BYTES, "what was refused holds nothing");
+        assert!(written(FREE_BYTES).is_ok(), "small responses still pass");
+        assert_eq!(budget.taken(), 250_000 - FREE_BYTES, "a refused body holds nothing");
         drop(unread);
         assert!(written(250_000).is_ok());
         let text = Body::of_text("y".repeat(100_000), budget.charge(100_000).unwrap());
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_told_apart_by_their_bytes() {
+    fn the_tag_depends_on_the_bytes_alone() {
         let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
         let tag = |parts: &[&str]| {
             let mut writer = BodyWriter::new(&budget);
@@ -284,8 +287,9 @@ mod tests {
         assert_ne!(tag(&["abc"]), tag(&["abd"]));
     }
 
+    /// Proves HTTP-2.
     #[test]
-    fn a_page_ends_before_its_bound_and_has_one_row_at_least() {
+    fn a_page_stays_below_its_bound_and_has_at_least_one_row() {
         let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
         let page = |row: &str| {
             let mut body = BodyWriter::new(&budget);

@@ -1,25 +1,25 @@
-//! The bytes of all answers in flight: one bound, whatever clients ask for and however slowly they read.
+//! One bound on the bytes of all responses in flight, whatever clients request and however slowly they read.
 //!
-//! An answer is charged for what it holds in memory, from the moment it is written until it has been sent or dropped. When the budget
-//! is spent, whoever asks for more gets 503 and is asked to come back. The first [`FREE_BYTES`] of an answer are free, so that health,
-//! status and errors are answered always; `http.connections_max` bounds those.
+//! A response is charged for the memory it holds, from when it is written until it is sent or dropped. When the budget
+//! is spent, further large responses become 503 with `Retry-After`. The first [`FREE_BYTES`] of a response are free, so
+//! health, status and errors always get through; `http.connections_max` bounds those.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use thiserror::Error;
 
-/// Bytes of all answers in flight together: four pages of the largest size.
+/// Most bytes of all responses in flight together: four pages of the largest size.
 pub const IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What every answer may hold without being charged.
+/// Bytes that every response may hold free of charge.
 pub const FREE_BYTES: usize = 32 * 1024;
 
-/// There is no room for a further answer.
+/// No room is left for another response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("too many large answers are under way to other clients; try again in a moment")]
+#[error("too many large responses are being sent to other clients; try again in a moment")]
 pub struct BudgetSpent;
 
-/// The budget; clones are the same one.
+/// The budget. Clones share it.
 #[derive(Clone)]
 pub struct Budget {
     account: Arc<Account>,
@@ -32,28 +32,28 @@ struct Account {
 }
 
 impl Budget {
-    /// Nothing is taken yet, and never more than `max` bytes are, but for one answer that is larger by itself.
+    /// Creates a budget of `max` bytes. Only a single response that is larger by itself may exceed it.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self { account: Arc::new(Account { max, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) }) }
     }
 
-    /// Bytes that answers hold at present.
+    /// Returns the bytes that responses hold now.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.account.taken.load(Ordering::Relaxed)
     }
 
-    /// Times that an answer was refused, since the process started.
+    /// Returns how many charges were refused since the process started.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.account.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes`.
+    /// Takes `bytes` from the budget.
     ///
     /// # Errors
-    /// They are not left.
+    /// Not enough is left.
     pub fn charge(&self, bytes: usize) -> Result<Charge, BudgetSpent> {
         let mut charge = Charge { account: Arc::clone(&self.account), bytes: 0 };
         charge.grow(bytes)?;
@@ -61,22 +61,22 @@ impl Budget {
     }
 }
 
-/// A part of the budget; given back when it is dropped.
+/// A share of the budget. Dropping it returns the share.
 pub struct Charge {
     account: Arc<Account>,
     bytes: usize,
 }
 
 impl Charge {
-    /// Takes `more` bytes. Who is alone gets them always: a single row may be larger than the whole budget.
+    /// Takes `more` bytes. Always succeeds for the only charge in use: one row may be larger than the whole budget.
     ///
     /// # Errors
-    /// They are not left.
+    /// Not enough is left.
     pub fn grow(&mut self, more: usize) -> Result<(), BudgetSpent> {
         let fits = |taken: usize| {
-            let is_alone = taken == self.bytes;
+            let is_only_charge = taken == self.bytes;
             let after = taken.saturating_add(more);
-            (is_alone || after <= self.account.max).then_some(after)
+            (is_only_charge || after <= self.account.max).then_some(after)
         };
         match self.account.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             Ok(_) => {
@@ -90,17 +90,17 @@ impl Charge {
         }
     }
 
-    /// Takes more or gives back, so that it is `bytes` altogether.
+    /// Grows or shrinks the share to `bytes`.
     ///
     /// # Errors
-    /// They are not left; what it has stays.
+    /// Not enough is left. The share stays as it was.
     pub fn resize(&mut self, bytes: usize) -> Result<(), BudgetSpent> {
-        self.give_back(self.bytes.saturating_sub(bytes));
+        self.release(self.bytes.saturating_sub(bytes));
         self.grow(bytes - self.bytes)
     }
 
-    /// Gives `bytes` back, or all that is left of it.
-    pub fn give_back(&mut self, bytes: usize) {
+    /// Returns `bytes` to the budget, or the whole share if it is smaller.
+    pub fn release(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.account.taken.fetch_sub(bytes, Ordering::Relaxed);
@@ -109,7 +109,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.give_back(self.bytes);
+        self.release(self.bytes);
     }
 }
 
@@ -117,8 +117,9 @@ impl Drop for Charge {
 mod tests {
     use super::*;
 
+    /// Proves HTTP-2.
     #[test]
-    fn what_is_taken_never_exceeds_the_bound_and_comes_back() {
+    fn charges_never_exceed_the_bound_and_are_returned() {
         let budget = Budget::new(100);
         let mut one = budget.charge(60).unwrap();
         assert_eq!(budget.charge(41).err(), Some(BudgetSpent));
@@ -126,18 +127,18 @@ mod tests {
         assert_eq!((budget.taken(), budget.refused()), (100, 1));
         assert_eq!(one.grow(1), Err(BudgetSpent));
         drop(other);
-        one.give_back(20);
+        one.release(20);
         assert_eq!(budget.taken(), 40);
         assert_eq!((one.resize(70), budget.taken()), (Ok(()), 70));
         assert_eq!((one.resize(40), budget.taken()), (Ok(()), 40));
-        one.give_back(1_000);
-        assert_eq!(budget.taken(), 0, "never more than it has");
+        one.release(1_000);
+        assert_eq!(budget.taken(), 0, "returns no more than it holds");
         drop(one);
         assert_eq!(budget.taken(), 0);
     }
 
     #[test]
-    fn who_is_alone_gets_more_than_there_is() {
+    fn the_only_charge_may_exceed_the_bound() {
         let budget = Budget::new(100);
         let mut one = budget.charge(500).unwrap();
         assert_eq!(one.grow(500), Ok(()));

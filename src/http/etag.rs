@@ -1,4 +1,4 @@
-//! Answers with an ETag: who has the newest gets 304 and no body.
+//! Responses with an ETag: a client that has the newest version gets 304 without a body.
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::body::{Body, BodyWriter};
 use super::budget::{Budget, BudgetSpent};
 
-/// `value` as JSON, or 304.
+/// Returns `value` as JSON, or 304.
 ///
 /// # Errors
 /// The budget is spent.
@@ -23,7 +23,7 @@ pub fn json(
     Ok(tagged(request, body.finish()?))
 }
 
-/// `body`, which is JSON, or 304.
+/// Returns the JSON in `body`, or 304.
 pub fn tagged(request: &HttpRequest, body: Body) -> HttpResponse {
     let tag = format!("\"{:016x}\"", body.tag());
     let known = request.headers().get_all(header::IF_NONE_MATCH).any(|value| matches(value, &tag));
@@ -37,7 +37,7 @@ pub fn tagged(request: &HttpRequest, body: Body) -> HttpResponse {
     response.insert_header((header::CONTENT_TYPE, content_type)).body(BoxBody::new(body))
 }
 
-/// Weak comparison (RFC 9110, 13.1.2).
+/// Compares weakly (RFC 9110, 13.1.2).
 fn matches(value: &HeaderValue, tag: &str) -> bool {
     let Ok(text) = value.to_str() else { return false };
     text.split(',').map(str::trim).any(|each| each == "*" || each.trim_start_matches("W/") == tag)
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_the_newest_gets_no_body() {
+    fn a_client_with_the_newest_version_gets_304() {
         let answer = |if_none_match: &str| {
             let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, if_none_match));
             json(&request.to_http_request(), &Budget::new(0), &[1, 2]).unwrap()

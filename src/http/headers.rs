@@ -1,4 +1,4 @@
-//! Headers of every answer: what a browser may do with it, and that nobody keeps it.
+//! Security headers of every response.
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
@@ -6,12 +6,12 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 
-/// Scripts, styles and connections of our own only, nothing inline; nobody may frame the board.
+/// Allows only our own scripts, styles and connections, nothing inline, and no framing of the board.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const HEADERS: [(HeaderName, &str); 6] = [
-    // What an answer says holds for who asked, and for that moment, unless the handler knows better.
+    // A response is valid for this client and this moment, unless the handler says otherwise.
     (header::CACHE_CONTROL, "no-store"),
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -20,7 +20,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// The middleware; a handler that sets one of them itself keeps it.
+/// Middleware: adds the headers that the handler has not set itself.
 pub async fn add<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,

@@ -1,6 +1,6 @@
-//! `/livez` and `/readyz`: both judge by progress, not by existence, and give a reason for each check.
+//! `/livez` and `/readyz`. Both judge by progress, and every check states its reason.
 //!
-//! The judgement is pure ([`live`], [`ready`]); the handlers gather the facts.
+//! The checks are pure ([`live`], [`ready`]); the handlers collect their inputs.
 
 use std::time::Duration;
 
@@ -16,28 +16,28 @@ use crate::clock::{Mono, mono_now};
 use crate::journal::{JournalStats, Space};
 use crate::status::{ActorPhase, ActorStatus, BrokerState, BrokerStatus, StoreState, StoreStatus};
 
-/// The supervisor looks at its children several times a second; when it has not for this long it does not work.
+/// The supervisor checks its children several times a second. After this long without a check it counts as dead.
 const SUPERVISOR_SILENT_MAX: Duration = Duration::from_secs(10);
-/// How long nothing may move while records are pending.
-pub const STANDSTILL_MAX: Duration = Duration::from_secs(30);
+/// How long pending records may wait without a commit.
+pub const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Check {
-    /// What.
+    /// What was checked.
     pub name: &'static str,
-    /// Whether it is as it should be.
+    /// True if it passed.
     pub ok: bool,
-    /// What was found, in words for a person.
+    /// What was found, for people.
     pub reason: String,
 }
 
-/// The answer of a health check; 200 if every check is ok, else 503.
+/// The result of a health check: 200 if every check passed, else 503.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Health {
     /// `ok` or `failing`.
     pub status: &'static str,
-    /// Every check.
+    /// All checks.
     pub checks: Vec<Check>,
 }
 
@@ -47,7 +47,7 @@ impl Health {
         Self { status: if ok { "ok" } else { "failing" }, checks }
     }
 
-    /// Whether every check is ok.
+    /// True if every check passed.
     pub fn is_ok(&self) -> bool {
         self.checks.iter().all(|check| check.ok)
     }
@@ -62,120 +62,124 @@ fn check(name: &'static str, ok: bool, reason: impl Into<String>) -> Check {
     Check { name, ok, reason: reason.into() }
 }
 
-/// The process can do work.
+/// Reports whether the process works.
 #[utoipa::path(get, path = "/livez", responses(
-    (status = 200, description = "The process can do work", body = Health),
+    (status = 200, description = "The process works", body = Health),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "It cannot: restart it", body = Health),
+    (status = 503, description = "It does not: restart it", body = Health),
 ))]
 pub async fn livez(state: web::Data<HttpState>) -> HttpResponse {
     live_now(&state).response()
 }
 
-/// Messages come in and are stored.
+/// Reports whether messages arrive and are stored.
 #[utoipa::path(get, path = "/readyz", responses(
-    (status = 200, description = "Messages come in and are stored", body = Health),
+    (status = 200, description = "Messages arrive and are stored", body = Health),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "They do not; the reasons say why", body = Health),
+    (status = 503, description = "They do not; each failed check states the reason", body = Health),
 ))]
 pub async fn readyz(state: web::Data<HttpState>) -> HttpResponse {
     ready_now(&state).response()
 }
 
-/// [`live`] of this moment.
+/// Runs the checks of `/livez` now.
 pub fn live_now(state: &HttpState) -> Health {
-    let supervised_at = state.boards.actors.looked_at();
-    live(supervised_at, mono_now(), &state.boards.actors.snapshot(), &state.journal.stats())
+    let supervised_at = state.cells.actors.looked_at();
+    live(supervised_at, mono_now(), &state.cells.actors.snapshot(), &state.journal.stats())
 }
 
-/// [`ready`] of this moment.
+/// Runs the checks of `/readyz` now.
 pub fn ready_now(state: &HttpState) -> Health {
     let stats = state.journal.stats();
-    let (still_for, stage) = state.stall.look(mono_now(), &stats, &state.boards);
-    ready(&Facts {
-        broker: &state.boards.broker.snapshot(),
-        store: &state.boards.store.snapshot(),
+    let (stalled_for, stage) = state.stall.observe(mono_now(), &stats, &state.cells);
+    ready(&ReadyInputs {
+        broker: &state.cells.broker.snapshot(),
+        store: &state.cells.store.snapshot(),
         journal: &stats,
-        still_for,
+        stalled_for,
         stage,
     })
 }
 
-/// Whether the process can do work.
+/// Judges whether the process works.
 fn live(supervised_at: Option<Mono>, now: Mono, actors: &[ActorStatus], stats: &JournalStats) -> Health {
     let silent_for = supervised_at.map(|at| Duration::from_micros(now.0.saturating_sub(at.0)));
     let supervisor = match silent_for {
-        None => check("supervisor", false, "it has not looked at its actors yet"),
+        None => check("supervisor", false, "it has not checked its actors yet"),
         Some(silent_for) if silent_for > SUPERVISOR_SILENT_MAX => {
             let seconds = silent_for.as_secs();
-            check("supervisor", false, format!("it has not looked at its actors for {seconds} s"))
+            check("supervisor", false, format!("it has not checked its actors for {seconds} s"))
         }
-        Some(_) => check("supervisor", true, "it looks at its actors"),
+        Some(_) => check("supervisor", true, "it checks its actors"),
     };
     let pipeline: Vec<_> = actors.iter().filter(|actor| actor.name != "http").collect();
     let running = pipeline.iter().filter(|actor| actor.phase == ActorPhase::Running).count();
     let actors_ok = running > 0 || pipeline.is_empty();
-    let actors = check("actors", actors_ok, format!("{running} of {} run", pipeline.len()));
-    let journal = match stalled(stats) {
+    let actors = check("actors", actors_ok, format!("{running} of {} running", pipeline.len()));
+    let journal = match disk_stall(stats) {
         _ if stats.failed => {
-            check("journal", false, "it has failed for good; see the log, mend the disk, start again")
+            check("journal", false, "it has failed permanently; see the log, repair the disk, restart Andon")
         }
-        // To restart the process would not help, and lose time.
+        // A restart does not repair a disk.
         Some(words) => check("journal", true, words),
         None => check("journal", true, "it works"),
     };
     Health::new(vec![supervisor, actors, journal])
 }
 
-/// What readiness is judged by.
-pub struct Facts<'a> {
+/// Inputs of the readiness checks.
+pub struct ReadyInputs<'a> {
     /// The link to the broker.
     pub broker: &'a BrokerStatus,
     /// The database.
     pub store: &'a StoreStatus,
     /// The journal.
     pub journal: &'a JournalStats,
-    /// How long nothing has been committed although something was pending all the time.
-    pub still_for: Duration,
-    /// Who is to move next.
+    /// How long records have been pending without a commit.
+    pub stalled_for: Duration,
+    /// The stage that has to act next.
     pub stage: Stage,
 }
 
-/// Whether messages come in and are stored.
-fn ready(facts: &Facts<'_>) -> Health {
-    Health::new(vec![broker(facts.broker), journal(facts.journal), store(facts), progress(facts)])
+/// Judges whether messages arrive and are stored.
+fn ready(inputs: &ReadyInputs<'_>) -> Health {
+    Health::new(vec![broker(inputs.broker), journal(inputs.journal), store(inputs), progress(inputs)])
 }
 
 fn broker(broker: &BrokerStatus) -> Check {
-    let why = broker.reason.as_deref().unwrap_or("no reason is known yet");
+    let why = broker.reason.as_deref().unwrap_or("reason not known yet");
     let reason = match broker.state {
         BrokerState::Connected => format!("connected to {}", broker.uri),
         BrokerState::Connecting => format!("connecting to {}", broker.uri),
-        BrokerState::Restricted => format!("connected, but a subscription is refused: {why}"),
+        BrokerState::Restricted => format!("connected, but the broker refuses a subscription: {why}"),
         BrokerState::Away => format!("not connected to {}: {why}", broker.uri),
-        BrokerState::Holding => format!("not connected on purpose, the broker keeps the messages: {why}"),
+        BrokerState::Holding => format!("disconnected on purpose, the broker keeps the messages: {why}"),
     };
     check("mqtt", broker.state == BrokerState::Connected, reason)
 }
 
-/// The disk does not answer, in words.
-fn stalled(stats: &JournalStats) -> Option<String> {
+/// Describes a disk that does not respond.
+fn disk_stall(stats: &JournalStats) -> Option<String> {
     let seconds = stats.stalled_for()?.as_secs();
-    Some(format!("disk stalled for {seconds} s: it does not answer the journal; messages wait at the broker"))
+    Some(format!(
+        "disk stalled for {seconds} s: it does not respond to the journal; messages wait at the broker"
+    ))
 }
 
 fn journal(stats: &JournalStats) -> Check {
     if stats.failed {
-        return check("journal", false, "it has failed for good; see the log");
+        return check("journal", false, "it has failed permanently; see the log");
     }
-    if let Some(words) = stalled(stats) {
+    if let Some(words) = disk_stall(stats) {
         return check("journal", false, words);
     }
     match stats.space {
-        Space::Free => check("journal", true, "it takes messages"),
-        Space::Full(why) => {
-            check("journal", false, format!("it is full ({why}) until the database has taken more"))
-        }
+        Space::Free => check("journal", true, "it accepts messages"),
+        Space::Full(why) => check(
+            "journal",
+            false,
+            format!("it is full ({why}); it accepts messages again when the database has stored more"),
+        ),
     }
 }
 
@@ -183,41 +187,41 @@ fn pending(stats: &JournalStats) -> u64 {
     stats.positions.appended.since(stats.positions.committed)
 }
 
-/// `1 message` with the verb for one, or `2 messages` with that for many.
+/// Returns `1 message` with the verb `one`, or `2 messages` with the verb `many`.
 fn messages(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 message {one}") } else { format!("{count} messages {many}") }
 }
 
-fn store(facts: &Facts<'_>) -> Check {
-    let pending = pending(facts.journal);
+fn store(inputs: &ReadyInputs<'_>) -> Check {
+    let pending = pending(inputs.journal);
     let waiting = messages(pending, "waits", "wait");
-    match facts.store.state {
+    match inputs.store.state {
         StoreState::Works => check("store", true, "it commits"),
         _ if pending == 0 => check("store", true, "nothing is pending"),
-        StoreState::Opening => check("store", false, format!("it is being opened, {waiting}")),
+        StoreState::Opening => check("store", false, format!("it is opening, {waiting}")),
         StoreState::Away => {
-            let why = facts.store.reason.as_deref().unwrap_or("no reason is known");
+            let why = inputs.store.reason.as_deref().unwrap_or("reason not known");
             check("store", false, format!("{waiting}: {why}"))
         }
     }
 }
 
-fn progress(facts: &Facts<'_>) -> Check {
-    let pending = pending(facts.journal);
-    if facts.still_for < STANDSTILL_MAX {
+fn progress(inputs: &ReadyInputs<'_>) -> Check {
+    let pending = pending(inputs.journal);
+    if inputs.stalled_for < STALL_MAX {
         let reason = if pending == 0 {
             "nothing is pending".to_owned()
         } else {
-            messages(pending, "is under way", "are under way")
+            messages(pending, "is on its way", "are on their way")
         };
         return check("progress", true, reason);
     }
-    let (seconds, stage) = (facts.still_for.as_secs(), facts.stage.as_str());
+    let (seconds, stage) = (inputs.stalled_for.as_secs(), inputs.stage.as_str());
     check(
         "progress",
         false,
         format!(
-            "{} and nothing was stored for {seconds} s: the {stage} stands still",
+            "{} and nothing was stored for {seconds} s: the {stage} is stalled",
             messages(pending, "is pending", "are pending")
         ),
     )
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_names_what_is_wrong_and_why() {
+    fn readiness_names_the_failed_check_and_its_reason() {
         let connected = BrokerStatus {
             state: BrokerState::Connected,
             uri: "tcp://b:1883".to_owned(),
@@ -265,8 +269,8 @@ mod tests {
             ..StoreStatus::default()
         };
         let judge = |broker: &BrokerStatus, store: &StoreStatus, journal: &JournalStats, still: u64| {
-            let still_for = Duration::from_secs(still);
-            ready(&Facts { broker, store, journal, still_for, stage: Stage::Writer })
+            let stalled_for = Duration::from_secs(still);
+            ready(&ReadyInputs { broker, store, journal, stalled_for, stage: Stage::Writer })
         };
         let idle = stats(7, 7);
         assert!(judge(&connected, &works, &idle, 0).is_ok());
@@ -296,14 +300,14 @@ mod tests {
         let health = judge(&connected, &works, &stats(9, 7), 30);
         assert_eq!(failing(&health), ["progress"]);
         assert!(
-            health.checks[3].reason.ends_with("for 30 s: the writer stands still"),
+            health.checks[3].reason.ends_with("for 30 s: the writer is stalled"),
             "{:?}",
             health.checks[3]
         );
     }
 
     #[test]
-    fn a_supervisor_that_looks_no_more_or_a_pipeline_without_actors_is_dead() {
+    fn without_a_supervisor_or_any_pipeline_actor_the_process_is_dead() {
         let actor = |name, phase| ActorStatus { name, phase, generation: 1, restarts: 0, last_exit: None };
         let second = |second: u64| Mono(second * 1_000_000);
         let some = [
@@ -319,7 +323,7 @@ mod tests {
         assert_eq!(failing(&live(Some(second(5)), second(6), &some, &failed)), ["journal"]);
         let stalled = JournalStats { disk_busy_for: Duration::from_secs(90), ..stats(7, 7) };
         let health = live(Some(second(5)), second(6), &some, &stalled);
-        assert!(health.is_ok(), "a restart mends no disk");
+        assert!(health.is_ok(), "a restart repairs no disk");
         assert!(health.checks[2].reason.starts_with("disk stalled for 90 s"), "{health:?}");
     }
 }

@@ -1,9 +1,9 @@
-//! A few threads that read the database for requests, so that no request ever blocks the server.
+//! A few threads that read the database, so that no request blocks the server.
 //!
-//! Owns one read-only connection a thread, opened when it is first needed. A question waits in a bounded queue; it is
-//! answered, or refused at once when the queue is full, or given up after [`ANSWER_MAX`]. A database that is away
-//! is asked again once a second at most, whatever clients do. A thread that hangs (a frozen server answers no timeout)
-//! is waited for by nobody and comes back with the server.
+//! Each thread owns one read-only connection, opened on first use. A query waits in a bounded queue: it is answered,
+//! refused at once when the queue is full, or abandoned after [`ANSWER_MAX`]. A database that is away is tried at most
+//! once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no timeout) blocks no
+//! request; it recovers together with the server.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,56 +19,56 @@ use crate::store::{self, StoreError, StoreOptions};
 
 /// Connections to the database.
 const THREADS: usize = 2;
-/// Questions that wait.
+/// Most queries that wait.
 const QUEUE_MAX: usize = 64;
-/// How long a question may take, waiting included.
+/// How long a query may take, including its time in the queue.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Bound on one statement.
+/// Limit on one statement.
 const STATEMENT_MAX: Duration = Duration::from_secs(8);
-/// Bound on waiting for a lock; readers need hardly any.
+/// Limit on waiting for a lock. Readers hardly ever need one.
 const LOCK_MAX: Duration = Duration::from_secs(2);
-/// Bound on connecting.
+/// Limit on connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// A dead connection is found to be dead sooner than this.
+/// A failure within this time on a reused connection means that the connection had died.
 const DEAD_WITHIN: Duration = Duration::from_secs(1);
-/// How long an SQLite file that has moved may be held by a connection that nobody uses.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an idle connection may hold an SQLite file that was moved.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between attempts to use a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why there is no answer. The texts are for clients: they hold no credentials.
+/// Why a query failed. Clients see these texts, so they hold no credentials.
 #[derive(Debug, Error)]
 pub enum HistoryError {
-    /// The database does not answer as it should.
+    /// The database cannot be reached, or its answer is unusable.
     #[error("the database is away: {0}")]
     Away(String),
-    /// Too many questions at a time.
-    #[error("too many questions to the database at a time; try again in a moment")]
+    /// The queue is full.
+    #[error("too many queries wait for the database; try again in a moment")]
     Busy,
-    /// The answer is larger than what is left for answers.
+    /// The response is larger than what is left of the budget.
     #[error(transparent)]
     Spent(#[from] BudgetSpent),
-    /// The answer needs more work than one statement may take.
+    /// The query needs more work than one statement may do.
     #[error("{0}")]
     TooMuch(String),
-    /// It took too long.
+    /// The query took too long.
     #[error("the database did not answer within {} s", ANSWER_MAX.as_secs())]
     TooSlow,
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The way to the threads.
+/// Sends queries to the threads.
 #[derive(Clone)]
 pub struct HistoryPool {
     jobs: SyncSender<Job>,
 }
 
 impl HistoryPool {
-    /// Starts the threads; they end when the pool is dropped.
+    /// Starts the threads. They end when the pool is dropped.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let queue = Arc::new(Mutex::new(queue));
@@ -85,47 +85,47 @@ impl HistoryPool {
         Ok(Self { jobs })
     }
 
-    /// Asks the database.
+    /// Runs a query.
     ///
     /// # Errors
-    /// [`HistoryError`] says why there is no answer.
+    /// [`HistoryError`] says why it failed.
     pub async fn ask<T: Send + 'static>(
         &self,
-        question: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
+        query: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, HistoryError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             if !reply.is_closed() {
-                let _client_gone = reply.send(connection.ask(question));
+                let _client_gone = reply.send(connection.ask(query));
             }
         });
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(HistoryError::Busy),
             Err(TrySendError::Disconnected(_)) => {
-                return Err(HistoryError::Away("the reading threads have ended".to_owned()));
+                return Err(HistoryError::Away("the threads that read it have ended".to_owned()));
             }
         }
         match actix_rt::time::timeout(ANSWER_MAX, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(HistoryError::Away("the reading thread has failed".to_owned())),
+            Ok(Err(_)) => Err(HistoryError::Away("the thread that reads it has failed".to_owned())),
             Err(_) => Err(HistoryError::TooSlow),
         }
     }
 
-    /// Has the answer written as it is read, so that nothing of it is in memory but the bytes that are to be sent.
+    /// Runs a query that writes its rows into the response body as it reads them. Only the bytes to send are in memory.
     ///
     /// # Errors
-    /// [`HistoryError`] says why there is no answer.
+    /// [`HistoryError`] says why it failed.
     pub async fn write<T: Send + 'static>(
         &self,
         budget: &Budget,
-        question: impl Fn(&mut dyn store::History, &mut BodyWriter) -> Result<T, StoreError> + Send + 'static,
+        query: impl Fn(&mut dyn store::History, &mut BodyWriter) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(Body, T), HistoryError> {
         let budget = budget.clone();
         let written = self.ask(move |history| {
             let mut body = BodyWriter::new(&budget);
-            let outcome = question(history, &mut body)?;
+            let outcome = query(history, &mut body)?;
             Ok((body, outcome))
         });
         let (body, outcome) = written.await?;
@@ -133,22 +133,22 @@ impl HistoryPool {
     }
 }
 
-/// One thread's life.
+/// Runs queries until the pool is dropped.
 fn work(queue: &Mutex<Receiver<Job>>, options: StoreOptions) {
     let mut connection = Connection { options, history: None, away: None };
     loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK_INTERVAL);
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE_CHECK_INTERVAL);
         let job = match job {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
-                connection.let_go_of_what_has_moved();
-                // The lock is not fair, and the other threads have to look, too.
-                std::thread::sleep(LOOK_INTERVAL / 100);
+                connection.close_if_moved();
+                // The lock is not fair, and the other threads must get here, too.
+                std::thread::sleep(IDLE_CHECK_INTERVAL / 100);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        // A bug in one question must not take the thread from all others.
+        // A panic in one query must not end the thread.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut connection)));
         if outcome.is_err() {
             connection.history = None;
@@ -159,31 +159,31 @@ fn work(queue: &Mutex<Receiver<Job>>, options: StoreOptions) {
 struct Connection {
     options: StoreOptions,
     history: Option<Box<dyn store::History>>,
-    /// Until when it is not asked again, and why.
+    /// When to try the database again, and why it is away.
     away: Option<(Instant, String)>,
 }
 
 impl Connection {
-    /// A connection that served before may have died unnoticed, with the server's restart: then the question is asked again.
+    /// Runs a query. A reused connection may have died with a restart of the server; then the query runs once more.
     fn ask<T>(
         &mut self,
-        question: impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
+        query: impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
     ) -> Result<T, HistoryError> {
         let served_before = self.history.is_some();
         let begun = Instant::now();
-        let answer = self.ask_once(&question);
-        let died_unnoticed = served_before && answer.is_err() && begun.elapsed() < DEAD_WITHIN;
-        if died_unnoticed { self.ask_once(&question) } else { answer }
+        let answer = self.run_once(&query);
+        let had_died = served_before && answer.is_err() && begun.elapsed() < DEAD_WITHIN;
+        if had_died { self.run_once(&query) } else { answer }
     }
 
-    /// Nobody else of this process may open a file while this has a former one of its name.
-    fn let_go_of_what_has_moved(&mut self) {
+    /// Closes an SQLite file that was moved or replaced. While it is open, this process may not open the new file.
+    fn close_if_moved(&mut self) {
         self.history = self.history.take().filter(|history| history.check_file().is_ok());
     }
 
-    fn ask_once<T>(
+    fn run_once<T>(
         &mut self,
-        question: &impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
+        query: &impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
     ) -> Result<T, HistoryError> {
         if let Some((until, reason)) = &self.away
             && Instant::now() < *until
@@ -191,7 +191,7 @@ impl Connection {
             return Err(HistoryError::Away(reason.clone()));
         }
         self.away = None;
-        self.let_go_of_what_has_moved();
+        self.close_if_moved();
         if self.history.is_none() {
             match store::open_history(&self.options) {
                 Ok(history) => self.history = Some(history),
@@ -203,8 +203,8 @@ impl Connection {
             }
         }
         let history = self.history.as_deref_mut().expect("opened above");
-        question(history).map_err(|error| {
-            // Nobody knows what state the connection is in.
+        query(history).map_err(|error| {
+            // The state of the connection is unknown.
             self.history = None;
             match error {
                 StoreError::HistoryTooSlow { .. } => HistoryError::TooMuch(format!("could not {error}")),
@@ -223,7 +223,7 @@ mod tests {
     use crate::store::{DatabaseUrl, Progress, UnreadableRows};
 
     #[test]
-    fn an_answer_that_takes_too_much_is_a_problem_that_says_what_helps() {
+    fn a_query_over_the_limit_is_a_problem_that_says_what_helps() {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
@@ -249,6 +249,6 @@ mod tests {
             "could not read readings within 8 s; ask for a shorter time or longer buckets"
         );
         assert_eq!(problem.response().status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answers.1.unwrap(), [], "others are answered");
+        assert_eq!(answers.1.unwrap(), [], "later queries work");
     }
 }

@@ -1,4 +1,4 @@
-//! The page that asks a browser for the token. It needs no script; its style and icon are everybody's.
+//! The login form. It needs no script; its style sheet and icon are public.
 
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
@@ -6,13 +6,13 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::board::asset_address;
 
-/// Whether everybody may load this: what the login itself looks like, which is the same in every Andon.
+/// True for the files that the login form shows. They are the same in every Andon and tell nothing about a site.
 pub fn is_public(path: &str) -> bool {
     path == "/favicon.ico"
         || [asset_address("andon.css"), asset_address("icon.svg")].iter().any(|public| public == path)
 }
 
-/// The form; after it the browser goes to `next`.
+/// Returns the form. After the login the browser goes to `next`.
 pub fn response(next: &str, was_wrong: bool) -> HttpResponse {
     HttpResponse::build(StatusCode::UNAUTHORIZED)
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
@@ -37,14 +37,14 @@ fn page(next: &str, was_wrong: bool) -> Markup {
                 main.machine {
                     section.empty.login {
                         h1 { "Log in" }
-                        @if was_wrong { p.wrong role="alert" { "That is not the token." } }
+                        @if was_wrong { p.wrong role="alert" { "Wrong token." } }
                         form method="post" action="/login" {
                             label for="token" { "Token" }
                             input id="token" type="password" name="token" required autofocus autocomplete="current-password";
                             input type="hidden" name="next" value=(next);
                             button { "Open the board" }
                         }
-                        p.nothing { "It is set as http.token where Andon runs. This browser is asked once." }
+                        p.nothing { "The administrator has set it as http.token. This browser will remember it." }
                     }
                 }
             }
@@ -57,14 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_next_cannot_become_markup() {
+    fn the_next_page_cannot_inject_markup() {
         let page = page("/\"><script>'&", false).into_string();
         assert!(page.contains("value=\"/&quot;&gt;&lt;script&gt;'&amp;\""), "{page}");
         assert!(!page.contains("<script"), "{page}");
     }
 
+    /// Proves HTTP-4.
     #[test]
-    fn without_the_token_there_is_nothing_of_the_board_but_the_looks_of_the_login() {
+    fn only_the_files_of_the_login_form_are_public() {
         assert!(is_public("/favicon.ico") && is_public(&asset_address("andon.css")));
         for path in [
             "/",

@@ -1,4 +1,4 @@
-//! The machines as requests see them: the newest snapshot, and whether it may be believed.
+//! The machines as requests see them: the newest snapshot, and whether it is recent enough to trust.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,96 +10,97 @@ use crate::clock::{Mono, mono_now};
 use crate::domain::{DisplayStatus, MachineId};
 use crate::status::{MachineView, MachinesSnapshot};
 
-/// A snapshot of this age is shown without waiting for a newer one.
+/// A snapshot up to this age is used without waiting for a newer one.
 const FRESH_FOR: Duration = Duration::from_secs(2);
-/// How long a newer one is waited for, when nobody had asked for a while.
+/// How long a request waits for a new snapshot when liveness had paused writing them.
 const WAIT_MAX: Duration = Duration::from_millis(1_500);
 const WAIT_STEP: Duration = Duration::from_millis(20);
-/// Of a snapshot older than this nothing is certain: who writes them has ended, or is far behind.
-const BELIEVED_FOR: Duration = Duration::from_secs(30);
+/// A snapshot older than this is not trusted: liveness has ended or is far behind.
+const TRUSTED_FOR: Duration = Duration::from_secs(30);
 
-/// The machines at one moment. Shares the snapshot: a hundred thousand machines are not copied for a request.
+/// The machines at one moment. Shares the snapshot; no request copies a hundred thousand machines.
 pub struct Machines {
     snapshot: Arc<MachinesSnapshot>,
-    is_believed: bool,
+    is_trusted: bool,
 }
 
 impl Machines {
-    /// Those of a snapshot, which are believed if it is young enough.
+    /// Wraps a snapshot and trusts it if it is recent enough.
     pub fn of(snapshot: Arc<MachinesSnapshot>) -> Self {
-        let is_believed = age(&snapshot) <= BELIEVED_FOR;
-        Self { snapshot, is_believed }
+        let is_trusted = age(&snapshot) <= TRUSTED_FOR;
+        Self { snapshot, is_trusted }
     }
 
-    /// In order of their ids. What they are now is [`Machines::status`].
+    /// Returns the machines in order of their ids. [`Machines::status`] has their current status.
     pub fn views(&self) -> &[MachineView] {
         &self.snapshot.machines
     }
 
-    /// Those whose ids come after `id`.
+    /// Returns the machines whose ids come after `id`.
     pub fn after(&self, id: &str) -> &[MachineView] {
         let views = self.views();
         &views[views.partition_point(|view| view.machine_id.as_str() <= id)..]
     }
 
-    /// What `view`, one of these machines, is.
+    /// Returns the status of `view`, one of these machines.
     pub fn status(&self, view: &MachineView) -> DisplayStatus {
-        if self.is_believed { view.status } else { DisplayStatus::Unknown }
+        if self.is_trusted { view.status } else { DisplayStatus::Unknown }
     }
 
-    /// That machine, if it is watched.
+    /// Returns the machine, if it is watched.
     pub fn find(&self, machine_id: &MachineId) -> Option<MachineView> {
         let view = self.snapshot.find(machine_id)?;
         Some(MachineView { status: self.status(view), ..view.clone() })
     }
 
-    /// Whether liveness wrote them just now.
+    /// True if liveness wrote the snapshot just now.
     pub fn is_fresh(&self) -> bool {
         age(&self.snapshot) <= FRESH_FOR
     }
 }
 
-/// The machines now.
+/// Returns the machines now. Waits briefly for a new snapshot if the last one is old.
 pub async fn current(state: &HttpState) -> Machines {
-    let board = &state.boards.machines;
-    let mut snapshot = board.snapshot();
+    let cell = &state.cells.machines;
+    let mut snapshot = cell.snapshot();
     let mut waited = Duration::ZERO;
     while age(&snapshot) > FRESH_FOR && waited < WAIT_MAX {
         actix_rt::time::sleep(WAIT_STEP).await;
         waited += WAIT_STEP;
-        snapshot = board.snapshot();
+        snapshot = cell.snapshot();
     }
-    if age(&snapshot) > BELIEVED_FOR && snapshot.machines.is_empty() {
-        return Machines { snapshot: state.remembered.get(state).await, is_believed: false };
+    if age(&snapshot) > TRUSTED_FOR && snapshot.machines.is_empty() {
+        return Machines { snapshot: state.stored_machines.get(state).await, is_trusted: false };
     }
     Machines::of(snapshot)
 }
 
-/// The machines as far as they are known without waiting for anybody.
-pub fn at_hand(state: &HttpState) -> Machines {
-    Machines::of(state.boards.machines.snapshot())
+/// Returns the machines of the last snapshot without waiting.
+pub fn last_known(state: &HttpState) -> Machines {
+    Machines::of(state.cells.machines.snapshot())
 }
 
-/// Whether that machine was watched when the newest snapshot was made, however old that is: of a status there is no question.
+/// True if the machine is in the last snapshot, however old it is. Says nothing about its status.
 pub fn was_watched(state: &HttpState, machine_id: &MachineId) -> bool {
-    state.boards.machines.snapshot().find(machine_id).is_some()
+    state.cells.machines.snapshot().find(machine_id).is_some()
 }
 
 fn age(snapshot: &MachinesSnapshot) -> Duration {
-    // 0 is the moment of a board that was never written.
+    // 0 marks a cell that was never written.
     if snapshot.at == Mono::default() && snapshot.machines.is_empty() {
         return Duration::MAX;
     }
     Duration::from_micros(mono_now().0.saturating_sub(snapshot.at.0))
 }
 
-/// What the database remembers, for when liveness has never spoken in this process's life: asked once, for however many want it.
+/// The machines in the database, for the time before liveness has written its first snapshot. One query serves all
+/// waiting requests.
 #[derive(Default)]
-pub struct RememberedMachines {
+pub struct StoredMachines {
     newest: Mutex<Option<(Instant, Arc<MachinesSnapshot>)>>,
 }
 
-impl RememberedMachines {
+impl StoredMachines {
     async fn get(&self, state: &HttpState) -> Arc<MachinesSnapshot> {
         let mut newest = self.newest.lock().await;
         match &*newest {
@@ -128,7 +129,7 @@ async fn from_database(state: &HttpState) -> MachinesSnapshot {
         refused: false,
     });
     let mut machines: Vec<MachineView> = views.collect();
-    // The database may sort by the rules of some language.
+    // The database may sort by the collation of a language.
     machines.sort_unstable_by(|a, b| a.machine_id.cmp(&b.machine_id));
     MachinesSnapshot { at: Mono::default(), sighted: false, machines }
 }

@@ -1,20 +1,20 @@
 //! The HTTP server: the board for people, the API for programs, metrics and health.
 //!
-//! Owns a thread with a system of its own, and a few read-only connections to the database. Reads snapshots
-//! ([`crate::status`]), counters and positions; knows the address of no pipeline actor, so that it can neither
-//! disturb the pipeline nor wait for it.
+//! Owns one thread that serves and a few read-only database connections. Reads status snapshots ([`crate::status`]),
+//! counters and journal positions. Holds the address of no pipeline actor, so it can neither disturb the pipeline
+//! nor wait for it.
 //!
 //! ```text
-//! server       the supervised child: binds, serves, retries, and looks for what changes
-//! state        what every request may see
-//! auth         who may ask; login_page asks a browser
-//! headers      what a browser may do with an answer
-//! budget       the bytes of all answers in flight; body writes and sends what is charged to it
-//! query        the parameters of a request; window names stretches of time
-//! problem      how an error looks (RFC 9457); etag answers 304
-//! history      the threads that read the database; latest keeps the newest readings for a moment
-//! machines     the machines, if the snapshot may be believed
-//! health       /livez and /readyz; standstill notices a pipeline that does not move
+//! server       the supervised child: binds, serves, retries, and drives the live streams
+//! state        what every request may read
+//! auth         authentication; login_page shows the form to browsers
+//! headers      security headers of every response
+//! budget       one bound on the bytes of all responses in flight; body builds responses within it
+//! query        the parameters of a request; window names periods such as "today"
+//! problem      errors as problem+json (RFC 9457); etag answers 304
+//! history      the threads that read the database; latest caches the newest readings
+//! machines     the machines, and whether the snapshot is recent enough to trust
+//! health       /livez and /readyz; stall detects a pipeline that makes no progress
 //! metrics      /metrics
 //! stream       /api/v1/stream
 //! api/         /api/v1/…
@@ -22,11 +22,12 @@
 //! ```
 //!
 //! Invariants
-//! - HTTP-1 No request touches the pipeline: what is shared is read through atomics, short locks, or the database.
-//! - HTTP-2 Everything a client can make grow has a bound: connections, streams, header, body, rows, buckets; and the bytes of all
-//!   answers in flight together, however many clients ask and however slowly they read.
-//! - HTTP-3 While the database is away, history answers 503 and everything else goes on.
-//! - HTTP-4 Without the right token there is no answer but 401, the page that asks for it, and what that page looks like.
+//! - **HTTP-1** No request touches the pipeline: handlers read atomics, briefly locked snapshots, or the database.
+//! - **HTTP-2** Everything a client can make grow is bounded: connections, streams, headers, bodies, rows, buckets,
+//!   and the bytes of all responses in flight together.
+//! - **HTTP-3** While the database is away, history answers 503 and everything else keeps working.
+//! - **HTTP-4** A request without the right token gets 401 and nothing else; only the login page and the files that
+//!   style it are public.
 
 pub mod api;
 mod auth;
@@ -57,17 +58,17 @@ pub use self::auth::Access;
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
-pub use self::machines::RememberedMachines;
+pub use self::machines::StoredMachines;
 pub use self::server::{Http, HttpOptions};
 pub use self::stall::{Stage, Stall};
 pub use self::state::{HttpState, StatusCells};
 pub use self::stream::Streams;
 pub use self::window::Window;
 
-/// A route's handler, ready to be mounted.
+/// Builds a route with its handler.
 type Mount = fn() -> actix_web::Route;
 
-/// Every route for programs. `{machine_id}` is one percent-encoded segment, whatever the id holds.
+/// Every route for programs. `{machine_id}` is one percent-encoded path segment.
 const ROUTES: &[(&str, Mount)] = &[
     ("/livez", || web::route().to(health::livez)),
     ("/readyz", || web::route().to(health::readyz)),
@@ -82,10 +83,10 @@ const ROUTES: &[(&str, Mount)] = &[
     ("/api/v1/stream", || web::route().to(stream::stream)),
 ];
 
-/// Largest body of a request: the login form.
+/// Largest request body. Only the login form has one.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// Mounts everything.
+/// Mounts every route.
 fn configure(config: &mut ServiceConfig) {
     use actix_web::guard::{Any, Get, Head};
     config

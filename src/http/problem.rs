@@ -1,4 +1,4 @@
-//! How an error looks: `application/problem+json` (RFC 9457).
+//! Errors as `application/problem+json` (RFC 9457).
 
 use std::fmt;
 
@@ -14,30 +14,30 @@ use super::budget::BudgetSpent;
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What went wrong with a request, in words for the person who sent it.
+/// Why a request failed, for the person who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// The status code's own words.
+    /// The standard text of the status code.
     title: String,
     /// The status code.
     status: u16,
-    /// What is wrong here, and what is allowed.
+    /// What is wrong with this request, and what is allowed.
     detail: String,
 }
 
 impl Problem {
-    /// A problem of that status.
+    /// Creates a problem.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         Self { title, status: status.as_u16(), detail: detail.into() }
     }
 
-    /// The request cannot be understood.
+    /// Creates a 400: the request is invalid.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// There is no such thing.
+    /// Creates a 404.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
@@ -46,7 +46,7 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// As an answer.
+    /// Builds the response.
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.code());
         if self.code() == StatusCode::SERVICE_UNAVAILABLE {
@@ -86,22 +86,22 @@ impl From<BudgetSpent> for Problem {
     }
 }
 
-/// Whatever has no route, for programs.
+/// Answers a path below `/api` that has no route.
 pub async fn no_such_resource(request: HttpRequest) -> HttpResponse {
     Problem::not_found(format!("there is nothing at {}", request.path())).response()
 }
 
-/// The right place, but another method.
+/// Answers a wrong method where GET is allowed.
 pub async fn only_get(request: HttpRequest) -> HttpResponse {
     no_such_method(&request, "GET, HEAD")
 }
 
-/// The same where a form is shown and sent to.
+/// Answers a wrong method at the address of a form.
 pub async fn only_get_and_post(request: HttpRequest) -> HttpResponse {
     no_such_method(&request, "GET, HEAD, POST")
 }
 
-/// The right place for a form only.
+/// Answers a wrong method where only POST is allowed.
 pub async fn only_post(request: HttpRequest) -> HttpResponse {
     no_such_method(&request, "POST")
 }
@@ -113,7 +113,7 @@ fn no_such_method(request: &HttpRequest, allowed: &'static str) -> HttpResponse 
     response
 }
 
-/// JSON that changes with every look.
+/// Builds a JSON response that must not be cached.
 pub fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     HttpResponseBuilder::new(status)
         .insert_header(ContentType::json())

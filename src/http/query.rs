@@ -1,5 +1,5 @@
-//! Parameters of a request: each known, given once, and within bounds; anything else is a problem that says what is
-//! allowed.
+//! Query parameters: each one known, given once, and within its bounds. Everything else is a problem that names the
+//! parameter and says what is allowed.
 
 use actix_web::HttpRequest;
 use chrono::{DateTime, NaiveDate};
@@ -10,13 +10,13 @@ use super::problem::Problem;
 use super::window::midnight;
 use crate::domain::{MachineId, Timestamp};
 
-/// The parameters that have not been taken yet.
+/// The parameters that no handler has taken yet.
 pub struct Parameters {
     rest: Vec<(String, String)>,
 }
 
 impl Parameters {
-    /// Takes the query of `request` apart.
+    /// Parses the query of `request`.
     pub fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let mut rest: Vec<(String, String)> = Vec::new();
         for pair in request.query_string().split('&').filter(|pair| !pair.is_empty()) {
@@ -30,13 +30,13 @@ impl Parameters {
         Ok(Self { rest })
     }
 
-    /// The text of a parameter, if it is given and not empty.
+    /// Takes the text of a parameter, if it is given and not empty.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.rest.iter().position(|(known, _)| known == name)?;
         Some(self.rest.swap_remove(index).1).filter(|value| !value.is_empty())
     }
 
-    /// A whole number within bounds.
+    /// Takes a whole number within bounds.
     pub fn number(&mut self, name: &str, default: u32, min: u32, max: u32) -> Result<u32, Problem> {
         let Some(text) = self.take(name) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| (min..=max).contains(number));
@@ -45,7 +45,7 @@ impl Parameters {
         })
     }
 
-    /// One of some words; the first is the default.
+    /// Takes one of some words. The first is the default.
     pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<T, Problem> {
         let Some(text) = self.take(name) else { return Ok(words[0].1) };
         let found = words.iter().find(|(word, _)| *word == text);
@@ -55,7 +55,7 @@ impl Parameters {
         })
     }
 
-    /// An instant: RFC 3339, or a date, which is midnight in `zone`.
+    /// Takes an instant: RFC 3339, or a date, which means midnight in `zone`.
     pub fn instant(&mut self, name: &str, zone: Tz) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         let instant = read_instant(&text, zone);
@@ -67,7 +67,7 @@ impl Parameters {
         })
     }
 
-    /// A length of time such as `30s`, `1m`, `6h`, `1d`, in seconds.
+    /// Takes a duration such as `30s`, `1m`, `6h`, `1d`, in seconds.
     pub fn seconds(&mut self, name: &str, min: u32, max: u32) -> Result<Option<u32>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         let seconds = read_seconds(&text).filter(|seconds| (min..=max).contains(seconds));
@@ -77,14 +77,21 @@ impl Parameters {
         })
     }
 
-    /// A machine id.
+    /// Takes a machine id.
     pub fn machine_id(&mut self, name: &str) -> Result<Option<MachineId>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         let id = MachineId::parse(&text).map_err(|error| Problem::bad_request(format!("{name}: {error}")))?;
         Ok(Some(id))
     }
 
-    /// Nothing may be left: a misspelt parameter must not be taken for its default.
+    /// Takes `cursor` (or `next`, as the previous page names it). `read` returns `None` for text that is no cursor.
+    pub fn cursor<T>(&mut self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
+        let Some(text) = self.take("cursor").or_else(|| self.take("next")) else { return Ok(None) };
+        let cursor = read(&text);
+        cursor.map(Some).ok_or_else(|| Problem::bad_request("cursor is not the `next` of a previous page"))
+    }
+
+    /// Refuses what is left: a misspelt parameter must not silently mean its default.
     pub fn finish(self) -> Result<(), Problem> {
         match self.rest.first() {
             None => Ok(()),
@@ -129,8 +136,7 @@ fn read_seconds(text: &str) -> Option<u32> {
     number.parse::<u32>().ok()?.checked_mul(factor)
 }
 
-/// The machine id in the path: the whole segment number `index` (from 0), percent-decoded, so that an id may contain
-/// `/`.
+/// Returns the machine id in the path: segment number `index` (from 0), percent-decoded. So an id may contain `/`.
 pub fn machine_id_in_path(request: &HttpRequest, index: usize) -> Result<MachineId, Problem> {
     let segment = request.uri().path().split('/').skip(1).nth(index).unwrap_or_default();
     let text = percent_decode_str(segment)
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_misspelt_or_given_twice_is_a_problem_that_says_so() {
+    fn a_parameter_out_of_bounds_misspelt_or_repeated_is_a_problem_that_names_it() {
         for limit in ["0", "1001", "-1", "ten", "1.5", "99999999999"] {
             let problem = parameters(&format!("limit={limit}")).number("limit", 10, 1, 1000).unwrap_err();
             assert!(problem.to_string().contains("from 1 to 1000"), "{problem}");
@@ -188,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_have_a_unit() {
+    fn durations_need_a_unit() {
         for (text, expected) in [("1m", Some(60)), ("90s", Some(90)), ("1d", Some(86_400))] {
             assert_eq!(parameters(&format!("bucket={text}")).seconds("bucket", 1, 86_400), Ok(expected));
         }
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_id_in_the_path_is_one_whole_segment_decoded() {
+    fn a_machine_id_in_the_path_is_one_decoded_segment() {
         let table = [
             ("/api/v1/machines/press-1/readings", Some("press-1")),
             ("/api/v1/machines/a%2Fb%2Bc%23d%25e%20f", Some("a/b+c#d%e f")),

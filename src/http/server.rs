@@ -1,8 +1,8 @@
 //! The supervised child that binds the address and serves.
 //!
-//! The server runs on a thread with a system of its own; this actor starts it, stops it, and notices its end. It
-//! receives nothing but heartbeats and the order to stop. An address that cannot be bound is an expected state: one line for
-//! each new reason, then patience; the pipeline does not notice.
+//! The server runs on its own thread with its own actix system. This actor starts it, stops it, and notices when it
+//! ends. It receives only heartbeats and the order to stop. An address that cannot be bound is an expected state: one
+//! log line for each new reason, then retries. The pipeline does not notice.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use slog::{Logger, error, info, o, warn};
 
-use super::stream::Pump;
+use super::stream::ChangeFeed;
 use super::{HttpState, auth, configure, headers};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::mono_now;
 
-/// Threads that serve; what they do is short, and the database is asked elsewhere.
+/// Threads that serve. Their work is short; database queries run on other threads.
 const WORKERS: usize = 2;
-/// How long a client may take to send its request's head.
+/// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept.
+/// How long an idle connection stays open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long the last bytes of a connection may take.
+/// How long closing a connection may take.
 const DISCONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a client may take nothing of what is sent to it.
+/// How long a client may leave sent bytes unacknowledged.
 const TAKE_NOTHING_MAX: Duration = Duration::from_secs(20);
-/// What the system keeps for a client that is slow.
+/// Send buffer of a connection, which bounds what the kernel holds for a slow client.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// How often it is looked for what changes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the actor checks for changes.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What the actor needs beside its lifeline.
+/// Settings of the server.
 #[derive(Clone)]
 pub struct HttpOptions {
     /// Where to listen.
@@ -50,7 +50,7 @@ pub struct HttpOptions {
     pub backoff_max: Duration,
 }
 
-/// Fact from the server's thread: it has ended, and nobody had asked it to.
+/// Fact from the server's thread: it has ended on its own.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct ServerEnded {
@@ -66,18 +66,18 @@ pub struct Http {
     server: Option<ServerHandle>,
     backoff: Backoff,
     last_reason: Option<String>,
-    /// `None` while a look is under way.
-    pump: Option<Pump>,
+    /// `None` while it works.
+    changes: Option<ChangeFeed>,
 }
 
 impl Http {
-    /// A new incarnation.
+    /// Creates a new generation.
     #[must_use]
     pub fn new(options: HttpOptions, state: Arc<HttpState>, exit_guard: ExitGuard, logger: &Logger) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
-        let pump = Some(Pump::new(&state));
+        let changes = Some(ChangeFeed::new(&state));
         let logger = logger.new(o!("component" => "http"));
-        Self { options, state, exit_guard, logger, server: None, backoff, last_reason: None, pump }
+        Self { options, state, exit_guard, logger, server: None, backoff, last_reason: None, changes }
     }
 
     fn bind(&mut self, context: &mut Context<Self>) {
@@ -86,8 +86,8 @@ impl Http {
             Err(error) => {
                 let reason = error.to_string();
                 if self.last_reason.as_deref() != Some(&reason) {
-                    warn!(self.logger, "the board, the API and the metrics cannot be reached: the address cannot be used; trying \
-                        again until it can, the pipeline goes on. End what listens there, or set http.bind";
+                    warn!(self.logger, "the address cannot be used, so the board, the API and the metrics are unreachable; retrying, \
+                        and the pipeline keeps working. Stop the program that listens there, or change http.bind";
                         "address" => %self.options.bind, "reason" => &reason,
                         "backoff_max_s" => self.options.backoff_max.as_secs());
                     self.last_reason = Some(reason);
@@ -97,17 +97,17 @@ impl Http {
         }
     }
 
-    /// Looks for a standstill, and for what the streams have to be told.
-    fn look(&mut self, context: &mut Context<Self>) {
-        let _asked_for_later =
-            self.state.stall.look(mono_now(), &self.state.journal.stats(), &self.state.boards);
-        let Some(mut pump) = self.pump.take() else { return };
+    /// Checks for a stall, and sends changes to the live streams.
+    fn check(&mut self, context: &mut Context<Self>) {
+        let _state_only =
+            self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
+        let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);
-        let looking = async move {
-            pump.look(&state).await;
-            pump
+        let sending = async move {
+            changes.send(&state).await;
+            changes
         };
-        context.spawn(looking.into_actor(self).map(|pump, actor, _| actor.pump = Some(pump)));
+        context.spawn(sending.into_actor(self).map(|changes, actor, _| actor.changes = Some(changes)));
     }
 
     fn serve(&mut self, listener: TcpListener, context: &mut Context<Self>) {
@@ -118,7 +118,7 @@ impl Http {
             let outcome = serve_here(listener, state, &options, |handle| {
                 let _actor_gone = started.send(handle);
             });
-            let reason = outcome.map_or_else(|error| error.to_string(), |()| "it stopped".to_owned());
+            let reason = outcome.map_or_else(|error| error.to_string(), |()| "it was stopped".to_owned());
             #[expect(
                 clippy::disallowed_methods,
                 reason = "one message per server, from its thread, which ends here"
@@ -140,7 +140,7 @@ impl Http {
     }
 }
 
-/// Serves until the handle stops it.
+/// Serves until its handle stops it.
 pub(super) fn serve_here(
     listener: TcpListener,
     state: Arc<HttpState>,
@@ -152,7 +152,7 @@ pub(super) fn serve_here(
     system.block_on(async move {
         let server = HttpServer::new(move || {
             let app =
-                App::new().app_data(data.clone()).wrap(from_fn(auth::let_in)).wrap(from_fn(headers::add));
+                App::new().app_data(data.clone()).wrap(from_fn(auth::authorize)).wrap(from_fn(headers::add));
             app.configure(configure)
         })
         .on_connect(|connection, _| bound_sending(connection))
@@ -169,19 +169,19 @@ pub(super) fn serve_here(
     })
 }
 
-/// A client that takes nothing is cut off by the system, and holds little of its memory until then.
+/// Lets the kernel disconnect a client that reads nothing, and bounds the memory that it holds until then.
 fn bound_sending(connection: &dyn std::any::Any) {
     use rustix::net::sockopt;
     if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
-        // A system that does not know them serves all the same.
+        // Best effort: a system without these options serves without them.
         let millis = u32::try_from(TAKE_NOTHING_MAX.as_millis()).unwrap_or(u32::MAX);
-        let _unknown = sockopt::set_tcp_user_timeout(stream, millis);
-        let _unknown = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES);
+        let _best_effort = sockopt::set_tcp_user_timeout(stream, millis);
+        let _best_effort = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES);
     }
 }
 
 impl Drop for Http {
-    /// However the actor ends, its server ends with it and frees the address for the next incarnation.
+    /// Stops the server however the actor ends, and so frees the address for the next generation.
     fn drop(&mut self) {
         self.state.streams.close();
         if let Some(server) = self.server.take() {
@@ -199,7 +199,7 @@ impl Actor for Http {
             return context.stop();
         }
         self.bind(context);
-        context.run_interval(LOOK_EVERY, Self::look);
+        context.run_interval(CHECK_INTERVAL, Self::check);
     }
 }
 

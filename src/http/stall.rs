@@ -1,4 +1,4 @@
-//! Notices a pipeline that stands still: records are pending, and nothing is committed.
+//! Detects a stalled pipeline: records are pending, and nothing is committed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::domain::Seq;
 use crate::journal::JournalStats;
 use crate::status::StoreState;
 
-/// Who is to move next.
+/// The stage that has to act next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Records are in the journal, and no batch is with the writer.
+    /// Records are in the journal, and the writer has no batch.
     Parser,
-    /// A batch is with the writer, and the database is not known to be away.
+    /// The writer has a batch, and the database is not known to be away.
     Writer,
-    /// A batch (or the question for the position) is with the writer, and the database does not take it.
+    /// The writer has a batch, or asks for its position, and the database does not respond.
     Store,
 }
 
 impl Stage {
-    /// Its name.
+    /// Returns the stage's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Parser => "parser",
@@ -31,7 +31,7 @@ impl Stage {
     }
 }
 
-/// Remembers since when nothing has moved. Looked at once a second (see `server`), and by whoever asks.
+/// Remembers since when nothing has been committed. `server` updates it twice a second, and so does every reader.
 #[derive(Debug, Default)]
 pub struct Stall {
     seen: Mutex<Option<Seen>>,
@@ -42,20 +42,20 @@ struct Seen {
     committed: Seq,
     /// Nothing was pending.
     idle: bool,
-    /// When it moved there, or something became pending.
+    /// When the position last changed, or the first record became pending.
     since: Mono,
 }
 
 impl Stall {
-    /// How long nothing has been committed although something was pending, and whose turn it is.
-    pub fn look(&self, now: Mono, journal: &JournalStats, boards: &StatusCells) -> (Duration, Stage) {
-        let still_for = self.note(now, journal.positions.appended, journal.positions.committed);
-        let stage = match boards.store.snapshot().state {
+    /// Returns how long records have been pending without a commit, and the stage that has to act next.
+    pub fn observe(&self, now: Mono, journal: &JournalStats, cells: &StatusCells) -> (Duration, Stage) {
+        let stalled_for = self.note(now, journal.positions.appended, journal.positions.committed);
+        let stage = match cells.store.snapshot().state {
             StoreState::Away | StoreState::Opening => Stage::Store,
-            StoreState::Works if boards.progress.is_with_writer() => Stage::Writer,
+            StoreState::Works if cells.progress.is_with_writer() => Stage::Writer,
             StoreState::Works => Stage::Parser,
         };
-        (still_for, stage)
+        (stalled_for, stage)
     }
 
     fn note(&self, now: Mono, appended: Seq, committed: Seq) -> Duration {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pending_records_that_do_not_move_count_as_standing_still() {
+    fn only_pending_records_without_a_commit_count_as_a_stall() {
         let stall = Stall::default();
         let look = |second: u64, appended, committed| {
             stall.note(Mono(second * 1_000_000), Seq(appended), Seq(committed)).as_secs()

@@ -1,17 +1,17 @@
-//! What every request may see.
+//! What every request may read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono_tz::Tz;
 
-use super::{Access, Budget, HistoryPool, LatestCache, RememberedMachines, Stall, Streams};
+use super::{Access, Budget, HistoryPool, LatestCache, Stall, StoredMachines, Streams};
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{ActorsCell, BacklogWindow, BrokerCell, LedgerCell, MachinesCell, Progress, StoreCell};
 
-/// The snapshots that the pipeline writes.
+/// The status snapshots that the pipeline writes.
 #[derive(Clone, Default)]
 pub struct StatusCells {
     /// The supervised actors.
@@ -22,45 +22,45 @@ pub struct StatusCells {
     pub broker: Arc<BrokerCell>,
     /// The database.
     pub store: Arc<StoreCell>,
-    /// The ledger as the database has it.
+    /// The ledger in the database.
     pub ledger: Arc<LedgerCell>,
-    /// How the backlog develops.
+    /// The journal's recent rates.
     pub backlog: Arc<BacklogWindow>,
-    /// When each stage last moved.
+    /// When each stage last made progress.
     pub progress: Arc<Progress>,
 }
 
-/// Shared by all requests (`web::Data<HttpState>`), and by all incarnations of the server.
+/// Shared by all requests (`web::Data<HttpState>`) and by all generations of the server.
 pub struct HttpState {
     /// `site.id`.
     pub site: String,
     /// `site.time_zone`.
     pub time_zone: Tz,
-    /// The topic filters that telemetry is expected on.
+    /// The topic filters of the telemetry subscriptions.
     pub topics: Vec<String>,
     /// `liveness.offline_after`, for machines that only the database remembers.
     pub offline_after: Duration,
     /// `metrics.per_machine`.
     pub metrics_per_machine: bool,
-    /// Who may ask.
+    /// Which requests are answered.
     pub access: Access,
-    /// What answers may hold in memory, all together.
+    /// Bounds the memory of all responses together.
     pub budget: Budget,
-    /// Asks the database, read-only: `state.history.ask(|history| history.machines()).await`.
+    /// Queries the database, read-only: `state.history.ask(|history| history.machines()).await`.
     pub history: HistoryPool,
     /// The newest reading of every machine, for lists.
     pub latest: LatestCache,
-    /// The machines as the database has them, for when liveness has not spoken yet.
-    pub remembered: RememberedMachines,
-    /// The snapshots.
-    pub boards: StatusCells,
+    /// The machines in the database, for the time before liveness has written a snapshot.
+    pub stored_machines: StoredMachines,
+    /// The status snapshots.
+    pub cells: StatusCells,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// For its positions and figures only.
+    /// Only its positions and statistics are read.
     pub journal: Journal,
     /// The trusted time.
     pub clock: Arc<ClockKeeper>,
-    /// Since when nothing has moved.
+    /// Detects a stalled pipeline.
     pub stall: Stall,
     /// The event streams.
     pub streams: Streams,

@@ -1,15 +1,15 @@
-//! Stretches of time that people name: the last hour, today, yesterday. Days begin at the site's midnight, so that one has 23
-//! or 25 hours when the clocks change.
+//! Named periods: the last hour, today, yesterday. A day begins at the site's midnight, so it has 23 or 25 hours when
+//! the clocks change.
 
 use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
 use crate::domain::Timestamp;
 
-/// A named stretch of time that ends now or has ended.
+/// A named period that ends now or has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// The last so many seconds.
+    /// The last seconds, as many as given.
     Last(i64),
     /// Since midnight.
     Today,
@@ -18,7 +18,7 @@ pub enum Window {
 }
 
 impl Window {
-    /// Every window of the API with its name.
+    /// Every window of the API with its name. The first is the default.
     pub const ALL: [(&'static str, Self); 5] = [
         ("1h", Self::Last(3_600)),
         ("1m", Self::Last(60)),
@@ -27,12 +27,12 @@ impl Window {
         ("yesterday", Self::Yesterday),
     ];
 
-    /// Its name.
+    /// Returns the window's name.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, window)| *window == self).map_or("", |(name, _)| name)
     }
 
-    /// From (inclusive) and to (exclusive).
+    /// Returns the start (inclusive) and the end (exclusive).
     pub fn range(self, now: Timestamp, zone: Tz) -> (Timestamp, Timestamp) {
         let date = now.to_chrono().with_timezone(&zone).date_naive();
         match self {
@@ -48,7 +48,7 @@ impl Window {
     }
 }
 
-/// The day's first instant. Where clocks are put forward at midnight that is the first one after the gap.
+/// Returns the first instant of the day. Where clocks go forward at midnight, that is the end of the gap.
 pub fn midnight(date: NaiveDate, zone: Tz) -> Timestamp {
     let mut local = NaiveDateTime::new(date, NaiveTime::MIN);
     // No gap of any zone is longer than a day (Samoa skipped one).
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn days_follow_the_clocks_of_the_site() {
+    fn days_begin_at_the_sites_midnight() {
         let hours = |window: Window, now: &str, zone: Tz| {
             let (from, to) = window.range(at(now), zone);
             (from.to_string(), to.since(from).as_secs_f64() / 3600.0)
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!((from.as_str(), length), ("2026-10-24T22:00:00.000000Z", 25.0));
         let (from, length) = hours(Window::Today, "2026-03-29T10:00:00Z", berlin);
         assert_eq!((from.as_str(), length), ("2026-03-28T23:00:00.000000Z", 11.0));
-        // 23:30 UTC is the next day already.
+        // In Berlin 23:30 UTC is already the next day.
         let (from, _) = hours(Window::Today, "2026-07-01T23:30:00Z", berlin);
         assert_eq!(from, "2026-07-01T22:00:00.000000Z");
         // Cuba puts its clocks forward at midnight: the day begins at one o'clock.

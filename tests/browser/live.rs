@@ -134,7 +134,9 @@ fn a_screen_too_many_is_told_why_it_shows_nothing() {
     assert!(stream.any(|line| line == "event: status"));
     hall.browser.open(&format!("{}/", hall.address));
     hall.browser.wait_for("document.documentElement.dataset.link === 'lost'");
-    hall.browser.wait_for("document.getElementById('alarm').innerText.includes('there are 1 streams already (http.streams_max)')");
+    hall.browser.wait_for(
+        "document.getElementById('alarm').innerText.includes('all 1 streams are in use (http.streams_max)')",
+    );
     // As soon as there is room it goes on by itself.
     drop(stream);
     hall.browser.wait_for(

@@ -1,4 +1,4 @@
-//! Readings as CSV (RFC 4180): a stream of small parts, so that a month is one small answer after the other.
+//! Readings as CSV (RFC 4180), streamed in small parts: a download of a month needs no more memory than one part.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -17,16 +17,16 @@ use crate::http::problem::Problem;
 use crate::http::{Budget, HistoryError, HistoryPool, HttpState};
 use crate::store::{History, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
 
-/// Rows of a part at most.
+/// Most rows of a part.
 const PART_ROWS_MAX: u32 = 2_000;
 /// Bytes after which a part ends.
 const PART_BYTES: usize = 256 * 1024;
-/// How long a download waits when there is no room for its next part, or no turn to read it.
+/// How long a download waits when the budget or the database has no room for its next part.
 const PAUSE: Duration = Duration::from_millis(200);
 const HEADINGS: &str = "recorded_at,temperature,humidity,vibration,extra,time_source,received_at\r\n";
 
-/// The readings of `query`: as many as its limit says, or, if it is not `limited`, all of its range. The first part is read
-/// before the answer begins, so that a database that is away is told as such.
+/// Returns the readings of `query`: as many as its limit, or, if not `limited`, all of its range. Reads the first part
+/// before the response begins, so that a database that is away still becomes a 503.
 pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> Result<HttpResponse, Problem> {
     let name = format!("{}.csv", query.machine_id);
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
@@ -37,7 +37,7 @@ pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> R
         budget: state.budget.clone(),
         query,
         left,
-        rows_asked: ROWS_AT_FIRST,
+        rows_requested: ROWS_AT_FIRST,
     };
     let body = CsvBody::begin(download).await?;
     let response = HttpResponse::Ok()
@@ -51,29 +51,29 @@ pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> R
     Ok(response)
 }
 
-/// What is still to be read.
+/// The rest of a download.
 struct Download {
     history: HistoryPool,
     budget: Budget,
     query: ReadingsQuery,
     left: u64,
-    /// How many rows the next part asks for: about as many as it will have room for.
-    rows_asked: u32,
+    /// Rows that the next part requests: about as many as will fit.
+    rows_requested: u32,
 }
 
-/// What a part has.
+/// The outcome of reading a part.
 struct Part {
     rows: u32,
     bytes: usize,
     last: Option<ReadingCursor>,
-    /// It ended for its size: there may be more.
+    /// The part ended because it was full: more rows may follow.
     is_full: bool,
 }
 
 impl Download {
-    /// Reads the next part, the headings before the first one.
+    /// Reads the next part. The first one starts with the headings.
     async fn read(&mut self, begins: bool) -> Result<Body, HistoryError> {
-        let limit = self.rows_asked.min(u32::try_from(self.left).unwrap_or(u32::MAX));
+        let limit = self.rows_requested.min(u32::try_from(self.left).unwrap_or(u32::MAX));
         let query = ReadingsQuery { limit, ..self.query.clone() };
         let written = self.history.write(&self.budget, move |history, body| {
             if begins {
@@ -84,15 +84,15 @@ impl Download {
         let (body, part) = written.await?;
         let is_last = part.rows < limit && !part.is_full;
         self.left = if is_last { 0 } else { self.left - u64::from(part.rows) };
-        self.rows_asked = rows_to_ask(self.rows_asked, &part);
+        self.rows_requested = rows_to_request(self.rows_requested, &part);
         if let Some(last) = part.last {
             self.query.advance(last);
         }
         Ok(body)
     }
 
-    /// The next part, as soon as there is room for it.
-    async fn read_on(mut self) -> ReadOn {
+    /// Reads the next part as soon as there is room for it.
+    async fn read_next(mut self) -> NextRead {
         loop {
             match self.read(false).await {
                 Err(HistoryError::Spent(_) | HistoryError::Busy) => actix_rt::time::sleep(PAUSE).await,
@@ -102,10 +102,10 @@ impl Download {
     }
 }
 
-/// As many as make a part, if they are like those before; but not many more than were asked for then, for they may be larger.
-fn rows_to_ask(before: u32, part: &Part) -> u32 {
-    let of_one = part.bytes / (part.rows.max(1) as usize);
-    let rows = u32::try_from(PART_BYTES / of_one.max(1) + 1).unwrap_or(u32::MAX);
+/// Estimates the rows of the next part from the last one. Grows at most fourfold, because the next rows may be larger.
+fn rows_to_request(before: u32, part: &Part) -> u32 {
+    let bytes_per_row = part.bytes / (part.rows.max(1) as usize);
+    let rows = u32::try_from(PART_BYTES / bytes_per_row.max(1) + 1).unwrap_or(u32::MAX);
     rows.min(before.saturating_mul(4)).min(PART_ROWS_MAX)
 }
 
@@ -126,20 +126,20 @@ fn write_part(
     Ok(part)
 }
 
-/// Reads a part when the client has taken the one before: a slow client costs one part of memory, and no connection to the
-/// database.
+/// Reads a part once the client has taken the previous one. A slow client costs the memory of one part and no database
+/// connection.
 struct CsvBody {
     ready: Body,
     next: Next,
 }
 
-type ReadOn = (Download, Result<Body, HistoryError>);
+type NextRead = (Download, Result<Body, HistoryError>);
 
 enum Next {
     Waiting(Download),
-    Reading(Pin<Box<dyn Future<Output = ReadOn>>>),
-    /// Nothing is left, or nothing can be had.
-    Over,
+    Reading(Pin<Box<dyn Future<Output = NextRead>>>),
+    /// Everything is read, or reading has failed.
+    Done,
 }
 
 impl CsvBody {
@@ -165,17 +165,17 @@ impl MessageBody for CsvBody {
             if let Some(piece) = body.ready.next_piece() {
                 return Poll::Ready(Some(Ok(piece)));
             }
-            let mut reading = match std::mem::replace(&mut body.next, Next::Over) {
-                Next::Waiting(download) if download.left > 0 => Box::pin(download.read_on()) as _,
+            let mut reading = match std::mem::replace(&mut body.next, Next::Done) {
+                Next::Waiting(download) if download.left > 0 => Box::pin(download.read_next()) as _,
                 Next::Reading(reading) => reading,
-                Next::Waiting(_) | Next::Over => return Poll::Ready(None),
+                Next::Waiting(_) | Next::Done => return Poll::Ready(None),
             };
             match Pin::new(&mut reading).poll(context) {
                 Poll::Ready((download, Ok(part))) => {
                     body.ready = part;
                     body.next = Next::Waiting(download);
                 }
-                // The connection is cut, so that nobody takes half of the rows for all.
+                // Break the connection, so that the client does not mistake a part for the whole.
                 Poll::Ready((_, Err(error))) => return Poll::Ready(Some(Err(std::io::Error::other(error)))),
                 Poll::Pending => {
                     body.next = Next::Reading(reading);
@@ -204,8 +204,8 @@ fn write_line(body: &mut BodyWriter, row: &StoredReading) {
     body.text("\r\n");
 }
 
-/// A cell; quoted where it must be. Texts of machines only stand in `extra`, which begins with a brace: no spreadsheet takes it
-/// for a formula.
+/// Writes a cell, quoted if necessary. Only `extra` holds text of machines, and it begins with a brace: no spreadsheet
+/// treats it as a formula.
 fn write_cell(body: &mut BodyWriter, text: &str) {
     if !text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
         return body.text(text);
@@ -237,7 +237,7 @@ mod tests {
     };
 
     #[test]
-    fn a_row_is_quoted_where_it_must_be() {
+    fn cells_are_quoted_where_necessary() {
         let at = Timestamp::from_micros(1_767_595_199_000_001);
         let reading = LatestReading {
             recorded_at: at,
@@ -282,8 +282,9 @@ mod tests {
         }
     }
 
+    /// Proves HTTP-2.
     #[test]
-    fn downloads_that_nobody_reads_leave_the_database_to_others() {
+    fn stalled_downloads_hold_no_database_connection() {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
@@ -318,7 +319,7 @@ mod tests {
             limit: 1,
         };
         actix_rt::System::new().block_on(async move {
-            // More than there are connections; each has sent its headings and holds its first page.
+            // More downloads than connections. Each has sent its headings and holds its first part.
             let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
             let (mut idle, mut held) = (Vec::new(), 0);
             for _ in 0..8 {
@@ -327,7 +328,7 @@ mod tests {
                     budget: budget.clone(),
                     query: query.clone(),
                     left: u64::MAX,
-                    rows_asked: ROWS_AT_FIRST,
+                    rows_requested: ROWS_AT_FIRST,
                 };
                 let mut body = CsvBody::begin(download).await.unwrap();
                 let first = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await.unwrap().unwrap();

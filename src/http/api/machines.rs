@@ -14,28 +14,27 @@ use crate::http::{HistoryError, HttpState, etag, machines};
 use crate::status::MachineView;
 use crate::store::LatestReading;
 
-/// Machines of a page unless told otherwise, and at most.
+/// Most machines of a page, and the default.
 const LIMIT_MAX: u32 = 10_000;
-/// More than the names, times and numbers of a machine take up in JSON, beside its id and its `extra`.
+/// Upper bound on a machine's JSON without its id and its `extra`.
 const MACHINE_BYTES: usize = 768;
 
-/// The machines of the site, in order of their ids.
+/// Lists the machines of the site in order of their ids.
 #[utoipa::path(get, path = "/api/v1/machines", params(
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Machines of a page, 1 to 10000, as many if not given; a page has at most 4 MiB"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Machines per page; 10000 if not given. A page has at most 4 MiB"),
+    ("cursor" = Option<String>, Query, description = "`next` of the previous page"),
 ), responses(
     (status = 200, description = "A page of machines, in order of their ids", body = Machines),
-    (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
+    (status = 304, description = "Not changed since the ETag in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "Too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let mut parameters = Parameters::of(&request)?;
     let limit = parameters.number("limit", LIMIT_MAX, 1, LIMIT_MAX)?;
-    let cursor = parameters.take("cursor").or_else(|| parameters.take("next"));
+    let after = parameters.cursor(read_cursor)?.unwrap_or_default();
     parameters.finish()?;
-    let after = cursor.as_deref().map(read_cursor).transpose()?.unwrap_or_default();
     let known = machines::current(&state).await;
     let latest = state.latest.get(&state.history).await;
     let mut body = BodyWriter::new(&state.budget);
@@ -54,33 +53,33 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
     Ok(etag::tagged(&request, body.finish()?))
 }
 
-/// More than what a machine takes up in JSON.
+/// Returns an upper bound on a machine's JSON.
 fn bytes(view: &MachineView, latest: Option<&LatestReading>) -> usize {
     let extra = latest.and_then(|latest| latest.extra.as_ref()).map_or(0, String::len);
-    // A quotation mark takes two.
+    // JSON escapes a quotation mark with a second byte.
     MACHINE_BYTES + 2 * view.machine_id.as_str().len() + extra
 }
 
-/// The opaque text of a place after a machine: fit for a query without being encoded.
+/// Returns the cursor of the position after a machine: opaque, and valid in a query without encoding.
 fn cursor_after(machine_id: &MachineId) -> String {
     machine_id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_cursor(text: &str) -> Result<String, Problem> {
-    let wrong = || Problem::bad_request("cursor is not the `next` of a page before");
+fn read_cursor(text: &str) -> Option<String> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let byte = |pair: &[u8]| match pair {
         [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
         _ => None,
     };
-    let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>().ok_or_else(wrong)?;
-    String::from_utf8(bytes).map_err(|_| wrong())
+    let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
+    String::from_utf8(bytes).ok()
 }
 
-/// A machine that is watched, or, as one above `liveness.machines_max` or one that only retained messages are of, has readings.
+/// Checks that the machine exists: it is watched, or has readings. A machine beyond `liveness.machines_max`, or one with
+/// only retained messages, has readings but is not watched.
 ///
 /// # Errors
-/// It is none, or the database is away and cannot tell.
+/// The machine does not exist, or the database is away and cannot tell.
 pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<(), Problem> {
     if machines::was_watched(state, machine_id) {
         return Ok(());
@@ -89,20 +88,20 @@ pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<
     if state.history.ask(move |history| Ok(history.latest_of(&asked)?.is_some())).await? {
         return Ok(());
     }
-    // Nobody had asked for a while, and the machine is new or only expected.
+    // The last snapshot may be old, and the machine new or only expected.
     let known = machines::current(state).await;
     known.find(machine_id).map(drop).ok_or_else(|| problem_of_machine(machine_id))
 }
 
-/// One machine.
+/// Returns one machine.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
 ), responses(
     (status = 200, description = "The machine, with all of its newest `extra`", body = Machine),
-    (status = 400, description = "No machine id", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "Not a machine id", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "Too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;
@@ -118,7 +117,7 @@ pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<Ht
     let body = match written.await {
         Ok((body, ())) => body,
         Err(HistoryError::Spent(spent)) => return Err(spent.into()),
-        // The database is away: the last known one.
+        // The database is away: use the last known reading.
         Err(_) => {
             let latest = state.latest.get(&state.history).await;
             let mut body = BodyWriter::new(&state.budget);
@@ -144,7 +143,7 @@ mod tests {
             assert_eq!(read_cursor(&cursor).unwrap(), machine_id.as_str());
         }
         for wrong in ["7", "zz", "ff", "+1", "é"] {
-            assert!(read_cursor(wrong).is_err(), "{wrong}");
+            assert!(read_cursor(wrong).is_none(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/v1/…`: what other programs read.
+//! `/api/v1/…`: the API for programs.
 
 mod csv;
 pub mod events;
@@ -14,7 +14,7 @@ use crate::domain::MachineId;
 
 use super::problem::Problem;
 
-/// Nobody has heard of that machine.
+/// Returns the 404 for an unknown machine.
 fn problem_of_machine(machine_id: &MachineId) -> Problem {
     Problem::not_found(format!("there is no machine {:?}", machine_id.as_str()))
 }

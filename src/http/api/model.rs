@@ -1,4 +1,4 @@
-//! What the API says: the objects of its answers. Their names are the contract (DESIGN, section 8).
+//! The objects of the API's responses. Their field names are contract.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,30 +11,30 @@ use crate::store::{Aggregate, Bucket, LatestReading, StoredEvent, StoredReading}
 /// A machine.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Machine<'a> {
-    /// Its name within the site.
+    /// Its id within the site.
     pub machine_id: String,
-    /// `online`, `offline`, `unknown` (Andon cannot see at present) or `never_seen`.
+    /// `online`, `offline`, `unknown` (Andon cannot tell at present) or `never_seen`.
     pub status: &'static str,
     /// When it last went online or offline.
     #[schema(format = DateTime)]
     pub status_since: Option<String>,
-    /// Why it did: `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
+    /// Why it changed: `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
     pub reason: Option<&'static str>,
-    /// Why this machine is unknown while others are seen: `filter_refused` (the broker refuses the subscription that it comes through,
-    /// or may come through); null otherwise.
+    /// Why this machine alone is unknown: `filter_refused` (the broker refuses the subscription that covers it, or may cover
+    /// it); null otherwise.
     pub unknown_reason: Option<&'static str>,
-    /// It changes its status too often.
+    /// True if it changes its status too often.
     pub flapping: bool,
-    /// Its first message ever.
+    /// Time of its first message ever.
     #[schema(format = DateTime)]
     pub first_seen_at: Option<String>,
-    /// Its newest message.
+    /// Time of its newest message.
     #[schema(format = DateTime)]
     pub last_seen_at: Option<String>,
     /// How long it may be silent, in seconds.
     #[schema(value_type = f64)]
     pub offline_after_seconds: serde_json::Number,
-    /// Its newest reading; null if there is none, or none is known while the database is away.
+    /// Its newest reading; null if there is none, or while the database is away and none is known.
     pub latest: Option<Latest<'a>>,
 }
 
@@ -50,25 +50,25 @@ pub struct Latest<'a> {
     pub humidity: Option<f64>,
     /// As the machine sent it.
     pub vibration: Option<f64>,
-    /// Every other field that the machine sent. In lists of machines one of more than 16 KiB is `{"_bytes":n}`, its size alone.
+    /// All other fields that the machine sent. In lists of machines, more than 16 KiB become `{"_bytes":n}`, the size alone.
     #[schema(value_type = Option<Object>)]
     pub extra: Option<&'a RawValue>,
 }
 
 /// A page of machines, in order of their ids.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
+#[allow(dead_code, reason = "only its schema is used; pages are written row by row")]
 pub struct Machines<'a> {
     /// The machines.
     pub machines: Vec<Machine<'a>>,
-    /// What to pass as `cursor` for the next page; null if this is the last one.
+    /// Pass this as `cursor` for the next page; null on the last page.
     pub next: Option<String>,
 }
 
-/// What follows the rows of a page.
+/// The field after the rows of a page.
 #[derive(Debug, Serialize)]
 pub struct NextPage {
-    /// What to pass as `cursor` for the next page; null if this is the last one.
+    /// Pass this as `cursor` for the next page; null on the last page.
     pub next: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub struct Reading<'a> {
     /// What was measured, and when.
     #[serde(flatten)]
     pub reading: Latest<'a>,
-    /// Whose clock `recorded_at` is from: `device` or `server`.
+    /// The clock of `recorded_at`: `device` or `server`.
     pub time_source: &'a str,
     /// When its message was received.
     #[schema(format = DateTime)]
@@ -87,11 +87,11 @@ pub struct Reading<'a> {
 
 /// A page of readings.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
+#[allow(dead_code, reason = "only its schema is used; pages are written row by row")]
 pub struct Readings<'a> {
-    /// The readings; 4 MiB at most, or one.
+    /// The readings: at most 4 MiB, or one.
     pub readings: Vec<Reading<'a>>,
-    /// What to pass as `cursor` for the next page; null if this is the last one.
+    /// Pass this as `cursor` for the next page; null on the last page.
     pub next: Option<String>,
 }
 
@@ -104,59 +104,59 @@ pub struct Statistics {
     pub mean: f64,
     /// The largest value.
     pub max: f64,
-    /// How many values there are.
+    /// The number of values.
     pub count: u64,
 }
 
-/// Statistics of every measurement in a stretch of time; null where there is no value.
+/// Statistics of every measurement in a period; null without values.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Measured {
-    /// Readings.
+    /// Number of readings.
     pub count: u64,
-    /// Of the temperature.
+    /// Statistics of the temperature.
     pub temperature: Option<Statistics>,
-    /// Of the humidity.
+    /// Statistics of the humidity.
     pub humidity: Option<Statistics>,
-    /// Of the vibration.
+    /// Statistics of the vibration.
     pub vibration: Option<Statistics>,
-    /// Of the field of `extra` that was asked for.
+    /// Statistics of the requested `extra` field.
     pub extra: Option<Statistics>,
 }
 
 /// A bucket.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReadingsBucket {
-    /// Where it begins.
+    /// Start of the bucket.
     #[schema(format = DateTime)]
     pub start: String,
-    /// What was measured in it.
+    /// The statistics.
     #[serde(flatten)]
     pub measured: Measured,
 }
 
-/// Readings by bucket, oldest first; empty buckets are left out.
+/// Readings by bucket, oldest first, without empty buckets.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written bucket by bucket")]
+#[allow(dead_code, reason = "only its schema is used; pages are written bucket by bucket")]
 pub struct ReadingsBuckets {
     /// The buckets.
     pub buckets: Vec<ReadingsBucket>,
-    /// What the page is of.
+    /// Bucket length and range.
     #[serde(flatten)]
     pub page: BucketsPage,
 }
 
-/// What follows the buckets of a page.
+/// The fields after the buckets of a page.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BucketsPage {
-    /// Length of a bucket.
+    /// Length of a bucket in seconds.
     pub bucket_seconds: u32,
-    /// The first instant that counts.
+    /// Start, inclusive.
     #[schema(format = DateTime)]
     pub from: String,
     /// End of the page, exclusive.
     #[schema(format = DateTime)]
     pub to: String,
-    /// What to pass as `cursor`, with the same `from` and `to`, for the buckets from `to` on; null if these are all.
+    /// Pass this as `cursor`, with the same `from` and `to`, for the next buckets; null on the last page.
     pub next: Option<String>,
 }
 
@@ -171,22 +171,22 @@ pub enum ReadingsAnswer<'a> {
     Buckets(ReadingsBuckets),
 }
 
-/// Statistics of a named stretch of time.
+/// Statistics of a named period.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Summary {
-    /// Whose.
+    /// The machine.
     pub machine_id: String,
-    /// Which stretch.
+    /// The period's name.
     pub window: &'static str,
-    /// The site's time zone, whose midnight divides days.
+    /// The site's time zone, which decides when a day begins.
     pub time_zone: String,
-    /// The first instant that counts.
+    /// Start, inclusive.
     #[schema(format = DateTime)]
     pub from: String,
-    /// The first instant that counts no more.
+    /// End, exclusive.
     #[schema(format = DateTime)]
     pub to: String,
-    /// What was measured in it.
+    /// The statistics.
     #[serde(flatten)]
     pub measured: Measured,
 }
@@ -194,29 +194,29 @@ pub struct Summary {
 /// A change of a machine's status.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
-    /// Whose.
+    /// The machine.
     pub machine_id: String,
     /// `online` or `offline`.
     pub status: String,
-    /// The status before; null if the machine was not known.
+    /// The previous status; null if the machine was not known.
     pub previous_status: Option<String>,
     /// `first_seen`, `message`, `silence`, `last_will` or `never_seen`.
     pub reason: String,
-    /// When it holds from.
+    /// When the status began.
     #[schema(format = DateTime)]
     pub occurred_at: String,
-    /// The machine's last message before or at the change.
+    /// Time of the machine's last message up to the change.
     #[schema(format = DateTime)]
     pub last_seen_at: Option<String>,
 }
 
 /// A page of events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
-#[allow(dead_code, reason = "only its schema is used: a page is written row by row")]
+#[allow(dead_code, reason = "only its schema is used; pages are written row by row")]
 pub struct Events {
     /// The events.
     pub events: Vec<Event>,
-    /// What to pass as `cursor` for the next page; null if this is the last one.
+    /// Pass this as `cursor` for the next page; null on the last page.
     pub next: Option<String>,
 }
 
@@ -225,7 +225,7 @@ fn text(at: Option<Timestamp>) -> Option<String> {
 }
 
 impl<'a> Machine<'a> {
-    /// From the board, with the status that may be shown, and with what the database knows.
+    /// Combines the snapshot's view, the trusted status, and the newest reading.
     pub fn new(view: &MachineView, status: DisplayStatus, latest: Option<&'a LatestReading>) -> Self {
         Self {
             machine_id: view.machine_id.to_string(),
@@ -243,7 +243,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Whole seconds without a fraction, others with it.
+/// Returns whole seconds as an integer, others with a fraction.
 fn seconds(duration: std::time::Duration) -> serde_json::Number {
     let fraction =
         serde_json::Number::from_f64(duration.as_secs_f64()).filter(|_| duration.subsec_nanos() > 0);
@@ -258,7 +258,7 @@ impl<'a> From<&'a LatestReading> for Latest<'a> {
             temperature: reading.temperature,
             humidity: reading.humidity,
             vibration: reading.vibration,
-            // Somebody else may have written something that is no JSON there.
+            // Another program may have written text there that is not JSON.
             extra: extra.and_then(|text| serde_json::from_str(text).ok()),
         }
     }
@@ -274,7 +274,7 @@ impl<'a> From<&'a StoredReading> for Reading<'a> {
     }
 }
 
-fn figures(aggregate: Option<Aggregate>) -> Option<Statistics> {
+fn statistics(aggregate: Option<Aggregate>) -> Option<Statistics> {
     aggregate.map(|Aggregate { min, mean, max, count }| Statistics { min, mean, max, count })
 }
 
@@ -282,10 +282,10 @@ impl From<&Bucket> for Measured {
     fn from(bucket: &Bucket) -> Self {
         Self {
             count: bucket.count,
-            temperature: figures(bucket.temperature),
-            humidity: figures(bucket.humidity),
-            vibration: figures(bucket.vibration),
-            extra: figures(bucket.extra),
+            temperature: statistics(bucket.temperature),
+            humidity: statistics(bucket.humidity),
+            vibration: statistics(bucket.vibration),
+            extra: statistics(bucket.extra),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/api/openapi.json`: made from the handlers' own annotations.
+//! `/api/openapi.json`: generated from the handlers' annotations.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -12,7 +12,7 @@ use crate::http::{HttpState, etag, health, metrics, stream};
 #[openapi(
     info(
         title = "Andon",
-        description = "What Andon knows: machines, their readings and changes of status, and how Andon itself is. \
+        description = "Machines, their readings and changes of status, and Andon's own state. \
             With http.token every request needs \"Authorization: Bearer <token>\". Times are RFC 3339 in UTC."
     ),
     paths(
@@ -29,12 +29,12 @@ use crate::http::{HttpState, etag, health, metrics, stream};
         stream::stream,
     ),
     modifiers(&Token),
-    // Without http.token none is needed.
+    // Without http.token, requests need no token.
     security((), ("token" = []))
 )]
 pub struct Description;
 
-/// Tells programs of the bearer token.
+/// Adds the bearer token to the description.
 struct Token;
 
 impl Modify for Token {
@@ -46,7 +46,7 @@ impl Modify for Token {
     }
 }
 
-/// This description.
+/// Returns this description.
 #[utoipa::path(get, path = "/api/openapi.json", responses(
     (status = 200, description = "This description", body = Object),
 ))]
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_parameter_may_be_is_in_its_schema() {
+    fn the_schema_of_a_parameter_lists_its_values() {
         let description = serde_json::to_value(Description::openapi()).unwrap();
         let schema = |path: &str, name: &str| {
             let parameters = description["paths"][path]["get"]["parameters"].as_array().unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_that_is_named_is_there() {
+    fn every_referenced_schema_exists() {
         let text = serde_json::to_string(&Description::openapi()).unwrap();
         let schemas = Description::openapi().components.unwrap().schemas;
         let mut named = 0;

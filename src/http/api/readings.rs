@@ -16,23 +16,24 @@ use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, etag};
 use crate::store::{BucketsQuery, History, Order, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
 
-/// Rows of a page unless told otherwise, and at most.
+/// Rows of a page by default.
 const LIMIT: u32 = 100;
+/// Most rows of a page.
 const LIMIT_MAX: u32 = 10_000;
-/// Rows of the first statement of a page; then twice as many, and so on, as far as rows of their size have room: what is asked for
-/// and not taken comes all the way from the database for nothing.
+/// Rows of the first statement of a page. Each further statement doubles them, as far as rows of that size fit: rows that
+/// are requested but do not fit travel from the database for nothing.
 pub const ROWS_AT_FIRST: u32 = 16;
-/// More than the times and numbers of a reading take up, beside its `extra`.
+/// Upper bound on a reading's JSON without its `extra`.
 const READING_BYTES: usize = 512;
-/// More than a bucket takes up.
+/// Upper bound on a bucket's JSON.
 const BUCKET_BYTES: usize = 1_024;
-/// Buckets of one answer: enough for the minutes of a month.
+/// Most buckets of one response: enough for the minutes of a month.
 const BUCKETS_MAX: i64 = 50_000;
-/// Readings that the buckets of one page are computed from, about: a second of work, with a field of `extra`.
+/// Approximate number of readings behind the buckets of one page: a second of work with a field of `extra`.
 const BUCKETS_READINGS_MAX: u32 = 100_000;
-/// What is asked for by bucket when `from` is not given.
+/// Default range of buckets when `from` is not given.
 const BUCKETS_SPAN_MICROS: i64 = 86_400 * 1_000_000;
-/// Longest name of a field of `extra`.
+/// Longest name of an `extra` field.
 const FIELD_CHARS_MAX: usize = 200;
 
 #[derive(Clone, Copy)]
@@ -41,26 +42,26 @@ enum Format {
     Csv,
 }
 
-/// Readings of one machine: `from` is inclusive, `to` exclusive; newest first unless `order=asc`. With `bucket`, the
-/// minimum, mean, maximum and count of each stretch of that length.
+/// Returns readings of one machine: from `from` (inclusive) to `to` (exclusive), newest first unless `order=asc`. With
+/// `bucket`, returns the minimum, mean, maximum and count of each bucket of that length.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/readings", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
-    ("from" = Option<String>, Query, format = DateTime, description = "First instant that counts, RFC 3339, or a date at the site"),
-    ("to" = Option<String>, Query, format = DateTime, description = "First instant that counts no more"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Rows of a page, 1 to 10000, 100 if not given; a page has at most 4 MiB, or one row; CSV without it is not paged"),
+    ("from" = Option<String>, Query, format = DateTime, description = "Start, inclusive: RFC 3339, or a date, which is midnight at the site"),
+    ("to" = Option<String>, Query, format = DateTime, description = "End, exclusive"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Rows per page; 100 if not given. A page has at most 4 MiB, or one row. CSV without a limit is not paged"),
     ("order" = inline(Option<OrderWord>), Query, description = "desc (newest first) or asc"),
-    ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ("cursor" = Option<String>, Query, description = "`next` of the previous page"),
     ("format" = inline(Option<FormatWord>), Query, description = "json or csv"),
-    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets. Quick over long times: 5m and its multiples; others come in pages of about 100000 readings, all in pages of at most 4 MiB, oldest first"),
-    ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also figures of this numeric field of extra"),
+    ("bucket" = Option<String>, Query, pattern = "^[0-9]+[smhd]$", description = "Length of a bucket, 1s to 1d, such as 1m; at most 50000 buckets, oldest first. 5m and its multiples are fast over long ranges; other lengths come in pages of about 100000 readings. A page has at most 4 MiB"),
+    ("extra" = Option<String>, Query, max_length = 200, description = "With bucket: also statistics of this numeric field of extra"),
 ), responses(
     (status = 200, description = "Readings or buckets", content(
         (ReadingsAnswer = "application/json"), (String = "text/csv"))),
-    (status = 304, description = "Nothing has changed since the ETag given in If-None-Match"),
+    (status = 304, description = "Not changed since the ETag in If-None-Match"),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "The database is away, the answer takes too long, or too much is under way to other clients", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The database is away, the answer takes too long, or too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let machine_id = machine_id_in_path(&request, 3)?;
@@ -78,9 +79,8 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
     let format = parameters.word("format", &[("json", Format::Json), ("csv", Format::Csv)])?;
     let order = parameters.word("order", &[("desc", Order::Descending), ("asc", Order::Ascending)])?;
     let limit = parameters.number("limit", 0, 1, LIMIT_MAX)?;
-    let cursor = parameters.take("cursor").or_else(|| parameters.take("next"));
+    let cursor = parameters.cursor(|text| text.parse::<ReadingCursor>().ok())?;
     parameters.finish()?;
-    let cursor = cursor.as_deref().map(read_cursor).transpose()?;
     require_known(&state, &machine_id).await?;
     let mut query = ReadingsQuery {
         machine_id,
@@ -98,18 +98,11 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
     }
 }
 
-fn read_cursor(text: &str) -> Result<ReadingCursor, Problem> {
-    text.parse().map_err(|_| Problem::bad_request("cursor is not the `next` of a page before"))
-}
-
-/// Pages of buckets end between two of them: any other place would give figures of part of a bucket.
-fn read_cursor_of_buckets(text: &str, bucket_seconds: u32) -> Result<ReadingCursor, Problem> {
-    let cursor = read_cursor(text)?;
+/// Reads a cursor that lies between two buckets. From any other position the first bucket would be incomplete.
+fn read_bucket_cursor(text: &str, bucket_seconds: u32) -> Option<ReadingCursor> {
+    let cursor = text.parse::<ReadingCursor>().ok()?;
     let is_between = cursor.at.as_micros().rem_euclid(i64::from(bucket_seconds) * 1_000_000) == 0;
-    if is_between && cursor == ReadingCursor::before(cursor.at) {
-        return Ok(cursor);
-    }
-    Err(Problem::bad_request("cursor is not the `next` of a page of such buckets before"))
+    (is_between && cursor == ReadingCursor::before(cursor.at)).then_some(cursor)
 }
 
 async fn page(
@@ -122,7 +115,7 @@ async fn page(
     Ok(etag::tagged(request, body))
 }
 
-/// Writes the rows of `query` until its limit, or the bound of a page, is reached. One row more tells whether there is a next page.
+/// Writes the rows of `query` up to its limit or the size of a page. Reads one row more to learn if a page follows.
 fn write_page(
     history: &mut dyn History,
     body: &mut BodyWriter,
@@ -156,7 +149,7 @@ fn write_page(
     Ok(())
 }
 
-/// More than what a reading takes up in JSON.
+/// Returns an upper bound on a reading's JSON.
 fn bytes(row: &StoredReading) -> usize {
     READING_BYTES + row.time_source.len() + row.reading.extra.as_ref().map_or(0, String::len)
 }
@@ -175,8 +168,7 @@ async fn buckets(
     bucket_seconds: u32,
 ) -> Result<HttpResponse, Problem> {
     let extra = extra_field(&mut parameters)?;
-    let cursor =
-        parameters.take("cursor").map(|text| read_cursor_of_buckets(&text, bucket_seconds)).transpose()?;
+    let cursor = parameters.cursor(|text| read_bucket_cursor(text, bucket_seconds))?;
     parameters.finish()?;
     let to = span.to.unwrap_or_else(wall_now);
     let from =
@@ -185,7 +177,7 @@ async fn buckets(
     let count = to.as_micros().saturating_sub(from.as_micros()) / (i64::from(bucket_seconds) * 1_000_000);
     if count > BUCKETS_MAX {
         return Err(Problem::bad_request(format!(
-            "that would be {count} buckets; allowed are {BUCKETS_MAX}: make the bucket longer, or the time shorter"
+            "that would be {count} buckets; allowed are {BUCKETS_MAX}: use a longer bucket or a shorter range"
         )));
     }
     require_known(&state, &span.machine_id).await?;
@@ -199,7 +191,7 @@ async fn buckets(
     Ok(etag::tagged(&request, body))
 }
 
-/// Writes the buckets of `query`, until the bound of a page is reached; `all_to` is where the last page ends.
+/// Writes the buckets of `query` up to the size of a page. `all_to` is the end of the last page.
 fn write_buckets(
     history: &mut dyn History,
     body: &mut BodyWriter,
@@ -225,7 +217,7 @@ fn write_buckets(
     Ok(())
 }
 
-/// The field of `extra` that figures are wanted of, if one is.
+/// Takes the parameter `extra`: the name of an `extra` field.
 pub fn extra_field(parameters: &mut Parameters) -> Result<Option<String>, Problem> {
     let field = parameters.take("extra");
     if field.as_ref().is_some_and(|field| field.chars().count() > FIELD_CHARS_MAX) {

@@ -1,4 +1,4 @@
-//! `/api/v1/status`: how Andon itself is.
+//! `/api/v1/status`: Andon's own state.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -14,7 +14,7 @@ use crate::http::query::Parameters;
 use crate::journal::Space;
 use crate::status::{ActorPhase, Room, TimeToFull};
 
-/// How Andon itself is.
+/// Andon's own state.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Status {
     /// The site's name.
@@ -26,13 +26,13 @@ pub struct Status {
     /// Andon's clock.
     #[schema(format = DateTime)]
     pub now: String,
-    /// The time by which the age of rows is counted.
+    /// The clock that decides the age of rows.
     pub clock: Clock,
-    /// How long the process runs.
+    /// How long the process has been running.
     pub uptime_seconds: u64,
-    /// What `/livez` and `/readyz` say.
+    /// Results of `/livez` and `/readyz`.
     pub health: HealthStatus,
-    /// The link to the broker.
+    /// The connection to the broker.
     pub broker: Broker,
     /// The journal.
     pub journal: JournalStatus,
@@ -40,27 +40,27 @@ pub struct Status {
     pub store: Store,
     /// The supervised actors.
     pub actors: Vec<Actor>,
-    /// Where every message is.
+    /// The place of every message.
     pub ledger: Ledger,
     /// Machines by status.
     pub machines: MachineCounts,
 }
 
-/// The time by which the age of rows is counted.
+/// The clock that decides the age of rows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Clock {
     /// The trusted time.
     #[schema(format = DateTime)]
     pub trusted: String,
-    /// How far the wall clock is ahead of it (back, if negative) while it is not believed; else null.
+    /// How far the wall clock is ahead of it (negative: behind) while the wall clock is not trusted; else null.
     pub step_seconds: Option<i64>,
-    /// The wall clock is before 2025: it was never set.
+    /// True if the wall clock was never set: it shows a time before 2025.
     pub unset: bool,
-    /// The kernel calls the wall clock synchronised.
+    /// True if the kernel reports the wall clock as synchronised.
     pub synchronised: bool,
 }
 
-/// What the health checks say.
+/// Results of the health checks.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthStatus {
     /// `/livez`.
@@ -71,23 +71,23 @@ pub struct HealthStatus {
     pub checks: Vec<Check>,
 }
 
-/// The link to the broker.
+/// The connection to the broker.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Broker {
     /// `connecting`, `connected`, `restricted` (a subscription is refused), `away` or `holding` (the journal is full).
     pub state: &'static str,
-    /// Since when.
+    /// Start of this state.
     #[schema(format = DateTime)]
     pub since: Option<String>,
     /// Why it is not connected.
     pub reason: Option<String>,
-    /// Where it is.
+    /// The broker's address.
     pub uri: String,
-    /// Names our session.
+    /// Client id of Andon's session.
     pub client_id: String,
     /// `5` or `3.1.1`.
     pub protocol: Option<&'static str>,
-    /// The broker knew our session.
+    /// True if the broker had kept Andon's session.
     pub session_present: Option<bool>,
     /// Connections since the process started.
     pub connects: u64,
@@ -96,36 +96,36 @@ pub struct Broker {
 /// The journal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct JournalStatus {
-    /// Names it in the database.
+    /// Identifies the journal in the database.
     pub journal_id: String,
-    /// `accepting`, `stalled` (the disk does not answer), `full` or `failed`.
+    /// `accepting`, `stalled` (the disk does not respond), `full` or `failed`.
     pub state: &'static str,
     /// Why it is full: `bound` (`journal.max_bytes`) or `disk_full`.
     pub reason: Option<String>,
-    /// The newest message.
+    /// Seq of the newest message.
     pub appended_seq: u64,
-    /// The newest one on the disk for certain.
+    /// Seq of the newest message synced to the disk.
     pub synced_seq: u64,
-    /// The newest one in the database.
+    /// Seq of the newest message in the database.
     pub committed_seq: u64,
-    /// Messages between the two ends.
+    /// Messages that are not in the database yet.
     pub pending: u64,
-    /// Bytes it takes up.
+    /// Size of the journal.
     pub bytes: u64,
     /// `journal.max_bytes`.
     pub bytes_max: u64,
-    /// How long the disk has been keeping the journal waiting; null if it answers.
+    /// How long the disk has not responded to the journal; null if it does.
     pub stalled_seconds: Option<u64>,
-    /// How long the oldest message has been waiting for the disk.
+    /// How long the oldest unsynced message has been waiting for the disk.
     pub unsynced_age_seconds: f64,
     /// When the oldest pending message was received, to the second.
     #[schema(format = DateTime)]
     pub oldest_pending_at: Option<String>,
     /// How long ago that was; 0 if nothing is pending.
     pub oldest_pending_age_seconds: f64,
-    /// When it is full if all goes on as in the last minutes; null if never, or not known yet.
+    /// Time until it is full at the rates of the last minutes; null if never, or not known yet.
     pub time_to_full_seconds: Option<u64>,
-    /// Messages given up by `journal.when_full = "drop_oldest"` since the process started.
+    /// Messages dropped by `journal.when_full = "drop_oldest"` since the process started.
     pub dropped: u64,
 }
 
@@ -134,7 +134,7 @@ pub struct JournalStatus {
 pub struct Store {
     /// `opening`, `works` or `away`.
     pub state: &'static str,
-    /// Since when.
+    /// Start of this state.
     #[schema(format = DateTime)]
     pub since: Option<String>,
     /// Why it does not work.
@@ -143,63 +143,63 @@ pub struct Store {
     pub backend: Option<&'static str>,
     /// Its version.
     pub version: Option<String>,
-    /// Where it is, without credentials.
+    /// Its address, without credentials.
     pub target: String,
 }
 
 /// A supervised actor.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Actor {
-    /// Its name.
+    /// The actor's name.
     pub name: &'static str,
     /// `running`, `waiting` (for its restart), `stopping` or `stopped`.
     pub state: &'static str,
-    /// Which incarnation, from 1.
+    /// Generation, from 1.
     pub generation: u64,
     /// Restarts since the process started.
     pub restarts: u64,
-    /// Why the incarnation before ended.
+    /// Why the previous generation ended.
     pub last_exit: Option<String>,
 }
 
-/// Where every message is. In messages `journaled = committed + pending` (+ gaps); in elements
-/// `elements = stored + duplicate + rejected + control`. What the database says is null until it was reached once.
+/// The place of every message. In messages `journaled = committed + pending` (+ gaps); in elements
+/// `elements = stored + duplicate + rejected + control`. Values from the database are null until it was reached once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ledger {
-    /// The newest seq.
+    /// Seq of the newest message.
     pub journaled: u64,
     /// Messages in the database.
     pub committed: Option<u64>,
-    /// Messages in the journal only.
+    /// Messages in the journal that are not in the database yet.
     pub pending: u64,
     /// Elements of the committed messages.
     pub elements: Option<u64>,
     /// Elements that became rows.
     pub stored: Option<u64>,
-    /// Elements that were there already.
+    /// Elements that were stored already.
     pub duplicate: Option<u64>,
-    /// Elements that are in `rejected_message`.
+    /// Elements kept in `rejected_message`.
     pub rejected: Option<u64>,
-    /// Elements that are neither.
+    /// Elements that carry no reading, such as last wills.
     pub control: Option<u64>,
 }
 
 /// Machines by status.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MachineCounts {
-    /// They speak.
+    /// They send messages.
     pub online: u64,
     /// They are silent.
     pub offline: u64,
-    /// Andon cannot see at present.
+    /// Andon cannot tell at present.
     pub unknown: u64,
-    /// Expected, and never heard of.
+    /// Expected, but never heard from.
     pub never_seen: u64,
 }
 
-/// Broker, journal, store, actors and ledger. Never waits for any of them.
+/// Returns the state of broker, journal, store, actors and ledger. Never waits for any of them.
 #[utoipa::path(get, path = "/api/v1/status", responses(
-    (status = 200, description = "How Andon itself is", body = Status),
+    (status = 200, description = "Andon's own state", body = Status),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn status(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -212,7 +212,7 @@ fn text(at: Option<Timestamp>) -> Option<String> {
 }
 
 impl Status {
-    /// Of this moment.
+    /// Reads the current state.
     pub fn now(state: &HttpState) -> Self {
         let ready = ready_now(state);
         let health =
@@ -255,7 +255,7 @@ impl Clock {
 
 impl Broker {
     fn now(state: &HttpState) -> Self {
-        let broker = state.boards.broker.snapshot();
+        let broker = state.cells.broker.snapshot();
         Self {
             state: broker.state.as_str(),
             since: text(broker.since),
@@ -270,7 +270,7 @@ impl Broker {
 }
 
 impl JournalStatus {
-    /// Of this moment.
+    /// Reads the current state.
     pub fn now(state: &HttpState) -> Self {
         let stats = state.journal.stats();
         let positions = stats.positions;
@@ -303,11 +303,11 @@ impl JournalStatus {
     }
 }
 
-/// The forecast of this moment.
+/// Forecasts when the journal will be full.
 pub fn time_to_full(state: &HttpState) -> TimeToFull {
     let stats = state.journal.stats();
     let positions = stats.positions;
-    let window = &state.boards.backlog;
+    let window = &state.cells.backlog;
     window.note(mono_now(), positions.appended, positions.committed);
     let records = positions.appended.next().since(positions.first);
     let is_full = stats.space != Space::Free;
@@ -316,7 +316,7 @@ pub fn time_to_full(state: &HttpState) -> TimeToFull {
 
 impl Store {
     fn now(state: &HttpState) -> Self {
-        let store = state.boards.store.snapshot();
+        let store = state.cells.store.snapshot();
         Self {
             state: store.state.as_str(),
             since: text(store.since),
@@ -329,7 +329,7 @@ impl Store {
 }
 
 fn actors(state: &HttpState) -> Vec<Actor> {
-    let actors = state.boards.actors.snapshot().into_iter();
+    let actors = state.cells.actors.snapshot().into_iter();
     let actors = actors.map(|actor| Actor {
         name: actor.name,
         state: match actor.phase {
@@ -346,9 +346,9 @@ fn actors(state: &HttpState) -> Vec<Actor> {
 }
 
 impl Ledger {
-    /// The database's part first: what is journaled later is pending.
+    /// Reads the current ledger. Reads the database's part first, so that messages journaled meanwhile count as pending.
     pub fn now(state: &HttpState) -> Self {
-        let ledger = state.boards.ledger.snapshot();
+        let ledger = state.cells.ledger.snapshot();
         let positions = state.journal.positions();
         let committed_seq = ledger.map_or(positions.committed, |ledger| ledger.committed_seq);
         Self {

@@ -1,4 +1,4 @@
-//! `/api/v1/machines/<id>/summary`: figures of the last minute, hour, day, today and yesterday.
+//! `/api/v1/machines/<id>/summary`: statistics of a named period.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -13,13 +13,13 @@ use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, Window};
 use crate::store::{BucketsQuery, collected};
 
-/// Minimum, mean, maximum and count of each measurement in a named stretch of time.
+/// Returns minimum, mean, maximum and count of each measurement in a named period.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/summary", params(
     ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
     ("window" = inline(Option<WindowWord>), Query, description = "1m, 1h, 24h, today or yesterday; 1h if not given"),
-    ("extra" = Option<String>, Query, max_length = 200, description = "Also figures of this numeric field of extra"),
+    ("extra" = Option<String>, Query, max_length = 200, description = "Also statistics of this numeric field of extra"),
 ), responses(
-    (status = 200, description = "The figures", body = Summary),
+    (status = 200, description = "The statistics", body = Summary),
     (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
@@ -36,7 +36,7 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     let query = BucketsQuery { machine_id: machine_id.clone(), from, to, bucket_seconds: None, extra };
     let rows = state.history.ask(move |history| collected(|each| history.buckets(&query, each))).await?;
     let [bucket] = rows.as_slice() else {
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database gave no figures"));
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database returned no statistics"));
     };
     let summary = Summary {
         machine_id: machine_id.to_string(),

@@ -1,10 +1,10 @@
-//! The words that parameters take, for the description alone: the handlers know them by what they mean.
+//! The values of word parameters, for the OpenAPI description only. The handlers map the words to their meaning.
 
-#![expect(dead_code, reason = "only their names are used, by the description")]
+#![expect(dead_code, reason = "the OpenAPI description uses their names only")]
 
 use utoipa::ToSchema;
 
-/// The words of `order`.
+/// Values of `order`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum OrderWord {
@@ -12,7 +12,7 @@ pub enum OrderWord {
     Asc,
 }
 
-/// The words of `format`.
+/// Values of `format`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum FormatWord {
@@ -20,7 +20,7 @@ pub enum FormatWord {
     Csv,
 }
 
-/// The words of `window`.
+/// Values of `window`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum WindowWord {

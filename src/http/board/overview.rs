@@ -44,7 +44,7 @@ pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
         div.only-spoken id="spoken" aria-live="polite" {}
         (templates())
     };
-    page(installation, "StatusCell", Some("board.js"), &body)
+    page(installation, "Board", Some("board.js"), &body)
 }
 
 fn header(installation: Installation<'_>) -> Markup {
@@ -172,6 +172,13 @@ fn templates() -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_is_called_board_until_a_script_knows_more() {
+        let installation = Installation { site: "hall-3", time_zone: "UTC" };
+        let page = hall(installation, &[]).into_string();
+        assert!(page.contains("<title>Board · Andon hall-3</title>"), "{page}");
+    }
 
     #[test]
     fn the_example_is_a_topic_that_is_listened_to() {

@@ -1,27 +1,27 @@
-//! What the process costs. What `/proc` does not tell is left out.
+//! Metrics of the process itself. What `/proc` does not provide is omitted.
 
 use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Page;
+use super::Exposition;
 use crate::clock::wall_now;
 use crate::http::HttpState;
 
-/// CPU, memory, open files, start.
-pub(super) fn process(page: &mut Page<'_>, state: &HttpState) {
-    page.total("andon_process_cpu_seconds_total", "CPU time used.", cpu_seconds());
+/// Writes CPU time, memory, open files, start time and build.
+pub(super) fn process(out: &mut Exposition<'_>, state: &HttpState) {
+    out.counter("andon_process_cpu_seconds_total", "CPU time used.", cpu_seconds());
     if let Some(bytes) = resident_bytes() {
-        page.whole("andon_process_resident_memory_bytes", "Memory in use.", bytes);
+        out.gauge("andon_process_resident_memory_bytes", "Memory in use.", bytes);
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        page.whole("andon_process_open_fds", "Open files and connections.", files.count() as u64);
+        out.gauge("andon_process_open_fds", "Open files and connections.", files.count() as u64);
     }
     let now = wall_now().as_micros() as f64 / 1e6;
     let started = now - state.started.elapsed().as_secs_f64();
-    page.gauge("andon_process_start_time_seconds", "When the process started, in Unix time.", started);
+    out.gauge("andon_process_start_time_seconds", "When the process started, in Unix time.", started);
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("site", &state.site)];
-    page.info("andon_build_info", "1, with the version and the site as labels.", &labels);
+    out.info("andon_build_info", "1, with the version and the site as labels.", &labels);
 }
 
 fn cpu_seconds() -> f64 {

@@ -25,8 +25,8 @@ use uuid::Uuid;
 use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
-    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, RememberedMachines, Stall,
-    StatusCells, Streams,
+    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells,
+    StoredMachines, Streams,
 };
 use crate::clock::{ClockKeeper, mono_now};
 use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
@@ -134,8 +134,8 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         when_full: WhenFull::Hold,
     };
     let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
-    let boards = StatusCells::default();
-    boards.machines.write(MachinesSnapshot {
+    let cells = StatusCells::default();
+    cells.machines.write(MachinesSnapshot {
         at: mono_now(),
         sighted: true,
         machines: vec![machine("press-1"), machine("press-2")],
@@ -150,8 +150,8 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
         history: HistoryPool::start(store).unwrap(),
         latest: LatestCache::default(),
-        remembered: RememberedMachines::default(),
-        boards,
+        stored_machines: StoredMachines::default(),
+        cells,
         metrics: Arc::new(Metrics::default()),
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),

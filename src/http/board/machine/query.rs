@@ -12,7 +12,7 @@ use super::status_timeline::{Change, band};
 use crate::domain::{DisplayStatus, MachineId, Timestamp};
 use crate::http::board::charts::{Point, Span};
 use crate::http::history::ANSWER_MAX;
-use crate::http::latest::size_alone;
+use crate::http::latest::size_placeholder;
 use crate::http::{HistoryError, HistoryPool};
 use crate::store::{
     Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, Events, EventsQuery, Order, ReadingCursor,
@@ -302,7 +302,7 @@ impl Newest {
         if self.reading.is_none() {
             row.reading.extra = row.reading.extra.map(|extra| match extra.len() {
                 0..=EXTRA_LISTED_BYTES_MAX => extra,
-                bytes => size_alone(bytes),
+                bytes => size_placeholder(bytes),
             });
             self.reading = Some(row);
         }

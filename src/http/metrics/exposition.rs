@@ -1,0 +1,154 @@
+//! Prometheus's text format 0.0.4: a help text and a type for each metric, then a line for each value.
+
+use std::fmt;
+
+use crate::http::body::BodyWriter;
+use crate::metrics::Distribution;
+
+/// The value of a metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value {
+    Whole(u64),
+    Fraction(f64),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Fraction(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Whole(value.into())
+    }
+}
+
+impl fmt::Display for Value {
+    /// Rust writes `inf`, which some readers of the format reject.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Fraction(f64::INFINITY) => f.write_str("+Inf"),
+            Self::Fraction(f64::NEG_INFINITY) => f.write_str("-Inf"),
+            Self::Fraction(value) => value.fmt(f),
+        }
+    }
+}
+
+/// Writes metrics into a response body.
+pub(super) struct Exposition<'a> {
+    body: &'a mut BodyWriter,
+}
+
+impl<'a> Exposition<'a> {
+    pub(super) fn new(body: &'a mut BodyWriter) -> Self {
+        Self { body }
+    }
+
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl Into<Value>) {
+        self.family(name, help, "counter");
+        self.line(name, &[], value);
+    }
+
+    /// Writes one counter for each value of a label.
+    pub(super) fn counters<'b, V: Into<Value>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'b str, V)>,
+    ) {
+        self.family(name, help, "counter");
+        values.into_iter().for_each(|(value, count)| self.line(name, &[(label, value)], count));
+    }
+
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Into<Value>) {
+        self.family(name, help, "gauge");
+        self.line(name, &[], value);
+    }
+
+    /// Writes one gauge for each value of a label.
+    pub(super) fn gauges<'b, V: Into<Value>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'b str, V)>,
+    ) {
+        self.family(name, help, "gauge");
+        values.into_iter().for_each(|(value, number)| self.line(name, &[(label, value)], number));
+    }
+
+    /// Writes a metric whose labels are its content. Its value is always 1.
+    pub(super) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
+        self.family(name, help, "gauge");
+        self.line(name, labels, 1_u64);
+    }
+
+    pub(super) fn distribution(&mut self, distribution: &Distribution) {
+        let name = distribution.name();
+        self.family(name, distribution.help(), "histogram");
+        let observed = distribution.observed();
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in observed.at_most {
+            self.line(&bucket, &[("le", &Value::from(bound).to_string())], count);
+        }
+        self.line(&format!("{name}_sum"), &[], observed.sum);
+        self.line(&format!("{name}_count"), &[], observed.count);
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: &str) {
+        self.body.text(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Into<Value>) {
+        self.body.text(name);
+        if !labels.is_empty() {
+            let pairs: Vec<_> =
+                labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            self.body.text(&format!("{{{}}}", pairs.join(",")));
+        }
+        self.body.text(&format!(" {}\n", value.into()));
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Budget, IN_FLIGHT_BYTES_MAX};
+
+    #[test]
+    fn every_kind_of_value_is_written_as_the_format_wants_it() {
+        static BOUNDS: [f64; 2] = [0.5, 1.0];
+        let distribution = Distribution::new("d", "Of some.", &BOUNDS);
+        [0.5, 0.75, 7.0].iter().for_each(|value| distribution.observe(*value));
+        let mut body = BodyWriter::new(&Budget::new(IN_FLIGHT_BYTES_MAX));
+        let mut out = Exposition::new(&mut body);
+        out.counters("c", "Counted.", "why", [("a", 1_u64), ("\"\\\n", 2)]);
+        out.gauge("never", "Not at this rate.", f64::INFINITY);
+        out.gauges("g", "Each.", "of", [("x", 0.25), ("y", f64::NEG_INFINITY), ("z", f64::NAN)]);
+        out.info("i", "One.", &[("a", "1"), ("b", "2")]);
+        out.distribution(&distribution);
+        let written = body.finish().unwrap().next_piece().unwrap();
+        assert_eq!(
+            std::str::from_utf8(&written).unwrap(),
+            "# HELP c Counted.\n# TYPE c counter\nc{why=\"a\"} 1\nc{why=\"\\\"\\\\\\n\"} 2\n\
+             # HELP never Not at this rate.\n# TYPE never gauge\nnever +Inf\n\
+             # HELP g Each.\n# TYPE g gauge\ng{of=\"x\"} 0.25\ng{of=\"y\"} -Inf\ng{of=\"z\"} NaN\n\
+             # HELP i One.\n# TYPE i gauge\ni{a=\"1\",b=\"2\"} 1\n\
+             # HELP d Of some.\n# TYPE d histogram\nd_bucket{le=\"0.5\"} 1\nd_bucket{le=\"1\"} 2\n\
+             d_bucket{le=\"+Inf\"} 3\nd_sum 8.25\nd_count 3\n"
+        );
+    }
+}
