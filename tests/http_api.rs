@@ -1,4 +1,4 @@
-//! The API by contract, against both databases.
+//! The API's contract, against both databases.
 
 use serde_json::Value;
 
@@ -10,12 +10,12 @@ use crate::support::poll::{wait_for, wait_until};
 use crate::support::postgres::Postgres;
 use crate::support::publisher::Single;
 
-/// An id with everything that could go wrong in a path, a page or a file name.
+/// An id with every character that could break a path, a page or a file name.
 const HOSTILE: &str = "a/b+c#d%e?f&g=<script>\"' プレス";
-/// The same as a path's segment.
+/// The same id as a path segment.
 const HOSTILE_PATH: &str = "a%2Fb%2Bc%23d%25e%3Ff%26g%3D%3Cscript%3E%22%27%20%E3%83%97%E3%83%AC%E3%82%B9";
 
-/// A site with a broker, whose Andon has stored what [`Scene::start`] publishes.
+/// A broker, and an Andon that has stored the messages of [`Scene::start`].
 struct Scene {
     _broker: Mosquitto,
     single: Single,
@@ -25,7 +25,7 @@ struct Scene {
     url: String,
 }
 
-/// A minute later for each reading; the temperature is the minute.
+/// Returns the time of a reading: one per minute. Its temperature is the minute.
 fn minute(number: u32) -> String {
     format!("2026-03-01T10:{number:02}:00Z")
 }
@@ -43,7 +43,7 @@ impl Scene {
         let url = url.map_or_else(|| site.sqlite_url(), str::to_owned);
         let mut andon = site.run();
         andon.wait_until_connected();
-        // A message from before liveness knows the past is no proof that a machine is online now.
+        // A message before that does not prove that the machine is online now.
         andon.wait_for_log("recovering the machines' states");
         let client = Client::new(&andon.wait_for_http());
         let mut single = Single::connect(broker.port());
@@ -109,7 +109,7 @@ fn pages_of_readings_join_without_gap_or_overlap(scene: &Scene) {
     assert_eq!(
         numbers(&all, "readings", "temperature"),
         [2.0, 3.0, 4.0, 5.0, 6.0],
-        "from counts, to does not"
+        "from is inclusive, to is exclusive"
     );
     assert!(all["next"].is_null());
     for (order, expected) in [("asc", [2.0, 3.0, 4.0, 5.0, 6.0]), ("desc", [6.0, 5.0, 4.0, 3.0, 2.0])] {
@@ -130,7 +130,7 @@ fn pages_of_readings_join_without_gap_or_overlap(scene: &Scene) {
     assert_eq!(
         none["readings"].as_array().unwrap().len(),
         0,
-        "a machine that is known, and a time without readings"
+        "a known machine, and a period without readings"
     );
 }
 
@@ -148,7 +148,7 @@ fn csv_has_every_row_of_the_range(scene: &Scene) {
     assert_eq!(scene.client.get(&format!("{path}&limit=4")).body.split_terminator("\r\n").count(), 5);
 }
 
-fn buckets_and_summaries_are_the_figures_of_the_rows(scene: &Scene) {
+fn buckets_and_summaries_match_the_rows(scene: &Scene) {
     let path = "/api/v1/machines/press-1/readings";
     let range = format!("from={}&to={}", minute(0), minute(10));
     let buckets = scene.client.json(&format!("{path}?{range}&bucket=5m&extra=pressure"));
@@ -157,18 +157,18 @@ fn buckets_and_summaries_are_the_figures_of_the_rows(scene: &Scene) {
         ["2026-03-01T10:00:00.000000Z", "2026-03-01T10:05:00.000000Z"]
     );
     let first = &buckets["buckets"][0];
-    let figures = |of: &Value| ["min", "mean", "max", "count"].map(|name| of[name].as_f64().unwrap());
-    assert_eq!(figures(&first["temperature"]), [0.0, 2.0, 4.0, 5.0]);
-    assert_eq!(figures(&first["extra"]), [0.0, 200.0, 400.0, 5.0]);
+    let statistics = |of: &Value| ["min", "mean", "max", "count"].map(|name| of[name].as_f64().unwrap());
+    assert_eq!(statistics(&first["temperature"]), [0.0, 2.0, 4.0, 5.0]);
+    assert_eq!(statistics(&first["extra"]), [0.0, 200.0, 400.0, 5.0]);
     assert_eq!(first["count"].as_u64(), Some(5));
     assert!(first["humidity"].is_null() && first["vibration"].is_null());
     let of_text = scene.client.json(&format!("{path}?{range}&bucket=1d&extra=note"));
-    assert!(of_text["buckets"][0]["extra"].is_null(), "a text has no figures");
-    // What was received just now has Andon's own time.
+    assert!(of_text["buckets"][0]["extra"].is_null(), "text has no statistics");
+    // The message without a timestamp has Andon's own time.
     for (window, count) in [("1m", 1), ("1h", 1), ("24h", 1), ("today", 1), ("yesterday", 0)] {
         let summary = scene.client.json(&format!("/api/v1/machines/{HOSTILE_PATH}/summary?window={window}"));
         assert_eq!(summary["window"], window);
-        // At midnight the row is of yesterday, and a minute passes on a busy machine.
+        // Around midnight the row belongs to yesterday, and on a busy machine a minute may pass.
         if matches!(window, "1h" | "24h") {
             assert_eq!(summary["count"].as_u64(), Some(count), "{window}");
             assert_eq!(summary["temperature"]["mean"].as_f64(), Some(1.5), "{window}");
@@ -241,7 +241,7 @@ fn the_status_says_where_everything_is(scene: &Scene) {
     }
 }
 
-fn metrics_say_the_same(scene: &Scene) {
+fn metrics_agree_with_the_status(scene: &Scene) {
     let answer = scene.client.get("/metrics");
     assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let expected = [
@@ -268,11 +268,11 @@ fn metrics_say_the_same(scene: &Scene) {
     for line in answer.body.lines().filter(|line| !line.starts_with('#')) {
         assert!(line.starts_with("andon_"), "{line}");
     }
-    every_metric_that_is_watched_is_there(&answer.body);
+    every_watched_metric_exists(&answer.body);
 }
 
-/// Dashboard and alerts must not name what is not measured.
-fn every_metric_that_is_watched_is_there(exposition: &str) {
+/// Checks that dashboard and alerts name only metrics that exist.
+fn every_watched_metric_exists(exposition: &str) {
     let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mut watched = 0;
     for file in ["prometheus/andon.rules.yml", "grafana/andon.json"] {
@@ -280,7 +280,7 @@ fn every_metric_that_is_watched_is_there(exposition: &str) {
         for part in text.split("andon_").skip(1) {
             let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
             let name = format!("andon_{}", &part[..end]);
-            // Only there with a certificate.
+            // This one exists only with a certificate.
             let known = name == "andon_certificate_expiry_timestamp_seconds"
                 || exposition.contains(&format!("# TYPE {name} "))
                 || exposition
@@ -293,8 +293,8 @@ fn every_metric_that_is_watched_is_there(exposition: &str) {
     assert!(watched > 20, "{watched}");
 }
 
-/// Far more readings than one answer is computed from.
-fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
+/// Uses far more readings than one page is computed from.
+fn short_buckets_over_a_long_range_come_in_pages(scene: &Scene) {
     let columns = "INSERT INTO machine_telemetry (site, machine_id, temperature, source_topic, recorded_at, time_source, \
         received_at, digest)";
     let mut database = Database::open(&scene.url).unwrap();
@@ -312,7 +312,7 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
              FROM generate_series(0, 249999) i"
         )
     });
-    // Readings by hand are in no rollups.
+    // The inserted readings have no rollups.
     database.execute("DELETE FROM machine_rollup_exact");
     let path = "/api/v1/machines/busy/readings?from=2026-03-01T00:00:00Z&to=2026-03-31T00:00:00Z&bucket=1m&extra=none";
     let (mut pages, mut buckets, mut readings, mut cursor) = (0, 0, 0.0, String::new());
@@ -330,7 +330,7 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
     let whole = scene.client.json(&path.replace("1m", "5m"));
     assert!(whole["next"].is_null(), "five minutes are one page");
 
-    // Of fewer readings more buckets than a page has bytes for.
+    // Fewer readings, but more buckets than fit into a page.
     let path = "/api/v1/machines/busy/readings?from=2026-03-01T00:00:00Z&to=2026-03-01T12:00:00Z&bucket=1s";
     let (mut starts, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -346,7 +346,7 @@ fn short_buckets_of_a_long_time_come_in_pages(scene: &Scene) {
     assert_eq!(numbers(&whole, "buckets", "count").len(), 834);
 }
 
-fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
+fn invalid_requests_are_problems_that_name_the_fault(scene: &Scene) {
     let long = "x".repeat(101);
     let readings = scene.client.json("/api/v1/machines/press-1/readings?limit=1");
     let next = readings["next"].as_str().expect("there are more");
@@ -362,7 +362,7 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
         ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
         ("/api/v1/machines/press-1/readings?bucket=1m&cursor=7", 400, "cursor"),
         (of_readings.as_str(), 400, "previous page"),
-        // A minute after midnight, as it ends a page of minutes.
+        // A minute after midnight, where a page of minutes may end.
         (
             "/api/v1/machines/press-1/readings?bucket=1h&cursor=00000000039387008000000000000000",
             400,
@@ -398,9 +398,9 @@ fn what_is_wrong_with_a_request_is_said(scene: &Scene) {
     assert_eq!(scene.client.request("DELETE", "/api/v1/events", "").status, 405);
 }
 
-fn the_stream_tells_what_happens(scene: &mut Scene) {
+fn the_stream_sends_changes(scene: &mut Scene) {
     let mut lines = scene.client.stream("/api/v1/stream");
-    // The first of each that holds its word, in whatever order they come.
+    // Returns the first event of each kind that contains its word, in any order.
     let mut named = |wanted: &[(&str, &str)]| -> Vec<Value> {
         let mut found = vec![None; wanted.len()];
         while found.iter().any(Option::is_none) {
@@ -481,9 +481,9 @@ fn machines_come_in_pages_and_of_a_large_extra_the_list_has_the_size() {
     assert!(andon.stop().success());
 }
 
-/// Above `liveness.machines_max`: stored, and not watched.
+/// A machine beyond `liveness.machines_max` is stored, but not watched.
 #[test]
-fn a_machine_that_is_not_watched_has_readings_and_one_that_is_only_expected_is_known() {
+fn an_unwatched_machine_has_readings_and_an_expected_one_is_known() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("liveness.machines_max=2")
@@ -514,20 +514,20 @@ fn a_machine_that_is_not_watched_has_readings_and_one_that_is_only_expected_is_k
     assert!(andon.stop().success());
 }
 
-/// Every clause in turn, for starting a site costs more than asking it.
+/// Checks every clause in turn, because starting a site costs more than the requests.
 fn api_keeps_its_contract(url: Option<&str>) {
     let mut scene = Scene::start(url);
     machines_are_listed_with_status_and_newest_reading(&scene);
     pages_of_readings_join_without_gap_or_overlap(&scene);
     csv_has_every_row_of_the_range(&scene);
-    buckets_and_summaries_are_the_figures_of_the_rows(&scene);
+    buckets_and_summaries_match_the_rows(&scene);
     events_come_newest_first_and_by_machine(&scene);
     the_status_says_where_everything_is(&scene);
-    metrics_say_the_same(&scene);
+    metrics_agree_with_the_status(&scene);
     lists_that_have_not_changed_are_not_sent_again(&scene);
-    short_buckets_of_a_long_time_come_in_pages(&scene);
-    what_is_wrong_with_a_request_is_said(&scene);
-    the_stream_tells_what_happens(&mut scene);
+    short_buckets_over_a_long_range_come_in_pages(&scene);
+    invalid_requests_are_problems_that_name_the_fault(&scene);
+    the_stream_sends_changes(&mut scene);
     assert!(scene.andon.stop().success());
 }
 

@@ -1,4 +1,4 @@
-//! Who is let in, and how much they may take.
+//! Authentication, methods, and the limits on clients.
 
 use std::io::{Read, Write};
 
@@ -9,8 +9,9 @@ use crate::support::poll::wait_until;
 
 const TOKEN: &str = "s3cret-of-hall-3";
 
+/// Proves HTTP-4.
 #[test]
-fn without_the_token_there_is_no_answer_and_with_it_there_is() {
+fn without_the_token_every_request_gets_401() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set(&format!("http.token={TOKEN}"));
     let mut andon = site.run();
@@ -55,7 +56,7 @@ fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
             && page.body.contains("/machines/a%2Fb?kiosk")
     );
     assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
-    // It has its style and icon, and nothing else of the board.
+    // Its style sheet is public, the scripts of the board are not.
     let style = page.body.split('"').find(|part| part.ends_with("/andon.css")).unwrap();
     assert_eq!(client.get(style).status, 200);
     assert_eq!(client.get(&style.replace("andon.css", "board.js")).status, 401);
@@ -75,8 +76,8 @@ fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
         assert!(!cookie.contains(TOKEN), "{cookie}");
         let visitor = client.with(&format!("Cookie: {}", cookie.split(';').next().unwrap()));
         assert_eq!(visitor.get("/api/v1/status").status, 200);
-        let farewell = visitor.request("POST", "/logout", "");
-        assert!(farewell.header("set-cookie").unwrap().contains("Max-Age=0"));
+        let logout = visitor.request("POST", "/logout", "");
+        assert!(logout.header("set-cookie").unwrap().contains("Max-Age=0"));
     }
     assert!(andon.stop().success());
 }
@@ -85,9 +86,9 @@ fn a_browser_logs_in_with_the_form_or_the_address_and_keeps_a_cookie() {
 fn two_sites_on_one_host_do_not_log_each_other_out() {
     let broker = Mosquitto::start("");
     let mut jar: Vec<String> = Vec::new();
-    let mut halls = Vec::new();
+    let mut sites = Vec::new();
     for id in ["hall-3", "hall-4"] {
-        // The same token, as it happens in one plant.
+        // The same token, as is common in one plant.
         let site = Site::new(broker.port())
             .set(&format!("site.id={id}"))
             .set(&format!("mqtt.client_id=andon-{id}"))
@@ -96,20 +97,20 @@ fn two_sites_on_one_host_do_not_log_each_other_out() {
         let client = Client::new(&andon.wait_for_http());
         let answer = client.get(&format!("/?token={TOKEN}"));
         let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-        // As a browser keeps them: by name and host, whatever the port.
+        // Browsers keep cookies by name and host, for all ports.
         let name = format!("{}=", cookie.split('=').next().unwrap());
         jar.retain(|known| !known.starts_with(&name));
         jar.push(cookie);
-        halls.push((site, andon, client));
+        sites.push((site, andon, client));
     }
     let cookies = format!("Cookie: {}", jar.join("; "));
-    for (_, _, client) in &halls {
+    for (_, _, client) in &sites {
         assert_eq!(client.with(&cookies).get("/api/v1/status").status, 200, "{cookies}");
     }
 }
 
 #[test]
-fn every_address_answers_to_the_methods_that_it_has_and_says_which() {
+fn every_path_answers_its_methods_and_lists_them_otherwise() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();
@@ -153,7 +154,7 @@ fn every_address_answers_to_the_methods_that_it_has_and_says_which() {
         assert!(refused.json()["detail"].as_str().unwrap().contains("POST"), "{}", refused.body);
     }
 
-    // What is not there is said to programs as a problem and to people as a page, with nothing of the path as markup.
+    // An unknown path is a problem for programs and a page for people, and never becomes markup.
     for path in ["/api", "/api/", "/api/v2/x", "/api/v1/nothing"] {
         let answer = client.get(path);
         assert_eq!(
@@ -187,7 +188,7 @@ fn every_address_answers_to_the_methods_that_it_has_and_says_which() {
 }
 
 #[test]
-fn a_foreign_name_for_this_machine_is_not_answered_without_a_token() {
+fn without_a_token_a_foreign_host_is_refused() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();
@@ -201,8 +202,9 @@ fn a_foreign_name_for_this_machine_is_not_answered_without_a_token() {
     assert!(andon.stop().success());
 }
 
+/// Proves HTTP-2.
 #[test]
-fn what_a_client_may_take_has_bounds() {
+fn a_client_is_limited_in_streams_headers_time_and_body() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("http.streams_max=2");
     let mut andon = site.run();
@@ -218,14 +220,14 @@ fn what_a_client_may_take_has_bounds() {
         line.is_some_and(|line| line.contains("200"))
     });
 
-    // A head that never ends is cut off.
+    // An endless header is cut off.
     let mut endless = client.open();
     let _cut_off =
         (0..64).try_for_each(|_| endless.write_all(format!("X: {}\r\n", "x".repeat(8_000)).as_bytes()));
     let mut answer = Vec::new();
     let _reset = endless.read_to_end(&mut answer);
     assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
-    // So is a head that does not go on: the server closes, or says that it took too long.
+    // An incomplete header times out: the server closes, or answers that it took too long.
     let mut slow = client.open();
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n").unwrap();
     let mut answer = Vec::new();
@@ -238,7 +240,7 @@ fn what_a_client_may_take_has_bounds() {
 }
 
 #[test]
-fn the_health_command_asks_the_service() {
+fn the_health_command_asks_the_running_service() {
     let broker = Mosquitto::start("");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let site = Site::new(broker.port())
@@ -258,6 +260,6 @@ fn the_health_command_asks_the_service() {
     let output = site.command(&["health"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("mqtt: not connected to"), "{output:?}");
-    assert!(site.command(&["health", "--live"]).status().unwrap().success(), "alive all the same");
+    assert!(site.command(&["health", "--live"]).status().unwrap().success(), "alive without a broker");
     assert!(andon.stop().success());
 }

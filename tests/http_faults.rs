@@ -1,4 +1,4 @@
-//! HTTP while something else is broken, and everything else while HTTP is.
+//! HTTP while another part has failed, and the pipeline while HTTP has.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -13,14 +13,15 @@ use crate::support::publisher::{Single, publish_numbered};
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
-/// Rows are there with the commit; the ledger is told a moment later.
-fn wait_until_told_stored(client: &Client, count: u64) {
+/// Waits until the status shows `count` rows. It follows the commit with a short delay.
+fn wait_for_ledger_stored(client: &Client, count: u64) {
     let stored = || client.json("/api/v1/status")["ledger"]["stored"].as_u64();
-    wait_until(&format!("the ledger to tell of {count}"), || stored() == Some(count));
+    wait_until(&format!("the ledger to count {count}"), || stored() == Some(count));
 }
 
+/// Proves HTTP-3.
 #[test]
-fn without_the_database_history_is_refused_and_the_rest_goes_on() {
+fn without_the_database_history_answers_503_and_the_rest_works() {
     let mut server = Postgres::start();
     let broker = Mosquitto::start("");
     let url = server.create_database("away");
@@ -43,7 +44,7 @@ fn without_the_database_history_is_refused_and_the_rest_goes_on() {
         "/api/v1/events",
         "/api/v1/machines/press-1/readings",
         "/api/v1/machines/press-1/summary",
-        // Nobody can tell whether there are readings of it.
+        // Only the database could tell whether it has readings.
         "/api/v1/machines/nobody/readings",
         "/api/v1/machines/nobody/summary",
     ] {
@@ -87,7 +88,7 @@ fn without_the_database_history_is_refused_and_the_rest_goes_on() {
 }
 
 #[test]
-fn without_the_broker_machines_are_unknown_and_readiness_says_why() {
+fn without_the_broker_machines_are_unknown_and_readiness_names_the_reason() {
     let mut broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();
@@ -107,8 +108,9 @@ fn without_the_broker_machines_are_unknown_and_readiness_says_why() {
     assert!(andon.stop().success());
 }
 
+/// Proves HTTP-1.
 #[test]
-fn an_address_in_use_is_waited_for_and_the_pipeline_goes_on() {
+fn an_address_in_use_is_retried_and_the_pipeline_works() {
     let broker = Mosquitto::start("");
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = occupied.local_addr().unwrap();
@@ -120,15 +122,16 @@ fn an_address_in_use_is_waited_for_and_the_pipeline_goes_on() {
     andon.wait_until_connected();
     publish_numbered(broker.port(), TOPIC, 3, 0..50, 1);
     wait_until("the rows", || rows_stored(&url) == 50);
-    assert_eq!(andon.log().matches("the address cannot be used").count(), 1, "one line, not one an attempt");
+    assert_eq!(andon.log().matches("the address cannot be used").count(), 1, "one line, not one per attempt");
     drop(occupied);
     let client = Client::new(&andon.wait_for_http());
-    wait_until_told_stored(&client, 50);
+    wait_for_ledger_stored(&client, 50);
     assert!(andon.stop().success());
 }
 
+/// Proves HTTP-1.
 #[test]
-fn a_server_that_panics_again_and_again_never_stops_the_pipeline() {
+fn a_server_that_keeps_panicking_never_stops_the_pipeline() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("supervisor.restarts_max=2")
@@ -139,7 +142,7 @@ fn a_server_that_panics_again_and_again_never_stops_the_pipeline() {
     andon.wait_until_connected();
     publish_numbered(broker.port(), TOPIC, 3, 0..50, 1);
     wait_until("the rows", || rows_stored(&url) == 50);
-    // Each start tells its address, once; only the ninth one's stays.
+    // Each start logs its address once. Only the ninth server keeps running.
     wait_until("the server after its restarts", || andon.log().matches("url: http://").count() == 9);
     let healed = Client::new(&andon.wait_for_http());
     let restarts = healed.json("/api/v1/status")["actors"].clone();
@@ -151,6 +154,7 @@ fn a_server_that_panics_again_and_again_never_stops_the_pipeline() {
     assert!(andon.stop().success());
 }
 
+/// Proves HTTP-1, HTTP-2.
 #[test]
 fn a_hundred_slow_clients_do_not_hurt_the_pipeline() {
     let broker = Mosquitto::start("");
@@ -166,7 +170,7 @@ fn a_hundred_slow_clients_do_not_hurt_the_pipeline() {
         "GET /api/v1/machines/press-001/readings?format=csv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "GET /metrics HTTP/1.1\r\nHost: 127",
     ];
-    // None of them ever reads.
+    // None of the clients ever reads.
     let slow: Vec<_> = (0..100)
         .map(|number: usize| {
             let mut connection = client.open();
@@ -176,7 +180,7 @@ fn a_hundred_slow_clients_do_not_hurt_the_pipeline() {
         .collect();
     publish_numbered(broker.port(), TOPIC, 50, 0..5_000, 1);
     wait_until("the rows", || rows_stored(&url) == 5_000);
-    wait_until_told_stored(&client, 5_000);
+    wait_for_ledger_stored(&client, 5_000);
     assert_eq!(client.get("/readyz").status, 200);
     drop(slow);
     wait_until("the streams to end", || client.get("/metrics").body.contains("andon_http_streams 0"));

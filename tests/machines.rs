@@ -1,4 +1,4 @@
-//! Who is online: silence, return, restart, and a broker that is away.
+//! Machines online and offline: silence, return, restart, and a broker that is away.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub fn speak(single: &mut Single, machine: &str) {
     single.publish(&topic, format!(r#"{{"machine_id":"{machine}","temperature":20}}"#).as_bytes(), 1);
 }
 
-/// `status previous reason` of a machine's events, oldest first.
+/// Returns `status previous_status reason` of a machine's events, oldest first.
 pub fn events(url: &str, machine: &str) -> Vec<String> {
     let sql = format!(
         "SELECT status || ' ' || coalesce(previous_status, '-') || ' ' || reason AS value \
@@ -29,7 +29,7 @@ pub fn wait_for_events(url: &str, machine: &str, expected: &[&str]) {
 }
 
 #[test]
-fn silence_and_return_are_one_event_each_and_exact() {
+fn silence_and_return_are_one_event_each_at_the_exact_time() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1s");
     let url = site.sqlite_url();
@@ -52,7 +52,7 @@ fn silence_and_return_are_one_event_each_and_exact() {
 }
 
 #[test]
-fn a_restart_makes_no_event_and_an_expected_machine_that_never_spoke_makes_one() {
+fn a_restart_records_no_event_and_an_expected_machine_without_messages_one() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("liveness.offline_after=1s")
@@ -69,7 +69,7 @@ fn a_restart_makes_no_event_and_an_expected_machine_that_never_spoke_makes_one()
     andon.wait_until_connected();
     speak(&mut single, "press-2");
     wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
-    assert_eq!(events(&url, "press-1"), ["online - first_seen"], "still online, and said once");
+    assert_eq!(events(&url, "press-1"), ["online - first_seen"], "still online, and recorded once");
     assert_eq!(events(&url, "press-0"), ["offline - never_seen"], "not again after a restart");
     speak(&mut single, "press-0");
     wait_for_events(
@@ -81,7 +81,7 @@ fn a_restart_makes_no_event_and_an_expected_machine_that_never_spoke_makes_one()
 }
 
 #[test]
-fn a_broker_that_is_away_makes_no_machine_offline() {
+fn a_broker_outage_makes_no_machine_offline() {
     let mut broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=4s");
     let url = site.sqlite_url();
@@ -91,11 +91,11 @@ fn a_broker_that_is_away_makes_no_machine_offline() {
     wait_for_events(&url, "press-1", &["online - first_seen"]);
     broker.kill();
     andon.wait_for_log("the link to the broker is down");
-    // Longer than offline_after: whoever counted silence while blind would say offline now.
+    // Longer than offline_after: counting silence during the outage would make the machine offline now.
     std::thread::sleep(Duration::from_secs(5));
     broker.restart();
     wait_until("the link", || andon.log().matches("connected to the broker").count() == 2);
-    // Long enough to see that it was silent, for whoever counted from before.
+    // Long enough that silence counted from before the outage would show.
     std::thread::sleep(Duration::from_secs(1));
     let back = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S%.6f");
     speak(&mut Single::connect(broker.port()), "press-1");
@@ -105,7 +105,7 @@ fn a_broker_that_is_away_makes_no_machine_offline() {
     );
     wait_until("its silence from then on", || database.number(&silence) == 1);
     let all = ["online - first_seen", "offline online silence"];
-    assert_eq!(events(&url, "press-1"), all, "no event for our own blindness");
+    assert_eq!(events(&url, "press-1"), all, "our own outage is no event");
     assert!(andon.stop().success());
 }
 
@@ -135,7 +135,7 @@ fn a_last_will_makes_a_machine_offline_at_once() {
 }
 
 #[test]
-fn the_status_is_published_retained_and_our_own_availability_too() {
+fn status_and_availability_are_published_retained() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("liveness.offline_after=1s");
     let mut andon = site.run();
@@ -155,11 +155,11 @@ fn the_status_is_published_retained_and_our_own_availability_too() {
 }
 
 #[test]
-fn the_command_asks_the_running_service_while_the_database_is_away() {
+fn the_machines_command_asks_the_running_service_while_the_database_is_away() {
     let broker = Mosquitto::start("");
     let mut server = Postgres::start();
     let url = server.create_database("andon");
-    // The command has to know where the service listens, and what it asks for.
+    // The command needs the service's address and token.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let site = Site::new(broker.port())
         .set(&format!("store.url={url}"))
@@ -173,19 +173,19 @@ fn the_command_asks_the_running_service_while_the_database_is_away() {
     speak(&mut single, "press-2");
     wait_for_events(&url, "press-2", &["online - first_seen", "offline online silence"]);
     server.stop();
-    // It is known to the service alone.
+    // Only the service knows this machine.
     speak(&mut single, "press-3");
     let run = |arguments: &[&str]| {
         let output = site.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
-    let mut told = (None, String::new(), String::new());
-    wait_until("the service to tell of all three", || {
-        told = run(&["machines"]);
-        told.1.contains("press-3")
+    let mut answer = (None, String::new(), String::new());
+    wait_until("the service to list all three", || {
+        answer = run(&["machines"]);
+        answer.1.contains("press-3")
     });
-    let (code, text, complaint) = told;
+    let (code, text, complaint) = answer;
     assert_eq!(code, Some(0), "{complaint}");
     let row = |id: &str| text.lines().find(|line| line.starts_with(id)).unwrap_or_default().to_owned();
     assert!(row("press-1").contains("online") && row("press-2").contains("offline"), "{text}");
@@ -197,12 +197,12 @@ fn the_command_asks_the_running_service_while_the_database_is_away() {
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, report["source"].as_str()), (Some(0), Some("service")), "{report}");
     assert!(report["blind"].is_null(), "the broker is there: {report}");
-    assert!(report["machines"][0]["readings_last_hour"].is_null(), "nobody could count them: {report}");
+    assert!(report["machines"][0]["readings_last_hour"].is_null(), "nothing could count them: {report}");
     let (code, text, _) = run(&["machines", "--availability", "24h"]);
     assert_eq!((code, text.as_str()), (Some(1), ""), "the service does not know the past");
 
     andon.kill();
     let (code, text, complaint) = run(&["machines"]);
-    assert_eq!((code, text.as_str()), (Some(1), ""), "nobody knows");
+    assert_eq!((code, text.as_str()), (Some(1), ""), "neither can answer");
     assert!(complaint.contains("failed to") && complaint.contains("is `andon run` running?"), "{complaint}");
 }

@@ -14,7 +14,7 @@
 //!
 //! Without a token and without `http.anonymous`, Andon answers only requests whose `Host` is an IP address or
 //! `localhost`. A foreign web page can point its own name at this machine (DNS rebinding), but cannot forge the `Host`.
-//! `POST` requests with the `Origin` of another site are refused in every mode.
+//! A page of another site cannot log a browser out either: `POST /logout` checks where the request comes from.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
@@ -233,7 +233,7 @@ pub async fn login(
     let Ok(form) = actix_rt::time::timeout(FORM_WITHIN, form).await else {
         return Ok(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
-            &format!("the form did not arrive within {} s", FORM_WITHIN.as_secs()),
+            format!("the form did not arrive within {} s", FORM_WITHIN.as_secs()),
         )
         .response());
     };
@@ -265,12 +265,30 @@ pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
 }
 
 /// `POST /logout`
-pub async fn logout(state: web::Data<HttpState>) -> HttpResponse {
+pub async fn logout(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    if is_cross_site(&request) {
+        let detail = "a page of another site sent this; log out on a page of this server";
+        return Problem::new(StatusCode::FORBIDDEN, detail).response();
+    }
     let name = cookie_name(&state.site);
     let mut forgotten =
         Cookie::build(name, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
     forgotten.make_removal();
     go_to("/login").cookie(forgotten).finish()
+}
+
+/// True if a page of another site sent the request. Browsers say so in `Sec-Fetch-Site`, old ones and those on plain HTTP
+/// only in `Origin`.
+fn is_cross_site(request: &HttpRequest) -> bool {
+    let text = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text("host").unwrap_or_default();
+    let is_own = |origin: &str| {
+        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+    };
+    match text("sec-fetch-site") {
+        Some(site) => !matches!(site, "same-origin" | "none"),
+        None => text("origin").is_some_and(|origin| !is_own(origin)),
+    }
 }
 
 /// True if the `Host` is an IP address, `localhost`, or missing (HTTP/1.0).

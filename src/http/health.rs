@@ -84,7 +84,7 @@ pub async fn readyz(state: web::Data<HttpState>) -> HttpResponse {
 
 /// Runs the checks of `/livez` now.
 pub fn live_now(state: &HttpState) -> Health {
-    let supervised_at = state.cells.actors.looked_at();
+    let supervised_at = state.cells.actors.checked_at();
     live(supervised_at, mono_now(), &state.cells.actors.snapshot(), &state.journal.stats())
 }
 

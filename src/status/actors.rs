@@ -8,40 +8,40 @@ use crate::clock::{Mono, mono_now};
 /// What a supervised actor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorPhase {
-    /// Alive.
+    /// It works.
     Running,
-    /// Waits for its (re)start.
+    /// It waits for its start or restart.
     Waiting,
-    /// Was asked to stop.
+    /// It was ordered to stop.
     Stopping,
-    /// Gone.
+    /// It has ended.
     Stopped,
 }
 
 /// One actor as its supervisor sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActorStatus {
-    /// Its name.
+    /// The actor's name.
     pub name: &'static str,
-    /// What it does.
+    /// Its phase.
     pub phase: ActorPhase,
-    /// Which incarnation; survives restarts.
+    /// Its generation, counted across restarts.
     pub generation: u64,
     /// Restarts since the process started.
     pub restarts: u64,
-    /// Why the incarnation before ended.
+    /// Why the previous generation ended.
     pub last_exit: Option<String>,
 }
 
-/// The actors' states, in start order.
+/// The state of every actor, in start order.
 #[derive(Debug, Default)]
 pub struct ActorsCell {
     actors: Mutex<Vec<ActorStatus>>,
-    looked_at: AtomicU64,
+    checked_at: AtomicU64,
 }
 
 impl ActorsCell {
-    /// Replaces (or adds) the state of the actor of that name.
+    /// Sets the state of the actor with that name.
     pub fn set(&self, status: ActorStatus) {
         let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
         match actors.iter_mut().find(|actor| actor.name == status.name) {
@@ -50,19 +50,19 @@ impl ActorsCell {
         }
     }
 
-    /// The supervisor has looked at its actors just now.
-    pub fn looked(&self) {
+    /// Records that the supervisor has just checked its actors.
+    pub fn supervisor_checked(&self) {
         // 0 is "never".
-        self.looked_at.store(mono_now().0.max(1), Ordering::Relaxed);
+        self.checked_at.store(mono_now().0.max(1), Ordering::Relaxed);
     }
 
-    /// When the supervisor last looked at its actors; `None` before the first time.
+    /// Returns when the supervisor last checked its actors; `None` before the first time.
     #[must_use]
-    pub fn looked_at(&self) -> Option<Mono> {
-        Some(Mono(self.looked_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+    pub fn checked_at(&self) -> Option<Mono> {
+        Some(Mono(self.checked_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
-    /// All of them.
+    /// Returns the state of every actor.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ActorStatus> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -74,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_state_of_an_actor_replaces_the_one_before() {
-        let board = ActorsCell::default();
+    fn a_new_state_replaces_the_previous_one_of_the_same_actor() {
+        let cell = ActorsCell::default();
         let status = |name, generation| ActorStatus {
             name,
             phase: ActorPhase::Running,
@@ -84,11 +84,11 @@ mod tests {
             last_exit: None,
         };
         for newest in [status("writer", 1), status("mqtt", 1), status("writer", 2)] {
-            board.set(newest);
+            cell.set(newest);
         }
-        assert_eq!(board.snapshot(), [status("writer", 2), status("mqtt", 1)]);
-        assert_eq!(board.looked_at(), None);
-        board.looked();
-        assert!(board.looked_at().is_some());
+        assert_eq!(cell.snapshot(), [status("writer", 2), status("mqtt", 1)]);
+        assert_eq!(cell.checked_at(), None);
+        cell.supervisor_checked();
+        assert!(cell.checked_at().is_some());
     }
 }

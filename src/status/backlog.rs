@@ -1,5 +1,5 @@
-//! How a journal's backlog develops: the one home of rates, ages and forecasts, for the status line, the API and
-//! `andon journal inspect`. Pure; the caller brings clocks and figures.
+//! Rates of a journal's backlog, and the forecast of when the journal is full. For the status line, the API and
+//! `andon journal inspect`. Pure: callers pass clocks and numbers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::domain::{Seq, duration_text};
 
-/// The present rate is the one over this time: long enough that a batch more or less does not turn the forecast round.
+/// Rates are averages over this time. A single batch hardly changes the forecast.
 const WINDOW: Duration = Duration::from_secs(300);
-/// Samples closer together than this replace each other; so their number is bounded, too.
+/// A sample within this time of the previous one replaces it, which bounds their number.
 const SAMPLE_SPACING: Duration = Duration::from_secs(5);
-/// Over less than this nothing is said about a rate.
+/// A shorter time yields no rate.
 const SPAN_MIN: Duration = Duration::from_secs(1);
 
-/// How fast messages come into the journal, and how fast the database takes them.
+/// How fast messages arrive in the journal and leave it for the database.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     /// Messages journaled per second.
@@ -25,18 +25,18 @@ pub struct Pace {
     pub leaving: f64,
 }
 
-/// What is left of the journal's bound.
+/// The room left in the journal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Room {
     /// Bytes until `journal.max_bytes`.
     pub bytes_free: u64,
-    /// What a message takes up in the journal, on average.
+    /// Average size of a message in the journal.
     pub bytes_per_message: f64,
 }
 
 impl Room {
-    /// The room beside `bytes` that hold `records`, under a bound of `bytes_max`. A journal that `is_full` has none, whatever is left
-    /// of its bound: it takes messages again only when it is well below that, or when the disk has room.
+    /// Computes the room of a journal of `bytes` with `records` and a limit of `bytes_max`. A journal that `is_full` has
+    /// none, even below its limit: it accepts messages again only well below the limit, or when the disk has room.
     #[must_use]
     pub fn new(is_full: bool, bytes: u64, bytes_max: u64, records: u64) -> Self {
         Self {
@@ -46,21 +46,21 @@ impl Room {
     }
 }
 
-/// When the journal is full.
+/// The time until the journal is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeToFull {
-    /// It is.
+    /// The journal is full now.
     Full,
-    /// So much later, if all goes on as it does; to the second.
+    /// Full after this time at the current rates, in whole seconds.
     After(Duration),
     /// The backlog does not grow.
     Never,
-    /// Nothing is known of the rate yet.
+    /// The rates are not known yet.
     Unknown,
 }
 
 impl TimeToFull {
-    /// The forecast for a journal with that `room` and `pace`.
+    /// Forecasts from the room and the rates.
     #[must_use]
     pub fn forecast(room: Room, pace: Option<Pace>) -> Self {
         if room.bytes_free == 0 {
@@ -69,14 +69,14 @@ impl TimeToFull {
         let Some(pace) = pace else { return Self::Unknown };
         let bytes_per_second = (pace.arriving - pace.leaving) * room.bytes_per_message;
         let seconds = room.bytes_free as f64 / bytes_per_second;
-        // Above a hundred years the growth is noise.
+        // A growth that takes a hundred years is noise.
         if bytes_per_second <= 0.0 || !seconds.is_finite() || seconds > 3.2e9 {
             return Self::Never;
         }
         Self::After(Duration::from_secs(seconds as u64))
     }
 
-    /// Seconds, if there is a time.
+    /// Returns the seconds, if there is a time.
     #[must_use]
     pub const fn seconds(self) -> Option<u64> {
         match self {
@@ -87,7 +87,7 @@ impl TimeToFull {
     }
 }
 
-/// In words: `full`, `2h 13m`, `never at this rate`, `not known yet`.
+/// Prints `full`, `2h 13m`, `never at this rate`, `not known yet`.
 impl fmt::Display for TimeToFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,7 +99,7 @@ impl fmt::Display for TimeToFull {
     }
 }
 
-/// The journal's positions over the last minutes. Samples are taken by whoever looks at the journal anyway.
+/// The journal's positions over the last minutes. Every reader of the journal's status adds a sample.
 #[derive(Debug, Default)]
 pub struct BacklogWindow {
     samples: Mutex<VecDeque<Sample>>,
@@ -113,11 +113,11 @@ struct Sample {
 }
 
 impl BacklogWindow {
-    /// Notes where the journal stands.
+    /// Adds a sample.
     pub fn note(&self, at: Mono, appended: Seq, committed: Seq) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = Sample { at, appended, committed };
-        // The newest one is always kept, and the one before it stays put until it is old enough.
+        // Always keep the newest sample. Replace the previous one while it is too close to the one before.
         match samples.len().checked_sub(2).map(|before| samples[before].at) {
             Some(before) if span(before, at) < SAMPLE_SPACING => {
                 samples.pop_back();
@@ -130,7 +130,7 @@ impl BacklogWindow {
         }
     }
 
-    /// The rates over the last minutes; `None` before two samples are far enough apart.
+    /// Returns the rates over the last minutes; `None` until two samples are far enough apart.
     #[must_use]
     pub fn pace(&self) -> Option<Pace> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_fills_at_the_rate_its_backlog_grows() {
+    fn a_journal_fills_at_the_rate_at_which_its_backlog_grows() {
         let hundred = Duration::from_secs(100);
         assert_eq!(TimeToFull::forecast(ROOM, pace(100.0, 0.0)), TimeToFull::After(hundred));
         assert_eq!(TimeToFull::forecast(ROOM, pace(1_000.0, 900.0)), TimeToFull::After(hundred));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forecast_has_two_units_or_says_why_there_is_none() {
+    fn a_forecast_prints_two_units_or_why_there_is_none() {
         let after = TimeToFull::After(Duration::from_secs(7_999));
         assert_eq!(
             (after.to_string(), TimeToFull::Never.to_string()),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_of_the_last_five_minutes() {
+    fn rates_cover_the_last_five_minutes() {
         let window = BacklogWindow::default();
         assert_eq!(window.pace(), None);
         window.note(second(0), Seq(1_000), Seq(1_000));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn however_often_it_is_asked_the_window_stays_small() {
+    fn the_number_of_samples_is_bounded() {
         let window = BacklogWindow::default();
         (0..100_000).for_each(|tenth| window.note(Mono(tenth * 100_000), Seq(tenth), Seq(0)));
         assert!(window.samples.lock().unwrap().len() <= 64);

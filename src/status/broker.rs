@@ -1,32 +1,32 @@
-//! The link to the broker as the mqtt actor sees it.
+//! The connection to the broker as the mqtt actor sees it.
 
 use crate::clock::wall_now;
 use crate::domain::Timestamp;
 
 use super::cell::StatusCell;
 
-/// How the link is.
+/// State of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BrokerState {
-    /// The first attempt is under way.
+    /// The first attempt is running.
     #[default]
     Connecting,
     /// Connected, and every subscription granted.
     Connected,
-    /// Connected, but a subscription was refused; it is asked for again.
+    /// Connected, but the broker refused a subscription; Andon requests it again.
     Restricted,
-    /// Not connected; attempts go on.
+    /// Not connected; Andon keeps trying.
     Away,
-    /// Not connected on purpose: the journal is full, and the broker keeps the messages.
+    /// Disconnected on purpose: the journal is full, and the broker keeps the messages.
     Holding,
 }
 
 impl BrokerState {
-    /// Every state, for metrics.
+    /// Every state.
     pub const ALL: [Self; 5] =
         [Self::Connecting, Self::Connected, Self::Restricted, Self::Away, Self::Holding];
 
-    /// The word of the API.
+    /// Returns the word of the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,32 +39,32 @@ impl BrokerState {
     }
 }
 
-/// The link at one moment.
+/// The connection at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BrokerStatus {
-    /// How it is.
+    /// Its state.
     pub state: BrokerState,
-    /// Since when; `None` before the first news.
+    /// Start of the state; `None` before the first one is reported.
     pub since: Option<Timestamp>,
-    /// Why it is not connected, in words for a person.
+    /// Why it is not connected, for people.
     pub reason: Option<String>,
-    /// Where the broker is; holds no secret.
+    /// The broker's address. Contains no secret.
     pub uri: String,
-    /// Names our session there.
+    /// Client id of our session.
     pub client_id: String,
     /// `5` or `3.1.1`, of the newest connection.
     pub protocol: Option<&'static str>,
-    /// The broker knew our session at the newest connection.
+    /// True if the broker had kept our session at the newest connection.
     pub session_present: Option<bool>,
     /// Connections since the process started.
     pub connects: u64,
 }
 
-/// Written by the mqtt actor, read by anybody.
+/// Written by the mqtt actor, read by any thread.
 pub type BrokerCell = StatusCell<BrokerStatus>;
 
 impl BrokerCell {
-    /// The link to `uri` is in `state` because of `reason`. Since when is kept while the state does not change.
+    /// Enters `state` because of `reason`. Keeps the start while the state stays the same.
     pub fn enter(&self, state: BrokerState, reason: Option<&str>, uri: String) {
         let known = self.snapshot();
         let since = if known.state == state { known.since } else { None };
@@ -77,7 +77,7 @@ impl BrokerCell {
         });
     }
 
-    /// The link is up.
+    /// Records a new connection.
     pub fn connected(&self, uri: String, client_id: &str, protocol: &'static str, session_present: bool) {
         let known = self.snapshot();
         self.write(BrokerStatus {
@@ -98,26 +98,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_when_is_kept_while_the_state_stays_and_connections_are_counted() {
-        let board = BrokerCell::default();
+    fn the_start_is_kept_while_the_state_stays_and_connections_are_counted() {
+        let cell = BrokerCell::default();
         let uri = || "tcp://broker:1883".to_owned();
-        board.enter(BrokerState::Away, Some("refused"), uri());
-        let away = board.snapshot();
+        cell.enter(BrokerState::Away, Some("refused"), uri());
+        let away = cell.snapshot();
         while wall_now() == away.since.unwrap() {}
-        board.enter(BrokerState::Away, Some("no answer"), uri());
-        let still_away = board.snapshot();
+        cell.enter(BrokerState::Away, Some("no answer"), uri());
+        let still_away = cell.snapshot();
         assert_eq!((still_away.since, still_away.reason.as_deref()), (away.since, Some("no answer")));
         for connects in 1..=2 {
-            board.connected(uri(), "andon-test", "5", true);
-            let up = board.snapshot();
+            cell.connected(uri(), "andon-test", "5", true);
+            let up = cell.snapshot();
             assert_eq!(
                 (up.state, up.connects, up.reason.as_deref()),
                 (BrokerState::Connected, connects, None)
             );
             assert!(up.since > away.since);
         }
-        board.enter(BrokerState::Away, Some("refused"), uri());
-        let again = board.snapshot();
+        cell.enter(BrokerState::Away, Some("refused"), uri());
+        let again = cell.snapshot();
         assert!(again.since > away.since, "another outage");
         assert_eq!((again.connects, again.session_present), (2, Some(true)), "of the newest connection");
     }

@@ -1,15 +1,15 @@
-//! A value that one part writes and anybody reads.
+//! A value that one part writes and any thread reads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The newest state of something. Reading it waits for nobody: the lock is held only to exchange the pointer.
+/// The newest state of something. Readers never wait: the lock is held only to exchange a pointer.
 #[derive(Debug, Default)]
 pub struct StatusCell<T> {
     newest: Mutex<Arc<T>>,
 }
 
 impl<T> StatusCell<T> {
-    /// A board that shows `first` until it is written.
+    /// Creates a cell that holds `first` until it is written.
     #[must_use]
     pub fn new(first: T) -> Self {
         Self { newest: Mutex::new(Arc::new(first)) }
@@ -18,11 +18,11 @@ impl<T> StatusCell<T> {
     /// Replaces the state.
     pub fn write(&self, state: T) {
         let state = Arc::new(state);
-        // The old one is freed outside the lock.
+        // Free the old state outside the lock.
         let _old = std::mem::replace(&mut *self.lock(), state);
     }
 
-    /// The newest state.
+    /// Returns the newest state.
     #[must_use]
     pub fn snapshot(&self) -> Arc<T> {
         Arc::clone(&self.lock())

@@ -4,9 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::domain::Ledger;
 
-/// Written by the writer: when it attaches to the database, after every commit, and when it has settled a commit whose
-/// outcome was in doubt. Always what the database said, never a sum of our own; so it is exact as of that moment, also
-/// across restarts, and also while another process moves elements (`andon rejected retry`).
+/// Written by the writer: when it opens the database, after every commit, and when it has resolved a commit with unknown
+/// outcome. Always holds what the database returned, never a sum of our own. So it is exact across restarts, and also
+/// while another process moves elements (`andon rejected retry`).
 #[derive(Debug, Default)]
 pub struct LedgerCell {
     ledger: Mutex<Option<Ledger>>,
@@ -18,7 +18,7 @@ impl LedgerCell {
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
     }
 
-    /// The ledger as of the newest commit; `None` until the database was reached for the first time.
+    /// Returns the ledger of the newest commit; `None` until the database was reached once.
     #[must_use]
     pub fn snapshot(&self) -> Option<Ledger> {
         *self.ledger.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,47 +6,47 @@ use std::time::Duration;
 use crate::clock::{Mono, mono_now};
 use crate::domain::{DisplayStatus, MachineId, Timestamp, Transition, TransitionReason};
 
-/// How long liveness goes on writing snapshots after the last time somebody read one.
+/// How long liveness keeps writing snapshots after the last read.
 const WANTED_FOR: Duration = Duration::from_secs(10);
-/// Newest transitions kept for readers.
+/// Most transitions kept for readers.
 const TRANSITIONS_KEPT: usize = 1_000;
 
 /// One machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineView {
-    /// Which.
+    /// The machine's id.
     pub machine_id: MachineId,
-    /// What the board shows.
+    /// Its status.
     pub status: DisplayStatus,
-    /// When the newest transition occurred; `None` if there was none yet.
+    /// Time of the newest transition; `None` before the first.
     pub status_since: Option<Timestamp>,
-    /// Why; `None` if the database did not say.
+    /// Reason of that transition; `None` if the database has none.
     pub reason: Option<TransitionReason>,
-    /// Its first message ever.
+    /// Time of its first message ever.
     pub first_seen_at: Option<Timestamp>,
-    /// Its newest message.
+    /// Time of its newest message.
     pub last_seen_at: Option<Timestamp>,
-    /// How long it may be silent.
+    /// Silence after which it is offline.
     pub offline_after: Duration,
-    /// It changes its status more often than `liveness.flapping_changes` in `liveness.flapping_window`.
+    /// True if it changes its status more often than `liveness.flapping_changes` in `liveness.flapping_window`.
     pub flapping: bool,
-    /// It is unknown because the broker refuses the subscription that it comes through.
+    /// True if it is unknown because the broker refuses the subscription that covers it.
     pub refused: bool,
 }
 
 /// All machines at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct MachinesSnapshot {
-    /// When it was made.
+    /// When it was taken.
     pub at: Mono,
-    /// Sight is open: the link is up and the past is known. Otherwise no status is certain.
+    /// True if the link is up and the past is known. Otherwise no status is certain.
     pub sighted: bool,
     /// In order of their ids.
     pub machines: Vec<MachineView>,
 }
 
 impl MachinesSnapshot {
-    /// That machine, if it is watched.
+    /// Returns the machine, if it is watched.
     #[must_use]
     pub fn find(&self, machine_id: &MachineId) -> Option<&MachineView> {
         let place = self.machines.binary_search_by(|machine| machine.machine_id.cmp(machine_id));
@@ -54,7 +54,7 @@ impl MachinesSnapshot {
     }
 }
 
-/// Written by liveness, at its own pace and only while somebody reads; read by anybody.
+/// Written by liveness at its own pace, only while something reads it. Read by any thread.
 #[derive(Debug, Default)]
 pub struct MachinesCell {
     inner: Mutex<Inner>,
@@ -64,13 +64,13 @@ pub struct MachinesCell {
 struct Inner {
     snapshot: Arc<MachinesSnapshot>,
     wanted_at: Option<Mono>,
-    /// Newest last, each with its number from 1.
+    /// Oldest first, each with its number from 1.
     transitions: std::collections::VecDeque<(u64, Transition)>,
     transitions_written: u64,
 }
 
 impl MachinesCell {
-    /// The newest snapshot; empty before the first. Asks liveness to go on writing them.
+    /// Returns the newest snapshot; empty before the first. Makes liveness continue to write them.
     #[must_use]
     pub fn snapshot(&self) -> Arc<MachinesSnapshot> {
         let mut inner = self.lock();
@@ -78,7 +78,7 @@ impl MachinesCell {
         Arc::clone(&inner.snapshot)
     }
 
-    /// Somebody has asked for a snapshot a short while ago.
+    /// True if a snapshot was read recently.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let wanted_at = self.lock().wanted_at;
@@ -88,22 +88,22 @@ impl MachinesCell {
     /// Replaces the snapshot.
     pub fn write(&self, snapshot: MachinesSnapshot) {
         let snapshot = Arc::new(snapshot);
-        // The old one is freed outside the lock.
+        // Free the old snapshot outside the lock.
         let _old = std::mem::replace(&mut self.lock().snapshot, snapshot);
     }
 
-    /// Nothing that the snapshot shows is certain any more, as of `at`: every machine is `unknown`. Who wrote it has
-    /// ended, and its successor does not know the machines yet.
+    /// Marks every machine as `unknown` as of `at`: liveness has ended, and its next generation does not know the machines
+    /// yet.
     pub fn lose_sight(&self, at: Mono) {
         let mut machines = Arc::clone(&self.lock().snapshot).machines.clone();
         if machines.is_empty() {
-            return; // A snapshot of nobody would say that there are no machines.
+            return; // An empty snapshot would claim that there are no machines.
         }
         machines.iter_mut().for_each(|machine| machine.status = DisplayStatus::Unknown);
         self.write(MachinesSnapshot { at, sighted: false, machines });
     }
 
-    /// Adds a transition as it happens, whether or not the database is there.
+    /// Adds a transition as it happens, with or without the database.
     pub fn write_transition(&self, transition: Transition) {
         let mut inner = self.lock();
         inner.transitions_written += 1;
@@ -114,8 +114,8 @@ impl MachinesCell {
         }
     }
 
-    /// The transitions of this process's life after the `after`th, oldest first, as far as they are kept, and the
-    /// number of the newest.
+    /// Returns the kept transitions after number `after`, oldest first, and the number of the newest. Numbers count from
+    /// the start of the process.
     #[must_use]
     pub fn transitions_after(&self, after: u64) -> (Vec<Transition>, u64) {
         let inner = self.lock();
@@ -134,16 +134,16 @@ mod tests {
     use crate::domain::{MachineStatus, Seq};
 
     #[test]
-    fn a_board_nobody_reads_is_not_wanted() {
-        let board = MachinesCell::default();
-        assert!(!board.is_wanted());
-        assert!(board.snapshot().machines.is_empty());
-        assert!(board.is_wanted());
+    fn a_cell_is_wanted_once_it_is_read() {
+        let cell = MachinesCell::default();
+        assert!(!cell.is_wanted());
+        assert!(cell.snapshot().machines.is_empty());
+        assert!(cell.is_wanted());
     }
 
     #[test]
-    fn without_sight_the_machines_stay_and_none_is_certain() {
-        let board = MachinesCell::default();
+    fn losing_sight_keeps_the_machines_and_makes_them_unknown() {
+        let cell = MachinesCell::default();
         let press = MachineView {
             machine_id: MachineId::parse("press-1").unwrap(),
             status: DisplayStatus::Online,
@@ -155,16 +155,16 @@ mod tests {
             flapping: false,
             refused: false,
         };
-        board.write(MachinesSnapshot { at: Mono(1), sighted: true, machines: vec![press.clone()] });
-        board.lose_sight(Mono(2));
-        let snapshot = board.snapshot();
+        cell.write(MachinesSnapshot { at: Mono(1), sighted: true, machines: vec![press.clone()] });
+        cell.lose_sight(Mono(2));
+        let snapshot = cell.snapshot();
         assert_eq!((snapshot.at, snapshot.sighted), (Mono(2), false));
         assert_eq!(snapshot.machines, [MachineView { status: DisplayStatus::Unknown, ..press }]);
     }
 
     #[test]
     fn a_reader_gets_the_transitions_that_it_has_not_seen() {
-        let board = MachinesCell::default();
+        let cell = MachinesCell::default();
         let transition = |micros| Transition {
             machine_id: MachineId::parse("press-1").unwrap(),
             status: MachineStatus::Online,
@@ -174,10 +174,10 @@ mod tests {
             last_seen_at: None,
             seq: Seq(1),
         };
-        (1..=TRANSITIONS_KEPT as i64 + 5).for_each(|micros| board.write_transition(transition(micros)));
-        let (all, newest) = board.transitions_after(0);
+        (1..=TRANSITIONS_KEPT as i64 + 5).for_each(|micros| cell.write_transition(transition(micros)));
+        let (all, newest) = cell.transitions_after(0);
         assert_eq!((all.len(), newest), (TRANSITIONS_KEPT, TRANSITIONS_KEPT as u64 + 5));
-        let (newer, _) = board.transitions_after(newest - 2);
+        let (newer, _) = cell.transitions_after(newest - 2);
         let times: Vec<_> = newer.iter().map(|each| each.occurred_at.as_micros()).collect();
         assert_eq!(times, [newest as i64 - 1, newest as i64]);
     }

@@ -1,6 +1,6 @@
-//! Snapshots of how Andon itself is, for the status line, the board and the API.
+//! Snapshots of Andon's own state, for the status line, the board and the API.
 //!
-//! Each board is written by the one actor that knows, and read by anybody at any time; nobody asks a busy actor.
+//! One part writes each cell, and any thread may read it at any time. No reader ever waits for a busy actor.
 
 mod actors;
 mod backlog;

@@ -1,10 +1,10 @@
-//! When each stage of the pipeline last moved on, and who has the batch: what health is judged by.
+//! When each stage of the pipeline last made progress, and whether the writer has a batch. The health checks use it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::clock::{Mono, mono_now};
 
-/// Moments on the monotonic clock, written by the stages, read by anybody. A stage that never moved has none.
+/// Times on the monotonic clock, written by the stages and read by any thread. `None` before the first progress.
 #[derive(Debug, Default)]
 pub struct Progress {
     parsed_at: AtomicU64,
@@ -13,41 +13,41 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The parser has read on.
+    /// Records that the parser has read records.
     pub fn parsed(&self) {
         stamp(&self.parsed_at);
     }
 
-    /// The parser has handed a batch to the writer.
+    /// Records that the parser has handed a batch to the writer.
     pub fn handed_over(&self) {
         stamp(&self.parsed_at);
         self.with_writer.store(true, Ordering::Relaxed);
     }
 
-    /// The writer has committed a batch.
+    /// Records that the writer has committed its batch.
     pub fn committed(&self) {
         stamp(&self.committed_at);
         self.with_writer.store(false, Ordering::Relaxed);
     }
 
-    /// The writer has given the batch back without committing it.
+    /// Records that the writer has returned its batch without a commit.
     pub fn given_back(&self) {
         self.with_writer.store(false, Ordering::Relaxed);
     }
 
-    /// When the parser last read on.
+    /// Returns when the parser last read records.
     #[must_use]
     pub fn parsed_at(&self) -> Option<Mono> {
-        moment(&self.parsed_at)
+        time_of(&self.parsed_at)
     }
 
-    /// When the writer last committed a batch.
+    /// Returns when the writer last committed a batch.
     #[must_use]
     pub fn committed_at(&self) -> Option<Mono> {
-        moment(&self.committed_at)
+        time_of(&self.committed_at)
     }
 
-    /// The writer has a batch that is not committed yet.
+    /// True while the writer has a batch.
     #[must_use]
     pub fn is_with_writer(&self) -> bool {
         self.with_writer.load(Ordering::Relaxed)
@@ -59,7 +59,7 @@ fn stamp(at: &AtomicU64) {
     at.store(mono_now().0.max(1), Ordering::Relaxed);
 }
 
-fn moment(at: &AtomicU64) -> Option<Mono> {
+fn time_of(at: &AtomicU64) -> Option<Mono> {
     Some(Mono(at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_with_the_writer_until_it_is_committed_or_given_back() {
+    fn the_writer_has_a_batch_until_it_commits_or_returns_it() {
         let progress = Progress::default();
         assert_eq!(
             (progress.parsed_at(), progress.committed_at(), progress.is_with_writer()),

@@ -5,20 +5,20 @@ use crate::domain::Timestamp;
 
 use super::cell::StatusCell;
 
-/// How the database is.
+/// State of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StoreState {
-    /// The first attempt is under way.
+    /// The first attempt is running.
     #[default]
     Opening,
     /// The newest attempt to use it succeeded.
     Works,
-    /// The newest attempt failed; attempts go on, and the journal keeps everything.
+    /// The newest attempt failed; the writer keeps trying, and the journal keeps everything.
     Away,
 }
 
 impl StoreState {
-    /// The word of the API.
+    /// Returns the word of the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,25 +32,25 @@ impl StoreState {
 /// The database at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreStatus {
-    /// How it is.
+    /// Its state.
     pub state: StoreState,
-    /// Since when; `None` before the first news.
+    /// Start of the state; `None` before the first one is reported.
     pub since: Option<Timestamp>,
-    /// Why it does not work, in words for a person.
+    /// Why it does not work, for people.
     pub reason: Option<String>,
-    /// `sqlite` or `postgresql`; `None` until it was open once.
+    /// `sqlite` or `postgresql`; `None` until it was opened once.
     pub backend: Option<&'static str>,
-    /// Its version; `None` until it was open once.
+    /// Its version; `None` until it was opened once.
     pub version: Option<String>,
-    /// Where it is, without credentials.
+    /// Its address, without credentials.
     pub target: String,
 }
 
-/// Written by the writer, read by anybody.
+/// Written by the writer, read by any thread.
 pub type StoreCell = StatusCell<StoreStatus>;
 
 impl StoreCell {
-    /// What the database is, learnt when it was opened.
+    /// Records backend, version and address when the database is opened.
     pub fn opened(&self, backend: &'static str, version: &str, target: &str) {
         let known = self.snapshot();
         self.write(StoreStatus {
@@ -61,7 +61,7 @@ impl StoreCell {
         });
     }
 
-    /// The database is in `state` because of `reason`. Since when is kept while the state does not change.
+    /// Enters `state` because of `reason`. Keeps the start while the state stays the same.
     pub fn enter(&self, state: StoreState, reason: Option<&str>) {
         let known = self.snapshot();
         if known.state == state && known.reason.as_deref() == reason {
@@ -82,17 +82,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn since_when_is_kept_while_the_state_stays() {
-        let board = StoreCell::default();
-        board.opened("sqlite", "3.50", "andon.db");
-        board.enter(StoreState::Away, Some("locked"));
-        let away = board.snapshot();
+    fn the_start_is_kept_while_the_state_stays() {
+        let cell = StoreCell::default();
+        cell.opened("sqlite", "3.50", "andon.db");
+        cell.enter(StoreState::Away, Some("locked"));
+        let away = cell.snapshot();
         while wall_now() == away.since.unwrap() {}
-        board.enter(StoreState::Away, Some("full"));
-        let still_away = board.snapshot();
+        cell.enter(StoreState::Away, Some("full"));
+        let still_away = cell.snapshot();
         assert_eq!((still_away.since, still_away.reason.as_deref()), (away.since, Some("full")));
-        board.enter(StoreState::Works, None);
-        let works = board.snapshot();
+        cell.enter(StoreState::Works, None);
+        let works = cell.snapshot();
         assert!(works.since > away.since);
         assert_eq!(
             (works.reason.as_deref(), works.backend, works.target.as_str()),

@@ -1,4 +1,4 @@
-// Returns everything that is wrong with the page, in words. Runs as the body of a function in the page.
+// Returns everything that is wrong with the page, as a list of texts. Runs as the body of a function in the page.
 
 const wrong = [];
 const visible = (element) => {
@@ -44,7 +44,7 @@ for (const image of document.querySelectorAll("svg")) {
   check(image.closest("[aria-hidden=true], [role=img]"), "a picture that is neither described nor hidden");
 }
 check(document.querySelector("#tiles, .machine") === null || document.querySelector("[aria-live=polite]") || document.querySelector(".empty"), "no live region");
-// As it was served: scripts may set styles of single elements later.
+// Check the page as served: scripts may set styles of elements later.
 const served = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
 check(served.querySelectorAll("[style], script:not([src]), style").length === 0, "inline style or script");
 for (const element of served.querySelectorAll("*")) {
@@ -58,7 +58,7 @@ if (innerWidth < 500) {
   }
 }
 
-// Contrast (WCAG 2): of every text with each background that may be behind it.
+// Contrast (WCAG 2) of every text with each background that may be behind it.
 const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const rgba = (colour) => {
   canvas.clearRect(0, 0, 1, 1);

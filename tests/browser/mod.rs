@@ -1,6 +1,6 @@
-//! The pages in a real browser, against the real program and a real broker.
+//! The pages in a real browser, with the real program and a real broker.
 //!
-//! What holds of every page is checked in every test: nothing on the console, and no request to anybody else.
+//! Every test also checks that the console stays empty and that no page requests anything from another host.
 
 mod charts;
 mod checklist;
@@ -14,8 +14,8 @@ use crate::support::mosquitto::Mosquitto;
 use crate::support::publisher::Single;
 use crate::support::webdriver::Browser;
 
-/// Broker, Andon and browser, and the address of the board.
-struct Hall {
+/// A broker, an Andon and a browser.
+struct Plant {
     browser: Browser,
     address: String,
     publisher: Single,
@@ -24,8 +24,8 @@ struct Hall {
     broker: Mosquitto,
 }
 
-impl Hall {
-    /// A hall whose machines may be silent for as long as a test takes, unless `settings` say otherwise.
+impl Plant {
+    /// Starts a plant whose machines stay online for the whole test, unless `settings` say otherwise.
     fn open(settings: &[&str]) -> Self {
         let browser = Browser::start();
         let broker = Mosquitto::start("");
@@ -36,14 +36,14 @@ impl Hall {
         }
         let mut andon = site.run();
         andon.wait_until_connected();
-        // Of a machine that speaks before liveness knows the past, the state is unknown until it speaks again.
+        // A machine that sends before liveness knows the past stays unknown until it sends again.
         andon.wait_for_log("recovering the machines' states");
         let address = andon.wait_for_http();
         let publisher = Single::connect(broker.port());
         Self { browser, address, publisher, andon, site, broker }
     }
 
-    /// One message of a machine; its id may be anything.
+    /// Publishes one message of a machine with any id.
     fn publish(&mut self, machine_id: &str, fields: &str) {
         let id = serde_json::to_string(machine_id).unwrap();
         let comma = if fields.is_empty() { "" } else { "," };
@@ -59,12 +59,12 @@ impl Hall {
         self.browser.wait_for("document.documentElement.dataset.link === 'live'");
     }
 
-    /// Waits until the tile of a machine shows a state.
+    /// Waits until the machine's tile shows a state.
     fn wait_for_tile(&self, machine_id: &str, state: &str) {
         self.browser.wait_for(&format!("{}?.dataset.state === '{state}'", tile(machine_id)));
     }
 
-    /// Nothing was written to the console, and nobody else was asked for anything.
+    /// Checks that the console is empty and that no other host was requested.
     fn assert_quiet(&self) {
         let console = self.browser.console();
         assert!(console.is_empty(), "{console:#?}");
@@ -80,7 +80,7 @@ impl Hall {
     }
 }
 
-/// An expression for the tile of a machine, whatever its id holds.
+/// Returns a JavaScript expression for a machine's tile.
 fn tile(machine_id: &str) -> String {
     let id = serde_json::to_string(machine_id).unwrap();
     format!(

@@ -1,4 +1,4 @@
-// One banner over the whole width, nothing of it cut, and nothing else of the page out of its place. Returns what is wrong, in words.
+// Checks for one banner over the full width, with nothing cut and nothing else displaced. Returns what is wrong.
 const wrong = [];
 const check = (holds, words) => holds || wrong.push(words);
 const banners = [...document.querySelectorAll(".alarm[id]")].filter((banner) => !banner.hidden);

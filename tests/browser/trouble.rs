@@ -1,37 +1,37 @@
-//! What the pages say while Andon cannot see the machines, cannot store what they say, or is away itself: one banner over the whole
-//! width that says what, since when and what to do, and nothing beside it that says otherwise.
+//! The pages while Andon cannot see the machines, cannot store their readings, or is away itself: one banner over the full
+//! width says what, since when, and what to do, and nothing else on the page contradicts it.
 //!
-//! With `ANDON_TEST_PICTURES=<directory>` each state is also kept as a picture, for people.
+//! With `ANDON_TEST_PICTURES=<directory>` the tests also save a picture of each state.
 
 use serde_json::json;
 
-use super::{Hall, tile};
+use super::{Plant, tile};
 use crate::support::poll::wait_until;
 use crate::support::postgres::Postgres;
 use crate::support::publisher::publish_numbered;
 
-/// Widths of a screen on the wall, an office screen and a phone.
+/// Sizes of a wall screen, an office screen and a phone.
 const SCREENS: [(u32, u32); 3] = [(1920, 1080), (1280, 800), (390, 844)];
-/// `press-9` is silent soon, the others are not.
+/// `press-9` goes offline soon, the others do not.
 const MACHINES: &str = "liveness.machines={press-9={offline_after=\"3s\"}}";
 
-/// What is wrong with how the page tells of trouble, in words.
+/// Returns what is wrong with the page's banner and layout.
 const ONE_BANNER: &str = include_str!("one_banner.js");
 
-impl Hall {
-    /// A hall with a machine that is online and one that has gone offline.
+impl Plant {
+    /// Starts a plant with machines that are online and one that has gone offline.
     fn with_one_offline(settings: &[&str]) -> Self {
-        let mut hall = Self::open(&[settings, &[MACHINES]].concat());
+        let mut plant = Self::open(&[settings, &[MACHINES]].concat());
         for number in (1..=7).chain([9]) {
-            hall.publish(
+            plant.publish(
                 &format!("press-{number}"),
                 "\"temperature\":20.5,\"humidity\":40,\"vibration\":0.02",
             );
         }
-        hall.open_board("");
-        hall.wait_for_tile("press-1", "online");
-        hall.wait_for_tile("press-9", "offline");
-        hall
+        plant.open_board("");
+        plant.wait_for_tile("press-1", "online");
+        plant.wait_for_tile("press-9", "offline");
+        plant
     }
 
     fn banner(&self) -> String {
@@ -40,8 +40,8 @@ impl Hall {
         )
     }
 
-    /// The banner has all of `words` and the page none of `lies`, on every screen, in the light and in the dark.
-    fn assert_told(&self, name: &str, words: &[&str], lies: &[&str]) {
+    /// Checks that the banner contains all of `words` and the page none of `lies`, on every screen, light and dark.
+    fn assert_banner(&self, name: &str, words: &[&str], lies: &[&str]) {
         let text = "document.body.innerText.replaceAll('\\u00a0', ' ')";
         for word in words {
             let word = serde_json::to_string(word).unwrap();
@@ -56,7 +56,7 @@ impl Hall {
             for scheme in ["light", "dark"] {
                 self.browser.prefer(scheme);
                 let what = format!("{name}, {width} wide, {scheme}");
-                // The page takes a moment to arrange itself.
+                // The page needs a moment to update its layout.
                 let mut wrong = json!(null);
                 wait_until(&what, || {
                     wrong = self.browser.run(ONE_BANNER);
@@ -74,24 +74,24 @@ impl Hall {
         }
     }
 
-    /// The same of the board to work with, of the one on the wall, and of a machine's page.
-    fn assert_told_everywhere(&self, name: &str, words: &[&str], lies: &[&str]) {
+    /// Checks the same on the kiosk, the board and a machine's page.
+    fn assert_banner_everywhere(&self, name: &str, words: &[&str], lies: &[&str]) {
         for (query, page) in [("?kiosk", "wall"), ("", "board"), ("machines/press-1", "machine")] {
             self.open_board(query);
-            self.assert_told(&format!("{name}-{page}"), words, lies);
+            self.assert_banner(&format!("{name}-{page}"), words, lies);
         }
         self.open_board("");
     }
 
     fn keep_picture(&self, name: &str) {
         let Some(directory) = std::env::var_os("ANDON_TEST_PICTURES") else { return };
-        // A page arranges its tiles anew a moment after it has another size.
+        // A page rearranges its tiles shortly after a resize.
         self.browser.run("await new Promise((done) => setTimeout(done, 300))");
         std::fs::write(std::path::Path::new(&directory).join(format!("{name}.png")), self.browser.picture())
             .unwrap();
     }
 
-    /// What the tile of a machine says of the time before.
+    /// Waits until the machine's tile shows its last known state.
     fn wait_for_was(&self, machine: &str, words: &str) {
         self.browser.wait_for(&format!("{}.innerText.toLowerCase().includes('{words}')", tile(machine)));
     }
@@ -103,57 +103,60 @@ impl Hall {
 }
 
 #[test]
-fn without_the_broker_one_banner_says_so_and_tiles_say_what_was() {
-    let mut hall = Hall::with_one_offline(&[]);
-    hall.broker.stop();
-    hall.wait_for_tile("press-1", "unknown");
-    let words =
-        ["No connection to the broker since", "the machines cannot be seen", "Check that the broker runs"];
-    hall.assert_told_everywhere("broker-away", &words, &["None yet", "full in"]);
-    hall.wait_for_was("press-9", "was offline");
-    hall.wait_for_was("press-1", "was online");
+fn without_the_broker_one_banner_says_so_and_tiles_show_the_last_known_state() {
+    let mut plant = Plant::with_one_offline(&[]);
+    plant.broker.stop();
+    plant.wait_for_tile("press-1", "unknown");
+    let words = [
+        "No connection to the broker since",
+        "the machines cannot be seen",
+        "Check that the broker is running",
+    ];
+    plant.assert_banner_everywhere("broker-away", &words, &["None yet", "full in"]);
+    plant.wait_for_was("press-9", "was offline");
+    plant.wait_for_was("press-1", "was online");
     for (machine, words) in [("press-1", "Was online since"), ("press-9", "Was offline since")] {
         let is_said = format!("document.getElementById('now').innerText.includes('{words}')");
-        hall.browser.open(&format!("{}/machines/{machine}", hall.address));
-        assert_eq!(hall.browser.run(&format!("return {is_said}")), true, "{machine} as it is served");
-        hall.browser.wait_for("document.documentElement.dataset.link === 'live'");
-        hall.browser.wait_for(&is_said);
+        plant.browser.open(&format!("{}/machines/{machine}", plant.address));
+        assert_eq!(plant.browser.run(&format!("return {is_said}")), true, "{machine} as served");
+        plant.browser.wait_for("document.documentElement.dataset.link === 'live'");
+        plant.browser.wait_for(&is_said);
     }
-    hall.broker.restart();
-    hall.wait_until_well();
-    hall.assert_own_requests();
+    plant.broker.restart();
+    plant.wait_until_well();
+    plant.assert_own_requests();
 }
 
 #[test]
 fn without_the_database_one_banner_says_that_the_journal_keeps_everything() {
     let mut server = Postgres::start();
     let url = server.create_database("board_away");
-    let mut hall = Hall::with_one_offline(&[&format!("store.url={url}")]);
+    let mut plant = Plant::with_one_offline(&[&format!("store.url={url}")]);
     server.stop();
-    hall.publish("press-1", "\"temperature\":21");
+    plant.publish("press-1", "\"temperature\":21");
     let words = [
         "The database is away since",
         "the machines are live",
         "the journal keeps everything",
-        "Check that it runs",
+        "Check that it is running",
     ];
-    hall.assert_told_everywhere(
+    plant.assert_banner_everywhere(
         "database-away",
         &words,
-        &["None yet", "No data", "None in this time", "full in"],
+        &["None yet", "No data", "None in this period", "full in"],
     );
-    hall.browser.wait_for("document.getElementById('no-news').innerText.includes('cannot be read')");
-    hall.wait_for_tile("press-1", "online");
-    hall.wait_for_tile("press-9", "offline");
+    plant.browser.wait_for("document.getElementById('no-changes').innerText.includes('cannot be read')");
+    plant.wait_for_tile("press-1", "online");
+    plant.wait_for_tile("press-9", "offline");
     server.restart();
-    hall.wait_until_well();
-    hall.browser.wait_for(
-        "document.getElementById('no-news').hidden && document.querySelectorAll('#news li').length > 0",
+    plant.wait_until_well();
+    plant.browser.wait_for(
+        "document.getElementById('no-changes').hidden && document.querySelectorAll('#changes li').length > 0",
     );
 }
 
 #[test]
-fn with_a_full_journal_nothing_says_that_it_keeps_all_or_when_it_will_be_full() {
+fn with_a_full_journal_nothing_claims_that_it_keeps_everything() {
     let mut server = Postgres::start();
     let url = server.create_database("board_full");
     let settings = [
@@ -162,12 +165,12 @@ fn with_a_full_journal_nothing_says_that_it_keeps_all_or_when_it_will_be_full() 
         "journal.segment_bytes=64KiB",
         "store.batch_max=100",
     ];
-    let mut hall = Hall::with_one_offline(&settings);
+    let mut plant = Plant::with_one_offline(&settings);
     server.stop();
-    publish_numbered(hall.broker.port(), "factory/machine/{machine}/telemetry", 3, 0..6_000, 1);
-    hall.andon.wait_for_log("the journal is full");
-    hall.wait_for_tile("press-1", "unknown");
-    hall.wait_for_was("press-9", "was offline");
+    publish_numbered(plant.broker.port(), "factory/machine/{machine}/telemetry", 3, 0..6_000, 1);
+    plant.andon.wait_for_log("the journal is full");
+    plant.wait_for_tile("press-1", "unknown");
+    plant.wait_for_was("press-9", "was offline");
     let words = [
         "The journal is full since",
         "cannot be seen",
@@ -184,33 +187,34 @@ fn with_a_full_journal_nothing_says_that_it_keeps_all_or_when_it_will_be_full() 
         "the machines are live",
         "the state above is live",
     ];
-    hall.assert_told_everywhere("journal-full", &words, &lies);
+    plant.assert_banner_everywhere("journal-full", &words, &lies);
     server.restart();
-    hall.wait_until_well();
-    // Unknown until it speaks, or until it has been silent for too long since sight is back.
-    hall.publish("press-1", "\"temperature\":21");
-    hall.wait_for_tile("press-1", "online");
+    plant.wait_until_well();
+    // Unknown until it sends, or is silent for too long after the link is back.
+    plant.publish("press-1", "\"temperature\":21");
+    plant.wait_for_tile("press-1", "online");
 }
 
 #[test]
-fn when_andon_itself_is_lost_the_banner_says_so_and_nothing_looks_certain() {
-    let mut hall = Hall::with_one_offline(&[]);
-    // A trouble that was told before is as old as the rest.
-    hall.broker.stop();
+fn when_andon_itself_is_unreachable_the_banner_says_so_and_nothing_looks_certain() {
+    let mut plant = Plant::with_one_offline(&[]);
+    // An older trouble banner is as outdated as the rest of the page.
+    plant.broker.stop();
     for query in ["?kiosk", ""] {
-        hall.open_board(query);
-        hall.browser.wait_for("!document.getElementById('trouble').hidden");
-        hall.andon.signal("STOP");
-        hall.browser.wait_for("document.documentElement.dataset.link === 'lost'");
-        let words = ["No connection to Andon since", "What you see below is old", "Check that Andon runs"];
-        hall.assert_told(
+        plant.open_board(query);
+        plant.browser.wait_for("!document.getElementById('trouble').hidden");
+        plant.andon.signal("STOP");
+        plant.browser.wait_for("document.documentElement.dataset.link === 'lost'");
+        let words =
+            ["No connection to Andon since", "What you see below is old", "Check that Andon is running"];
+        plant.assert_banner(
             &format!("andon-lost{}", query.replace('?', "-")),
             &words,
             &["None yet", "machines are live"],
         );
-        hall.wait_for_was("press-9", "offline");
-        hall.andon.signal("CONT");
-        hall.browser.wait_for("document.documentElement.dataset.link === 'live'");
+        plant.wait_for_was("press-9", "offline");
+        plant.andon.signal("CONT");
+        plant.browser.wait_for("document.documentElement.dataset.link === 'live'");
     }
-    assert!(hall.banner().contains("No connection to the broker"), "{}", hall.banner());
+    assert!(plant.banner().contains("No connection to the broker"), "{}", plant.banner());
 }

@@ -287,7 +287,7 @@ impl Supervisor {
     }
 
     fn beat(&mut self, context: &mut Context<Self>) {
-        self.board.looked();
+        self.board.supervisor_checked();
         let disk_stalls = self.look_at_disk();
         for index in 0..self.children.len() {
             if let Some(silent_for) = self.beat_child(index, disk_stalls, context) {
@@ -344,7 +344,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.board.looked();
+        self.board.supervisor_checked();
         for index in 0..self.children.len() {
             self.start_child(index, context);
         }

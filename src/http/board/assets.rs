@@ -1,20 +1,20 @@
-//! Scripts, styles and the icon, part of the binary.
+//! Scripts, styles and the icon, compiled into the binary.
 //!
-//! All of them are served below one folder that is named after what they hold. Modules import each other by relative
-//! names, a new version has new addresses, and browsers may keep what they have for ever.
+//! One folder, named after a hash of their content, holds them all. Modules import each other by relative names. A new
+//! version has new addresses, so browsers may cache every file forever.
 
 use std::sync::LazyLock;
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// One file.
+/// A file.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {
     /// Its name within the folder.
     pub name: &'static str,
     /// Its media type.
     pub media_type: &'static str,
-    /// What it holds.
+    /// Its content.
     pub body: &'static str,
 }
 
@@ -30,23 +30,23 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub const ASSETS: &[Asset] = &[
     asset!("andon.css", "text/css; charset=utf-8"),
     asset!("board.js", SCRIPT),
-    asset!("detail.js", SCRIPT),
-    asset!("fit.js", SCRIPT),
+    asset!("changes.js", SCRIPT),
     asset!("format.js", SCRIPT),
     asset!("health.js", SCRIPT),
     asset!("icon.svg", "image/svg+xml"),
+    asset!("machine.js", SCRIPT),
     asset!("model.js", SCRIPT),
-    asset!("news.js", SCRIPT),
     asset!("order.js", SCRIPT),
     asset!("stream.js", SCRIPT),
     asset!("theme.js", SCRIPT),
     asset!("tile.js", SCRIPT),
+    asset!("tile_layout.js", SCRIPT),
     asset!("tiles.js", SCRIPT),
     asset!("trend.js", SCRIPT),
     asset!("trouble.js", SCRIPT),
 ];
 
-/// Names the folder: 16 hexadecimal digits that change with any file.
+/// The folder's name: 16 hexadecimal digits that change with any file.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let mut hash = Xxh3::new();
     for asset in ASSETS {
@@ -56,13 +56,13 @@ pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{:016x}", hash.digest())
 });
 
-/// Where a browser finds the file.
+/// Returns the path of a file.
 pub fn address(name: &str) -> String {
-    debug_assert!(find(name).is_some(), "{name} is one of the files");
+    debug_assert!(find(name).is_some(), "{name} is one of the assets");
     format!("/assets/{}/{name}", *VERSION)
 }
 
-/// The file of that name.
+/// Finds a file by name.
 pub fn find(name: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.name == name)
 }
@@ -71,6 +71,7 @@ pub fn find(name: &str) -> Option<&'static Asset> {
 mod tests {
     use super::*;
 
+    /// Proves BRD-1.
     #[test]
     fn no_file_names_another_host() {
         for asset in ASSETS {
@@ -89,8 +90,9 @@ mod tests {
         }
     }
 
+    /// Proves BRD-2.
     #[test]
-    fn scripts_never_make_markup_of_text() {
+    fn scripts_never_turn_text_into_markup() {
         for asset in ASSETS.iter().filter(|asset| asset.name.ends_with(".js")) {
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
             {

@@ -1,4 +1,4 @@
-//! What keeps a page from loading, running or being shown by anything foreign.
+//! Responses of the pages: security headers, caching, budget.
 
 use actix_web::body::BoxBody;
 use actix_web::http::header;
@@ -8,11 +8,11 @@ use maud::Markup;
 use crate::http::body::Body;
 use crate::http::budget::{BudgetSpent, Charge};
 
-/// Nothing but our own scripts, styles, data and pictures; no inline script, no inline style, no frame around it.
+/// Allows only our own scripts, styles, data and images; no inline script or style, and no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Adds the headers that every answer of the board has.
+/// Adds the security headers of a page.
 pub fn protect(response: &mut HttpResponseBuilder) {
     response
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
@@ -23,13 +23,13 @@ pub fn protect(response: &mut HttpResponseBuilder) {
         .insert_header(("permissions-policy", "camera=(), geolocation=(), microphone=()"));
 }
 
-/// A page; what it shows is true now, so nobody may keep it.
+/// Returns a page that must not be cached.
 pub fn page(mut response: HttpResponseBuilder, page: Markup) -> HttpResponse {
-    of_this_moment(&mut response);
+    as_uncached_html(&mut response);
     response.body(page.into_string())
 }
 
-/// A page of any size, as long as the budget has room for it; `charge` is what was taken for putting it together.
+/// Returns a page of any size, as far as the budget allows. `charge` covers the work on it so far.
 ///
 /// # Errors
 /// The budget is spent.
@@ -37,24 +37,24 @@ pub fn large_page(mut charge: Charge, page: Markup) -> Result<HttpResponse, Budg
     let html = page.into_string();
     charge.resize(html.capacity())?;
     let mut response = HttpResponse::Ok();
-    of_this_moment(&mut response);
+    as_uncached_html(&mut response);
     Ok(response.body(BoxBody::new(Body::of_text(html, charge))))
 }
 
-/// Says that there is no room for a page at present.
+/// Returns a 503 page.
 pub fn busy(markup: Markup) -> HttpResponse {
     let mut response = HttpResponse::ServiceUnavailable();
     response.insert_header((header::RETRY_AFTER, "2"));
     page(response, markup)
 }
 
-fn of_this_moment(response: &mut HttpResponseBuilder) {
+fn as_uncached_html(response: &mut HttpResponseBuilder) {
     protect(response);
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     response.content_type("text/html; charset=utf-8");
 }
 
-/// A sentence.
+/// Returns a line of plain text.
 pub fn plain(mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {
     protect(&mut response);
     response.content_type("text/plain; charset=utf-8").body(text)

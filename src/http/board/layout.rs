@@ -1,12 +1,12 @@
-//! What all pages have in common: the head, the header, and the words and units of machines.
+//! What all pages share: head, masthead, banners.
 //!
-//! Everything that comes from outside goes through maud's escaping; no page holds a script or a style of its own.
+//! Maud escapes everything that comes from outside. No page contains inline scripts or styles.
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
 
-/// What a page is told about the installation.
+/// What a page shows of the installation.
 #[derive(Debug, Clone, Copy)]
 pub struct Installation<'a> {
     /// `site.id`.
@@ -15,7 +15,7 @@ pub struct Installation<'a> {
     pub time_zone: &'a str,
 }
 
-/// A whole page; `module` is its script.
+/// Renders a whole page. `module` is its script.
 pub fn page(installation: Installation<'_>, title: &str, module: Option<&str>, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -37,7 +37,7 @@ pub fn page(installation: Installation<'_>, title: &str, module: Option<&str>, b
     }
 }
 
-/// The name of the page, with the way to the board.
+/// Renders the name, which links to the board.
 pub fn masthead(installation: Installation<'_>) -> Markup {
     html! {
         p.brand {
@@ -48,15 +48,15 @@ pub fn masthead(installation: Installation<'_>) -> Markup {
     }
 }
 
-/// The switch between dark and light.
+/// Renders the switch between dark and light.
 pub fn theme_switch() -> Markup {
     html! {
         button id="theme" type="button" aria-label="Switch between dark and light" { "Dark" }
     }
 }
 
-/// The page of an address at which there is nothing.
-pub fn nothing_here(installation: Installation<'_>, path: &str) -> Markup {
+/// Renders the page for an unknown address.
+pub fn not_found(installation: Installation<'_>, path: &str) -> Markup {
     let body = html! {
         header.head { (masthead(installation)) (theme_switch()) }
         main.machine {
@@ -70,14 +70,14 @@ pub fn nothing_here(installation: Installation<'_>, path: &str) -> Markup {
     page(installation, "No such page", None, &body)
 }
 
-/// The page for when there is no room for another one.
+/// Renders the page for a spent budget.
 pub fn busy(installation: Installation<'_>) -> Markup {
     let body = html! {
         header.head { (masthead(installation)) (theme_switch()) }
         main.machine {
             section.empty {
-                h1 { "Too many pages at a time" }
-                p { "Andon sends as much to other screens as it has memory for. Load this page again in a moment." }
+                h1 { "Too many requests at once" }
+                p { "Andon is sending as much to other screens as its memory allows. Reload this page in a moment." }
                 p { a href="/" { "All machines" } }
             }
         }
@@ -85,27 +85,27 @@ pub fn busy(installation: Installation<'_>) -> Markup {
     page(installation, "Busy", None, &body)
 }
 
-/// That the connection to Andon itself is lost; a script says since when, and shows it.
-pub fn alarm() -> Markup {
+/// Renders the banner for a lost connection to Andon itself. A script adds the time and shows it.
+pub fn connection_banner() -> Markup {
     html! {
         div.alarm id="alarm" role="alert" hidden {
             p id="alarm-text" {}
             p {
-                "What you see below is old. Check that Andon runs and that this screen reaches it; then this goes away by itself."
+                "What you see below is old. Check that Andon is running and that this screen can reach it. This message then disappears by itself."
             }
         }
     }
 }
 
-/// What keeps Andon from seeing or storing, since when, and what to do; empty until a script fills it.
-pub fn trouble() -> Markup {
+/// Renders the banner for what keeps Andon from seeing machines or storing data. A script fills and shows it.
+pub fn trouble_banner() -> Markup {
     html! {
         div.alarm.trouble id="trouble" role="alert" hidden {}
     }
 }
 
-/// A mark and a word for a state, empty until a script fills them.
-pub fn state_to_fill() -> Markup {
+/// Renders an empty mark and word for a state. A script fills them.
+pub fn state_placeholder() -> Markup {
     html! {
         span.state { span.mark aria-hidden="true" {} span.word {} }
     }

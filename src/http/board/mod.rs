@@ -1,19 +1,19 @@
 //! The pages for people: the board `/` and each machine's `/machines/<id>`.
 //!
 //! ```text
-//! shell      what all pages have in common
-//! hall       the board: a frame that its scripts fill and keep up to date
-//! machine/   one machine: live state, figures, charts, events
+//! layout     what all pages share
+//! overview   the board: a frame that its scripts fill and keep up to date
+//! machine/   one machine: current state, statistics, charts, events
 //! charts/    a measurement over time, as SVG
-//! trends     the small curves of many machines, in one question
-//! headers    what keeps a page from loading or running anything foreign
+//! trends     the small curves of many machines in one query
+//! headers    security headers and budget of the pages
 //! assets     scripts and styles
 //! ```
 //!
 //! Invariants
-//! - BRD-1 Every byte a page needs comes from this binary, and the browser is told to refuse anything else.
-//! - BRD-2 A text of a machine is escaped by the template or set as text by a script; it is never markup.
-//! - BRD-3 The board is there whatever is not: it needs neither the broker nor the database.
+//! - **BRD-1** Every byte a page needs comes from this binary, and the browser is instructed to refuse anything else.
+//! - **BRD-2** Text from a machine is escaped by the template or set as text by a script. It never becomes markup.
+//! - **BRD-3** The board loads whatever else has failed. It needs neither the broker nor the database.
 
 mod assets;
 mod charts;
@@ -31,7 +31,7 @@ pub use self::assets::address as asset_address;
 use self::layout::Installation;
 use super::{HttpState, Mount, problem};
 
-/// Every page, and what it is made of.
+/// Every page and file.
 const PAGES: &[(&str, Mount)] = &[
     ("/", || web::route().to(board)),
     ("/favicon.ico", || web::route().to(icon)),
@@ -41,13 +41,13 @@ const PAGES: &[(&str, Mount)] = &[
     ("/machines/{machine_id}", || web::route().to(machine::by_path)),
 ];
 
-/// The addresses of the pages, as their routes have them.
+/// Returns the paths of the pages, as the routes have them.
 #[cfg(test)]
 pub fn pages() -> impl Iterator<Item = &'static str> {
     PAGES.iter().map(|(path, _)| *path)
 }
 
-/// Every route of the pages.
+/// Mounts the pages.
 pub fn configure(config: &mut web::ServiceConfig) {
     for (path, mount) in PAGES {
         let route = mount().guard(Any(Get()).or(Head()));
@@ -55,9 +55,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
     }
 }
 
-/// Whatever has no route, for people.
+/// Answers a path that has no route, for people.
 pub async fn no_such_page(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
-    headers::page(HttpResponse::NotFound(), layout::nothing_here(state.installation(), request.path()))
+    headers::page(HttpResponse::NotFound(), layout::not_found(state.installation(), request.path()))
 }
 
 impl HttpState {
@@ -67,23 +67,23 @@ impl HttpState {
 }
 
 async fn board(state: web::Data<HttpState>) -> HttpResponse {
-    headers::page(HttpResponse::Ok(), overview::hall(state.installation(), &state.topics))
+    headers::page(HttpResponse::Ok(), overview::overview(state.installation(), &state.topics))
 }
 
-/// The icon where browsers look for one when a page names none, such as an answer of the API.
+/// Serves the icon at the address that browsers try when a page names none, such as a response of the API.
 async fn icon() -> HttpResponse {
-    let icon = assets::find("icon.svg").expect("it is one of the files");
+    let icon = assets::find("icon.svg").expect("icon.svg is one of the assets");
     let mut response = HttpResponse::Ok();
     headers::protect(&mut response);
     response.insert_header((header::CACHE_CONTROL, "public, max-age=86400"));
     response.content_type(icon.media_type).body(icon.body)
 }
 
-/// A file, for ever if the address names the present version.
+/// Serves a file of the current version. Browsers may cache it forever.
 async fn asset(request: HttpRequest, path: web::Path<(String, String)>) -> HttpResponse {
     let (version, name) = path.into_inner();
     let Some(asset) = assets::find(&name).filter(|_| version == *assets::VERSION) else {
-        // A page that was open during an update asks for what is no more; it gets the present one when it is loaded.
+        // A page that was open during an update requests an old file. It gets the new one when it is reloaded.
         return headers::plain(HttpResponse::NotFound(), "there is no such file in this version of Andon");
     };
     let tag = format!("\"{version}\"");

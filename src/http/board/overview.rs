@@ -1,10 +1,12 @@
-//! The board `/`: the frame that its scripts fill. It holds no state of its own, so it is there whatever is not.
+//! The board `/`: a frame that its scripts fill. It contains no state, so it loads whatever else has failed (BRD-3).
 
 use maud::{Markup, html};
 
-use super::layout::{Installation, alarm, masthead, page, state_to_fill, theme_switch, trouble};
+use super::layout::{
+    Installation, connection_banner, masthead, page, state_placeholder, theme_switch, trouble_banner,
+};
 
-/// The counts, which are filters: what is asked for, and the word.
+/// The counts, which are also filters: the value and its label.
 const FILTERS: [(&str, &str); 6] = [
     ("", "All"),
     ("offline", "Offline"),
@@ -14,17 +16,17 @@ const FILTERS: [(&str, &str); 6] = [
     ("flapping", "Flapping"),
 ];
 
-/// What the health of Andon is made of, and the words.
+/// The parts of Andon's health, and their labels.
 const PARTS: [(&str, &str); 4] =
     [("broker", "Broker"), ("database", "Database"), ("journal", "Journal"), ("actors", "Parts")];
 
-/// The page.
-pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
+/// Renders the page.
+pub fn overview(installation: Installation<'_>, topics: &[String]) -> Markup {
     let body = html! {
         a.skip href="#machines" { "Skip to the machines" }
         (header(installation))
-        (alarm())
-        (trouble())
+        (connection_banner())
+        (trouble_banner())
         noscript { p.alarm { "The board needs JavaScript. The state of the machines is also at /api/v1/machines." } }
         div.floor {
             main id="machines" tabindex="-1" {
@@ -35,10 +37,10 @@ pub fn hall(installation: Installation<'_>, topics: &[String]) -> Markup {
                 p.more id="none" hidden { "No machine matches. Escape in the search field clears it." }
                 (empty(topics))
             }
-            aside.news aria-labelledby="news-title" {
-                h2 id="news-title" { "Newest changes" }
-                p.small.nothing id="no-news" {}
-                ol id="news" {}
+            aside.changes aria-labelledby="changes-title" {
+                h2 id="changes-title" { "Newest changes" }
+                p.small.nothing id="no-changes" {}
+                ol id="changes" {}
             }
         }
         div.only-spoken id="spoken" aria-live="polite" {}
@@ -55,7 +57,7 @@ fn header(installation: Installation<'_>) -> Markup {
                 span.mark aria-hidden="true" {}
                 span.word { "Connecting…" }
             }
-            section.health id="health" aria-label="How Andon itself is" {
+            section.health id="health" aria-label="Andon's own state" {
                 @for (part, word) in PARTS {
                     dl data-part=(part) data-state="unknown" {
                         span.mark aria-hidden="true" {}
@@ -103,12 +105,12 @@ fn tools() -> Markup {
 fn empty(topics: &[String]) -> Markup {
     html! {
         section.empty id="empty" hidden {
-            h2 { "No machine has spoken yet" }
-            p { "A machine appears here with its first message. If you expect some:" }
+            h2 { "No machine yet" }
+            p { "A machine appears here with its first message. If you expect machines, check:" }
             ol {
-                li { "Is the broker connected? The line above says so." }
+                li { "Is the broker connected? See the line above." }
                 li {
-                    "Do the machines publish to a topic that Andon listens to? It listens to "
+                    "Do the machines publish to a topic that Andon subscribes to? It subscribes to "
                     @for (index, topic) in topics.iter().enumerate() {
                         @if index > 0 { ", " }
                         code { bdi { (topic) } }
@@ -116,12 +118,12 @@ fn empty(topics: &[String]) -> Markup {
                     "."
                 }
                 li {
-                    "Does the broker let Andon read that topic? A Mosquitto access list does not refuse, it only delivers "
-                    "nothing."
+                    "May Andon read that topic? Mosquitto grants a subscription that its access list forbids, and then "
+                    "delivers nothing."
                 }
-                li { "Are messages rejected? " code { "andon rejected list" } " shows them with the reason." }
+                li { "Does Andon reject the messages? " code { "andon rejected list" } " lists them with the reason." }
                 li {
-                    "Try it: " code {
+                    "Send a test message: " code {
                         "mosquitto_pub -h " i { "broker" } " -t '" (example_topic(topics)) "' -m '{\"temperature\": 21.5}'"
                     }
                 }
@@ -130,19 +132,19 @@ fn empty(topics: &[String]) -> Markup {
     }
 }
 
-/// A topic that Andon listens to, for a machine named `test-1`.
+/// Returns a topic that Andon subscribes to, for a machine named `test-1`.
 fn example_topic(topics: &[String]) -> String {
     let filter = topics.first().map_or("factory/machine/+/telemetry", String::as_str);
     filter.replace('+', "test-1").replace('#', "test-1/telemetry")
 }
 
-/// What the scripts copy.
+/// Renders the templates that the scripts copy.
 fn templates() -> Markup {
     html! {
         template id="tile" {
             li {
                 a.tile data-state="unknown" {
-                    div.top { (state_to_fill()) }
+                    div.top { (state_placeholder()) }
                     bdi.only-spoken {}
                 }
             }
@@ -162,7 +164,7 @@ fn templates() -> Markup {
         }
         template id="change" {
             li {
-                div.line { (state_to_fill()) a dir="auto" {} }
+                div.line { (state_placeholder()) a dir="auto" {} }
                 div.small { span.reason {} time {} }
             }
         }
@@ -176,12 +178,12 @@ mod tests {
     #[test]
     fn the_page_is_called_board_until_a_script_knows_more() {
         let installation = Installation { site: "hall-3", time_zone: "UTC" };
-        let page = hall(installation, &[]).into_string();
+        let page = overview(installation, &[]).into_string();
         assert!(page.contains("<title>Board · Andon hall-3</title>"), "{page}");
     }
 
     #[test]
-    fn the_example_is_a_topic_that_is_listened_to() {
+    fn the_example_topic_matches_the_subscription() {
         let example = |filter: &str| example_topic(&[filter.to_owned()]);
         assert_eq!(example("plant/+/t"), "plant/test-1/t");
         assert_eq!(example("plant/#"), "plant/test-1/telemetry");

@@ -1,7 +1,7 @@
-//! `/board/trends?machine_id=…&machine_id=…`: the last minutes of many machines in one question.
+//! `/board/trends?machine_id=…&machine_id=…`: the last minutes of many machines in one query.
 //!
-//! For the board's own scripts, which ask once for each tile that comes into sight and go on with what arrives live.
-//! Not part of the API.
+//! For the board's scripts, which query once for each tile that scrolls into view and then append live values. Not part
+//! of the API.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::http::HttpState;
 use crate::http::problem::Problem;
 use crate::store::{TrendPoint, TrendsQuery};
 
-/// How far back the curves go. `trend.js` knows the same.
+/// How far back the curves go. Keep equal to `trend.js`.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Length of a step of a curve, in seconds. `trend.js` knows the same.
+/// Length of a step of a curve, in seconds. Keep equal to `trend.js`.
 const STEP_SECONDS: u32 = 30;
-/// Machines in one question. `trend.js` knows the same.
+/// Most machines in one query. Keep equal to `trend.js`.
 const MACHINES_MAX: usize = 50;
 
 #[derive(Debug, Serialize)]
-struct Answer {
+struct Trends {
     trends: Vec<Trend>,
 }
 
@@ -38,7 +38,7 @@ struct Trend {
 #[derive(Debug, Serialize)]
 struct Step(i64, Option<f64>, Option<f64>, Option<f64>);
 
-/// The curves of the machines that the query names; machines without readings are left out.
+/// Returns the curves of the requested machines. Machines without readings are omitted.
 pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Some(machine_ids) = machine_ids(request.query_string()) else {
         let allowed = format!("name 1 to {MACHINES_MAX} machines: machine_id=…&machine_id=…");
@@ -49,12 +49,12 @@ pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result
     let query = TrendsQuery {
         machine_ids,
         from: Timestamp::from_micros(now.as_micros() - window),
-        // A device's clock may be a little ahead.
+        // The clock of a device may be slightly ahead.
         to: now.plus(Duration::from_secs(60)),
         step_seconds: STEP_SECONDS,
     };
     let written = state.history.write(&state.budget, move |history, body| {
-        body.json(&Answer { trends: by_machine(history.trends(&query)?) });
+        body.json(&Trends { trends: by_machine(history.trends(&query)?) });
         Ok(())
     });
     let (body, ()) = written.await?;
@@ -63,7 +63,7 @@ pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result
     Ok(response.body(BoxBody::new(body)))
 }
 
-/// `None` if there are none, too many, or one that no machine can have.
+/// Parses the machine ids. `None` if there are none, too many, or an invalid one.
 fn machine_ids(query: &str) -> Option<Vec<MachineId>> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
     let named = pairs.iter().filter(|(name, _)| name == "machine_id");
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_are_named_one_by_one_and_not_too_many() {
+    fn a_query_names_a_bounded_number_of_machines() {
         let ids = machine_ids("machine_id=a&machine_id=b%2Fc+d").unwrap();
         assert_eq!(ids.iter().map(MachineId::as_str).collect::<Vec<_>>(), ["a", "b/c d"]);
         assert!(machine_ids("").is_none());

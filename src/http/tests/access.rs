@@ -1,7 +1,7 @@
-//! Who is let in: every address, with every way of not having the token.
+//! Authentication: every path, with every way to lack the token.
 
 use super::client::{Answer, Client};
-use super::{SITE, Server, TOKEN, every_address};
+use super::{SITE, Server, TOKEN, every_path};
 use crate::http::login_page::is_public;
 
 fn is_for_programs(path: &str) -> bool {
@@ -17,14 +17,15 @@ fn logged_in(client: &Client) -> String {
     cookie_of(&client.request("POST", "/login", &format!("token={TOKEN}&next=%2F")))
 }
 
+/// Proves HTTP-4.
 #[test]
-fn without_the_token_every_address_answers_401_but_the_looks_of_the_login() {
+fn without_the_token_every_path_but_the_login_and_its_files_answers_401() {
     let server = Server::with_token();
     let mut asked = 0;
-    for path in every_address().iter().filter(|path| !is_public(path)) {
+    for path in every_path().iter().filter(|path| !is_public(path)) {
         for method in ["GET", "HEAD", "POST", "OPTIONS", "DELETE"] {
             let is_login = path == "/login" && method != "GET" && method != "HEAD";
-            // What asks for the token needs none to say what it does not take.
+            // The login needs no token to refuse a method or a body.
             let expected: &[u16] = if is_login { &[405, 415] } else { &[401] };
             let answer = server.client.request(method, path, "");
             assert!(expected.contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
@@ -34,27 +35,28 @@ fn without_the_token_every_address_answers_401_but_the_looks_of_the_login() {
             }
             asked += 1;
         }
-        let friend = server.friend();
+        let authorized = server.authorized();
         if path != "/login" {
-            let status = friend.request("HEAD", path, "").status;
+            let status = authorized.request("HEAD", path, "").status;
             assert!(status != 401, "{path} with the token: {status}");
         }
     }
     assert!(asked > 75, "{asked}");
     for path in ["/nothing", "/api", "/api/v2", "/machines/a/b", "//", "/assets/x/board.js"] {
-        assert_eq!(server.client.get(path).status, 401, "{path}: what is not there is not told either");
+        assert_eq!(server.client.get(path).status, 401, "{path}: not even a 404 without the token");
     }
 }
 
+/// Proves HTTP-4.
 #[test]
-fn only_a_bearer_token_that_is_the_token_lets_programs_in() {
+fn programs_need_exactly_the_bearer_token() {
     let server = Server::with_token();
     let table = [
         ("Bearer s3cret", 200),
         ("bearer s3cret", 200),
         ("BEARER s3cret", 200),
         ("Bearer   s3cret", 200),
-        // A space after a value is no part of it in HTTP.
+        // In HTTP, trailing spaces do not belong to the value.
         ("Bearer s3cret   ", 200),
         ("Bearer s3cre", 401),
         ("Bearer s3cretx", 401),
@@ -75,14 +77,14 @@ fn only_a_bearer_token_that_is_the_token_lets_programs_in() {
         let client = server.client.with(&format!("Authorization: {value}"));
         for path in ["/api/v1/machines", "/metrics", "/readyz"] {
             let found = client.get(path).status;
-            // Readiness has its own reasons for 503 here.
+            // /readyz answers 503 here.
             assert_eq!(found == 401, status == 401, "{value:?} {path}: {found}");
         }
     }
 }
 
 #[test]
-fn a_form_that_cannot_be_read_is_a_problem_that_says_what_is_expected() {
+fn an_unreadable_form_is_a_problem_that_says_what_is_expected() {
     let server = Server::with_token();
     let large = format!("token={}", "x".repeat(20_000));
     for (body, status) in [("", 415), ("next=%2F", 400), ("token=%ff", 401), (large.as_str(), 413)] {
@@ -96,8 +98,9 @@ fn a_form_that_cannot_be_read_is_a_problem_that_says_what_is_expected() {
     }
 }
 
+/// Proves HTTP-4.
 #[test]
-fn nothing_but_the_whole_cookie_lets_a_browser_in() {
+fn browsers_need_exactly_the_cookie() {
     let server = Server::with_token();
     let cookie = logged_in(&server.client);
     let (name, value) = cookie.split_once('=').unwrap();
@@ -133,11 +136,12 @@ fn nothing_but_the_whole_cookie_lets_a_browser_in() {
     }
 }
 
+/// Proves HTTP-4.
 #[test]
-fn programs_are_not_let_in_by_the_address() {
+fn a_token_in_the_address_is_refused_for_programs() {
     let server = Server::with_token();
-    for path in every_address().iter().filter(|path| is_for_programs(path)) {
-        // The last ones are the same place, written otherwise.
+    for path in every_path().iter().filter(|path| is_for_programs(path)) {
+        // The second one is the same path, percent-encoded.
         let percent = path.replacen("/a", "/%61", 1).replacen("/m", "/%6d", 1).replacen("/l", "/%6C", 1);
         for path in [path, &percent] {
             for query in [format!("?token={TOKEN}"), format!("?limit=1&token={TOKEN}")] {
@@ -152,12 +156,13 @@ fn programs_are_not_let_in_by_the_address() {
         let with = |token: &str| server.client.get(&format!("{path}{mark}token={token}"));
         assert_eq!((with(TOKEN).status, with("s3cre").status, with("").status), (303, 401, 401), "{path}");
         let posted = server.client.request("POST", &format!("{path}{mark}token={TOKEN}"), "");
-        assert_eq!(posted.status, 401, "the address lets nobody do more than look");
+        assert_eq!(posted.status, 401, "a token in the address is valid for GET only");
     }
 }
 
+/// Proves HTTP-4.
 #[test]
-fn the_stream_is_for_who_has_the_token_and_after_the_logout_it_is_not() {
+fn the_stream_needs_the_token_or_a_cookie_that_is_not_removed() {
     let server = Server::with_token();
     let first_line = |client: &Client| client.stream("/api/v1/stream").next().unwrap();
     let wrong = server.client.with("Authorization: Bearer wrong");
@@ -166,18 +171,18 @@ fn the_stream_is_for_who_has_the_token_and_after_the_logout_it_is_not() {
     let visitor = server.client.with(&format!("Cookie: {cookie}"));
     assert!(first_line(&visitor).contains(" 200 "));
     let both = visitor.with("Authorization: Bearer wrong");
-    assert!(first_line(&both).contains(" 401 "), "a wrong token is not healed by a cookie");
+    assert!(first_line(&both).contains(" 401 "), "a wrong token fails despite a valid cookie");
 
     let logout = visitor.request("POST", "/logout", "");
     let removal = logout.header("set-cookie").unwrap();
     assert!(removal.contains("Max-Age=0") && removal.contains("Path=/"), "{removal}");
-    // Whatever a browser makes of the removal: kept with its empty value, or gone.
+    // A browser may keep the removed cookie with its empty value, or drop it.
     let kept = server.client.with(&format!("Cookie: {}", cookie_of(&logout)));
     assert!(first_line(&kept).contains(" 401 ") && first_line(&server.client).contains(" 401 "));
 }
 
 #[test]
-fn without_a_token_every_address_is_refused_to_a_foreign_name() {
+fn without_a_token_every_path_is_refused_for_a_foreign_host() {
     let server = Server::local();
     let port = server.client.address().rsplit(':').next().unwrap().to_owned();
     let theirs = [
@@ -191,12 +196,12 @@ fn without_a_token_every_address_is_refused_to_a_foreign_name() {
         "127.0.0.1:80:evil.example".to_owned(),
         "127.1".to_owned(),
         String::new(),
-        // What is not a name at all.
+        // Not a name at all.
         "\u{e9}".to_owned(),
     ];
     for host in &theirs {
         let client = server.client.with(&format!("Host: {host}"));
-        for path in every_address() {
+        for path in every_path() {
             for method in ["GET", "POST"] {
                 let status = client.request(method, &path, "").status;
                 assert!(status == 421 || status == 400, "{method} {path} for {host:?}: {status}");
@@ -206,5 +211,31 @@ fn without_a_token_every_address_is_refused_to_a_foreign_name() {
     for host in ["localhost", "LocalHost:80", "127.0.0.1", "[::1]", "[::1]:8080", "192.168.1.7:8080"] {
         let client = server.client.with(&format!("Host: {host}"));
         assert_eq!(client.get("/api/v1/machines").status, 200, "{host:?}");
+    }
+}
+
+#[test]
+fn a_page_of_another_site_cannot_log_a_browser_out() {
+    let server = Server::with_token();
+    let own = format!("Origin: http://{}", server.client.address());
+    let table = [
+        ("Accept: */*", 303),
+        (own.as_str(), 303),
+        ("Sec-Fetch-Site: same-origin", 303),
+        ("Sec-Fetch-Site: none", 303),
+        ("Origin: http://evil.example", 403),
+        ("Origin: null", 403),
+        ("Origin: \u{e9}", 403),
+        ("Sec-Fetch-Site: cross-site", 403),
+        // Another port of this host, which may be another Andon.
+        ("Sec-Fetch-Site: same-site", 403),
+    ];
+    for (header, status) in table {
+        let answer = server.client.with(header).request("POST", "/logout", "");
+        assert_eq!(
+            (answer.status, answer.header("set-cookie").is_some()),
+            (status, status == 303),
+            "{header}"
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! What answers look like: HEAD, and who may keep what.
+//! Responses: HEAD, caching, ETags.
 
-use super::{Server, every_address};
+use super::{Server, every_path};
 
 #[test]
-fn head_is_get_without_a_body_at_every_address() {
+fn head_is_get_without_a_body_at_every_path() {
     for server in [Server::local(), Server::with_token()] {
         let mut asked = 0;
-        for client in [&server.client, &server.friend()] {
-            for path in every_address() {
+        for client in [&server.client, &server.authorized()] {
+            for path in every_path() {
                 if path == "/api/v1/stream" && client.request("HEAD", &path, "").status == 200 {
                     continue; // It never ends.
                 }
@@ -31,15 +31,15 @@ fn head_is_get_without_a_body_at_every_address() {
 }
 
 #[test]
-fn what_has_not_changed_is_told_only_to_who_may_know_it() {
+fn a_304_needs_the_token_too() {
     let server = Server::with_token();
     let mut tagged = 0;
-    for path in every_address() {
+    for path in every_path() {
         if path == "/api/v1/stream" {
             continue;
         }
-        let first = server.friend().get(&path);
-        // Nobody in between keeps what one client has seen.
+        let first = server.authorized().get(&path);
+        // No shared cache may keep a response.
         if first.status == 200 && !path.starts_with("/assets/") && path != "/favicon.ico" {
             let cache = first.header("cache-control").unwrap_or_default();
             assert!(cache.contains("private") || cache.contains("no-store"), "{path}: {cache:?}");
@@ -57,7 +57,7 @@ fn what_has_not_changed_is_told_only_to_who_may_know_it() {
 }
 
 #[test]
-fn an_etag_is_that_of_one_answer() {
+fn an_etag_identifies_one_response() {
     let server = Server::local();
     server.commit(|batch| {
         batch.upto = crate::domain::Seq(2);
@@ -86,7 +86,7 @@ fn an_etag_is_that_of_one_answer() {
     }
     let distinct: std::collections::HashSet<_> = tags.iter().collect();
     assert_eq!(distinct.len(), tags.len(), "{tags:?}");
-    // The same rows in another form.
+    // The same rows in another format.
     let csv = client.with(&format!("If-None-Match: {}", tags[3])).get(&format!("{readings}?format=csv"));
     assert_eq!(csv.status, 200);
     server.commit(|batch| {

@@ -1,5 +1,5 @@
-//! The server as its clients meet it, over a real connection, in this process: no broker and no pipeline, but a real database and
-//! the snapshots that a test writes.
+//! The server in this process, over real connections: without broker and pipeline, but with a real database and status
+//! snapshots that the tests write.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ mod access;
 mod answers;
 mod pages;
 
-/// The client of the tests with real processes: one request at a time over plain TCP.
+/// The client that the integration tests use, too: one request at a time over plain TCP.
 #[path = "../../../tests/support/http.rs"]
 #[allow(dead_code)]
 mod client;
@@ -37,14 +37,14 @@ use crate::metrics::Metrics;
 use crate::status::{MachineView, MachinesSnapshot};
 use crate::store::{self, Batch, DatabaseUrl, Progress, StoreOptions, UnreadableRows};
 
-/// The site of the server.
+/// The server's site.
 const SITE: &str = "hall-3";
-/// Its token, where it has one.
+/// The server's token, if it has one.
 const TOKEN: &str = "s3cret";
 
-struct Unheard;
+struct IgnoreJournal;
 
-impl JournalListener for Unheard {
+impl JournalListener for IgnoreJournal {
     fn readable(&self, _: Seq) {}
     fn space(&self, _: Space) {}
     fn failed(&self, error: &JournalError) {
@@ -52,7 +52,7 @@ impl JournalListener for Unheard {
     }
 }
 
-/// A server that serves until it is dropped.
+/// A server that runs until it is dropped.
 struct Server {
     client: Client,
     options: StoreOptions,
@@ -61,12 +61,12 @@ struct Server {
 }
 
 impl Server {
-    /// One that asks for [`TOKEN`].
+    /// Starts a server that requires [`TOKEN`].
     fn with_token() -> Self {
         Self::start(Access::new(SITE, Some(TOKEN), false).unwrap())
     }
 
-    /// One that asks for nothing but a `Host` of its own.
+    /// Starts a server without token, which requires a local `Host`.
     fn local() -> Self {
         Self::start(Access::new(SITE, None, false).unwrap())
     }
@@ -89,12 +89,12 @@ impl Server {
         Self { client: Client::new(&format!("http://{bind}")), options, handle, _directory: directory }
     }
 
-    /// A client that has the token.
-    fn friend(&self) -> Client {
+    /// Returns a client with the token.
+    fn authorized(&self) -> Client {
         self.client.with(&format!("Authorization: Bearer {TOKEN}"))
     }
 
-    /// Puts rows into the database.
+    /// Commits rows to the database.
     fn commit(&self, change: impl FnOnce(&mut Batch)) {
         let mut store = store::open(&self.options).unwrap();
         let journal = JournalId(Uuid::new_v4());
@@ -133,7 +133,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         sync: SyncMode::Os,
         when_full: WhenFull::Hold,
     };
-    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+    let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(IgnoreJournal)).unwrap();
     let cells = StatusCells::default();
     cells.machines.write(MachinesSnapshot {
         at: mono_now(),
@@ -175,8 +175,8 @@ fn machine(id: &str) -> MachineView {
     }
 }
 
-/// Every address that there is, with a machine that is known: the routes for programs, the pages, the login.
-fn every_address() -> Vec<String> {
+/// Returns every path: the routes for programs, the pages, and the login, with a known machine.
+fn every_path() -> Vec<String> {
     let routes = super::ROUTES.iter().map(|(path, _)| (*path).to_owned());
     let pages = super::board::pages().map(str::to_owned);
     let fill = |path: String| path.replace("{machine_id}", "press-1");

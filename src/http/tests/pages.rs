@@ -1,4 +1,4 @@
-//! Pages of rows of equal times: each row once, in the order of the whole.
+//! Paging through rows with equal times: each row once, in the order of the whole list.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::ReadingRow;
 /// 2026-03-01T10:00:00Z.
 const BEGIN: i64 = 1_772_359_200_000_000;
 
-/// A reading of `press-1`, so many seconds after [`BEGIN`]; its temperature is `number`.
+/// Returns a reading of `press-1`, `second` seconds after [`BEGIN`]. Its temperature is `number`.
 pub fn reading(number: u32, second: i64, extra: &str) -> ReadingRow {
     let recorded_at = Timestamp::from_micros(BEGIN + second * 1_000_000);
     let reading = Reading {
@@ -26,7 +26,7 @@ pub fn reading(number: u32, second: i64, extra: &str) -> ReadingRow {
         extra: Some(extra.to_owned()),
         recorded_at,
         time_source: TimeSource::Device,
-        // All over the range, the highest bit included: the database keeps it with a sign.
+        // Cover the whole range including the highest bit: the database stores it as a signed number.
         digest: u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15),
     };
     ReadingRow {
@@ -46,7 +46,7 @@ fn commit_readings(server: &Server, readings: Vec<ReadingRow>) {
     server.commit(|batch| (batch.upto, batch.messages, batch.readings) = (Seq(1), 1, readings));
 }
 
-/// All pages of `list` at `path`, each row as its text, and how many pages they were.
+/// Returns the rows of all pages of `list` at `path` as text, and the number of pages.
 fn rows_of_pages(client: &Client, path: &str, list: &str) -> (Vec<String>, usize) {
     let mark = if path.contains('?') { '&' } else { '?' };
     let (mut rows, mut cursor) = (Vec::new(), String::new());
@@ -67,9 +67,9 @@ fn assert_each_once(rows: &[String], expected: usize, what: &str) {
 }
 
 #[test]
-fn readings_of_equal_times_are_on_one_page_each() {
+fn readings_with_equal_times_appear_once_across_pages() {
     let server = Server::local();
-    // Seven, of one microsecond each, at three times.
+    // Seven readings at each of three times.
     commit_readings(&server, (0..21).map(|number| reading(number, i64::from(number / 7), "{}")).collect());
     for order in ["asc", "desc"] {
         let path = format!("/api/v1/machines/press-1/readings?order={order}");
@@ -85,7 +85,7 @@ fn readings_of_equal_times_are_on_one_page_each() {
 }
 
 #[test]
-fn a_page_that_its_bytes_end_is_continued_among_readings_of_equal_times() {
+fn a_full_page_continues_among_readings_with_equal_times() {
     let server = Server::local();
     let extra = format!(r#"{{"blob":"{}"}}"#, "x".repeat(400_000));
     commit_readings(&server, (0..25).map(|number| reading(number, i64::from(number / 20), &extra)).collect());
@@ -98,14 +98,14 @@ fn a_page_that_its_bytes_end_is_continued_among_readings_of_equal_times() {
 }
 
 #[test]
-fn events_of_equal_times_are_on_one_page_each() {
+fn events_with_equal_times_appear_once_across_pages() {
     let server = Server::local();
     let transition = |number: i64| Transition {
         machine_id: MachineId::parse(&format!("press-{number}")).unwrap(),
         status: MachineStatus::Offline,
         previous_status: Some(MachineStatus::Online),
         reason: TransitionReason::Silence,
-        // A link that is lost and found makes many silent at one instant.
+        // Many machines can fall silent at the same instant.
         occurred_at: Timestamp::from_micros(BEGIN + number / 9),
         last_seen_at: None,
         seq: Seq(1),

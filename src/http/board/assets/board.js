@@ -1,12 +1,12 @@
-// The board: puts the parts together. State lives in the model; the stream changes it; tiles, counts, news and health
+// The board: connects the parts. The model holds the state, the stream changes it, and tiles, counts, changes and health
 // are drawn from it.
 
+import { Changes } from "./changes.js";
 import { clock } from "./format.js";
-import { layout } from "./fit.js";
 import { drawHealth } from "./health.js";
 import { Model } from "./model.js";
-import { News } from "./news.js";
 import { Stream } from "./stream.js";
+import { layout } from "./tile_layout.js";
 import { Tiles } from "./tiles.js";
 import { Trends } from "./trend.js";
 import { drawTrouble } from "./trouble.js";
@@ -15,9 +15,9 @@ const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const kiosk = "kiosk" in root.dataset;
 const CLOCK_TOLERANCE_MS = 2_000;
-const MACHINES_OF_A_PAGE = 1_000;
+const MACHINES_PER_PAGE = 1_000;
 
-let clockOffset = 0; // the server's clock less ours, in milliseconds
+let clockOffset = 0; // the server's clock minus ours, in milliseconds
 let lostAt = null;
 const now = () => Date.now() + clockOffset;
 
@@ -26,43 +26,43 @@ const trends = new Trends("/board/trends", now, (id) => tiles.redrawTrend(id));
 const tiles = new Tiles(element("tiles"), {
   frame: element("tile"),
   inside: element("tile-inside"),
-  seen: (id) => trends.want(id),
+  visible: (id) => trends.request(id),
   path: (id) => trends.path(id),
   now,
 });
-const news = new News(element("news"), element("no-news"), element("spoken"), element("change"), now);
+const changes = new Changes(element("changes"), element("no-changes"), element("spoken"), element("change"), now);
 
-async function answer(url) {
+async function getJson(url) {
   const response = await fetch(url, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(10_000) });
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
   return response.json();
 }
 
-/** The status also tells the server's time; a difference that the way may have taken is none. */
-function heardStatus(status) {
+/** Handles a status. It also carries the server's time; a difference within the network delay is ignored. */
+function receivedStatus(status) {
   const difference = Date.parse(status.now) - Date.now();
   clockOffset = Math.abs(difference) > CLOCK_TOLERANCE_MS ? difference : 0;
   drawHealth(element("health"), status);
   drawTrouble(element("trouble"), status, now());
-  // What could not be read before can be read now.
-  if (news.isIncomplete && status.store?.state === "works") readNews();
+  // The database is back: read what could not be read before.
+  if (changes.isIncomplete && status.store?.state === "works") readChanges();
 }
 
-/** The newest changes, as the database has them; while it is away those that have come live are all there is. */
-async function readNews() {
-  news.isIncomplete = false;
+/** Reads the newest changes from the database. While it is away, the live ones are all there is. */
+async function readChanges() {
+  changes.isIncomplete = false;
   try {
-    news.take((await answer("/api/v1/events?limit=30")).events);
+    changes.replace((await getJson("/api/v1/events?limit=30")).events);
   } catch {
-    news.lack();
+    changes.markIncomplete();
   }
 }
 
-/** Every machine, page by page. What changes meanwhile comes through the stream. */
+/** Reads every machine, page by page. The stream brings what changes meanwhile. */
 async function allMachines() {
   const machines = [];
   for (let cursor = ""; cursor !== null; ) {
-    const page = await answer(`/api/v1/machines?limit=${MACHINES_OF_A_PAGE}${cursor}`);
+    const page = await getJson(`/api/v1/machines?limit=${MACHINES_PER_PAGE}${cursor}`);
     machines.push(...page.machines);
     cursor = page.next ? `&cursor=${page.next}` : null;
   }
@@ -70,27 +70,27 @@ async function allMachines() {
 }
 
 async function load() {
-  const [machines, status] = await Promise.all([allMachines(), answer("/api/v1/status"), readNews()]);
+  const [machines, status] = await Promise.all([allMachines(), getJson("/api/v1/status"), readChanges()]);
   tiles.forget(model.replace(machines));
   trends.forget();
-  tiles.curvesInSight.forEach((id) => trends.want(id));
-  heardStatus(status);
+  tiles.visibleCurves.forEach((id) => trends.request(id));
+  receivedStatus(status);
   drawMachines();
 }
 
-let arrangeSoon = null;
-function heard(name, data) {
+let redrawTimer = null;
+function received(name, data) {
   if (name === "status") {
-    heardStatus(data);
+    receivedStatus(data);
   } else if (name === "event") {
-    news.add(data);
+    changes.add(data);
   } else if (name === "machine") {
     const moved = model.update(data);
     trends.add(data);
     const machine = model.machines.get(data.machine_id);
     tiles.touch(machine);
-    // Many change at once when the link comes back: one arrangement for all of them.
-    if (moved) arrangeSoon ??= setTimeout(() => ((arrangeSoon = null), drawMachines()), 100);
+    // When the link comes back many machines change at once. Redraw once for all of them.
+    if (moved) redrawTimer ??= setTimeout(() => ((redrawTimer = null), drawMachines()), 100);
   }
 }
 
@@ -101,7 +101,7 @@ function drawMachines() {
   tiles.show(shown, shape.columns);
   const more = ordered.length - shown.length;
   element("more").hidden = more <= 0;
-  element("more").textContent = more > 0 ? moreInWords(ordered.slice(shown.length)) : "";
+  element("more").textContent = more > 0 ? describeRest(ordered.slice(shown.length)) : "";
   element("empty").hidden = model.machines.size > 0;
   element("none").hidden = ordered.length > 0 || model.machines.size === 0;
   drawCounts();
@@ -110,16 +110,16 @@ function drawMachines() {
   element("shown").textContent = filtered ? `${ordered.length} of ${model.machines.size} shown` : "";
 }
 
-/** What is old is not summed up, whatever else is drawn anew while the connection is lost. */
+/** Draws the verdict. Without a connection the state is old, so it gets none. */
 function drawVerdict() {
   const { state, text } =
-    root.dataset.link === "lost" ? { state: "unknown", text: "No connection: nothing here is certain" } : model.verdict();
+    root.dataset.link === "lost" ? { state: "unknown", text: "No connection: this may be out of date" } : model.verdict();
   element("verdict").dataset.state = state;
   element("verdict").querySelector(".word").textContent = text;
   document.title = `${root.dataset.link === "lost" ? "No connection" : text} · Andon ${root.dataset.site}`;
 }
 
-function moreInWords(rest) {
+function describeRest(rest) {
   const online = rest.filter((machine) => machine.status === "online").length;
   return `and ${rest.length} more, ${online === rest.length ? "all online" : `${rest.length - online} of them not online`}`;
 }
@@ -130,7 +130,7 @@ function drawCounts() {
     const which = button.dataset.filter;
     button.querySelector("b").textContent = which === "" ? counts.all : counts[which];
     button.setAttribute("aria-pressed", String(model.filter.state === which));
-    // Empty classes are not worth a button, unless one is chosen.
+    // Hide the button of a status without machines, unless it is selected.
     button.hidden = which !== "" && which !== "online" && which !== "offline" && !counts[which] && model.filter.state !== which;
   }
 }
@@ -203,7 +203,7 @@ function listen() {
     resized = setTimeout(drawMachines, 150);
   };
   addEventListener("resize", refit);
-  // What stands above the tiles takes more lines when it has more to say.
+  // The parts above the tiles change their height with their content.
   const above = new ResizeObserver(refit);
   for (const part of [document.querySelector(".head"), element("alarm"), element("trouble"), element("counts").parentElement]) {
     above.observe(part);
@@ -220,4 +220,4 @@ if (kiosk) {
   tick();
   setInterval(tick, 1_000);
 }
-new Stream("/api/v1/stream", { load, heard, changed: linkChanged });
+new Stream("/api/v1/stream", { load, received, changed: linkChanged });

@@ -1,22 +1,22 @@
-// Numbers, times and words as people on the floor read them. Pure functions; nothing here touches the page.
+// Numbers, times and words for people. Pure functions that do not touch the page.
 
-/** The words for the states, in the order of trouble. */
+/** The words for the states, worst first. */
 export const WORDS = { offline: "Offline", unknown: "Unknown", never_seen: "Never seen", online: "Online" };
 
 const REASONS = {
   first_seen: "first message ever",
-  message: "speaks again",
+  message: "sends again",
   silence: "silent",
-  last_will: "said goodbye (last will)",
-  never_seen: "expected, never spoke",
+  last_will: "disconnected (last will)",
+  never_seen: "expected, never heard from",
 };
 
-/** Why a machine changed, in words. */
+/** Describes why a machine changed. */
 export const reasonInWords = (reason) => REASONS[reason] ?? "";
 
 const OFFLINE_REASONS = new Set(["silence", "last_will", "never_seen"]);
 
-/** What was recorded last of a machine, `online` or `offline`, by the reason of its last change; null if there was none. */
+/** Returns the last recorded status, `online` or `offline`, from the reason of the last change; null without one. */
 export function wasKnownAs({ reason }) {
   if (!reason) return null;
   return OFFLINE_REASONS.has(reason) ? "offline" : "online";
@@ -31,17 +31,17 @@ function clockFormat(parts) {
   try {
     return new Intl.DateTimeFormat("en-GB", { ...parts, hour12: false, timeZone: zone });
   } catch {
-    return new Intl.DateTimeFormat("en-GB", { ...parts, hour12: false }); // a browser without that zone
+    return new Intl.DateTimeFormat("en-GB", { ...parts, hour12: false }); // the browser does not know the zone
   }
 }
 
-/** `14:03:22` today, `21 Nov, 14:03` before; both in milliseconds since 1970. */
+/** Formats `14:03:22` today, `21 Nov, 14:03` before. Both arguments are milliseconds since 1970. */
 export function clock(at, now) {
   const today = dayOnly.format(at) === dayOnly.format(now);
   return (today ? timeOfDay : dayAndTime).format(at);
 }
 
-/** How long, in the two largest units that matter: `42 s`, `5 min`, `3 h 12 min`, `2 d 4 h`. */
+/** Formats a duration: `42 s`, `5 min`, `3 h 12 min`, `2 d 4 h`. */
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   if (seconds < 60) return `${seconds} s`;
@@ -53,10 +53,10 @@ export function duration(milliseconds) {
   return hours % 24 ? `${days} d ${hours % 24} h` : `${days} d`;
 }
 
-/** The same in the largest unit alone, for narrow tiles. */
+/** Formats a duration in its largest unit, for narrow tiles. */
 export const shortDuration = (milliseconds) => duration(milliseconds).split(" ").slice(0, 2).join(" ");
 
-/** Three significant digits for small values, one decimal for the usual, none for the large. */
+/** Formats a number: three significant digits below ten, one decimal below a thousand, none above. */
 export function number(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
@@ -68,15 +68,15 @@ export function number(value) {
 }
 const grouped = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
 
-/** Milliseconds since 1970 of an RFC 3339 text; null for null. */
+/** Parses RFC 3339 into milliseconds since 1970; null for null. */
 export const millis = (text) => (text ? Date.parse(text) : null);
 
-/** Where a machine's page is. A path of dots alone would be taken for a step up. */
+/** Returns the address of a machine's page. An id of dots cannot be in the path: browsers resolve it as a parent folder. */
 export function machineUrl(id) {
   return /^\.{1,2}$/.test(id) ? `/machines?id=${id}` : `/machines/${encodeURIComponent(id)}`;
 }
 
-/** The measurements that every machine may have. */
+/** The measurements that any machine may have. */
 export const MEASUREMENTS = [
   { name: "temperature", unit: "°C" },
   { name: "humidity", unit: "%" },

@@ -1,9 +1,8 @@
-// How Andon itself is, as its own status says it: broker, database, journal, parts. Nothing is assumed: what the status
-// does not say is shown as unknown.
+// Andon's own state: broker, database, journal, parts. Whatever the status does not contain is shown as unknown.
 
 import { duration } from "./format.js";
 
-/** Pending records that are only what is just on its way. */
+/** Up to this many pending messages, and up to this age, the backlog is normal. */
 const PENDING_USUAL = 5_000;
 const PENDING_AGE_USUAL_S = 10;
 
@@ -33,7 +32,7 @@ const PARTS = {
       case "restricted":
         return bad("refuses a subscription", broker.reason);
       case "holding":
-        return bad("left, it keeps the messages", broker.reason);
+        return bad("disconnected, it keeps the messages", broker.reason);
       case "away":
         return bad("not connected", broker.reason);
       default:
@@ -47,7 +46,7 @@ const PARTS = {
       case "opening":
         return doubtful("opening");
       case "away":
-        // What a full journal has no room for stays with the broker.
+        // A full journal does not keep all: the rest stays with the broker.
         return bad(journal?.state === "accepting" ? "away, journal keeps all" : "away, journal full", store.reason);
       default:
         return doubtful("not known");

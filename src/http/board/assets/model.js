@@ -1,5 +1,5 @@
-// What the board knows: the machines, in the order of trouble, and which of them are asked for.
-// Owns no element of the page. Every change goes through here, and the page is drawn from here.
+// The state of the board: the machines, worst first, and the filter. Every change goes through here, and the page is
+// drawn from here. Owns no element of the page.
 
 import { WORDS, wasKnownAs } from "./format.js";
 
@@ -10,12 +10,12 @@ const byName = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Model {
   machines = new Map();
-  /** The place of each machine among all by name, as people count; null when one was added. Comparing names is slow. */
+  /** The rank of each machine by name, in natural order; null after one was added. Comparing names is slow. */
   #places = null;
-  /** What the user asks for: a state, "flapping" or "" for all; and a part of the name. */
+  /** The user's filter: a state, "flapping", or "" for all; and a part of the name. */
   filter = { state: "", text: "" };
 
-  /** Replaces everything by a full list. Returns the ids that are gone. */
+  /** Replaces all machines. Returns the ids that are gone. */
   replace(list) {
     const next = new Map(list.map((machine) => [machine.machine_id, machine]));
     const gone = [...this.machines.keys()].filter((id) => !next.has(id));
@@ -24,10 +24,10 @@ export class Model {
     return gone;
   }
 
-  /** Takes one machine's news. Returns whether its place in the order may have changed. */
+  /** Updates one machine. Returns true if its position may have changed. */
   update(machine) {
     const before = this.machines.get(machine.machine_id);
-    // A message without the newest reading is about the status alone.
+    // An update without a reading concerns the status only.
     if (before && machine.latest === undefined) machine.latest = before.latest;
     this.machines.set(machine.machine_id, machine);
     if (!before) this.#places = null;
@@ -50,7 +50,7 @@ export class Model {
     return !text || machine.machine_id.includes(text);
   }
 
-  /** Those asked for: trouble first, the newest trouble first of all; then by name, as people count. */
+  /** Returns the machines that match the filter: the worst status first, of offline ones the newest; then by name. */
   ordered() {
     const shown = [...this.machines.values()].filter((machine) => this.matches(machine));
     this.#places ??= placesByName([...this.machines.keys()]);
@@ -65,7 +65,7 @@ export class Model {
     });
   }
 
-  /** One sentence for the whole hall, and the state it stands for. */
+  /** Returns one sentence for the whole site, and the state it stands for. */
   verdict() {
     const counts = this.counts();
     if (counts.all === 0) return { state: "unknown", text: "No machine yet" };

@@ -1,9 +1,9 @@
-// Bringing the children of an element into an order with as few moves as possible: one machine that comes back among
-// thousands is one move. Knows nothing of machines.
+// Reorders the children of an element with as few moves as possible: one machine that comes back among thousands is one
+// move. Knows nothing about machines.
 
-/** The places in `positions` of a longest increasing run, not necessarily of neighbours; -1 is no position. */
-export function longestRun(positions) {
-  const ends = []; // ends[n]: the place that ends the run of length n + 1 whose last position is lowest
+/** Returns the indices of a longest increasing subsequence of `positions`; -1 is no position. */
+export function longestIncreasing(positions) {
+  const ends = []; // ends[n]: index of the lowest end of a run of length n + 1
   const before = new Array(positions.length);
   positions.forEach((position, place) => {
     if (position < 0) return;
@@ -22,8 +22,7 @@ export function longestRun(positions) {
 }
 
 /**
- * Makes the children of `list` be `wanted`, in this order. Returns false if `isOver()` said so before everything was
- * done; then it is to be called again.
+ * Makes `wanted` the children of `list`, in this order. Returns false if `isOver()` stopped it early; call it again then.
  */
 export function bringIntoOrder(list, wanted, isOver) {
   let next = list.firstElementChild;
@@ -36,13 +35,13 @@ export function bringIntoOrder(list, wanted, isOver) {
   const rest = wanted.slice(done);
   const positions = new Map();
   for (let child = next; child; child = child.nextElementSibling) positions.set(child, positions.size);
-  const stays = longestRun(rest.map((item) => positions.get(item) ?? -1));
+  const stays = longestIncreasing(rest.map((item) => positions.get(item) ?? -1));
   const staying = new Set([...stays].map((place) => rest[place]));
   const unwanted = new Set(positions.keys());
   for (const item of rest) unwanted.delete(item);
-  // All at once: each frame in between would lay out the rest anew.
+  // Remove all at once, because every frame in between would compute the layout again.
   for (const item of unwanted) item.remove();
-  // Those that move are skipped where they stand, until it is their turn.
+  // Skip items that will move, until it is their turn.
   next = done > 0 ? wanted[done - 1].nextElementSibling : list.firstElementChild;
   const skip = () => {
     while (next && !staying.has(next)) next = next.nextElementSibling;

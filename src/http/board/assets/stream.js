@@ -1,11 +1,11 @@
-// The live connection. Says at once when it is lost, and comes back by itself.
+// The live connection. Reports a loss at once, and reconnects by itself.
 //
-// A connection can be dead without being closed (a frozen process, a pulled cable): the server says something every
-// few seconds, and silence counts as loss.
+// A connection can be dead without being closed (a frozen process, a pulled cable). The server sends something every two
+// seconds, so silence counts as loss.
 //
 // States: "connecting" (never had one), "live", "lost".
 
-/** Silence after which the connection counts as lost; the server speaks at least every two seconds. */
+/** Silence after which the connection counts as lost. The server sends at least every two seconds. */
 const SILENCE_MAX_MS = 6_000;
 const RETRY_MIN_MS = 1_000;
 const RETRY_MAX_MS = 5_000;
@@ -17,21 +17,20 @@ export class Stream {
   #timer = null;
   #attempt = 0;
   state = "connecting";
-  heardAt = null;
-  /** What came in while the lists were fetched: it may be newer than they are, and is not said again. */
+  receivedAt = null;
+  /** Events that arrived while the lists were loading. They may be newer than the lists, and are not sent again. */
   #early = [];
 
   /**
-   * `handlers.load()` fetches everything anew after each connect; only when it has succeeded the state is "live", and what
-   * came in meanwhile is passed on.
-   * `handlers.changed(state, reason)` hears of each change of state, and of a new reason for a loss; `handlers.heard(name, data)`
-   * takes what comes in.
+   * `handlers.load()` loads everything after each connect. Once it has succeeded, the state is "live" and the events
+   * that arrived meanwhile follow. `handlers.changed(state, reason)` receives each change of state and each new reason
+   * for a loss. `handlers.received(name, data)` receives the events.
    */
   constructor(url, handlers) {
     this.url = url;
     this.handlers = handlers;
     setInterval(() => this.#watch(), 500);
-    // A page that comes back from the browser's cache has a dead connection and old values.
+    // A page restored from the browser's cache has a dead connection and old values.
     addEventListener("pageshow", (event) => event.persisted && this.#lose());
     addEventListener("offline", () => this.#lose());
     this.#connect();
@@ -43,13 +42,13 @@ export class Stream {
     const source = new EventSource(this.url);
     this.#source = source;
     this.startedAt = performance.now();
-    this.heardAt = null;
+    this.receivedAt = null;
     this.#early = [];
     this.loaded = false;
     source.onopen = () => this.#opened(attempt);
     source.onerror = () => {
       if (attempt !== this.#attempt) return;
-      // Closed at once means that there was an answer, and that it was no stream.
+      // An immediate close means that the server answered without a stream.
       const isRefused = source.readyState === EventSource.CLOSED;
       this.#lose();
       if (isRefused) this.#askWhy(this.#attempt);
@@ -57,32 +56,32 @@ export class Stream {
     for (const name of EVENTS) {
       source.addEventListener(name, (message) => {
         if (attempt !== this.#attempt) return;
-        this.heardAt = performance.now();
+        this.receivedAt = performance.now();
         const data = JSON.parse(message.data);
-        if (this.loaded) this.handlers.heard(name, data);
+        if (this.loaded) this.handlers.received(name, data);
         else this.#early.push([name, data]);
       });
     }
   }
 
   async #opened(attempt) {
-    this.heardAt = performance.now();
+    this.receivedAt = performance.now();
     try {
       await this.handlers.load();
     } catch (error) {
-      if (attempt === this.#attempt) this.#lose(`Andon answers, but not as it should (${error.message}).`);
+      if (attempt === this.#attempt) this.#lose(`Andon sent an unexpected response (${error.message}).`);
       return;
     }
     if (attempt !== this.#attempt) return;
     this.#retry = RETRY_MIN_MS;
     this.loaded = true;
-    this.#early.splice(0).forEach(([name, data]) => this.handlers.heard(name, data));
+    this.#early.splice(0).forEach(([name, data]) => this.handlers.received(name, data));
     this.#become("live");
   }
 
   #watch() {
     if (!this.#source) return;
-    const since = this.heardAt ?? this.startedAt;
+    const since = this.receivedAt ?? this.startedAt;
     if (performance.now() - since > SILENCE_MAX_MS) this.#lose();
   }
 
@@ -96,7 +95,7 @@ export class Stream {
     this.#retry = Math.min(this.#retry * 1.5, RETRY_MAX_MS);
   }
 
-  /** An EventSource hides the answer that refused it; asking once more shows it. */
+  /** EventSource hides the response that refused it. Fetching once more reveals it. */
   async #askWhy(attempt) {
     const abort = new AbortController();
     try {
@@ -104,7 +103,7 @@ export class Stream {
       if (response.ok || attempt !== this.#attempt) return;
       this.#become("lost", whyNot(response.status, await response.json()));
     } catch {
-      // Away again: the alarm says so already.
+      // Unreachable again: the banner says so already.
     } finally {
       abort.abort();
     }
@@ -118,9 +117,9 @@ export class Stream {
   }
 }
 
-/** A refusal in words. */
+/** Describes a refusal. */
 function whyNot(status, { detail = "" }) {
-  if (status === 401) return "The login is no longer valid: load this page again and log in.";
-  if (status === 503) return `Andon takes no more screens: ${detail}.`;
-  return `Andon refuses: ${detail || status}.`;
+  if (status === 401) return "The login is no longer valid. Reload this page and log in.";
+  if (status === 503) return `Andon accepts no more screens: ${detail}.`;
+  return `Andon refuses the connection: ${detail || status}.`;
 }

@@ -1,5 +1,5 @@
-// Dark or light: what the system says, unless somebody has chosen. Loaded before the page is drawn, as a classic
-// script, so that the choice does not flash; also marks the kiosk.
+// Dark or light: as the system prefers, unless the user has chosen. A classic script that runs before the page is drawn,
+// so that the other theme does not flash. Also marks the kiosk.
 (() => {
   const KEY = "andon-theme";
   const root = document.documentElement;
@@ -30,7 +30,7 @@
       try {
         localStorage.setItem(KEY, root.dataset.theme);
       } catch {
-        // The choice then lasts as long as the page.
+        // Then the choice lasts only as long as the page.
       }
     });
   });

@@ -1,23 +1,23 @@
-// One tile. Its frame (state and name) is always there and true; what is inside is made when the tile comes near the
-// screen and thrown away when it leaves: nothing old is kept anywhere, and thousands of tiles cost little.
+// One tile. Its frame (state and name) always exists and is up to date. Its content is created when the tile comes near
+// the visible area and removed when it leaves, so nothing old remains and thousands of tiles cost little.
 //
-// Texts of machines enter the page as text alone.
+// Text from machines enters the page as text only.
 
 import { MEASUREMENTS, WORDS, clock, duration, machineUrl, millis, number, shortDuration, wasKnownAs } from "./format.js";
 
 const EXTRAS_MAX = 3;
-/** Under these names `extra` keeps the original of a value that could not be used; the last one is the size of an `extra` that is
- *  too large for a list. */
+/** Under these names `extra` keeps the original of an unusable value. `_bytes` is the size of an `extra` that is too large
+ *  for a list. */
 const ORIGINALS = new Set(["temperature", "humidity", "vibration", "timestamp", "_bytes"]);
-/** Characters of a name that a tile of each size has room for, and how many more in smaller letters. */
+/** Characters of a name that fit each size, and the factor for smaller letters. */
 const NAME_CHARACTERS = { full: 17, compact: 13, mini: 10 };
 const LONG_NAME = 1.5;
-/** How long a machine that has just gone offline draws attention. */
+/** How long a tile that has just gone offline is animated. */
 const CHANGED_MS = 6_000;
 
 export class Tile {
   #state = null;
-  /** The parts inside; null while the tile is out of sight. */
+  /** The content; null while the tile is not near the visible area. */
   #inside = null;
 
   constructor(machine, frame, inside) {
@@ -33,7 +33,7 @@ export class Tile {
     this.drawState();
   }
 
-  get isInSight() {
+  get isVisible() {
     return this.#inside !== null;
   }
 
@@ -69,7 +69,7 @@ export class Tile {
     if (worse) setTimeout(() => this.link.classList.remove("changed"), CHANGED_MS);
   }
 
-  /** Draws what is inside, if it is in sight; `path` is its curve. */
+  /** Draws the content, if it exists. `path` is the curve. */
   draw(size, now, path) {
     this.drawState();
     if (!this.#inside) return;
@@ -86,7 +86,7 @@ export class Tile {
     this.drawCurve(path);
   }
 
-  /** What grows old by itself. */
+  /** Draws the ages, which grow by themselves. */
   drawAge(size, now) {
     if (!this.#inside) return;
     const since = millis(this.machine.status_since);
@@ -104,7 +104,7 @@ export class Tile {
     if (curve && curve.getAttribute("d") !== path) curve.setAttribute("d", path);
   }
 
-  /** The elements are used again as long as the same things are measured. */
+  /** Reuses the elements while the set of measurements stays the same. */
   #drawValues() {
     const latest = this.machine.latest;
     const known = MEASUREMENTS.filter(({ name }) => Number.isFinite(latest?.[name]));
@@ -118,7 +118,7 @@ export class Tile {
   }
 }
 
-/** Both ends of a long name: machines of a line often differ in the end alone. */
+/** Keeps both ends of a long name, because machines of a line often differ only at the end. */
 function shortened(name, most) {
   const characters = [...name];
   if (characters.length <= most) return name;
@@ -126,17 +126,17 @@ function shortened(name, most) {
   return `${characters.slice(0, most - 1 - end).join("")}…${characters.slice(-end).join("")}`;
 }
 
-/** What is worth saying about a machine that is not simply online; `known` is what it was, if it is unknown now. */
+/** Returns the note of a machine that is not online. `known` is the last known status of an unknown one. */
 function note(machine, known, now, isNarrow) {
   const heard = millis(machine.last_seen_at);
   if (machine.status === "online") return "";
-  if (machine.status === "never_seen") return isNarrow ? "Never spoke" : "Expected, but never spoke";
+  if (machine.status === "never_seen") return isNarrow ? "Never heard" : "Expected, but never heard from";
   if (heard === null) return "Not heard yet";
   if (!isNarrow) return `Last heard ${clock(heard, now)}`;
   return `${known ? `Was ${known},` : "Heard"} ${shortDuration(now - heard)} ago`;
 }
 
-/** `name value` of the first few numbers among what a machine sends beyond the usual. */
+/** Returns `name value` of the first few numeric `extra` fields. */
 function numericExtras(extra) {
   if (extra === null || typeof extra !== "object" || Array.isArray(extra)) return [];
   const numbers = Object.entries(extra).filter(([name, value]) => !ORIGINALS.has(name) && Number.isFinite(value));

@@ -1,61 +1,61 @@
-// All tiles: made once and used again, brought into order, and drawn where somebody can see them.
+// All tiles: created once and reused, kept in order, and drawn only near the visible area.
 //
-// Work is done between two frames, for a few milliseconds each, so that thousands of machines never freeze the page.
-// What is out of sight costs nothing but a change of its state.
+// Works a few milliseconds per frame, so that thousands of machines never freeze the page. An invisible tile costs only
+// its changes of state.
 
 import { bringIntoOrder } from "./order.js";
 import { Tile } from "./tile.js";
 
-/** Milliseconds of drawing between two frames. */
+/** Milliseconds of drawing per frame. */
 const BUDGET_MS = 8;
-/** Tiles put into place between two frames: what follows, styles and layout, takes far longer than the putting. */
+/** Tiles placed per frame. Style and layout take far longer than placing them. */
 const PLACED_MAX = 250;
-/** Tiles this near to the screen are drawn, in case it is scrolled; in heights of the screen. */
+/** Tiles this near to the visible area are drawn in advance; in screen heights. */
 const NEAR = 0.5;
 
 export class Tiles {
   #tiles = new Map();
   #dirty = new Set();
-  #inSight = new Set();
+  #visible = new Set();
   #frame = null;
   #order = [];
-  /** What has come about machines since they were brought into this order. */
-  #news = new Map();
+  /** Updates of machines since the order was set. */
+  #updates = new Map();
   #orderDirty = false;
   #lookDirty = false;
   #budgetEnds = 0;
 
-  /** `frame` and `inside` are the templates of a tile; `seen(id)` is told when a curve comes into sight; `path(id)` gives a
-   *  curve; `now()` is the server's clock. */
-  constructor(list, { frame, inside, seen, path, now }) {
-    Object.assign(this, { list, frame, inside, seen, path, now });
+  /** `frame` and `inside` are the templates of a tile; `visible(id)` is called when a curve becomes visible; `path(id)`
+   *  returns a curve; `now()` is the server's clock. */
+  constructor(list, { frame, inside, visible, path, now }) {
+    Object.assign(this, { list, frame, inside, visible, path, now });
     addEventListener("scroll", () => this.#lookSoon(), { passive: true });
     setInterval(() => this.#tick(), 1_000);
   }
 
-  /** The machines to show, in order, in rows of `columns`; they may be fewer than there are. */
+  /** Shows these machines, in order, in rows of `columns`. They may be fewer than all. */
   show(machines, columns) {
     this.#order = machines;
-    this.#news.clear();
+    this.#updates.clear();
     this.columns = columns;
     this.gap = parseFloat(getComputedStyle(this.list).rowGap) || 0;
     if (this.size !== this.list.dataset.size) {
       this.size = this.list.dataset.size;
-      this.#inSight.forEach((id) => this.#draw(id));
-      this.curvesInSight.forEach((id) => this.seen(id));
+      this.#visible.forEach((id) => this.#draw(id));
+      this.visibleCurves.forEach((id) => this.visible(id));
     }
     this.#orderDirty = true;
     this.#lookSoon();
   }
 
-  /** One machine has news. */
+  /** Updates one machine. */
   touch(machine) {
-    this.#news.set(machine.machine_id, machine);
+    this.#updates.set(machine.machine_id, machine);
     const tile = this.#tiles.get(machine.machine_id);
     if (!tile) return;
     const isChanged = tile.machine.status !== machine.status;
     tile.machine = machine;
-    if (isChanged || tile.isInSight) this.#draw(machine.machine_id);
+    if (isChanged || tile.isVisible) this.#draw(machine.machine_id);
   }
 
   forget(ids) {
@@ -64,22 +64,22 @@ export class Tiles {
       if (!tile) continue;
       tile.item.remove();
       this.#tiles.delete(id);
-      this.#inSight.delete(id);
+      this.#visible.delete(id);
     }
   }
 
-  /** Draws the curve of a machine anew. */
+  /** Redraws the curve of a machine. */
   redrawTrend(id) {
     this.#tiles.get(id)?.drawCurve(this.#pathOf(id));
   }
 
   redrawTrends() {
-    for (const id of this.#inSight) this.redrawTrend(id);
+    for (const id of this.#visible) this.redrawTrend(id);
   }
 
-  /** The tiles whose curves are in sight. */
-  get curvesInSight() {
-    return this.size === "full" ? [...this.#inSight] : [];
+  /** Returns the machines whose curves are visible. */
+  get visibleCurves() {
+    return this.size === "full" ? [...this.#visible] : [];
   }
 
   #pathOf(id) {
@@ -114,12 +114,12 @@ export class Tiles {
     }
   }
 
-  /** What is first is shown first: tiles that exist are put in place while others are still to be made. */
+  /** Places existing tiles at once and creates the missing ones over several frames, from the first on. */
   #arrange() {
     const items = [];
     let [made, placed] = [0, 0];
     for (const listed of this.#order) {
-      const machine = this.#news.get(listed.machine_id) ?? listed;
+      const machine = this.#updates.get(listed.machine_id) ?? listed;
       let tile = this.#tiles.get(machine.machine_id);
       if (!tile) {
         made += 1;
@@ -145,8 +145,8 @@ export class Tiles {
   }
 
   /**
-   * Which tiles are in sight. All rows are equally high, so that this is arithmetic; observers and events of thousands of
-   * elements cost more on each frame of a scroll than everything else.
+   * Finds the visible tiles. All rows have equal height, so arithmetic is enough; observers and events of thousands of
+   * elements would dominate the cost of a scroll.
    */
   #look() {
     this.#lookDirty = false;
@@ -156,22 +156,22 @@ export class Tiles {
     const top = first?.top ?? 0;
     const rows = [Math.max(0, Math.floor((above - top) / row)), Math.max(0, Math.ceil((below - top) / row))];
     const near = new Set(this.#order.slice(...rows.map((each) => each * this.columns)).map((machine) => machine.machine_id));
-    for (const id of this.#inSight) {
+    for (const id of this.#visible) {
       if (near.has(id)) continue;
-      this.#inSight.delete(id);
+      this.#visible.delete(id);
       this.#tiles.get(id)?.leave();
     }
     for (const id of near) {
-      if (this.#inSight.has(id) || !this.#tiles.has(id)) continue;
-      this.#inSight.add(id);
+      if (this.#visible.has(id) || !this.#tiles.has(id)) continue;
+      this.#visible.add(id);
       this.#tiles.get(id).enter();
       this.#dirty.add(id);
-      if (this.size === "full") this.seen(id);
+      if (this.size === "full") this.visible(id);
     }
   }
 
-  /** Ages grow by themselves; only those in sight are worth the work. */
+  /** Ages grow by themselves. Only visible ones are redrawn. */
   #tick() {
-    for (const id of this.#inSight) this.#tiles.get(id)?.drawAge(this.size, this.now());
+    for (const id of this.#visible) this.#tiles.get(id)?.drawAge(this.size, this.now());
   }
 }

@@ -1,41 +1,41 @@
 // The small curves: the last fifteen minutes of one measurement.
 //
-// The past is asked for once, for the tiles that have come into sight and in few requests; what arrives afterwards is
-// added here. Owns the points; draws into the <path> it is given.
+// The past is requested once, in few requests, for tiles that become visible. Later values are added as they arrive.
+// Owns the points and returns them as path data.
 
 import { millis } from "./format.js";
 
 const WINDOW_MS = 15 * 60_000;
 const STEP_MS = 30_000;
 const STEPS = WINDOW_MS / STEP_MS;
-/** Longest query of one request, far below what a server takes. */
+/** Longest query string of a request, far below the server's limit. */
 const QUERY_MAX = 4_000;
 const MACHINES_MAX = 50;
 
 export class Trends {
   #points = new Map();
-  #wanted = new Set();
+  #requested = new Set();
   #timer = null;
   measurement = "temperature";
 
-  /** `drawn(id)` is told when a machine's curve is to be drawn anew; `now()` is the server's clock. */
-  constructor(url, now, drawn) {
-    Object.assign(this, { url, now, drawn });
+  /** `changed(id)` is called when a curve must be redrawn; `now()` is the server's clock. */
+  constructor(url, now, changed) {
+    Object.assign(this, { url, now, changed });
   }
 
-  /** Everything is to be asked for again: the connection was lost in between. */
+  /** Forgets everything, after the connection was lost. */
   forget() {
     this.#points.clear();
   }
 
-  /** A tile came into sight. */
-  want(id) {
+  /** Requests the curve of a tile that has become visible. */
+  request(id) {
     if (this.#points.has(id)) return;
-    this.#wanted.add(id);
-    this.#timer ??= setTimeout(() => this.#ask(), 150);
+    this.#requested.add(id);
+    this.#timer ??= setTimeout(() => this.#fetch(), 150);
   }
 
-  /** The newest reading of a machine, as it arrives. */
+  /** Adds the newest reading of a machine. */
   add(machine) {
     const steps = this.#points.get(machine.machine_id);
     const at = millis(machine.latest?.recorded_at);
@@ -48,8 +48,8 @@ export class Trends {
     while (steps.length > STEPS + 1) steps.shift();
   }
 
-  async #ask() {
-    const ids = [...this.#wanted].slice(0, MACHINES_MAX);
+  async #fetch() {
+    const ids = [...this.#requested].slice(0, MACHINES_MAX);
     const query = new URLSearchParams();
     const asked = [];
     for (const id of ids) {
@@ -57,16 +57,16 @@ export class Trends {
       asked.push(id);
       if (query.toString().length > QUERY_MAX) break;
     }
-    for (const id of asked) this.#wanted.delete(id);
+    for (const id of asked) this.#requested.delete(id);
     try {
       const response = await fetch(`${this.url}?${query}`, { headers: { accept: "application/json" } });
       if (!response.ok) throw new Error(`trends: ${response.status}`);
       this.#take(asked, await response.json());
     } catch {
-      // Without a database there is no past; the curve begins with what arrives. It is asked for again on reconnect.
+      // Without a database the curve begins with the next reading. The past is requested again after a reconnect.
       for (const id of asked) if (!this.#points.has(id)) this.#points.set(id, []);
     }
-    this.#timer = this.#wanted.size ? setTimeout(() => this.#ask(), 50) : null;
+    this.#timer = this.#requested.size ? setTimeout(() => this.#fetch(), 50) : null;
   }
 
   #take(asked, answer) {
@@ -77,10 +77,10 @@ export class Trends {
       });
       this.#points.set(id, steps);
     }
-    for (const id of asked) this.drawn(id);
+    for (const id of asked) this.changed(id);
   }
 
-  /** The curve as path data in a box of 100 × 20; "" if there is nothing to show. */
+  /** Returns the curve as path data in a box of 100 × 20; "" without data. */
   path(id) {
     const first = Math.floor((this.now() - WINDOW_MS) / STEP_MS);
     const points = (this.#points.get(id) ?? []).filter(
@@ -103,7 +103,7 @@ export class Trends {
   }
 }
 
-/** Steps between points above which the line is broken: a machine that speaks every two minutes has no gaps of that. */
+/** Returns the distance in steps at which the line breaks. A machine that sends every two minutes has no gaps. */
 function gapSteps(points) {
   const steps = points.slice(1).map((point, index) => point.step - points[index].step);
   steps.sort((a, b) => a - b);

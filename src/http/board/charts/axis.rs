@@ -1,4 +1,4 @@
-//! The axes: instants that people call round, and values with room around them.
+//! The axes: labels at round times, and a value range with a margin.
 
 use chrono::{DateTime, Duration, NaiveTime, TimeZone, Timelike as _};
 
@@ -6,17 +6,17 @@ use crate::domain::Timestamp;
 
 use super::Point;
 
-/// Most labels of a time axis; a bound for spans and steps that do not fit each other.
+/// Most labels of a time axis, in case a step is far too short for its span.
 const LABELS_MAX: usize = 40;
 
-/// How a time axis is divided: labels every so many minutes from midnight, or every so many days.
+/// Distance between two labels: minutes counted from midnight, or days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Minutes(u32),
     Days(u32),
 }
 
-/// Instants for labels between `from` and `to` and the labels themselves, in the site's time; about `wanted` of them.
+/// Returns about `wanted` label positions between `from` and `to`, with their texts in the site's time.
 pub fn time_labels<Z: TimeZone>(
     from: Timestamp,
     to: Timestamp,
@@ -29,7 +29,7 @@ where
     let step = step_for(to.since(from).as_secs() / 60, wanted);
     let mut labels = Vec::new();
     let mut at = midnight_before(from.to_chrono().with_timezone(zone));
-    // Local days are walked one by one, because not every one has 24 hours.
+    // Step day by day, because not every local day has 24 hours.
     let mut day_number = 0;
     while Timestamp::from(at.to_utc()) < to && labels.len() < LABELS_MAX {
         match step {
@@ -57,14 +57,14 @@ fn clock<Z: TimeZone>(local: &DateTime<Z>) -> String {
     format!("{:02}:{:02}", local.hour(), local.minute())
 }
 
-/// The smallest step that gives no more labels than wanted.
+/// Returns the smallest step that needs no more than `wanted` labels.
 fn step_for(span_minutes: u64, wanted: u32) -> Step {
     const MINUTES: [u32; 9] = [5, 10, 15, 30, 60, 120, 180, 360, 720];
     const DAYS: [u32; 5] = [1, 2, 5, 10, 30];
     let wanted = u64::from(wanted.max(1));
     let fits = |minutes: u64| span_minutes / minutes <= wanted;
     let minutes = MINUTES.into_iter().find(|minutes| fits(u64::from(*minutes))).map(Step::Minutes);
-    // Half days are for spans of up to two days only.
+    // Half days suit spans of up to three days only.
     let minutes = minutes.filter(|step| span_minutes <= 3 * 24 * 60 || *step != Step::Minutes(720));
     minutes.unwrap_or_else(|| {
         let days = DAYS.into_iter().find(|days| fits(u64::from(*days) * 24 * 60));
@@ -72,19 +72,19 @@ fn step_for(span_minutes: u64, wanted: u32) -> Step {
     })
 }
 
-/// The first moment of the local day.
+/// Returns the first instant of the local day.
 fn midnight_before<Z: TimeZone>(at: DateTime<Z>) -> DateTime<Z> {
-    // Where the clocks are put forward at midnight the day begins at one o'clock.
+    // Where clocks go forward at midnight, the day begins at one o'clock.
     let first = |hour| NaiveTime::from_hms_opt(hour, 0, 0).and_then(|time| at.with_time(time).earliest());
     first(0).or_else(|| first(1)).unwrap_or_else(|| at.clone())
 }
 
-/// The first moment of the next local day, from that of one.
+/// Returns the first instant of the next local day.
 fn next_midnight<Z: TimeZone>(midnight: DateTime<Z>) -> DateTime<Z> {
     midnight_before(midnight + Duration::hours(26))
 }
 
-/// The range of values, a little wider than the points; never empty.
+/// Returns the range of values with a margin. It is never empty.
 pub fn value_range(points: &[Point]) -> std::ops::Range<f64> {
     let low = points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
     let high = points.iter().map(|point| point.max).fold(f64::NEG_INFINITY, f64::max);
@@ -92,14 +92,14 @@ pub fn value_range(points: &[Point]) -> std::ops::Range<f64> {
         return 0.0..1.0;
     }
     let room = (high - low) * 0.08;
-    // Values too near each other to be told apart, or all the same.
+    // A minimum margin, for values that are equal or nearly so.
     let least = (low.abs().max(high.abs()) * 0.005).max(1e-6);
     let room = if room.is_finite() { room.max(least) } else { 0.0 };
     let range = (low - room).max(f64::MIN / 4.0)..(high + room).min(f64::MAX / 4.0);
     if range.start < range.end { range } else { 0.0..1.0 }
 }
 
-/// A label as short as the range allows: as many decimals as tell neighbours apart.
+/// Returns the shortest label that still distinguishes neighbours.
 pub fn value_label(value: f64, range: &std::ops::Range<f64>) -> String {
     let span = range.end - range.start;
     let largest = range.start.abs().max(range.end.abs());
@@ -109,7 +109,7 @@ pub fn value_label(value: f64, range: &std::ops::Range<f64>) -> String {
     }
     let decimals = (1.0 - span.log10().floor()).clamp(0.0, 6.0) as usize;
     let text = format!("{value:.decimals$}");
-    // -0.0 is 0 to everybody.
+    // Print -0.0 as 0.0.
     if text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {
         text.replace('-', "")
     } else {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_range_has_few_labels() {
+    fn every_span_has_few_labels() {
         for minutes in [1, 60, 24 * 60, 7 * 24 * 60, 30 * 24 * 60] {
             let from = instant("2026-01-31T23:59:59Z");
             let to = from.plus(std::time::Duration::from_secs(minutes * 60));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_the_decimals_that_tell_them_apart() {
+    fn labels_have_just_enough_decimals_to_differ() {
         assert_eq!(value_label(60.25, &(55.0..65.0)), "60");
         assert_eq!(value_label(60.25, &(60.0..61.0)), "60.2");
         assert_eq!(value_label(0.0512, &(0.05..0.06)), "0.051");

@@ -1,11 +1,11 @@
-//! A chart of one measurement over time, as SVG that takes its colours and its font from the page.
+//! A chart of one measurement over time, as SVG that takes its colours and font from the page.
 //!
-//! Pure: points and states in, text out. Colours here are roles, not colours: `andon.css` gives each role a colour of
-//! the present theme. Texts stay texts, so that they can be selected and read.
+//! Pure: points and states in, text out. The colours here are roles; `andon.css` maps each role to a colour of the
+//! current theme. Labels stay text, so people can select and screen readers can read them.
 //!
 //! Invariants
-//! - CHT-1 Where there was no data, there is no line: neighbours further apart than usual are not joined.
-//! - CHT-2 Only numbers and times are drawn; nothing that a machine has sent enters as text.
+//! - **CHT-1** Where there was no data, there is no line: points further apart than usual are not joined.
+//! - **CHT-2** A chart contains only numbers and times, never text from a machine.
 
 mod axis;
 mod runs;
@@ -22,9 +22,9 @@ use thiserror::Error;
 
 use crate::domain::{DisplayStatus, Timestamp};
 
-pub use runs::{Point, coarser};
+pub use runs::{Point, merge_into_buckets};
 
-/// Roles, see `.chart` in `andon.css`.
+/// Roles; see `.chart` in `andon.css`.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const MEAN: RGBColor = RGBColor(3, 3, 3);
@@ -33,16 +33,17 @@ const ONLINE: RGBColor = RGBColor(5, 5, 5);
 const OFFLINE: RGBColor = RGBColor(6, 6, 6);
 const UNKNOWN: RGBColor = RGBColor(7, 7, 7);
 
-/// Pixels of the viewBox left of the plot, for the values' labels, and right of it.
+/// Pixels left of the plot, for the labels of the values, and right of it.
 const LEFT: u32 = 76;
 const RIGHT: u32 = 14;
-/// Pixels under the plot for the times' labels, and below these for the state band.
+/// Pixels below the plot, for the labels of the times.
 const UNDER: u32 = 24;
-const BAND: u32 = 18;
-/// Pixels between two strokes of what is hatched.
+/// Height of the status timeline below those.
+const TIMELINE: u32 = 18;
+/// Pixels between two strokes of a hatched area.
 const HATCH_EVERY: usize = 5;
 
-/// The chart could not be drawn: a defect, for memory is the only thing drawn into.
+/// The chart cannot be drawn. This is a bug: charts are drawn into memory only.
 #[derive(Debug, Error)]
 #[error("the chart cannot be drawn: {0}")]
 pub struct ChartError(String);
@@ -63,25 +64,25 @@ impl Shape {
     pub const NARROW: Self = Self { width: 380, height: 230, font: 14.0, time_labels: 5 };
 }
 
-/// A stretch of time with one status.
+/// A period with one status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Its first moment.
+    /// Start, inclusive.
     pub from: Timestamp,
-    /// The moment after it.
+    /// End, exclusive.
     pub to: Timestamp,
-    /// The status.
+    /// The status in it.
     pub status: DisplayStatus,
 }
 
 /// What a chart shows.
 #[derive(Debug)]
 pub struct Chart<'a, Z> {
-    /// Its first moment.
+    /// Start, inclusive.
     pub from: Timestamp,
-    /// The moment after its last.
+    /// End, exclusive.
     pub to: Timestamp,
-    /// The length of the stretches that the points stand for.
+    /// Length of the bucket behind each point.
     pub bucket: Duration,
     /// In order of time.
     pub points: &'a [Point],
@@ -95,16 +96,16 @@ impl<Z: TimeZone> Chart<'_, Z>
 where
     Z::Offset: std::fmt::Display,
 {
-    /// The chart as an `<svg>` element without style attributes and scripts.
+    /// Draws the chart as an `<svg>` element without style attributes and scripts.
     ///
     /// # Errors
-    /// [`ChartError`] for a defect of the library.
+    /// [`ChartError`] reports a bug of the library.
     pub fn svg(&self, shape: Shape) -> Result<String, ChartError> {
         let mut svg = String::with_capacity(16 * 1024);
         let area = SVGBackend::with_string(&mut svg, (shape.width, shape.height)).into_drawing_area();
-        let (above, below) = area.split_vertically(shape.height - BAND);
+        let (above, below) = area.split_vertically(shape.height - TIMELINE);
         self.draw_plot(&above, shape).map_err(|error| ChartError(error.to_string()))?;
-        self.draw_band(&below, shape).map_err(|error| ChartError(error.to_string()))?;
+        self.draw_timeline(&below, shape).map_err(|error| ChartError(error.to_string()))?;
         area.present().map_err(|error| ChartError(error.to_string()))?;
         drop((area, above, below));
         Ok(svg)
@@ -147,7 +148,7 @@ where
         self.draw_points(&mut chart)
     }
 
-    /// Between the extremes an area, through the means a line; a stretch that stands alone is a dot.
+    /// Draws an area between the extremes and a line through the means. A point alone becomes a dot.
     fn draw_points<DB, CT>(
         &self,
         chart: &mut ChartContext<'_, DB, CT>,
@@ -157,7 +158,7 @@ where
         CT: CoordTranslate<From = (i64, f64)>,
     {
         let gap_max = runs::gap_max(self.points, self.bucket);
-        // A stretch is drawn at its middle.
+        // Draw a bucket at its middle.
         let half = i64::try_from(self.bucket.as_micros() / 2).unwrap_or(0);
         let time = |point: &Point| (point.at.as_micros() + half).clamp(self.times().start, self.times().end);
         for run in runs::runs(self.points, gap_max) {
@@ -176,8 +177,8 @@ where
         Ok(())
     }
 
-    /// The states as bars of different heights: offline high, unknown half, online low.
-    fn draw_band<DB: DrawingBackend>(
+    /// Draws the states as bars of different heights: offline high, unknown medium, online low.
+    fn draw_timeline<DB: DrawingBackend>(
         &self,
         area: &DrawingArea<DB, Shift>,
         shape: Shape,
@@ -195,9 +196,9 @@ where
                 DisplayStatus::Offline => (OFFLINE, 2),
                 DisplayStatus::Unknown | DisplayStatus::NeverSeen => (UNKNOWN, 7),
             };
-            // However short, it happened.
+            // Show even the shortest period.
             let right = right.max(left + 1);
-            let bottom = BAND as i32 - 2;
+            let bottom = TIMELINE as i32 - 2;
             if span.status == DisplayStatus::Unknown {
                 hatch(area, (left, top), (right, bottom))?;
             } else {
@@ -208,7 +209,7 @@ where
     }
 }
 
-/// A frame filled with oblique strokes: what is not known looks like it in grey, too. One too narrow for that is filled.
+/// Draws a hatched frame, so that unknown periods differ without colour, too. A narrow one is filled instead.
 fn hatch<DB: DrawingBackend>(
     area: &DrawingArea<DB, Shift>,
     (left, top): (i32, i32),
@@ -258,6 +259,7 @@ mod tests {
         svg.lines().filter(|line| line.starts_with("<polyline") && line.contains("#030303")).count()
     }
 
+    /// Proves CHT-1.
     #[test]
     fn where_there_was_no_data_there_is_no_line() {
         assert_eq!(lines(&svg(&points(0..60), &[], Shape::WIDE)), 1);
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_hatched_and_what_is_known_is_not() {
+    fn only_unknown_periods_are_hatched() {
         let strokes = |from, to, status| {
             let drawn = svg(&[], &[Span { from: at(from), to: at(to), status }], Shape::WIDE);
             drawn.lines().filter(|line| line.starts_with("<polyline") && line.contains("#070707")).count()
@@ -294,7 +296,7 @@ mod tests {
         assert!(strokes(0, 60, DisplayStatus::Unknown) > 100);
         assert_eq!(strokes(0, 60, DisplayStatus::Offline), 0);
         assert_eq!(strokes(0, 60, DisplayStatus::NeverSeen), 0);
-        // Ten seconds are three pixels: filled, and seen.
+        // Ten seconds are three pixels: filled instead of hatched.
         let drawn = svg(
             &[],
             &[Span { from: at(0), to: at(0).plus(Duration::from_secs(10)), status: DisplayStatus::Unknown }],
@@ -313,7 +315,7 @@ mod tests {
             span(40, 60, DisplayStatus::Unknown),
         ];
         let drawn = svg(&points((0..10).chain(20..21)), &spans, Shape::WIDE);
-        // Texts have one colour, whatever their role.
+        // Labels have one colour, whatever their role.
         for element in drawn.lines().filter(|line| line.starts_with('<') && !line.starts_with("<text")) {
             for attribute in element.split(' ').filter(|part| part.contains("=\"#0")) {
                 let attribute = attribute.trim_end_matches("/>").trim_end_matches('>');
@@ -322,8 +324,9 @@ mod tests {
         }
     }
 
+    /// Proves CHT-2.
     #[test]
-    fn a_chart_is_accepted_under_the_strictest_policy_and_its_texts_are_texts() {
+    fn a_chart_needs_no_inline_style_or_script_and_its_labels_are_text() {
         for shape in [Shape::WIDE, Shape::NARROW] {
             let drawn = svg(&points(0..60), &[], shape);
             assert!(drawn.starts_with("<svg ") && drawn.trim_end().ends_with("</svg>"));
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn values_at_the_ends_of_what_a_number_can_be_are_drawn_all_the_same() {
+    fn extreme_values_are_drawn() {
         let mut extreme = points(0..3);
         extreme[0].min = -1e150;
         extreme[1].max = 1e150;

@@ -1,10 +1,10 @@
-//! `/machines/<id>`: one machine, live, with its figures, charts and changes.
+//! `/machines/<id>`: one machine with its current state, statistics, charts and changes.
 //!
-//! The page is whole without scripts; they only keep it up to date. What the database cannot tell is said in its place,
-//! and the present state comes from the snapshot, so it is there without a database.
+//! The page is complete without scripts; they only keep it up to date. The current state comes from the status snapshot,
+//! so it is there without a database. Where the database cannot answer, the page says so.
 
 mod blind_spans;
-mod history;
+mod history_view;
 mod numbers;
 mod query;
 mod span;
@@ -18,25 +18,25 @@ use actix_web::{HttpResponse, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use self::query::Question;
+use self::query::PageRequest;
 use self::span::Lookback;
 use super::{headers, layout};
 use crate::clock::wall_now;
 use crate::domain::MachineId;
 use crate::http::{HttpState, machines};
 
-/// What stands for itself in a path, as in the scripts' `encodeURIComponent`.
+/// Characters that stay unencoded in a path, as in `encodeURIComponent` of the scripts.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The query of the page.
+/// Query parameters of the page.
 #[derive(Debug, Deserialize)]
 pub struct PageQuery {
     range: Option<String>,
-    /// For `/machines?id=`: names that cannot stand in a path, such as `..`.
+    /// For `/machines?id=`: ids that cannot be a path segment, such as `..`.
     id: Option<String>,
 }
 
-/// The page of the machine that the path names.
+/// Serves the page of the machine in the path.
 pub async fn by_path(
     state: web::Data<HttpState>,
     path: web::Path<String>,
@@ -45,7 +45,7 @@ pub async fn by_path(
     page_of(&state, &path, &query).await
 }
 
-/// The page of the machine that `?id=` names; without one, the way to the board.
+/// Serves the page of the machine in `?id=`. Without it, redirects to the board.
 pub async fn by_query(state: web::Data<HttpState>, query: web::Query<PageQuery>) -> HttpResponse {
     match &query.id {
         Some(id) => page_of(&state, id, &query).await,
@@ -53,49 +53,50 @@ pub async fn by_query(state: web::Data<HttpState>, query: web::Query<PageQuery>)
     }
 }
 
-/// What a page holds while it is put together, about: its charts' points, and up to a thousand changes.
-const GATHERED_BYTES: usize = 1024 * 1024;
+/// Approximate memory of a page while it is built: the points of its charts and up to a thousand changes.
+const PAGE_DATA_BYTES: usize = 1024 * 1024;
 
 async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse {
     let Ok(machine_id) = MachineId::parse(id) else {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
-    let Ok(charge) = state.budget.charge(GATHERED_BYTES) else {
+    let Ok(charge) = state.budget.charge(PAGE_DATA_BYTES) else {
         return headers::busy(layout::busy(state.installation()));
     };
     let machine = machines::current(state).await.find(&machine_id);
     let machine = machine.as_ref();
-    let question = Question {
+    let request = PageRequest {
         machine_id: machine_id.clone(),
         lookback: Lookback::parse(query.range.as_deref()),
         zone: state.time_zone,
         now: wall_now(),
         status: machine.and_then(|machine| Some((machine.status, machine.status_since?))),
     };
-    let mut past = question.ask(&state.history).await;
+    let mut history = request.load(&state.history).await;
     let mut outages = Vec::new();
-    if let Ok(known) = &mut past {
-        match blind_spans::look(&state.history, &question, machine, known).await {
+    if let Ok(loaded) = &mut history {
+        match blind_spans::add_outages(&state.history, &request, machine, loaded).await {
             Ok(found) => outages = found,
-            Err(error) => past = Err(error),
+            Err(error) => history = Err(error),
         }
     }
-    let unheard_of = past.as_ref().is_ok_and(|past| past.latest.is_none() && past.events.is_empty());
-    if machine.is_none() && unheard_of {
+    let has_no_data =
+        history.as_ref().is_ok_and(|history| history.latest.is_none() && history.events.is_empty());
+    if machine.is_none() && has_no_data {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     }
     let content = view::Content {
         machine_id: &machine_id,
         machine,
-        past: past.as_ref(),
+        history: history.as_ref(),
         outages: &outages,
-        question: &question,
+        request: &request,
     };
     headers::large_page(charge, view::machine(state.installation(), &content))
         .unwrap_or_else(|_| headers::busy(layout::busy(state.installation())))
 }
 
-/// Where the machine's page is, without its query.
+/// Returns the path of the machine's page, without a query.
 fn address(machine_id: &MachineId) -> String {
     format!("/machines/{}", encoded(machine_id))
 }

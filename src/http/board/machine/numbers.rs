@@ -1,10 +1,10 @@
-//! Numbers and times as people on the floor read them; `format.js` does the same for what is live.
+//! Numbers, times and words for people. `format.js` does the same for live values.
 
 use chrono_tz::Tz;
 
 use crate::domain::{DisplayStatus, Timestamp};
 
-/// Three significant digits for small values, one decimal for the usual, none for the large.
+/// Formats a number: three significant digits below ten, one decimal below a thousand, none above.
 pub fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -28,12 +28,12 @@ fn grouped(value: f64) -> String {
     text
 }
 
-/// Day and time of the site.
+/// Formats day and time in the site's time zone.
 pub fn date_and_time(at: Timestamp, zone: Tz) -> String {
     at.to_chrono().with_timezone(&zone).format("%-d %b %Y, %H:%M:%S").to_string()
 }
 
-/// The word for a state.
+/// Returns the word for a state.
 pub const fn word(status: DisplayStatus) -> &'static str {
     match status {
         DisplayStatus::Online => "Online",
@@ -43,14 +43,14 @@ pub const fn word(status: DisplayStatus) -> &'static str {
     }
 }
 
-/// Why a machine changed, in words; the reason's own word if it is a new one.
+/// Describes why a machine changed. Returns an unknown reason as it is.
 pub fn reason_in_words(reason: &str) -> &str {
     match reason {
         "first_seen" => "first message ever",
-        "message" => "speaks again",
+        "message" => "sends again",
         "silence" => "silent",
-        "last_will" => "said goodbye (last will)",
-        "never_seen" => "expected, never spoke",
+        "last_will" => "disconnected (last will)",
+        "never_seen" => "expected, never heard from",
         other => other,
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_as_long_as_they_are_useful() {
+    fn numbers_have_useful_precision() {
         let texts = [0.0, 0.05123, 4.5678, 61.27, -999.94, 1234.5, 123_456_789.0, 1e9, 1e-9].map(number);
         assert_eq!(
             texts,

@@ -1,4 +1,4 @@
-//! What a machine's page shows of its history: asked of the database, in few bounded questions.
+//! Loads what a machine's page shows of its history, in a few bounded queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use serde_json::value::RawValue;
 
 use super::span::{Lookback, Window, windows};
-use super::status_timeline::{Change, band};
+use super::status_timeline::{Change, timeline};
 use crate::domain::{DisplayStatus, MachineId, Timestamp};
 use crate::http::board::charts::{Point, Span};
 use crate::http::history::ANSWER_MAX;
@@ -19,15 +19,15 @@ use crate::store::{
     ReadingsQuery, StoredEvent, StoredReading, collected,
 };
 
-/// Numeric fields of `extra` that get a chart of their own.
+/// Most numeric `extra` fields that get a chart.
 const EXTRAS_MAX: usize = 4;
-/// What stands in `extra` under these names is the original of a value that could not be used: no further measurement, whatever
-/// it looks like.
+/// Under these names `extra` keeps the original of an unusable value. It is no measurement, even if it is a number.
 const ORIGINALS: [&str; 4] = ["temperature", "humidity", "vibration", "timestamp"];
-/// Newest readings that are looked at for such fields, and bytes of their `extra`.
-const READINGS_LOOKED_AT: u32 = 20;
-const LOOKED_AT_BYTES_MAX: usize = 1024 * 1024;
-/// Changes of status that are shown, and that make the band.
+/// Newest readings that are searched for numeric fields.
+const READINGS_SEARCHED: u32 = 20;
+/// Most bytes of `extra` that are searched.
+const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
+/// Most changes of status that are loaded, for the list and the timeline.
 const EVENTS_MAX: u32 = 1_000;
 
 /// A measurement of a machine.
@@ -39,12 +39,12 @@ pub enum Measurement {
     Humidity,
     /// mm/s.
     Vibration,
-    /// A numeric field of `extra`; its name comes from the machine.
+    /// A numeric field of `extra`. Its name comes from the machine.
     Extra(String),
 }
 
 impl Measurement {
-    /// In words.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         match self {
             Self::Temperature => "Temperature",
@@ -54,7 +54,7 @@ impl Measurement {
         }
     }
 
-    /// Its unit; none for what only the machine knows.
+    /// Returns its unit; empty for an `extra` field.
     pub fn unit(&self) -> &'static str {
         match self {
             Self::Temperature => "°C",
@@ -64,7 +64,7 @@ impl Measurement {
         }
     }
 
-    /// A class for its colour.
+    /// Returns the CSS class of its colour.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Temperature => "temperature",
@@ -84,53 +84,53 @@ impl Measurement {
     }
 }
 
-/// One measurement over the time that is looked at.
+/// One measurement over the range.
 #[derive(Debug)]
 pub struct Series {
-    /// Which.
+    /// The measurement.
     pub measurement: Measurement,
     /// In order of time; never empty.
     pub points: Vec<Point>,
-    /// Its figures for each of [`Past::windows`].
-    pub figures: Vec<Option<Aggregate>>,
+    /// Its statistics for each of [`MachineHistory::windows`].
+    pub statistics: Vec<Option<Aggregate>>,
 }
 
-/// All that the page shows of the past.
+/// Everything that the page shows of the past.
 #[derive(Debug)]
-pub struct Past {
-    /// The first instant of the charts.
+pub struct MachineHistory {
+    /// Start of the charts, inclusive.
     pub from: Timestamp,
-    /// The instant after their last.
+    /// End of the charts, exclusive.
     pub to: Timestamp,
-    /// What is measured.
+    /// The measurements.
     pub series: Vec<Series>,
-    /// What the figures are for.
+    /// The periods of the statistics.
     pub windows: [Window; 4],
-    /// The states; from [`Past::changes_from`] on, if that is set.
-    pub band: Vec<Span>,
+    /// The status over time; from [`MachineHistory::changes_from`] on, if that is set.
+    pub timeline: Vec<Span>,
     /// Changes of status, newest first.
     pub events: Vec<StoredEvent>,
-    /// There are more changes than are shown: the oldest of these. What was before it is not known here.
+    /// Time of the oldest loaded change, if older ones in the range were not loaded.
     pub changes_from: Option<Timestamp>,
-    /// The newest reading, by its own time; of a large `extra` the size alone.
+    /// The newest reading by its own time. A large `extra` is replaced by its size.
     pub latest: Option<StoredReading>,
 }
 
-/// What is asked for.
-pub struct Question {
-    /// Whose page.
+/// What to load.
+pub struct PageRequest {
+    /// The machine.
     pub machine_id: MachineId,
     /// How far back.
     pub lookback: Lookback,
     /// The site's time zone.
     pub zone: Tz,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// The present state and since when, as far as it is known.
+    /// The current status and its start, as far as known.
     pub status: Option<(DisplayStatus, Timestamp)>,
 }
 
-impl Question {
+impl PageRequest {
     fn from(&self) -> Timestamp {
         let length = i64::try_from(self.lookback.length().as_micros()).unwrap_or(i64::MAX);
         Timestamp::from_micros(self.now.as_micros().saturating_sub(length))
@@ -152,24 +152,24 @@ impl Question {
         }
     }
 
-    /// Asks the database; all the questions of a page together take no longer than one may.
-    pub async fn ask(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
-        let gathered = actix_rt::time::timeout(ANSWER_MAX, self.gather(history)).await;
-        gathered.unwrap_or(Err(HistoryError::TooSlow))
+    /// Loads the history. All queries of a page together take no longer than one query may.
+    pub async fn load(&self, history: &HistoryPool) -> Result<MachineHistory, HistoryError> {
+        let loaded = actix_rt::time::timeout(ANSWER_MAX, self.load_all(history)).await;
+        loaded.unwrap_or(Err(HistoryError::TooSlow))
     }
 
-    async fn gather(&self, history: &HistoryPool) -> Result<Past, HistoryError> {
+    async fn load_all(&self, history: &HistoryPool) -> Result<MachineHistory, HistoryError> {
         let (latest, extras) = self.newest_readings(history).await?;
         let mut events = self.events(history).await?;
-        let changes_from = cut(&mut events, self.from());
+        let changes_from = limit_events(&mut events, self.from());
         let to = self.now;
-        // Bound by one extra field a question; the usual measurements come with the first.
+        // One query per `extra` field. The first one also returns the usual measurements.
         let mut series: Vec<Series> = Vec::new();
-        let questions: Vec<Option<&str>> = match extras.as_slice() {
+        let queries: Vec<Option<&str>> = match extras.as_slice() {
             [] => vec![None],
             fields => fields.iter().map(|field| Some(field.as_str())).collect(),
         };
-        for (index, extra) in questions.into_iter().enumerate() {
+        for (index, extra) in queries.into_iter().enumerate() {
             let mut measurements: Vec<_> =
                 extra.map(|field| Measurement::Extra(field.to_owned())).into_iter().collect();
             if index == 0 {
@@ -180,15 +180,15 @@ impl Question {
         }
         let mut changes: Vec<_> = events.iter().rev().map(change).collect();
         if let (Some(oldest), Some(_)) = (changes.first_mut(), changes_from) {
-            // It says what was just before it, and not how long that was so.
+            // It names the status just before it, but not how long that lasted.
             oldest.was_online = None;
         }
-        Ok(Past {
+        Ok(MachineHistory {
             from: self.from(),
             to,
             series,
             windows: windows(self.now, self.zone),
-            band: band(&changes, self.from(), to, self.status),
+            timeline: timeline(&changes, self.from(), to, self.status),
             events,
             changes_from,
             latest,
@@ -205,25 +205,28 @@ impl Question {
         let points = self.buckets(self.from(), self.now, Some(seconds), extra);
         let windows =
             windows(self.now, self.zone).map(|window| self.buckets(window.from, window.to, None, extra));
-        // One statement a question: each is bounded, and others get their turn between.
+        // One statement per query: each is bounded, and other requests get their turn in between.
         let buckets = history.ask(move |history| collected(|each| history.buckets(&points, each))).await?;
-        let mut figures = Vec::with_capacity(windows.len());
+        let mut statistics = Vec::with_capacity(windows.len());
         for window in windows {
-            let figures_of = history.ask(move |history| collected(|each| history.buckets(&window, each)));
-            figures.push(figures_of.await?);
+            let buckets_of_window =
+                history.ask(move |history| collected(|each| history.buckets(&window, each)));
+            statistics.push(buckets_of_window.await?);
         }
         let series = measurements.into_iter().map(|measurement| Series {
             points: buckets.iter().filter_map(|bucket| point(bucket, &measurement)).collect(),
-            figures: figures
+            statistics: statistics
                 .iter()
                 .map(|window| window.first().and_then(|all| measurement.of(all)))
                 .collect(),
             measurement,
         });
-        Ok(series.filter(|one| !one.points.is_empty() || one.figures.iter().any(Option::is_some)).collect())
+        Ok(series
+            .filter(|one| !one.points.is_empty() || one.statistics.iter().any(Option::is_some))
+            .collect())
     }
 
-    /// The newest reading, and the fields of `extra` that hold numbers in the newest ones, in order of their names.
+    /// Returns the newest reading, and the numeric `extra` fields of the newest ones in order of their names.
     async fn newest_readings(
         &self,
         history: &HistoryPool,
@@ -231,10 +234,10 @@ impl Question {
         let query = ReadingsQuery {
             machine_id: self.machine_id.clone(),
             from: ReadingCursor::before(Timestamp::from_micros(0)),
-            // A device's clock may be ahead as far as the payload's rules allow.
+            // The payload rules may accept readings from a clock that is ahead.
             to: ReadingCursor::before(self.now.plus(Duration::from_secs(365 * 24 * 60 * 60))),
             order: Order::Descending,
-            limit: READINGS_LOOKED_AT,
+            limit: READINGS_SEARCHED,
         };
         history
             .ask(move |history| {
@@ -249,7 +252,7 @@ impl Question {
         let query = EventsQuery {
             machine_id: Some(self.machine_id.clone()),
             which: Events::ALL,
-            // One more tells whether there are more.
+            // One more shows whether older ones exist.
             limit: EVENTS_MAX + 1,
         };
         history.ask(move |history| history.events(&query)).await
@@ -262,8 +265,8 @@ fn point(bucket: &Bucket, measurement: &Measurement) -> Option<Point> {
     (min.is_finite() && mean.is_finite() && max.is_finite()).then_some(Point { at, min, mean, max, count })
 }
 
-/// Leaves those from `from` on of the newest [`EVENTS_MAX`] of `events`, and tells when the oldest of these was if there were more.
-fn cut(events: &mut Vec<StoredEvent>, from: Timestamp) -> Option<Timestamp> {
+/// Keeps the newest [`EVENTS_MAX`] events from `from` on. Returns the time of the oldest one kept if that dropped others.
+fn limit_events(events: &mut Vec<StoredEvent>, from: Timestamp) -> Option<Timestamp> {
     let more = events.len() > EVENTS_MAX as usize;
     events.truncate(EVENTS_MAX as usize);
     let more = more && events.last().is_some_and(|event| event.key.at >= from);
@@ -279,7 +282,7 @@ fn change(event: &StoredEvent) -> Change {
     }
 }
 
-/// What is learnt from the newest readings, one after the other.
+/// Collects the newest reading and the numeric fields from the newest readings.
 #[derive(Default)]
 struct Newest {
     reading: Option<StoredReading>,
@@ -294,9 +297,9 @@ impl Newest {
         let is_measured = |(name, value): &(String, Box<RawValue>)| {
             number(value).is_some() && !ORIGINALS.contains(&name.as_str())
         };
-        if extra.len() <= LOOKED_AT_BYTES_MAX {
+        if extra.len() <= SEARCHED_BYTES_MAX {
             let measured = members(extra).into_iter().filter(is_measured);
-            // Those that come first are charted; of a machine that sends thousands no more are kept.
+            // Only the first few get a chart, so keep no more of a machine that sends thousands.
             self.fields.extend(measured.map(|(name, _)| name).take(EXTRAS_MAX));
         }
         if self.reading.is_none() {
@@ -306,16 +309,16 @@ impl Newest {
             });
             self.reading = Some(row);
         }
-        if self.bytes < LOOKED_AT_BYTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if self.bytes < SEARCHED_BYTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
-/// The members of `extra` as they stand there; none if it is no object.
+/// Returns the raw members of `extra`; none if it is not an object.
 pub fn members(extra: &str) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_str(extra).unwrap_or_default()
 }
 
-/// A JSON number that a double holds.
+/// Returns a JSON number that fits a double.
 pub fn number(value: &RawValue) -> Option<f64> {
     let text = value.get();
     let begins_like_one = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());

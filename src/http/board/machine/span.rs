@@ -1,13 +1,13 @@
-//! How far back a page looks, and the days of the site.
+//! The time range of a page, and the periods of its statistics.
 
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use crate::domain::Timestamp;
-use crate::http::window::Window as Stretch;
+use crate::http::window::Window as Period;
 
-/// How far back the charts look.
+/// How far back the charts go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lookback {
     /// One hour.
@@ -25,7 +25,7 @@ impl Lookback {
     /// All, shortest first.
     pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    /// The value of `?range=`.
+    /// Returns the value of `?range=`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "1h",
@@ -35,7 +35,7 @@ impl Lookback {
         }
     }
 
-    /// In words.
+    /// Returns the range in words.
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::Hour => "1 hour",
@@ -45,12 +45,12 @@ impl Lookback {
         }
     }
 
-    /// From the value of `?range=`; anything else is the default.
+    /// Parses the value of `?range=`. Anything else is the default.
     pub fn parse(text: Option<&str>) -> Self {
         Self::ALL.into_iter().find(|lookback| Some(lookback.as_str()) == text).unwrap_or_default()
     }
 
-    /// How long.
+    /// Returns the length of the range.
     pub const fn length(self) -> Duration {
         const HOUR: u64 = 60 * 60;
         Duration::from_secs(match self {
@@ -61,7 +61,7 @@ impl Lookback {
         })
     }
 
-    /// Length of one point of a chart, in seconds: a few hundred points each.
+    /// Returns the length of a chart's bucket in seconds: a few hundred points per chart.
     pub const fn bucket_seconds(self) -> u32 {
         match self {
             Self::Hour => 15,
@@ -71,35 +71,35 @@ impl Lookback {
         }
     }
 
-    /// Length of one row of the table that says the same in numbers.
+    /// Returns the length of a row of the chart's table in seconds.
     pub const fn row_seconds(self) -> u32 {
         self.bucket_seconds() * 12
     }
 }
 
-/// A stretch of time that figures are given for.
+/// A period with statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// In words.
+    /// The period's name.
     pub name: &'static str,
-    /// Its first instant.
+    /// Start, inclusive.
     pub from: Timestamp,
-    /// The instant after its last.
+    /// End, exclusive.
     pub to: Timestamp,
 }
 
-/// The last minute and hour, and the site's today and yesterday.
+/// Returns the last minute and hour, and the site's today and yesterday.
 pub fn windows(now: Timestamp, zone: Tz) -> [Window; 4] {
-    // What has just been measured counts as now, also by a clock that is a little ahead.
+    // Include values that were just measured by a clock that is slightly ahead.
     let soon = now.plus(Duration::from_secs(5));
     let named = [
-        ("Last minute", Stretch::Last(60)),
-        ("Last hour", Stretch::Last(60 * 60)),
-        ("Today", Stretch::Today),
-        ("Yesterday", Stretch::Yesterday),
+        ("Last minute", Period::Last(60)),
+        ("Last hour", Period::Last(60 * 60)),
+        ("Today", Period::Today),
+        ("Yesterday", Period::Yesterday),
     ];
-    named.map(|(name, stretch)| {
-        let (from, to) = stretch.range(now, zone);
+    named.map(|(name, period)| {
+        let (from, to) = period.range(now, zone);
         Window { name, from, to: if to == now { soon } else { to } }
     })
 }

@@ -1,9 +1,9 @@
-//! The states of a machine over time, from its recorded changes and from what is known of our own outages.
+//! The status of a machine over time, from its recorded changes and from our own outages.
 //!
-//! Two layers: what was recorded of the machine holds until the next change, and whatever was recorded, nothing is known of the
+//! Two layers: a recorded status lasts until the next change; an outage overrides it, because nothing is known of the
 //! time in which Andon could not see.
 
-use crate::domain::{DisplayStatus, LinkOutage, Span as Stretch, Timestamp, merged};
+use crate::domain::{DisplayStatus, LinkOutage, Span as Period, Timestamp, merged};
 use crate::http::board::charts::Span;
 
 /// A recorded change.
@@ -11,16 +11,17 @@ use crate::http::board::charts::Span;
 pub struct Change {
     /// When.
     pub at: Timestamp,
-    /// To online; else to offline.
+    /// True if to online, false if to offline.
     pub online: bool,
-    /// From online, or from offline; `None`: the machine was not known before.
+    /// The status before; `None` if the machine was not known.
     pub was_online: Option<bool>,
 }
 
-/// What was recorded between `from` and `to`. `changes` are those within, in the order in which they happened: where the clock was
-/// set back, what was recorded after that counts. `now` is the present state and since when it holds, which fills what no
-/// change tells about, unless it is unknown. Where nothing was recorded there is no span.
-pub fn band(
+/// Returns the recorded status between `from` and `to`, without spans where nothing was recorded.
+///
+/// `changes` are those in the range, in the order in which they happened: after the clock was set back, the later change
+/// wins. `now` is the current status and its start. It fills a range without changes, unless it is unknown.
+pub fn timeline(
     changes: &[Change],
     from: Timestamp,
     to: Timestamp,
@@ -40,7 +41,7 @@ pub fn band(
     spans
 }
 
-/// When each of them occurred, no later than the next one and `to`.
+/// Returns the time of each change, limited by the next change and `to`.
 fn times(changes: &[Change], to: Timestamp) -> Vec<Timestamp> {
     let mut next = to;
     let mut times: Vec<_> = changes
@@ -55,7 +56,7 @@ fn times(changes: &[Change], to: Timestamp) -> Vec<Timestamp> {
     times
 }
 
-/// The recorded state of a boolean.
+/// Returns the status for a recorded `online`.
 pub fn recorded(online: bool) -> DisplayStatus {
     if online { DisplayStatus::Online } else { DisplayStatus::Offline }
 }
@@ -68,28 +69,27 @@ fn close(spans: &mut Vec<Span>, open: Option<(Timestamp, DisplayStatus)>, to: Ti
     }
 }
 
-/// The times up to `to` of which nothing is known: our outages, and the present one of this machine if it has not spoken since
-/// sight was back. `unknown_now` is when the machine was surely known last (its newest message or change), if it is
-/// unknown now.
-pub fn unseen(outages: &[LinkOutage], to: Timestamp, unknown_now: Option<Timestamp>) -> Vec<Stretch> {
-    let mut stretches: Vec<_> = outages
+/// Returns the periods up to `to` of which nothing is known: our outages, and the current one of this machine if it has
+/// sent nothing since the link came back. For a machine that is unknown now, `unknown_now` is when its status was last
+/// certain: its newest message or change.
+pub fn unseen(outages: &[LinkOutage], to: Timestamp, unknown_now: Option<Timestamp>) -> Vec<Period> {
+    let mut periods: Vec<_> = outages
         .iter()
-        .map(|outage| Stretch { from: outage.began_at, to: outage.ended_at.unwrap_or(to).min(to) })
+        .map(|outage| Period { from: outage.began_at, to: outage.ended_at.unwrap_or(to).min(to) })
         .collect();
     if let Some(known_until) = unknown_now {
-        let sight_back = outages.last().and_then(|outage| outage.ended_at);
-        let from = sight_back.map_or(known_until, |back| back.max(known_until));
-        // While an outage lasts it says more exactly since when.
+        let link_back = outages.last().and_then(|outage| outage.ended_at);
+        let from = link_back.map_or(known_until, |back| back.max(known_until));
+        // An open outage already says exactly since when.
         if outages.last().is_none_or(|outage| outage.ended_at.is_some()) {
-            stretches.push(Stretch { from, to });
+            periods.push(Period { from, to });
         }
     }
-    merged(stretches)
+    merged(periods)
 }
 
-/// Lays the times in which nothing was seen over what was recorded: there the machine is unknown. `unseen` is in order and
-/// does not overlap.
-pub fn overlaid(spans: Vec<Span>, unseen: &[Stretch]) -> Vec<Span> {
+/// Overrides the recorded status with `unknown` in the periods of `unseen`, which are in order and do not overlap.
+pub fn overlaid(spans: Vec<Span>, unseen: &[Period]) -> Vec<Span> {
     let mut result: Vec<Span> = Vec::with_capacity(spans.len() + 2 * unseen.len());
     for span in spans {
         let mut at = span.from;
@@ -97,7 +97,7 @@ pub fn overlaid(spans: Vec<Span>, unseen: &[Stretch]) -> Vec<Span> {
         for blind in unseen[first..].iter().take_while(|blind| blind.from < span.to) {
             let (from, to) = (blind.from.max(span.from), blind.to.min(span.to));
             close(&mut result, Some((at, span.status)), from);
-            // One outage is one piece, whatever was recorded meanwhile.
+            // One outage is one span, whatever was recorded during it.
             match result.last_mut().filter(|last| last.status == DisplayStatus::Unknown && last.to == from) {
                 Some(last) => last.to = to,
                 None => result.push(Span { from, to, status: DisplayStatus::Unknown }),
@@ -122,64 +122,64 @@ mod tests {
         spans.iter().map(|span| (span.from.as_micros(), span.to.as_micros(), span.status.as_str())).collect()
     }
 
-    fn outages(stretches: &[(i64, Option<i64>)]) -> Vec<LinkOutage> {
+    fn outages(periods: &[(i64, Option<i64>)]) -> Vec<LinkOutage> {
         let outage = |&(began, ended): &(i64, Option<i64>)| LinkOutage {
             began_at: at(began),
             ended_at: ended.map(at),
             reason: OutageReason::LinkDown,
         };
-        stretches.iter().map(outage).collect()
+        periods.iter().map(outage).collect()
     }
 
-    fn stretches(unseen: &[Stretch]) -> Vec<(i64, i64)> {
+    fn periods(unseen: &[Period]) -> Vec<(i64, i64)> {
         unseen.iter().map(|each| (each.from.as_micros(), each.to.as_micros())).collect()
     }
 
     #[test]
-    fn the_first_change_tells_what_was_before() {
+    fn the_first_change_names_the_status_before_it() {
         let changes = [
             Change { at: at(20), online: false, was_online: Some(true) },
             Change { at: at(30), online: true, was_online: Some(false) },
         ];
-        let spans = band(&changes, at(10), at(50), Some((DisplayStatus::Online, at(30))));
+        let spans = timeline(&changes, at(10), at(50), Some((DisplayStatus::Online, at(30))));
         assert_eq!(words(&spans), [(10, 20, "online"), (20, 30, "offline"), (30, 50, "online")]);
     }
 
     #[test]
-    fn where_the_clock_was_set_back_what_was_recorded_after_that_counts() {
+    fn after_the_clock_was_set_back_the_later_change_wins() {
         let change = |when, online| Change { at: at(when), online, was_online: Some(!online) };
-        // An hour ahead from 30 to 40, so to say.
+        // The clock was ahead between the real times 30 and 40.
         let changes =
             [change(20, false), change(130, true), change(135, false), change(40, true), change(45, false)];
-        let spans = band(&changes, at(10), at(50), None);
+        let spans = timeline(&changes, at(10), at(50), None);
         assert_eq!(
             words(&spans),
             [(10, 20, "online"), (20, 40, "offline"), (40, 45, "online"), (45, 50, "offline")]
         );
-        let ahead = band(&changes[..2], at(10), at(50), Some((DisplayStatus::Online, at(130))));
+        let ahead = timeline(&changes[..2], at(10), at(50), Some((DisplayStatus::Online, at(130))));
         assert_eq!(words(&ahead), [(10, 20, "online"), (20, 50, "offline")]);
     }
 
     #[test]
     fn before_a_machine_was_known_there_is_nothing() {
         let changes = [Change { at: at(20), online: true, was_online: None }];
-        let spans = band(&changes, at(10), at(50), None);
+        let spans = timeline(&changes, at(10), at(50), None);
         assert_eq!(words(&spans), [(20, 50, "online")]);
         let unseen = unseen(&outages(&[(5, Some(15)), (18, Some(22))]), at(50), None);
         assert_eq!(words(&overlaid(spans, &unseen)), [(20, 22, "unknown"), (22, 50, "online")]);
     }
 
     #[test]
-    fn without_changes_the_present_state_has_held_since_it_began() {
+    fn without_changes_the_current_status_fills_the_range() {
         let now = |since| Some((DisplayStatus::Offline, at(since)));
-        assert_eq!(words(&band(&[], at(10), at(50), now(5))), [(10, 50, "offline")]);
-        assert_eq!(words(&band(&[], at(10), at(50), now(40))), [(40, 50, "offline")]);
-        assert_eq!(words(&band(&[], at(10), at(50), None)), []);
-        assert_eq!(words(&band(&[], at(10), at(50), Some((DisplayStatus::Unknown, at(5))))), []);
+        assert_eq!(words(&timeline(&[], at(10), at(50), now(5))), [(10, 50, "offline")]);
+        assert_eq!(words(&timeline(&[], at(10), at(50), now(40))), [(40, 50, "offline")]);
+        assert_eq!(words(&timeline(&[], at(10), at(50), None)), []);
+        assert_eq!(words(&timeline(&[], at(10), at(50), Some((DisplayStatus::Unknown, at(5))))), []);
     }
 
     #[test]
-    fn an_outage_is_unknown_exactly_as_long_as_it_was_whatever_was_recorded() {
+    fn an_outage_is_unknown_for_exactly_its_length() {
         let span = |from, to, status| Span { from: at(from), to: at(to), status };
         let recorded = vec![span(10, 30, DisplayStatus::Online), span(30, 50, DisplayStatus::Offline)];
         for (outages_then, expected) in [
@@ -203,19 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_unknown_now_has_been_so_since_the_outage_or_since_it_was_known_last() {
+    fn a_machine_that_is_unknown_now_has_been_so_since_its_status_was_last_certain() {
         let cases = [
-            // The outage lasts.
+            // The outage continues.
             (vec![(20, None)], 5, vec![(20, 50)]),
-            // It is over, and the machine has not spoken since.
+            // It is over, and the machine has sent nothing since.
             (vec![(20, Some(30))], 5, vec![(20, 50)]),
-            // It has spoken since, and became unknown for another reason.
+            // The machine has sent since, and became unknown for another reason.
             (vec![(20, Some(30))], 40, vec![(20, 30), (40, 50)]),
             (vec![], 40, vec![(40, 50)]),
         ];
         for (outages_then, known_until, expected) in cases {
             let found = unseen(&outages(&outages_then), at(50), Some(at(known_until)));
-            assert_eq!(stretches(&found), expected, "{outages_then:?}, known until {known_until}");
+            assert_eq!(periods(&found), expected, "{outages_then:?}, known until {known_until}");
         }
     }
 }

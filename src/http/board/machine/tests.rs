@@ -1,4 +1,4 @@
-//! A machine's page of what a real database holds.
+//! A machine's page from a real database.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,9 +9,9 @@ use chrono_tz::Tz;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::query::{Past, Question};
+use super::query::{MachineHistory, PageRequest};
 use super::span::Lookback;
-use super::{history, view};
+use super::{history_view, view};
 use crate::clock::wall_now;
 use crate::domain::{
     DisplayStatus, JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, Seq,
@@ -56,7 +56,7 @@ impl Scene {
         store.commit(&batch).unwrap();
     }
 
-    /// Offline, online, offline …, a change every ten minutes, the newest one ten minutes ago.
+    /// Records changes to offline, online, offline …, one every ten minutes, the newest ten minutes ago.
     fn flapping(&self, changes: i64) {
         let transition = |number: i64| {
             let is_online = number % 2 == 0;
@@ -99,8 +99,8 @@ impl Scene {
         self.commit(|batch| (batch.upto, batch.messages, batch.readings) = (Seq(1), 1, vec![row]));
     }
 
-    fn question(&self, lookback: Lookback) -> Question {
-        Question {
+    fn request(&self, lookback: Lookback) -> PageRequest {
+        PageRequest {
             machine_id: MachineId::parse("press-1").unwrap(),
             lookback,
             zone: Tz::UTC,
@@ -109,87 +109,87 @@ impl Scene {
         }
     }
 
-    fn past(&self, question: &Question) -> Past {
+    fn load(&self, request: &PageRequest) -> MachineHistory {
         let pool = HistoryPool::start(&self.options).unwrap();
-        actix_rt::System::new().block_on(question.ask(&pool)).unwrap()
+        actix_rt::System::new().block_on(request.load(&pool)).unwrap()
     }
 
-    fn page(&self, question: &Question, known: &Past) -> String {
+    fn page(&self, request: &PageRequest, known: &MachineHistory) -> String {
         let content = view::Content {
-            machine_id: &question.machine_id,
+            machine_id: &request.machine_id,
             machine: None,
-            past: Ok(known),
+            history: Ok(known),
             outages: &[],
-            question,
+            request,
         };
-        history::past(known, &content).into_string()
+        history_view::history(known, &content).into_string()
     }
 }
 
 #[test]
-fn of_too_many_changes_the_band_shows_the_newest_and_says_what_it_leaves_out() {
+fn with_too_many_changes_the_timeline_shows_the_newest_and_says_what_is_missing() {
     for changes in [1_000, 1_001, 1_500] {
         let scene = Scene::new();
         scene.flapping(changes);
         scene.reading("{}");
-        let question = scene.question(Lookback::Month);
-        let known = scene.past(&question);
-        let page = scene.page(&question, &known);
+        let request = scene.request(Lookback::Month);
+        let known = scene.load(&request);
+        let page = scene.page(&request, &known);
         assert_eq!(known.events.len(), 1_000);
-        let first = known.band[0];
+        let first = known.timeline[0];
         if changes == 1_000 {
-            assert_eq!((first.from, first.to), (known.from, scene.ago(10_000)), "what was before is known");
-            assert_eq!((known.changes_from, page.contains("is not shown")), (None, false));
+            assert_eq!((first.from, first.to), (known.from, scene.ago(10_000)), "the status before is known");
+            assert_eq!((known.changes_from, page.contains("are not loaded")), (None, false));
             continue;
         }
         let shown_from = scene.ago(10_000);
         assert_eq!(
             (first.from, first.status),
             (shown_from, DisplayStatus::Online),
-            "nothing is made up before it"
+            "nothing is invented before it"
         );
         assert_eq!(known.changes_from, Some(shown_from));
         assert!(page.contains("The bar shows the newest 1000 changes"), "{page}");
         assert!(page.contains(&format!("datetime=\"{shown_from}\"")), "{page}");
-        assert!(page.contains("and 950 older ones, and still older ones"), "{page}");
+        assert!(page.contains("and 950 older ones, and more that are not loaded"), "{page}");
     }
 }
 
 #[test]
-fn of_a_large_extra_the_page_says_how_large_it_is_and_charts_its_numbers() {
+fn a_large_extra_is_shown_as_its_size_and_its_numbers_are_charted() {
     let scene = Scene::new();
     scene.reading(&format!(r#"{{"blob":"{}","pressure":3}}"#, "x".repeat(250_000)));
-    let question = scene.question(Lookback::Hour);
-    let known = scene.past(&question);
+    let request = scene.request(Lookback::Hour);
+    let known = scene.load(&request);
     let names: Vec<_> = known.series.iter().map(|series| series.measurement.name().to_owned()).collect();
     assert_eq!(names, ["Temperature", "pressure"]);
     let latest = known.latest.as_ref().and_then(|latest| latest.reading.extra.as_deref());
     assert_eq!(latest, Some(r#"{"_bytes":250024}"#), "what a page holds is bounded");
     let content = view::Content {
-        machine_id: &question.machine_id,
+        machine_id: &request.machine_id,
         machine: None,
-        past: Ok(&known),
+        history: Ok(&known),
         outages: &[],
-        question: &question,
+        request: &request,
     };
     let installation = Installation { site: "s", time_zone: "UTC" };
     let page = view::machine(installation, &content).into_string();
-    assert!(page.contains("250024 bytes; the API has them") && !page.contains("_bytes"), "{page}");
+    assert!(page.contains("250024 bytes; read them with the API") && !page.contains("_bytes"), "{page}");
 }
 
 #[test]
-fn originals_of_values_that_could_not_be_used_are_no_measurements() {
+fn originals_of_unusable_values_are_no_measurements() {
     let scene = Scene::new();
     let huge = "9".repeat(400);
     let originals = r#""timestamp":4711,"temperature":7,"humidity":8,"vibration":1e999"#;
     scene.reading(&format!(r#"{{{originals},"a":{huge},"b":1e999,"pressure":3}}"#));
-    let question = scene.question(Lookback::Hour);
-    let known = scene.past(&question);
+    let request = scene.request(Lookback::Hour);
+    let known = scene.load(&request);
     let names: Vec<_> = known.series.iter().map(|series| series.measurement.name().to_owned()).collect();
     assert_eq!(names, ["Temperature", "pressure"]);
     let latest = known.latest.as_ref().and_then(|latest| latest.reading.extra.clone()).unwrap();
-    assert!(latest.contains(r#""timestamp":4711"#), "it stays among the data: {latest}");
-    let page = scene.page(&question, &known);
+    assert!(latest.contains(r#""timestamp":4711"#), "it stays in extra: {latest}");
+    let page = scene.page(&request, &known);
     assert_eq!(page.matches("<figure").count(), 2);
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }

@@ -1,39 +1,42 @@
-//! How the page of a machine looks.
+//! Renders the page of a machine.
 
 use maud::{Markup, html};
 
 use super::numbers::{date_and_time, number as in_digits, word};
-use super::query::{Past, Question, members, number};
+use super::query::{MachineHistory, PageRequest, members, number};
 use super::span::Lookback;
-use super::{address, encoded, history};
+use super::{address, encoded, history_view};
 use crate::domain::{DisplayStatus, LinkOutage, MachineId, Timestamp, TransitionReason, duration_text};
 use crate::http::HistoryError;
-use crate::http::board::layout::{Installation, alarm, masthead, page, theme_switch, trouble};
+use crate::http::board::layout::{
+    Installation, connection_banner, masthead, page, theme_switch, trouble_banner,
+};
 use crate::status::MachineView;
 use crate::store::StoredReading;
 
-/// Other fields of `extra` that are shown, and characters of each.
+/// Most `extra` fields that are shown.
 const OTHERS_MAX: usize = 12;
+/// Most characters of each.
 const OTHER_CHARS_MAX: usize = 80;
 
-/// Stands alone in an `extra` that was too large.
+/// The only field of an `extra` that was replaced by its size.
 const SIZE_FIELD: &str = "_bytes";
 
-/// All that the page shows.
+/// Everything that the page shows.
 pub struct Content<'a> {
-    /// Whose page.
+    /// The machine.
     pub machine_id: &'a MachineId,
-    /// As liveness sees it; `None` if it is not watched, or not known yet.
+    /// Its status; `None` if it is not watched, or not known yet.
     pub machine: Option<&'a MachineView>,
-    /// What the database says.
-    pub past: Result<&'a Past, &'a HistoryError>,
-    /// When Andon could not see, oldest first.
+    /// Its history, or why it cannot be read.
+    pub history: Result<&'a MachineHistory, &'a HistoryError>,
+    /// Our own outages, oldest first.
     pub outages: &'a [LinkOutage],
-    /// What was asked.
-    pub question: &'a Question,
+    /// What was requested.
+    pub request: &'a PageRequest,
 }
 
-/// The page.
+/// Renders the page.
 pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup {
     let status = content.machine.map_or(DisplayStatus::Unknown, |machine| machine.status);
     let body = html! {
@@ -43,31 +46,31 @@ pub fn machine(installation: Installation<'_>, content: &Content<'_>) -> Markup 
             nav aria-label="Pages" { a href="/" { "← All machines" } }
             (theme_switch())
         }
-        (alarm())
-        (trouble())
+        (connection_banner())
+        (trouble_banner())
         main.machine id="machine" data-machine=(content.machine_id) {
             (now(content, status))
             (ranges(content))
             section id="history" aria-label="History" tabindex="-1" {
-                @match content.past {
-                    Ok(known) => (history::past(known, content)),
+                @match content.history {
+                    Ok(loaded) => (history_view::history(loaded, content)),
                     Err(error) => (unreadable(error)),
                 }
             }
         }
         div.only-spoken id="spoken" aria-live="polite" {}
     };
-    page(installation, content.machine_id.as_str(), Some("detail.js"), &body)
+    page(installation, content.machine_id.as_str(), Some("machine.js"), &body)
 }
 
-/// The page of a machine that nobody has heard of.
+/// Renders the page for an unknown machine.
 pub fn not_found(installation: Installation<'_>, id: &str) -> Markup {
     let body = html! {
         header.head { (masthead(installation)) (theme_switch()) }
         main.machine {
             section.empty {
                 h1 { "No such machine" }
-                p { "No machine named " bdi { (id) } " has ever spoken here, and the configuration expects none." }
+                p { "No machine named " bdi { (id) } " has ever sent a message, and the configuration does not expect one." }
                 p { a href="/" { "All machines" } }
             }
         }
@@ -77,17 +80,17 @@ pub fn not_found(installation: Installation<'_>, id: &str) -> Markup {
 
 fn now(content: &Content<'_>, status: DisplayStatus) -> Markup {
     let time = |at: Timestamp| {
-        html! { time datetime=(at) { (date_and_time(at, content.question.zone)) } }
+        html! { time datetime=(at) { (date_and_time(at, content.request.zone)) } }
     };
     let seen = content.machine;
-    let latest = content.past.ok().and_then(|past| past.latest.as_ref());
+    let latest = content.history.ok().and_then(|history| history.latest.as_ref());
     html! {
         section.now id="now" data-state=(status.as_str()) aria-label="Now" {
             h1 { bdi dir="auto" { (content.machine_id) } }
             p.state id="state" { span.mark aria-hidden="true" {} span.word { (word(status)) } }
             p.flapping id="flapping" hidden[!seen.is_some_and(|machine| machine.flapping)] { "Flapping" }
             p.note id="refused" hidden[!seen.is_some_and(|machine| machine.refused)] {
-                "Not seen: the broker refuses the subscription that this machine comes through, or may come through."
+                "Andon cannot see this machine: the broker refuses the subscription that covers it, or may cover it."
             }
             dl.facts {
                 div { dt id="since-what" { (since_what(seen)) } dd id="since" {
@@ -106,7 +109,8 @@ fn now(content: &Content<'_>, status: DisplayStatus) -> Markup {
     }
 }
 
-/// What began at the time that stands below: the state, or, of a machine that is unknown now, what was recorded last.
+/// Returns the label of the time shown below it: the start of the status, or, for an unknown machine, of its last known
+/// one.
 fn since_what(machine: Option<&MachineView>) -> &'static str {
     use TransitionReason::{FirstSeen, LastWill, Message, NeverSeen, Silence};
     let unknown = machine.filter(|machine| machine.status == DisplayStatus::Unknown);
@@ -117,7 +121,7 @@ fn since_what(machine: Option<&MachineView>) -> &'static str {
     }
 }
 
-/// The newest reading: the usual measurements, then whatever else the machine says.
+/// Renders the newest reading: the usual measurements, then the other fields.
 fn values(stored: &StoredReading) -> Markup {
     let reading = &stored.reading;
     let usual = [
@@ -134,7 +138,7 @@ fn values(stored: &StoredReading) -> Markup {
             }
         }
         @if let Some(bytes) = too_large {
-            div { dt { "Further fields" } dd { (bytes.get()) " bytes; the API has them" } }
+            div { dt { "Further fields" } dd { (bytes.get()) " bytes; read them with the API" } }
         }
         @for (name, value) in others.iter().take(OTHERS_MAX) {
             div {
@@ -160,7 +164,7 @@ fn shortened(text: &str) -> String {
 }
 
 fn ranges(content: &Content<'_>) -> Markup {
-    let here = content.question;
+    let here = content.request;
     let csv = format!(
         "/api/v1/machines/{}/readings?format=csv&from={}&to={}",
         encoded(content.machine_id),
@@ -178,7 +182,7 @@ fn ranges(content: &Content<'_>) -> Markup {
     }
 }
 
-/// Whether anything is lost, and since when, is for the banner to say: it knows the journal and the broker.
+/// Renders the notice that history cannot be read. The banner says whether data is lost: it knows journal and broker.
 fn unreadable(error: &HistoryError) -> Markup {
     let why = match error {
         HistoryError::Away(_) => "The database is away.".to_owned(),
@@ -187,12 +191,12 @@ fn unreadable(error: &HistoryError) -> Markup {
     html! {
         div.empty role="status" {
             h2 { "History cannot be read at present" }
-            p { (why) " This page looks again every half a minute." }
+            p { (why) " This page tries again every 30 seconds." }
         }
     }
 }
 
-/// The same with a capital letter and a full stop.
+/// Returns the text with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

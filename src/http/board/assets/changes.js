@@ -1,28 +1,28 @@
-// The newest changes of machines: a list for the eye, and for the ear one sentence every few seconds at most.
+// The newest changes of status: a list, and for screen readers one sentence every few seconds at most.
 
 import { WORDS, clock, machineUrl, millis, reasonInWords } from "./format.js";
 
 const KEPT = 30;
 const SPEAK_EVERY_MS = 4_000;
 
-export class News {
+export class Changes {
   #events = [];
   #unspoken = [];
   #timer = null;
   #frame = null;
 
-  /** Those of before could not be read. */
+  /** True while the older changes could not be read. */
   isIncomplete = false;
 
-  /** `list` shows, `nothing` says why it is empty, `spoken` is the live region, `template` one entry. */
+  /** `list` shows the changes, `nothing` says why it is empty, `spoken` is the live region, `template` is one entry. */
   constructor(list, nothing, spoken, template, now) {
     Object.assign(this, { list, nothing, spoken, template, now });
   }
 
-  /** The newest events as the database has them; those that came live meanwhile, or are not recorded yet, stay. */
-  take(events) {
+  /** Replaces the list with the newest events of the database. Keeps live ones that are not recorded yet. */
+  replace(events) {
     const isRecorded = (event) => events.some((each) => sameEvent(each, event));
-    // In the order in which they happened: their times go back when the clock is set back.
+    // Compare by position, not by time: times go back when the clock is set back.
     const known = this.#events.findIndex(isRecorded);
     const live = known < 0 ? this.#events : this.#events.slice(0, known);
     this.#events = [...live, ...events].slice(0, KEPT);
@@ -30,18 +30,18 @@ export class News {
     this.#draw();
   }
 
-  /** The newest events cannot be read; those known already stay. */
-  lack() {
+  /** Notes that the newest events cannot be read. Keeps the known ones. */
+  markIncomplete() {
     this.isIncomplete = true;
     this.#draw();
   }
 
-  /** One that has just happened. */
+  /** Adds an event that has just happened. */
   add(event) {
     const known = this.#events.some((each) => sameEvent(each, event));
     if (known) return;
     this.#events = [event, ...this.#events].slice(0, KEPT);
-    // Thousands may come at once, when the link is lost or back.
+    // Thousands may arrive at once when the link is lost or comes back.
     this.#frame ??= requestAnimationFrame(() => ((this.#frame = null), this.#draw()));
     this.#unspoken.push(event);
     this.#timer ??= setTimeout(() => this.#speak(), SPEAK_EVERY_MS / 4);
@@ -78,7 +78,7 @@ export class News {
   }
 }
 
-/** Three by name, more as counts. */
+/** Names up to three machines, or counts them. */
 function sentence(events) {
   if (events.length <= 3) {
     return events.map((event) => `${event.machine_id} is ${WORDS[event.status]?.toLowerCase()}.`).join(" ");

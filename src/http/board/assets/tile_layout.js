@@ -1,8 +1,8 @@
-// How large tiles are: as large as the screen allows, so that a board of twelve is read from across the hall, and a
-// board of hundreds still shows every machine. Pure arithmetic; sizes in CSS pixels, tile sizes in em, gaps and lines of the
-// page in rem (andon.css has the same).
+// The size of the tiles: as large as the screen allows, so that a board of twelve can be read from across the hall, and a
+// board of hundreds still shows every machine. Pure arithmetic; sizes in CSS pixels, tile sizes in em, gaps and lines of
+// the page in rem (keep equal to andon.css).
 
-/** What a tile shows at which size; `wide` and `high` are the tile in em, `least` the smallest readable em. */
+/** The sizes of a tile: `wide` and `high` in em, `least` is the smallest readable em. */
 const SIZES = [
   { name: "full", wide: 19, high: 9.6, gap: 0.7, least: 14 },
   { name: "compact", wide: 12.5, high: 5.7, gap: 0.7, least: 13 },
@@ -10,13 +10,13 @@ const SIZES = [
 ];
 const EM_MAX = 46;
 const HIGHER_MAX = 1.35;
-/** What a board that scrolls is shown in. */
+/** The sizes on a board that scrolls. */
 const SCROLLING = { name: "full", em: 16 };
 const SCROLLING_MANY = { name: "compact", em: 15 };
 const MANY = 120;
 const MORE_LINE = 3.2;
 
-/** The largest layout of `count` tiles that fits `width` × `height`, or null. */
+/** Returns the largest layout of `count` tiles that fits `width` × `height`, or null. */
 function largestThatFits(count, width, height, rem, sizes) {
   for (const size of sizes) {
     let best = null;
@@ -28,7 +28,7 @@ function largestThatFits(count, width, height, rem, sizes) {
       const byHeight = ((height + gap) / rows - gap) / size.high;
       const em = Math.floor(Math.min(byWidth, byHeight, EM_MAX) * 4) / 4;
       if (em < size.least || (best && em <= best.em)) continue;
-      // What is left of the height makes the tiles higher, up to a point.
+      // Spare height makes the tiles higher, up to a limit.
       const high = Math.min(((height + gap) / rows - gap) / em, size.high * HIGHER_MAX);
       best = { name: size.name, em, high: Math.max(high, size.high), columns, count };
     }
@@ -37,7 +37,7 @@ function largestThatFits(count, width, height, rem, sizes) {
   return null;
 }
 
-/** The layout for a screen that may be scrolled, or (kiosk) may not; `rem` is in pixels. */
+/** Returns the layout for a screen that scrolls, or, in a kiosk, does not. `rem` is in pixels. */
 export function layout(count, width, height, rem, kiosk) {
   const phone = width < 620;
   if (phone && !kiosk) return { name: "full", em: 16, high: SIZES[0].high, columns: 1, count };
@@ -47,7 +47,7 @@ export function layout(count, width, height, rem, kiosk) {
   const { wide, high, gap: gapInRem } = SIZES.find((each) => each.name === size.name);
   const gap = gapInRem * rem;
   const columns = Math.max(1, Math.floor((width + gap) / (size.em * wide + gap)));
-  // In a kiosk a line under the tiles tells of the rest.
+  // In a kiosk a line below the tiles counts the others.
   const room = kiosk ? height - MORE_LINE * rem : height;
   const rows = Math.max(1, Math.floor((room + gap) / (size.em * high + gap)));
   return { ...size, high, columns, count: kiosk ? Math.min(count, columns * rows) : count };

@@ -1,4 +1,4 @@
-//! How the history of a machine looks: charts, figures, changes.
+//! Renders the history of a machine: charts, statistics, changes.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use maud::{Markup, PreEscaped, html};
 
 use super::blind_spans;
 use super::numbers::{date_and_time, number, reason_in_words};
-use super::query::{Past, Series};
+use super::query::{MachineHistory, Series};
 use super::span::Lookback;
 use super::view::Content;
 use crate::domain::LinkOutage;
-use crate::http::board::charts::{Chart, Point, Shape, coarser};
+use crate::http::board::charts::{Chart, Point, Shape, merge_into_buckets};
 use crate::store::Aggregate;
 
-/// Changes that are listed; the band shows all that were read.
+/// Most changes listed. The timeline shows all that were read.
 const EVENTS_LISTED: usize = 50;
 
-/// Everything below the present state.
-pub fn past(past: &Past, content: &Content<'_>) -> Markup {
-    let zone = content.question.zone;
+/// Renders everything below the current state.
+pub fn history(history: &MachineHistory, content: &Content<'_>) -> Markup {
+    let zone = content.request.zone;
     html! {
-        @if past.series.iter().all(|series| series.points.is_empty()) {
-            p.empty { "No measurement in the last " (content.question.lookback.in_words()) "." }
+        @if history.series.iter().all(|series| series.points.is_empty()) {
+            p.empty { "No measurement in the last " (content.request.lookback.in_words()) "." }
         }
-        @for series in past.series.iter().filter(|series| !series.points.is_empty()) {
-            (chart(past, series, content))
+        @for series in history.series.iter().filter(|series| !series.points.is_empty()) {
+            (chart(history, series, content))
         }
-        @if !past.series.is_empty() { (legend(past, zone)) (figures(past)) }
-        (events(past, zone))
+        @if !history.series.is_empty() { (legend(history, zone)) (statistics(history)) }
+        (events(history, zone))
         @if !content.outages.is_empty() { (unseen(content.outages, zone)) }
     }
 }
 
-fn chart(past: &Past, series: &Series, content: &Content<'_>) -> Markup {
-    let question = content.question;
+fn chart(history: &MachineHistory, series: &Series, content: &Content<'_>) -> Markup {
+    let request = content.request;
     let chart = Chart {
-        from: past.from,
-        to: past.to,
-        bucket: Duration::from_secs(question.lookback.bucket_seconds().into()),
+        from: history.from,
+        to: history.to,
+        bucket: Duration::from_secs(request.lookback.bucket_seconds().into()),
         points: &series.points,
-        spans: &past.band,
-        zone: &question.zone,
+        spans: &history.timeline,
+        zone: &request.zone,
     };
-    let whole = coarser(&series.points, Duration::from_secs(u64::MAX / 2_000_000));
+    let whole = merge_into_buckets(&series.points, Duration::from_secs(u64::MAX / 2_000_000));
     let measurement = &series.measurement;
     html! {
         figure.chart.(measurement.class()) {
@@ -54,22 +54,22 @@ fn chart(past: &Past, series: &Series, content: &Content<'_>) -> Markup {
                 }
             }
             @for (shape, class) in [(Shape::WIDE, "wide"), (Shape::NARROW, "narrow")] {
-                div.(class) role="img" aria-label={ "Chart of " (measurement.name()) " over " (question.lookback.in_words()) "; the table below says the same in numbers" } {
+                div.(class) role="img" aria-label={ "Chart of " (measurement.name()) " over " (request.lookback.in_words()) "; the table below has the same numbers" } {
                     @match chart.svg(shape) {
-                        // Made by the chart library of numbers and times alone (invariant CHT-2).
+                        // Contains only numbers and times (CHT-2).
                         Ok(svg) => (PreEscaped(svg)),
                         Err(error) => p { (error) },
                     }
                 }
             }
-            (table(&series.points, measurement.name(), question.lookback, question.zone))
+            (table(&series.points, measurement.name(), request.lookback, request.zone))
         }
     }
 }
 
-/// The same in numbers, for those who cannot see the chart.
+/// Renders the chart's numbers as a table, for people who cannot see the chart.
 fn table(points: &[Point], name: &str, lookback: Lookback, zone: Tz) -> Markup {
-    let rows = coarser(points, Duration::from_secs(lookback.row_seconds().into()));
+    let rows = merge_into_buckets(points, Duration::from_secs(lookback.row_seconds().into()));
     html! {
         details {
             summary { "As a table" }
@@ -90,23 +90,23 @@ fn table(points: &[Point], name: &str, lookback: Lookback, zone: Tz) -> Markup {
     }
 }
 
-/// What the band under each chart means.
-fn legend(past: &Past, zone: Tz) -> Markup {
+/// Renders the legend of the charts and the timeline.
+fn legend(history: &MachineHistory, zone: Tz) -> Markup {
     html! {
-        @if let Some(at) = past.changes_from {
+        @if let Some(at) = history.changes_from {
             p.legend.cut {
-                "The bar shows the newest " (past.events.len()) " changes. What was before " time datetime=(at) { (date_and_time(at, zone)) }
-                " is not shown: it is empty there."
+                "The bar shows the newest " (history.events.len()) " changes. It is empty before " time datetime=(at) { (date_and_time(at, zone)) }
+                ", because older changes are not loaded."
             }
         }
         p.legend {
             "Line: mean. Area: from min to max. Bar below: "
-            span.low { "online" } ", " span.half { "unknown" } " (hatched: Andon could not see), " span.high { "offline" } "."
+            span.low { "online" } ", " span.half { "unknown" } " (hatched: Andon could not see the machine), " span.high { "offline" } "."
         }
     }
 }
 
-fn figures(past: &Past) -> Markup {
+fn statistics(history: &MachineHistory) -> Markup {
     html! {
         section.figures aria-labelledby="figures-title" {
             h2 id="figures-title" { "Min, mean, max" }
@@ -115,14 +115,14 @@ fn figures(past: &Past) -> Markup {
                     thead {
                         tr {
                             th scope="col" { "Measurement" }
-                            @for window in &past.windows { th scope="col" { (window.name) } }
+                            @for window in &history.windows { th scope="col" { (window.name) } }
                         }
                     }
                     tbody {
-                        @for series in &past.series {
+                        @for series in &history.series {
                             tr {
                                 th scope="row" { bdi { (series.measurement.name()) } " " span.unit { (series.measurement.unit()) } }
-                                @for figure in &series.figures { td { (figure_of(figure.as_ref())) } }
+                                @for window in &series.statistics { td { (cell(window.as_ref())) } }
                             }
                         }
                     }
@@ -132,24 +132,24 @@ fn figures(past: &Past) -> Markup {
     }
 }
 
-fn figure_of(figure: Option<&Aggregate>) -> Markup {
+fn cell(statistics: Option<&Aggregate>) -> Markup {
     html! {
-        @match figure {
+        @match statistics {
             Some(all) => { (number(all.min)) " · " b { (number(all.mean)) } " · " (number(all.max)) },
             None => span.nothing { "no data" },
         }
     }
 }
 
-fn events(past: &Past, zone: Tz) -> Markup {
+fn events(history: &MachineHistory, zone: Tz) -> Markup {
     html! {
         section.events aria-labelledby="events-title" {
             h2 id="events-title" { "Changes" }
-            @if past.events.is_empty() {
-                p.nothing { "None in this time." }
+            @if history.events.is_empty() {
+                p.nothing { "None in this period." }
             } @else {
                 ol {
-                    @for event in past.events.iter().take(EVENTS_LISTED) {
+                    @for event in history.events.iter().take(EVENTS_LISTED) {
                         li data-state=(event.status) {
                             span.state { span.mark aria-hidden="true" {} span.word { (if event.status == "online" { "Online" } else { "Offline" }) } }
                             time datetime=(event.key.at) { (date_and_time(event.key.at, zone)) }
@@ -157,10 +157,10 @@ fn events(past: &Past, zone: Tz) -> Markup {
                         }
                     }
                 }
-                @if past.events.len() > EVENTS_LISTED {
+                @if history.events.len() > EVENTS_LISTED {
                     p.nothing {
-                        "and " (past.events.len() - EVENTS_LISTED) " older ones"
-                        @if past.changes_from.is_some() { ", and still older ones that were not counted" }
+                        "and " (history.events.len() - EVENTS_LISTED) " older ones"
+                        @if history.changes_from.is_some() { ", and more that are not loaded" }
                     }
                 }
             }
@@ -168,12 +168,12 @@ fn events(past: &Past, zone: Tz) -> Markup {
     }
 }
 
-/// The hatched pieces of the band in words.
+/// Renders the hatched periods of the timeline in words.
 fn unseen(outages: &[LinkOutage], zone: Tz) -> Markup {
     html! {
         section.events.unseen aria-labelledby="unseen-title" {
-            h2 id="unseen-title" { "When Andon could not see" }
-            p.nothing { "Whatever the machine did then is unknown; nothing is held against it." }
+            h2 id="unseen-title" { "When Andon could not see the machine" }
+            p.nothing { "Andon does not know what the machine did then, and does not count it as offline." }
             ol {
                 @for outage in outages.iter().rev().take(EVENTS_LISTED) {
                     li data-state="unknown" {

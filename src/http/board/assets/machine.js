@@ -1,5 +1,5 @@
-// One machine's page: keeps the state and the newest values live, and fetches the charts anew from time to time.
-// The server draws everything; here parts of a freshly drawn page take the place of old ones.
+// The page of one machine: keeps state and newest values live, and reloads the charts from time to time.
+// The server renders everything. This script replaces parts of the page with newly rendered ones.
 
 import { MEASUREMENTS, WORDS, clock, duration, millis, number, wasKnownAs } from "./format.js";
 import { Stream } from "./stream.js";
@@ -10,7 +10,7 @@ const element = (id) => document.getElementById(id);
 const machineId = element("machine").dataset.machine;
 const REFRESH_MS = 30_000;
 
-/** Takes the named parts out of a freshly drawn page. A table that somebody has opened stays open. */
+/** Replaces the named parts with newly rendered ones. Opened tables stay open. */
 async function refresh(ids) {
   const response = await fetch(location.href, { signal: AbortSignal.timeout(15_000) });
   if (!response.ok) throw new Error(`page: ${response.status}`);
@@ -20,13 +20,13 @@ async function refresh(ids) {
     if (!here || !fresh) continue;
     const open = [...here.querySelectorAll("details")].map((details) => details.open);
     fresh.querySelectorAll("details").forEach((details, index) => (details.open = open[index] ?? false));
-    // Not while somebody is in it with the keyboard or has selected text.
+    // Not while the keyboard focus or a text selection is in it.
     const busy = here.contains(document.activeElement) || (getSelection()?.toString() && here.contains(getSelection().anchorNode));
     if (!busy) here.replaceWith(document.adoptNode(fresh));
   }
 }
 
-function heard(name, data) {
+function received(name, data) {
   if (name === "machine" && data.machine_id === machineId) drawState(data);
   if (name === "status") drawTrouble(element("trouble"), data, Date.parse(data.now));
 }
@@ -36,13 +36,13 @@ function drawState(machine) {
   if (now.dataset.state !== machine.status) {
     now.dataset.state = machine.status;
     element("spoken").textContent = `${machineId} is ${WORDS[machine.status]?.toLowerCase()}.`;
-    // A change makes an event and a new piece of the band.
+    // A change adds an event and a new span to the timeline.
     setTimeout(() => refresh(["latest", "history"]).catch(() => {}), 1_500);
   }
   element("state").querySelector(".word").textContent = WORDS[machine.status] ?? machine.status;
   element("flapping").hidden = !machine.flapping;
   element("refused").hidden = machine.unknown_reason !== "filter_refused";
-  // Nothing is known to have been unknown since then: it is what was known last that began then.
+  // For an unknown machine, `status_since` is the start of the last known status.
   const known = machine.status === "unknown" ? wasKnownAs(machine) : null;
   element("since-what").textContent = known ? `Was ${known} since` : "Since";
   drawTime(element("since"), machine.status_since);
@@ -69,14 +69,14 @@ function linkChanged(state, reason) {
   }
 }
 
-/** The page that has just been loaded is fresh; after a break it is not. */
+/** The loaded page is up to date; after a reconnect it is not. */
 let isFresh = true;
 async function load() {
   if (!isFresh) await refresh(["now", "latest", "history"]);
   isFresh = false;
 }
 
-new Stream("/api/v1/stream", { load, heard, changed: linkChanged });
+new Stream("/api/v1/stream", { load, received, changed: linkChanged });
 setInterval(() => {
   if (root.dataset.link === "live" && !document.hidden) refresh(["latest", "history"]).catch(() => {});
 }, REFRESH_MS);
