@@ -19,6 +19,7 @@
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite, time::Duration};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::uri::Authority;
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
@@ -291,10 +292,18 @@ fn is_cross_site(request: &HttpRequest) -> bool {
     }
 }
 
-/// True if the `Host` is an IP address, `localhost`, or missing (HTTP/1.0).
+/// True if the request names no other host: `Host`, and the authority of an absolute request target, are IP addresses,
+/// `localhost`, or missing.
 fn names_no_other_host(request: &HttpRequest) -> bool {
-    let Some(host) = request.headers().get(header::HOST) else { return true };
-    let Ok(host) = host.to_str() else { return false };
+    named_hosts(request).all(is_own_host)
+}
+
+fn named_hosts(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    host.into_iter().chain(request.uri().authority().map(Authority::as_str))
+}
+
+fn is_own_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -306,7 +315,7 @@ fn names_no_other_host(request: &HttpRequest) -> bool {
 }
 
 fn wrong_host(request: &HttpRequest) -> HttpResponse {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("?");
+    let host = named_hosts(request).find(|host| !is_own_host(host)).unwrap_or("?");
     let detail = format!(
         "without http.token Andon answers only to an IP address or \"localhost\", not to {host:?}; to use another name, set \
          http.token, or http.anonymous = true"

@@ -220,20 +220,12 @@ mod tests {
 
     use super::*;
     use crate::http::problem::Problem;
-    use crate::store::{DatabaseUrl, Progress, UnreadableRows};
+    use crate::http::tests::store_options;
 
     #[test]
     fn a_query_over_the_limit_is_a_problem_that_says_what_helps() {
         let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
-            site: "s".to_owned(),
-            connect_timeout: CONNECT_MAX,
-            statement_timeout: STATEMENT_MAX,
-            lock_timeout: LOCK_MAX,
-            unreadable: UnreadableRows::default(),
-            progress: Progress::default(),
-        };
+        let options = store_options(&directory);
         store::open(&options).unwrap().migrate().unwrap();
         let pool = HistoryPool::start(&options).unwrap();
         let answers = actix_rt::System::new().block_on(async move {

@@ -231,10 +231,8 @@ mod tests {
         JournalHistory, JournalId, MachineId, OpenId, Qos, Reading, Seq, TimeSource, Timestamp,
     };
     use crate::http::IN_FLIGHT_BYTES_MAX;
-    use crate::store::{
-        Batch, DatabaseUrl, LatestReading, Order, Progress, ReadingCursor, ReadingRow, StoreOptions,
-        UnreadableRows, collected, open,
-    };
+    use crate::http::tests::store_options;
+    use crate::store::{Batch, LatestReading, Order, ReadingCursor, ReadingRow, collected, open};
 
     #[test]
     fn cells_are_quoted_where_necessary() {
@@ -286,15 +284,7 @@ mod tests {
     #[test]
     fn stalled_downloads_hold_no_database_connection() {
         let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
-            site: "s".to_owned(),
-            connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(20),
-            lock_timeout: Duration::from_secs(5),
-            unreadable: UnreadableRows::default(),
-            progress: Progress::default(),
-        };
+        let options = store_options(&directory);
         let machine_id = MachineId::parse("m").unwrap();
         let mut store = open(&options).unwrap();
         store.migrate().unwrap();

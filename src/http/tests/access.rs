@@ -208,6 +208,11 @@ fn without_a_token_every_path_is_refused_for_a_foreign_host() {
             }
         }
     }
+    for host in ["evil.example", "evil.example:80", "user@127.0.0.1.evil.example"] {
+        let target = format!("http://{host}/api/v1/machines");
+        assert_eq!(server.client.get(&target).status, 421, "{target}");
+    }
+    assert_eq!(server.client.get(&format!("http://127.0.0.1:{port}/api/v1/machines")).status, 200);
     for host in ["localhost", "LocalHost:80", "127.0.0.1", "[::1]", "[::1]:8080", "192.168.1.7:8080"] {
         let client = server.client.with(&format!("Host: {host}"));
         assert_eq!(client.get("/api/v1/machines").status, 200, "{host:?}");

@@ -96,3 +96,19 @@ fn an_etag_identifies_one_response() {
     let changed = client.with(&format!("If-None-Match: {}", tags[3])).get(readings);
     assert_eq!(changed.status, 200, "there is one more");
 }
+
+#[test]
+fn the_page_of_a_machine_takes_the_first_of_repeated_parameters() {
+    let server = Server::local();
+    let table = [
+        ("/machines/press-1?range=24h&range=7d", "24 hours"),
+        ("/machines?id=press-1&id=press-2&range=7d", "7 days"),
+        ("/machines/press-1?range=%ff&x=%00&=&&", "1 hour"),
+    ];
+    for (path, range) in table {
+        let page = server.client.get(path);
+        assert_eq!(page.status, 200, "{path}: {}", page.body);
+        assert!(page.body.contains("<h1><bdi dir=\"auto\">press-1</bdi></h1>"), "{path}: {}", page.body);
+        assert!(page.body.contains(&format!("aria-current=\"page\">{range}</a>")), "{path}: {}", page.body);
+    }
+}

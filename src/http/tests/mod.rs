@@ -111,7 +111,8 @@ impl Drop for Server {
     }
 }
 
-fn store_options(directory: &TempDir) -> StoreOptions {
+/// Returns the options of an SQLite database in `directory`.
+pub fn store_options(directory: &TempDir) -> StoreOptions {
     StoreOptions {
         url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
         site: SITE.to_owned(),

@@ -14,9 +14,8 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 
 use self::query::PageRequest;
 use self::span::Lookback;
@@ -28,25 +27,38 @@ use crate::http::{HttpState, machines};
 /// Characters that stay unencoded in a path, as in `encodeURIComponent` of the scripts.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Query parameters of the page.
-#[derive(Debug, Deserialize)]
-pub struct PageQuery {
+/// Query parameters of the page. People edit addresses, so unknown and repeated parameters are no error: the first counts.
+#[derive(Debug, Default)]
+struct PageQuery {
     range: Option<String>,
     /// For `/machines?id=`: ids that cannot be a path segment, such as `..`.
     id: Option<String>,
+}
+
+impl PageQuery {
+    fn of(request: &HttpRequest) -> Self {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+        let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();
+        let first = |wanted: &str| {
+            let found = pairs.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        Self { range: first("range"), id: first("id") }
+    }
 }
 
 /// Serves the page of the machine in the path.
 pub async fn by_path(
     state: web::Data<HttpState>,
     path: web::Path<String>,
-    query: web::Query<PageQuery>,
+    request: HttpRequest,
 ) -> HttpResponse {
-    page_of(&state, &path, &query).await
+    page_of(&state, &path, &PageQuery::of(&request)).await
 }
 
 /// Serves the page of the machine in `?id=`. Without it, redirects to the board.
-pub async fn by_query(state: web::Data<HttpState>, query: web::Query<PageQuery>) -> HttpResponse {
+pub async fn by_query(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
+    let query = PageQuery::of(&request);
     match &query.id {
         Some(id) => page_of(&state, id, &query).await,
         None => HttpResponse::SeeOther().insert_header(("location", "/")).finish(),

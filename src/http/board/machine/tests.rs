@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono_tz::Tz;
 use tempfile::TempDir;
@@ -19,7 +18,8 @@ use crate::domain::{
 };
 use crate::http::HistoryPool;
 use crate::http::board::layout::Installation;
-use crate::store::{self, Batch, DatabaseUrl, Progress, ReadingRow, StoreOptions, UnreadableRows};
+use crate::http::tests::store_options;
+use crate::store::{self, Batch, ReadingRow, StoreOptions};
 
 struct Scene {
     _directory: TempDir,
@@ -30,15 +30,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
-            site: "s".to_owned(),
-            connect_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(5),
-            lock_timeout: Duration::from_secs(5),
-            unreadable: UnreadableRows::default(),
-            progress: Progress::default(),
-        };
+        let options = store_options(&directory);
         store::open(&options).unwrap().migrate().unwrap();
         Self { _directory: directory, options, now: wall_now() }
     }
