@@ -8,6 +8,8 @@ mod options;
 mod signals;
 mod status_line;
 mod wires;
+#[cfg(test)]
+mod wiring_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -80,8 +82,6 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         warn!(logger, "the journal belonged to another site, whose messages are all stored: going on under a new journal id, behind \
             its newest record"; "owner" => owner, "site" => &settings.site.id, "behind" => recovery.last.0);
     }
-    let of_journal = journal.clone();
-    deadline.ask_at_the_end(move || of_journal.is_at_rest());
     let clock = clock_watch::start(settings, logger);
     let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline, logger) {
         Ok(plan) => plan,
@@ -163,6 +163,8 @@ impl Plan {
         deadline: StopDeadline,
         logger: &Logger,
     ) -> Result<Self, Box<dyn std::error::Error>> {
+        let of_journal = journal.clone();
+        deadline.ask_at_the_end(move || of_journal.is_at_rest());
         let metrics = Arc::new(Metrics::default());
         let boards = StatusCells::default();
         let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
@@ -363,14 +365,18 @@ impl Plan {
         }
     }
 
-    fn mqtt_spec(&self) -> ChildSpec {
-        let (options, callback, logger) =
-            (self.mqtt.clone(), Arc::clone(&self.callback), self.logger.clone());
-        let own = MqttWires {
+    fn mqtt_wires(&self) -> MqttWires {
+        MqttWires {
             liveness: self.wires.liveness.link.clone(),
             parser: self.wires.journal_grew.clone(),
             fence: Arc::clone(&self.wires.mqtt.fence),
-        };
+        }
+    }
+
+    fn mqtt_spec(&self) -> ChildSpec {
+        let (options, callback, logger) =
+            (self.mqtt.clone(), Arc::clone(&self.callback), self.logger.clone());
+        let own = self.mqtt_wires();
         let (edges, space) = (self.wires.mqtt.clone(), self.wires.space.clone());
         let journal = self.journal.clone();
         spec("mqtt", Strategy::OneForOne, 3_500, move |context| {

@@ -81,6 +81,12 @@ impl StopDeadline {
         self.shared.is_at_rest.get_or_init(|| Box::new(is_at_rest));
     }
 
+    /// The exit code if the stop took too long now.
+    #[cfg(test)]
+    pub fn exit_code_at_the_end(&self, exit_code: i32) -> i32 {
+        self.shared.exit_code(exit_code).0
+    }
+
     /// Starts the deadline for a stop with `exit_code`; only the first call counts. If the process still runs after
     /// [`STOP_MAX`], ends it: with `exit_code` if everything is on disk, otherwise with 1.
     pub fn arm(&self, exit_code: i32) {
@@ -99,10 +105,15 @@ impl StopDeadline {
 }
 
 impl Shared {
+    /// The exit code of a stop that takes too long, and whether everything is on the disk.
+    fn exit_code(&self, exit_code: i32) -> (i32, bool) {
+        let is_at_rest = self.is_at_rest.get().is_some_and(|is_at_rest| is_at_rest());
+        (if is_at_rest { exit_code } else { i32::from(Exit::Failure.code()) }, is_at_rest)
+    }
+
     fn wait(&self, exit_code: i32) -> ! {
         std::thread::sleep(STOP_MAX);
-        let is_at_rest = self.is_at_rest.get().is_some_and(|is_at_rest| is_at_rest());
-        let code = if is_at_rest { exit_code } else { i32::from(Exit::Failure.code()) };
+        let (code, is_at_rest) = self.exit_code(exit_code);
         error!(self.logger, "the stop takes too long, ending at once; nothing acknowledged is lost unless the power fails now: \
             look at the disk"; "on_the_disk" => is_at_rest, "exit_code" => code);
         halt(code)

@@ -61,6 +61,15 @@ where
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a receiver is connected and alive.
+    #[cfg(test)]
+    pub fn is_connected(&self) -> bool
+    where
+        M: 'static,
+    {
+        self.receiver().is_some_and(|receiver| receiver.connected())
+    }
+
     /// Puts a message into the receiver's mailbox without waiting.
     ///
     /// # Errors

@@ -246,6 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn while_a_message_is_in_the_callback_the_callback_says_so() {
+        let callback = Arc::new(callback(&SimFs::default()));
+        assert!(!callback.is_receiving());
+        // Once the journal is closed the callback does not return.
+        callback.journal.clone().close().unwrap();
+        let for_library = Arc::clone(&callback);
+        std::thread::spawn(move || for_library.receive(&message(TOPIC, b"{}"), false));
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !callback.is_receiving() {
+            assert!(std::time::Instant::now() < deadline, "a message is in the callback");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
     fn a_message_is_journaled_unchanged_and_cut_one_byte_past_the_bound() {
         let callback = callback(&SimFs::default());
         const LONG: &[u8] = &[b'x'; 2 * PAYLOAD_BYTES_MAX];

@@ -24,16 +24,17 @@ struct FromLiveness {
 }
 
 impl Parser {
-    /// Hands the batch to the writer if the writer is free and there is something to commit: what came while the
-    /// commit before it ran. `true` if the answer of liveness has to come first.
-    pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
-        let ready = self.is_attached() && !self.liveness_provisional;
-        let something = !self.building.is_empty() || self.transitions_pending;
+    /// True if the writer is free and there is something to commit: what came while the last commit ran.
+    pub(super) fn can_commit(&self) -> bool {
+        let is_ready = self.is_attached() && !self.liveness_provisional && self.in_flight.is_none();
+        let has_content = !self.building.is_empty() || self.transitions_pending;
         // PAR-2: liveness may have begun again behind the batch.
-        let seen = self.lookout >= self.building.upto();
-        if !ready || self.in_flight.is_some() || !something || !seen {
-            return false;
-        }
+        let is_seen = self.lookout >= self.building.upto();
+        is_ready && has_content && is_seen
+    }
+
+    /// Hands the batch to the writer. `true` if the answer of liveness has to come first.
+    pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
         if !std::mem::take(&mut self.transitions_pending) {
             self.commit_built(FromLiveness::default(), context);
             return false;

@@ -29,6 +29,7 @@ mod commit;
 mod drain;
 mod interpreter;
 pub mod messages;
+mod next_step;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use self::batch::BatchBuilder;
 use self::drain::Drain;
 pub use self::interpreter::{LastWillRule, Sight};
 use self::messages::{JournalGrew, TransitionsPending};
+use self::next_step::{NextStep, Situation};
 use super::failpoint::failpoint;
 use super::liveness::messages::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
 use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
@@ -230,40 +232,46 @@ impl Parser {
         }
     }
 
+    /// Takes steps until one asks liveness, or nothing is left to do.
     fn advance(&mut self, context: &mut Context<Self>) -> Result<(), JournalError> {
-        if self.is_ripe() && self.hand_over(context) {
-            return Ok(());
-        }
-        let behind = self.lookout > self.storage.position();
-        let ahead_alone = behind || (!self.may_build() && self.writer_is_slow());
-        if ahead_alone && self.lookout_is_next {
-            self.lookout_is_next = false;
-            if self.look_out(context)? {
+        let (mut storage_at_end, mut lookout_at_end) = (false, false);
+        loop {
+            let asks_liveness = match self.situation(storage_at_end, lookout_at_end).next_step() {
+                NextStep::Commit => self.hand_over(context),
+                NextStep::LookOut => {
+                    self.lookout_is_next = false;
+                    lookout_at_end = !self.look_out(context)?;
+                    !lookout_at_end
+                }
+                NextStep::Build => {
+                    storage_at_end = !self.build(context)?;
+                    self.lookout_is_next |= !storage_at_end;
+                    !storage_at_end
+                }
+                NextStep::PassOnProof => {
+                    self.tell_proof(context);
+                    return Ok(());
+                }
+            };
+            if asks_liveness {
                 return Ok(());
             }
         }
-        if self.may_build() && self.build(context)? {
-            self.lookout_is_next = true;
-            return Ok(());
-        }
-        if ahead_alone && self.look_out(context)? {
-            return Ok(());
-        }
-        if !self.hand_over(context) {
-            self.tell_proof(context);
-        }
-        Ok(())
     }
 
-    /// Reads on while there is more to read, for large batches cost least a row; but not for long, and not when sightings
-    /// are read in turns.
-    fn is_ripe(&self) -> bool {
-        let behind = self.lookout > self.storage.position();
-        behind || self.building.is_full() || self.building.age() >= BUILD_MAX
-    }
-
-    fn may_build(&self) -> bool {
-        self.is_attached() && !self.building.is_full()
+    fn situation(&self, storage_at_end: bool, lookout_at_end: bool) -> Situation {
+        let is_ahead = self.lookout > self.storage.position();
+        let can_build = self.is_attached() && !self.building.is_full();
+        Situation {
+            can_commit: self.can_commit(),
+            // Large batches cost least a row; but no batch waits long, and none waits while storage and lookout take turns.
+            is_ripe: is_ahead || self.building.is_full() || self.building.age() >= BUILD_MAX,
+            can_build,
+            storage_at_end,
+            lookout_runs_alone: is_ahead || (!can_build && self.writer_is_slow()),
+            lookout_at_end,
+            lookout_is_next: self.lookout_is_next,
+        }
     }
 
     fn is_attached(&self) -> bool {

@@ -42,6 +42,11 @@ pub struct ChildContext {
 }
 
 impl ChildContext {
+    /// The place of incarnation `generation` of child number `child`.
+    pub fn new(child: usize, generation: Generation, supervisor: Recipient<ChildExited>) -> Self {
+        Self { child, generation, supervisor }
+    }
+
     /// Starts `make(exit_guard)` as an actor on a new thread. A panic in `make` counts as a panic of the child.
     /// Returns the child and its address, for its wires.
     pub fn spawn<A, F>(self, mailbox_capacity: usize, make: F) -> (RunningChild, Addr<A>)

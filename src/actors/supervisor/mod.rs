@@ -148,11 +148,7 @@ impl Supervisor {
             return;
         }
         child.generation += 1;
-        let context = ChildContext {
-            child: index,
-            generation: child.generation,
-            supervisor: context.address().recipient(),
-        };
+        let context = ChildContext::new(index, child.generation, context.address().recipient());
         let now = Instant::now();
         child.phase = Phase::Running { child: (child.spec.start)(context), since: now, beats_unanswered: 0 };
         if child.generation > 1 {

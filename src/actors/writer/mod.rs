@@ -12,6 +12,7 @@
 //!
 //! A database that is away is an expected state: one line for each new reason, then patience.
 
+mod doubt;
 mod maintenance;
 pub mod messages;
 #[cfg(feature = "failpoints")]
@@ -20,6 +21,8 @@ mod outage;
 mod outcome_metrics;
 mod refusals;
 mod site_watch;
+#[cfg(all(test, feature = "failpoints"))]
+mod tests;
 mod worker;
 
 use std::collections::VecDeque;
@@ -31,6 +34,7 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
+use self::doubt::Settled;
 use self::maintenance::Maintenance;
 use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
@@ -44,7 +48,7 @@ use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerCell, StoreCell, StoreState};
-use crate::store::{Batch, Claim, ErrorClass, PastWanted, StoreOptions};
+use crate::store::{Batch, Checkpoint, Claim, ErrorClass, PastWanted, StoreOptions};
 
 /// What the actor needs beside its lifeline.
 #[derive(Clone)]
@@ -321,29 +325,39 @@ impl Writer {
         let journal_id = batch.journal_id;
         let job = async move { worker.checkpoint(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
-            Ok(Some(checkpoint)) if checkpoint.is_claimed_by(batch.open_id) => {
-                let ledger = checkpoint.ledger();
-                let found = ledger.committed_seq;
-                if found == batch.after {
-                    // Not done, or a batch that does not move the position: storing that again changes nothing.
-                    writer.queue.push_front(Work::Commit { batch, reply, doubtful: false });
-                } else if found == batch.upto {
-                    debug!(writer.logger, "the commit in doubt was done"; "upto" => found.0);
-                    writer.on_success();
-                    writer.account_settled(&batch, ledger);
-                    let _parser_gone = reply.send(Ok(Committed));
-                } else {
-                    let _parser_gone = reply.send(Err(NotCommitted::Stale));
-                }
-                writer.show(ledger);
-            }
-            Ok(_) | Err(Failure::Stale) => {
+            Ok(found) => writer.on_settled(batch, reply, found.as_ref()),
+            Err(Failure::Stale) => {
                 let _parser_gone = reply.send(Err(NotCommitted::Stale));
             }
             Err(Failure::Away(reason)) => {
                 writer.retry(Work::Commit { batch, reply, doubtful: true }, reason, context);
             }
         });
+    }
+
+    fn on_settled(
+        &mut self,
+        batch: Arc<Batch>,
+        reply: oneshot::Sender<Result<Committed, NotCommitted>>,
+        found: Option<&Checkpoint>,
+    ) {
+        let ledger = found.map(Checkpoint::ledger);
+        match (doubt::settle(&batch, found), ledger) {
+            (Settled::Committed, Some(ledger)) => {
+                debug!(self.logger, "the commit in doubt was done"; "upto" => batch.upto.0);
+                self.on_success();
+                self.account_settled(&batch, ledger);
+                self.show(ledger);
+                let _parser_gone = reply.send(Ok(Committed));
+            }
+            (Settled::NotCommitted, Some(ledger)) => {
+                self.show(ledger);
+                self.queue.push_front(Work::Commit { batch, reply, doubtful: false });
+            }
+            (Settled::PositionLost, _) | (_, None) => {
+                let _parser_gone = reply.send(Err(NotCommitted::Stale));
+            }
+        }
     }
 }
 

@@ -49,34 +49,7 @@ pub enum JobError {
     Injected(String),
 }
 
-enum Job {
-    Learn {
-        history: JournalHistory,
-        wanted: PastWanted,
-        reply: oneshot::Sender<Result<Knowledge, JobError>>,
-    },
-    Checkpoint {
-        journal_id: JournalId,
-        reply: oneshot::Sender<Result<Option<Checkpoint>, JobError>>,
-    },
-    Checkpoints {
-        reply: oneshot::Sender<Result<Vec<Checkpoint>, JobError>>,
-    },
-    Commit {
-        batch: Arc<Batch>,
-        reply: oneshot::Sender<Result<CommitOutcome, JobError>>,
-    },
-    Clock {
-        ours: Option<ClockRecord>,
-        reply: oneshot::Sender<Result<Option<ClockRecord>, JobError>>,
-    },
-    Prune {
-        before: Timestamp,
-        from: Option<PruneCursor>,
-        bounds: PruneBounds,
-        reply: oneshot::Sender<Result<Pruned, JobError>>,
-    },
-}
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The actor's end; dropping it ends the thread after its present job.
 pub struct StoreWorker {
@@ -100,7 +73,7 @@ impl StoreWorker {
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut connection = Connection { options, store: None };
             while let Ok(job) = queue.recv() {
-                connection.work(job);
+                job(&mut connection);
             }
         })?;
         Ok(Self { jobs, progress, patience })
@@ -108,27 +81,27 @@ impl StoreWorker {
 
     /// Claims the position, and reads ledger and machines.
     pub async fn learn(&self, history: JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
-        self.ask(|reply| Job::Learn { history, wanted, reply }).await
+        self.ask(move |connection| connection.learn(&history, wanted)).await
     }
 
     /// Position and ledger alone, if the database knows the journal.
     pub async fn checkpoint(&self, journal_id: JournalId) -> Result<Option<Checkpoint>, JobError> {
-        self.ask(|reply| Job::Checkpoint { journal_id, reply }).await
+        self.with_store(move |store| Ok(store.checkpoint(journal_id)?)).await
     }
 
     /// Position and ledger of every journal.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>, JobError> {
-        self.ask(|reply| Job::Checkpoints { reply }).await
+        self.with_store(|store| Ok(store.checkpoints()?)).await
     }
 
     /// Commits a batch in one transaction.
     pub async fn commit(&self, batch: Arc<Batch>) -> Result<CommitOutcome, JobError> {
-        self.ask(|reply| Job::Commit { batch, reply }).await
+        self.with_store(move |store| commit(store, &batch)).await
     }
 
     /// Keeps our record of the trusted time, or returns one that is newer.
     pub async fn exchange_clock(&self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, JobError> {
-        self.ask(|reply| Job::Clock { ours, reply }).await
+        self.with_store(move |store| Ok(store.exchange_clock(ours)?)).await
     }
 
     /// One step of deleting what is older than an instant.
@@ -138,15 +111,26 @@ impl StoreWorker {
         from: Option<PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, JobError> {
-        self.ask(|reply| Job::Prune { before, from, bounds, reply }).await
+        self.with_store(move |store| Ok(store.prune(before, from.as_ref(), bounds)?)).await
     }
 
-    async fn ask<T>(
+    async fn with_store<T: Send + 'static>(
         &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, JobError>>) -> Job,
+        operation: impl FnOnce(&mut dyn Store) -> Result<T, JobError> + Send + 'static,
+    ) -> Result<T, JobError> {
+        self.ask(move |connection| connection.with_store(operation)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> Result<T, JobError> + Send + 'static,
     ) -> Result<T, JobError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(job(reply)).map_err(|_| JobError::ThreadEnded)?;
+        let job: Job = Box::new(move |connection| {
+            // If the writer has given this thread up, it does not listen any more.
+            let _abandoned = reply.send(job(connection));
+        });
+        self.jobs.send(job).map_err(|_| JobError::ThreadEnded)?;
         let begun = Instant::now();
         let mut answer = pin!(answer);
         loop {
@@ -167,31 +151,6 @@ struct Connection {
 }
 
 impl Connection {
-    fn work(&mut self, job: Job) {
-        // A reply that nobody waits for any more is the abandoned writer's; there is nobody to tell.
-        match job {
-            Job::Learn { history, wanted, reply } => {
-                let _abandoned = reply.send(self.learn(&history, wanted));
-            }
-            Job::Checkpoint { journal_id, reply } => {
-                let _abandoned = reply.send(self.with_store(|store| Ok(store.checkpoint(journal_id)?)));
-            }
-            Job::Checkpoints { reply } => {
-                let _abandoned = reply.send(self.with_store(|store| Ok(store.checkpoints()?)));
-            }
-            Job::Commit { batch, reply } => {
-                let _abandoned = reply.send(self.with_store(|store| commit(store, &batch)));
-            }
-            Job::Clock { ours, reply } => {
-                let _abandoned = reply.send(self.with_store(|store| Ok(store.exchange_clock(ours)?)));
-            }
-            Job::Prune { before, from, bounds, reply } => {
-                let pruned = self.with_store(|store| Ok(store.prune(before, from.as_ref(), bounds)?));
-                let _abandoned = reply.send(pruned);
-            }
-        }
-    }
-
     fn learn(&mut self, history: &JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
         let opened = self.open()?;
         self.with_store(|store| {
