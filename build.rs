@@ -1,5 +1,6 @@
-//! Link flags: the C client library reports its messages to Andon itself (see `src/actors/mqtt/client/raw_callback.rs`), and libpq the
-//! SQLSTATE of an error (see `src/store/postgres/sqlstate.rs`).
+//! Link flags that wrap two C functions: paho's, so that it reports messages to Andon directly (see
+//! `src/actors/mqtt/client/raw_callback.rs`), and libpq the SQLSTATE of an error (see
+//! `src/store/postgres/sqlstate.rs`).
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

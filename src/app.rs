@@ -1,7 +1,7 @@
-//! The composition root: the only file that names every concrete type.
+//! The composition root: makes every part and connects them.
 //!
-//! Opens the journal, makes the wires, describes the children to the supervisor (downstream first), and runs the
-//! system until a signal or the supervisor ends it.
+//! Opens the journal, makes the wires, gives the supervisor the specs of its children (downstream first), and
+//! runs the system until a signal or the supervisor ends it. No module but the commands imports it.
 
 mod clock_watch;
 mod options;
@@ -25,14 +25,14 @@ pub use self::options::{
 use self::options::{http_state, journal_options, last_will_rules, protocol, tracker_options};
 use self::signals::StopSignals;
 use self::status_line::StatusLine;
-use self::wires::{JournalNews, Wires};
+use self::wires::{JournalEvents, Wires};
 use crate::actors::liveness::{Liveness, LivenessOptions, LivenessWires, TRANSITIONS_MAX};
 use crate::actors::mqtt::callback::MessageCallback;
 use crate::actors::mqtt::link_health::{LinkHealth, SharedLinkHealth, Timing};
 use crate::actors::mqtt::session::failover::Hosts;
 use crate::actors::mqtt::session_filters::FilterFile;
 use crate::actors::mqtt::{Mqtt, MqttOptions, MqttWires};
-use crate::actors::parser::{Parser, ParserOptions, ParserWires, Sight};
+use crate::actors::parser::{Interpreter, Parser, ParserOptions, ParserWires};
 use crate::actors::supervisor::{
     ChildContext, ChildSpec, Environment, RunningChild, Shutdown, Strategy, Supervisor, SupervisorOptions,
 };
@@ -47,9 +47,9 @@ use crate::metrics::Metrics;
 use crate::payload::PayloadRules;
 use crate::shutdown::{Exit, StopDeadline};
 
-/// Messages an actor's mailbox holds. Nothing on a data edge is ever dropped when it is full: the sender is told.
+/// Messages in an actor's mailbox. When it is full, a send on a data edge fails; no message is dropped.
 const MAILBOX_CAPACITY: usize = 64;
-/// The one child that the pipeline does not need.
+/// The one child that ingestion does not need.
 const HTTP: &str = "http";
 /// Writer and parser restart together.
 const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
@@ -57,16 +57,17 @@ const STORAGE_GROUP: Strategy = Strategy::RestForOne { group: 1 };
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
 #[must_use]
 pub fn run(settings: &Settings, logger: &Logger) -> Exit {
-    // Before the MQTT client library does: so the process does not tear OpenSSL down at its end under threads that use it.
+    // Before the MQTT client library initialises OpenSSL, which would then be torn down at exit under threads
+    // that use it.
     openssl_sys::init();
     let system = System::new();
-    // From here on a signal stops the service in order, also while the journal is being opened.
+    // From here on a signal stops the service in order, even while the journal is being opened.
     let deadline = StopDeadline::new(logger);
     let signals = StopSignals::watch(deadline.clone(), logger.clone());
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
-    let listener = Arc::new(JournalNews::new(wires.clone(), logger));
+    let listener = Arc::new(JournalEvents::new(wires.clone(), logger));
     debug!(logger, "opening the journal"; "dir" => %settings.journal.dir.display());
     fail::fail_point!("app::opening");
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
@@ -77,10 +78,10 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
             return exit_of(&error);
         }
     };
-    tell_what_is_torn(&recovery, logger);
+    report_torn_tail(&recovery, logger);
     if let Some(owner) = &recovery.taken_from {
-        warn!(logger, "the journal belonged to another site, whose messages are all stored: going on under a new journal id, behind \
-            its newest record"; "owner" => owner, "site" => &settings.site.id, "behind" => recovery.last.0);
+        warn!(logger, "the journal belonged to another site, whose messages are all stored: taking it over under a new journal \
+            id, behind its newest record"; "owner" => owner, "site" => &settings.site.id, "behind" => recovery.last.0);
     }
     let clock = clock_watch::start(settings, logger);
     let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline, logger) {
@@ -99,7 +100,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         error!(logger, "the journal could not be closed"; "error" => causes(&error));
     }
     if let Err(error) = clock.close() {
-        warn!(logger, "the trusted time could not be kept beside the journal"; "error" => causes(&error));
+        warn!(logger, "the trusted time could not be stored beside the journal"; "error" => causes(&error));
     }
     info!(logger, "andon ends"; "exit_code" => code);
     match code {
@@ -109,7 +110,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     }
 }
 
-/// How the process ends that cannot use its journal.
+/// Returns how the process ends if it cannot use its journal.
 #[must_use]
 pub fn exit_of(error: &JournalError) -> Exit {
     match error {
@@ -119,13 +120,13 @@ pub fn exit_of(error: &JournalError) -> Exit {
     }
 }
 
-fn tell_what_is_torn(recovery: &Recovery, logger: &Logger) {
+fn report_torn_tail(recovery: &Recovery, logger: &Logger) {
     let torn = recovery.torn.as_ref();
     let kept = torn.map(|torn| torn.kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
     let (kept, bytes) = (kept.unwrap_or_default().join(", "), torn.map_or(0, |torn| torn.bytes));
     if let Some(lost) = recovery.lost {
-        error!(logger, "the end of the journal is gone although it was on the disk: cut at the last whole record, and noted as a \
-            gap what the database does not have; look at the disk and at who writes to the journal's directory";
+        error!(logger, "the end of the journal is missing although it had reached the disk: cut at the last whole record; what the \
+            database does not hold becomes a gap. Check the disk, and what else writes to the journal's directory";
             "records" => %lost, "bytes_cut" => bytes, "kept_in" => kept);
     } else if let Some(torn) = torn {
         warn!(logger, "the journal ended in a torn record, as after a power cut: cut at the last whole record";
@@ -134,7 +135,7 @@ fn tell_what_is_torn(recovery: &Recovery, logger: &Logger) {
     }
 }
 
-/// Everything that is made once and shared by all incarnations.
+/// Everything that is made once and outlives the incarnations of the actors.
 struct Plan {
     wires: Wires,
     journal: Journal,
@@ -142,7 +143,7 @@ struct Plan {
     logger: Logger,
     metrics: Arc<Metrics>,
     health: Arc<SharedLinkHealth>,
-    boards: StatusCells,
+    cells: StatusCells,
     callback: Arc<MessageCallback>,
     writer: WriterOptions,
     liveness: LivenessOptions,
@@ -166,7 +167,7 @@ impl Plan {
         let of_journal = journal.clone();
         deadline.ask_at_the_end(move || of_journal.is_at_rest());
         let metrics = Arc::new(Metrics::default());
-        let boards = StatusCells::default();
+        let cells = StatusCells::default();
         let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
         let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, journal.positions().appended)));
         let echo_topic = echo_topic(settings);
@@ -183,7 +184,7 @@ impl Plan {
         });
         let store = store_options(settings);
         let topic_prefix = topic_prefix(settings);
-        let sight = Arc::new(Sight {
+        let interpreter = Arc::new(Interpreter {
             rules: PayloadRules::new(payload_options(settings))?,
             telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
             last_wills: last_will_rules(settings),
@@ -198,10 +199,10 @@ impl Plan {
                 backoff_max: settings.store.backoff_max,
                 retention: settings.store.retention,
                 clock: Arc::clone(&clock),
-                ledger: Arc::clone(&boards.ledger),
+                ledger: Arc::clone(&cells.ledger),
                 past_window: settings.liveness.flapping_window,
                 past_rows_max: TRANSITIONS_MAX,
-                board: Arc::clone(&boards.store),
+                status: Arc::clone(&cells.store),
             },
             liveness: LivenessOptions {
                 tracker: tracker_options(settings),
@@ -209,14 +210,14 @@ impl Plan {
             },
             parser: ParserOptions {
                 batch_rows_max: settings.store.batch_max,
-                sight,
-                progress: Arc::clone(&boards.progress),
+                interpreter,
+                progress: Arc::clone(&cells.progress),
             },
             mqtt: MqttOptions {
                 link: link_options(settings, topic_prefix.map(|prefix| format!("{prefix}/status"))),
                 hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
                 certificates: Arc::default(),
-                board: Arc::clone(&boards.broker),
+                board: Arc::clone(&cells.broker),
                 filter_file: FilterFile::in_directory(&settings.journal.dir),
                 telemetry: settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect(),
                 subscriptions: subscriptions(settings),
@@ -230,7 +231,7 @@ impl Plan {
                 backoff_min: settings.supervisor.backoff_min,
                 backoff_max: settings.supervisor.backoff_max,
             },
-            http_state: Arc::new(http_state(settings, &boards, &metrics, &journal, &clock, &store)?),
+            http_state: Arc::new(http_state(settings, &cells, &metrics, &journal, &clock, &store)?),
             supervisor: SupervisorOptions {
                 restarts_max: settings.supervisor.restarts_max,
                 period: settings.supervisor.period,
@@ -239,7 +240,7 @@ impl Plan {
                 hang_after: settings.supervisor.hang_after,
             },
             status_interval: settings.log.status_interval,
-            boards,
+            cells,
             logger: logger.clone(),
             callback,
             health,
@@ -252,7 +253,7 @@ impl Plan {
 
     fn run(self, system: SystemRunner, signals: std::io::Result<StopSignals>) -> i32 {
         system.block_on(async {
-            // HTTP comes first and goes last: it tells how the others are.
+            // HTTP starts first and stops last: it reports the state of the others.
             let specs = vec![
                 self.http_spec(),
                 self.writer_spec(),
@@ -260,7 +261,7 @@ impl Plan {
                 self.parser_spec(),
                 self.mqtt_spec(),
             ];
-            let actors = Arc::clone(&self.boards.actors);
+            let actors = Arc::clone(&self.cells.actors);
             let (journal, deadline) = (self.journal.clone(), self.deadline.clone());
             let outside = Environment {
                 disk_busy_for: Box::new(move || journal.disk_busy_for()),
@@ -271,8 +272,8 @@ impl Plan {
             let line = StatusLine::new(
                 self.journal.clone(),
                 Arc::clone(&self.metrics),
-                Arc::clone(&self.boards.ledger),
-                Arc::clone(&self.boards.backlog),
+                Arc::clone(&self.cells.ledger),
+                Arc::clone(&self.cells.backlog),
                 &self.logger,
             );
             actix_rt::spawn(line.repeat(self.status_interval));
@@ -332,7 +333,7 @@ impl Plan {
             prove: self.wires.mqtt.prove.clone(),
             link: self.wires.mqtt.tell_link.clone(),
             fence: Arc::clone(&self.wires.mqtt.fence),
-            machines: Arc::clone(&self.boards.machines),
+            machines: Arc::clone(&self.cells.machines),
         }
     }
 
@@ -398,7 +399,7 @@ impl Plan {
     }
 }
 
-/// The times to stop add up to less than the ten seconds that service managers usually grant.
+/// Makes a spec. The stop times add up to less than the ten seconds that service managers usually grant.
 fn spec(
     name: &'static str,
     strategy: Strategy,
@@ -406,12 +407,12 @@ fn spec(
     start: impl FnMut(ChildContext) -> RunningChild + Send + 'static,
 ) -> ChildSpec {
     let stop_within = Duration::from_millis(stop_within_ms);
-    // What is only shown must not stop what is stored.
+    // HTTP must not stop ingestion (SUP-6).
     let escalates = name != HTTP;
     ChildSpec { name, strategy, escalates, stop_within, start: Box::new(start) }
 }
 
-/// The first SIGTERM or SIGINT stops in order.
+/// Stops in order at the first SIGTERM or SIGINT.
 async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<Supervisor>, logger: Logger) {
     match signals {
         Ok(signals) => {
@@ -423,7 +424,7 @@ async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<
             supervisor.do_send(Shutdown { exit_code: 0 });
         }
         Err(error) => {
-            error!(logger, "signals cannot be watched; stop the service with SIGKILL, nothing acknowledged is lost";
+            error!(logger, "cannot watch signals: stop the service with SIGKILL; nothing acknowledged is lost";
                 "error" => %error);
         }
     }

@@ -19,7 +19,8 @@
 //!   position.
 //! - **SYS-5** Rows, rejections, gaps and transitions go from journal to database in one stream, in order of seq.
 //!
-//! The modules, in the order the data flows. Each imports only modules above it, or [`domain`]; only [`app`] imports all.
+//! The modules, in the order the data flows. Each imports only modules above it, and [`app`] alone names all parts;
+//! `tests/architecture.rs` checks this.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 

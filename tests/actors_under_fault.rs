@@ -1,4 +1,4 @@
-//! Every actor made to panic, to fail and to hang, in the real process with real data: it heals, and nothing is lost.
+//! Makes every actor panic, fail and hang in the real process: it recovers, and nothing is lost.
 
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
@@ -7,17 +7,17 @@ use crate::support::poll::wait_until;
 use crate::support::publisher;
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
-/// Longer than `hang_after` and than the test's patience.
+/// Longer than `hang_after`, and longer than the test waits.
 const HANG: &str = "sleep(120000)";
 
-/// Runs with a failpoint armed, publishes, and wants every row and a restart of `child`.
+/// Arms a failpoint, publishes, and expects a restart of `child` and every row.
 fn the_pipeline_heals(failpoint: &str, child: &str, reason: &str) {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port()).set("supervisor.hang_after=4s").set("supervisor.backoff_min=20ms");
     let mut andon = site.run_with(failpoint);
     andon.wait_until_connected();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..400, 1);
-    // Under load another one may be found hung besides.
+    // On a loaded computer another child may count as hung, too.
     let ended = |line: &str| {
         line.contains("child ended and will be restarted")
             && line.contains(&format!("child: {child},"))
@@ -40,7 +40,7 @@ fn the_pipeline_heals(failpoint: &str, child: &str, reason: &str) {
     let mut database = Database::open(&site.sqlite_url()).unwrap();
     assert_eq!(database.number("SELECT messages - stored - duplicate AS value FROM ingest_checkpoint"), 0);
     let first_seen = "SELECT count(*) AS value FROM machine_event WHERE reason = 'first_seen'";
-    assert_eq!(database.number(first_seen), 5, "one event a change, whatever restarted");
+    assert_eq!(database.number(first_seen), 5, "one event for each change, in spite of restarts");
 }
 
 macro_rules! fault_matrix {
@@ -77,7 +77,7 @@ fn a_panic_in_the_message_callback_loses_no_message() {
     the_pipeline_heals("mqtt::callback=50*off->1*panic->off", "mqtt", "panicked");
 }
 
-/// Failures around the commit are the database's, not the actor's: the batch is tried again, or found to be done.
+/// A failure around the commit restarts no actor: the batch is tried again, or found to be committed.
 fn a_failed_commit_is_settled(failpoint: &str) {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
@@ -86,7 +86,7 @@ fn a_failed_commit_is_settled(failpoint: &str) {
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..500, 1);
     wait_until("every row", || rows_stored(&site.sqlite_url()) == 500);
     andon.wait_for_log("the database works again");
-    // The ledger that the process shows is the database's, whatever became of the commit's own answer.
+    // The process shows the ledger of the database, even if the commit's answer was lost.
     andon.wait_for_log("stored: 500, duplicate: 0, rejected: 0, control: 0");
     assert!(andon.stop().success());
     let mut database = Database::open(&site.sqlite_url()).unwrap();
@@ -94,12 +94,13 @@ fn a_failed_commit_is_settled(failpoint: &str) {
     assert_eq!(database.number("SELECT duplicate AS value FROM ingest_checkpoint"), 0);
 }
 
+/// Proves WRI-3.
 #[test]
 fn an_error_before_the_commit_is_retried() {
     a_failed_commit_is_settled("writer::before_commit=1*off->2*return(away)->off");
 }
 
-/// Proves SYS-3.
+/// Proves SYS-3, WRI-2.
 #[test]
 fn an_error_after_the_commit_is_settled_by_the_position() {
     a_failed_commit_is_settled("writer::after_commit=1*off->2*return(connection cut)->off");
@@ -117,6 +118,7 @@ fn a_panic_in_the_database_thread_is_settled() {
     a_failed_commit_is_settled("writer::after_commit=1*off->1*panic->off");
 }
 
+/// Proves SUP-4.
 #[test]
 fn restarts_that_do_not_help_end_with_exit_code_4_and_everything_durable() {
     let broker = Mosquitto::start("");

@@ -86,7 +86,7 @@ fn an_operator_confirms_a_clock_that_andon_does_not_trust(scene: Scene) {
     scene.turn(3 * YEAR_MICROS);
     let mut andon = scene.run();
     let url = andon.wait_for_http();
-    andon.wait_for_log("has jumped, and nobody vouches for it");
+    andon.wait_for_log("has jumped, and nothing confirms it");
     scene.publish(r#"{"temperature":2}"#, 2);
     assert_eq!(metric(&url, "andon_clock_step_waiting"), 1.0);
     assert!(metric(&url, "andon_clock_step_seconds") > 2.9 * 365.0 * 86_400.0);

@@ -39,7 +39,7 @@ fn without_the_database_history_answers_503_and_the_rest_works() {
 
     server.stop();
     single.publish("factory/machine/press-1/telemetry", br#"{"temperature":2}"#, 1);
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     for path in [
         "/api/v1/events",
         "/api/v1/machines/press-1/readings",

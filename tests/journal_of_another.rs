@@ -50,7 +50,7 @@ fn pending_messages_stay_with_their_site(broker: &Mosquitto, url: &str, set_away
     andon.wait_until_connected();
     set_away(true);
     publisher::publish_numbered(broker.port(), TOPIC, 3, 0..60, 1);
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     assert!(andon.stop().success());
     set_away(false);
 
@@ -176,7 +176,7 @@ fn a_journal_of_version_1_continues_and_belongs_to_the_first_site_that_opens_it(
     let mut database = Database::open(&url).unwrap();
     database.execute("BEGIN EXCLUSIVE");
     publisher::publish_numbered(broker.port(), TOPIC, 3, 40..60, 1);
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     assert!(andon.stop().success());
     database.execute("ROLLBACK");
     database.execute("UPDATE ingest_checkpoint SET open_id = NULL");
@@ -197,12 +197,12 @@ fn a_journal_of_version_1_continues_and_belongs_to_the_first_site_that_opens_it(
 
 /// Makes the service read the positions each second.
 const OFTEN: &str = "site_watch::often=return";
-const SHARED: &str = "another service of this site works on the same database";
+const SHARED: &str = "another service with this site.id uses the same database";
 
 /// Waits until the service has read the positions of the site's journals `count` times.
 fn wait_for_looks(andon: &Andon, count: usize) {
     wait_until("reads of the positions", || {
-        andon.log().matches("looked at the positions of the site's journals").count() >= count
+        andon.log().matches("checked the positions of the site's journals").count() >= count
     });
 }
 

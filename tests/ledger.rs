@@ -1,4 +1,4 @@
-//! The ledger as people see it: in the status line and in `andon journal inspect`, with the database there, stuck, and away.
+//! The ledger in the status line and in `andon journal inspect`, while the database works, hangs and is away.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn inspect(site: &Site) -> Value {
 }
 
 #[test]
-fn the_ledger_is_shown_while_the_database_works_is_stuck_and_is_away() {
+fn the_ledger_is_shown_while_the_database_works_hangs_and_is_away() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let mut andon = site.run();

@@ -1,4 +1,4 @@
-//! From the broker into both databases, with the real process between.
+//! From the broker through the real process into both databases.
 
 use crate::support::andon::Site;
 use crate::support::database::{Database, rows_stored};
@@ -124,11 +124,11 @@ fn the_service_starts_without_its_database_and_catches_up() {
     let mut andon = site.run();
     andon.wait_until_connected();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..300, 1);
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     postgres.restart();
     wait_until("the rows", || rows_stored(&url) == 300);
 
-    // And in the middle: what arrives while it is away waits in the journal.
+    // The same while it runs: what arrives during an outage waits in the journal.
     postgres.kill();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 300..600, 1);
     postgres.restart();
@@ -140,7 +140,7 @@ fn the_service_starts_without_its_database_and_catches_up() {
 }
 
 #[test]
-fn a_database_that_goes_away_while_nothing_flows_is_noticed() {
+fn a_database_that_goes_away_while_no_message_arrives_is_noticed() {
     let broker = Mosquitto::start("");
     let mut postgres = Postgres::start();
     let url = postgres.create_database("andon");
@@ -148,7 +148,7 @@ fn a_database_that_goes_away_while_nothing_flows_is_noticed() {
     let mut andon = site.run();
     andon.wait_for_log("attached to the database");
     postgres.stop();
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     postgres.restart();
     andon.wait_for_log("the database works again");
     assert!(andon.stop().success());
@@ -189,7 +189,7 @@ fn a_stop_while_the_database_is_away_is_clean_and_in_time() {
     andon.wait_until_connected();
     postgres.stop();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..500, 1);
-    andon.wait_for_log("the database does not take the data");
+    andon.wait_for_log("the database does not accept the data");
     assert!(andon.stop().success());
     postgres.restart();
     let andon = site.run();
@@ -198,7 +198,7 @@ fn a_stop_while_the_database_is_away_is_clean_and_in_time() {
 }
 
 #[test]
-fn an_oversized_or_hopeless_payload_stalls_nothing() {
+fn an_oversized_or_invalid_payload_stalls_nothing() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port())
         .set("mqtt.max_payload=1KiB")
@@ -222,7 +222,7 @@ fn an_oversized_or_hopeless_payload_stalls_nothing() {
         .words("SELECT detail AS value FROM rejected_message WHERE reason = 'too_large' ORDER BY seq");
     let expected = ["at least 65537 bytes", "5000 bytes"]
         .map(|size| Some(format!("{size}, at most 1024 are allowed (mqtt.max_payload)")));
-    assert_eq!(sizes, expected, "the real size, or as much of it as is known");
+    assert_eq!(sizes, expected, "the real size, or its known minimum");
     assert!(andon.stop().success());
 }
 
@@ -253,7 +253,7 @@ fn a_journal_restored_from_an_old_copy_loses_and_doubles_nothing() {
     store(100..150);
     std::fs::remove_dir_all(&journal).unwrap();
     copy_directory(&copy, &journal);
-    // These take the seqs that the database believes to have: 101 and so on.
+    // These take seqs that the database has already committed: 101 and so on.
     publisher::publish_numbered(broker.port(), TOPIC, 5, 150..220, 1);
     let mut andon = site.run();
     andon.wait_for_log("the position in the database is not this journal's");

@@ -64,7 +64,7 @@ fn runs_silently(site: &Site, failpoints: &str, reason: &str) {
     for format in ["text", "json"] {
         let mut andon = site.run_with_format(failpoints, format);
         andon.wait_for_log(reason);
-        andon.wait_for_log("the database does not take the data");
+        andon.wait_for_log("the database does not accept the data");
         assert_silent("the arguments", &arguments(andon.pid()));
         assert!(andon.is_running());
         let path = andon.log_path().to_owned();

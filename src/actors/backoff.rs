@@ -1,4 +1,4 @@
-//! Exponential backoff with jitter, used wherever something outside may be away.
+//! Exponential backoff with jitter, for everything outside that may be away.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A backoff at its beginning. `min` is raised to 1 ms, `max` to `min`.
+    /// Starts at `min`. `min` is raised to 1 ms, `max` to `min`.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         let min = min.max(Duration::from_millis(1));
@@ -33,8 +33,8 @@ impl Backoff {
         ceiling.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    /// As [`Self::next_delay`], but at the cap never less than it: from `max` to a quarter more. So whoever is asked is
-    /// asked at most once in `max`, however long it takes.
+    /// Like [`Self::next_delay`], but at the cap between `max` and a quarter more. So the other side sees at
+    /// most one attempt in `max`, however long it is away.
     pub fn next_unhurried_delay(&mut self) -> Duration {
         if self.ceiling() < self.max {
             return self.next_delay();
@@ -43,7 +43,7 @@ impl Backoff {
         self.max.mul_f64(rand::random_range(1.0..=1.25))
     }
 
-    /// Back to the beginning, after a success.
+    /// Starts over, after a success.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }

@@ -1,9 +1,9 @@
-//! Places where a test can make an actor panic, fail or hang, or break Andon on purpose (Cargo feature `failpoints`,
-//! crate `fail`).
+//! Places where a test can make an actor panic, fail or hang, or break Andon on purpose (Cargo feature
+//! `failpoints`, crate `fail`).
 
-/// `Ok` unless a test has armed the point: `return(text)` makes it an error with that text, `return(hold)` says so on
-/// standard error and holds the thread for good; `panic`, `sleep` and `pause` act here. Compiled to nothing without
-/// the feature.
+/// Returns `Ok` unless a test has armed the point. `return(text)` makes it an error with that text;
+/// `return(hold)` prints a line to standard error and blocks the thread for ever; `panic`, `sleep` and `pause`
+/// act here. Without the feature it compiles to nothing.
 pub fn failpoint(name: &'static str) -> Result<(), String> {
     #[cfg(feature = "failpoints")]
     fail::fail_point!(name, |text: Option<String>| {
@@ -16,7 +16,7 @@ pub fn failpoint(name: &'static str) -> Result<(), String> {
     Ok(())
 }
 
-/// The process is to be killed exactly here: the test waits for the line.
+/// Blocks, so that a test can kill the process exactly here. The test waits for the line.
 #[cfg(feature = "failpoints")]
 fn hold(name: &str) -> ! {
     eprintln!("held at {name}");
@@ -25,8 +25,8 @@ fn hold(name: &str) -> ! {
     }
 }
 
-/// Whether a test has broken Andon on purpose at `name` (armed with `return`): the fault suite shows with these switches that it
-/// would notice. Always `false` without the feature.
+/// Returns whether a test has broken Andon on purpose at `name` (armed with `return`). The fault suite uses
+/// these switches to prove that it would notice. Always `false` without the feature.
 pub fn sabotaged(name: &'static str) -> bool {
     failpoint(name).is_err()
 }

@@ -1,8 +1,8 @@
-//! The wire between two actors: an address that outlives either end.
+//! The wire between two actors: an address that survives a restart of either end.
 //!
-//! The composition root makes a wire for each edge of the picture and hands one end to the sender's
-//! factory and one to the receiver's. A respawned receiver connects itself anew, so the sender needs
-//! no news of it. While the receiver is away a send fails and says so; nothing is buffered here.
+//! The composition root makes one wire for each edge of the picture. It gives one end to the sender's factory
+//! and the other to the receiver's. A restarted receiver connects again, and the sender notices nothing. While
+//! the receiver is away a send fails with an error; the wire buffers nothing.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,7 +26,7 @@ where
     replaced: Arc<Notify>,
 }
 
-/// Why a message was not taken, or not answered.
+/// Why a message was not accepted or not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StableAddrError {
     /// No receiver is connected, or it has died.
@@ -45,13 +45,13 @@ where
     M: Message + Send,
     M::Result: Send,
 {
-    /// A wire without a receiver.
+    /// Makes a wire without a receiver.
     #[must_use]
     pub fn new() -> Self {
         Self { receiver: Arc::new(Mutex::new(None)), replaced: Arc::new(Notify::new()) }
     }
 
-    /// Connects the receiver; replaces an earlier one, whose answers nobody waits for any more.
+    /// Connects the receiver. It replaces an earlier one; calls that wait for the earlier one fail.
     pub fn connect(&self, receiver: Recipient<M>) {
         *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver);
         self.replaced.notify_waiters();
@@ -85,8 +85,8 @@ where
         })
     }
 
-    /// Sends a message and waits for the answer, at most `within`. Unless its mailbox is full the receiver has the message
-    /// before this returns, so that messages of several calls come in the order of the calls.
+    /// Sends a message and waits for the answer, at most `within`. Unless the mailbox is full the message is in
+    /// it before this returns, so the receiver gets messages in the order of the calls.
     ///
     /// # Errors
     /// [`StableAddrError::Disconnected`] if there is no receiver, or it dies or is replaced before it answers,

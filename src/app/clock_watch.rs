@@ -1,4 +1,4 @@
-//! The thread that looks at the clocks, and what it tells.
+//! The clock thread: compares wall clock and trusted time, and logs what changes.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,10 +13,10 @@ use crate::config::Settings;
 use crate::domain::duration_text;
 use crate::logging::{causes, keys};
 
-/// Between two looks.
+/// Pause between two comparisons.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads the record beside the journal, and looks at the clocks from now on until the process ends.
+/// Reads the record beside the journal and starts the thread, which runs until the process ends.
 pub(super) fn start(settings: &Settings, logger: &Logger) -> Arc<ClockKeeper> {
     let shortest = shortest_retention(settings);
     let keeper = Arc::new(ClockKeeper::open(&settings.journal.dir, &settings.site.id, shortest));
@@ -25,9 +25,9 @@ pub(super) fn start(settings: &Settings, logger: &Logger) -> Arc<ClockKeeper> {
         let logger = logger.clone();
         move || watch(&watched, &logger)
     };
-    // Without it nothing is deleted by a time that is not known: that can wait for the next start.
+    // Without the thread retention deletes nothing, which can wait for the next start.
     if let Err(error) = thread::Builder::new().name("clock".to_owned()).spawn(watch) {
-        error!(logger, "the clocks cannot be watched"; "error" => causes(&error));
+        error!(logger, "cannot start the clock thread: retention is off until the next start"; "error" => causes(&error));
     }
     keeper
 }
@@ -35,11 +35,11 @@ pub(super) fn start(settings: &Settings, logger: &Logger) -> Arc<ClockKeeper> {
 fn watch(keeper: &ClockKeeper, logger: &Logger) -> ! {
     let mut last_failure: Option<String> = None;
     loop {
-        let (news, written) = keeper.look();
-        news.into_iter().for_each(|news| tell(news, keeper, logger));
+        let (changes, written) = keeper.look();
+        changes.into_iter().for_each(|change| log(change, keeper, logger));
         let failure = written.err().map(|error| causes(&error));
         if let Some(failure) = failure.filter(|failure| last_failure.as_ref() != Some(failure)) {
-            warn!(logger, "the trusted time cannot be kept beside the journal; the database has it, too";
+            warn!(logger, "the trusted time cannot be stored beside the journal; the database holds it, too";
                 "path" => %keeper.file().path().display(), "reason" => &failure);
             last_failure = Some(failure);
         }
@@ -47,12 +47,12 @@ fn watch(keeper: &ClockKeeper, logger: &Logger) -> ! {
     }
 }
 
-fn tell(news: News, keeper: &ClockKeeper, logger: &Logger) {
+fn log(change: News, keeper: &ClockKeeper, logger: &Logger) {
     let status = keeper.status();
     let trusted = status.trusted.to_string();
-    match news {
+    match change {
         News::StepWaits(by) => {
-            warn!(logger, "the clock of this machine has jumped, and nobody vouches for it: nothing is deleted for its sake. Set it \
+            warn!(logger, "the clock of this machine has jumped, and nothing confirms it: retention waits. Set it \
                 right or start its time synchronisation; if it is right, run `andon db prune --confirm-clock`; after 7 days of \
                 running it is believed";
                 "step" => words(by), "trusted_time" => trusted, "synchronised" => status.synchronised);

@@ -1,4 +1,4 @@
-//! Settings as the options of each part.
+//! Translates the settings into the options of each part.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::metrics::Metrics;
 use crate::payload::PayloadOptions;
 use crate::store::{Progress, StoreOptions, UnreadableRows};
 
-/// What HTTP requests may see.
+/// Makes the state that HTTP requests share.
 pub(super) fn http_state(
     settings: &Settings,
-    boards: &StatusCells,
+    cells: &StatusCells,
     metrics: &Arc<Metrics>,
     journal: &Journal,
     clock: &Arc<ClockKeeper>,
@@ -40,7 +40,7 @@ pub(super) fn http_state(
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
-        cells: boards.clone(),
+        cells: cells.clone(),
         metrics: Arc::clone(metrics),
         journal: journal.clone(),
         clock: Arc::clone(clock),
@@ -62,13 +62,13 @@ pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
     }
 }
 
-/// The shortest time after which something is deleted, if anything is.
+/// Returns the shortest retention, if one is set.
 #[must_use]
 pub fn shortest_retention(settings: &Settings) -> Option<Duration> {
     settings.store.retention
 }
 
-/// How to reach the database; also for the commands that use it without the service.
+/// Returns the options of the database; also for commands that run without the service.
 #[must_use]
 pub fn store_options(settings: &Settings) -> StoreOptions {
     let store = &settings.store;
@@ -83,7 +83,7 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
     }
 }
 
-/// The rules for payloads; also for the commands that interpret them without the service.
+/// Returns the rules for payloads; also for commands that run without the service.
 #[must_use]
 pub fn payload_options(settings: &Settings) -> PayloadOptions {
     let subscriptions = settings.mqtt.subscriptions.iter();
@@ -106,7 +106,7 @@ pub(super) fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
         .collect()
 }
 
-/// What the broker is asked for; also for the command that tries it.
+/// Returns the filters to subscribe to; also for `config check --connect`.
 #[must_use]
 pub fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
     let telemetry = settings.mqtt.subscriptions.iter().map(|each| (each.filter.clone(), each.qos));
@@ -120,15 +120,16 @@ pub fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
     wanted
 }
 
-/// `<publish_prefix>/<site>`, below which Andon publishes; `None`: nothing is published.
+/// Returns `<publish_prefix>/<site>`, the prefix of all topics that Andon publishes; `None`: it publishes
+/// nothing.
 #[must_use]
 pub fn topic_prefix(settings: &Settings) -> Option<String> {
     let prefix = settings.liveness.publish_prefix.as_ref()?;
     Some(format!("{prefix}/{}", settings.site.id))
 }
 
-/// Where our echo goes. There is none without a prefix, and none if all telemetry comes through shared subscriptions, which are queues of
-/// their own.
+/// Returns the topic of our echo. There is none without a prefix, and none if all telemetry comes through
+/// shared subscriptions, which have their own queues.
 #[must_use]
 pub fn echo_topic(settings: &Settings) -> Option<TopicFilter> {
     if settings.mqtt.subscriptions.iter().all(|each| each.filter.is_shared()) {
@@ -149,7 +150,7 @@ pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
     }
 }
 
-/// The brokers, in the order in which they are tried.
+/// Returns the brokers in the order of attempts.
 #[must_use]
 pub fn endpoints(settings: &Settings) -> Vec<Endpoint> {
     settings.mqtt.hosts.clone()
@@ -159,7 +160,7 @@ pub(super) fn protocol(settings: &Settings) -> ProtocolChoice {
     settings.mqtt.protocol
 }
 
-/// How to speak to a broker; also for the command that tries it.
+/// Returns the options of the broker link; also for `config check --connect`.
 #[must_use]
 pub fn link_options(settings: &Settings, availability_topic: Option<String>) -> LinkOptions {
     let mqtt = &settings.mqtt;

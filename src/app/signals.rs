@@ -1,7 +1,7 @@
 //! The signals that stop the service.
 //!
-//! They are watched on a thread of their own: also while the journal is being opened on a disk that does not answer, the first one
-//! sets the deadline of the stop, and the second one ends the process at once.
+//! A separate thread watches them. So even while the journal is being opened on a disk that stalls, the first
+//! signal starts the deadline of the stop and the second ends the process at once.
 
 use std::sync::mpsc;
 
@@ -11,16 +11,16 @@ use tokio::sync::oneshot;
 
 use crate::shutdown::{StopDeadline, halt};
 
-/// SIGTERM and SIGINT, watched from the moment this is made: one that comes before [`StopSignals::first`] is asked is kept.
+/// Watches SIGTERM and SIGINT. Keeps a signal that arrives before [`StopSignals::first`] is called.
 pub struct StopSignals {
     first: oneshot::Receiver<()>,
 }
 
 impl StopSignals {
-    /// Begins to watch.
+    /// Starts to watch.
     ///
     /// # Errors
-    /// The operating system's reason.
+    /// The operating system's error.
     pub fn watch(deadline: StopDeadline, logger: Logger) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (first_out, first) = oneshot::channel();
@@ -40,7 +40,7 @@ impl StopSignals {
                 );
                 let _may_be_opening_yet = first_out.send(());
                 either(&mut terminate, &mut interrupt).await;
-                warn!(logger, "second signal: ending at once, nothing acknowledged is lost");
+                warn!(logger, "second signal: ending at once; nothing acknowledged is lost");
                 halt(1);
             });
         };
@@ -49,10 +49,10 @@ impl StopSignals {
         Ok(Self { first })
     }
 
-    /// Waits for the first one.
+    /// Waits for the first signal.
     pub async fn first(self) {
         if self.first.await.is_err() {
-            // The thread is gone: no signal will be seen.
+            // The thread has ended: no signal will come.
             std::future::pending::<()>().await;
         }
     }

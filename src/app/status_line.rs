@@ -1,4 +1,5 @@
-//! The line that says, every now and then, what arrived, what is stored, what waits, and who is online.
+//! The status line: logs at intervals what arrived, what is stored, what waits, and how many machines are
+//! online.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +13,10 @@ use crate::logging::keys;
 use crate::metrics::Metrics;
 use crate::status::{BacklogWindow, LedgerCell, Room, TimeToFull};
 
-/// How often the backlog is looked at.
+/// Interval between two samples of the backlog.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads counters and positions, and logs them.
+/// Logs counters and positions.
 pub(super) struct StatusLine {
     journal: Journal,
     metrics: Arc<Metrics>,
@@ -27,7 +28,7 @@ pub(super) struct StatusLine {
 }
 
 impl StatusLine {
-    /// A line that begins counting now.
+    /// Starts counting now.
     pub(super) fn new(
         journal: Journal,
         metrics: Arc<Metrics>,
@@ -39,7 +40,7 @@ impl StatusLine {
         Self { journal, metrics, ledger, backlog, logger, last: Instant::now(), last_received: 0 }
     }
 
-    /// Samples the backlog for ever, and logs each `interval`; only samples if there is none.
+    /// Samples the backlog for ever, and logs at each `interval`, if there is one.
     pub(super) async fn repeat(mut self, interval: Option<Duration>) {
         let mut log_at = interval.map(|interval| Instant::now() + interval);
         loop {
@@ -73,7 +74,7 @@ impl StatusLine {
             (false, false) => "away",
         };
         let ledger = self.ledger.snapshot();
-        // What the database was never asked for is not 0.
+        // Before the first answer of the database a count is unknown, not 0.
         let shown = |pick: fn(Ledger) -> u64| {
             ledger.map_or_else(|| "unknown".to_owned(), |ledger| pick(ledger).to_string())
         };

@@ -1,4 +1,4 @@
-//! The edges between the actors, and how the journal's news get onto them.
+//! The wires between the actors, and the bridge from the journal's events to them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::domain::Seq;
 use crate::journal::{JournalError, JournalListener, Space};
 use crate::logging::causes;
 
-/// Every edge of the picture.
+/// Every edge between two actors.
 #[derive(Clone, Default)]
 pub(super) struct Wires {
     pub(super) journal_grew: StableAddr<JournalGrew>,
@@ -50,14 +50,14 @@ pub(super) struct EdgesToWriter {
     pub(super) commit: StableAddr<CommitBatch>,
 }
 
-/// Hands the journal's news to the actors; called from paho's thread and the journal's own.
-pub(super) struct JournalNews {
+/// Passes the journal's events to the actors. Called from paho's thread and the journal's threads.
+pub(super) struct JournalEvents {
     wires: Wires,
     logger: Logger,
     last_maintenance_failure: Mutex<String>,
 }
 
-impl JournalNews {
+impl JournalEvents {
     pub(super) fn new(wires: Wires, logger: &Logger) -> Self {
         Self {
             wires,
@@ -67,14 +67,14 @@ impl JournalNews {
     }
 }
 
-impl JournalListener for JournalNews {
+impl JournalListener for JournalEvents {
     fn readable(&self, _upto: Seq) {
-        // A full mailbox holds such a message already; a parser that is away looks for itself when it is back.
+        // A full mailbox holds such a message already; a parser that restarts reads on by itself.
         let _woken_anyway = self.wires.journal_grew.try_send(JournalGrew);
     }
 
     fn space(&self, space: Space) {
-        // An actor that is restarting, or has a full mailbox, looks for itself every second.
+        // If the mailbox is full or the actor restarts, it checks the journal's space every second by itself.
         let _looked_for = self.wires.space.try_send(SpaceChanged(space));
     }
 
@@ -82,13 +82,13 @@ impl JournalListener for JournalNews {
         let text = causes(error);
         let mut last = self.last_maintenance_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != text {
-            warn!(self.logger, "the journal cannot tidy up its files, trying again"; "error" => &text);
+            warn!(self.logger, "the journal cannot maintain its files: retrying"; "error" => &text);
             *last = text;
         }
     }
 
     fn failed(&self, error: &JournalError) {
-        error!(self.logger, "the journal failed: stopping, what is acknowledged is on the disk or is delivered again";
+        error!(self.logger, "the journal failed: stopping; what is acknowledged is on the disk or will be delivered again";
             "error" => causes(error));
         crate::shutdown::halt(1);
     }
@@ -102,14 +102,14 @@ mod tests {
 
     use super::*;
 
-    /// Notes what it is told.
-    struct Told(tokio::sync::mpsc::UnboundedSender<&'static str>);
+    /// Notes each message.
+    struct Listener(tokio::sync::mpsc::UnboundedSender<&'static str>);
 
-    impl Actor for Told {
+    impl Actor for Listener {
         type Context = Context<Self>;
     }
 
-    impl Handler<JournalGrew> for Told {
+    impl Handler<JournalGrew> for Listener {
         type Result = ();
 
         fn handle(&mut self, _: JournalGrew, _: &mut Context<Self>) {
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    impl Handler<SpaceChanged> for Told {
+    impl Handler<SpaceChanged> for Listener {
         type Result = ();
 
         fn handle(&mut self, SpaceChanged(space): SpaceChanged, _: &mut Context<Self>) {
@@ -126,18 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn the_journals_news_reach_parser_and_mqtt_at_once() {
+    fn the_journals_events_reach_parser_and_mqtt_at_once() {
         System::new().block_on(async {
             let wires = Wires::default();
-            let news = JournalNews::new(wires.clone(), &Logger::root(slog::Discard, o!()));
-            let (out, mut told) = tokio::sync::mpsc::unbounded_channel();
-            let actor = Told(out).start();
+            let events = JournalEvents::new(wires.clone(), &Logger::root(slog::Discard, o!()));
+            let (out, mut received) = tokio::sync::mpsc::unbounded_channel();
+            let actor = Listener(out).start();
             wires.journal_grew.connect(actor.clone().recipient());
             wires.space.connect(actor.recipient());
-            news.readable(Seq(1));
-            news.space(Space::Free);
+            events.readable(Seq(1));
+            events.space(Space::Free);
             for expected in ["grew", "free"] {
-                let heard = actix_rt::time::timeout(Duration::from_secs(30), told.recv()).await;
+                let heard = actix_rt::time::timeout(Duration::from_secs(30), received.recv()).await;
                 assert_eq!(heard, Ok(Some(expected)));
             }
         });

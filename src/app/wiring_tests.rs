@@ -1,4 +1,4 @@
-//! Every sender's end of a wire leads to an actor once the children have started.
+//! Checks that every wire is connected, and the deadline of the stop with it.
 
 use actix::prelude::*;
 
@@ -6,20 +6,20 @@ use super::*;
 use crate::actors::supervisor::ChildExited;
 use crate::config::{Places, Sources, load};
 
-/// Hears of the children's ends.
-struct Unconcerned;
+/// Stands for the supervisor.
+struct NoSupervisor;
 
-impl Actor for Unconcerned {
+impl Actor for NoSupervisor {
     type Context = Context<Self>;
 }
 
-impl Handler<ChildExited> for Unconcerned {
+impl Handler<ChildExited> for NoSupervisor {
     type Result = ();
 
     fn handle(&mut self, _: ChildExited, _: &mut Context<Self>) {}
 }
 
-/// The settings of a service that finds neither broker nor database.
+/// The settings of a service that finds no broker.
 fn settings(directory: &std::path::Path) -> Settings {
     let places = Places { working_dir: directory.to_owned(), ..Places::default() };
     let set = [
@@ -36,14 +36,15 @@ fn settings(directory: &std::path::Path) -> Settings {
 fn plan(directory: &std::path::Path) -> (Plan, StopDeadline) {
     let (settings, logger) = (settings(directory), Logger::root(slog::Discard, o!()));
     let (wires, deadline) = (Wires::default(), StopDeadline::new(&logger));
-    let listener = Arc::new(JournalNews::new(wires.clone(), &logger));
+    let listener = Arc::new(JournalEvents::new(wires.clone(), &logger));
     let (journal, _) = Journal::open(journal_options(&settings), Arc::new(RealFs), listener).unwrap();
     let clock = clock_watch::start(&settings, &logger);
     let plan = Plan::new(&settings, journal, clock, wires, deadline.clone(), &logger).unwrap();
     (plan, deadline)
 }
 
-/// The wires are taken apart by name, so that a new one does not compile before it is checked here.
+/// Returns the wires that lead nowhere. Destructured by name, so that a new wire does not compile until it is
+/// checked here.
 fn unconnected(plan: &Plan) -> Vec<&'static str> {
     let LivenessWires { parser, publish, prove, link, fence: _, machines: _ } = plan.liveness_wires();
     let MqttWires { liveness, parser: proof, fence: _ } = plan.mqtt_wires();
@@ -76,7 +77,7 @@ fn every_wire_leads_to_an_actor_once_the_children_have_started() {
     System::new().block_on(async {
         let (plan, _) = plan(directory.path());
         assert_eq!(unconnected(&plan).len(), 15, "nothing has started");
-        let supervisor = Unconcerned.start();
+        let supervisor = NoSupervisor.start();
         let specs = [plan.writer_spec(), plan.liveness_spec(), plan.parser_spec(), plan.mqtt_spec()];
         let children: Vec<_> = specs
             .into_iter()

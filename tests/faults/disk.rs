@@ -86,7 +86,7 @@ fn a_deletion_that_fails_is_tried_again_and_loses_nothing(lab: &mut Lab) -> Repo
     let mut plant = Plant::sqlite(lab).set(&["journal.segment_bytes=64KiB"]);
     plant.open_with("journal::trim=2*return->off");
     plant.publish(1_500 * lab.scale);
-    plant.andon().wait_for_log("the journal cannot tidy up its files");
+    plant.andon().wait_for_log("the journal cannot maintain its files");
     plant.fault_is_over();
     let journal = plant.journal_dir.clone();
     let segments = || {

@@ -33,7 +33,7 @@ faults![
 ];
 
 const MESSAGES: u64 = 1_000;
-const REFUSED: &str = "the database does not take the data";
+const REFUSED: &str = "the database does not accept the data";
 
 /// Breaks and mends the database under load; Andon must log why it waits.
 fn outage(
@@ -119,7 +119,7 @@ fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(l
     plant.publish(50);
     plant.fault_is_over();
     plant.sent.may_have_gaps = true;
-    plant.andon().wait_for_log("the database is older than what it has confirmed");
+    plant.andon().wait_for_log("the database is older than its last commit");
     plant.andon().wait_for_log("reason: restored");
     let mut report = plant.finish();
     disk::assert_lost_is_what_the_gaps_name(&mut report);

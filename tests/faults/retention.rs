@@ -70,8 +70,7 @@ fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
         }
         wait_until("old rows to be deleted", || old_rows(&plant) == 0);
         let says = |plant: &mut Plant, table: &str| {
-            let is_it =
-                |line: &str| line.contains("deleted rows that are past retention") && line.contains(table);
+            let is_it = |line: &str| line.contains("deleted rows past retention") && line.contains(table);
             plant.andon().log().lines().any(is_it)
         };
         // A killed process may have deleted all of a table without logging it.

@@ -30,7 +30,7 @@ pub const ON_A_DISK_OF_ITS_OWN: [&str; 2] =
     ["an_sqlite_file_on_a_full_disk_is_waited_for", "an_sqlite_file_that_is_read_only_is_waited_for"];
 
 const MESSAGES: u64 = 1_000;
-const REFUSED: &str = "the database does not take the data";
+const REFUSED: &str = "the database does not accept the data";
 
 fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Report {
     let mut plant = Plant::sqlite(lab).set(&["store.lock_timeout=100ms"]);

@@ -85,7 +85,7 @@ fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab
     write_backlog(&mut plant, count);
     plant.server().stop();
     plant.start();
-    plant.andon().wait_for_log("the database does not take the data");
+    plant.andon().wait_for_log("the database does not accept the data");
     plant.andon().wait_until_connected();
     plant.publish(500);
     plant.server().restart();
@@ -289,7 +289,7 @@ fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) ->
         // The clock jumps while Andon runs, or while it is stopped.
         if round % 2 == 0 {
             clock.turn(3 * YEAR_MICROS);
-            plant.andon().wait_for_log("has jumped, and nobody vouches for it");
+            plant.andon().wait_for_log("has jumped, and nothing confirms it");
         }
         if lab.chance.below(2) == 0 {
             plant.kill()
@@ -302,7 +302,7 @@ fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) ->
         wait_for_pruning(&plant);
         load.join();
         plant.wait_until_stored(plant.sent.numbered);
-        plant.andon().wait_for_log("has jumped, and nobody vouches for it");
+        plant.andon().wait_for_log("has jumped, and nothing confirms it");
         clock.turn(0);
         plant.andon().wait_for_log("the clock of this machine is believed");
     }

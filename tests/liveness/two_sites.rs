@@ -6,7 +6,7 @@ use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::publisher::Single;
 
-const ANOTHER: &str = "another Andon publishes the statuses of its machines";
+const ANOTHER: &str = "another Andon publishes machine statuses";
 const SILENT: [&str; 2] = ["online - first_seen", "offline online silence"];
 
 /// Returns the sites `test` and `other`.

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn while_a_message_is_in_the_callback_the_callback_says_so() {
+    fn a_message_in_the_callback_is_visible_from_outside() {
         let callback = Arc::new(callback(&SimFs::default()));
         assert!(!callback.is_receiving());
         // Once the journal is closed the callback does not return.

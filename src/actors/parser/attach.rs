@@ -1,4 +1,4 @@
-//! Finding the place to go on from: the position in the database, and where liveness stands.
+//! Claims the position in the database, and has liveness start from it.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use actix::prelude::*;
 use slog::{debug, error, info, warn};
 
 use super::batch::BatchBuilder;
-use super::{BATCH_BYTES_MAX, LIVENESS_ANSWER_MAX, Parser, RECOVERY_PATIENCE, Step, Store};
+use super::{BATCH_BYTES_MAX, DATABASE_WAIT_MAX, LIVENESS_ANSWER_MAX, Parser, Step, Store};
 use crate::actors::liveness::messages::{Recover, Recovered};
 use crate::actors::writer::messages::{Attach, Attached, Known};
 use crate::domain::{OpenId, Seq};
@@ -15,7 +15,7 @@ use crate::logging::causes;
 use crate::store::LivenessPast;
 
 impl Parser {
-    /// The position has to be learned again.
+    /// Forgets the position; it is claimed again after a pause.
     pub(super) fn detach(&mut self, context: &mut Context<Self>) {
         self.options.progress.given_back();
         self.store = Store::Unknown;
@@ -23,16 +23,19 @@ impl Parser {
         self.pause(context);
     }
 
-    /// The position in the database is not where we left it, or not ours any more.
+    /// Handles a position that is not where we left it, or no longer ours.
     pub(super) fn position_moved(&mut self, context: &mut Context<Self>) {
-        warn!(self.logger, "the position in the database moved otherwise: reading it again");
+        warn!(
+            self.logger,
+            "the position in the database is not where this service left it: reading it again"
+        );
         self.detach(context);
     }
 
-    /// Has the writer claim the position in the database; it answers when the database does.
+    /// Has the writer claim the position. It answers once the database has.
     pub(super) fn attach(&mut self, context: &mut Context<Self>) {
         if self.in_flight.is_some() {
-            return; // Its answer comes first; it may move the position.
+            return; // Its answer may still move the position.
         }
         let history = match self.journal.history() {
             Ok(history) => history,
@@ -53,7 +56,7 @@ impl Parser {
                 Ok(Ok(Attached::Foreign { committed_seq, site })) => {
                     parser.on_foreign(committed_seq, &site, context);
                 }
-                // The writer is restarting, and this parser after it.
+                // The writer is restarting, and this parser will restart after it.
                 Ok(Err(_)) | Err(_) => {
                     parser.store = Store::Unknown;
                     parser.pause(context);
@@ -62,18 +65,19 @@ impl Parser {
         }));
     }
 
-    /// The database is away: liveness begins without its past, so that no sighting waits for it.
+    /// Has liveness start without the recorded past if the database stays away, so that no sighting waits for
+    /// it.
     pub(super) fn begin_without_database(&mut self, context: &mut Context<Self>) {
-        if self.liveness_ready || self.detached_since.elapsed() < RECOVERY_PATIENCE {
+        if self.liveness_ready || self.detached_since.elapsed() < DATABASE_WAIT_MAX {
             return;
         }
         info!(
             self.logger,
-            "the database is away: watching the machines without their recorded past until it is back"
+            "the database is away: watching the machines without their recorded past until it returns"
         );
         let positions = self.journal.positions();
-        // What was received before this process started, or was seen by a liveness before this one, is of the past, too: retold
-        // without it, it would be news that never was.
+        // Records from before this process, or seen by an earlier liveness, belong to the past: observed
+        // without it, they would cause events that never happened.
         let after = positions.committed.max(self.journal.newest_at_open()).max(self.lookout);
         let received_before = self.health.lock().ended_upto();
         let (machines, past) = (Vec::new(), LivenessPast::default());
@@ -82,7 +86,7 @@ impl Parser {
 
     fn on_attached(&mut self, own: OpenId, known: Known, context: &mut Context<Self>) {
         if self.step == Step::WithLiveness {
-            // One question at a time; the answer of liveness comes soon.
+            // One request to liveness at a time; its answer comes soon.
             context.run_later(Duration::from_millis(10), move |parser, context| {
                 if matches!(parser.store, Store::Attaching) {
                     parser.on_attached(own, known, context);
@@ -95,8 +99,8 @@ impl Parser {
         match self.journal.resume(committed) {
             Ok(None) => {}
             Ok(Some(confirmed)) => {
-                warn!(self.logger, "the database is older than what it has confirmed (restored from a backup, or another one?): \
-                    storing again what the journal holds, and noting as a gap what it no longer holds";
+                warn!(self.logger, "the database is older than its last commit (restored from a backup, or another database?): storing \
+                    again what the journal still holds; the rest becomes a gap";
                     "committed" => committed.0, "confirmed" => confirmed.0);
             }
             Err(error) => return self.give_up("the journal cannot be read on", &error, context),
@@ -110,14 +114,14 @@ impl Parser {
         self.recover(recover, context);
     }
 
-    /// The position in the database speaks of another history of this journal. It is left to that one.
+    /// Leaves the position to the other history of this journal that wrote it, and takes a new journal id.
     fn on_foreign(&mut self, committed: Seq, site: &str, context: &mut Context<Self>) {
         let appended = self.journal.positions().appended;
         match self.journal.new_identity(site) {
             Ok(journal_id) => {
-                warn!(self.logger, "the position in the database is not this journal's: its directory is a copy of \
-                another one that goes on, or was restored from a backup; going on under a new journal id, and reading again what \
-                it holds"; "committed" => committed.0, "appended" => appended.0, "of_site" => site, "journal_id" => %journal_id)
+                warn!(self.logger, "the position in the database is not this journal's: the journal directory was copied or restored from a \
+                backup. Going on under a new journal id, and storing again what the journal holds";
+                "committed" => committed.0, "appended" => appended.0, "of_site" => site, "journal_id" => %journal_id)
             }
             Err(error) => return self.give_up("the journal cannot take a new id", &error, context),
         }

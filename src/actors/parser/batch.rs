@@ -1,4 +1,4 @@
-//! The batch being built.
+//! Builds batches: rows of a contiguous range of records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub struct BatchBuilder {
     rejections: Vec<RejectionRow>,
     gaps: Vec<GapRow>,
     last_seen: HashMap<MachineId, Timestamp>,
-    /// Most messages come from few topics, one after the other.
+    /// The newest topic: successive messages often share it.
     topic: Option<Arc<str>>,
 }
 
 impl BatchBuilder {
-    /// An empty batch that begins right after `after`.
+    /// Makes an empty batch that begins right after `after`.
     pub fn new(after: Seq, rows_max: usize, bytes_max: usize) -> Self {
         Self {
             after,
@@ -48,42 +48,42 @@ impl BatchBuilder {
         }
     }
 
-    /// The position it begins after.
+    /// Returns the position before its first record.
     pub fn after(&self) -> Seq {
         self.after
     }
 
-    /// The last seq it covers.
+    /// Returns the last seq it covers.
     pub fn upto(&self) -> Seq {
         self.upto
     }
 
-    /// Whether it covers nothing.
+    /// Returns whether it covers nothing.
     pub fn is_empty(&self) -> bool {
         self.upto == self.after
     }
 
-    /// Whether it has reached a bound. One message may carry it past: an array is not cut.
+    /// Returns whether it has reached a bound. One message may exceed it: an array is not split.
     pub fn is_full(&self) -> bool {
         self.rows_free() == 0 || self.bytes >= self.bytes_max
     }
 
-    /// How long ago its first record was added.
+    /// Returns the time since its first record was added.
     pub fn age(&self) -> Duration {
         self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
-    /// Rows until the bound.
+    /// Returns the rows that still fit.
     pub fn rows_free(&self) -> usize {
-        // Control messages make no rows, but a batch of nothing else must end, too.
+        // Control messages make no rows, but must fill a batch, too.
         let rows = self.readings.len() + self.rejections.len();
         self.rows_max.saturating_sub(rows.max(usize::try_from(self.messages).unwrap_or(usize::MAX)))
     }
 
-    /// Adds one record with what it means; drains `outcomes`.
+    /// Adds a record with its outcomes, which it drains.
     pub fn add(&mut self, record: &Record<'_>, is_control: bool, outcomes: &mut Vec<Outcome>) {
         if record.seq > self.upto.next() {
-            // The journal says why after the records; see `name_gap`.
+            // The reason follows after the records; see `name_gap`.
             self.skip(self.upto.next(), Seq(record.seq.0 - 1));
         }
         debug_assert_eq!(record.seq, self.upto.next(), "PAR-1: a batch is contiguous");
@@ -101,7 +101,7 @@ impl BatchBuilder {
             match outcome.result {
                 Ok(reading) => {
                     if !message.retained {
-                        self.sighted(&reading.machine_id, message.received_at);
+                        self.note_last_seen(&reading.machine_id, message.received_at);
                     }
                     self.readings.push(ReadingRow {
                         seq: record.seq,
@@ -129,14 +129,14 @@ impl BatchBuilder {
         }
     }
 
-    /// Covers a range that is missing from the journal.
+    /// Covers a range that is missing from the journal, with an unknown reason.
     fn skip(&mut self, from: Seq, to: Seq) {
         let unexplained = GapRow { from, to, reason: "missing".to_owned(), at: Timestamp::from_micros(0) };
         self.gaps.push(unexplained);
         self.upto = to;
     }
 
-    /// What the journal says of a range that is missing: it may lie before records that are here already, or after them.
+    /// Names the reason of a missing range, which may lie before or after the records that were read with it.
     pub fn name_gap(&mut self, gap: &Gap, noticed_at: Timestamp) {
         if gap.to > self.upto {
             self.skip(self.upto.next().max(gap.from), gap.to);
@@ -147,9 +147,9 @@ impl BatchBuilder {
         }
     }
 
-    fn sighted(&mut self, machine_id: &MachineId, received_at: Timestamp) {
+    fn note_last_seen(&mut self, machine_id: &MachineId, received_at: Timestamp) {
         match self.last_seen.get_mut(machine_id) {
-            // The newest by seq, whatever the clock did.
+            // The newest by seq: the clock may have been set back.
             Some(last_seen) => *last_seen = received_at,
             None => {
                 self.last_seen.insert(machine_id.clone(), received_at);
@@ -168,7 +168,7 @@ impl BatchBuilder {
         }
     }
 
-    /// The batch, with what liveness has recorded in the same transaction.
+    /// Finishes the batch, with the rows of liveness for the same transaction.
     pub fn finish(
         self,
         journal_id: JournalId,
@@ -199,7 +199,7 @@ impl BatchBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Message, Qos, Reading, TimeSource};
+    use crate::domain::{Message, Qos, Reading, RejectReason, Rejection, TimeSource};
     use crate::journal::GapReason;
 
     fn record(seq: u64) -> Record<'static> {
@@ -219,6 +219,7 @@ mod tests {
         Gap { from: Seq(from), to: Seq(to), reason: GapReason::Dropped }
     }
 
+    /// Proves PAR-1.
     #[test]
     fn a_gap_before_records_is_covered_and_named() {
         let mut builder = BatchBuilder::new(Seq(10), 100, 1000);
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(builder.upto(), Seq(20));
         let nil = uuid::Uuid::nil();
         let batch = builder.finish(JournalId(nil), OpenId(nil), Vec::new(), LivenessRows::default());
-        assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "what is committed is no gap");
+        assert_eq!((batch.gaps[0].from, batch.gaps[0].to), (Seq(11), Seq(20)), "a committed range is no gap");
         assert_eq!(batch.messages, 0);
     }
 
@@ -260,6 +261,22 @@ mod tests {
             digest: 0,
         };
         Outcome { element: 0, raw: 0..1, result: Ok(reading) }
+    }
+
+    /// Proves PAR-4.
+    #[test]
+    fn every_element_is_a_reading_or_a_rejection_and_every_record_moves_the_batch() {
+        let mut builder = BatchBuilder::new(Seq(0), 100, 1000);
+        builder.add(&record(1), true, &mut Vec::new());
+        let refused =
+            Rejection { reason: RejectReason::MissingMachineId, detail: String::new(), payload: Vec::new() };
+        let mut outcomes = vec![outcome("press-1"), Outcome { result: Err(refused), ..outcome("press-1") }];
+        builder.add(&record(2), false, &mut outcomes);
+        builder.add(&record(3), false, &mut Vec::new());
+        let nil = uuid::Uuid::nil();
+        let batch = builder.finish(JournalId(nil), OpenId(nil), Vec::new(), LivenessRows::default());
+        assert_eq!((batch.upto, batch.messages, batch.control), (Seq(3), 3, 1));
+        assert_eq!((batch.readings.len(), batch.rejections.len()), (1, 1));
     }
 
     #[test]
@@ -279,8 +296,9 @@ mod tests {
         assert_eq!(batch.sightings, [(MachineId::parse("press-1").unwrap(), Timestamp::from_micros(1))]);
     }
 
+    /// Proves PAR-3.
     #[test]
-    fn a_batch_is_full_at_its_bytes_or_its_rows_or_its_messages_whichever_comes_first() {
+    fn a_batch_is_full_at_its_bytes_or_its_rows_or_its_messages_whichever_is_first() {
         let rows_until_full = |bytes_max, payload: &'static [u8], is_control: bool| {
             let mut builder = BatchBuilder::new(Seq(0), 20, bytes_max);
             (1..).find(|seq| {
@@ -293,11 +311,7 @@ mod tests {
         };
         // Beside the payload its topic counts: five bytes.
         assert_eq!(rows_until_full(1_000, &[b'x'; 95], false), Some(10));
-        assert_eq!(
-            rows_until_full(1_001, &[b'x'; 95], false),
-            Some(11),
-            "the last message may carry it past"
-        );
+        assert_eq!(rows_until_full(1_001, &[b'x'; 95], false), Some(11), "the last message may exceed it");
         assert_eq!(rows_until_full(1_000, b"x", false), Some(20));
         assert_eq!(rows_until_full(1_000, b"x", true), Some(20), "control makes no rows");
         assert_eq!(rows_until_full(1_000, &[b'x'; 95], true), Some(10));

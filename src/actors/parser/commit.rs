@@ -1,4 +1,4 @@
-//! Handing batches over to the writer (invariants PAR-1 to PAR-3 of [`super`]).
+//! Commits batches through the writer (invariants PAR-1 to PAR-3 of [`super`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::domain::Transition;
 use crate::logging::causes;
 use crate::store::LivenessRows;
 
-/// What liveness adds to a batch.
+/// The rows that liveness adds to a batch.
 #[derive(Default)]
 struct FromLiveness {
     transitions: Vec<Transition>,
@@ -33,8 +33,8 @@ impl Parser {
         is_ready && has_content && is_seen
     }
 
-    /// Hands the batch to the writer. `true` if the answer of liveness has to come first.
-    pub(super) fn hand_over(&mut self, context: &mut Context<Self>) -> bool {
+    /// Sends the batch to the writer. `true` if liveness has to answer first.
+    pub(super) fn commit_next(&mut self, context: &mut Context<Self>) -> bool {
         if !std::mem::take(&mut self.transitions_pending) {
             self.commit_built(FromLiveness::default(), context);
             return false;
@@ -100,12 +100,12 @@ impl Parser {
             Ok(Ok(Committed)) => {
                 self.options.progress.committed();
                 if let Err(error) = self.journal.commit(in_flight.upto) {
-                    warn!(self.logger, "the journal could not be trimmed"; "error" => causes(&error));
+                    warn!(self.logger, "the journal could not delete committed segments"; "error" => causes(&error));
                 }
                 self.on_transitions_recorded(in_flight.receipt);
             }
             Ok(Err(NotCommitted::Stale)) => return self.position_moved(context),
-            // The writer died, and takes this parser with it.
+            // The writer has ended, and this parser will restart after it.
             Ok(Err(NotCommitted::Stopped)) | Err(_) => return self.detach(context),
         }
         self.pump(context);
@@ -114,7 +114,7 @@ impl Parser {
 
     fn on_transitions_recorded(&mut self, receipt: Receipt) {
         if receipt != Receipt::default() {
-            // If liveness is away it stays pending there and is recorded again, which changes nothing.
+            // If liveness is away the rows stay pending there and are recorded again, which is idempotent.
             let _idempotent = self.wires.transitions_recorded.try_send(TransitionsRecorded(receipt));
         }
     }

@@ -1,26 +1,27 @@
-//! When an orderly stop of the parser is over. Pure.
+//! Decides when an orderly stop of the parser is over. Pure.
 
-/// What the parser still has to do, and whether it can.
+/// What the parser still has to do, and whether it can do it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Drain {
-    /// Liveness is being asked, and may be about to hand out what is to be recorded.
+    /// Liveness has not answered yet, and may have something to record.
     pub(super) asks_liveness: bool,
-    /// Rows, or a position, that are not with the writer yet.
+    /// The batch being built is not empty.
     pub(super) is_building: bool,
     /// A batch is with the writer.
     pub(super) is_in_flight: bool,
     /// Liveness may have something to record.
     pub(super) transitions_pending: bool,
-    /// Records in the journal that are not read for storage yet.
+    /// The journal holds records that storage has not read yet.
     pub(super) is_behind: bool,
-    /// The position in the database is ours.
+    /// The position is claimed.
     pub(super) is_attached: bool,
-    /// The database takes data, as far as we know.
+    /// The last commit succeeded.
     pub(super) database_works: bool,
 }
 
 impl Drain {
-    /// Nothing is left to commit, or nothing can be committed: the journal keeps it for the next start.
+    /// True if nothing is left to commit, or nothing can be: then the journal keeps the rest for the next
+    /// start.
     pub(super) fn is_over(self) -> bool {
         let something_left = self.asks_liveness
             || self.is_building

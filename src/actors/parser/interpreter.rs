@@ -1,4 +1,4 @@
-//! What one message means: readings and rejections, sightings of machines, or control.
+//! Interprets messages: readings and rejections, sightings of machines, or control. Pure.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,34 +8,34 @@ use crate::domain::{FilterSet, MachineId, MachineStatus, Topic, TopicFilter, top
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};
 
-/// Which messages are devices' last wills (`[[liveness.last_will]]`).
+/// Identifies devices' last wills (`[[liveness.last_will]]`).
 #[derive(Debug, Clone)]
 pub struct LastWillRule {
     /// Topics of the last wills.
     pub filter: TopicFilter,
-    /// Exactly this payload means "gone".
+    /// Exactly this payload is a last will.
     pub payload: Vec<u8>,
     /// The segment of the topic that names the machine.
     pub machine_segment: i32,
 }
 
-/// Everything needed to say what a message means; pure.
+/// The rules that decide what a message means.
 #[derive(Debug)]
-pub struct Sight {
+pub struct Interpreter {
     /// From payload to reading.
     pub rules: PayloadRules,
     /// The filters of the telemetry subscriptions.
     pub telemetry: Vec<TopicFilter>,
     /// Last wills.
     pub last_wills: Vec<LastWillRule>,
-    /// Topics that begin with this are what Andon publishes, this one or that of another site, should a wide subscription
-    /// bring it here: `<publish_prefix>/`.
+    /// `<publish_prefix>/`. Topics below it are published by Andon, by this site or another, and reach us if a
+    /// subscription is wide.
     pub control_prefix: Option<String>,
 }
 
-impl Sight {
-    /// Interprets one record. Its readings and rejections replace the content of `outcomes`, its sightings are
-    /// appended to `sightings`. `true` if it is control: neither reading nor rejection.
+impl Interpreter {
+    /// Interprets one record. Replaces the content of `outcomes` by its readings and rejections, and appends
+    /// its sightings to `sightings`. Returns `true` if the record is control: neither reading nor rejection.
     pub fn interpret(
         &self,
         record: &Record<'_>,
@@ -45,7 +45,7 @@ impl Sight {
         outcomes.clear();
         let message = &record.message;
         let Topic::Text(topic) = message.topic else {
-            // It may look like a topic of our own or of a last will, but it is none.
+            // A topic that is not UTF-8 matches neither our own topics nor last wills.
             self.rules.interpret(message, outcomes);
             return false;
         };
@@ -87,10 +87,10 @@ impl Sight {
         self.control_prefix.as_deref().is_some_and(|prefix| topic.starts_with(prefix))
     }
 
-    /// The topic, if this is the status of a machine that an Andon publishes under another prefix than ours: a reading, for all we
-    /// know.
+    /// Returns the topic if this is a machine status of an Andon with another publish prefix. Such a message is
+    /// stored as a reading.
     #[must_use]
-    pub fn status_of_another<'a>(&self, record: &Record<'a>) -> Option<&'a str> {
+    pub fn foreign_status_topic<'a>(&self, record: &Record<'a>) -> Option<&'a str> {
         #[derive(Deserialize)]
         struct Status {
             #[serde(rename = "machine_id")]
@@ -122,7 +122,7 @@ mod tests {
     use crate::domain::{Message, Qos, Seq, Timestamp};
     use crate::payload::PayloadOptions;
 
-    fn sight(prefix: &str) -> Sight {
+    fn interpreter(prefix: &str) -> Interpreter {
         let options = PayloadOptions {
             max_ahead: std::time::Duration::ZERO,
             max_payload: 1024,
@@ -132,7 +132,7 @@ mod tests {
         let rules = PayloadRules::new(options).expect("nothing is mapped");
         let everything = TopicFilter::parse("#").expect("a filter");
         let control_prefix = Some(prefix.to_owned());
-        Sight { rules, telemetry: vec![everything], last_wills: Vec::new(), control_prefix }
+        Interpreter { rules, telemetry: vec![everything], last_wills: Vec::new(), control_prefix }
     }
 
     fn record<'a>(topic: &'a str, payload: &'a str) -> Record<'a> {
@@ -152,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn everything_below_the_prefix_is_control_whichever_site_it_is_of() {
-        let sight = sight("andon/");
+    fn everything_below_the_prefix_is_control_for_every_site() {
+        let interpreter = interpreter("andon/");
         let is_control = |topic: &str| {
-            sight.interpret(&record(topic, r#"{"machine_id":"m"}"#), &mut Vec::new(), &mut Vec::new())
+            interpreter.interpret(&record(topic, r#"{"machine_id":"m"}"#), &mut Vec::new(), &mut Vec::new())
         };
         for topic in ["andon/a/status", "andon/b/machine/m/status", "andon/b/echo", "andon/"] {
             assert!(is_control(topic), "{topic}");
@@ -166,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_another_prefix_is_known_by_its_topic_and_its_fields() {
-        let sight = sight("andon/");
+    fn a_status_under_another_prefix_is_recognised_by_its_topic_and_its_fields() {
+        let interpreter = interpreter("andon/");
         let status = r#"{"machine_id":"m","status":"offline","since":"t","last_seen":null,"reason":"silence","flapping":false}"#;
         let table = [
             ("elsewhere/b/machine/m/status", status, true),
@@ -182,7 +182,7 @@ mod tests {
         ];
         for (topic, payload, expected) in table {
             assert_eq!(
-                sight.status_of_another(&record(topic, payload)).is_some(),
+                interpreter.foreign_status_topic(&record(topic, payload)).is_some(),
                 expected,
                 "{topic} {payload}"
             );

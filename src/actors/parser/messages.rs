@@ -1,4 +1,4 @@
-//! What other actors send to the parser.
+//! What the parser receives from other actors.
 
 use actix::prelude::*;
 

@@ -1,27 +1,29 @@
-//! The parser actor: pulls records from the journal, turns them into rows and sightings, and is the one
-//! source of everything the writer gets.
+//! The parser actor: reads records from the journal and turns them into rows for the writer and sightings for
+//! liveness.
 //!
-//! Receives [`JournalGrew`] (the journal has more to read, or the link was proven), [`TransitionsPending`] and [`PositionLost`].
-//! Sends [`Observe`], [`TakeTransitions`] and [`Recover`] to liveness, [`Attach`] and [`CommitBatch`] to the writer.
-//! It carries no payload through a mailbox but the batch: *the journal is the mailbox*.
+//! Receives [`JournalGrew`] (the journal has more to read, or the link was proven), [`TransitionsPending`] and
+//! [`PositionLost`]. Sends [`Observe`], [`TakeTransitions`] and [`Recover`] to liveness, [`Attach`] and
+//! [`CommitBatch`] to the writer. No payload passes through its mailbox: *the journal is the mailbox*.
 //!
 //! Two positions move through the journal:
-//! - **storage**: up to where records are in the batch being built;
-//! - **lookout**: up to where liveness has seen the sightings.
+//! - **storage**: records up to here are in the batch being built;
+//! - **lookout**: liveness has seen the sightings up to here.
 //!
-//! In step, one read serves both. While the database is away or slow the lookout runs ahead alone, keeps nothing, and those
-//! records are read again for storage.
+//! In step, one read serves both. While the database is away or slow, the lookout runs ahead alone and keeps
+//! nothing; storage reads those records again later. [`next_step`] decides what to read or commit next.
 //!
 //! Invariants
-//! - PAR-1 A batch covers a contiguous range of seqs that begins right after the position in the database.
-//! - PAR-2 A batch is handed over only when liveness has seen its whole range (lookout ≥ batch.upto), and carries the transitions
-//!   that liveness has pending: what the database knows never runs ahead of what its events say.
-//! - PAR-3 At most one batch is with the writer and one is being built; both are bounded in rows and bytes.
-//! - PAR-4 Every element of a record ends as a reading, a rejection or control; every record moves the position.
+//! - **PAR-1** A batch covers a contiguous range of seqs that begins right after the position in the database.
+//! - **PAR-2** A batch goes to the writer only when liveness has seen its whole range (lookout ≥ `batch.upto`),
+//!   with every transition that the range has caused: the position never runs ahead of the events.
+//! - **PAR-3** At most one batch is with the writer and one is being built; both are bounded in rows and bytes.
+//! - **PAR-4** Every element of a record ends as a reading, a rejection or control, and every record moves the
+//!   position.
 //!
-//! When the writer answers that its position is not the one expected, everything built is dropped and
-//! the parser attaches again: the journal still has it all. A position that was written by another history of this journal (a
-//! copy of its directory, or what it was before it was restored from a backup) is left to that one, and the journal takes a new id.
+//! When the position in the database is not the expected one, the parser drops what it has built and attaches
+//! again; the journal still holds everything. A position that another history of this journal has written (a
+//! copy of its directory, or the directory before it was restored from a backup) stays untouched, and the
+//! journal takes a new id.
 
 mod attach;
 mod batch;
@@ -42,7 +44,7 @@ use slog::{Logger, debug, error, o};
 
 use self::batch::BatchBuilder;
 use self::drain::Drain;
-pub use self::interpreter::{LastWillRule, Sight};
+pub use self::interpreter::{Interpreter, LastWillRule};
 use self::messages::{JournalGrew, TransitionsPending};
 use self::next_step::{NextStep, Situation};
 use super::failpoint::failpoint;
@@ -59,42 +61,42 @@ use crate::metrics::Metrics;
 use crate::payload::Outcome;
 use crate::status::Progress;
 
-/// A batch is full at this many payload bytes, whatever its rows.
+/// A batch is full at this many payload bytes, however few its rows.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a batch is built while there is always more to read. Nothing ever waits for a batch to fill.
+/// How long a batch is built while there is more to read. No batch waits for more messages.
 const BUILD_MAX: Duration = Duration::from_millis(50);
 /// Transitions in one batch.
 const BATCH_TRANSITIONS_MAX: usize = 4096;
-/// How long a busy writer is waited for before the lookout runs ahead of it.
-const WRITER_PATIENCE: Duration = Duration::from_millis(500);
-/// How long the database may be away at the start before liveness begins without its past.
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(2);
-/// Longest wait for an answer of liveness; it only computes.
+/// After a commit of this length the lookout runs ahead.
+const WRITER_BUSY_MAX: Duration = Duration::from_millis(500);
+/// How long liveness waits for the recorded past before it starts without it.
+const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for an answer of liveness, which does no I/O.
 const LIVENESS_ANSWER_MAX: Duration = Duration::from_secs(30);
-/// Pause before something that failed is tried again.
+/// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the actor needs beside its lifeline.
+/// The actor's options.
 #[derive(Clone)]
 pub struct ParserOptions {
     /// Rows in a batch, at most.
     pub batch_rows_max: usize,
-    /// What a message means.
-    pub sight: Arc<Sight>,
-    /// Where it is told that this stage moves.
+    /// Interprets messages.
+    pub interpreter: Arc<Interpreter>,
+    /// Receives the progress of this stage.
     pub progress: Arc<Progress>,
 }
 
-/// The actor's way to the others.
+/// The wires to other actors.
 #[derive(Clone)]
 pub struct ParserWires {
     /// Sightings.
     pub observe: StableAddr<Observe>,
-    /// Liveness begins again from the database's state.
+    /// Has liveness start again from the database's state.
     pub recover: StableAddr<Recover>,
     /// Transitions to record.
     pub take_transitions: StableAddr<TakeTransitions>,
-    /// They are recorded.
+    /// Reports recorded transitions.
     pub transitions_recorded: StableAddr<TransitionsRecorded>,
     /// The position in the database.
     pub attach: StableAddr<Attach>,
@@ -102,13 +104,13 @@ pub struct ParserWires {
     pub commit: StableAddr<CommitBatch>,
 }
 
-/// Where the parser stands towards the database.
+/// The state of the claim on the position.
 enum Store {
-    /// Nobody has been asked yet.
+    /// Not asked yet.
     Unknown,
-    /// The writer answers as soon as the database does.
+    /// The writer answers once the database has.
     Attaching,
-    /// Batches can be committed, in this name.
+    /// Claimed under this open id: batches can be committed.
     Ready(OpenId),
 }
 
@@ -119,7 +121,7 @@ struct InFlight {
     receipt: Receipt,
 }
 
-/// What the parser is waiting for; while it waits for liveness it reads nothing.
+/// What the parser waits for. While it waits for liveness it reads nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Idle,
@@ -139,12 +141,12 @@ pub struct Parser {
     store: Store,
     /// Since when `store` is not ready.
     detached_since: Instant,
-    /// Tells the answer to the newest question from those to older ones.
+    /// Number of the newest [`Attach`]; answers to older ones are ignored.
     attach_number: u64,
     step: Step,
-    /// While the lookout is ahead, it and storage take turns.
+    /// While the lookout runs alone, it and storage take turns.
     lookout_is_next: bool,
-    /// Liveness knows where it stands (from the database, or provisionally without it).
+    /// Liveness has started, from the database or provisionally without it.
     liveness_ready: bool,
     liveness_provisional: bool,
     storage: Reader,
@@ -153,20 +155,20 @@ pub struct Parser {
     lookout_reader: Option<Reader>,
     building: BatchBuilder,
     in_flight: Option<InFlight>,
-    /// Liveness may have something to record. Never taken back by an answer that was given before the news of it: only asking
-    /// what it is takes it back.
+    /// Liveness may have something to record. Only asking for it clears this: an older answer that says
+    /// "nothing" may cross with a newer message that says otherwise.
     transitions_pending: bool,
-    /// A proof whose records have not all been looked at yet.
+    /// A proof of the link that waits until liveness has seen every record before it.
     proof: Option<LinkProof>,
-    proof_told: Mono,
+    proof_passed_on: Mono,
     stopping: bool,
-    /// That the statuses of another Andon come here has been said.
-    another_told: bool,
+    /// The warning about statuses of another Andon has been logged.
+    foreign_status_logged: bool,
     outcomes: Vec<Outcome>,
 }
 
 impl Parser {
-    /// A new incarnation; it finds out by itself where to go on.
+    /// Makes a new incarnation. It asks the database where to go on.
     #[must_use]
     pub fn new(
         options: ParserOptions,
@@ -200,14 +202,14 @@ impl Parser {
             in_flight: None,
             transitions_pending: false,
             proof: None,
-            proof_told: Mono::default(),
+            proof_passed_on: Mono::default(),
             stopping: false,
-            another_told: false,
+            foreign_status_logged: false,
             outcomes: Vec::new(),
         }
     }
 
-    /// Does the next thing there is to do; called after everything that happens.
+    /// Does what can be done now. Called after every event.
     fn pump(&mut self, context: &mut Context<Self>) {
         if self.step != Step::Idle {
             return;
@@ -237,7 +239,7 @@ impl Parser {
         let (mut storage_at_end, mut lookout_at_end) = (false, false);
         loop {
             let asks_liveness = match self.situation(storage_at_end, lookout_at_end).next_step() {
-                NextStep::Commit => self.hand_over(context),
+                NextStep::Commit => self.commit_next(context),
                 NextStep::LookOut => {
                     self.lookout_is_next = false;
                     lookout_at_end = !self.look_out(context)?;
@@ -249,7 +251,7 @@ impl Parser {
                     !storage_at_end
                 }
                 NextStep::PassOnProof => {
-                    self.tell_proof(context);
+                    self.pass_on_proof(context);
                     return Ok(());
                 }
             };
@@ -264,7 +266,8 @@ impl Parser {
         let can_build = self.is_attached() && !self.building.is_full();
         Situation {
             can_commit: self.can_commit(),
-            // Large batches cost least a row; but no batch waits long, and none waits while storage and lookout take turns.
+            // Large batches cost least a row; but no batch waits long, and none waits while storage and lookout
+            // take turns.
             is_ripe: is_ahead || self.building.is_full() || self.building.age() >= BUILD_MAX,
             can_build,
             storage_at_end,
@@ -278,19 +281,19 @@ impl Parser {
         matches!(self.store, Store::Ready(_))
     }
 
-    /// Sightings must not wait for a writer that is away or slow.
+    /// True if the writer is away or slow: sightings must not wait for it.
     fn writer_is_slow(&self) -> bool {
         match (&self.store, &self.in_flight) {
-            (Store::Ready(_), Some(in_flight)) => in_flight.since.elapsed() >= WRITER_PATIENCE,
+            (Store::Ready(_), Some(in_flight)) => in_flight.since.elapsed() >= WRITER_BUSY_MAX,
             (Store::Ready(_), None) => false,
             _ => true,
         }
     }
 
-    /// Liveness was restarted: it has to begin again from the database's state.
+    /// Liveness was restarted and has to start again from the database's state.
     fn liveness_lost(&mut self, context: &mut Context<Self>) {
         self.liveness_ready = false;
-        self.proof_told = Mono::default();
+        self.proof_passed_on = Mono::default();
         self.proof = None;
         self.transitions_pending = false;
         self.detach(context);
@@ -298,7 +301,7 @@ impl Parser {
 
     fn liveness_away(&mut self, error: StableAddrError, context: &mut Context<Self>) {
         debug!(self.logger, "liveness does not answer"; "error" => %error);
-        // What it was told or not told cannot be known: let it say itself where it stands.
+        // It is unknown which messages arrived; `Recovered` says where liveness stands.
         self.liveness_lost(context);
     }
 
@@ -341,7 +344,7 @@ impl Actor for Parser {
             return context.stop();
         }
         self.pump(context);
-        // Nothing depends on this tick but the repair of a wake-up that was lost.
+        // Wake-ups may get lost, for example while this actor restarts.
         context.run_interval(Duration::from_millis(500), |parser, context| {
             parser.pump(context);
             parser.finish_if_drained(context);
@@ -370,7 +373,7 @@ impl Handler<PositionLost> for Parser {
     type Result = ();
 
     fn handle(&mut self, _: PositionLost, context: &mut Context<Self>) {
-        // A batch that is with the writer comes back with the same news.
+        // A batch with the writer fails for the same reason.
         if self.is_attached() && self.in_flight.is_none() {
             self.position_moved(context);
         }
@@ -397,7 +400,7 @@ impl Handler<StopChild> for Parser {
             return context.stop();
         }
         self.stopping = true;
-        // That Andon is stopped is among what liveness records.
+        // Liveness records the stop itself.
         self.transitions_pending |= self.liveness_ready && !self.liveness_provisional;
         self.pump(context);
         self.finish_if_drained(context);

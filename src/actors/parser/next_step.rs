@@ -1,11 +1,11 @@
-//! What the parser does next. Pure.
+//! Decides what the parser does next. Pure.
 
-/// What decides on the next step.
+/// Everything that decides on the next step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Situation {
-    /// There is something to commit, the writer is free, and liveness has seen all of it (PAR-2, PAR-3).
+    /// There is something to commit, liveness has seen all of it, and the writer is free (PAR-2, PAR-3).
     pub(super) can_commit: bool,
-    /// Reading on would not make the batch cheaper, or would keep it waiting too long.
+    /// The batch should not wait for more records.
     pub(super) is_ripe: bool,
     /// The database can be written to, and the batch has room.
     pub(super) can_build: bool,
@@ -32,7 +32,8 @@ pub(super) enum NextStep {
 }
 
 impl Situation {
-    /// Returns the next step. Each step changes the situation, so that asking again ends with [`NextStep::PassOnProof`].
+    /// Returns the next step. Each step changes the situation, so that asking again ends with
+    /// [`NextStep::PassOnProof`].
     pub(super) fn next_step(self) -> NextStep {
         let may_look_out = self.lookout_runs_alone && !self.lookout_at_end;
         let may_build = self.can_build && !self.storage_at_end;

@@ -1,4 +1,4 @@
-//! Reading on in the journal: for the batch, for liveness, or for both at once.
+//! Reads the journal: for the batch, for liveness, or for both.
 
 use actix::prelude::*;
 use slog::warn;
@@ -8,9 +8,9 @@ use crate::actors::liveness::messages::{Observe, Observed, Sighting};
 use crate::clock::wall_now;
 use crate::journal::JournalError;
 
-/// Records read at once; bounds how long a handler runs.
+/// Records in one read; bounds how long a handler runs.
 const READ_RECORDS_MAX: usize = 1024;
-/// Bytes read at once; as an array makes an element of two bytes, this bounds the rows of one read.
+/// Bytes in one read; also bounds its rows, because an element of an array takes at least two bytes.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 impl Parser {
@@ -23,7 +23,7 @@ impl Parser {
             None => self.lookout_reader.insert(self.journal.reader(self.lookout)),
         };
         let read = reader.read(READ_RECORDS_MAX, READ_BYTES_MAX, &mut |record| {
-            options.sight.interpret(&record, outcomes, &mut sightings);
+            options.interpreter.interpret(&record, outcomes, &mut sightings);
         })?;
         self.lookout = reader.position();
         if read.records == 0 && read.gap.is_none() {
@@ -39,17 +39,17 @@ impl Parser {
         let room = READ_RECORDS_MAX.min(self.building.rows_free());
         let mut sightings = Vec::new();
         let (options, outcomes, building) = (&self.options, &mut self.outcomes, &mut self.building);
-        let (logger, another_told) = (&self.logger, &mut self.another_told);
+        let (logger, foreign_status_logged) = (&self.logger, &mut self.foreign_status_logged);
         let read = self.storage.read(room, READ_BYTES_MAX, &mut |record| {
-            if !*another_told
-                && let Some(topic) = options.sight.status_of_another(&record)
+            if !*foreign_status_logged
+                && let Some(topic) = options.interpreter.foreign_status_topic(&record)
             {
-                *another_told = true;
-                warn!(logger, "another Andon publishes the statuses of its machines where this one listens, and they are taken \
-                    for readings; give all sites of this broker the same liveness.publish_prefix, or narrow mqtt.subscriptions";
+                *foreign_status_logged = true;
+                warn!(logger, "another Andon publishes machine statuses on topics that this one subscribes to, and they are \
+                    stored as readings: give all sites of this broker the same liveness.publish_prefix, or narrow mqtt.subscriptions";
                     "topic" => topic);
             }
-            let is_control = options.sight.interpret(&record, outcomes, &mut sightings);
+            let is_control = options.interpreter.interpret(&record, outcomes, &mut sightings);
             building.add(&record, is_control, outcomes);
         })?;
         if self.outcomes.capacity() > READ_RECORDS_MAX {
@@ -70,10 +70,10 @@ impl Parser {
         Ok(true)
     }
 
-    /// Tells liveness of a newer proof of the link once every record before it has been looked at.
-    pub(super) fn tell_proof(&mut self, context: &mut Context<Self>) {
+    /// Passes a newer proof of the link on to liveness once it has seen every record before the proof.
+    pub(super) fn pass_on_proof(&mut self, context: &mut Context<Self>) {
         if self.proof.is_none() {
-            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_told);
+            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_passed_on);
         }
         if self.proof.is_some_and(|proof| proof.upto <= self.lookout) {
             self.observe(Vec::new(), context);
@@ -83,12 +83,12 @@ impl Parser {
     pub(super) fn observe(&mut self, sightings: Vec<Sighting>, context: &mut Context<Self>) {
         let upto = self.lookout;
         if self.proof.is_none() {
-            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_told);
+            self.proof = self.health.lock().proof().filter(|proof| proof.at > self.proof_passed_on);
         }
         let proven_until = match self.proof {
             Some(proof) if proof.upto <= upto => {
                 self.proof = None;
-                self.proof_told = proof.at;
+                self.proof_passed_on = proof.at;
                 Some(proof.at)
             }
             _ => None,

@@ -1,4 +1,4 @@
-//! The parser between a liveness, a writer and a supervisor that do what a test says.
+//! The parser with scripted liveness, writer and supervisor.
 
 mod lookout;
 mod positions;
@@ -25,7 +25,7 @@ use crate::payload::{PayloadOptions, PayloadRules};
 use crate::store::{LivenessPast, LivenessRows};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longer than the parser needs for what it must not do.
+/// Long enough for the parser to do what it must not do.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 /// A batch that was committed.
@@ -36,27 +36,27 @@ struct Commit {
     transitions: usize,
 }
 
-/// What the others know, and what they were told.
+/// The state of the scripted actors, and what they received.
 #[derive(Default)]
 struct World {
     /// The position in the database.
     committed: Seq,
     commits: Vec<Commit>,
-    /// The writer keeps batches while this is set.
+    /// While this is set the writer answers no batch.
     writer_waits: bool,
     held: Vec<oneshot::Sender<()>>,
-    /// Who wants to know if the position is lost.
+    /// Receives a lost position.
     lost: Option<WeakRecipient<PositionLost>>,
-    /// Liveness is a new incarnation, and says so as often as this.
+    /// How often liveness answers as a new incarnation.
     forgetful: u32,
-    /// The database is away: whoever asks for the position waits.
+    /// The database is away: the position is not answered.
     position_unknown: bool,
     /// Gaps that were committed: from, to and why.
     gaps: Vec<(u64, u64, String)>,
     /// Transitions that liveness has, and how many of them, from the first, are recorded.
     transitions: u64,
     recorded: u64,
-    /// Up to where liveness has seen the records, and whether it got a proof with that.
+    /// Each `Observe`: up to where, and the proof with it.
     observed: Vec<(Seq, Option<Mono>)>,
     exit: Option<ExitReason>,
 }
@@ -77,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// Lets the writer go on with what it has, and with all that comes.
+    /// Lets the writer answer the batches it holds, and all later ones.
     fn release(&self) {
         let mut world = self.lock();
         world.writer_waits = false;
@@ -204,9 +204,9 @@ fn transition() -> Transition {
     }
 }
 
-struct Unheard;
+struct IgnoredEvents;
 
-impl JournalListener for Unheard {
+impl JournalListener for IgnoredEvents {
     fn readable(&self, _: Seq) {}
     fn space(&self, _: Space) {}
     fn failed(&self, error: &JournalError) {
@@ -214,7 +214,7 @@ impl JournalListener for Unheard {
     }
 }
 
-/// A journal, and what the parser is made of beside it.
+/// A journal, and everything else that the parser needs.
 struct Stage {
     shared: Shared,
     journal: Journal,
@@ -239,7 +239,7 @@ impl Stage {
             sync: SyncMode::Os,
             when_full,
         };
-        let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(Unheard)).unwrap();
+        let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(IgnoredEvents)).unwrap();
         let timing = Timing::of(Duration::from_secs(30), Duration::from_secs(15));
         let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, Seq::ZERO)));
         let metrics = Arc::new(Metrics::default());
@@ -268,7 +268,7 @@ impl Stage {
         }
     }
 
-    /// An echo comes back behind record `upto`; when it was sent.
+    /// An echo comes back behind record `upto`. Returns when it was sent.
     fn prove_link(&self, upto: u64) -> Mono {
         let mut health = self.health.lock();
         health.link_up(Mono(0), Some(7));
@@ -310,17 +310,18 @@ fn options() -> ParserOptions {
         segments: Vec::new(),
         fields: Default::default(),
     };
-    let sight = Sight {
+    let interpreter = Interpreter {
         rules: PayloadRules::new(payload).unwrap(),
         telemetry: vec![TopicFilter::parse("factory/#").unwrap()],
         last_wills: Vec::new(),
         control_prefix: None,
     };
-    ParserOptions { batch_rows_max: 10_000, sight: Arc::new(sight), progress: Arc::default() }
+    ParserOptions { batch_rows_max: 10_000, interpreter: Arc::new(interpreter), progress: Arc::default() }
 }
 
+/// Proves PAR-2.
 #[test]
-fn p2_the_position_stays_until_every_transition_before_it_is_recorded() {
+fn the_position_stays_until_every_transition_before_it_is_recorded() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.append(10);
@@ -371,7 +372,7 @@ fn what_the_journal_dropped_is_committed_as_a_gap_with_its_reason() {
 }
 
 #[test]
-fn records_of_which_nobody_told_are_found_all_the_same() {
+fn records_are_found_even_if_the_wake_up_is_lost() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.append(5);

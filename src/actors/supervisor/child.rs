@@ -1,4 +1,4 @@
-//! What the supervisor needs to know of a child.
+//! How the supervisor starts a child and holds it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{ChildExited, ExitGuard, Strategy};
 /// Counts the incarnations of a child, from 1.
 pub type Generation = u64;
 
-/// Asks a child whether it still handles messages; answering is all it has to do.
+/// Checks that a child still handles messages. The answer itself is the proof.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Heartbeat;
@@ -22,11 +22,11 @@ pub struct StopChild;
 
 /// A child's place in the supervision tree: how to make it and how to treat it.
 pub struct ChildSpec {
-    /// Its name in logs and status.
+    /// Name in logs and status.
     pub name: &'static str,
-    /// Which others restart with it.
+    /// Which other children restart with it.
     pub strategy: Strategy,
-    /// Its restarts count: too many of them stop the process.
+    /// Whether its restarts count towards the limit that stops the process.
     pub escalates: bool,
     /// How long an orderly stop may take before the child is abandoned.
     pub stop_within: Duration,
@@ -34,7 +34,7 @@ pub struct ChildSpec {
     pub start: Box<dyn FnMut(ChildContext) -> RunningChild + Send>,
 }
 
-/// Where a new incarnation takes its place.
+/// The identity of a new incarnation.
 pub struct ChildContext {
     pub(super) child: usize,
     pub(super) generation: Generation,
@@ -42,7 +42,7 @@ pub struct ChildContext {
 }
 
 impl ChildContext {
-    /// The place of incarnation `generation` of child number `child`.
+    /// Identifies incarnation `generation` of child number `child`.
     pub fn new(child: usize, generation: Generation, supervisor: Recipient<ChildExited>) -> Self {
         Self { child, generation, supervisor }
     }

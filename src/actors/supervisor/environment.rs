@@ -1,4 +1,4 @@
-//! What the supervisor asks of, and tells to, the world outside of its children.
+//! What the supervisor needs from outside: the state of the disk, and someone to call when everything stops.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use slog::{info, warn};
 
 use super::{Supervisor, SupervisorOptions};
 
-/// The world outside.
+/// The supervisor's surroundings.
 pub struct Environment {
-    /// How long the disk has kept somebody waiting who still waits (SUP-7).
+    /// How long the oldest disk operation under way has taken so far (SUP-7).
     pub disk_busy_for: Box<dyn Fn() -> Duration + Send>,
-    /// Everything is about to stop, with this exit code. Called once, at the decision.
+    /// Called once, when the supervisor decides to stop everything, with the exit code.
     pub on_stop: Box<dyn Fn(i32) + Send>,
 }
 
 impl SupervisorOptions {
-    /// The disk stalls if it has kept somebody waiting for so long: well before that looks like a hang.
+    /// How long a disk operation takes before the disk counts as stalled: well below `hang_after`.
     fn stall_min(&self) -> Duration {
         (self.hang_after / 2).min(Duration::from_secs(1))
     }
 }
 
 impl Supervisor {
-    /// Whether the disk stalls (SUP-7). Says so once, and once when it is over.
+    /// Returns whether the disk stalls (SUP-7). Logs the beginning and the end of a stall.
     pub(super) fn look_at_disk(&mut self) -> bool {
         let busy_for = (self.outside.disk_busy_for)();
         let stalls = busy_for >= self.options.stall_min();
         match self.stalled_for {
             None if stalls => {
-                warn!(self.logger, "the disk does not answer: waiting for it, nobody is taken for hung meanwhile; look at the disk";
+                warn!(self.logger, "the disk does not answer: check the disk; andon waits for it and restarts nothing meanwhile";
                     "waits_ms" => busy_for.as_millis());
             }
             Some(stalled_for) if !stalls => {

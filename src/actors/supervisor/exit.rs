@@ -1,4 +1,4 @@
-//! How a child's end becomes known: the lifeline it holds is cut when it ends, however it ends.
+//! How the supervisor learns that a child has ended: the guard that the child holds reports it when dropped.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use actix::prelude::Message;
 use super::Generation;
 use crate::logging::last_panic_message;
 
-/// Why a child ended; the supervisor decides by it.
+/// Why a child ended; decides what the supervisor does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitReason {
     /// It was asked to stop, and did.
@@ -33,7 +33,7 @@ impl fmt::Display for ExitReason {
     }
 }
 
-/// Fact for the supervisor: a child's lifeline was cut.
+/// Fact for the supervisor: a child has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ChildExited {
@@ -45,8 +45,8 @@ pub struct ChildExited {
     pub reason: ExitReason,
 }
 
-/// Held by an actor as a field. When the actor is dropped – stopped, failed or unwound by a panic –
-/// the supervisor is told, with the reason.
+/// Held by an actor as a field. When the actor is dropped (it stopped, failed or panicked), this reports the
+/// end and its reason to the supervisor.
 pub struct ExitGuard {
     child: usize,
     generation: Generation,
@@ -55,24 +55,24 @@ pub struct ExitGuard {
 }
 
 impl ExitGuard {
-    /// A lifeline for incarnation `generation` of child number `child`.
+    /// Makes the guard for incarnation `generation` of child number `child`.
     #[must_use]
     pub fn new(child: usize, generation: Generation, supervisor: Recipient<ChildExited>) -> Self {
         Self { child, generation, supervisor, reason: None }
     }
 
-    /// This incarnation's number.
+    /// Returns this incarnation's number.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// The actor ends because of `error`; stop the context next.
+    /// Records that the actor ends because of `error`. Stop the context next.
     pub fn fail(&mut self, error: impl fmt::Display) {
         self.reason.get_or_insert_with(|| ExitReason::Failed(error.to_string()));
     }
 
-    /// The actor ends because it was asked to; stop the context next.
+    /// Records that the actor ends because it was asked to. Stop the context next.
     pub fn finish(&mut self) {
         self.reason.get_or_insert(ExitReason::Normal);
     }

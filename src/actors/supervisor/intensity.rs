@@ -1,5 +1,5 @@
-//! Restart intensity as OTP defines it: more than `restarts_max` restarts within `period` mean that
-//! restarting does not help.
+//! Restart intensity as OTP defines it: after more than `restarts_max` restarts within `period`, restarting
+//! does not help.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ impl RestartIntensity {
         Self { restarts_max, period, restarts: VecDeque::new() }
     }
 
-    /// Counts a restart at `now`; `false` if it is one too many.
+    /// Counts a restart at `now`. Returns `false` if it exceeds the limit.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.restarts.push_back(now);
         while self.restarts.front().is_some_and(|first| now.duration_since(*first) > self.period) {

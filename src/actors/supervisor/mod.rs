@@ -1,21 +1,22 @@
-//! The supervisor: starts the children, notices their end, restarts them, and knows when to give up.
+//! The supervisor: starts the children, notices when one ends or hangs, restarts it, and gives up when that
+//! does not help.
 //!
-//! `actix::Supervisor` does not survive a panic of its actor, has no limit and no backoff, so this is our own,
-//! after OTP. It owns the children's factories and arbiters (a thread each), receives [`ChildExited`] from
-//! their [`ExitGuard`]s and answers of [`Heartbeat`]s, and sends [`StopChild`].
+//! `actix::Supervisor` does not survive a panic of its actor and has neither a restart limit nor a backoff.
+//! This one follows OTP. It owns the children's factories and arbiters (one thread each), receives
+//! [`ChildExited`] from their [`ExitGuard`]s and the answers to [`Heartbeat`]s, and sends [`StopChild`].
 //!
 //! Invariants
-//! - SUP-1 At most one incarnation of a child is *current*; news of any other generation is ignored.
-//! - SUP-2 Children start in the order of their specs (downstream first) and stop in the reverse order.
-//! - SUP-3 A restart waits for a jittered, exponential backoff; a child that ran for `period` starts over.
-//! - SUP-4 More than `restarts_max` restarts within `period` escalate: all children stop in order, everything
-//!   durable stays so, and the process exits with [`EXIT_GAVE_UP`].
-//! - SUP-6 A child that does not escalate is restarted for ever, and its restarts do not count towards SUP-4: what is only
-//!   shown must not stop what is stored.
-//! - SUP-7 A disk that does not answer is no bug: while it keeps somebody waiting nobody is taken for hung, and nothing is restarted
-//!   for being slow to stop. Children that wait for it go on when it does.
-//! - SUP-5 A hung child is abandoned, never waited for: its thread cannot be ended, but its successor does
-//!   not depend on it (what both could do to the database is settled by the store's compare-and-set).
+//! - **SUP-1** At most one incarnation of a child is *current*; messages from any other generation are ignored.
+//! - **SUP-2** Children start in the order of their specs (downstream first) and stop in the reverse order.
+//! - **SUP-3** A restart waits for an exponential backoff with jitter; after a run of `period` the backoff
+//!   starts over.
+//! - **SUP-4** More than `restarts_max` restarts within `period` escalate: all children stop in order, and the
+//!   process exits with [`EXIT_GAVE_UP`].
+//! - **SUP-5** A hung child is abandoned, never waited for. Its thread cannot be ended, but its successor does
+//!   not depend on it: the store's compare-and-set settles what both could do to the database.
+//! - **SUP-6** A child that does not escalate is restarted for ever, and its restarts do not count towards
+//!   SUP-4: HTTP must not stop ingestion.
+//! - **SUP-7** While the disk stalls no child counts as hung, and none is restarted because it is slow to stop.
 //!
 //! It never handles a broker or database that is away: those are expected states inside the actors.
 
@@ -46,12 +47,12 @@ use crate::status::{ActorPhase, ActorStatus, ActorsCell};
 /// Exit code when restarting did not help.
 pub const EXIT_GAVE_UP: i32 = 4;
 
-/// How often and how patiently to restart.
+/// Limits and delays of restarts.
 #[derive(Debug, Clone)]
 pub struct SupervisorOptions {
     /// Restarts allowed within `period`.
     pub restarts_max: u32,
-    /// The window of the restart intensity, and how long a child must run to be trusted again.
+    /// The window of the restart intensity. After a run of this length the backoff starts over.
     pub period: Duration,
     /// First delay before a restart.
     pub backoff_min: Duration,
@@ -61,7 +62,7 @@ pub struct SupervisorOptions {
     pub hang_after: Duration,
 }
 
-/// Asks for an orderly stop of everything; the process then exits with `exit_code`.
+/// Stop everything in order; the process then exits with `exit_code`.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Shutdown {
@@ -70,10 +71,10 @@ pub struct Shutdown {
 }
 
 enum Phase {
-    /// Waits for its first start, or for the end of a backoff.
+    /// Before the first start, or during a backoff.
     Waiting,
-    /// `beats_unanswered` counts our own beats, not time: after the whole process was suspended (or the machine
-    /// asleep) nobody is hung.
+    /// `beats_unanswered` counts our own beats, not time: when the process was suspended, or the computer
+    /// slept, no child counts as hung.
     Running {
         child: RunningChild,
         since: Instant,
@@ -102,7 +103,7 @@ enum Mode {
     ShuttingDown { exit_code: i32 },
 }
 
-/// The actor. Runs on the system's own thread and never blocks.
+/// The actor. Runs on the main thread and never blocks.
 pub struct Supervisor {
     options: SupervisorOptions,
     children: Vec<Child>,
@@ -111,18 +112,18 @@ pub struct Supervisor {
     mode: Mode,
     /// How long the disk had stalled at the newest beat.
     stalled_for: Option<Duration>,
-    board: Arc<ActorsCell>,
+    statuses: Arc<ActorsCell>,
     logger: Logger,
 }
 
 impl Supervisor {
-    /// A supervisor of `specs`, in start order.
+    /// Makes a supervisor of `specs`, in start order.
     #[must_use]
     pub fn new(
         specs: Vec<ChildSpec>,
         options: SupervisorOptions,
         outside: Environment,
-        board: Arc<ActorsCell>,
+        statuses: Arc<ActorsCell>,
         logger: &Logger,
     ) -> Self {
         let intensity = RestartIntensity::new(options.restarts_max, options.period);
@@ -139,7 +140,7 @@ impl Supervisor {
             .collect();
         let logger = logger.new(o!("component" => "supervisor"));
         let (mode, stalled_for) = (Mode::Supervising, None);
-        Self { options, children, outside, intensity, mode, stalled_for, board, logger }
+        Self { options, children, outside, intensity, mode, stalled_for, statuses, logger }
     }
 
     fn start_child(&mut self, index: usize, context: &mut Context<Self>) {
@@ -165,7 +166,7 @@ impl Supervisor {
             Phase::Stopping { .. } => ActorPhase::Stopping,
             Phase::Stopped => ActorPhase::Stopped,
         };
-        self.board.set(ActorStatus {
+        self.statuses.set(ActorStatus {
             name: child.spec.name,
             phase,
             generation: child.generation,
@@ -174,7 +175,7 @@ impl Supervisor {
         });
     }
 
-    /// The current incarnation of a child has ended or is given up for hung.
+    /// Handles the end of a child's current incarnation: it has ended, or it hangs and is abandoned.
     fn on_exit(&mut self, index: usize, reason: ExitReason, context: &mut Context<Self>) {
         let child = &mut self.children[index];
         let phase = std::mem::replace(&mut child.phase, Phase::Stopped);
@@ -193,12 +194,12 @@ impl Supervisor {
             Phase::Stopping { child: running, .. } => {
                 running.arbiter.stop();
                 match self.mode {
-                    // It was stopped for another's sake; the backoff is that one's.
+                    // It stopped because its group restarts; the backoff applies to the child that failed.
                     Mode::Supervising => self.start_after(index, self.options.backoff_min, context),
                     Mode::ShuttingDown { .. } => self.stop_next(),
                 }
             }
-            // SUP-1: the late exit of an incarnation that was abandoned.
+            // SUP-1: an abandoned incarnation ended late.
             quiet @ (Phase::Waiting | Phase::Stopped) => child.phase = quiet,
         }
         self.publish(index);
@@ -244,7 +245,7 @@ impl Supervisor {
     fn ask_to_stop(&mut self, index: usize) {
         let child = &mut self.children[index];
         if let Phase::Running { child: running, .. } = std::mem::replace(&mut child.phase, Phase::Stopped) {
-            // Never refused: a child that is stopped must not depend on room in its mailbox.
+            // `do_send` works with a full mailbox, too: a stop must not depend on room there.
             #[expect(
                 clippy::disallowed_methods,
                 reason = "one message per child, which a full mailbox must not refuse"
@@ -277,13 +278,13 @@ impl Supervisor {
         }
     }
 
-    /// Several beats fit into `hang_after`.
+    /// Returns the time between two heartbeats; several fit into `hang_after`.
     fn beat_interval(&self) -> Duration {
         (self.options.hang_after / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
     }
 
     fn beat(&mut self, context: &mut Context<Self>) {
-        self.board.supervisor_checked();
+        self.statuses.supervisor_checked();
         let disk_stalls = self.look_at_disk();
         for index in 0..self.children.len() {
             if let Some(silent_for) = self.beat_child(index, disk_stalls, context) {
@@ -295,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    /// Asks a child whether it still answers. Returns for how long it has not, if that is too long.
+    /// Sends a heartbeat. Returns how long the child has not answered, if that is too long.
     fn beat_child(
         &mut self,
         index: usize,
@@ -340,7 +341,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        self.board.supervisor_checked();
+        self.statuses.supervisor_checked();
         for index in 0..self.children.len() {
             self.start_child(index, context);
         }

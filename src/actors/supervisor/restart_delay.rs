@@ -1,4 +1,5 @@
-//! How long a child waits before it is started again (invariant SUP-3 of [`super`]). Pure: the caller brings the time it ran for.
+//! How long a child waits before it is started again (invariant SUP-3 of [`super`]). Pure: the caller passes
+//! the length of the run.
 
 use std::time::Duration;
 
@@ -22,12 +23,12 @@ pub(super) struct Pause {
 }
 
 impl RestartDelay {
-    /// Of a child that has not failed yet.
+    /// The backoff of a child that has not failed yet.
     pub(super) fn new(options: &SupervisorOptions) -> Self {
         Self { backoff: Backoff::new(options.backoff_min, options.backoff_max), period: options.period }
     }
 
-    /// The child ended after it `ran_for` so long.
+    /// Returns the pause after a run of `ran_for`.
     pub(super) fn after_run(&mut self, ran_for: Duration) -> Pause {
         if ran_for > self.period {
             self.backoff.reset();
@@ -42,8 +43,9 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_secs(60);
 
+    /// Proves SUP-3.
     #[test]
-    fn v3_restarts_wait_ever_longer_until_the_child_has_run_for_the_period() {
+    fn restarts_wait_ever_longer_until_the_child_has_run_for_the_period() {
         let mut restarts = RestartDelay::new(&SupervisorOptions {
             restarts_max: 5,
             period: PERIOD,

@@ -1,6 +1,6 @@
 //! Which children restart when one ends.
 
-/// How far a child's end reaches.
+/// Which children a restart affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// Only the child itself.
@@ -12,7 +12,7 @@ pub enum Strategy {
     },
 }
 
-/// The children (by index, in start order) that restart when `failed` ends.
+/// Returns the children (by index, in start order) that restart when `failed` ends.
 #[must_use]
 pub fn affected(strategies: &[Strategy], failed: usize) -> Vec<usize> {
     match strategies[failed] {

@@ -1,5 +1,5 @@
-//! The matrix {panic, error, hang} × {start, handle, stop}, strategies, intensity and escalation, with real actors on
-//! real threads.
+//! The matrix {panic, error, hang} × {start, handle, stop}, strategies, intensity and escalation, with real
+//! actors on real threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,15 +25,16 @@ enum Place {
     Stop,
 }
 
-/// Longer than any test waits: to the supervisor it is for ever.
+/// Longer than any test waits.
 const FOR_EVER: Duration = Duration::from_secs(120);
-/// Longer than a sound thread waits for its turn on a busy machine; only for tests in which something hangs. A panic may take
-/// longer: with `RUST_BACKTRACE` set, the text of its backtrace is looked up in the whole test binary first.
+/// Longer than a healthy thread waits for its turn on a busy computer; only for tests in which something hangs.
+/// A panic may take longer: with `RUST_BACKTRACE` set, it first looks up its backtrace in the whole test
+/// binary.
 const HANG_AFTER: Duration = Duration::from_secs(3);
 /// Longer than a few hangs take; only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An actor that does one wrong thing at one place, in its first `faulty_generations` incarnations.
+/// An actor with one fault at one place, in its first `faulty_generations` incarnations.
 struct Probe {
     fault: Option<(Fault, Place)>,
     exit_guard: ExitGuard,
@@ -126,24 +127,24 @@ fn probe_spec(plan: ProbePlan, hang_after: Duration, starts: Arc<AtomicU64>) -> 
 
 /// A supervisor running on a thread of its own, as in the program.
 struct Running {
-    board: Arc<ActorsCell>,
+    statuses: Arc<ActorsCell>,
     starts: Vec<Arc<AtomicU64>>,
     supervisor: Addr<Supervisor>,
     exit: std::sync::mpsc::Receiver<i32>,
 }
 
-/// Nothing is wrong out there.
-fn all_well() -> Environment {
+/// The disk answers.
+fn disk_answers() -> Environment {
     Environment { disk_busy_for: Box::new(|| Duration::ZERO), on_stop: Box::new(|_| {}) }
 }
 
 impl Running {
     fn new(plans: &[ProbePlan], restarts_max: u32) -> Self {
-        Self::with_outside(plans, restarts_max, all_well())
+        Self::with_outside(plans, restarts_max, disk_answers())
     }
 
     fn with_outside(plans: &[ProbePlan], restarts_max: u32, outside: Environment) -> Self {
-        let board = Arc::new(ActorsCell::default());
+        let statuses = Arc::new(ActorsCell::default());
         let starts: Vec<_> = plans.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
         let hang_after = if plans.iter().any(ProbePlan::hangs) { HANG_AFTER } else { FOR_EVER };
         let specs: Vec<_> = plans
@@ -160,20 +161,20 @@ impl Running {
         };
         let (address_out, address_in) = channel();
         let (exit_out, exit) = channel();
-        let for_system = Arc::clone(&board);
+        let for_system = Arc::clone(&statuses);
         thread::spawn(move || run_system(specs, options, outside, for_system, &address_out, &exit_out));
         let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while board.snapshot().len() < starts.len() {
+        while statuses.snapshot().len() < starts.len() {
             assert!(Instant::now() < deadline, "not every child was started");
             thread::sleep(Duration::from_millis(1));
         }
-        Self { board, starts, supervisor, exit }
+        Self { statuses, starts, supervisor, exit }
     }
 
     fn status(&self, name: &str) -> ActorStatus {
-        let all = self.board.snapshot();
-        all.into_iter().find(|actor| actor.name == name).expect("every child is on the board")
+        let all = self.statuses.snapshot();
+        all.into_iter().find(|actor| actor.name == name).expect("every child has a status")
     }
 
     /// Waits until the child runs in the wanted generation.
@@ -203,19 +204,19 @@ fn run_system(
     specs: Vec<ChildSpec>,
     options: SupervisorOptions,
     outside: Environment,
-    board: Arc<ActorsCell>,
+    statuses: Arc<ActorsCell>,
     address_out: &Sender<Addr<Supervisor>>,
     exit_out: &Sender<i32>,
 ) {
     let system = System::new();
     system.block_on(async {
         let logger = Logger::root(slog::Discard, o!());
-        let supervisor = Supervisor::new(specs, options, outside, board, &logger).start();
+        let supervisor = Supervisor::new(specs, options, outside, statuses, &logger).start();
         address_out.send(supervisor).expect("the test waits for the address");
     });
     let code = system.run_with_code().expect("the system runs");
     // The test may have ended without waiting for it.
-    let _unheard = exit_out.send(code);
+    let _test_ended = exit_out.send(code);
 }
 
 fn expected_words(fault: Fault) -> &'static str {
@@ -264,13 +265,15 @@ fn a_hang_at_the_start_restarts_the_child() {
     a_fault_while_running_restarts_the_child(Fault::Hang, Place::Start);
 }
 
+/// Proves SUP-5.
 #[test]
 fn a_hang_in_a_handler_restarts_the_child() {
     a_fault_while_running_restarts_the_child(Fault::Hang, Place::Handle);
 }
 
+/// Proves SUP-7.
 #[test]
-fn v7_nobody_is_taken_for_hung_while_the_disk_stalls() {
+fn no_child_counts_as_hung_while_the_disk_stalls() {
     let busy_ms = Arc::new(AtomicU64::new(60_000));
     let (stopped_out, stopped) = channel();
     let clock = Arc::clone(&busy_ms);
@@ -286,10 +289,10 @@ fn v7_nobody_is_taken_for_hung_while_the_disk_stalls() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(stopped.try_recv().is_err());
-    // Once the disk answers, whoever does not is hung.
+    // Once the disk answers, a child that does not is hung.
     busy_ms.store(1, Ordering::SeqCst);
     assert_eq!(running.exit_code(), EXIT_GAVE_UP);
-    assert_eq!(stopped.try_iter().collect::<Vec<_>>(), [EXIT_GAVE_UP], "told once, at the decision");
+    assert_eq!(stopped.try_iter().collect::<Vec<_>>(), [EXIT_GAVE_UP], "called once, at the decision");
 }
 
 fn a_fault_while_stopping_does_not_keep_the_process(fault: Fault) {
@@ -354,6 +357,7 @@ fn a_later_child_of_the_group_does_not_restart_the_earlier_one() {
     assert_eq!(running.shut_down(), 0);
 }
 
+/// Proves SUP-5.
 #[test]
 fn a_child_that_hangs_when_its_group_restarts_is_replaced() {
     crate::logging::remember_panics();
@@ -368,6 +372,7 @@ fn a_child_that_hangs_when_its_group_restarts_is_replaced() {
     assert_eq!(running.shut_down(), 0);
 }
 
+/// Proves SUP-4.
 #[test]
 fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
     crate::logging::remember_panics();
@@ -391,21 +396,23 @@ fn restarts_up_to_the_limit_heal_and_one_past_it_escalates() {
     });
 }
 
+/// Proves SUP-1.
 #[test]
-fn v1_the_late_exit_of_an_older_generation_changes_nothing() {
+fn the_late_exit_of_an_older_generation_changes_nothing() {
     crate::logging::remember_panics();
     let plan = ProbePlan::faulty("probe", Strategy::OneForOne, (Fault::Panic, Place::Handle), 1);
     let running = Running::new(&[plan], 1);
     running.wait_for("probe", 2);
     let late = ChildExited { child: 0, generation: 1, reason: ExitReason::Failed("late".to_owned()) };
     running.supervisor.do_send(late);
-    assert_eq!(running.shut_down(), 0, "believed, it would be one restart too many");
+    assert_eq!(running.shut_down(), 0, "counted, it would exceed the limit");
     let status = running.status("probe");
     assert_eq!((status.generation, status.restarts, status.last_exit.as_deref()), (2, 1, Some("stopped")));
 }
 
+/// Proves SUP-6.
 #[test]
-fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_leaves_the_others_theirs() {
+fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_uses_up_none_of_it() {
     crate::logging::remember_panics();
     let fault = (Fault::Panic, Place::Handle);
     let shown = ProbePlan { escalates: false, ..ProbePlan::faulty("shown", Strategy::OneForOne, fault, 5) };
@@ -416,6 +423,7 @@ fn a_child_that_does_not_escalate_is_restarted_past_the_limit_and_leaves_the_oth
     assert_eq!(running.shut_down(), 0);
 }
 
+/// Proves SUP-2.
 #[test]
 fn children_stop_in_the_reverse_order_of_their_start() {
     struct Noting(ExitGuard, &'static str, Sender<&'static str>);
@@ -460,7 +468,9 @@ fn children_stop_in_the_reverse_order_of_their_start() {
     };
     let (address_out, address_in) = channel();
     let (exit_out, exit) = channel();
-    thread::spawn(move || run_system(specs, options, all_well(), Arc::default(), &address_out, &exit_out));
+    thread::spawn(move || {
+        run_system(specs, options, disk_answers(), Arc::default(), &address_out, &exit_out)
+    });
     let supervisor = address_in.recv_timeout(Duration::from_secs(10)).expect("the supervisor starts");
     supervisor.do_send(Shutdown { exit_code: 0 });
     assert_eq!(exit.recv_timeout(Duration::from_secs(20)), Ok(0));

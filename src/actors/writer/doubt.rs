@@ -1,20 +1,21 @@
-//! What became of a commit whose outcome is unknown (invariant WRI-2 of [`super`]). Pure.
+//! Decides whether a commit without an answer was done (invariant WRI-2 of [`super`]). Pure.
 
 use crate::domain::Seq;
 use crate::store::{Batch, Checkpoint};
 
-/// The outcome, judged by the position that was read again.
+/// The outcome of a commit, judged by the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
     /// The batch is in the database.
     Committed,
-    /// It is not, or it does not move the position: storing that again changes nothing.
+    /// It is not, or it does not move the position; storing it again is safe either way.
     NotCommitted,
-    /// The position is not ours any more, or is neither where the batch begins nor where it ends.
+    /// The position is no longer ours, or is neither where the batch begins nor where it ends.
     PositionLost,
 }
 
-/// Judges a commit of `batch` by the position `found` in the database; `None` if the database does not know the journal.
+/// Judges a commit of `batch` by the position in the database; `None` if the database does not know the
+/// journal.
 pub(super) fn settle(batch: &Batch, found: Option<&Checkpoint>) -> Settled {
     let own = found.filter(|checkpoint| checkpoint.is_claimed_by(batch.open_id));
     match own.map(|checkpoint| checkpoint.committed_seq) {

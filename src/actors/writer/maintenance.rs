@@ -1,8 +1,8 @@
-//! What the writer does between batches: records the trusted time, deletes what is past its retention, and looks at the ledger when no
-//! batch has shown it for a while.
+//! The writer's work between batches: records the trusted time, deletes rows past retention, and reads the
+//! ledger when no commit has done so for a while.
 //!
-//! All go in small steps, because batches wait for them. A run of deleting that fails is tried again with the next one: nothing depends
-//! on it but disk space.
+//! Each step is short, because batches wait for it. Deletion that fails waits for its next run: only disk space
+//! depends on it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,20 +16,20 @@ use crate::clock::trusted::cutoff;
 use crate::domain::{JournalId, Timestamp};
 use crate::store::{Checkpoint, PruneBounds, PruneCursor, PruneTable, Pruned};
 
-/// What one step of deleting may look at when `store.retention` is set.
+/// Bounds of one step of deletion.
 const PRUNE_BOUNDS: PruneBounds =
     PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
-/// Pause between two runs of deleting.
+/// Pause between two runs of deletion.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-/// How old the ledger on the board may be. `andon rejected retry` changes it from outside, and a database that goes away while
-/// nothing flows is noticed by this look.
+/// How old the ledger may be. `andon rejected retry` changes it from outside; reading it also notices a
+/// database that goes away while no message arrives.
 const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
 /// How often the trusted time is recorded.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
-/// The same while the wall clock waits to be believed (somebody may confirm it), and at the beginning.
+/// The same at the start, and while the wall clock is not trusted: an operator may confirm it at any time.
 const CLOCK_INTERVAL_STEP: Duration = Duration::from_secs(3);
 
-/// A run of deleting, from the first machine to the last.
+/// A run of deletion, from the first machine to the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PruneRun {
     before: Timestamp,
@@ -44,17 +44,17 @@ impl PruneRun {
     }
 }
 
-/// When it is time for what.
+/// When each kind of work is due.
 pub struct Maintenance {
     prune_at: Option<Instant>,
-    /// The run of deleting that is under way.
+    /// The run of deletion under way.
     run: Option<PruneRun>,
     clock_at: Instant,
     look_at: Instant,
 }
 
 impl Maintenance {
-    /// Everything is due now; nothing is deleted without a retention.
+    /// Everything is due now. Without a retention nothing is deleted.
     pub fn new(has_retention: bool) -> Self {
         let now = Instant::now();
         Self {
@@ -65,12 +65,12 @@ impl Maintenance {
         }
     }
 
-    /// Notes that the ledger was shown.
-    pub fn shown(&mut self, now: Instant) {
+    /// Notes that the ledger was read.
+    pub fn ledger_read(&mut self, now: Instant) {
         self.look_at = now + LEDGER_AGE_MAX;
     }
 
-    /// Notes what a step of deleting came to, or that it failed. Gives the run if it is over.
+    /// Notes the result of a step of deletion; `None` if it failed. Returns the run if it is over.
     fn pruned(&mut self, step: Option<Pruned>, took: Duration, now: Instant) -> Option<PruneRun> {
         let mut run = self.run.take()?;
         let next = step.and_then(|step| {
@@ -78,7 +78,7 @@ impl Maintenance {
             step.next
         });
         if next.is_some() {
-            // As long as batches may have the database in between.
+            // Batches get the database for as long as this step took.
             self.prune_at = Some(now + took);
             self.run = Some(PruneRun { from: next, ..run });
             return None;
@@ -89,7 +89,7 @@ impl Maintenance {
 }
 
 impl Writer {
-    /// What is due, if the database takes data.
+    /// Returns the work that is due, if the database accepts data.
     pub(super) fn maintenance_work(&self) -> Option<Work> {
         let now = Instant::now();
         if !self.metrics.store_available.get() {
@@ -98,7 +98,7 @@ impl Writer {
         if self.maintenance.clock_at <= now {
             return Some(Work::Clock);
         }
-        // Not before the database has said what it knows of the time.
+        // The trusted time is known only once the database has answered.
         if let (Some(retention), Some(at)) = (self.options.retention, self.maintenance.prune_at)
             && at <= now
             && let Some(trusted) = self.options.clock.trusted_now()
@@ -109,10 +109,10 @@ impl Writer {
             return Some(Work::WatchSite);
         }
         let journal_id = self.watched.as_ref()?.journal_id;
-        (self.maintenance.look_at <= now).then_some(Work::Look { journal_id })
+        (self.maintenance.look_at <= now).then_some(Work::ReadLedger { journal_id })
     }
 
-    pub(super) fn look(
+    pub(super) fn read_ledger(
         &mut self,
         worker: Arc<StoreWorker>,
         journal_id: JournalId,
@@ -121,20 +121,20 @@ impl Writer {
         let job = async move { worker.checkpoint(journal_id).await };
         self.run(job, context, move |writer, result, context| match result {
             Ok(checkpoint) => {
-                writer.looked_at(checkpoint.as_ref());
+                writer.on_ledger_read(checkpoint.as_ref());
                 if !writer.metrics.store_available.get() {
-                    // It was a look that had failed: no batch is in hand.
+                    // The last failure was a read of the ledger: no batch waits.
                     writer.on_success();
                 }
             }
             Err(Failure::Stale) => {}
-            Err(Failure::Away(reason)) => writer.retry(Work::Look { journal_id }, reason, context),
+            Err(Failure::Away(reason)) => writer.retry(Work::ReadLedger { journal_id }, reason, context),
         });
     }
 
     pub(super) fn exchange_clock(&mut self, worker: Arc<StoreWorker>, context: &mut Context<Self>) {
         let ours = self.options.clock.record();
-        // Before the database was asked once, a record without a number is no better than none.
+        // Before the first answer of the database, a record without a number is worth no more than none.
         let ours = ours.filter(|record| record.seq > 0 || self.options.clock.trusted_now().is_some());
         let job = async move { worker.exchange_clock(ours).await };
         self.run(job, context, |writer, result, _| {
@@ -146,15 +146,16 @@ impl Writer {
                 }
                 Err(Failure::Stale) => {}
             }
-            // After the first answer there will soon be a record to keep.
+            // After the first answer there will soon be a record to store.
             let waits = !was_settled || writer.options.clock.status().step.is_some();
             let pause = if waits { CLOCK_INTERVAL_STEP } else { CLOCK_INTERVAL };
             writer.maintenance.clock_at = Instant::now() + pause;
         });
     }
 
-    /// Shows the ledger. If the position is no longer ours, or not where we left it, the parser begins anew, also when nothing flows.
-    fn looked_at(&mut self, checkpoint: Option<&Checkpoint>) {
+    /// Publishes the ledger. If the position is not where we left it, or no longer ours, the parser attaches
+    /// again.
+    fn on_ledger_read(&mut self, checkpoint: Option<&Checkpoint>) {
         let Some(watched) = &self.watched else { return };
         let left_at = self.options.ledger.snapshot().map(|ledger| ledger.committed_seq);
         let is_unmoved = |found: &&Checkpoint| {
@@ -165,13 +166,13 @@ impl Writer {
             return self.show(checkpoint.ledger());
         }
         if let Some(parser) = watched.lost.upgrade() {
-            // If its mailbox is full it is at work, and its next commit tells it the same.
-            let _told_later = parser.try_send(PositionLost);
+            // If its mailbox is full it is busy, and its next commit fails for the same reason.
+            let _next_commit = parser.try_send(PositionLost);
         }
         self.watched = None;
     }
 
-    /// A step of the run under way, or the first one of a run up to `before`.
+    /// Deletes the next step of the run under way, or the first one of a new run up to `before`.
     pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
         let run = self.maintenance.run.get_or_insert_with(|| PruneRun::new(before));
         let (before, from, begun) = (run.before, run.from.clone(), Instant::now());
@@ -193,7 +194,7 @@ impl Writer {
 
     fn report_pruned(&self, run: &PruneRun) {
         for (table, rows) in PruneTable::ALL.into_iter().zip(run.rows).filter(|(_, rows)| *rows > 0) {
-            info!(self.logger, "deleted rows that are past retention"; "table" => table.as_str(), "rows" => rows,
+            info!(self.logger, "deleted rows past retention"; "table" => table.as_str(), "rows" => rows,
                 "before" => %run.before);
         }
     }
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_of_deleting_ends_with_its_last_step_and_waits_for_the_next_minute() {
+    fn a_run_of_deletion_ends_with_its_last_step_and_the_next_starts_a_minute_later() {
         let (now, took) = (Instant::now(), Duration::from_millis(30));
         let mut maintenance = Maintenance::new(true);
         let begun = PruneRun::new(Timestamp::from_micros(7));

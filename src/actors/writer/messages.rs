@@ -1,4 +1,4 @@
-//! What the parser asks the writer, and its answers.
+//! What the writer receives from the parser, its answers, and what it reports back.
 
 use std::sync::Arc;
 
@@ -8,48 +8,48 @@ use actix::prelude::*;
 use crate::domain::{JournalHistory, Seq};
 use crate::store::{Batch, LivenessPast, MachineRow};
 
-/// Claims the position in the database; answered when the database is there.
+/// Claim the position in the database. The writer answers once the database has.
 #[derive(Message)]
 #[rtype(result = "Result<Attached, NotCommitted>")]
 pub struct Attach {
-    /// What the journal knows of its past.
+    /// The journal's history.
     pub history: JournalHistory,
-    /// Who wants to know if the position is lost while nothing is committed.
+    /// Receives [`PositionLost`] if the position is lost between commits.
     pub lost: WeakRecipient<PositionLost>,
 }
 
-/// The database's answer.
+/// The answer to [`Attach`].
 #[derive(Debug)]
 pub enum Attached {
-    /// The position is ours to move.
+    /// The position is claimed.
     Granted(Known),
-    /// The position was written by another history of this journal.
+    /// Another history of this journal wrote the position.
     Foreign {
-        /// Where that one stands.
+        /// Its position.
         committed_seq: Seq,
-        /// Whose it is.
+        /// Its site.
         site: String,
     },
 }
 
-/// What the database knows.
+/// What the database holds.
 #[derive(Debug)]
 pub struct Known {
     /// Everything up to here is stored.
     pub committed_seq: Seq,
     /// The machines of the site as recorded.
     pub machines: Vec<MachineRow>,
-    /// What else liveness begins from.
+    /// The recorded past that liveness starts from.
     pub past: LivenessPast,
 }
 
-/// Fact: the position in the database is no longer the one that was granted: another database is there, or another copy of the
-/// journal has claimed it.
+/// Fact: the position in the database is no longer the granted one. The URL leads to another database, or
+/// another copy of the journal has claimed the position.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct PositionLost;
 
-/// Commit this batch; answered when it is in the database.
+/// Commit this batch. The writer answers once it is in the database.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Committed, NotCommitted>")]
 pub struct CommitBatch(pub Arc<Batch>);
@@ -61,7 +61,7 @@ pub struct Committed;
 /// The batch is not in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotCommitted {
-    /// The position is not the one the batch begins after, or no longer ours: attach again.
+    /// The position is not where the batch begins, or no longer ours: attach again.
     Stale,
     /// The writer is stopping.
     Stopped,

@@ -1,16 +1,18 @@
-//! The writer actor: commits batches, as long as it takes.
+//! The writer actor: commits batches, however long the database takes.
 //!
-//! Receives [`Attach`] and [`CommitBatch`] from the parser and answers each when the database has. The database
-//! itself is used on a thread of its own ([`worker`]); the actor stays responsive whatever the database does.
+//! Receives [`Attach`] and [`CommitBatch`] from the parser and answers each once the database has answered.
+//! Only the database thread ([`worker`]) calls the database, so the actor itself never blocks.
 //!
 //! Invariants
-//! - WRI-1 One job at a time; the batch in hand is kept until it is known to be in the database, or the position proves stale.
-//! - WRI-2 After a failed or abandoned commit its outcome is unknown: the position is read again before anything else. Claimed by the
-//!   batch's open id, at `batch.upto` it was committed, at `batch.after` it was not and is tried again; anything else is stale.
-//! - WRI-3 A batch is never condemned: rows that the database refuses are isolated by the store, and every other error is
-//!   retried with a capped, jittered backoff for as long as it takes.
+//! - **WRI-1** One job runs at a time; a batch keeps its place until it is in the database, or the position is
+//!   lost.
+//! - **WRI-2** After a commit without an answer, the position is read again before anything else, and decides
+//!   alone: at `batch.upto` the batch is committed, at `batch.after` it is tried again, anywhere else or
+//!   claimed by another open id the position is lost ([`doubt`]).
+//! - **WRI-3** A batch is never given up: the store isolates rows that the database refuses, and the writer
+//!   retries every other error with a capped backoff with jitter, on a new thread if the old one hangs.
 //!
-//! A database that is away is an expected state: one line for each new reason, then patience.
+//! A database that is away is an expected state: the writer logs each new reason once and keeps trying.
 
 mod doubt;
 mod maintenance;
@@ -50,14 +52,15 @@ use crate::metrics::Metrics;
 use crate::status::{LedgerCell, StoreCell, StoreState};
 use crate::store::{Batch, Checkpoint, Claim, ErrorClass, PastWanted, StoreOptions};
 
-/// What the actor needs beside its lifeline.
+/// The actor's options.
 #[derive(Clone)]
 pub struct WriterOptions {
     /// The database.
     pub store: StoreOptions,
-    /// Where it is, for the log: no credentials.
+    /// The database's address for the log, without credentials.
     pub database: String,
-    /// A job that finishes no statement for so long is abandoned with its connection. Longer than the statement timeout.
+    /// A job that finishes no statement for this long is abandoned with its connection. Longer than the
+    /// statement timeout.
     pub job_max: Duration,
     /// First delay between attempts.
     pub backoff_min: Duration,
@@ -65,16 +68,16 @@ pub struct WriterOptions {
     pub backoff_max: Duration,
     /// Readings and rollups older than this are deleted.
     pub retention: Option<Duration>,
-    /// What age is counted by.
+    /// The clock that retention is measured with.
     pub clock: Arc<ClockKeeper>,
-    /// Where the ledger is shown.
+    /// Receives the ledger.
     pub ledger: Arc<LedgerCell>,
-    /// How far back liveness wants to know changes of status.
+    /// How far back liveness needs the changes of status.
     pub past_window: Duration,
-    /// At most so many changes and unpublished events of the past.
+    /// Changes and unpublished events of the past, at most.
     pub past_rows_max: usize,
-    /// Where the state of the database is shown.
-    pub board: Arc<StoreCell>,
+    /// Receives the state of the database.
+    pub status: Arc<StoreCell>,
 }
 
 enum Work {
@@ -82,11 +85,11 @@ enum Work {
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
     Prune { before: Timestamp },
     Clock,
-    Look { journal_id: JournalId },
+    ReadLedger { journal_id: JournalId },
     WatchSite,
 }
 
-/// Whose position is looked at between commits, and who is told if it is lost.
+/// The position that is read between commits, and the parser to notify if it is lost.
 struct Watched {
     journal_id: JournalId,
     open_id: OpenId,
@@ -106,12 +109,12 @@ pub struct Writer {
     maintenance: Maintenance,
     site_watch: SiteWatch,
     refusals: Refusals,
-    /// Of the newest attachment.
+    /// From the newest attachment.
     watched: Option<Watched>,
 }
 
 impl Writer {
-    /// A new incarnation.
+    /// Makes a new incarnation.
     #[must_use]
     pub fn new(
         options: WriterOptions,
@@ -163,7 +166,7 @@ impl Writer {
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
             Work::Prune { before } => self.prune(worker, before, context),
             Work::Clock => self.exchange_clock(worker, context),
-            Work::Look { journal_id } => self.look(worker, journal_id, context),
+            Work::ReadLedger { journal_id } => self.read_ledger(worker, journal_id, context),
             Work::WatchSite => self.watch_site(worker, context),
         }
     }
@@ -177,7 +180,7 @@ impl Writer {
         Ok(worker)
     }
 
-    /// Runs a job of the worker and calls `then` with its result.
+    /// Runs a job on the database thread and calls `then` with its result.
     fn run<T: 'static>(
         &mut self,
         job: impl Future<Output = Result<T, JobError>> + 'static,
@@ -192,7 +195,8 @@ impl Writer {
                     Err(Failure::Stale)
                 }
                 Err(error) => {
-                    // A thread that does not answer may hang for hours; it and its connection are given up.
+                    // A thread that does not answer may hang for hours. The next job gets a new thread and
+                    // connection.
                     if matches!(error, JobError::ThreadEnded | JobError::NoAnswer(_)) {
                         writer.worker = None;
                     }
@@ -204,24 +208,24 @@ impl Writer {
         }));
     }
 
-    /// The database takes data, as far as we know. That it answers a question about the position says nothing: one whose disk
-    /// is full, or that is read-only, does so all the time.
+    /// Notes that the database accepts data. An answer to a mere query proves nothing: a database that is
+    /// read-only, or whose disk is full, answers queries, too.
     fn on_success(&mut self) {
-        self.options.board.enter(StoreState::Works, None);
+        self.options.status.enter(StoreState::Works, None);
         self.metrics.store_available.set(true);
         if self.outage.over() {
             info!(self.logger, "the database works again"; "database" => &self.options.database);
         }
     }
 
-    /// The same work again, after a while.
+    /// Tries the same work again after a delay, before everything that waits (WRI-1).
     fn retry(&mut self, work: Work, reason: String, context: &mut Context<Self>) {
         self.metrics.store_available.set(false);
         self.metrics.store_failures.add(1);
-        self.options.board.enter(StoreState::Away, Some(&reason));
+        self.options.status.enter(StoreState::Away, Some(&reason));
         let retry = self.outage.goes_on(&reason);
-        if retry.is_news {
-            warn!(self.logger, "the database does not take the data, trying again until it does; the journal keeps everything";
+        if retry.is_new {
+            warn!(self.logger, "the database does not accept the data: retrying; the journal keeps everything";
                 "database" => &self.options.database, "reason" => &reason,
                 "backoff_max_s" => self.options.backoff_max.as_secs());
         }
@@ -278,11 +282,11 @@ impl Writer {
 
     fn report_opened(&self, knowledge: &Knowledge) {
         if let Some((facts, migration)) = &knowledge.opened {
-            self.options.board.opened(facts.backend, &facts.version, &facts.target);
+            self.options.status.opened(facts.backend, &facts.version, &facts.target);
             info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
                 "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
             for warning in &facts.warnings {
-                warn!(self.logger, "a setting of the database weakens what Andon promises"; "setting" => warning);
+                warn!(self.logger, "a setting of the database weakens what andon guarantees"; "setting" => warning);
             }
         }
     }
@@ -300,7 +304,7 @@ impl Writer {
         self.run(job, context, move |writer, result, context| match result {
             Ok(outcome) => {
                 writer.on_success();
-                writer.account(&in_hand, &outcome);
+                writer.count_commit(&in_hand, &outcome);
                 writer.measure(&in_hand, begun.elapsed());
                 let _parser_gone = reply.send(Ok(Committed));
             }
@@ -314,7 +318,7 @@ impl Writer {
         });
     }
 
-    /// Finds out what became of a commit whose outcome is unknown (WRI-2).
+    /// Reads the position to find out whether a commit without an answer was done (WRI-2).
     fn settle(
         &mut self,
         worker: Arc<StoreWorker>,
@@ -344,9 +348,9 @@ impl Writer {
         let ledger = found.map(Checkpoint::ledger);
         match (doubt::settle(&batch, found), ledger) {
             (Settled::Committed, Some(ledger)) => {
-                debug!(self.logger, "the commit in doubt was done"; "upto" => batch.upto.0);
+                debug!(self.logger, "the commit without an answer was done"; "upto" => batch.upto.0);
                 self.on_success();
-                self.account_settled(&batch, ledger);
+                self.count_settled(&batch, ledger);
                 self.show(ledger);
                 let _parser_gone = reply.send(Ok(Committed));
             }
@@ -361,7 +365,7 @@ impl Writer {
     }
 }
 
-/// Why a job was not done.
+/// Why a job failed.
 enum Failure {
     Stale,
     Away(String),

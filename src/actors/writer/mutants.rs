@@ -1,4 +1,4 @@
-//! A writer that is wrong on purpose (Cargo feature `failpoints`): what the fault suite has to catch.
+//! Bugs on purpose that the fault suite has to catch (Cargo feature `failpoints`).
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::actors::failpoint::{failpoint, sabotaged};
 use crate::actors::writer::worker::JobError;
 use crate::store::{Batch, CommitOutcome, Store};
 
-/// Commits `batch` as a broken writer would, if a test wants that.
+/// Commits `batch` with a bug, if a test has armed one.
 pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutcome, JobError>> {
     if sabotaged("mutants::position_before_rows") {
         return Some(position_before_rows(store, batch));
@@ -23,7 +23,7 @@ pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutco
     None
 }
 
-/// The position in a transaction of its own, the rows in the next.
+/// Commits the position first and the rows in a second transaction.
 fn position_before_rows(store: &mut dyn Store, batch: &Batch) -> Result<CommitOutcome, JobError> {
     let nothing = Batch::new(batch.journal_id, batch.open_id, batch.after);
     let position_alone = Batch { upto: batch.upto, messages: batch.messages, ..nothing };
@@ -33,7 +33,7 @@ fn position_before_rows(store: &mut dyn Store, batch: &Batch) -> Result<CommitOu
     Ok(store.commit(&rows_alone)?)
 }
 
-/// All readings with another digest than theirs.
+/// Commits all readings with a wrong digest.
 fn with_digest(
     store: &mut dyn Store,
     batch: &Batch,
@@ -46,7 +46,7 @@ fn with_digest(
     Ok(store.commit(&broken)?)
 }
 
-/// A batch in which a reading comes twice forgets its rejections.
+/// Drops the rejections of a batch that holds a reading twice.
 fn without_rejections_beside_duplicates(
     store: &mut dyn Store,
     batch: &Batch,

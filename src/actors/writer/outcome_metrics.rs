@@ -1,4 +1,4 @@
-//! What a commit came to, for the ledger, the metrics and the log.
+//! Reports the outcome of commits: ledger, metrics and log.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use crate::domain::{Ledger, RefusedKind, RejectReason};
 use crate::store::{Batch, CommitOutcome};
 
 impl Writer {
-    /// The ledger, as the database has just told it.
+    /// Publishes the ledger that was just read from the database.
     pub(super) fn show(&mut self, ledger: Ledger) {
         self.options.ledger.write(ledger);
-        self.maintenance.shown(Instant::now());
+        self.maintenance.ledger_read(Instant::now());
     }
 
-    /// Counts and names the rows that were passed over, whoever read them.
+    /// Counts and logs the unreadable rows that any reader has skipped.
     pub(super) fn name_unreadable_rows(&self) {
         for row in self.options.store.unreadable.take_unnamed() {
             self.metrics.rows_unreadable.add(1);
-            error!(self.logger, "a row of the database is not as andon writes it and is passed over; everything else goes on. \
-                Correct or delete it, then restart"; "table" => row.table, "row" => row.key, "what" => row.what);
+            error!(self.logger, "the database holds a row that andon cannot read: skipping it. Correct or delete the row, \
+                then restart"; "table" => row.table, "row" => row.key, "what" => row.what);
         }
     }
 
-    /// How long it took, the commit itself and from receipt on.
+    /// Records the time of the commit and the time since each message was received.
     pub(super) fn measure(&self, batch: &Batch, took: Duration) {
         let metrics = &self.metrics;
         metrics.batches.commit_seconds.observe(took.as_secs_f64());
@@ -38,7 +38,8 @@ impl Writer {
         }
     }
 
-    pub(super) fn account(&mut self, batch: &Batch, outcome: &CommitOutcome) {
+    /// Counts a commit and logs what the database refused.
+    pub(super) fn count_commit(&mut self, batch: &Batch, outcome: &CommitOutcome) {
         self.show(outcome.ledger);
         let metrics = &self.metrics;
         metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
@@ -51,7 +52,7 @@ impl Writer {
         metrics.transitions_recorded.add(batch.transitions.len().saturating_sub(unrecorded) as u64);
         self.refusals.report(&outcome.refused, metrics, &self.logger, Instant::now());
         if let Some(first) = outcome.poisoned.first() {
-            warn!(self.logger, "the database refuses rows; they are kept in rejected_message as store_rejected";
+            warn!(self.logger, "the database refuses rows: keeping them in rejected_message as store_rejected";
                 "rows" => outcome.poisoned.len(), "first_seq" => first.seq.0, "first_element" => first.element,
                 "first_reason" => &first.detail);
         }
@@ -59,10 +60,11 @@ impl Writer {
             "stored" => outcome.stored, "duplicate" => outcome.duplicate, "rejected" => outcome.rejected);
     }
 
-    /// The commit's own answer is lost; what it did is the difference between the ledgers before and after it.
-    pub(super) fn account_settled(&self, batch: &Batch, after: Ledger) {
+    /// Counts a commit whose answer is lost: what it did is the difference between the ledgers before and after
+    /// it.
+    pub(super) fn count_settled(&self, batch: &Batch, after: Ledger) {
         let before = self.options.ledger.snapshot().filter(|ledger| ledger.committed_seq == batch.after);
-        // Without the one before, which only another database under the same URL explains: as if all were new.
+        // The ledger before it is unknown only if the URL leads to another database: count every row as new.
         let before = before.unwrap_or(Ledger {
             stored: after.stored.saturating_sub(batch.readings.len() as u64),
             rejected: after.rejected.saturating_sub(batch.rejections.len() as u64),

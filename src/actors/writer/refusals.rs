@@ -1,8 +1,9 @@
-//! What is said of rows beside the readings that the database refuses.
+//! Logs the rows other than readings that the database refuses.
 //!
-//! A status change, a machine, a mark or an outage that is refused is said once, for the log is the only place where it is kept:
-//! the first of a batch on a line each with the database's words, all others by name, many on a line, so that thousands of them
-//! fit into the channel of the log. Sight and sightings are refused again with the next batch: of those, one line in ten minutes.
+//! The log is the only place that keeps a refused status change, machine, mark or outage, so each is logged
+//! once: the first ones of a batch on their own lines with the database's reason, the others by name, many on a
+//! line, so that thousands fit into the log's channel. The remaining kinds are refused again with every batch:
+//! those get one line in ten minutes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,56 +15,56 @@ use crate::logging::keys;
 use crate::metrics::Metrics;
 use crate::store::RefusedRow;
 
-/// Rows of one batch that have a line of their own.
+/// Rows of one batch with their own line.
 const LINES_MAX: usize = 20;
-/// Rows named on one line, of all others.
+/// Names on one line, for the others.
 const NAMES_MAX: usize = 50;
-/// Between two lines of one kind that is refused with every batch.
+/// Time between two lines about a kind that is refused with every batch.
 const REPETITION: Duration = Duration::from_secs(600);
 
-/// Remembers what was said lately.
+/// Remembers when each repeated kind was logged.
 #[derive(Debug, Default)]
 pub struct Refusals {
     repeated: [Option<Instant>; RefusedKind::ALL.len()],
 }
 
 impl Refusals {
-    /// Counts the rows that one commit left out, and says which they are.
+    /// Counts and logs the rows that one commit left out.
     pub fn report(&mut self, rows: &[RefusedRow], metrics: &Metrics, logger: &Logger, now: Instant) {
         rows.iter().for_each(|row| metrics.count_refusal(row.kind));
         let due = rows.iter().filter(|row| !row.kind.is_repeated() || self.is_due(row.kind, now));
         let due: Vec<&RefusedRow> = due.collect();
         let (first, others) = due.split_at(due.len().min(LINES_MAX));
-        first.iter().for_each(|row| say(row, logger));
-        others.chunks(NAMES_MAX).for_each(|rows| name(rows, logger));
+        first.iter().for_each(|row| log_row(row, logger));
+        others.chunks(NAMES_MAX).for_each(|rows| log_names(rows, logger));
     }
 
     fn is_due(&mut self, kind: RefusedKind, now: Instant) -> bool {
-        let said_at = &mut self.repeated[kind as usize];
-        if said_at.is_some_and(|said_at| now.saturating_duration_since(said_at) < REPETITION) {
+        let logged_at = &mut self.repeated[kind as usize];
+        if logged_at.is_some_and(|logged_at| now.saturating_duration_since(logged_at) < REPETITION) {
             return false;
         }
-        *said_at = Some(now);
+        *logged_at = Some(now);
         true
     }
 }
 
-fn say(row: &RefusedRow, logger: &Logger) {
+fn log_row(row: &RefusedRow, logger: &Logger) {
     let Name { machine_id, status, at } = Name::of(row);
-    error!(logger, "the database refuses a row for what it holds and it is stored nowhere; everything else is stored. \
+    error!(logger, "the database refuses a row, which is stored nowhere; everything else is stored. \
         Change the constraint or trigger of that table that refuses it";
         "table" => row.kind.table(), "kind" => row.kind.as_str(), keys::MACHINE_ID => machine_id,
         keys::STATUS => status, "occurred_at" => at, keys::REASON => &row.detail);
 }
 
-fn name(rows: &[&RefusedRow], logger: &Logger) {
+fn log_names(rows: &[&RefusedRow], logger: &Logger) {
     let names: Vec<String> =
         rows.iter().map(|row| format!("{} {}", row.kind.as_str(), Name::of(row))).collect();
-    error!(logger, "the database refuses more rows of the same batch, and they are stored nowhere";
+    error!(logger, "the database refuses more rows of the same batch, which are stored nowhere";
         "rows" => names.len(), "which" => names.join(", "));
 }
 
-/// What tells a row from others of its kind.
+/// Identifies a row within its kind.
 struct Name<'a> {
     machine_id: &'a str,
     status: &'static str,
@@ -101,7 +102,7 @@ mod tests {
         RefusedRow { kind, machine_id: None, status: None, at: None, detail: "no".to_owned() }
     }
 
-    /// Keeps what each line says.
+    /// Keeps the lines.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    fn said(rows: &[RefusedRow]) -> Vec<String> {
+    fn logged(rows: &[RefusedRow]) -> Vec<String> {
         let lines = Lines::default();
         let logger = Logger::root(lines.clone(), slog::o!());
         Refusals::default().report(rows, &Metrics::default(), &logger, Instant::now());
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_counted_and_repeated_ones_said_once_in_a_while() {
+    fn every_refusal_is_counted_and_repeated_kinds_are_logged_now_and_then() {
         let mut refusals = Refusals::default();
         let (metrics, logger, begun) =
             (Metrics::default(), Logger::root(slog::Discard, slog::o!()), Instant::now());
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_that_is_said_once_is_named_however_many_there_are() {
+    fn every_row_that_is_logged_once_is_named_however_many_there_are() {
         let kinds = [RefusedKind::Event, RefusedKind::Machine, RefusedKind::Mark];
         let rows: Vec<RefusedRow> = kinds
             .into_iter()
@@ -162,7 +163,7 @@ mod tests {
                 ..row(kind)
             })
             .collect();
-        let lines = said(&rows);
+        let lines = logged(&rows);
         assert!(lines.len() < 300, "the channel of the log has room for {} lines", lines.len());
         let which = lines.iter().filter_map(|line| line.split("which=").nth(1)?.split(';').next());
         let named: HashSet<&str> = which.flat_map(|which| which.split(", ")).collect();

@@ -1,4 +1,4 @@
-//! The writer with an SQLite database, between a parser and a supervisor that do what a test says, and with commits that fail.
+//! The writer with an SQLite database, while commits fail, hang or lose their answer.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any test waits.
 const FOR_EVER: &str = "1*sleep(600000)";
 
-/// The supervisor and the parser.
+/// Stands for supervisor and parser.
 struct Others;
 
 impl Actor for Others {
@@ -33,7 +33,7 @@ impl Handler<PositionLost> for Others {
     fn handle(&mut self, _: PositionLost, _: &mut Context<Self>) {}
 }
 
-/// A writer that has attached.
+/// A writer that has claimed the position.
 struct Stage {
     writer: Addr<Writer>,
     metrics: Arc<Metrics>,
@@ -65,7 +65,7 @@ impl Stage {
             ledger: Arc::default(),
             past_window: Duration::from_secs(60),
             past_rows_max: 100,
-            board: Arc::default(),
+            status: Arc::default(),
         };
         let (metrics, others) = (Arc::new(Metrics::default()), Others.start());
         let exit_guard = ExitGuard::new(0, 1, others.clone().recipient());
@@ -133,7 +133,7 @@ fn a_database_that_answers_is_available() {
     });
 }
 
-/// Proves WRI-2. What the commit stored is counted although its own answer is lost.
+/// Proves WRI-2.
 #[test]
 fn a_commit_whose_answer_is_lost_is_found_to_be_done_and_is_counted() {
     let _scenario = fail::FailScenario::setup();
@@ -155,7 +155,7 @@ fn a_batch_that_is_tried_again_keeps_its_place_before_later_ones() {
         fail::cfg("writer::before_commit", "1*return(away)").unwrap();
         let (first, second) = (stage.writer.send(stage.batch(0, 5)), stage.writer.send(stage.batch(5, 9)));
         let first = actix_rt::spawn(first);
-        // Behind the one that goes first, it would not begin at the position.
+        // If the second went first, it would not begin at the position.
         assert_eq!(within_patience(second).await, Ok(Committed));
         assert_eq!(first.await.unwrap().unwrap(), Ok(Committed));
         assert_eq!(stage.counted(), (2, 9));

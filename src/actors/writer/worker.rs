@@ -1,9 +1,9 @@
-//! The thread that owns the database connection.
+//! The database thread: owns the writer's connection.
 //!
-//! A call into a database library can block for as long as the server likes (a frozen server answers no
-//! statement timeout). So the writer actor never makes such a call itself: it hands jobs to this thread
-//! and, when one finishes no statement for too long, abandons the thread with its connection. What an abandoned thread may
-//! still do to the database is settled by the store's compare-and-set of the position.
+//! A call into a database library can block for ever: a frozen server ignores every statement timeout. So the
+//! writer makes no such call itself. It hands jobs to this thread, and abandons the thread with its connection
+//! when a job finishes no statement for too long. The store's compare-and-set of the position settles what an
+//! abandoned thread may still do.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,54 +20,54 @@ use crate::store::{
     PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions,
 };
 
-/// What the database knows of a journal and of the machines, read at one moment.
+/// What the database holds of a journal and its machines, read together.
 pub struct Knowledge {
-    /// The position and the ledger, and whether they are ours.
+    /// The position and the ledger, and whether the claim was granted.
     pub claim: Claim,
-    /// Every machine of the site; none if the position is foreign.
+    /// Every machine of the site; none if the claim was not granted.
     pub machines: Vec<MachineRow>,
-    /// What else liveness begins from; the same.
+    /// The recorded past that liveness starts from; empty if the claim was not granted.
     pub past: LivenessPast,
-    /// What the database is and what opening it changed; `None` if it was open already.
+    /// Facts and migrations, if this opened the database.
     pub opened: Option<(StoreFacts, MigrationReport)>,
 }
 
-/// Why a job has no result.
+/// Why a job failed.
 #[derive(Debug, Error)]
 pub enum JobError {
-    /// The database said no.
+    /// The database returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No statement was finished for so long.
+    /// No statement finished within this time.
     #[error("no answer from the database within {} s", .0.as_secs())]
     NoAnswer(Duration),
-    /// The thread panicked or is gone.
+    /// The thread panicked or has ended.
     #[error("the database thread ended")]
     ThreadEnded,
-    /// A test made it fail.
+    /// A test injected the failure.
     #[error("{0}")]
     Injected(String),
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The actor's end; dropping it ends the thread after its present job.
+/// Handle of the thread. Dropping it ends the thread after the current job.
 pub struct StoreWorker {
     jobs: Sender<Job>,
     progress: Progress,
-    patience: Duration,
+    answer_max: Duration,
 }
 
 impl StoreWorker {
-    /// Starts the thread. It connects and migrates at its first job, and again after each failure. A job of which no statement
-    /// is finished for as long as `patience` is given up.
-    pub fn spawn(options: StoreOptions, patience: Duration) -> std::io::Result<Self> {
+    /// Starts the thread. It connects and migrates at its first job, and again after a failure. A job that
+    /// finishes no statement within `answer_max` fails with [`JobError::NoAnswer`].
+    pub fn spawn(options: StoreOptions, answer_max: Duration) -> std::io::Result<Self> {
         #[expect(
             clippy::disallowed_methods,
             reason = "its owner waits for each job's answer before the next"
         )]
         let (jobs, queue) = channel::<Job>();
-        // Its own: a thread that was given up may still move.
+        // Not shared with an abandoned thread, which may still make progress.
         let progress = Progress::default();
         let options = StoreOptions { progress: progress.clone(), ..options };
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -76,20 +76,20 @@ impl StoreWorker {
                 job(&mut connection);
             }
         })?;
-        Ok(Self { jobs, progress, patience })
+        Ok(Self { jobs, progress, answer_max })
     }
 
-    /// Claims the position, and reads ledger and machines.
+    /// Claims the position and reads ledger, machines and past.
     pub async fn learn(&self, history: JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
         self.ask(move |connection| connection.learn(&history, wanted)).await
     }
 
-    /// Position and ledger alone, if the database knows the journal.
+    /// Returns position and ledger, if the database knows the journal.
     pub async fn checkpoint(&self, journal_id: JournalId) -> Result<Option<Checkpoint>, JobError> {
         self.with_store(move |store| Ok(store.checkpoint(journal_id)?)).await
     }
 
-    /// Position and ledger of every journal.
+    /// Returns position and ledger of every journal.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>, JobError> {
         self.with_store(|store| Ok(store.checkpoints()?)).await
     }
@@ -99,12 +99,12 @@ impl StoreWorker {
         self.with_store(move |store| commit(store, &batch)).await
     }
 
-    /// Keeps our record of the trusted time, or returns one that is newer.
+    /// Stores our record of the trusted time, or returns a newer one.
     pub async fn exchange_clock(&self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, JobError> {
         self.with_store(move |store| Ok(store.exchange_clock(ours)?)).await
     }
 
-    /// One step of deleting what is older than an instant.
+    /// Deletes rows older than `before`, one bounded step.
     pub async fn prune(
         &self,
         before: Timestamp,
@@ -127,19 +127,19 @@ impl StoreWorker {
     ) -> Result<T, JobError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            // If the writer has given this thread up, it does not listen any more.
+            // If the writer has abandoned this thread, it no longer waits for the answer.
             let _abandoned = reply.send(job(connection));
         });
         self.jobs.send(job).map_err(|_| JobError::ThreadEnded)?;
         let begun = Instant::now();
         let mut answer = pin!(answer);
         loop {
-            let due = self.progress.last().max(begun) + self.patience;
+            let due = self.progress.last().max(begun) + self.answer_max;
             match tokio::time::timeout_at(due.into(), &mut answer).await {
                 Ok(Ok(result)) => return result,
                 Ok(Err(_)) => return Err(JobError::ThreadEnded),
-                Err(_) if self.progress.last().max(begun) + self.patience > due => {}
-                Err(_) => return Err(JobError::NoAnswer(self.patience)),
+                Err(_) if self.progress.last().max(begun) + self.answer_max > due => {}
+                Err(_) => return Err(JobError::NoAnswer(self.answer_max)),
             }
         }
     }
@@ -174,7 +174,7 @@ impl Connection {
         Ok(Some((facts, migration)))
     }
 
-    /// Runs `operation`; after most failures the connection is dropped, for nobody knows what state it is in.
+    /// Runs `operation`. After most failures the state of the connection is unknown, and it is dropped.
     fn with_store<T>(
         &mut self,
         operation: impl FnOnce(&mut dyn Store) -> Result<T, JobError>,

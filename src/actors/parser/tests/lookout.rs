@@ -1,9 +1,9 @@
-//! Liveness sees the records whatever the database does.
+//! Liveness sees the records while the database is away or slow.
 
 use super::*;
 
 #[test]
-fn while_the_writer_is_slow_liveness_sees_everything_all_the_same() {
+fn while_the_writer_is_slow_liveness_still_sees_everything() {
     System::new().block_on(async {
         let stage = Stage { batch_rows_max: 10, ..Stage::new() };
         stage.shared.lock().writer_waits = true;
@@ -16,12 +16,12 @@ fn while_the_writer_is_slow_liveness_sees_everything_all_the_same() {
 }
 
 #[test]
-fn while_the_database_is_away_liveness_sees_everything_all_the_same() {
+fn while_the_database_is_away_liveness_still_sees_everything() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.shared.lock().position_unknown = true;
         stage.start();
-        // What was there before the start is of the past.
+        // Records from before the start belong to the past.
         stage.append(10);
         let is_seen = |world: &World| world.observed.last().is_some_and(|(upto, _)| *upto == Seq(10));
         stage.shared.wait_until("that all is seen", is_seen).await;
@@ -29,7 +29,7 @@ fn while_the_database_is_away_liveness_sees_everything_all_the_same() {
 }
 
 #[test]
-fn a_liveness_that_begins_again_gets_the_proof_again() {
+fn a_restarted_liveness_gets_the_proof_again() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.shared.lock().forgetful = 1;

@@ -2,8 +2,9 @@
 
 use super::*;
 
+/// Proves PAR-1.
 #[test]
-fn a_position_that_moved_otherwise_is_read_again_and_gone_on_from() {
+fn a_position_that_has_moved_is_read_again_and_the_next_batch_begins_there() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.shared.lock().writer_waits = true;
@@ -24,7 +25,7 @@ fn a_position_that_is_lost_while_nothing_is_committed_is_read_again() {
         stage.append(10);
         stage.start();
         stage.shared.wait_until("the position", |world| world.committed == Seq(10)).await;
-        // It is known to be free again once the journal has heard of it.
+        // The parser has no batch in flight once the journal knows the commit.
         let committed = |_: &World| stage.journal.positions().committed == Seq(10);
         stage.shared.wait_until("that the journal knows", committed).await;
         stage.shared.lock().committed = Seq(4);
@@ -36,7 +37,7 @@ fn a_position_that_is_lost_while_nothing_is_committed_is_read_again() {
 }
 
 #[test]
-fn what_is_committed_may_go_from_the_journal() {
+fn the_journal_learns_what_is_committed() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.append(10);
@@ -46,14 +47,15 @@ fn what_is_committed_may_go_from_the_journal() {
     });
 }
 
+/// Proves PAR-3.
 #[test]
-fn p3_a_batch_is_bounded_in_rows_however_long_the_writer_takes() {
+fn a_batch_is_bounded_in_rows_however_long_the_writer_takes() {
     System::new().block_on(async {
         let stage = Stage { batch_rows_max: 10, ..Stage::new() };
         stage.shared.lock().writer_waits = true;
         stage.append(100);
         stage.start();
-        // It has read on alone, so it had the time to build too much.
+        // The lookout has read everything, so there was time to build too much.
         stage
             .shared
             .wait_until("the lookout", |world| {

@@ -13,7 +13,7 @@ fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
         parser.do_send(StopChild);
         actix_rt::time::sleep(A_WHILE).await;
         assert_eq!(stage.shared.lock().exit, None, "the batch in flight");
-        // The callback may be in the middle of one.
+        // The callback may still append.
         stage.append(5);
         parser.do_send(JournalGrew);
         stage.shared.release();
@@ -24,7 +24,7 @@ fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
 }
 
 #[test]
-fn an_orderly_stop_records_what_liveness_has_to_say_last() {
+fn an_orderly_stop_records_the_last_transitions() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.append(5);
@@ -60,7 +60,7 @@ fn an_orderly_stop_does_not_wait_for_a_database_that_is_away() {
 }
 
 #[test]
-fn an_orderly_stop_does_not_wait_for_a_position_that_nobody_can_tell() {
+fn an_orderly_stop_does_not_wait_for_an_unknown_position() {
     System::new().block_on(async {
         let stage = Stage::new();
         stage.shared.lock().position_unknown = true;
