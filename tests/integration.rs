@@ -21,6 +21,7 @@ mod http_api;
 mod http_auth;
 mod http_faults;
 mod invalid_topics;
+mod invariants;
 mod journal_of_another;
 mod journal_repair;
 mod ledger;
