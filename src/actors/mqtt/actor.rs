@@ -77,8 +77,8 @@ pub struct Mqtt {
     pub(super) link: Option<Rc<Link>>,
     /// The session's one timer.
     pub(super) timer: Option<SpawnHandle>,
-    /// Why the broker ended the newest connection, in its words. The library's callback sets it, perhaps before the actor knows
-    /// of the connection.
+    /// Why the broker ended the newest connection, in its words. The library's callback sets it, perhaps
+    /// before the actor knows of the connection.
     pub(super) brokers_reason: Arc<Mutex<Option<String>>>,
     pub(super) status_stream: StatusStream,
     pub(super) logged_status_refusal: bool,

@@ -1,9 +1,11 @@
 //! The message callback: from the client library's receive thread into the journal.
 //!
-//! It runs on the library's one receive thread, under its global lock, and the PUBACK follows when it returns. It appends and returns.
-//! Except while the connection is being left, it waits for nothing but the disk; it never calls the client, and allocates little.
+//! It runs on the library's one receive thread, under its global lock, and the PUBACK follows when it
+//! returns. It appends and returns. Except while the connection is being left, it waits for nothing but the
+//! disk; it never calls the client, and allocates little.
 //!
-//! On failure: if the append fails it does not return (MQTT-1). The process ends, and the broker keeps the message.
+//! On failure: if the append fails it does not return (MQTT-1). The process ends, and the broker keeps the
+//! message.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -56,11 +58,12 @@ impl MessageCallback {
         self.receiving.load(Ordering::Relaxed)
     }
 
-    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that did not prevent that.
+    /// Journals one message. Returns only when it is in the journal; `Err` carries a panic that did not
+    /// prevent that.
     ///
-    /// While its connection is `leaving`, the callback accepts messages slowly. A broker that is still sending when the connection
-    /// closes never reads the acknowledgements in front of that, and delivers their messages again. A message without a usable
-    /// time would then be stored twice.
+    /// While its connection is `leaving`, the callback accepts messages slowly. A broker that is still
+    /// sending when the connection closes never reads the acknowledgements in front of that, and delivers
+    /// their messages again. A message without a usable time would then be stored twice.
     pub fn receive(&self, message: &Incoming<'_>, leaving: bool) -> Result<(), String> {
         self.receiving.store(true, Ordering::Relaxed);
         if leaving {
@@ -78,7 +81,8 @@ impl MessageCallback {
         };
         match catch_unwind(AssertUnwindSafe(|| self.append(message))) {
             Ok(Ok(())) => survived,
-            // The process is ending in order. A client that connected late must not acknowledge anything, nor end it otherwise.
+            // The process is ending in order. A client that connected late must not acknowledge anything, nor
+            // end it otherwise.
             Ok(Err(JournalError::Closed)) => loop {
                 std::thread::park();
             },
@@ -94,7 +98,8 @@ impl MessageCallback {
         }
     }
 
-    /// The broker delivers in order: everything that was queued in front of the echo is in the journal by now.
+    /// The broker delivers in order: everything that was queued in front of the echo is in the journal by
+    /// now.
     fn receive_echo(&self, payload: &[u8]) {
         let upto = self.journal.positions().appended;
         if self.health.lock().echo(payload, mono_now(), upto) {

@@ -1,4 +1,5 @@
-//! Checks certificates at every connect and every hour ([`super::checks::certificates`]), and warns before they expire.
+//! Checks certificates at every connect and every hour ([`super::checks::certificates`]), and warns before
+//! they expire.
 
 use std::sync::Arc;
 use std::time::Duration;

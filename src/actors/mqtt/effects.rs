@@ -100,9 +100,9 @@ impl Mqtt {
         }));
     }
 
-    /// Makes a new client for each connection: statuses that an older client has not sent must not follow newer ones.
-    /// The older client is dropped only now, when the new one exists: with its last client the library ends its threads, and the
-    /// actor would wait for them.
+    /// Makes a new client for each connection: statuses that an older client has not sent must not follow
+    /// newer ones. The older client is dropped only now, when the new one exists: with its last client the
+    /// library ends its threads, and the actor would wait for them.
     fn new_link(
         &mut self,
         attempt: u64,
@@ -193,7 +193,8 @@ impl Mqtt {
         context.wait(closing.into_actor(self).map(closed));
     }
 
-    /// Reports the link to liveness, until it takes the report: without it liveness would judge by an old state.
+    /// Reports the link to liveness, until it takes the report: without it liveness would judge by an old
+    /// state.
     pub(super) fn tell_liveness(&mut self, report: LinkReport, context: &mut Context<Self>) {
         let LinkReport { up, link, heard_from, forgotten, refused, asked_at, reason } = report;
         let changed = LinkChanged {

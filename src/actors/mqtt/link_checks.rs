@@ -1,4 +1,5 @@
-//! The actor's part of [`link_health`](super::link_health): runs its checks, sends what it asks of the broker, and logs.
+//! The actor's part of [`link_health`](super::link_health): runs its checks, sends what it asks of the
+//! broker, and logs.
 
 use std::sync::MutexGuard;
 

@@ -55,8 +55,8 @@ impl Mqtt {
     fn log_filters(&self, line: FilterLine, endpoint: &Endpoint) {
         match line {
             FilterLine::Lowered { filter, asked, granted } => {
-                // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between PUBREC and
-                // PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
+                // With 3.1.1 the client library would lose a QoS 2 message if the process were killed between
+                // PUBREC and PUBREL, so we ask for 1 ourselves; see `Link::granted_at_most`.
                 warn!(self.logger, "a subscription has a lower QoS than configured; with 0 messages are lost while Andon is away";
                     "filter" => filter.as_str(), "asked" => asked.as_u8(), "granted" => granted.as_u8());
             }

@@ -57,8 +57,8 @@ pub struct StreamId {
 
 /// Publish these in order, retained, with QoS 1.
 ///
-/// The reply is how many of them, from the first, the broker has answered; a refusal is an answer. It is fewer than all if the link is
-/// down, and none if the stream is over (MQTT-7) or its sender was replaced.
+/// The reply is how many of them, from the first, the broker has answered; a refusal is an answer. It is
+/// fewer than all if the link is down, and none if the stream is over (MQTT-7) or its sender was replaced.
 #[derive(Debug, Message)]
 #[rtype(result = "usize")]
 pub struct PublishStatuses {

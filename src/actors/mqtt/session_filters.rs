@@ -1,14 +1,19 @@
-//! `subscriptions.json`: which filters the broker's session holds, so that filters that leave the configuration can be unsubscribed.
+//! `subscriptions.json`: which filters the broker's session holds, so that filters that leave the
+//! configuration can be unsubscribed.
 //!
-//! A persistent session keeps a subscription until the client ends it. The file lies beside the journal, is no part of it, and belongs
-//! to the mqtt actor alone. It is replaced as a whole: written beside, fsynced, renamed, directory fsynced.
+//! A persistent session keeps a subscription until the client ends it. The file lies beside the journal, is
+//! no part of it, and belongs to the mqtt actor alone. It is replaced as a whole: written beside, fsynced,
+//! renamed, directory fsynced.
 //!
-//! The brokers of `mqtt.hosts` may share one session or hold one each; Andon cannot tell. So a filter that one of them was asked for is
-//! noted for all, and each is asked to end it when it is next connected. Ending a subscription that does not exist does no harm.
+//! The brokers of `mqtt.hosts` may share one session or hold one each; Andon cannot tell. So a filter that
+//! one of them was asked for is noted for all, and each is asked to end it when it is next connected. Ending
+//! a subscription that does not exist does no harm.
 //!
-//! - FLT-1 A filter is in the file before a broker is asked for it, and leaves the file, for that broker alone, only after that broker
-//!   has ended it. After a crash at any point the file names at least what each session holds.
-//! - FLT-2 A file that cannot be read or written is reported once and never stops Andon from receiving messages.
+//! - FLT-1 A filter is in the file before a broker is asked for it, and leaves the file, for that broker
+//!   alone, only after that broker has ended it. After a crash at any point the file names at least what each
+//!   session holds.
+//! - FLT-2 A file that cannot be read or written is reported once and never stops Andon from receiving
+//!   messages.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -83,8 +88,8 @@ impl FilterFile {
         self.read().map(|mut content| content.take(client_id, endpoint))
     }
 
-    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes only a change; replaces
-    /// a file that cannot be parsed.
+    /// Replaces what the session holds at `endpoint`, and adds it to what it may hold at the others. Writes
+    /// only a change; replaces a file that cannot be parsed.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -1,8 +1,9 @@
 //! Publishes statuses for liveness, in streams of parts of which several are in flight at once (MQTT-7).
 //!
-//! A part is handed to the client library as a whole, and its answers are counted while the next parts go out. Waiting for the answers
-//! of each part would cost 40 ms a part: the broker's TCP stack sends a small segment only after the earlier ones are acknowledged, and
-//! ours delays that acknowledgement while it has nothing to send.
+//! A part is handed to the client library as a whole, and its answers are counted while the next parts go
+//! out. Waiting for the answers of each part would cost 40 ms a part: the broker's TCP stack sends a small
+//! segment only after the earlier ones are acknowledged, and ours delays that acknowledgement while it has
+//! nothing to send.
 
 use actix::prelude::*;
 use slog::warn;
@@ -25,7 +26,8 @@ pub(super) struct StatusStream {
 }
 
 impl StatusStream {
-    /// Returns whether this part may be sent on `connection` (`None`: the link is down). A part that may not ends its stream.
+    /// Returns whether this part may be sent on `connection` (`None`: the link is down). A part that may not
+    /// ends its stream.
     fn admits(&mut self, id: StreamId, part: u64, connection: Option<u64>) -> bool {
         if id > self.id {
             *self = Self { id, connection, next_part: Some(0) };

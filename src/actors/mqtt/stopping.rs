@@ -68,8 +68,8 @@ impl Mqtt {
                 link: link_number,
             };
             if was_up {
-                // Wait, so that the outage is on its way to the database before the parser stops. Without this report the next
-                // start works it out, a little less exactly.
+                // Wait, so that the outage is on its way to the database before the parser stops. Without
+                // this report the next start works it out, a little less exactly.
                 let _received_or_not = liveness.call(last_report, LAST_REPORT_MAX).await;
             }
         };

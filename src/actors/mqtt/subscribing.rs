@@ -25,7 +25,8 @@ pub(super) struct Subscribing {
 }
 
 impl Subscribing {
-    /// Subscribes to everything wanted, then ends what the session holds beyond it. A new session holds nothing.
+    /// Subscribes to everything wanted, then ends what the session holds beyond it. A new session holds
+    /// nothing.
     pub(super) async fn run(&self, link: &Link, session_present: bool) -> Subscribed {
         // A test may only delay here.
         let _never_fails = failpoint("mqtt::subscribe");
@@ -50,8 +51,9 @@ impl Subscribing {
         subscribed
     }
 
-    /// Asks again for the refused filters, while `granted_max` was granted for the others. Asking for those again would make the broker
-    /// repeat their retained messages. The echo is subscribed again if the QoS of the telemetry has risen.
+    /// Asks again for the refused filters, while `granted_max` was granted for the others. Asking for those
+    /// again would make the broker repeat their retained messages. The echo is subscribed again if the QoS of
+    /// the telemetry has risen.
     pub(super) async fn ask_again(
         &self,
         link: &Link,
@@ -90,7 +92,8 @@ impl Subscribing {
         })
     }
 
-    /// Writes a few bytes, and only after a change of the configuration: the actor's own thread may block for that.
+    /// Writes a few bytes, and only after a change of the configuration: the actor's own thread may block for
+    /// that.
     fn note(&self, held: &BTreeSet<String>, subscribed: &mut Subscribed) {
         if let Err(error) = self.filter_file.note(&self.client_id, &self.endpoint, &self.others, held) {
             subscribed.file_failures.push(error.to_string());

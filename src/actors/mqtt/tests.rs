@@ -325,7 +325,8 @@ fn a_connect_that_is_answered_after_the_journal_has_filled_is_left_at_once() {
     });
 }
 
-/// Ends the connections numbered `ends` once they are complete, refuses those numbered `refuses`, keeps all others.
+/// Ends the connections numbered `ends` once they are complete, refuses those numbered `refuses`, keeps all
+/// others.
 fn ends_and_refuses(
     ends: &'static [usize],
     refuses: &'static [usize],
@@ -358,7 +359,8 @@ fn losses_with_a_refusal_in_between_are_no_takeover() {
     }
 }
 
-/// Returns how long the last acknowledgements before we left took. The broker sends the next message as soon as it has read one.
+/// Returns how long the last acknowledgements before we left took. The broker sends the next message as soon
+/// as it has read one.
 async fn last_acknowledgements(count: usize) -> Vec<Duration> {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let noting = Arc::clone(&sent);

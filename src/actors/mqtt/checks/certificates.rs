@@ -1,7 +1,7 @@
 //! When certificates expire: ours, the authorities', the broker's.
 //!
-//! Files are read again each time, as the library does at each connect: rotated files count without a restart. A handshake of our own
-//! ([`super::tls_diagnosis`]) shows the broker's chain, at most once an hour.
+//! Files are read again each time, as the library does at each connect: rotated files count without a
+//! restart. A handshake of our own ([`super::tls_diagnosis`]) shows the broker's chain, at most once an hour.
 //!
 //! - CERT-1 At most one line a day is logged for a certificate, and only in its last 30 days.
 
@@ -56,8 +56,9 @@ pub fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
     Some(i64::from(since.days) * DAY as i64 + i64::from(since.secs))
 }
 
-/// Returns our certificates and authorities. Of several authorities in one file only the longest valid one counts: the broker's chain
-/// shows which one is used. Skips files that cannot be read: the connect reports those.
+/// Returns our certificates and authorities. Of several authorities in one file only the longest valid one
+/// counts: the broker's chain shows which one is used. Skips files that cannot be read: the connect reports
+/// those.
 #[must_use]
 pub fn of_files(tls: &TlsOptions) -> Vec<Expiry> {
     let mut found = Vec::new();
@@ -121,7 +122,8 @@ impl CertificateWatch {
         state.of_broker = Some((endpoint.clone(), now, chain));
     }
 
-    /// Returns the certificate that expires first, and those to warn about now (`wall` in seconds since 1970).
+    /// Returns the certificate that expires first, and those to warn about now (`wall` in seconds since
+    /// 1970).
     pub fn review(&self, of_files: Vec<Expiry>, now: Mono, wall: i64) -> (Option<Expiry>, Vec<Expiry>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = of_files;

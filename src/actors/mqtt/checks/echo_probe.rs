@@ -31,7 +31,8 @@ impl EchoProbe {
         Self { topic, payload, arrived }
     }
 
-    /// Subscribes with `qos`, that of the telemetry, and sends the echo. Returns how long it took to come back.
+    /// Subscribes with `qos`, that of the telemetry, and sends the echo. Returns how long it took to come
+    /// back.
     ///
     /// # Errors
     /// Why it did not come back, in words, with what to allow.

@@ -1,4 +1,5 @@
-//! Checks the way to a broker without the client library, step by step. Shared by the actor and `andon config check --connect`.
+//! Checks the way to a broker without the client library, step by step. Shared by the actor and `andon config
+//! check --connect`.
 
 pub mod certificates;
 pub mod echo_probe;

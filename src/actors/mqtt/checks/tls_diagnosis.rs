@@ -1,7 +1,8 @@
 //! A TLS handshake with a broker, made by Andon itself: why it fails, or which certificates the broker shows.
 //!
-//! The client library reports no more than "TCP/TLS connect failure". After such a failure this repeats the handshake with the same
-//! settings, only to learn the reason, and sends nothing over it. The same handshake shows when the broker's certificates expire.
+//! The client library reports no more than "TCP/TLS connect failure". After such a failure this repeats the
+//! handshake with the same settings, only to learn the reason, and sends nothing over it. The same handshake
+//! shows when the broker's certificates expire.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -30,8 +31,8 @@ pub struct Shown {
 /// With TLS 1.3 the broker judges our certificate after the handshake: how long to wait for that.
 const VERDICT_WITHIN: Duration = Duration::from_millis(500);
 
-/// Returns why connecting fails, in words, with the key to check. `None` if it would work now, or if neither TLS nor the proxy is the
-/// reason.
+/// Returns why connecting fails, in words, with the key to check. `None` if it would work now, or if neither
+/// TLS nor the proxy is the reason.
 pub fn connection_failure(endpoint: &Endpoint, options: &LinkOptions) -> Option<String> {
     let within = options.connect_timeout;
     let stream = match reach(endpoint, options.proxy.as_ref(), within) {
@@ -166,7 +167,8 @@ fn short(errors: &ErrorStack) -> String {
 fn certificate_refusal(error: X509VerifyResult, certificate: Option<&X509Ref>, wanted: &str) -> String {
     let issuer = || certificate.map(|found| one_line_name(found.issuer_name())).unwrap_or_default();
     match error.as_raw() {
-        // Unable to get issuer, self-signed, self-signed in chain, unable to get issuer locally, unable to verify leaf.
+        // Unable to get issuer, self-signed, self-signed in chain, unable to get issuer locally, unable to
+        // verify leaf.
         2 | 18 | 19 | 20 | 21 => format!(
             "the broker's certificate is signed by an authority that is not trusted ('{}': {error}); see mqtt.tls.ca_file",
             issuer()

@@ -1,8 +1,8 @@
 //! The thread that calls the client library (MQTT-9).
 //!
-//! Every call waits for the library's one lock, and its receive thread holds that lock while a message is in our callback, for as long
-//! as the disk stalls. So no actor calls the library. This thread makes all calls of the process, in the order in which they were
-//! posted.
+//! Every call waits for the library's one lock, and its receive thread holds that lock while a message is in
+//! our callback, for as long as the disk stalls. So no actor calls the library. This thread makes all calls
+//! of the process, in the order in which they were posted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;

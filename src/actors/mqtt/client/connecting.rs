@@ -46,9 +46,10 @@ impl Link {
         self.disconnect().await;
     }
 
-    /// Makes it safe to destroy the client. The library answers under its lock, and drops its own handle of the client before it
-    /// releases the lock. So a later call that had the lock proves that the handle is gone. After a success the connected callback
-    /// proves it, too; by then the first message may hold the lock.
+    /// Makes it safe to destroy the client. The library answers under its lock, and drops its own handle of
+    /// the client before it releases the lock. So a later call that had the lock proves that the handle is
+    /// gone. After a success the connected callback proves it, too; by then the first message may hold the
+    /// lock.
     async fn note_answer(&self, is_connected: bool) {
         if is_connected {
             while !self.connection.has_been_up() {
@@ -60,8 +61,9 @@ impl Link {
         self.answered.set(true);
     }
 
-    /// Resolves the name of the broker, on a thread that may block. The library resolves it under its lock, and every other call would
-    /// wait for a DNS server that does not answer, perhaps a minute. After this it finds the name quickly.
+    /// Resolves the name of the broker, on a thread that may block. The library resolves it under its lock,
+    /// and every other call would wait for a DNS server that does not answer, perhaps a minute. After this it
+    /// finds the name quickly.
     async fn resolve_first(&self) -> Result<(), LinkError> {
         let (at, key) = match &self.options.proxy {
             Some(proxy) => (proxy.at.clone(), "mqtt.proxy"),
@@ -81,7 +83,8 @@ impl Link {
         Err(LinkError::Connect(format!("{reason}; see {key}")))
     }
 
-    /// Finds the reason of a failed connect. The library names none for a TLS handshake or a proxy, so Andon tries those itself.
+    /// Finds the reason of a failed connect. The library names none for a TLS handshake or a proxy, so Andon
+    /// tries those itself.
     async fn reason_of(&self, error: &paho::Error) -> LinkError {
         let plain = match error {
             paho::Error::ConnectReturn(_) | paho::Error::ReasonCode(..) => {
@@ -99,11 +102,13 @@ impl Link {
                 return LinkError::Connect(reason);
             }
         }
-        // The library's error for every attempt that takes too long, however far it came (`MQTTAsync_checkTimeouts`).
+        // The library's error for every attempt that takes too long, however far it came
+        // (`MQTTAsync_checkTimeouts`).
         if matches!(error, paho::Error::TcpConnectTimeout) { self.silence_or(plain).await } else { plain }
     }
 
-    /// Classifies an attempt without an answer: [`LinkError::Silent`] if the broker accepts connections, otherwise `unreachable`.
+    /// Classifies an attempt without an answer: [`LinkError::Silent`] if the broker accepts connections,
+    /// otherwise `unreachable`.
     async fn silence_or(&self, unreachable: LinkError) -> LinkError {
         let (endpoint, proxy) = (self.endpoint.clone(), self.options.proxy.clone());
         let within = self.options.connect_timeout;

@@ -1,7 +1,7 @@
 //! What goes wrong with a broker, for the operator: what, why, and the configuration key to check.
 //!
-//! A broker's own words (MQTT 5 reason strings) follow in brackets. For a refused CONNECT the library passes on the code only
-//! (paho C 1.3.16, `nextOrClose`).
+//! A broker's own words (MQTT 5 reason strings) follow in brackets. For a refused CONNECT the library passes
+//! on the code only (paho C 1.3.16, `nextOrClose`).
 
 use std::time::Duration;
 

@@ -1,16 +1,19 @@
-//! Our messages in the library's hands, and whether the library still holds a message that it has already freed.
+//! Our messages in the library's hands, and whether the library still holds a message that it has already
+//! freed.
 //!
-//! The leak of PAHO-1, in one place. When the connection breaks just as a QoS 1 PUBLISH is written, the library frees the message but
-//! keeps it in its list of messages to resend: `MQTTProtocol_startPublish` (paho C 1.3.16, `MQTTProtocolClient.c`) puts topic and payload
-//! into `outboundMsgs`, and after the `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. If that
-//! client connects again, it sends whatever is in that memory by then: malformed packets. If it is destroyed, it frees the memory again
-//! (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this.
-//! A client whose session ends with its connection would do so at the loss itself (`MQTTAsync_closeSession`). Ours never does:
-//! `mqtt.session_expiry` is at least a second, and Andon never asks for a clean start.
+//! The leak of PAHO-1, in one place. When the connection breaks just as a QoS 1 PUBLISH is written, the
+//! library frees the message but keeps it in its list of messages to resend: `MQTTProtocol_startPublish`
+//! (paho C 1.3.16, `MQTTProtocolClient.c`) puts topic and payload into `outboundMsgs`, and after the
+//! `SOCKET_ERROR` `MQTTAsync_processCommand` (`MQTTAsyncUtils.c`) frees the command with both. If that client
+//! connects again, it sends whatever is in that memory by then: malformed packets. If it is destroyed, it
+//! frees the memory again (`MQTTProtocol_removePublication`). Its issues 1621 and 1622 are about this. A
+//! client whose session ends with its connection would do so at the loss itself (`MQTTAsync_closeSession`).
+//! Ours never does: `mqtt.session_expiry` is at least a second, and Andon never asks for a clean start.
 //!
-//! - PAHO-1 A client that holds such a message is neither connected again nor destroyed, but leaked: 3 KiB, and half a KiB for each
-//!   message that it still had to send (measured; at most one hand-over). That happens at most once for each connection that was up,
-//!   and only if the connection broke during a publish. A broker that is away costs nothing.
+//! - PAHO-1 A client that holds such a message is neither connected again nor destroyed, but leaked: 3 KiB,
+//!   and half a KiB for each message that it still had to send (measured; at most one hand-over). That
+//!   happens at most once for each connection that was up, and only if the connection broke during a publish.
+//!   A broker that is away costs nothing.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +42,8 @@ impl InFlight {
         Delivery { of: Arc::clone(self), token: Some(token) }
     }
 
-    /// Returns whether the client may be destroyed. While it is connected, a message in flight may still break it.
+    /// Returns whether the client may be destroyed. While it is connected, a message in flight may still
+    /// break it.
     pub(super) fn are_sound(&self, connected: bool) -> bool {
         self.poll_abandoned();
         !self.broken.load(Ordering::SeqCst) && (!connected || self.abandoned().is_empty())
@@ -56,7 +60,8 @@ impl InFlight {
         }
     }
 
-    /// Notes the outcome of abandoned deliveries that have ended, and keeps the others. Their number is bounded by the library's buffer.
+    /// Notes the outcome of abandoned deliveries that have ended, and keeps the others. Their number is
+    /// bounded by the library's buffer.
     fn poll_abandoned(&self) {
         let mut context = Context::from_waker(Waker::noop());
         self.abandoned().retain_mut(|token| match Pin::new(token).poll(&mut context) {

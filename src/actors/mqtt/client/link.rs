@@ -32,9 +32,10 @@ pub enum Published {
 
 /// A paho client for one connection.
 ///
-/// - PAHO-2 A client that is connecting is not destroyed, and an abandoned connect ends as soon as it is answered. The library's own
-///   thread holds a handle of the client while it answers. If that were the last handle, the thread would destroy the client and
-///   wait for itself, and with it every client of the process.
+/// - PAHO-2 A client that is connecting is not destroyed, and an abandoned connect ends as soon as it is
+///   answered. The library's own thread holds a handle of the client while it answers. If that were the last
+///   handle, the thread would destroy the client and wait for itself, and with it every client of the
+///   process.
 /// - PAHO-3 A client that holds a message which it has freed is not destroyed (PAHO-1).
 pub struct Link {
     /// `None` only while it is dropped.
@@ -69,8 +70,8 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Creates a client that is not connected yet. `v5` chooses the protocol. The library calls `on_end` on a thread of its own when
-    /// the connection ends.
+    /// Creates a client that is not connected yet. `v5` chooses the protocol. The library calls `on_end` on a
+    /// thread of its own when the connection ends.
     ///
     /// # Errors
     /// [`LinkError::Create`] for options the library cannot take (a NUL in the client id, say).
@@ -108,7 +109,8 @@ impl Link {
         self.client.as_ref().expect("only the drop takes it")
     }
 
-    /// Hands every message to `deliver`, on the library's receive thread, before it is acknowledged. Call it before
+    /// Hands every message to `deliver`, on the library's receive thread, before it is acknowledged. Call it
+    /// before
     /// [`Link::connect`]. Returns `false` if this program is linked without the guard against invalid topics.
     pub fn on_message(&self, deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static) -> bool {
         set_message_callback(self.client(), deliver)
@@ -130,9 +132,10 @@ impl Link {
         async { answer.await.ok_or(LinkError::Library) }
     }
 
-    /// Returns the QoS that Andon really asks for. With 3.1.1 the library delivers a QoS 2 message only at its PUBREL, after our PUBREC
-    /// let the broker forget the payload (paho C 1.3.16, `MQTTProtocol_handlePublishes`): a kill in between would lose it. QoS 1 and
-    /// the digest are exactly-once without that gap. With 5 the library delivers before the PUBREC.
+    /// Returns the QoS that Andon really asks for. With 3.1.1 the library delivers a QoS 2 message only at
+    /// its PUBREL, after our PUBREC let the broker forget the payload (paho C 1.3.16,
+    /// `MQTTProtocol_handlePublishes`): a kill in between would lose it. QoS 1 and the digest are
+    /// exactly-once without that gap. With 5 the library delivers before the PUBREC.
     pub fn granted_at_most(&self, qos: Qos) -> Qos {
         if self.v5 { qos } else { qos.min(Qos::AtLeastOnce) }
     }
@@ -210,8 +213,8 @@ impl Link {
         self.delivered(delivery, self.answer_max()).await
     }
 
-    /// Hands messages to the library, which publishes them with QoS 1, in order, after all earlier ones. Stops at the first one that
-    /// it does not accept.
+    /// Hands messages to the library, which publishes them with QoS 1, in order, after all earlier ones.
+    /// Stops at the first one that it does not accept.
     pub(in super::super) fn hand_over(
         &self,
         messages: Vec<paho::Message>,
@@ -258,8 +261,8 @@ impl Link {
         }
     }
 
-    /// Sends a request that every broker answers, whatever its access rules: an UNSUBSCRIBE of a filter that we never had. A refusal
-    /// is an answer, too.
+    /// Sends a request that every broker answers, whatever its access rules: an UNSUBSCRIBE of a filter that
+    /// we never had. A refusal is an answer, too.
     ///
     /// # Errors
     /// [`LinkError::NoAnswer`] after `within`, [`LinkError::Lost`] if the link ended, [`LinkError::Publish`] if the library did not
@@ -277,8 +280,9 @@ impl Link {
         Arc::clone(&self.leaving)
     }
 
-    /// Leaves the broker in order. Meanwhile the callback accepts messages slowly ([`MessageCallback::receive`]), so that the broker has
-    /// read our acknowledgements when the connection ends.
+    /// Leaves the broker in order. Meanwhile the callback accepts messages slowly
+    /// ([`MessageCallback::receive`]), so that the broker has read our acknowledgements when the connection
+    /// ends.
     ///
     /// [`MessageCallback::receive`]: super::super::callback::MessageCallback::receive
     pub(in super::super) async fn say_goodbye(&self) {
@@ -289,7 +293,8 @@ impl Link {
 
     /// Leaves the broker at once. The session stays, and the broker does not publish our last will.
     pub async fn disconnect(&self) {
-        // Call nothing while a connect is in flight: the library may be busy, with resolving a name for example.
+        // Call nothing while a connect is in flight: the library may be busy, with resolving a name for
+        // example.
         if self.answered.get() && self.is_connected() {
             let leaving = self.call(|client| client.disconnect_after(Duration::from_millis(500)));
             let Ok(token) = leaving.await else { return };
@@ -300,8 +305,8 @@ impl Link {
         }
     }
 
-    /// Waits for the broker's answer. The library loses answers that arrive while the link breaks, so the end of the link ends the
-    /// wait, too.
+    /// Waits for the broker's answer. The library loses answers that arrive while the link breaks, so the end
+    /// of the link ends the wait, too.
     async fn answer<A: Future + Unpin>(&self, what: &'static str, token: A) -> Result<A::Output, LinkError> {
         self.answer_within(what, token, self.options.connect_timeout).await
     }
@@ -341,5 +346,6 @@ const SLOW_DOWN: Duration = Duration::from_millis(50);
 /// A topic filter that no client subscribes to.
 const NEVER_SUBSCRIBED: &str = "$andon/are-you-there";
 
-/// How many of our messages the library keeps until it can send them. Its default of 100 is less than one part of statuses.
+/// How many of our messages the library keeps until it can send them. Its default of 100 is less than one
+/// part of statuses.
 const PUBLISH_BUFFERED_MAX: i32 = 10_000;

@@ -10,8 +10,9 @@ use super::error::{LinkError, explain};
 use crate::domain::{Endpoint, ProtocolChoice, Transport};
 
 impl Transport {
-    /// Returns the library's form of an address. The library compares the host, brackets included, with the certificate, so that an
-    /// IPv6 address in brackets matches none (paho C 1.3.16, `SSLSocket_connect`). Without brackets it still finds the port.
+    /// Returns the library's form of an address. The library compares the host, brackets included, with the
+    /// certificate, so that an IPv6 address in brackets matches none (paho C 1.3.16, `SSLSocket_connect`).
+    /// Without brackets it still finds the port.
     pub(super) fn library_uri(self, endpoint: &Endpoint) -> String {
         let Endpoint { host, port } = endpoint;
         match self {
@@ -97,8 +98,8 @@ pub struct LinkOptions {
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How many of our messages (status, availability) are in flight at once.
 const PUBLISH_INFLIGHT_MAX: i32 = 1000;
-/// The cipher suites of TLS 1.2; those of 1.3 have a separate list. The library leaves the lowest version to the system, but without a
-/// cipher suite for an older version none can be negotiated.
+/// The cipher suites of TLS 1.2; those of 1.3 have a separate list. The library leaves the lowest version to
+/// the system, but without a cipher suite for an older version none can be negotiated.
 const CIPHERS_OF_TLS_1_2: &str = "DEFAULT:!TLSv1.0:!SSLv3";
 
 impl LinkOptions {
@@ -154,8 +155,8 @@ impl LinkOptions {
 }
 
 impl ProxyOptions {
-    /// Returns the library's form of the proxy. The library takes the first "@" for the end of the login, and hangs on a "%" without two
-    /// digits after it.
+    /// Returns the library's form of the proxy. The library takes the first "@" for the end of the login, and
+    /// hangs on a "%" without two digits after it.
     fn library_uri(&self) -> String {
         let address = self.at.address();
         match &self.username {

@@ -1,22 +1,26 @@
 //! The message callback, registered with the C library instead of the Rust wrapper's.
 //!
-//! The wrapper (paho-mqtt 0.14, `AsyncClient::on_message_arrived`) unwraps the topic as UTF-8 without NUL inside `extern "C"`. A message
-//! with any other topic aborts the process before our code runs; it is not acknowledged, and comes again at every start. The wrapper
-//! also copies topic and payload once more. So messages do not pass through it: `build.rs` has the linker (`--wrap`) redirect the
-//! wrapper's call of `MQTTAsync_setMessageArrivedCallback` to `guard::register`, which registers `guard::on_message_arrived` with the C
-//! library.
+//! The wrapper (paho-mqtt 0.14, `AsyncClient::on_message_arrived`) unwraps the topic as UTF-8 without NUL
+//! inside `extern "C"`. A message with any other topic aborts the process before our code runs; it is not
+//! acknowledged, and comes again at every start. The wrapper also copies topic and payload once more. So
+//! messages do not pass through it: `build.rs` has the linker (`--wrap`) redirect the wrapper's call of
+//! `MQTTAsync_setMessageArrivedCallback` to `guard::register`, which registers `guard::on_message_arrived`
+//! with the C library.
 //!
-//! A program that is linked without those flags (the fuzz targets, other crates, other systems) never calls `register`, and gets its
-//! messages through the wrapper, unguarded. There the C library's own function is a weak symbol that stays null.
+//! A program that is linked without those flags (the fuzz targets, other crates, other systems) never calls
+//! `register`, and gets its messages through the wrapper, unguarded. There the C library's own function is a
+//! weak symbol that stays null.
 //!
 //! # Safety
-//! - The C library calls back with the registered context, a [`Receiver`]. It lives as long as the client: the closure that the
-//!   wrapper's client owns holds it, and the client is destroyed in the C library before that closure is dropped
-//!   (`InnerAsyncClient`). `MQTTAsync_destroy` and every callback run under the library's one lock (paho C 1.3.16, `MQTTAsync.c` and
-//!   `MQTTAsync_receiveThread`), so no callback comes later.
-//! - `topic` points to `topic_len` bytes, or to a C string if that is 0, and `message` to a message. Both are ours to free if we return 1
-//!   (`MQTTAsync.h`, `MQTTAsync_messageArrived`).
-//! - A panic cannot cross into C: it aborts the process at this function's edge, and the message stays unacknowledged.
+//! - The C library calls back with the registered context, a [`Receiver`]. It lives as long as the client:
+//!   the closure that the wrapper's client owns holds it, and the client is destroyed in the C library before
+//!   that closure is dropped (`InnerAsyncClient`). `MQTTAsync_destroy` and every callback run under the
+//!   library's one lock (paho C 1.3.16, `MQTTAsync.c` and `MQTTAsync_receiveThread`), so no callback comes
+//!   later.
+//! - `topic` points to `topic_len` bytes, or to a C string if that is 0, and `message` to a message. Both are
+//!   ours to free if we return 1 (`MQTTAsync.h`, `MQTTAsync_messageArrived`).
+//! - A panic cannot cross into C: it aborts the process at this function's edge, and the message stays
+//!   unacknowledged.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
@@ -41,8 +45,8 @@ struct Receiver {
     deliver: Box<dyn Fn(&Incoming<'_>) + Send + Sync>,
 }
 
-/// Delivers every message of the client to `deliver`, on the library's receive thread, before it is acknowledged. Returns `false` if
-/// this program is linked without the guard against invalid topics.
+/// Delivers every message of the client to `deliver`, on the library's receive thread, before it is
+/// acknowledged. Returns `false` if this program is linked without the guard against invalid topics.
 pub(super) fn set_message_callback(
     client: &AsyncClient,
     deliver: impl Fn(&Incoming<'_>) + Send + Sync + 'static,

@@ -9,7 +9,8 @@ use crate::clock::Mono;
 const LOST_MIN: u32 = 3;
 /// A shorter time without messages never counts as quiet.
 const QUIET_MIN: Duration = Duration::from_secs(3);
-/// How long echoes may be queued while messages come. If one ever came back, the broker allows them, and may take much longer.
+/// How long echoes may be queued while messages come. If one ever came back, the broker allows them, and may
+/// take much longer.
 const LOST_FOR_MAX: Duration = Duration::from_secs(3 * 60);
 const LOST_FOR_MAX_IF_KNOWN: Duration = Duration::from_secs(3_600);
 /// How often to test an unusable echo.
@@ -46,8 +47,9 @@ impl EchoTrust {
         is_due
     }
 
-    /// Notes the loss of an echo that was sent at `asked`, when no message had come for `quiet`. Returns `Some` if that makes the echo
-    /// unusable and has to be logged, with whether no message came for `offline_after` either.
+    /// Notes the loss of an echo that was sent at `asked`, when no message had come for `quiet`. Returns
+    /// `Some` if that makes the echo unusable and has to be logged, with whether no message came for
+    /// `offline_after` either.
     pub(super) fn lose(
         &mut self,
         asked: Mono,

@@ -34,7 +34,8 @@ impl Doubt {
         self.0.is_none_or(|grant| grant.ask_at <= now)
     }
 
-    /// Returns whether to believe an answer this late: it is prompt, or the grace period for such a delay is used up.
+    /// Returns whether to believe an answer this late: it is prompt, or the grace period for such a delay is
+    /// used up.
     pub(super) fn allows(&self, lateness: Duration, now: Mono) -> bool {
         let grace_is_over = |grant: Grant| grant.believe_from <= now && settle(lateness) <= grant.settle;
         lateness <= PROMPT || self.0.is_some_and(grace_is_over)

@@ -1,28 +1,32 @@
 //! Whether the link is alive, and which silence on it is proven. Pure: it reads no clock and sends nothing.
 //!
-//! Receives every message, answer and echo, and the start and end of the link; [`LinkHealth::check`] runs ten times a second. Returns
-//! what to ask the broker, the newest proof, and when the link is dead.
+//! Receives every message, answer and echo, and the start and end of the link; [`LinkHealth::check`] runs ten
+//! times a second. Returns what to ask the broker, the newest proof, and when the link is dead.
 //!
 //! Invariants
-//! - LINK-1 The proof is our echo: a message of our own that comes back in the callback, behind everything that the broker had queued for
-//!   us when it read it. A machine that was silent until we *sent* the echo was really silent. One echo is in flight at a time.
-//!   Without a usable echo the answer to an UNSUBSCRIBE takes its place; it overtakes the queue.
+//! - LINK-1 The proof is our echo: a message of our own that comes back in the callback, behind everything
+//!   that the broker had queued for us when it read it. A machine that was silent until we *sent* the echo
+//!   was really silent. One echo is in flight at a time. Without a usable echo the answer to an UNSUBSCRIBE
+//!   takes its place; it overtakes the queue.
 //! - LINK-2 Everything else from the broker is a sign of life and proves nothing.
-//! - LINK-3 A broker that gave no sign of life for longer than [`PROMPT`] while it was asked was frozen or overloaded. Messages of that time
-//!   wait in the *devices'* connections, and the broker may read our echo first. So that echo is no proof. The broker gets as long as it
-//!   was away, between 2 and 60 s, and then a second echo has to be prompt. A broker that is always as slow is believed after 8 s more:
-//!   silence must be believed some day.
-//! - LINK-4 A standstill of our own (the process was stopped, or a message in the callback waited for the disk) counts like one of the
-//!   broker: its cause may have stopped others, too. An echo in flight at that time is no proof.
-//! - LINK-5 A broker that gave no sign of life for `ask_after` is asked. If it gives none for `answer_within` after that, the link is dead:
-//!   within one and a half keep-alives. The library alone takes up to two and a half: it pings after one keep-alive of silence and
-//!   waits one and a half for the answer (paho C 1.3.16, `MQTTProtocol_keepalive`). We ask long before a machine could fall silent, so
-//!   that the answer tells how long the broker was frozen. While a message is in the callback nothing is judged: the broker has just
+//! - LINK-3 A broker that gave no sign of life for longer than [`PROMPT`] while it was asked was frozen or
+//!   overloaded. Messages of that time wait in the *devices'* connections, and the broker may read our echo
+//!   first. So that echo is no proof. The broker gets as long as it was away, between 2 and 60 s, and then a
+//!   second echo has to be prompt. A broker that is always as slow is believed after 8 s more: silence must
+//!   be believed some day.
+//! - LINK-4 A standstill of our own (the process was stopped, or a message in the callback waited for the
+//!   disk) counts like one of the broker: its cause may have stopped others, too. An echo in flight at that
+//!   time is no proof.
+//! - LINK-5 A broker that gave no sign of life for `ask_after` is asked. If it gives none for `answer_within`
+//!   after that, the link is dead: within one and a half keep-alives. The library alone takes up to two and a
+//!   half: it pings after one keep-alive of silence and waits one and a half for the answer (paho C 1.3.16,
+//!   `MQTTProtocol_keepalive`). We ask long before a machine could fall silent, so that the answer tells how
+//!   long the broker was frozen. While a message is in the callback nothing is judged: the broker has just
 //!   spoken, and the disk is slow.
-//! - LINK-6 A missing echo ends no link. It is lost, and sent again, once the broker has acknowledged it and then sent nothing for
-//!   `ask_after`, or after [`ECHO_MAX`]. After three losses in a row the echo is unusable, as soon as no message has come for
-//!   `offline_after`, or the losses have lasted three minutes (an hour, if an echo ever came back). A test echo a minute notices
-//!   when it works again.
+//! - LINK-6 A missing echo ends no link. It is lost, and sent again, once the broker has acknowledged it and
+//!   then sent nothing for `ask_after`, or after [`ECHO_MAX`]. After three losses in a row the echo is
+//!   unusable, as soon as no message has come for `offline_after`, or the losses have lasted three minutes
+//!   (an hour, if an echo ever came back). A test echo a minute notices when it works again.
 
 mod echo_trust;
 mod grace;
@@ -39,7 +43,8 @@ pub use self::timing::Timing;
 use crate::clock::Mono;
 use crate::domain::Seq;
 
-/// An answer within this is prompt. In normal operation our checks pause no longer, and one message takes no longer.
+/// An answer within this is prompt. In normal operation our checks pause no longer, and one message takes no
+/// longer.
 const PROMPT: Duration = Duration::from_millis(500);
 /// The shortest standstill of our own that is logged.
 const STANDSTILL_LOGGED_MIN: Duration = Duration::from_secs(3);
@@ -163,7 +168,8 @@ impl LinkHealth {
         self.proof
     }
 
-    /// Returns the last record that came over a former link, or before this process began. Later ones came over the current link.
+    /// Returns the last record that came over a former link, or before this process began. Later ones came
+    /// over the current link.
     #[must_use]
     pub fn ended_upto(&self) -> Seq {
         self.ended_upto
@@ -214,8 +220,8 @@ impl LinkHealth {
         }
     }
 
-    /// Notes a message on our echo topic; everything that came before it is in the journal, up to `upto`. Returns whether there is a
-    /// newer proof.
+    /// Notes a message on our echo topic; everything that came before it is in the journal, up to `upto`.
+    /// Returns whether there is a newer proof.
     pub fn echo(&mut self, payload: &[u8], at: Mono, upto: Seq) -> bool {
         self.note_standstill(self.stood_still(at), at);
         self.sign_of_life(at);
@@ -271,7 +277,8 @@ impl LinkHealth {
         Some(format!("{nonce:016x}-{number}"))
     }
 
-    /// Judges what is overdue and asks what is due; call it every [`CHECK_EVERY`]. `receiving`: a message is in the callback.
+    /// Judges what is overdue and asks what is due; call it every [`CHECK_EVERY`]. `receiving`: a message is
+    /// in the callback.
     pub fn check(&mut self, now: Mono, receiving: bool) -> Vec<Effect> {
         self.note_standstill(self.stood_still(now), now);
         self.checked_at = Some(now);
@@ -400,8 +407,8 @@ impl Up {
     }
 }
 
-/// The core, shared by the callback (which notes messages), the mqtt actor (which runs the checks) and the parser (which takes the
-/// proof). Each holds the lock only briefly.
+/// The core, shared by the callback (which notes messages), the mqtt actor (which runs the checks) and the
+/// parser (which takes the proof). Each holds the lock only briefly.
 #[derive(Debug)]
 pub struct SharedLinkHealth(Mutex<LinkHealth>);
 

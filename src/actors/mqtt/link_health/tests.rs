@@ -13,8 +13,8 @@ fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// A link that came up at 0 s, checked every 100 ms. Keep-alive 30 s, `offline_after` 15 s: it asks after 3.75 s of silence and gives
-/// up 33.75 s later.
+/// A link that came up at 0 s, checked every 100 ms. Keep-alive 30 s, `offline_after` 15 s: it asks after
+/// 3.75 s of silence and gives up 33.75 s later.
 struct Bench {
     health: LinkHealth,
     checked_at: u64,

@@ -7,7 +7,8 @@ use crate::clock::Mono;
 use crate::domain::{Endpoint, FilterSet, OutageReason, Qos, TopicFilter};
 use crate::status::BrokerState;
 
-/// What the actor has to do. An effect carries what it needs, as the session has moved on by the time it is carried out.
+/// What the actor has to do. An effect carries what it needs, as the session has moved on by the time it is
+/// carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::actors::mqtt) enum Effect {
     /// Make a client, connect, subscribe; answer with [`super::Event::ConnectAnswered`].
@@ -21,7 +22,8 @@ pub(in crate::actors::mqtt) enum Effect {
     CancelTimer,
     /// Close the connection at once.
     CloseLink,
-    /// Close one that was established after the session gave the attempt up; answer with [`super::Event::StaleLinkClosed`].
+    /// Close one that was established after the session gave the attempt up; answer with
+    /// [`super::Event::StaleLinkClosed`].
     CloseStaleLink,
     /// Leave the broker in order.
     SayGoodbye,

@@ -1,13 +1,17 @@
 //! Which broker to ask next, and with which protocol: pure bookkeeping.
 //!
-//! Brokers are asked in turn, starting with the one that accepted us last. A broker that refused MQTT 5 is not asked for it again in
-//! this run. Some brokers refuse it by hanging up, as does one that is just shutting down; some by accepting the connection and never
-//! answering, as does one that is frozen. So the second such failure in a row leads to one attempt with 3.1.1. If that works, 3.1.1
-//! stays: for the run after a hang-up, for a day after silence, which proves less. What was learnt survives a restart of the actor.
+//! Brokers are asked in turn, starting with the one that accepted us last. A broker that refused MQTT 5 is
+//! not asked for it again in this run. Some brokers refuse it by hanging up, as does one that is just
+//! shutting down; some by accepting the connection and never answering, as does one that is frozen. So the
+//! second such failure in a row leads to one attempt with 3.1.1. If that works, 3.1.1 stays: for the run
+//! after a hang-up, for a day after silence, which proves less. What was learnt survives a restart of the
+//! actor.
 //!
-//! - HOST-1 Between two waits of the backoff each broker is asked at most once (twice, the first time, if it refuses MQTT 5).
-//! - HOST-2 A broker that keeps refusing a subscription is left for the next one after [`ASKED_MAX`] more requests, and after twice as
-//!   many each time while none grants all: each change leaves machines unseen for a moment.
+//! - HOST-1 Between two waits of the backoff each broker is asked at most once (twice, the first time, if it
+//!   refuses MQTT 5).
+//! - HOST-2 A broker that keeps refusing a subscription is left for the next one after [`ASKED_MAX`] more
+//!   requests, and after twice as many each time while none grants all: each change leaves machines unseen
+//!   for a moment.
 //! - HOST-3 A broker that cannot be reached proves nothing about its protocol.
 
 use std::sync::Arc;
@@ -162,8 +166,8 @@ impl Failover {
         self.v5
     }
 
-    /// Notes that the current broker accepted us, and whether it granted every subscription: it will be the first to be asked
-    /// again. Returns what is newly known about its protocol.
+    /// Notes that the current broker accepted us, and whether it granted every subscription: it will be the
+    /// first to be asked again. Returns what is newly known about its protocol.
     pub fn accepted(&mut self, granted_all: bool, now: Mono) -> Option<Learnt> {
         self.hosts.preferred.store(self.at, Ordering::Relaxed);
         self.failed = 0;
@@ -184,7 +188,8 @@ impl Failover {
         Some(learnt)
     }
 
-    /// Returns whether another broker is next, after `asked` repeated requests for what this one refuses (HOST-2).
+    /// Returns whether another broker is next, after `asked` repeated requests for what this one refuses
+    /// (HOST-2).
     #[must_use]
     pub fn is_over_for_refusing(&self, asked: u32) -> bool {
         let enough = ASKED_MAX << self.left_refusing.min(DOUBLINGS_MAX);
@@ -197,7 +202,8 @@ impl Failover {
         self.at = (self.at + 1) % self.hosts.endpoints.len();
     }
 
-    /// Notes that the current broker refuses MQTT 5. `None` if it was not asked for it, or the configuration allows nothing else.
+    /// Notes that the current broker refuses MQTT 5. `None` if it was not asked for it, or the configuration
+    /// allows nothing else.
     pub fn refused_v5(&mut self) -> Option<Next> {
         let may_speak_older = self.hosts.protocol == ProtocolChoice::Auto && self.v5;
         may_speak_older.then(|| {

@@ -6,7 +6,8 @@ use super::takeover::Loss;
 use super::{Effect, Facts, Line, Session, State, elapsed};
 use crate::status::BrokerState;
 
-/// Once a link has been up for this long, and for the longest backoff, no other client takes the session over.
+/// Once a link has been up for this long, and for the longest backoff, no other client takes the session
+/// over.
 pub(super) const UNDISTURBED_MIN: Duration = Duration::from_secs(10);
 
 impl Session {

@@ -1,7 +1,8 @@
-//! The session with a broker as a state machine: takes an [`Event`] and the [`Facts`] of its time, returns [`Effect`]s.
+//! The session with a broker as a state machine: takes an [`Event`] and the [`Facts`] of its time, returns
+//! [`Effect`]s.
 //!
-//! Pure: no I/O, no timers, no clock; only the jitter of the backoff is random. The actor turns messages and the client's answers into
-//! events, and carries out the effects in their order.
+//! Pure: no I/O, no timers, no clock; only the jitter of the backoff is random. The actor turns messages and
+//! the client's answers into events, and carries out the effects in their order.
 //!
 //! | state | meaning | left when |
 //! |---|---|---|
@@ -11,8 +12,8 @@
 //! | `Up` | connected and subscribed, perhaps with refused filters | the link ends, or the session gives it up |
 //! | `Stopping` | the end | never |
 //!
-//! Owns which broker is next ([`failover`]), the judgement of losses ([`takeover`]), what the broker refuses ([`refused_filters`]), and
-//! which lines are logged: each change once.
+//! Owns which broker is next ([`failover`]), the judgement of losses ([`takeover`]), what the broker refuses
+//! ([`refused_filters`]), and which lines are logged: each change once.
 
 mod attempt;
 mod effect;
@@ -212,7 +213,8 @@ impl Session {
         }
     }
 
-    /// The one timer: starts the next attempt while the link is down, and asks for refused filters while it is up.
+    /// The one timer: starts the next attempt while the link is down, and asks for refused filters while it
+    /// is up.
     fn on_timer(&mut self, facts: &Facts) {
         self.timer_runs = false;
         match self.state {

@@ -1,5 +1,5 @@
-//! Filters that the broker refuses (MQTT-3). The link is up without them, and the session asks for them again and again. With several
-//! brokers it tries another one after a while (HOST-2).
+//! Filters that the broker refuses (MQTT-3). The link is up without them, and the session asks for them again
+//! and again. With several brokers it tries another one after a while (HOST-2).
 
 use super::{EchoSubscription, Effect, Facts, FilterLine, Line, Session, Subscribed};
 use crate::actors::mqtt::client::error::LinkError;
@@ -19,7 +19,8 @@ pub(super) struct RefusedFilters {
 }
 
 impl RefusedFilters {
-    /// Takes the refusals from `subscribed`, the answers to `subscriptions`, which were asked for at `asked_at`.
+    /// Takes the refusals from `subscribed`, the answers to `subscriptions`, which were asked for at
+    /// `asked_at`.
     pub(super) fn new(subscribed: &Subscribed, subscriptions: &[(TopicFilter, Qos)], asked_at: Mono) -> Self {
         let filters = subscribed.refused_among(subscriptions);
         Self { filters, asked: 0, asked_at, granted_max: subscribed.granted_max }

@@ -1,8 +1,9 @@
 //! Detects another client that connects under our client id and takes the session over again and again.
 //!
-//! With MQTT 5 the broker may say so (the library does not always pass it on). Otherwise it just closes the connection soon after each
-//! connect, and accepts the next one at once, with the session still there. A broker that crashes differs: it refuses some connects in
-//! between, or has forgotten the session. While take-overs go on, the backoff keeps growing and the log has one line, not one a round.
+//! With MQTT 5 the broker may say so (the library does not always pass it on). Otherwise it just closes the
+//! connection soon after each connect, and accepts the next one at once, with the session still there. A
+//! broker that crashes differs: it refuses some connects in between, or has forgotten the session. While
+//! take-overs go on, the backoff keeps growing and the log has one line, not one a round.
 
 use std::time::Duration;
 

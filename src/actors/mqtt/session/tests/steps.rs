@@ -63,8 +63,8 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
     ("restricted", "stop", "stopping", "stop up"),
 ];
 
-/// An answer to the newest attempt comes only while connecting, a stale one only after an attempt was given up, and one about refused
-/// filters only while some are refused.
+/// An answer to the newest attempt comes only while connecting, a stale one only after an attempt was given
+/// up, and one about refused filters only while some are refused.
 fn can_happen(state: &str, event: &str) -> bool {
     match event {
         "granted" | "partly granted" | "lost while subscribing" | "refused" => state == "connecting",
