@@ -234,3 +234,15 @@ fn only_the_commands_import_the_composition_root() {
         );
     }
 }
+
+#[test]
+fn of_the_actors_only_the_client_folder_names_the_mqtt_library() {
+    let names_it = |file: &SourceFile| {
+        let mut code = file.text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        file.name.starts_with("actors/") && code.any(|line| line.contains("paho_mqtt"))
+    };
+    let files: Vec<_> = source_files().into_iter().filter(names_it).map(|file| file.name).collect();
+    assert!(files.len() > 3, "the rule matches the files: {files:?}");
+    let elsewhere: Vec<_> = files.iter().filter(|name| !name.starts_with("actors/mqtt/client/")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+}
