@@ -145,7 +145,7 @@ fn a_journal_that_cannot_append_stops_the_process_and_loses_nothing() {
     andon.wait_until_connected();
     publisher::publish_numbered(broker.port(), TOPIC, 5, 0..300, 1);
     assert_eq!(andon.wait().code(), Some(1), "{}", andon.log());
-    assert!(andon.log().contains("will not be acknowledged"), "{}", andon.log());
+    assert!(andon.log().contains("could not be journaled and is not acknowledged"), "{}", andon.log());
 
     let mut andon = site.run();
     wait_until("every row after the next start", || rows_stored(&site.sqlite_url()) == 300);

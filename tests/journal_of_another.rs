@@ -249,7 +249,7 @@ fn two_services_of_a_site_at_once_are_distinguished_from_one_after_the_other(url
     for mut andon in [one, two] {
         let metrics = Client::new(&andon.wait_for_http()).get("/metrics").body;
         assert!(metrics.contains("andon_site_shared 1"), "{metrics}");
-        let looks = andon.log().matches("looked at the positions").count();
+        let looks = andon.log().matches("checked the positions").count();
         wait_for_looks(&andon, looks + 2);
         assert_eq!(andon.log().matches(SHARED).count(), 1, "once:\n{}", andon.log());
         assert!(andon.stop().success());

@@ -27,6 +27,6 @@ fn hold(name: &str) -> ! {
 
 /// Returns whether a test has broken Andon on purpose at `name` (armed with `return`). The fault suite uses
 /// these switches to prove that it would notice. Always `false` without the feature.
-pub fn sabotaged(name: &'static str) -> bool {
+pub fn is_mutant(name: &'static str) -> bool {
     failpoint(name).is_err()
 }

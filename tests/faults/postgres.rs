@@ -285,7 +285,7 @@ fn a_row_slower_than_the_statement_timeout_waits_and_is_named(lab: &mut Lab) -> 
     add_trigger(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
     plant.publish(100 * lab.scale);
     let http = Client::new(&plant.andon().wait_for_http());
-    let names_it = "even for one row alone, the reading of";
+    let names_it = "one row alone takes longer than store.statement_timeout: the reading of";
     wait_until("health names the row", || {
         let ready = http.get("/readyz");
         ready.status == 503 && ready.body.contains(names_it)

@@ -17,7 +17,7 @@ use slog::{Logger, error};
 
 use super::client::raw_callback::Incoming;
 use super::link_health::SharedLinkHealth;
-use crate::actors::failpoint::{failpoint, sabotaged};
+use crate::actors::failpoint::{failpoint, is_mutant};
 use crate::actors::parser::messages::JournalGrew;
 use crate::actors::stable_addr::StableAddr;
 use crate::clock::{mono_now, receipt_now};
@@ -114,7 +114,7 @@ impl MessageCallback {
 
     /// Loses every thousandth message, for a test that has to notice that.
     fn skips_on_purpose(&self) -> bool {
-        sabotaged("mutants::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
+        is_mutant("mutants::skip_append") && self.skipped_turn.fetch_add(1, Ordering::Relaxed) % 1000 == 999
     }
 
     fn append(&self, message: &Incoming<'_>) -> Result<(), JournalError> {

@@ -15,7 +15,7 @@ use super::client::link::Link;
 use super::messages::{CallbackPanicked, LinkEnded};
 use super::session::{Connected, Effect, Event, Facts, LinkReport};
 use super::subscribing::Subscribing;
-use crate::actors::failpoint::sabotaged;
+use crate::actors::failpoint::is_mutant;
 use crate::actors::liveness::messages::{LinkChanged, TimePoint};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{Endpoint, Qos, TopicFilter};
@@ -88,7 +88,7 @@ impl Mqtt {
             }
         };
         let mut subscribing = self.subscribing();
-        if attempt > 1 && sabotaged("sabotage::no_resubscribe") {
+        if attempt > 1 && is_mutant("mutants::no_resubscribe") {
             subscribing.wanted.clear();
         }
         let connecting = async move {

@@ -2,22 +2,22 @@
 
 use std::collections::HashSet;
 
-use crate::actors::failpoint::{failpoint, sabotaged};
+use crate::actors::failpoint::{failpoint, is_mutant};
 use crate::actors::writer::worker::JobError;
 use crate::store::{Batch, CommitOutcome, Store};
 
 /// Commits `batch` with a bug, if a test has armed one.
 pub fn commit(store: &mut dyn Store, batch: &Batch) -> Option<Result<CommitOutcome, JobError>> {
-    if sabotaged("mutants::position_before_rows") {
+    if is_mutant("mutants::position_before_rows") {
         return Some(position_before_rows(store, batch));
     }
-    if sabotaged("mutants::ignore_digest") {
+    if is_mutant("mutants::ignore_digest") {
         return Some(with_digest(store, batch, |_| 0));
     }
-    if sabotaged("mutants::digest_of_delivery") {
+    if is_mutant("mutants::digest_of_delivery") {
         return Some(with_digest(store, batch, |seq| seq));
     }
-    if sabotaged("mutants::no_rejections_beside_duplicates") {
+    if is_mutant("mutants::no_rejections_beside_duplicates") {
         return Some(without_rejections_beside_duplicates(store, batch));
     }
     None
