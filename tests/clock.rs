@@ -131,7 +131,7 @@ fn with_a_dead_battery_times_are_those_of_devices_or_the_trusted_one(scene: Scen
     // About 1973.
     scene.turn(-53 * YEAR_MICROS);
     let mut andon = scene.run();
-    andon.wait_for_log("the clock of this machine is not set");
+    andon.wait_for_log("the clock of this computer is not set");
     // Three weeks after the record: the machine was off.
     let device_time = chrono::Utc::now() + chrono::Duration::days(21);
     let device_time = device_time.format("%Y-%m-%dT%H:%M:%S.000000Z").to_string();

@@ -233,7 +233,7 @@ fn an_sqlite_file_whose_directory_is_renamed_loses_nothing(lab: &mut Lab) -> Rep
         fs::rename(&file.directory, &aside).unwrap();
         fs::create_dir(&file.directory).unwrap();
         plant.publish(200);
-        plant.andon().wait_for_log("another directory");
+        plant.andon().wait_for_log("the file and its directory are gone");
         assert!(!file.path.exists());
         fs::remove_dir(&file.directory).unwrap();
         fs::rename(&aside, &file.directory).unwrap();
