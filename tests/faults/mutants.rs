@@ -7,7 +7,11 @@ use super::{Lab, Report, broker, kinds, process, seed};
 
 /// Runs a fault of the suite against a broken build.
 fn broken(switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
-    let mut lab = Lab::new(switch, seed::chosen(), 1);
+    broken_at_scale(1, switch, fault)
+}
+
+fn broken_at_scale(scale: u64, switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
+    let mut lab = Lab::new(switch, seed::chosen(), scale);
     lab.mutation = format!("{switch}=return");
     lab.no_progress_max = Duration::from_secs(5);
     let report = fault(&mut lab);
@@ -19,7 +23,8 @@ fn broken(switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
 #[test]
 fn a_position_committed_before_the_rows_is_noticed() {
     let fault = process::kill_9_before_the_commit_loses_and_doubles_nothing;
-    let verdict = broken("mutants::position_before_rows", fault).verdict;
+    // A kill that hits a commit of transitions alone shows nothing.
+    let verdict = broken_at_scale(4, "mutants::position_before_rows", fault).verdict;
     assert!(!verdict.lost.is_empty() && verdict.doubled.is_empty(), "{verdict:?}");
     assert!(!verdict.ledger.is_empty(), "the ledger counts messages without elements: {verdict:?}");
 }

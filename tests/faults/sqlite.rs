@@ -19,7 +19,7 @@ faults![
     an_sqlite_file_that_is_read_only_is_waited_for,
     rows_that_are_slow_to_store_are_no_hung_database,
     an_sqlite_file_that_is_removed_loses_no_message,
-    an_sqlite_file_that_is_renamed_and_put_back_loses_nothing,
+    an_sqlite_file_that_is_renamed_and_put_back_loses_no_message,
     an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message,
     an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing,
     an_sqlite_file_whose_directory_is_renamed_loses_nothing,
@@ -198,8 +198,9 @@ fn an_sqlite_file_that_is_removed_loses_no_message(lab: &mut Lab) -> Report {
 }
 
 /// Andon begins a new file before the old one is put back over it.
-fn an_sqlite_file_that_is_renamed_and_put_back_loses_nothing(lab: &mut Lab) -> Report {
-    moved(lab, |file, plant| {
+/// The events that were recorded in the new file meanwhile are gone with it.
+fn an_sqlite_file_that_is_renamed_and_put_back_loses_no_message(lab: &mut Lab) -> Report {
+    lost(lab, |file, plant| {
         let aside = file.with_suffix(".aside");
         fs::rename(&file.path, &aside).unwrap();
         plant.publish(200);
