@@ -17,7 +17,7 @@ pub const LAST_WILL: &str = r#"liveness.last_will=[{filter="factory/machine/+/wi
 
 /// 2026-01-01T00:00:00Z in seconds.
 const EPOCH_SECONDS: i64 = 1_767_225_600;
-const BLOCK: u64 = 32;
+pub const BLOCK: u64 = 32;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -192,9 +192,11 @@ impl Plant {
         load::publish(self.broker.port(), numbers);
     }
 
-    /// Publishes `count` further numbered messages in the background.
+    /// Publishes at least `count` further numbered messages in the background, up to the end of a block: what is published beside
+    /// them must not overtake the reading of a machine whose last will it holds.
     pub fn load(&mut self, count: u64) -> Load {
-        let numbers = self.reserve(count);
+        let end = (self.sent.numbered + count).next_multiple_of(kinds::BLOCK);
+        let numbers = self.reserve(end - self.sent.numbered);
         Load::start(self.broker.port(), numbers, Duration::from_millis(30))
     }
 
