@@ -113,12 +113,12 @@ fn contents(status: &StoreStatus) -> String {
         .iter()
         .map(|checkpoint| {
             let numbers = [
-                checkpoint.committed_seq.0,
-                checkpoint.messages,
-                checkpoint.stored,
-                checkpoint.duplicate,
-                checkpoint.rejected,
-                checkpoint.control,
+                checkpoint.ledger.committed_seq.0,
+                checkpoint.ledger.messages,
+                checkpoint.ledger.stored,
+                checkpoint.ledger.duplicate,
+                checkpoint.ledger.rejected,
+                checkpoint.ledger.control,
             ];
             let mut row = vec![checkpoint.journal_id.clone(), checkpoint.site.clone()];
             row.extend(numbers.map(|number| number.to_string()));

@@ -21,18 +21,8 @@ pub struct Checkpoint {
     pub journal_id: String,
     /// The site that the journal was first used for.
     pub site: String,
-    /// Everything up to here is in the database.
-    pub committed_seq: Seq,
-    /// Messages committed.
-    pub messages: u64,
-    /// Elements that became new rows.
-    pub stored: u64,
-    /// Elements that were in the database already.
-    pub duplicate: u64,
-    /// Elements rejected, by our rules or by the database.
-    pub rejected: u64,
-    /// Elements that are neither readings nor rejections.
-    pub control: u64,
+    /// Its position and counts.
+    pub ledger: Ledger,
     /// When the row was last written, by the database's clock.
     pub updated_at: Timestamp,
     /// The opening of the journal that claimed it; `None` if Andon 0.1.0 wrote the row.
@@ -44,19 +34,6 @@ impl Checkpoint {
     #[must_use]
     pub fn is_claimed_by(&self, open_id: OpenId) -> bool {
         self.open_id.as_deref() == Some(open_id.to_string().as_str())
-    }
-
-    /// Returns its position and counts.
-    #[must_use]
-    pub const fn ledger(&self) -> Ledger {
-        Ledger {
-            committed_seq: self.committed_seq,
-            messages: self.messages,
-            stored: self.stored,
-            duplicate: self.duplicate,
-            rejected: self.rejected,
-            control: self.control,
-        }
     }
 }
 
@@ -105,12 +82,14 @@ fn checkpoint(columns: CheckpointColumns) -> Result<Checkpoint, UnreadableRow> {
         Ok(Checkpoint {
             journal_id: journal_id.get("journal_id")?,
             site: site.get("site")?,
-            committed_seq: Seq(number(committed_seq, "committed_seq")?),
-            messages: number(messages, "messages")?,
-            stored: number(stored, "stored")?,
-            duplicate: number(duplicate, "duplicate")?,
-            rejected: number(rejected, "rejected")?,
-            control: number(control, "control")?,
+            ledger: Ledger {
+                committed_seq: Seq(number(committed_seq, "committed_seq")?),
+                messages: number(messages, "messages")?,
+                stored: number(stored, "stored")?,
+                duplicate: number(duplicate, "duplicate")?,
+                rejected: number(rejected, "rejected")?,
+                control: number(control, "control")?,
+            },
             updated_at: updated_at.get("updated_at").map_or(Timestamp::from_micros(0), |instant| instant.0),
             open_id: open_id.get("open_id")?,
         })
@@ -185,13 +164,13 @@ for_both_databases! {
             .map_err(failed)?;
         // A text that is no id of ours becomes the nil id, which no history knows.
         let open_id = found.open_id.as_deref().map(|text| OpenId(text.parse().unwrap_or_default()));
-        if !history.believes(found.committed_seq, open_id) {
+        if !history.believes(found.ledger.committed_seq, open_id) {
             return Ok(Claim::Foreign(found));
         }
         if take_over(connection, &found, site, &own).map_err(failed)? {
             return Ok(Claim::Granted(Checkpoint { open_id: Some(own), ..found }));
         }
-        let (expected, found) = (found.committed_seq, Some(found.committed_seq));
+        let (expected, found) = (found.ledger.committed_seq, Some(found.ledger.committed_seq));
         Err(StoreError::StalePosition { journal_id, expected, found })
     }
 
@@ -200,7 +179,7 @@ for_both_databases! {
             .bind::<Text, _>(own)
             .bind::<Text, _>(site)
             .bind::<Text, _>(&found.journal_id)
-            .bind::<BigInt, _>(bigint(found.committed_seq.0))
+            .bind::<BigInt, _>(bigint(found.ledger.committed_seq.0))
             .bind::<Nullable<Text>, _>(found.open_id.as_deref());
         Ok(taken.execute(connection)? == 1)
     }
@@ -208,7 +187,7 @@ for_both_databases! {
     /// Returns why the position of `batch` did not move.
     pub fn stale(connection: &mut Connection, batch: &Batch) -> Result<CommitFailure, CommitFailure> {
         let found = load(connection, &batch.journal_id.to_string()).at(CommitStep::Position)?;
-        Ok(CommitFailure::Stale(found.map(|found| found.committed_seq)))
+        Ok(CommitFailure::Stale(found.map(|found| found.ledger.committed_seq)))
     }
 
     /// Moves the duplicates and refused readings of a commit out of `stored`, where moving the position

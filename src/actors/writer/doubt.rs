@@ -18,7 +18,7 @@ pub(super) enum Settled {
 /// journal.
 pub(super) fn settle(batch: &Batch, found: Option<&Checkpoint>) -> Settled {
     let own = found.filter(|checkpoint| checkpoint.is_claimed_by(batch.open_id));
-    match own.map(|checkpoint| checkpoint.committed_seq) {
+    match own.map(|checkpoint| checkpoint.ledger.committed_seq) {
         Some(seq) if seq == batch.after => Settled::NotCommitted,
         Some(seq) if seq == batch.upto => Settled::Committed,
         Some(Seq(_)) | None => Settled::PositionLost,
@@ -28,7 +28,7 @@ pub(super) fn settle(batch: &Batch, found: Option<&Checkpoint>) -> Settled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{JournalId, OpenId, Timestamp};
+    use crate::domain::{JournalId, Ledger, OpenId, Timestamp};
 
     const JOURNAL: JournalId = JournalId(uuid::Uuid::from_u128(1));
     const OURS: OpenId = OpenId(uuid::Uuid::from_u128(2));
@@ -38,12 +38,7 @@ mod tests {
         Checkpoint {
             journal_id: JOURNAL.to_string(),
             site: "test".to_owned(),
-            committed_seq: Seq(seq),
-            messages: seq,
-            stored: 0,
-            duplicate: 0,
-            rejected: 0,
-            control: 0,
+            ledger: Ledger { committed_seq: Seq(seq), messages: seq, ..Ledger::default() },
             updated_at: Timestamp::from_micros(0),
             open_id: claim.map(|open_id| open_id.to_string()),
         }

@@ -160,10 +160,10 @@ impl Writer {
         let left_at = self.options.ledger.snapshot().map(|ledger| ledger.committed_seq);
         let is_unmoved = |found: &&Checkpoint| {
             found.is_claimed_by(watched.open_id)
-                && left_at.is_none_or(|left_at| left_at == found.committed_seq)
+                && left_at.is_none_or(|left_at| left_at == found.ledger.committed_seq)
         };
         if let Some(checkpoint) = checkpoint.filter(is_unmoved) {
-            return self.show(checkpoint.ledger());
+            return self.show(checkpoint.ledger);
         }
         if let Some(parser) = watched.lost.upgrade() {
             // If its mailbox is full it is busy, and its next commit fails for the same reason.

@@ -270,12 +270,12 @@ impl Writer {
             Claim::Granted(checkpoint) => {
                 let JournalHistory { journal_id, own, .. } = attach.history;
                 self.watched = Some(Watched { journal_id, open_id: own, lost: attach.lost });
-                self.show(checkpoint.ledger());
-                Attached::Granted(Known { committed_seq: checkpoint.committed_seq, machines, past })
+                self.show(checkpoint.ledger);
+                Attached::Granted(Known { committed_seq: checkpoint.ledger.committed_seq, machines, past })
             }
             Claim::Foreign(checkpoint) => {
                 self.watched = None;
-                Attached::Foreign { committed_seq: checkpoint.committed_seq, site: checkpoint.site }
+                Attached::Foreign { committed_seq: checkpoint.ledger.committed_seq, site: checkpoint.site }
             }
         }
     }
@@ -345,7 +345,7 @@ impl Writer {
         reply: oneshot::Sender<Result<Committed, NotCommitted>>,
         found: Option<&Checkpoint>,
     ) {
-        let ledger = found.map(Checkpoint::ledger);
+        let ledger = found.map(|checkpoint| checkpoint.ledger);
         match (doubt::settle(&batch, found), ledger) {
             (Settled::Committed, Some(ledger)) => {
                 debug!(self.logger, "the commit without an answer was done"; "upto" => batch.upto.0);

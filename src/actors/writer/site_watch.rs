@@ -51,7 +51,7 @@ impl SiteWatch {
     /// that is new.
     fn note<'a>(&mut self, others: impl Iterator<Item = &'a Checkpoint>, now: Instant) -> Option<String> {
         let others: BTreeMap<_, _> = others
-            .map(|found| (found.journal_id.clone(), (found.committed_seq, found.open_id.clone())))
+            .map(|found| (found.journal_id.clone(), (found.ledger.committed_seq, found.open_id.clone())))
             .collect();
         let seen = self.seen.replace(others.clone())?;
         let has_moved = |(id, (seq, open_id)): &(&String, &(Seq, Option<String>))| {
@@ -114,18 +114,13 @@ impl Writer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::domain::Timestamp;
+    use crate::domain::{Ledger, Timestamp};
 
     fn row(journal: &str, seq: u64, open_id: &str) -> Checkpoint {
         Checkpoint {
             journal_id: journal.to_owned(),
             site: "test".to_owned(),
-            committed_seq: Seq(seq),
-            messages: seq,
-            stored: 0,
-            duplicate: 0,
-            rejected: 0,
-            control: 0,
+            ledger: Ledger { committed_seq: Seq(seq), messages: seq, ..Ledger::default() },
             updated_at: Timestamp::from_micros(0),
             open_id: Some(open_id.to_owned()),
         }
@@ -154,7 +149,7 @@ mod tests {
             assert_eq!(revealed(&before, &then).as_deref(), journal, "{then:?}");
         }
         let mut retried = before.clone();
-        retried[0].rejected = 3;
+        retried[0].ledger.rejected = 3;
         retried[0].updated_at = Timestamp::from_micros(9);
         assert_eq!(revealed(&before, &retried), None, "`rejected retry` moves no position");
     }

@@ -83,7 +83,7 @@ fn ledger_of(store: &mut dyn Store, journal_id: Option<JournalId>) -> Result<Led
     let checkpoints = store.checkpoints()?;
     let id = journal_id.map(|id| id.to_string());
     let own = checkpoints.iter().find(|checkpoint| Some(&checkpoint.journal_id) == id.as_ref());
-    Ok(own.map_or_else(Ledger::default, store::Checkpoint::ledger))
+    Ok(own.map_or_else(Ledger::default, |checkpoint| checkpoint.ledger))
 }
 
 /// Runs `work` on another thread: no timeout of a driver works with a frozen server.

@@ -22,7 +22,7 @@ fn granted(store: &mut dyn Store, history: &JournalHistory) -> u64 {
     match store.claim(history).unwrap() {
         Claim::Granted(checkpoint) => {
             assert!(checkpoint.is_claimed_by(history.own));
-            checkpoint.committed_seq.0
+            checkpoint.ledger.committed_seq.0
         }
         Claim::Foreign(found) => panic!("foreign: {found:?}"),
     }

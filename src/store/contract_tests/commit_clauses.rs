@@ -15,14 +15,17 @@ use crate::store::{self, Batch, CommitOutcome, GapRow, StoreError};
 pub fn a_new_journal_begins_at_zero_and_keeps_its_position(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let checkpoint = store.checkpoint(journal).unwrap().unwrap();
-    assert_eq!((checkpoint.committed_seq, checkpoint.messages), (Seq::ZERO, 0));
+    assert_eq!((checkpoint.ledger.committed_seq, checkpoint.ledger.messages), (Seq::ZERO, 0));
     assert_eq!((checkpoint.journal_id, checkpoint.site), (journal.to_string(), SITE.to_owned()));
 
     store.commit(&batch_of(journal, 0, 3)).unwrap();
     drop(store);
     let mut reopened = fixture.migrated();
     let checkpoint = reopened.checkpoint(journal).unwrap().unwrap();
-    assert_eq!((checkpoint.committed_seq, checkpoint.messages, checkpoint.stored), (Seq(3), 3, 3));
+    assert_eq!(
+        (checkpoint.ledger.committed_seq, checkpoint.ledger.messages, checkpoint.ledger.stored),
+        (Seq(3), 3, 3)
+    );
     let age = crate::clock::wall_now().since(checkpoint.updated_at);
     assert!(age < Duration::from_secs(60), "{age:?}");
     assert_eq!(reopened.checkpoint(JournalId(Uuid::new_v4())).unwrap(), None);
@@ -90,7 +93,10 @@ pub fn duplicates_in_one_batch_and_across_batches_are_counted_and_not_stored(fix
     assert_eq!((second.stored, second.duplicate, second.rejected), (1, 2, 0));
     assert_eq!(fixture.raw().count("machine_telemetry"), 3);
     let checkpoint = store.checkpoint(journal).unwrap().unwrap();
-    assert_eq!((checkpoint.stored, checkpoint.duplicate, checkpoint.rejected), (3, 3, 0));
+    assert_eq!(
+        (checkpoint.ledger.stored, checkpoint.ledger.duplicate, checkpoint.ledger.rejected),
+        (3, 3, 0)
+    );
 
     // Each part of the identity counts.
     let mut other_machine = again(7, 1);
@@ -124,7 +130,7 @@ pub fn a_batch_on_another_position_is_refused_as_a_whole(fixture: &Fixture) {
     let counts =
         ["machine_telemetry", "rejected_message", "machine_event", "machine"].map(|table| raw.count(table));
     assert_eq!(counts, [5, 0, 0, 0]);
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().messages, 5);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.messages, 5);
     assert_eq!(
         store.commit(&batch_of(journal, 5, 1)).unwrap().stored,
         1,
@@ -143,7 +149,10 @@ pub fn a_batch_sent_again_after_an_unknown_outcome_is_refused(fixture: &Fixture)
     // The abandoned connection sends it, too.
     assert_stale(store.commit(&sent), 0, Some(4));
     let checkpoint = reopened.checkpoint(journal).unwrap().unwrap();
-    assert_eq!((checkpoint.messages, checkpoint.stored, checkpoint.duplicate), (4, 4, 0));
+    assert_eq!(
+        (checkpoint.ledger.messages, checkpoint.ledger.stored, checkpoint.ledger.duplicate),
+        (4, 4, 0)
+    );
 }
 
 fn refused_among(fixture: &Fixture, count: u64, is_refused: impl Fn(u64) -> bool) -> CommitOutcome {
@@ -168,9 +177,9 @@ fn refused_among(fixture: &Fixture, count: u64, is_refused: impl Fn(u64) -> bool
     );
     assert_eq!((outcome.stored, outcome.rejected), (count - refused.len() as u64, refused.len() as u64));
     let checkpoint = store.checkpoint(journal).unwrap().unwrap();
-    assert_eq!(checkpoint.committed_seq, Seq(count));
+    assert_eq!(checkpoint.ledger.committed_seq, Seq(count));
     assert_eq!(
-        (checkpoint.stored, checkpoint.duplicate, checkpoint.rejected),
+        (checkpoint.ledger.stored, checkpoint.ledger.duplicate, checkpoint.ledger.rejected),
         (outcome.stored, 0, outcome.rejected)
     );
     assert_eq!(fixture.raw().count("machine_telemetry"), outcome.stored);
@@ -227,7 +236,7 @@ pub fn rejections_and_gaps_are_recorded_with_their_details(fixture: &Fixture) {
         raw.rows(&["journal_id", "from_seq", "to_seq", "reason", "at"], "journal_gap"),
         [format!("{journal}|3|13|drop_oldest|2026-01-05 06:39:59.000001+00:00")]
     );
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq(20));
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq(20));
 }
 
 pub fn nul_characters_never_reach_the_database_nor_fail_a_batch(fixture: &Fixture) {
@@ -268,12 +277,12 @@ pub fn the_ledger_holds_over_batches_of_every_kind(fixture: &Fixture) {
         assert_eq!(settled, (sent.readings.len() + sent.rejections.len()) as u64, "{outcome:?}");
         assert_eq!(
             outcome.ledger,
-            store.checkpoint(journal).unwrap().unwrap().ledger(),
+            store.checkpoint(journal).unwrap().unwrap().ledger,
             "the commit returns the ledger of the database"
         );
         assert_eq!(outcome.ledger.elements(), elements + control);
     }
-    let ledger = store.checkpoint(journal).unwrap().unwrap();
+    let ledger = store.checkpoint(journal).unwrap().unwrap().ledger;
     assert_eq!((ledger.committed_seq, ledger.messages, ledger.control), (Seq(at_seq), at_seq, control));
     assert_eq!(ledger.stored + ledger.duplicate + ledger.rejected, elements);
     assert_eq!(ledger.stored, fixture.raw().count("machine_telemetry"));
@@ -294,7 +303,7 @@ pub fn an_error_that_no_row_caused_fails_the_batch(fixture: &Fixture) {
         store = fixture.open();
     }
     assert_eq!(fixture.raw().count("machine_telemetry"), 0);
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq::ZERO);
     assert_eq!(store.commit(&sent).unwrap().stored, 10);
 }
 

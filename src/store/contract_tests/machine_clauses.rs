@@ -49,7 +49,7 @@ pub fn transitions_make_events_and_machines_once(fixture: &Fixture) {
         };
         assert_eq!(store.machines().unwrap(), [ghost, press]);
     }
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq::ZERO);
 
     // The ghost sends its first message.
     store

@@ -40,7 +40,7 @@ fn a_commit_succeeds_only_if_the_file_is_at_its_path_before_and_after() {
     drop(database);
     fs::rename(&away, &path).unwrap();
     let mut store = fixture.open();
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq::ZERO);
     assert_eq!(store.commit(&batch_of(journal, 0, 1)).unwrap().stored, 1);
 }
 

@@ -23,13 +23,13 @@ fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
 
     server.restart();
     let mut store = fixture.open();
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq(10));
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq(10));
     assert_eq!(store.commit(&batch_of(journal, 10, 10)).unwrap().stored, 10);
 
     server.kill();
     assert_transient(store.commit(&batch_of(journal, 20, 1)));
     server.restart();
-    assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().committed_seq, Seq(20));
+    assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq(20));
 }
 
 /// Proves STO-2.

@@ -32,7 +32,10 @@ fn a_trigger_that_ends_the_transaction_costs_its_row_only() {
     assert_eq!((outcome.stored, outcome.duplicate, outcome.rejected), (6, 0, 2));
     assert_eq!(outcome.poisoned.iter().map(|row| row.seq.0).collect::<Vec<_>>(), [3, 5]);
     let checkpoint = store.checkpoint(journal).unwrap().unwrap();
-    assert_eq!((checkpoint.committed_seq, checkpoint.stored, checkpoint.rejected), (Seq(8), 6, 2));
+    assert_eq!(
+        (checkpoint.ledger.committed_seq, checkpoint.ledger.stored, checkpoint.ledger.rejected),
+        (Seq(8), 6, 2)
+    );
 }
 
 /// Proves STO-1.
@@ -48,7 +51,7 @@ fn a_full_file_fails_the_batch_and_stores_nothing() {
     assert_transient(store::Store::commit(&mut limited, &batch_of(journal, 0, 4_096)));
     drop(limited);
     store = fixture.open();
-    assert_eq!(store.checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(store.checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq::ZERO);
     assert_eq!(fixture.raw().count("machine_telemetry"), 0);
     assert_eq!(fixture.raw().count("rejected_message"), 0);
 }

@@ -60,7 +60,7 @@ fn every_kind(store: &mut dyn Store, fixture: &Fixture, raise: &str) -> CommitOu
     let outcome = store.commit(&sent).unwrap();
     assert_eq!(
         outcome.ledger,
-        store.checkpoint(journal).unwrap().unwrap().ledger(),
+        store.checkpoint(journal).unwrap().unwrap().ledger,
         "the commit returns the ledger of the database"
     );
     outcome

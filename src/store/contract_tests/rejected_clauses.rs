@@ -29,7 +29,7 @@ fn settled(stored: u64, duplicate: u64, rejected: u64) -> RetryOutcome {
 
 /// Returns `stored, duplicate, rejected` and the position.
 fn ledger(store: &mut dyn Store, journal: JournalId) -> [u64; 4] {
-    let ledger = store.checkpoint(journal).unwrap().unwrap().ledger();
+    let ledger = store.checkpoint(journal).unwrap().unwrap().ledger;
     [ledger.stored, ledger.duplicate, ledger.rejected, ledger.committed_seq.0]
 }
 

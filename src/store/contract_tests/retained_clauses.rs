@@ -27,7 +27,10 @@ fn retained(seq: u64, digest: u64) -> ReadingRow {
 fn commit(store: &mut dyn Store, journal: JournalId, after: u64, rows: Vec<ReadingRow>) -> (u64, u64) {
     let outcome = store.commit(&batch(journal, after, rows)).unwrap();
     let counted = store.checkpoint(journal).unwrap().unwrap();
-    assert_eq!(counted.messages, counted.stored + counted.duplicate + counted.rejected);
+    assert_eq!(
+        counted.ledger.messages,
+        counted.ledger.stored + counted.ledger.duplicate + counted.ledger.rejected
+    );
     (outcome.stored, outcome.duplicate)
 }
 

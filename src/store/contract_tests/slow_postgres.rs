@@ -96,7 +96,7 @@ fn one_slow_row(what: &str) {
     }
     let mut raw = fixture.raw();
     assert_eq!((raw.count("rejected_message"), raw.count("machine_telemetry")), (0, 0));
-    assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().committed_seq, Seq::ZERO);
+    assert_eq!(fixture.open().checkpoint(journal).unwrap().unwrap().ledger.committed_seq, Seq::ZERO);
     raw.execute("DROP TRIGGER meddle ON machine_telemetry");
     assert_eq!(store.commit(&batch_of(journal, 0, 9)).unwrap().stored, 9, "over the same connection");
 }
