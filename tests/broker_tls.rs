@@ -279,7 +279,7 @@ fn certificates_near_their_end_are_warned_about_once_and_not_at_each_connect() {
     assert!(andon.stop().success());
 }
 
-/// One handshake at a time with whoever comes; what was agreed on goes to the receiver.
+/// One handshake at a time with each client; the result goes to the receiver.
 fn tls_server(
     plant: &Plant,
     versions: (Option<SslVersion>, Option<SslVersion>),

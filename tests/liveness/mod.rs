@@ -12,7 +12,7 @@ mod refused_filters;
 mod refused_rows;
 mod scale;
 mod signs_of_life;
-mod standstill;
+mod stalls;
 mod two_sites;
 
 use std::process::Command;
