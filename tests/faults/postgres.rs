@@ -50,10 +50,9 @@ fn outage(
         breaks(&mut plant);
         // The load may be over: publish something that must wait.
         plant.publish(50);
-        // The first logged reason may be a broken connection, and a deletion may meet the fault before a commit does.
+        // The first logged reason may be a broken connection.
         wait_until(&format!("{reason:?}"), || {
-            let log = plant.andon().log();
-            log.contains(REFUSED) && log.contains(reason)
+            plant.andon().log().lines().any(|line| line.contains(REFUSED) && line.contains(reason))
         });
         lab.chance.pause(Duration::from_millis(300));
         load.join();

@@ -1,8 +1,9 @@
 //! The writer's work between batches: records the trusted time, deletes rows past retention, and reads the
 //! ledger when no commit has done so for a while.
 //!
-//! Each step is short, because batches wait for it. Deletion that fails waits for its next run: only disk space
-//! depends on it.
+//! Each step is short, because batches wait for it. A deletion that fails waits for its next run, and a record
+//! of the time for its next interval: batches must not wait for either. The ledger is read at once, and shows
+//! whether the database is away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +69,11 @@ impl Maintenance {
     /// Notes that the ledger was read.
     pub fn ledger_read(&mut self, now: Instant) {
         self.look_at = now + LEDGER_AGE_MAX;
+    }
+
+    /// Notes that a step failed. If the database is away, reading the ledger shows it.
+    fn step_failed(&mut self, now: Instant) {
+        self.look_at = now;
     }
 
     /// Notes the result of a step of deletion; `None` if it failed. Returns the run if it is over.
@@ -143,6 +149,7 @@ impl Writer {
                 Ok(newer) => writer.options.clock.settle(newer),
                 Err(Failure::Away(reason)) => {
                     warn!(writer.logger, "the trusted time could not be recorded"; "reason" => reason);
+                    writer.maintenance.step_failed(Instant::now());
                 }
                 Err(Failure::Stale) => {}
             }
@@ -180,6 +187,7 @@ impl Writer {
         self.run(job, context, move |writer, result, context| {
             if let Err(Failure::Away(reason)) = &result {
                 warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
+                writer.maintenance.step_failed(Instant::now());
             }
             let took = begun.elapsed();
             let run = writer.maintenance.pruned(result.ok(), took, Instant::now());
@@ -218,5 +226,14 @@ mod tests {
         maintenance.run = Some(begun);
         assert!(maintenance.pruned(None, took, now).is_some(), "a run that fails is over");
         assert_eq!(maintenance.prune_at, Some(now + PRUNE_INTERVAL));
+    }
+
+    #[test]
+    fn a_step_that_fails_has_the_ledger_read_at_once() {
+        let now = Instant::now();
+        let mut maintenance = Maintenance::new(false);
+        assert!(maintenance.look_at > now, "it is not due yet");
+        maintenance.step_failed(now);
+        assert!(maintenance.look_at <= now);
     }
 }
