@@ -80,8 +80,9 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     };
     report_torn_tail(&recovery, logger);
     if let Some(owner) = &recovery.taken_from {
-        warn!(logger, "the journal belonged to another site, whose messages are all stored: taking it over under a new journal \
-            id, behind its newest record"; "owner" => owner, "site" => &settings.site.id, "behind" => recovery.last.0);
+        warn!(logger, "the journal belonged to another site, and all its messages are stored: taking it over \
+            under a new journal id, from behind its newest record"; "owner" => owner, "site" => &settings.site.id,
+            "behind" => recovery.last.0);
     }
     let clock = clock_watch::start(settings, logger);
     let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline, logger) {
@@ -91,7 +92,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
             return Exit::Usage;
         }
     };
-    info!(logger, "andon starts"; "version" => env!("CARGO_PKG_VERSION"), "site" => &settings.site.id,
+    info!(logger, "Andon is starting"; "version" => env!("CARGO_PKG_VERSION"), "site" => &settings.site.id,
         "journal_id" => %journal.id(), "journal_dir" => %settings.journal.dir.display(),
         "pending" => journal.positions().appended.since(journal.positions().committed),
         "database" => %settings.store.url);
@@ -102,7 +103,7 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     if let Err(error) = clock.close() {
         warn!(logger, "the trusted time could not be stored beside the journal"; "error" => causes(&error));
     }
-    info!(logger, "andon ends"; "exit_code" => code);
+    info!(logger, "Andon has stopped"; "exit_code" => code);
     match code {
         0 => Exit::Clean,
         4 => Exit::GaveUp,
@@ -125,8 +126,9 @@ fn report_torn_tail(recovery: &Recovery, logger: &Logger) {
     let kept = torn.map(|torn| torn.kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
     let (kept, bytes) = (kept.unwrap_or_default().join(", "), torn.map_or(0, |torn| torn.bytes));
     if let Some(lost) = recovery.lost {
-        error!(logger, "the end of the journal is missing although it had reached the disk: cut at the last whole record; what the \
-            database does not hold becomes a gap. Check the disk, and what else writes to the journal's directory";
+        error!(logger, "the end of the journal is missing although it had reached the disk: cut at the last \
+            whole record; what the database does not have becomes a gap. Check the disk, and whether anything \
+            else writes to the journal's directory";
             "records" => %lost, "bytes_cut" => bytes, "kept_in" => kept);
     } else if let Some(torn) = torn {
         warn!(logger, "the journal ended in a torn record, as after a power cut: cut at the last whole record";
@@ -424,7 +426,7 @@ async fn stop_on_signal(signals: std::io::Result<StopSignals>, supervisor: Addr<
             supervisor.do_send(Shutdown { exit_code: 0 });
         }
         Err(error) => {
-            error!(logger, "cannot watch signals: stop the service with SIGKILL; nothing acknowledged is lost";
+            error!(logger, "cannot handle signals: only SIGKILL stops the service; nothing acknowledged is lost";
                 "error" => %error);
         }
     }

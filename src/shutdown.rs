@@ -98,8 +98,8 @@ impl StopDeadline {
             .name("stop-deadline".to_owned())
             .spawn(move || shared.wait(exit_code));
         if let Err(error) = thread {
-            error!(self.shared.logger, "no thread for the deadline of the stop: if it hangs, end it with SIGKILL; nothing \
-                acknowledged is lost"; "error" => %error);
+            error!(self.shared.logger, "cannot start the thread that enforces the deadline of the stop: if \
+                the process hangs, end it with SIGKILL; nothing acknowledged is lost"; "error" => %error);
         }
     }
 }
@@ -114,8 +114,8 @@ impl Shared {
     fn wait(&self, exit_code: i32) -> ! {
         std::thread::sleep(STOP_MAX);
         let (code, is_at_rest) = self.exit_code(exit_code);
-        error!(self.logger, "the stop takes too long, ending at once; nothing acknowledged is lost unless the power fails now: \
-            look at the disk"; "on_the_disk" => is_at_rest, "exit_code" => code);
+        error!(self.logger, "stopping takes too long, ending at once; nothing acknowledged is lost unless the \
+            power fails now: check the disk"; "on_the_disk" => is_at_rest, "exit_code" => code);
         halt(code)
     }
 }

@@ -179,14 +179,14 @@ fn what_a_broker_says_of_our_certificate_is_named() {
     let broker = plant.broker("localhost", MONTHS, &extra);
     is_refused(&plant.site(&broker), "the broker wants a client certificate");
     let revoked = revoked.write(home, "revoked");
-    is_refused(&with_identity(plant.site(&broker), &revoked), "says that our certificate is revoked");
+    is_refused(&with_identity(plant.site(&broker), &revoked), "says that Andon's certificate is revoked");
     let stranger = Identity::authority("Other CA").issue("andon", MONTHS).write(home, "stranger");
     is_refused(
         &with_identity(plant.site(&broker), &stranger),
-        "does not know the authority that signed our certificate",
+        "does not know the authority that signed Andon's certificate",
     );
     let expired = plant.authority.issue("andon", Valid::Expired).write(home, "expired");
-    is_refused(&with_identity(plant.site(&broker), &expired), "says that our certificate has expired");
+    is_refused(&with_identity(plant.site(&broker), &expired), "says that Andon's certificate has expired");
     let good = plant.authority.issue("andon", MONTHS).write(home, "good");
     stores(&with_identity(plant.site(&broker), &good), &broker);
 }
@@ -241,7 +241,7 @@ fn rotated_files_work_at_the_next_connect_without_a_restart() {
     broker.restart();
     andon.wait_for_log("signed by an authority that is not trusted ('Plant CA, the next'");
     successor.write(home, "ca");
-    andon.wait_for_log("does not know the authority that signed our certificate");
+    andon.wait_for_log("does not know the authority that signed Andon's certificate");
     successor.issue("andon", MONTHS).write(home, "andon");
     wait_until("the second connection", || andon.log().matches("connected to the broker").count() == 2);
     publisher::publish_numbered(broker.port(), TOPIC, 2, 0..20, 1);
@@ -257,7 +257,7 @@ fn certificates_near_their_end_are_warned_about_once_and_not_at_each_connect() {
     let site = with_identity(plant.site(&broker), &own);
     let mut andon = site.run();
     andon.wait_until_connected();
-    andon.wait_for_log("our certificate 'andon'\", expires_at");
+    andon.wait_for_log("Andon's certificate 'andon'\", expires_at");
     andon.wait_for_log("the broker's certificate 'localhost'\", expires_at");
     // It is in the file and in the broker's chain.
     andon.wait_for_log("the authority 'Plant CA'\", expires_at");

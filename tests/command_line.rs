@@ -126,7 +126,7 @@ fn a_signal_while_the_journal_is_being_opened_stops_the_service_cleanly() {
     andon.wait_for_log("opening the journal");
     andon.signal("TERM");
     assert_eq!(andon.wait().code(), Some(0), "{}", andon.log());
-    assert!(andon.log().contains("andon ends"), "{}", andon.log());
+    assert!(andon.log().contains("Andon has stopped"), "{}", andon.log());
 }
 
 #[test]

@@ -371,7 +371,7 @@ fn invalid_requests_are_problems_that_name_the_fault(scene: &Scene) {
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
             400,
-            "allowed are 50000",
+            "at most 50000 are allowed",
         ),
         ("/api/v1/machines/press-1/readings?limt=1", 400, "limt"),
         ("/api/v1/machines/press-1/summary?window=1y", 400, "window"),

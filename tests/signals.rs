@@ -10,7 +10,7 @@ fn a_second_signal_ends_a_stop_that_hangs_at_once() {
         let mut andon = site.run_with("mqtt::stop=sleep(120000)");
         andon.wait_for_log("no connection to the broker");
         andon.signal("TERM");
-        andon.wait_for_log("a second signal ends at once");
+        andon.wait_for_log("a second signal ends the process at once");
         andon.signal(second);
         // The supervisor, or the deadline of the stop, would end it with 0.
         assert_eq!(andon.wait().code(), Some(1), "{}", andon.log());

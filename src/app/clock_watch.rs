@@ -52,14 +52,14 @@ fn log(change: News, keeper: &ClockKeeper, logger: &Logger) {
     let trusted = status.trusted.to_string();
     match change {
         News::StepWaits(by) => {
-            warn!(logger, "the clock of this computer has jumped, and nothing confirms it: retention waits. Set it \
-                right or start its time synchronisation; if it is right, run `andon db prune --confirm-clock`; after 7 days of \
-                running it is believed";
+            warn!(logger, "the clock of this computer has jumped, and nothing confirms it: retention waits. \
+                Correct it or switch time synchronisation on; if it is right, run `andon db prune \
+                --confirm-clock`. Andon believes it after 7 days of running";
                 "step" => words(by), "trusted_time" => trusted, "synchronised" => status.synchronised);
         }
         News::Unset => {
-            warn!(logger, "the clock of this computer is not set (a dead battery?): the trusted time is used in its place, and \
-                devices' times are believed however far ahead they are. Set the clock";
+            warn!(logger, "the clock of this computer is not set (a dead battery?): Andon uses the trusted \
+                time in its place, and believes devices' times however far ahead they are. Set the clock";
                 "trusted_time" => trusted);
         }
         News::Followed(by, reason) => {
@@ -69,7 +69,7 @@ fn log(change: News, keeper: &ClockKeeper, logger: &Logger) {
                 Reason::Agrees => "it agrees with the trusted time",
                 Reason::Confirmed => "an operator has confirmed it",
             };
-            info!(logger, "the clock of this computer is believed"; "step" => words(by), "trusted_time" => trusted,
+            info!(logger, "Andon trusts the clock of this computer"; "step" => words(by), "trusted_time" => trusted,
                 keys::REASON => reason);
         }
     }

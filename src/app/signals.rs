@@ -36,7 +36,8 @@ impl StopSignals {
                 deadline.arm(0);
                 info!(
                     logger,
-                    "stopping: leaving the broker, then storing what is pending; a second signal ends at once"
+                    "stopping: leaving the broker, then storing what is pending; a second signal ends the \
+                     process at once"
                 );
                 let _may_be_opening_yet = first_out.send(());
                 either(&mut terminate, &mut interrupt).await;

@@ -95,7 +95,8 @@ fn warning(news: Option<News>, clock: &TrustedClock, wall: Timestamp) -> Option<
     let trusted = clock.record().map(|record| record.trusted_at)?;
     let why = match news? {
         News::StepWaits(_) => {
-            "nothing is deleted that only this clock makes old; if the clock is right: andon db prune --confirm-clock"
+            "Andon deletes nothing that is old by this clock alone; if the clock is right, run `andon db \
+             prune --confirm-clock`"
         }
         News::Unset => "the clock is not set; set it",
         News::Followed(..) => return None,

@@ -38,6 +38,6 @@ fn log_warnings(loaded: &Loaded, logger: &Logger) {
             "looked_in" => directories(loaded));
     }
     for warning in &loaded.warnings {
-        warn!(logger, "doubtful setting"; keys::REASON => warning);
+        warn!(logger, "questionable setting"; keys::REASON => warning);
     }
 }

@@ -21,9 +21,7 @@ impl Answer {
     /// Says what is wrong with an answer that is not the expected one.
     pub(super) fn complaint(&self) -> String {
         match self.status.as_str() {
-            "401" => {
-                "the service wants another token; set http.token to the one that it runs with".to_owned()
-            }
+            "401" => "the service rejects this token; set http.token to the one that it runs with".to_owned(),
             status => format!("unexpected answer {status}; is it Andon that listens there?"),
         }
     }

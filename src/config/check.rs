@@ -160,7 +160,7 @@ fn check_machines(path: &str, value: Value, report: Report<'_>) -> Option<Value>
 fn unknown_among(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(meant) => format!("unknown key; did you mean {meant}?"),
-        None => format!("unknown key; allowed are {}", known.join(", ")),
+        None => format!("unknown key; expected one of {}", known.join(", ")),
     }
 }
 

@@ -283,7 +283,7 @@ fn unknown_key(path: &str) -> String {
     let section =
         path.rsplit_once('.').map(|(section, _)| section).filter(|section| keys::is_section(section));
     match section {
-        Some(section) => format!("unknown key; allowed in [{section}]: {}", names_below(section)),
+        Some(section) => format!("unknown key; the keys of [{section}] are: {}", names_below(section)),
         None => format!("unknown key; the sections are: {}", sections()),
     }
 }

@@ -112,10 +112,7 @@ impl Check<'_> {
                 }
                 let shown = |key: &str| self.values.get(key).map(ToString::to_string).unwrap_or_default();
                 let (min, max) = (shown(&min_key), shown(&max_key));
-                self.report(
-                    &keys,
-                    format!("{min_key} ({min}) is above {max_key} ({max}); it may be equal at most"),
-                );
+                self.report(&keys, format!("{min_key} ({min}) must not be larger than {max_key} ({max})"));
             }
         }
     }
@@ -239,7 +236,7 @@ impl Check<'_> {
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             self.report(
                 &["http.token"],
-                "cannot stand in an HTTP header; expected ASCII letters, digits and punctuation, no spaces",
+                "is not valid in an HTTP header; expected ASCII letters, digits and punctuation, no spaces",
             );
         }
     }
@@ -280,10 +277,7 @@ impl Check<'_> {
         let too_large = settings.journal.segment_bytes > settings.journal.max_bytes;
         // A default above a small bound is no contradiction: the journal uses at most a quarter of the bound.
         if too_large && self.is_set(SEGMENT) {
-            self.report(
-                &[SEGMENT, "journal.max_bytes"],
-                "is above journal.max_bytes; it may be equal at most",
-            );
+            self.report(&[SEGMENT, "journal.max_bytes"], "must not be larger than journal.max_bytes");
         }
     }
 

@@ -44,8 +44,8 @@ pub(super) fn mistakes(url: &str) -> Vec<String> {
             mistakes.extend(value_mistakes(&parameters));
         }
         None => mistakes.push(format!(
-            "libpq cannot read it: look for a % that begins no escape, a [ without ], or text behind a host that is no \
-             port; {ESCAPING}"
+            "libpq cannot read it: look for a % that begins no escape, a [ without ], or text after a host \
+             that is not a port; {ESCAPING}"
         )),
     }
     mistakes

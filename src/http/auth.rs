@@ -252,7 +252,7 @@ pub async fn login(
 
 fn unreadable_form(error: &Error) -> Problem {
     let detail = format!(
-        "the form cannot be read ({error}); expected is token=<token>, as application/x-www-form-urlencoded"
+        "the form cannot be read ({error}); expected token=<token>, as application/x-www-form-urlencoded"
     );
     Problem::new(error.as_response_error().status_code(), detail)
 }

@@ -41,7 +41,7 @@ impl Parameters {
         let Some(text) = self.take(name) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| {
-            Problem::bad_request(format!("{name} is {text:?}; allowed is a whole number from {min} to {max}"))
+            Problem::bad_request(format!("{name} is {text:?}; expected a whole number from {min} to {max}"))
         })
     }
 
@@ -51,7 +51,7 @@ impl Parameters {
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            Problem::bad_request(format!("{name} is {text:?}; allowed is one of {}", allowed.join(", ")))
+            Problem::bad_request(format!("{name} is {text:?}; expected one of {}", allowed.join(", ")))
         })
     }
 
@@ -61,8 +61,8 @@ impl Parameters {
         let instant = read_instant(&text, zone);
         instant.map(Some).ok_or_else(|| {
             Problem::bad_request(format!(
-                "{name} is {text:?}; allowed is an instant such as 2026-11-22T20:00:00Z or 2026-11-22T20:00:00%2B01:00, \
-                 or a date such as 2026-11-22"
+                "{name} is {text:?}; expected an instant such as 2026-11-22T20:00:00Z or \
+                 2026-11-22T20:00:00%2B01:00, or a date such as 2026-11-22"
             ))
         })
     }
@@ -72,7 +72,7 @@ impl Parameters {
         let Some(text) = self.take(name) else { return Ok(None) };
         let seconds = read_seconds(&text).filter(|seconds| (min..=max).contains(seconds));
         seconds.map(Some).ok_or_else(|| {
-            let allowed = "allowed is a whole number of s, m, h or d, such as 1m, from 1s to 1d";
+            let allowed = "expected a whole number of s, m, h or d, such as 1m, from 1s to 1d";
             Problem::bad_request(format!("{name} is {text:?}; {allowed}"))
         })
     }
@@ -173,7 +173,7 @@ mod tests {
             let found = parameters(&format!("from={text}")).instant("from", berlin);
             match expected {
                 Some(expected) => assert_eq!(found.unwrap().unwrap().to_string(), expected, "{text}"),
-                None => assert!(found.unwrap_err().to_string().contains("allowed is"), "{text}"),
+                None => assert!(found.unwrap_err().to_string().contains("expected"), "{text}"),
             }
         }
     }

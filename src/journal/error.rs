@@ -62,8 +62,8 @@ pub enum JournalError {
     },
     /// A newer Andon wrote it. Nothing was changed.
     #[error(
-        "read the journal: {} has version {found}, and this program reads up to version {supported}: a newer Andon wrote it; \
-         run the newer one",
+        "read the journal: {} has version {found}, and this program reads up to version {supported}: a newer \
+         Andon wrote it; run that version",
         path.display()
     )]
     Version {
@@ -76,8 +76,9 @@ pub enum JournalError {
     },
     /// The directory holds messages that another site may not have stored yet. Nothing was changed.
     #[error(
-        "open the journal {}: it belongs to site {owner}, not to {site}, and {pending} messages in it may not be in the \
-         database yet; if it is a copy, move it aside, otherwise run andon with site.id = {owner} until nothing is pending",
+        "open the journal {}: it belongs to site {owner}, not to {site}, and {pending} messages in it may not \
+         be in the database yet; if it is a copy, move it aside, otherwise run Andon with site.id = {owner} \
+         until nothing is pending",
         dir.display()
     )]
     OtherSite {

@@ -115,7 +115,7 @@ pub enum StoreError {
     },
     /// The database has migrations that this binary does not know. Nothing was changed.
     #[error(
-        "use the database: a newer andon migrated it (migrations {} are unknown here); run that version or a later one",
+        "use the database: a newer Andon migrated it (migrations {} are unknown here); run that version or a later one",
         versions.join(", ")
     )]
     NewerSchema {

@@ -90,7 +90,7 @@ pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut 
         wait_for_connects(&mut plant, 1 + round);
         plant.publish(300);
     }
-    assert!(plant.andon().log().contains("the broker has forgotten our session"));
+    assert!(plant.andon().log().contains("the broker has forgotten Andon's session"));
     plant.finish()
 }
 
@@ -199,7 +199,7 @@ fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut 
     let andon = plant.andon();
     let mut states_meanwhile = std::collections::BTreeSet::new();
     impostor(port, protocol, 6, || {
-        if andon.log().contains("another client takes our session over") {
+        if andon.log().contains("another client keeps taking over Andon's session") {
             let state = http.json("/api/v1/status")["broker"]["state"].clone();
             states_meanwhile.insert(state.to_string());
         }
@@ -208,7 +208,7 @@ fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut 
         states_meanwhile.contains("\"away\""),
         "the link was down while the impostor had the session, and shown as {states_meanwhile:?}"
     );
-    plant.andon().wait_for_log("another client takes our session over");
+    plant.andon().wait_for_log("another client keeps taking over Andon's session");
     plant.fault_is_over();
     wait_until("the session again", || {
         let log = plant.broker.log();
@@ -218,7 +218,7 @@ fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut 
     });
     plant.publish(200 * lab.scale);
     let log = plant.andon().log();
-    assert_eq!(log.matches("another client takes our session over").count(), 1, "{log}");
+    assert_eq!(log.matches("another client keeps taking over Andon's session").count(), 1, "{log}");
     let logged = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
     assert!(logged <= 6, "each round of the take-over is logged:\n{log}");
     plant.finish()
@@ -235,8 +235,8 @@ fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(lab: &mut Lab) -
     plant.publish(200);
     plant.wait_until_stored(200);
     impostor(plant.broker.port(), protocol, 6, || {});
-    plant.andon().wait_for_log("another client takes our session over");
-    plant.andon().wait_for_log("no other client takes the session over any more");
+    plant.andon().wait_for_log("another client keeps taking over Andon's session");
+    plant.andon().wait_for_log("no other client takes over the session any more");
     let losses = |plant: &mut Plant| plant.andon().log().matches("the link to the broker is down").count();
     let before = losses(&mut plant);
     plant.broker.restart();

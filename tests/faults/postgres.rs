@@ -380,6 +380,6 @@ fn a_database_of_a_newer_version_is_left_alone_and_waited_for(lab: &mut Lab) -> 
             let sql = "DELETE FROM __diesel_schema_migrations WHERE version = '20991231000000'";
             plant.server().psql("andon", sql);
         },
-        "a newer andon migrated it",
+        "a newer Andon migrated it",
     )
 }

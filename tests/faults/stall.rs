@@ -54,8 +54,8 @@ fn a_stall_of_the_journal(failpoint: &str, lab: &mut Lab, mut plant: Plant) -> R
     assert_eq!(client.get("/readyz").status, 503);
     assert_eq!(client.get("/livez").status, 200, "a restart mends no disk");
     assert_eq!(client.json("/api/v1/status")["journal"]["state"], "stalled");
-    plant.andon().wait_for_log("the disk does not answer");
-    plant.andon().wait_for_log("the disk answers again");
+    plant.andon().wait_for_log("the disk does not respond");
+    plant.andon().wait_for_log("the disk responds again");
     load.join();
     plant.fault_is_over();
     wait_until("ready again", || client.get("/readyz").status == 200);
@@ -97,7 +97,7 @@ fn a_stop_while(failpoint: &str, lab: &mut Lab) -> Report {
     for _ in 0..5 {
         plant.publish(50);
     }
-    plant.andon().wait_for_log("the disk does not answer");
+    plant.andon().wait_for_log("the disk does not respond");
     let asked = Instant::now();
     plant.andon().signal("TERM");
     ends_in_time(&mut plant, asked, 1);

@@ -304,7 +304,7 @@ fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) ->
         plant.wait_until_stored(plant.sent.numbered);
         plant.andon().wait_for_log("has jumped, and nothing confirms it");
         clock.turn(0);
-        plant.andon().wait_for_log("the clock of this computer is believed");
+        plant.andon().wait_for_log("Andon trusts the clock of this computer");
     }
     plant.fault_is_over();
     plant.finish()

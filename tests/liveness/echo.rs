@@ -11,7 +11,7 @@ use crate::support::scripted_broker::{Answer, Packet, ScriptedBroker, connack_5,
 use crate::support::subscriber::Subscriber;
 
 const SILENT: [&str; 2] = ["online - first_seen", "offline online silence"];
-const UNUSABLE: &str = "our echo on the broker is not usable";
+const UNUSABLE: &str = "Andon's echo does not work on this broker";
 
 /// Returns the log line that says what to allow; it must be logged once.
 fn complaint(andon: &Andon) -> String {

@@ -145,7 +145,7 @@ fn another_broker_is_tried_after_a_while_and_less_and_less_often_if_all_refuse()
     assert_eq!([asked(&first, 0), asked(&second, 0), asked(&first, 1)], [4, 7, 13]);
     assert!(andon.is_running());
     let log = andon.log();
-    assert!(log.contains("keeps refusing a subscription; trying another one"), "{log}");
+    assert!(log.contains("keeps refusing a subscription; trying the next broker"), "{log}");
     andon.signal("KILL");
     andon.wait();
 }

@@ -82,7 +82,7 @@ impl Mqtt {
         let link = match self.new_link(attempt, endpoint, v5, context) {
             Ok(link) => link,
             Err(error) => {
-                error!(self.logger, "cannot make an MQTT client; the actor restarts"; "error" => %error);
+                error!(self.logger, "cannot create an MQTT client: restarting the actor"; "error" => %error);
                 self.exit_guard.fail(error);
                 return context.stop();
             }
@@ -140,7 +140,7 @@ impl Mqtt {
         if !guarded && attempt == 1 {
             warn!(
                 self.logger,
-                "this program is linked without the guard against invalid topics: a topic that is not UTF-8 ends it"
+                "this build lacks the guard against invalid topics: a topic that is not UTF-8 ends the process"
             );
         }
         let link = Rc::new(link);
@@ -227,7 +227,7 @@ impl Mqtt {
                 // The loss of a link has its own line.
                 let is_up = actor.session.attempt() == attempt && actor.session.is_up();
                 if let (true, Err(error)) = (is_up, outcome) {
-                    warn!(actor.logger, "own availability not published"; "reason" => %error);
+                    warn!(actor.logger, "Andon's own status could not be published"; "reason" => %error);
                 }
             }));
         }

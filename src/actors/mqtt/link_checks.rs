@@ -83,7 +83,9 @@ impl Mqtt {
             match answer {
                 Ok(Published::Refused { reason, not_authorised: true }) => {
                     if actor.health().forbidden(number, now) {
-                        actor.warn_of_unusable_echo(&format!("the broker forbids to publish it: {reason}"));
+                        actor.warn_of_unusable_echo(&format!(
+                            "the broker does not allow publishing to it: {reason}"
+                        ));
                     }
                 }
                 Ok(_) => actor.health().acknowledged(number, now),
@@ -119,30 +121,31 @@ impl Mqtt {
     fn log_health(&self, line: HealthLine) {
         match line {
             HealthLine::StoodStill(still) => {
-                warn!(self.logger, "the process, or the disk, stood still: no machine goes offline before the broker has \
-                    delivered what it kept meanwhile"; "stood_still_ms" => still.as_millis());
+                warn!(self.logger, "the process or the disk stalled: no machine goes offline until the broker \
+                    has delivered what it kept meanwhile"; "stood_still_ms" => still.as_millis());
             }
             HealthLine::LateAgain(lateness) => {
-                warn!(self.logger, "the broker answers late, again and again: is it, the network or this machine overloaded? \
-                    Andon notices the silence of a machine late"; "took_ms" => lateness.as_millis());
+                warn!(self.logger, "the broker keeps answering late: is it, the network or this computer \
+                    overloaded? Andon notices silent machines late"; "took_ms" => lateness.as_millis());
             }
             HealthLine::PromptAgain => info!(self.logger, "the broker answers in time again"),
             HealthLine::EchoLost { quiet: true } => {
-                self.warn_of_unusable_echo("the broker accepts it and does not return it");
+                self.warn_of_unusable_echo("the broker accepts it but does not return it");
             }
             HealthLine::EchoLost { quiet: false } => self.warn_of_unusable_echo(
-                "the broker accepts it and does not return it, while other messages come; does it forbid it, or drop messages from a \
-                 full queue?",
+                "the broker accepts it but does not return it, although other messages arrive; does an access \
+                 list block it, or does the broker drop messages from a full queue?",
             ),
-            HealthLine::EchoBack => info!(self.logger, "our echo comes back again"),
+            HealthLine::EchoBack => info!(self.logger, "Andon's echo comes back again"),
         }
     }
 
     /// Warns, with the topic to allow.
     pub(super) fn warn_of_unusable_echo(&self, reason: &str) {
         let topic = self.options.echo_topic.as_ref().map_or("", |filter| filter.as_str());
-        warn!(self.logger, "our echo on the broker is not usable: while a backlog drains, a machine that speaks may be called offline; \
-            allow the user to publish and to subscribe to this topic in the broker's access control list"; "topic" => topic,
+        warn!(self.logger, "Andon's echo does not work on this broker: while a backlog drains, a machine that \
+            is sending may be shown as offline; allow the user to publish and subscribe to this topic in the \
+            broker's access control list"; "topic" => topic,
             "reason" => reason);
     }
 }

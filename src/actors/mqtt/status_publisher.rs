@@ -84,8 +84,8 @@ impl Mqtt {
 
     fn log_refusal(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.logged_status_refusal, true) {
-            warn!(self.logger, "the broker refuses our status messages; allow liveness.publish_prefix in its access control \
-                list, or set it to \"\""; "reason" => reason);
+            warn!(self.logger, "the broker refuses Andon's status messages; allow liveness.publish_prefix in \
+                its access control list, or set it to \"\""; "reason" => reason);
         }
     }
 }

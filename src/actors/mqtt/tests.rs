@@ -353,7 +353,9 @@ fn losses_with_a_refusal_in_between_are_no_takeover() {
             wait_until("the last connection", || bench.broker.packets().iter().any(is_last)).await;
             bench.wait_until_up().await;
             let logged = &bench.shared.lock().logged;
-            let found = logged.iter().any(|line| line.starts_with("another client takes our session over"));
+            let found = logged
+                .iter()
+                .any(|line| line.starts_with("another client keeps taking over Andon's session"));
             assert_eq!(found, is_takeover, "{logged:?}");
         });
     }

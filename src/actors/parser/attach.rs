@@ -39,7 +39,7 @@ impl Parser {
         }
         let history = match self.journal.history() {
             Ok(history) => history,
-            Err(error) => return self.give_up("the journal cannot note its open id", &error, context),
+            Err(error) => return self.give_up("note the open id", &error, context),
         };
         self.store = Store::Attaching;
         self.attach_number += 1;
@@ -103,7 +103,7 @@ impl Parser {
                     again what the journal still holds; the rest becomes a gap";
                     "committed" => committed.0, "confirmed" => confirmed.0);
             }
-            Err(error) => return self.give_up("the journal cannot be read on", &error, context),
+            Err(error) => return self.give_up("continue after the committed seq", &error, context),
         }
         debug!(self.logger, "attached to the database"; "committed" => committed.0, "appended" => appended.0);
         self.storage = self.journal.reader(committed);
@@ -119,17 +119,19 @@ impl Parser {
         let appended = self.journal.positions().appended;
         match self.journal.new_identity(site) {
             Ok(journal_id) => {
-                warn!(self.logger, "the position in the database is not this journal's: the journal directory was copied or restored from a \
-                backup. Going on under a new journal id, and storing again what the journal holds";
+                warn!(self.logger, "the position in the database is not this journal's: the journal directory \
+                    was copied or restored from a backup. Continuing under a new journal id, and storing \
+                    again what the journal holds";
                 "committed" => committed.0, "appended" => appended.0, "of_site" => site, "journal_id" => %journal_id)
             }
-            Err(error) => return self.give_up("the journal cannot take a new id", &error, context),
+            Err(error) => return self.give_up("take a new journal id", &error, context),
         }
         self.detach(context);
     }
 
-    fn give_up(&mut self, what: &'static str, error: &JournalError, context: &mut Context<Self>) {
-        error!(self.logger, "{}", what; "error" => causes(error));
+    fn give_up(&mut self, failed_to: &'static str, error: &JournalError, context: &mut Context<Self>) {
+        error!(self.logger, "the journal cannot follow the database's position: restarting the parser"; "failed_to" => failed_to,
+            "error" => causes(error));
         self.exit_guard.fail(causes(error));
         context.stop();
     }

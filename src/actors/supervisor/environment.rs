@@ -28,11 +28,12 @@ impl Supervisor {
         let stalls = busy_for >= self.options.stall_min();
         match self.stalled_for {
             None if stalls => {
-                warn!(self.logger, "the disk does not answer: check the disk; andon waits for it and restarts nothing meanwhile";
+                warn!(self.logger, "the disk does not respond: check it; Andon waits for it and restarts \
+                    nothing meanwhile";
                     "waits_ms" => busy_for.as_millis());
             }
             Some(stalled_for) if !stalls => {
-                info!(self.logger, "the disk answers again"; "waited_at_least_ms" => stalled_for.as_millis());
+                info!(self.logger, "the disk responds again"; "waited_at_least_ms" => stalled_for.as_millis());
             }
             _ => {}
         }

@@ -218,8 +218,8 @@ impl Supervisor {
             "child" => child.spec.name, "generation" => child.generation, "reason" => %reason,
             "backoff_max_ms" => u64::try_from(pause.ceiling.as_millis()).unwrap_or(u64::MAX));
         if child.spec.escalates && !self.intensity.allow(Instant::now()) {
-            error!(self.logger, "restarting does not help: stopping everything, nothing acknowledged is lost; \
-                 look at the reasons above, then start the service again";
+            error!(self.logger, "restarting does not help: stopping everything; nothing acknowledged is lost. \
+                Look at the reasons above, then start the service again";
                 "restarts_max" => self.options.restarts_max, "period_s" => self.options.period.as_secs());
             self.shut_down(EXIT_GAVE_UP);
             return;

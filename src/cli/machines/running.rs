@@ -56,7 +56,7 @@ pub(super) fn machines(http: &Http) -> Result<(Vec<ShownMachine>, Outlook), Stri
         for machine in page.machines {
             let machine = read(&machine);
             shown.push(
-                machine.ok_or("the service sent a machine that this version of andon does not understand")?,
+                machine.ok_or("the service sent a machine that this version of Andon does not understand")?,
             );
         }
         let Some(next) = page.next else { return Ok((shown, outlook)) };

@@ -177,7 +177,7 @@ async fn buckets(
     let count = to.as_micros().saturating_sub(from.as_micros()) / (i64::from(bucket_seconds) * 1_000_000);
     if count > BUCKETS_MAX {
         return Err(Problem::bad_request(format!(
-            "that would be {count} buckets; allowed are {BUCKETS_MAX}: use a longer bucket or a shorter range"
+            "that would be {count} buckets, at most {BUCKETS_MAX} are allowed: use a longer bucket or a shorter range"
         )));
     }
     require_known(&state, &span.machine_id).await?;
@@ -222,7 +222,7 @@ pub fn extra_field(parameters: &mut Parameters) -> Result<Option<String>, Proble
     let field = parameters.take("extra");
     if field.as_ref().is_some_and(|field| field.chars().count() > FIELD_CHARS_MAX) {
         return Err(Problem::bad_request(format!(
-            "extra is longer than {FIELD_CHARS_MAX} characters; allowed is the name of a field"
+            "extra is longer than {FIELD_CHARS_MAX} characters; expected the name of a field"
         )));
     }
     Ok(field)

@@ -93,7 +93,7 @@ fn an_unreadable_form_is_a_problem_that_says_what_is_expected() {
         assert!(answer.header("set-cookie").is_none());
         if status != 401 {
             let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-            assert!(detail.contains("expected is token=<token>"), "{detail}");
+            assert!(detail.contains("expected token=<token>"), "{detail}");
         }
     }
 }

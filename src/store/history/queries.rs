@@ -180,7 +180,7 @@ macro_rules! history_queries {
             fn outages(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<LinkOutage>, StoreError> {
                 let query_run = self.begin_query();
                 outages::$database::load(&mut self.connection, &self.site, from, to, &self.unreadable)
-                    .map_err(query_run.failed("our own outages"))
+                    .map_err(query_run.failed("Andon's outages"))
             }
         }
     };

@@ -63,7 +63,9 @@ pub fn unix_seconds(time: &Asn1TimeRef) -> Option<i64> {
 pub fn of_files(tls: &TlsOptions) -> Vec<Expiry> {
     let mut found = Vec::new();
     if let Some(path) = &tls.cert_file {
-        found.extend(read(path).iter().filter_map(|certificate| Expiry::of(certificate, "our certificate")));
+        found.extend(
+            read(path).iter().filter_map(|certificate| Expiry::of(certificate, "Andon's certificate")),
+        );
     }
     if let Some(path) = &tls.ca_file {
         let authorities = read(path);

@@ -229,13 +229,13 @@ fn broker_refusal(error: &str, tls: &TlsOptions) -> String {
         return format!("the broker wants a client certificate; {CERT} and mqtt.tls.key_file");
     }
     if has("certificate revoked") {
-        return format!("the broker says that our certificate is revoked; {CERT}");
+        return format!("the broker says that Andon's certificate is revoked; {CERT}");
     }
     if has("certificate expired") {
-        return format!("the broker says that our certificate has expired; {CERT}");
+        return format!("the broker says that Andon's certificate has expired; {CERT}");
     }
     if has("alert unknown ca") {
-        return format!("the broker does not know the authority that signed our certificate; {CERT}");
+        return format!("the broker does not know the authority that signed Andon's certificate; {CERT}");
     }
     if has("no application protocol") {
         return format!(
@@ -244,7 +244,7 @@ fn broker_refusal(error: &str, tls: &TlsOptions) -> String {
         );
     }
     if has("bad certificate") || has("certificate unknown") || has("handshake failure") {
-        return format!("the broker refuses our certificate ({error}); {CERT}");
+        return format!("the broker refuses Andon's certificate ({error}); {CERT}");
     }
     if has("protocol version") || has("unsupported protocol") {
         return format!("the broker speaks no TLS 1.2 or later ({error})");

@@ -2,7 +2,7 @@
 
 use super::failover::{Failure, Next};
 use super::refused_filters::RefusedFilters;
-use super::{Connected, Effect, Facts, FilterLine, Line, Session, State, Subscribed};
+use super::{Connected, Effect, Facts, FilterLine, Line, Session, State, Subscribed, Trouble};
 use crate::actors::mqtt::client::error::LinkError;
 
 impl Session {
@@ -99,7 +99,7 @@ impl Session {
             self.log(Line::V5Refused);
             return self.connect(facts);
         }
-        self.complain(&error.to_string(), "no connection to the broker");
+        self.complain(&error.to_string(), Trouble::NotConnected);
         self.turn_to_the_next(Failure::from(error), facts);
     }
 

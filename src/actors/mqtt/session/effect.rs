@@ -79,7 +79,7 @@ pub(in crate::actors::mqtt) enum Line {
     /// The journal has room again.
     RoomAgain,
     /// Not connected, or a filter is refused.
-    Trouble { what: &'static str, reason: String },
+    Trouble { trouble: Trouble, reason: String },
     /// The broker refuses MQTT 5.
     V5Refused,
     /// The broker leaves MQTT 5 unanswered and accepts 3.1.1.
@@ -94,6 +94,17 @@ pub(in crate::actors::mqtt) enum Line {
     NotTakenOver,
     /// About one filter, or the file of filters.
     Filters(FilterLine),
+}
+
+/// What the session keeps trying to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::actors::mqtt) enum Trouble {
+    /// No connection came up.
+    NotConnected,
+    /// A connection has ended.
+    LinkDown,
+    /// The broker refuses a subscription.
+    FilterRefused,
 }
 
 /// A line of the log about filters.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::takeover::Loss;
-use super::{Effect, Facts, Line, Session, State, elapsed};
+use super::{Effect, Facts, Line, Session, State, Trouble, elapsed};
 use crate::status::BrokerState;
 
 /// Once a link has been up for this long, and for the longest backoff, no other client takes the session
@@ -20,7 +20,7 @@ impl Session {
 
     pub(super) fn on_broker_unresponsive(&mut self, facts: &Facts) {
         if self.is_up() {
-            self.give_up_link("the broker does not answer; is it frozen, or the cable cut?", facts);
+            self.give_up_link("the broker does not answer; is it frozen, or is a cable unplugged?", facts);
         }
     }
 
@@ -47,7 +47,7 @@ impl Session {
         if self.takeover.is_on() {
             self.show(BrokerState::Away, Some(reason));
         } else {
-            self.complain(reason, "the link to the broker is down");
+            self.complain(reason, Trouble::LinkDown);
         }
         self.retry_later();
     }

@@ -28,7 +28,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub(super) use self::effect::{Effect, FilterLine, Line, LinkReport};
+pub(super) use self::effect::{Effect, FilterLine, Line, LinkReport, Trouble};
 pub(super) use self::event::{Connected, Event, Facts};
 use self::failover::Failover;
 use self::refused_filters::RefusedFilters;
@@ -269,17 +269,17 @@ impl Session {
     }
 
     /// Logs a new trouble, but not its repetition.
-    fn log_trouble(&mut self, reason: &str, what: &'static str) {
+    fn log_trouble(&mut self, reason: &str, trouble: Trouble) {
         if self.logged_trouble.as_deref() != Some(reason) {
-            self.log(Line::Trouble { what, reason: reason.to_owned() });
+            self.log(Line::Trouble { trouble, reason: reason.to_owned() });
             self.logged_trouble = Some(reason.to_owned());
         }
     }
 
     /// Shows that the link is down, and why.
-    fn complain(&mut self, reason: &str, what: &'static str) {
+    fn complain(&mut self, reason: &str, trouble: Trouble) {
         self.show(BrokerState::Away, Some(reason));
-        self.log_trouble(reason, what);
+        self.log_trouble(reason, trouble);
     }
 }
 

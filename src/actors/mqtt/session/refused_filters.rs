@@ -1,7 +1,7 @@
 //! Filters that the broker refuses (MQTT-3). The link is up without them, and the session asks for them again
 //! and again. With several brokers it tries another one after a while (HOST-2).
 
-use super::{EchoSubscription, Effect, Facts, FilterLine, Line, Session, Subscribed};
+use super::{EchoSubscription, Effect, Facts, FilterLine, Line, Session, Subscribed, Trouble};
 use crate::actors::mqtt::client::error::LinkError;
 use crate::clock::Mono;
 use crate::domain::{FilterSet, Qos, TopicFilter};
@@ -50,10 +50,7 @@ impl Session {
             all => format!("{first}; and {} more", all - 1),
         };
         self.show(BrokerState::Restricted, Some(&reason));
-        self.log_trouble(
-            &reason,
-            "a subscription was refused: the machines that come through it cannot be seen",
-        );
+        self.log_trouble(&reason, Trouble::FilterRefused);
         self.ask_later();
     }
 
@@ -113,7 +110,7 @@ impl Session {
     }
 
     fn leave_for_another(&mut self, facts: &Facts) {
-        self.give_up_link("the broker keeps refusing a subscription; trying another one", facts);
+        self.give_up_link("the broker keeps refusing a subscription; trying the next broker", facts);
         self.failover.leave_refusing();
         self.connect(facts);
     }
