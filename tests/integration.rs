@@ -28,6 +28,7 @@ mod ledger;
 mod liveness;
 mod machines;
 mod pipeline;
+mod quoted_texts;
 mod rejected;
 mod secrets;
 mod signals;

@@ -1,0 +1,103 @@
+//! Checks that Andon really writes the texts that operators are told to look for.
+//!
+//! `docs/troubleshooting.md` quotes them in italics, which it uses for nothing else. The alerts quote them in double quotes, three
+//! words or more. `…` stands for what differs from case to case. Each text must be in one string of `src`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PAGE: &str = "docs/troubleshooting.md";
+const ALERTS: &str = "deploy/prometheus/andon.rules.yml";
+/// Shorter quotations in the alerts are values, such as "store".
+const ALERT_WORDS_MIN: usize = 3;
+
+/// Returns the texts in italics of a page. Text in bold may contain one.
+fn italics(page: &str) -> Vec<String> {
+    let without_bold = page.replace("**", "").replace('\n', " ");
+    assert_eq!(without_bold.matches('*').count() % 2, 0, "every `*` of the page has its partner");
+    without_bold.split('*').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Returns the quotations of the alerts' folded texts.
+fn quotations(alerts: &str) -> Vec<String> {
+    let is_folded = |line: &&str| !line.trim_start().starts_with('#') && !line.contains(": \"");
+    let folded: Vec<&str> = alerts.lines().filter(is_folded).map(str::trim).collect();
+    let quoted = folded.join(" ").split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    quoted.into_iter().filter(|text| text.split_whitespace().count() >= ALERT_WORDS_MIN).collect()
+}
+
+/// Returns the lines of a source file that may hold such a text: no comments, no tests, each string on one line.
+fn lines_of_code(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut joined = String::new();
+    for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        match line.strip_suffix('\\') {
+            Some(continued) => joined.push_str(continued),
+            None => {
+                joined.push_str(line);
+                joined.push('\n');
+            }
+        }
+    }
+    joined.lines().map(str::to_owned).collect()
+}
+
+/// Returns whether `line` holds the parts of `text` between `…`, in order.
+fn says(line: &str, text: &str) -> bool {
+    let mut rest = line;
+    text.split('…').map(str::trim).all(|part| match rest.find(part) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+fn code_files(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.trim_end_matches(".rs").ends_with("tests") {
+            continue;
+        }
+        if path.is_dir() {
+            code_files(&path, files);
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_text_that_operators_are_told_to_look_for_is_in_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    code_files(&root.join("src"), &mut files);
+    let code: Vec<String> =
+        files.iter().flat_map(|file| lines_of_code(&fs::read_to_string(file).unwrap())).collect();
+    let page = italics(&fs::read_to_string(root.join(PAGE)).unwrap());
+    let alerts = quotations(&fs::read_to_string(root.join(ALERTS)).unwrap());
+    assert!(page.len() >= 10 && alerts.len() >= 4, "texts are found: {page:?}, {alerts:?}");
+    for (place, texts) in [(PAGE, page), (ALERTS, alerts)] {
+        for text in texts {
+            assert!(
+                code.iter().any(|line| says(line, &text)),
+                "{place} quotes {text:?}, which Andon never writes"
+            );
+        }
+    }
+}
+
+#[test]
+fn quoted_texts_are_found_in_pages_alerts_and_code() {
+    let page = "The line *one, …* says\nso.\n- **Found *two\nlines***: act.\n";
+    assert_eq!(italics(page), ["one, …", "two lines"]);
+    let alerts = "# \"not a comment\"\naction: \"not this whole line\"\naction: >-\n  Find \"the first\n  text\" and \"store\".\n";
+    assert_eq!(quotations(alerts), ["the first text"]);
+    let source = "// \"a comment\"\nwarn!(log, \"the disk \\\n    is full: {}\", reason);\n#[cfg(test)]\nmod tests {\n";
+    assert_eq!(lines_of_code(source), ["warn!(log, \"the disk is full: {}\", reason);"]);
+    assert!(says("open {}: it belongs to {}", "open …: it belongs to …"));
+    assert!(!says("it belongs to {}: open", "open …: it belongs to …"));
+    assert!(!says("the disk is fuller", "the disk is empty"));
+}
