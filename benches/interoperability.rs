@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut failed = false;
     let mut table = vec![
-        "| broker | connect | subscribe | QoS 0 | QoS 1 | QoS 2 | session over our restart | retained | last will | 5,000 exactly once over kill -9 |".to_owned(),
+        "| broker | connect | subscribe | QoS 0 | QoS 1 | QoS 2 | session kept over Andon's restart | retained | last will | 5,000 exactly once over kill -9 |".to_owned(),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
     ];
     for start in brokers::ALL {
