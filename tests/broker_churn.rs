@@ -1,6 +1,6 @@
 //! A broker that breaks every connection, each time at another point, hundreds of times: nothing crashes, nothing piles up.
 //!
-//! `ANDON_CHURN_CONNECTIONS` makes it longer; what was measured is printed.
+//! `ANDON_CHURN_CONNECTIONS` sets how often. The test prints what it measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::support::scripted_broker::{
     Answer, Packet, ScriptedBroker, connack_4, connack_5, puback, publish, suback_4, suback_5,
 };
 
-/// Machines that speak, and whose status is published, in one connection.
+/// Machines that send, and get a status published, in each connection.
 const MACHINES: u16 = 12;
 /// Points at which a connection breaks.
 const POINTS: usize = 9;
@@ -20,7 +20,7 @@ fn connections_wanted() -> usize {
     std::env::var("ANDON_CHURN_CONNECTIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(90)
 }
 
-/// The session is there, as after any break.
+/// A CONNACK with the session present, as after any break.
 fn connack(v5: bool) -> Vec<u8> {
     if v5 { vec![0x20, 3, 1, 0, 0] } else { vec![0x20, 2, 1, 0] }
 }
@@ -33,7 +33,7 @@ fn refusal(v5: bool) -> Vec<u8> {
     if v5 { connack_5(0x88, "") } else { connack_4(3) }
 }
 
-/// What machines of this connection say; nobody has heard of them before.
+/// Messages of machines that are new in this connection.
 fn readings(v5: bool, connection: usize) -> Vec<u8> {
     let reading = |number| {
         let topic = format!("factory/machine/m{connection}-{number}/telemetry");
@@ -42,7 +42,8 @@ fn readings(v5: bool, connection: usize) -> Vec<u8> {
     (1..=MACHINES).flat_map(reading).collect()
 }
 
-/// One broker for each point, taken in turn; `published` counts the client's messages of the connection.
+/// Answers like a broker that breaks each connection at the next of [`POINTS`] points. `published` counts the client's
+/// messages of the connection.
 fn breaks(v5: bool, packet: &Packet, published: usize) -> Answer {
     let (point, round) = (packet.connection % POINTS, packet.connection / POINTS);
     if packet.is_connect() {
@@ -70,7 +71,7 @@ fn breaks(v5: bool, packet: &Packet, published: usize) -> Answer {
     Answer::Send(if packet.is_publish() { puback(packet) } else { Vec::new() })
 }
 
-/// What a broker in order answers.
+/// Answers like a healthy broker.
 fn works(v5: bool, packet: &Packet) -> Answer {
     Answer::Send(match packet.head >> 4 {
         1 => connack(v5),
@@ -115,7 +116,7 @@ fn survives(protocol: &str) {
     let mut steps = Vec::new();
     for quarter in 1..=4 {
         let due = wanted * quarter / 4;
-        wait_long_for(due, &seen, &mut andon);
+        wait_for_connection(due, &seen, &mut andon);
         steps.push(footprint(&andon));
         println!("MQTT {protocol}, {due} connections: RSS KiB, threads, files: {:?}", steps[quarter - 1]);
     }
@@ -135,8 +136,8 @@ fn survives(protocol: &str) {
     assert!(andon.stop().success());
 }
 
-/// As long as there is progress.
-fn wait_long_for(due: usize, seen: &AtomicUsize, andon: &mut Andon) {
+/// Waits until connection `due`, for as long as new ones keep coming.
+fn wait_for_connection(due: usize, seen: &AtomicUsize, andon: &mut Andon) {
     let mut last = 0;
     while last < due {
         last = wait_for("another connection", || {

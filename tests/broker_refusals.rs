@@ -1,4 +1,4 @@
-//! A broker that refuses is said in one line that names the reason, and tried again until it relents.
+//! A broker that refuses Andon: one log line names the reason, and Andon tries again until the broker accepts.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +12,7 @@ use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
 use crate::support::publisher;
+use crate::support::scripted_broker::{Answer, ScriptedBroker, connack_5, disconnect_5, suback_5};
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
@@ -27,7 +28,7 @@ fn password_file(directory: &std::path::Path, password: &str) -> std::path::Path
     file
 }
 
-/// More attempts have failed.
+/// Waits until at least this many attempts have failed.
 fn wait_for_failures(andon: &mut Andon, at_least: f64) {
     let client = Client::new(&andon.wait_for_http());
     wait_until("more attempts", || {
@@ -39,7 +40,7 @@ fn wait_for_failures(andon: &mut Andon, at_least: f64) {
 }
 
 #[test]
-fn a_bad_password_is_named_and_never_printed() {
+fn a_wrong_password_is_reported_and_never_printed() {
     for protocol in ["5", "3.1.1"] {
         let directory = tempfile::tempdir().unwrap();
         let passwords = password_file(directory.path(), "right");
@@ -87,6 +88,53 @@ fn a_refused_subscription_is_named_and_asked_for_again() {
     assert!(andon.stop().success());
 }
 
+#[test]
+fn the_brokers_own_words_are_in_the_log() {
+    let mut connects = 0;
+    let broker = ScriptedBroker::start(move |packet| {
+        if packet.is_connect() {
+            connects += 1;
+            match connects {
+                // The client library does not pass on the reason string of a CONNACK.
+                1 => Answer::SendAndClose(connack_5(0x87, "licence for ten clients")),
+                _ => Answer::Send(connack_5(0, "")),
+            }
+        } else if packet.is_subscribe() {
+            Answer::SendAndClose([suback_5(packet, 1, ""), disconnect_5(0x8b, "closing\ntime")].concat())
+        } else {
+            Answer::Send(Vec::new())
+        }
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=").set("mqtt.protocol=5");
+    let mut andon = site.run();
+    andon.wait_for_log("reason: \"connect: Not authorized; see mqtt.username and mqtt.password");
+    andon.wait_for_log("closing time");
+    let log = andon.log();
+    let line = |words: &str| log.lines().find(|line| line.contains(words)).unwrap().to_owned();
+    assert!(line("closing time").contains("the broker ended the connection"), "{log}");
+    assert!(andon.is_running());
+    andon.signal("KILL");
+    andon.wait();
+}
+
+#[test]
+fn a_refused_subscription_is_logged_with_the_brokers_words() {
+    let broker = ScriptedBroker::start(|packet| match packet {
+        _ if packet.is_connect() => Answer::Send(connack_5(0, "")),
+        _ if packet.is_subscribe() => Answer::Send(suback_5(packet, 0x97, "two filters a day")),
+        _ => Answer::Send(Vec::new()),
+    });
+    let site = Site::new(broker.port()).set("liveness.publish_prefix=");
+    let mut andon = site.run();
+    andon.wait_for_log("two filters a day");
+    let log = andon.log();
+    let line = log.lines().find(|line| line.contains("two filters a day")).unwrap();
+    assert!(line.contains("a subscription was refused") && line.contains("quota exceeded"), "{line}");
+    assert!(andon.is_running());
+    andon.signal("KILL");
+    andon.wait();
+}
+
 /// Proves MQTT-2.
 #[test]
 fn a_broker_that_is_away_is_waited_for() {
@@ -103,16 +151,14 @@ fn a_broker_that_is_away_is_waited_for() {
     broker.kill();
     andon.wait_for_log("the link to the broker is down");
     broker.restart();
-    wait_until("the subscription is there again", || {
-        andon.log().matches("connected to the broker").count() == 2
-    });
+    wait_until("the subscription is there again", || andon.connections() == 2);
     publisher::publish_numbered(broker.port(), TOPIC, 2, 20..40, 1);
     wait_until("the rows after the broker's crash", || rows_stored(&site.sqlite_url()) == 40);
     assert!(andon.stop().success());
 }
 
 #[test]
-fn a_name_that_cannot_be_resolved_is_named_and_no_reason_to_leave_version_5() {
+fn a_host_name_that_does_not_resolve_is_reported_and_no_reason_to_leave_version_5() {
     // The name exists nowhere (RFC 6761), whether or not there is a network.
     let site = Site::new(1883).set("mqtt.host=no-such-broker.invalid");
     let mut andon = site.run();
@@ -128,7 +174,7 @@ fn a_name_that_cannot_be_resolved_is_named_and_no_reason_to_leave_version_5() {
     assert!(andon.stop().success());
 }
 
-/// Whether somebody's connection to the port is in this state (of Linux's `tcp_states.h`).
+/// Returns whether any connection to the port is in `state`, a value of Linux's `tcp_states.h`.
 fn has_connection(port: u16, state: &str) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let to = format!(":{port:04X}");
@@ -139,7 +185,7 @@ fn has_connection(port: u16, state: &str) -> bool {
 }
 
 #[test]
-fn a_broker_that_swallows_what_it_gets_does_not_keep_the_service_from_its_end() {
+fn a_broker_that_never_answers_does_not_keep_the_service_from_stopping() {
     for transport in ["tcp", "tls", "ws", "wss"] {
         let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         silent.set_nonblocking(true).unwrap();
@@ -155,7 +201,7 @@ fn a_broker_that_swallows_what_it_gets_does_not_keep_the_service_from_its_end() 
     }
 }
 
-/// A listener whose queue is full drops what comes.
+/// A listener with a full queue: the kernel drops every further attempt to connect.
 fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
     let full = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     rustix::net::listen(&full, 0).unwrap();
@@ -163,13 +209,13 @@ fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
     let mut queued = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
         queued.push(stream);
-        assert!(queued.len() < 10, "the queue has no end");
+        assert!(queued.len() < 10, "the queue never fills");
     }
     (full, address, queued)
 }
 
 #[test]
-fn a_network_that_swallows_the_first_packet_does_not_keep_the_service_from_its_end() {
+fn a_network_that_drops_the_first_packet_does_not_keep_the_service_from_stopping() {
     let (_full, address, _queued) = full_listener();
     let site = Site::new(address.port());
     let andon = site.run();

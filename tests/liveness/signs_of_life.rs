@@ -24,7 +24,7 @@ fn retained_telemetry_is_no_sign_of_life_at_any_reconnect() {
     let url = site.sqlite_url();
     let mut andon = site.run();
     for connects in 1..=3 {
-        wait_until("the link", || andon.log().matches("connected to the broker").count() == connects);
+        wait_until("the link", || andon.connections() == connects);
         let marker = format!("press-2-{connects}");
         speak(&mut Single::connect(port), &marker);
         wait_for_events(&url, &marker, &["online - first_seen"]);
@@ -85,7 +85,7 @@ fn a_retained_last_will_counts_when_it_is_published_and_not_at_each_reconnect() 
     let all = ["online - first_seen", "offline online last_will", "online offline message"];
     wait_for_events(&url, "press-1", &all);
     broker.restart();
-    wait_until("the link", || andon.log().matches("connected to the broker").count() == 2);
+    wait_until("the link", || andon.connections() == 2);
     speak(&mut Single::connect(broker.port()), "press-2");
     wait_for_events(&url, "press-2", &["online - first_seen"]);
     assert_eq!(events(&url, "press-1"), all, "{}", andon.log());

@@ -171,6 +171,11 @@ impl Andon {
         self.wait_for_log("connected to the broker");
     }
 
+    /// Returns how often Andon has connected since its start.
+    pub fn connections(&self) -> usize {
+        self.log().matches("connected to the broker").count()
+    }
+
     /// Waits until Andon is connected and liveness knows the recorded past: from here silence counts from a machine's last message.
     pub fn wait_until_seeing(&mut self) {
         self.wait_until_connected();
