@@ -8,7 +8,7 @@ use super::kinds;
 use super::load;
 use super::plant::Plant;
 use super::proxy::Proxy;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::andon::Site;
 use crate::support::device::Device;
 use crate::support::http::Client;
@@ -41,17 +41,17 @@ fn wait_for_connects(plant: &mut Plant, count: usize) {
 }
 
 /// A killed broker loses what it had not delivered; devices publish that again.
-fn a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    for round in 1..=usize::try_from(2 * lab.scale).unwrap() {
+    for round in 1..=usize::try_from(2 * run.scale).unwrap() {
         plant.publish(200);
         plant.wait_until_stored(plant.sent.numbered);
         let never_published_again = plant.sent.numbered;
         let load = plant.load(600);
-        lab.chance.pause(Duration::from_millis(250));
+        run.rng.pause(Duration::from_millis(250));
         plant.broker.kill();
-        lab.chance.pause(Duration::from_millis(150));
+        run.rng.pause(Duration::from_millis(150));
         plant.broker.restart();
         plant.fault_is_over();
         wait_for_connects(&mut plant, 1 + round);
@@ -61,14 +61,14 @@ fn a_broker_that_is_killed_makes_andon_lose_nothing_it_had_acknowledged(lab: &mu
     plant.finish()
 }
 
-fn a_broker_that_is_restarted_with_its_memory_loses_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn a_broker_that_is_restarted_with_its_memory_loses_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    for _ in 0..2 * lab.scale {
+    for _ in 0..2 * run.scale {
         let load = plant.load(600);
-        lab.chance.pause(Duration::from_millis(250));
+        run.rng.pause(Duration::from_millis(250));
         plant.broker.stop();
-        lab.chance.pause(Duration::from_millis(150));
+        run.rng.pause(Duration::from_millis(150));
         plant.broker.restart();
         plant.fault_is_over();
         load.join();
@@ -76,10 +76,10 @@ fn a_broker_that_is_restarted_with_its_memory_loses_nothing(lab: &mut Lab) -> Re
     plant.finish()
 }
 
-pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    for round in 1..=usize::try_from(lab.scale).unwrap() {
+    for round in 1..=usize::try_from(run.scale).unwrap() {
         plant.publish(300);
         plant.wait_until_stored(plant.sent.numbered);
         plant.broker.stop();
@@ -96,9 +96,9 @@ pub fn a_broker_that_has_forgotten_the_session_is_subscribed_to_again(lab: &mut 
 
 /// The library would notice after two and a half keep-alives, our probe after at most one and a half. The log has our sentence
 /// only if the probe was first.
-fn a_frozen_broker_is_noticed_by_our_own_probe_and_nothing_is_lost(lab: &mut Lab) -> Report {
-    let prefix = *lab.chance.pick(&["andon", ""]);
-    let mut plant = Plant::sqlite(lab).set(&[
+fn a_frozen_broker_is_noticed_by_our_own_probe_and_nothing_is_lost(run: &mut FaultRun) -> Report {
+    let prefix = *run.rng.pick(&["andon", ""]);
+    let mut plant = Plant::sqlite(run).set(&[
         "mqtt.keep_alive=4s",
         "mqtt.connect_timeout=2s",
         &format!("liveness.publish_prefix={prefix}"),
@@ -109,22 +109,22 @@ fn a_frozen_broker_is_noticed_by_our_own_probe_and_nothing_is_lost(lab: &mut Lab
     plant.andon().wait_for_log("the broker does not answer");
     plant.broker.thaw();
     plant.fault_is_over();
-    plant.publish(300 * lab.scale);
+    plant.publish(300 * run.scale);
     assert!(!plant.andon().log().contains("reason: \"connection lost\""), "{}", plant.andon().log());
     plant.finish()
 }
 
 /// Makes a plant whose Andon reaches the broker through a proxy that can be cut.
-pub fn over_a_cable(lab: &Lab) -> (Plant, Proxy) {
+pub fn over_a_cable(run: &FaultRun) -> (Plant, Proxy) {
     let broker = Mosquitto::start("");
     let cable = Proxy::start(broker.port());
     let site = Site::new(cable.port());
     let url = site.sqlite_url();
-    (Plant::new(lab, broker, None, site, url), cable)
+    (Plant::new(run, broker, None, site, url), cable)
 }
 
-fn a_connection_that_the_broker_ends_with_a_reason_is_made_again(lab: &mut Lab) -> Report {
-    let (mut plant, cable) = over_a_cable(lab);
+fn a_connection_that_the_broker_ends_with_a_reason_is_made_again(run: &mut FaultRun) -> Report {
+    let (mut plant, cable) = over_a_cable(run);
     plant.open();
     plant.publish(200);
     plant.wait_until_stored(200);
@@ -133,19 +133,19 @@ fn a_connection_that_the_broker_ends_with_a_reason_is_made_again(lab: &mut Lab) 
     plant.andon().wait_for_log("the broker ended the connection");
     cable.cut_all();
     plant.fault_is_over();
-    plant.publish(300 * lab.scale);
+    plant.publish(300 * run.scale);
     let log = plant.andon().log();
     let said = log.lines().find(|line| line.contains("the broker ended the connection")).unwrap();
     assert!(said.to_lowercase().contains("administrative"), "{said}");
     plant.finish()
 }
 
-fn a_cable_that_is_cut_again_and_again_loses_nothing(lab: &mut Lab) -> Report {
-    let (mut plant, cable) = over_a_cable(lab);
+fn a_cable_that_is_cut_again_and_again_loses_nothing(run: &mut FaultRun) -> Report {
+    let (mut plant, cable) = over_a_cable(run);
     plant.open();
-    let load = plant.load(1_500 * lab.scale);
-    for _ in 0..6 * lab.scale {
-        lab.chance.pause(Duration::from_millis(150));
+    let load = plant.load(1_500 * run.scale);
+    for _ in 0..6 * run.scale {
+        run.rng.pause(Duration::from_millis(150));
         cable.cut_all();
     }
     load.join();
@@ -183,10 +183,10 @@ fn impostor(port: u16, protocol: &str, rounds: u32, mut while_connected: impl Fn
     }
 }
 
-fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut Lab) -> Report {
-    let protocol = *lab.chance.pick(&["5", "3.1.1"]);
+fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(run: &mut FaultRun) -> Report {
+    let protocol = *run.rng.pick(&["5", "3.1.1"]);
     // A backoff that never reaches its cap: the number of attempts shows whether Andon keeps to it.
-    let mut plant = Plant::sqlite(lab).set(&[
+    let mut plant = Plant::sqlite(run).set(&[
         &format!("mqtt.protocol={protocol}"),
         "mqtt.backoff_min=20ms",
         "mqtt.backoff_max=1h",
@@ -216,7 +216,7 @@ fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut 
             .rfind(|line| line.contains("New client connected") && line.contains("andon-test"))
             .is_some()
     });
-    plant.publish(200 * lab.scale);
+    plant.publish(200 * run.scale);
     let log = plant.andon().log();
     assert_eq!(log.matches("another client keeps taking over Andon's session").count(), 1, "{log}");
     let logged = log.matches(CONNECTED).count() + log.matches("the link to the broker is down").count();
@@ -224,9 +224,9 @@ fn a_session_taken_over_again_and_again_is_logged_once_and_not_fought(lab: &mut 
     plant.finish()
 }
 
-fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(lab: &mut Lab) -> Report {
-    let protocol = *lab.chance.pick(&["5", "3.1.1"]);
-    let mut plant = Plant::sqlite(lab).set(&[
+fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(run: &mut FaultRun) -> Report {
+    let protocol = *run.rng.pick(&["5", "3.1.1"]);
+    let mut plant = Plant::sqlite(run).set(&[
         &format!("mqtt.protocol={protocol}"),
         "mqtt.backoff_min=20ms",
         "mqtt.backoff_max=1s",
@@ -242,7 +242,7 @@ fn the_end_of_a_take_over_is_logged_and_losses_are_logged_again(lab: &mut Lab) -
     plant.broker.restart();
     wait_until("the loss in the log", || losses(&mut plant) > before);
     plant.fault_is_over();
-    plant.publish(200 * lab.scale);
+    plant.publish(200 * run.scale);
     plant.finish()
 }
 
@@ -255,11 +255,11 @@ fn no_keep_alive_is_missed(plant: &Plant) {
     assert!(!log.contains("exceeded timeout"), "{log}");
 }
 
-fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&[KEEP_ALIVE]);
+fn a_frozen_database_starves_no_keep_alive(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run).set(&[KEEP_ALIVE]);
     plant.open();
     plant.server().freeze();
-    let load = plant.load(500 * lab.scale);
+    let load = plant.load(500 * run.scale);
     // Longer than the broker waits, and more than twice our keep-alive.
     std::thread::sleep(Duration::from_secs(8));
     load.join();
@@ -271,11 +271,11 @@ fn a_frozen_database_starves_no_keep_alive(lab: &mut Lab) -> Report {
 }
 
 /// Each sync takes a while, with a message in the callback most of the time.
-fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&[KEEP_ALIVE, "journal.sync=before_ack"]);
+fn a_slow_disk_starves_no_keep_alive(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&[KEEP_ALIVE, "journal.sync=before_ack"]);
     plant.open_with("journal::sync=80*sleep(100)");
-    plant.publish(300 * lab.scale);
-    plant.wait_until_stored(300 * lab.scale);
+    plant.publish(300 * run.scale);
+    plant.wait_until_stored(300 * run.scale);
     plant.fault_is_over();
     no_keep_alive_is_missed(&plant);
     assert_eq!(plant.andon().log().matches(CONNECTED).count(), 1);
@@ -285,7 +285,7 @@ fn a_slow_disk_starves_no_keep_alive(lab: &mut Lab) -> Report {
 /// With 3.1.1 the broker sends its retained messages at every connect, and each time Andon receives them at another time.
 fn retained_messages_without_time_are_stored_once_at_every_connect(
     mut plant: Plant,
-    lab: &mut Lab,
+    run: &mut FaultRun,
 ) -> Report {
     plant = plant.set(&["mqtt.protocol=3.1.1"]);
     let port = plant.broker.port();
@@ -304,10 +304,10 @@ fn retained_messages_without_time_are_stored_once_at_every_connect(
     wait_until("the retained messages, and the live one", || {
         super::traffic::others_stored(&plant.url) == plant.sent.others
     });
-    for round in 0..3 * lab.scale {
+    for round in 0..3 * run.scale {
         let load = plant.load(200);
-        lab.chance.pause(Duration::from_millis(150));
-        if lab.chance.below(2) == 0 {
+        run.rng.pause(Duration::from_millis(150));
+        if run.rng.below(2) == 0 {
             plant.kill()
         } else {
             plant.stop()
@@ -329,25 +329,25 @@ fn retained_messages_without_time_are_stored_once_at_every_connect(
     plant.finish()
 }
 
-fn retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite(lab: &mut Lab) -> Report {
-    retained_messages_without_time_are_stored_once_at_every_connect(Plant::sqlite(lab), lab)
+fn retained_messages_without_time_are_stored_once_at_every_connect_in_sqlite(run: &mut FaultRun) -> Report {
+    retained_messages_without_time_are_stored_once_at_every_connect(Plant::sqlite(run), run)
 }
 
-fn retained_messages_without_time_are_stored_once_at_every_connect_in_postgres(lab: &mut Lab) -> Report {
-    retained_messages_without_time_are_stored_once_at_every_connect(Plant::postgres(lab), lab)
+fn retained_messages_without_time_are_stored_once_at_every_connect_in_postgres(run: &mut FaultRun) -> Report {
+    retained_messages_without_time_are_stored_once_at_every_connect(Plant::postgres(run), run)
 }
 
 /// A machine publishes all the time, behind a backlog that takes longer to drain (100 messages a second) than its `offline_after`.
-fn a_backlog_that_drains_through_a_small_window_makes_no_machine_offline(lab: &mut Lab) -> Report {
+fn a_backlog_that_drains_through_a_small_window_makes_no_machine_offline(run: &mut FaultRun) -> Report {
     let broker = Mosquitto::start("");
     let line = SlowLine::start(broker.port(), Duration::from_millis(100), 20);
     let site = Site::new(line.port());
     let url = site.sqlite_url();
-    let plant = Plant::new(lab, broker, None, site, url);
+    let plant = Plant::new(run, broker, None, site, url);
     let mut plant = plant.set(&["liveness.machines.talker.offline_after=4s"]);
     plant.open();
     let talker = Device::start(plant.broker.port(), "talker");
-    plant.publish(600 * lab.scale);
+    plant.publish(600 * run.scale);
     plant.wait_until_stored(plant.sent.numbered);
     plant.fault_is_over();
     plant.stop();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plant::Plant;
 use super::proxy::{Cut, Proxy};
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
@@ -79,14 +79,14 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(lab: &Lab) -> Self {
+    fn new(run: &FaultRun) -> Self {
         let broker = Mosquitto::start("");
         let postgres = Postgres::start();
         let url = postgres.create_database("andon");
         let cable = Proxy::start(postgres.port());
         let over_cable = format!("store.url=postgres://postgres@127.0.0.1:{}/andon", cable.port());
         let site = Site::new(broker.port()).set(&over_cable);
-        let plant = Plant::new(lab, broker, Some(postgres), site, url).set(&[
+        let plant = Plant::new(run, broker, Some(postgres), site, url).set(&[
             "mqtt.keep_alive=2s",
             "mqtt.connect_timeout=2s",
             "store.connect_timeout=2s",
@@ -160,24 +160,24 @@ impl Scene {
     }
 }
 
-fn two_random_faults_at_a_time(lab: &mut Lab) -> Report {
-    let mut scene = Scene::new(lab);
+fn two_random_faults_at_a_time(run: &mut FaultRun) -> Report {
+    let mut scene = Scene::new(run);
     scene.plant.open();
-    let rounds = 6 * lab.scale;
+    let rounds = 6 * run.scale;
     for round in 0..rounds {
-        let first = *lab.chance.pick(&ALL);
+        let first = *run.rng.pick(&ALL);
         let compatible: Vec<Strike> = ALL.into_iter().filter(|other| first.goes_with(*other)).collect();
-        let second = *lab.chance.pick(&compatible);
+        let second = *run.rng.pick(&compatible);
         eprintln!("round {round}: {first:?} and {second:?}");
         let load = scene.plant.load(300);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         scene.begin(first);
-        lab.chance.pause(Duration::from_millis(100));
+        run.rng.pause(Duration::from_millis(100));
         scene.begin(second);
-        lab.chance.pause(Duration::from_millis(700));
-        let (sooner, later) = if lab.chance.below(2) == 0 { (first, second) } else { (second, first) };
+        run.rng.pause(Duration::from_millis(700));
+        let (sooner, later) = if run.rng.below(2) == 0 { (first, second) } else { (second, first) };
         scene.end(sooner);
-        lab.chance.pause(Duration::from_millis(100));
+        run.rng.pause(Duration::from_millis(100));
         scene.end(later);
         load.join();
         // In its first milliseconds the process has no signal handler, and a strike should hit it at work.

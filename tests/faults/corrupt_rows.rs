@@ -1,7 +1,7 @@
 //! Strikes rows of the database: edited by hand, they are skipped and logged once each, and everything else is stored.
 
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::database::Database;
 use crate::support::http::Client;
 use crate::support::poll::wait_until;
@@ -25,7 +25,7 @@ const REMOVED: [&str; 3] = [
     "DELETE FROM link_outage WHERE reason = 'sunspots'",
 ];
 
-fn rows_edited_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut Lab) -> Report {
+fn rows_edited_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, run: &mut FaultRun) -> Report {
     plant.open();
     plant.publish(50);
     plant.wait_until_stored(50);
@@ -35,7 +35,7 @@ fn rows_edited_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut 
     database.execute(&format!("UPDATE link_sight SET seen_until = {bad_time}"));
     database.execute(&format!("UPDATE ingest_checkpoint SET updated_at = {bad_time}"));
     plant.open();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.load(MESSAGES).join();
     }
     let all = plant.sent.numbered;
@@ -59,10 +59,10 @@ fn rows_edited_by_hand_stop_nothing(mut plant: Plant, bad_time: &str, lab: &mut 
     plant.finish()
 }
 
-fn rows_edited_by_hand_stop_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    rows_edited_by_hand_stop_nothing(Plant::sqlite(lab), "'yesterday'", lab)
+fn rows_edited_by_hand_stop_nothing_in_sqlite(run: &mut FaultRun) -> Report {
+    rows_edited_by_hand_stop_nothing(Plant::sqlite(run), "'yesterday'", run)
 }
 
-fn rows_edited_by_hand_stop_nothing_in_postgres(lab: &mut Lab) -> Report {
-    rows_edited_by_hand_stop_nothing(Plant::postgres(lab), "'infinity'", lab)
+fn rows_edited_by_hand_stop_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    rows_edited_by_hand_stop_nothing(Plant::postgres(run), "'infinity'", run)
 }

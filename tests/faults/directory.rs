@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::oracle::{self, Verdict};
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::andon::{Andon, Site};
 use crate::support::database::Database;
 use crate::support::poll::wait_until;
@@ -88,7 +88,7 @@ fn numbers(url: &str) -> Vec<u64> {
 }
 
 /// Starts both lines in every order, alone and together, and publishes to them.
-fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant)) -> Report {
+fn copied(mut plant: Plant, run: &mut FaultRun, mut second: Line, age: impl Fn(&Plant)) -> Report {
     plant.open();
     publish(&mut plant, &[false]);
     wait_until("the first rows", || numbers(&plant.url).len() as u64 == MESSAGES);
@@ -96,11 +96,11 @@ fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant
     age(&plant);
     copy_directory(&plant.journal_dir, &second.site.journal_dir());
     let mut orders: Vec<&[bool]> = Vec::new();
-    for _ in 0..4 * lab.scale {
+    for _ in 0..4 * run.scale {
         if orders.is_empty() {
             orders = vec![&[false], &[true], &[false, true], &[true, false]];
         }
-        let drawn = usize::try_from(lab.chance.below(orders.len() as u64)).unwrap();
+        let drawn = usize::try_from(run.rng.below(orders.len() as u64)).unwrap();
         let lines = orders.remove(drawn);
         for is_second in lines {
             if *is_second { second.open() } else { plant.open() }
@@ -113,7 +113,7 @@ fn copied(mut plant: Plant, lab: &mut Lab, mut second: Line, age: impl Fn(&Plant
     }
     plant.open();
     second.open();
-    let deadline = Instant::now() + lab.no_progress_max;
+    let deadline = Instant::now() + run.no_progress_max;
     while (numbers(&plant.url).len() as u64) < plant.sent.numbered && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -148,20 +148,20 @@ fn judge(plant: &Plant, second: &Line) -> Verdict {
     verdict
 }
 
-fn copied_to_another_site(plant: Plant, lab: &mut Lab, age: impl Fn(&Plant)) -> Report {
+fn copied_to_another_site(plant: Plant, run: &mut FaultRun, age: impl Fn(&Plant)) -> Report {
     let mut second = Line::new(&plant);
     second.site = second.site.set("site.id=second");
-    copied(plant, lab, second, age)
+    copied(plant, run, second, age)
 }
 
 fn unchanged(_: &Plant) {}
 
-fn a_directory_copied_to_a_second_line_loses_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    copied_to_another_site(Plant::sqlite(lab), lab, unchanged)
+fn a_directory_copied_to_a_second_line_loses_nothing_in_sqlite(run: &mut FaultRun) -> Report {
+    copied_to_another_site(Plant::sqlite(run), run, unchanged)
 }
 
-fn a_directory_copied_to_a_second_line_loses_nothing_in_postgres(lab: &mut Lab) -> Report {
-    copied_to_another_site(Plant::postgres(lab), lab, unchanged)
+fn a_directory_copied_to_a_second_line_loses_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    copied_to_another_site(Plant::postgres(run), run, unchanged)
 }
 
 /// `journal.meta` as Andon 0.1.0 wrote it, without what later versions added.
@@ -177,8 +177,8 @@ pub fn make_version_1(journal: &Path) {
     std::fs::write(path, format!("{body}crc {crc:08x}\n")).unwrap();
 }
 
-fn a_directory_of_version_1_copied_to_a_second_line_loses_nothing(lab: &mut Lab) -> Report {
-    copied_to_another_site(Plant::sqlite(lab), lab, |plant| {
+fn a_directory_of_version_1_copied_to_a_second_line_loses_nothing(run: &mut FaultRun) -> Report {
+    copied_to_another_site(Plant::sqlite(run), run, |plant| {
         make_version_1(&plant.journal_dir);
         let mut database = Database::open(&plant.url).unwrap();
         database.execute("UPDATE ingest_checkpoint SET open_id = NULL");
@@ -186,23 +186,23 @@ fn a_directory_of_version_1_copied_to_a_second_line_loses_nothing(lab: &mut Lab)
 }
 
 /// Two lines with one site id are not supported, but lose nothing.
-fn copied_within_a_site(plant: Plant, lab: &mut Lab) -> Report {
+fn copied_within_a_site(plant: Plant, run: &mut FaultRun) -> Report {
     let second = Line::new(&plant);
-    copied(plant, lab, second, unchanged)
+    copied(plant, run, second, unchanged)
 }
 
-fn a_directory_copied_within_a_site_loses_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    copied_within_a_site(Plant::sqlite(lab), lab)
+fn a_directory_copied_within_a_site_loses_nothing_in_sqlite(run: &mut FaultRun) -> Report {
+    copied_within_a_site(Plant::sqlite(run), run)
 }
 
-fn a_directory_copied_within_a_site_loses_nothing_in_postgres(lab: &mut Lab) -> Report {
-    copied_within_a_site(Plant::postgres(lab), lab)
+fn a_directory_copied_within_a_site_loses_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    copied_within_a_site(Plant::postgres(run), run)
 }
 
 /// The journal goes back in time, the database does not. The database is away while Andon starts several times.
 fn restored(
     mut plant: Plant,
-    lab: &mut Lab,
+    run: &mut FaultRun,
     goes: impl Fn(&mut Plant),
     comes: impl Fn(&mut Plant),
 ) -> Report {
@@ -218,7 +218,7 @@ fn restored(
     plant.stop();
     replace_directory(&backup, &plant.journal_dir);
     goes(&mut plant);
-    for _ in 0..1 + lab.scale + lab.chance.below(2) {
+    for _ in 0..1 + run.scale + run.rng.below(2) {
         plant.start();
         plant.andon().wait_until_connected();
         plant.publish(MESSAGES);
@@ -228,12 +228,12 @@ fn restored(
     plant.fault_is_over();
     plant.sent.is_replayed = true;
     plant.open();
-    lab.chance.pause(Duration::from_millis(100));
+    run.rng.pause(Duration::from_millis(100));
     plant.publish(50);
     plant.finish()
 }
 
-fn a_journal_restored_while_the_database_is_away_loses_nothing_in_sqlite(lab: &mut Lab) -> Report {
+fn a_journal_restored_while_the_database_is_away_loses_nothing_in_sqlite(run: &mut FaultRun) -> Report {
     let path = |plant: &Plant| PathBuf::from(plant.url.strip_prefix("sqlite://").unwrap());
     // A directory in its place can neither be opened nor replaced by a new file.
     let goes = |plant: &mut Plant| {
@@ -246,9 +246,9 @@ fn a_journal_restored_while_the_database_is_away_loses_nothing_in_sqlite(lab: &m
         std::fs::remove_dir(&file).unwrap();
         std::fs::rename(file.with_extension("aside"), &file).unwrap();
     };
-    restored(Plant::sqlite(lab), lab, goes, comes)
+    restored(Plant::sqlite(run), run, goes, comes)
 }
 
-fn a_journal_restored_while_the_database_is_away_loses_nothing_in_postgres(lab: &mut Lab) -> Report {
-    restored(Plant::postgres(lab), lab, |plant| plant.server().stop(), |plant| plant.server().restart())
+fn a_journal_restored_while_the_database_is_away_loses_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    restored(Plant::postgres(run), run, |plant| plant.server().stop(), |plant| plant.server().restart())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::kinds;
 use super::plant::Plant;
 use super::tmpfs::Disk;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::poll::wait_until;
 
 faults![
@@ -22,16 +22,16 @@ faults![
 const HOLDS: &str = "the journal is full: leaving the broker";
 const ROOM: &str = "the journal has room again";
 
-fn a_full_disk_under_the_journal_holds_and_loses_nothing(lab: &mut Lab) -> Report {
+fn a_full_disk_under_the_journal_holds_and_loses_nothing(run: &mut FaultRun) -> Report {
     let disk = Disk::new(4 * 1024 * 1024);
-    let mut plant = Plant::postgres(lab)
+    let mut plant = Plant::postgres(run)
         .set(&["journal.segment_bytes=128KiB"])
         .with_journal_in(disk.path().join("journal"));
     plant.open();
-    for round in 1..=usize::try_from(lab.scale).unwrap() {
+    for round in 1..=usize::try_from(run.scale).unwrap() {
         // With the database away everything stays on the disk.
         plant.server().stop();
-        plant.publish(lab.chance.below(800));
+        plant.publish(run.rng.below(800));
         disk.fill();
         plant.publish(4_000);
         plant.andon().wait_for_log("reason: disk_full");
@@ -48,11 +48,11 @@ fn a_full_disk_under_the_journal_holds_and_loses_nothing(lab: &mut Lab) -> Repor
 }
 
 /// The process ends rather than acknowledge what is not in the journal; started again, it has lost nothing.
-fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(settings);
+fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(settings);
     plant.open();
     plant.publish(100);
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.stop();
         plant.start_with(failpoint);
         plant.andon().wait_until_connected();
@@ -66,26 +66,26 @@ fn an_error_that_ends_the_process(settings: &[&str], failpoint: &str, lab: &mut 
 }
 
 /// Proves SYS-1.
-fn an_append_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
-    let failpoint = format!("journal::append={}*off->1*return->off", lab.chance.below(800));
-    an_error_that_ends_the_process(&[], &failpoint, lab)
+fn an_append_that_fails_stops_the_process_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let failpoint = format!("journal::append={}*off->1*return->off", run.rng.below(800));
+    an_error_that_ends_the_process(&[], &failpoint, run)
 }
 
 /// Proves SYS-2.
-fn a_sync_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
-    let failpoint = format!("journal::sync={}*off->1*return->off", lab.chance.below(8));
-    let sync = *lab.chance.pick(&["journal.sync=background", "journal.sync=before_ack", "journal.sync=os"]);
-    an_error_that_ends_the_process(&[sync], &failpoint, lab)
+fn a_sync_that_fails_stops_the_process_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let failpoint = format!("journal::sync={}*off->1*return->off", run.rng.below(8));
+    let sync = *run.rng.pick(&["journal.sync=background", "journal.sync=before_ack", "journal.sync=os"]);
+    an_error_that_ends_the_process(&[sync], &failpoint, run)
 }
 
-fn a_rotation_that_fails_stops_the_process_and_loses_nothing(lab: &mut Lab) -> Report {
-    an_error_that_ends_the_process(&["journal.segment_bytes=64KiB"], "journal::rotate=1*return->off", lab)
+fn a_rotation_that_fails_stops_the_process_and_loses_nothing(run: &mut FaultRun) -> Report {
+    an_error_that_ends_the_process(&["journal.segment_bytes=64KiB"], "journal::rotate=1*return->off", run)
 }
 
-fn a_deletion_that_fails_is_tried_again_and_loses_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["journal.segment_bytes=64KiB"]);
+fn a_deletion_that_fails_is_tried_again_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["journal.segment_bytes=64KiB"]);
     plant.open_with("journal::trim=2*return->off");
-    plant.publish(1_500 * lab.scale);
+    plant.publish(1_500 * run.scale);
     plant.andon().wait_for_log("the journal cannot maintain its files");
     plant.fault_is_over();
     let journal = plant.journal_dir.clone();
@@ -106,16 +106,16 @@ fn with_a_small_journal(plant: Plant) -> Plant {
     ])
 }
 
-fn a_full_journal_holds_and_loses_nothing(lab: &mut Lab) -> Report {
+fn a_full_journal_holds_and_loses_nothing(run: &mut FaultRun) -> Report {
     // The journal fills again while Andon connects and gets its backlog. Waiting for an answer that can no longer come would
     // take these ten minutes.
-    let mut plant = with_a_small_journal(Plant::postgres(lab)).set(&["mqtt.connect_timeout=10m"]);
+    let mut plant = with_a_small_journal(Plant::postgres(run)).set(&["mqtt.connect_timeout=10m"]);
     plant.open();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.server().stop();
         plant.publish(6_000);
         plant.andon().wait_for_log(HOLDS);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         plant.server().restart();
         plant.fault_is_over();
         plant.andon().wait_for_log(ROOM);
@@ -124,11 +124,11 @@ fn a_full_journal_holds_and_loses_nothing(lab: &mut Lab) -> Report {
 }
 
 /// `drop_oldest` loses messages by configuration: exactly those that `journal_gap` names.
-fn a_full_journal_drops_the_oldest_and_records_which(lab: &mut Lab) -> Report {
-    let mut plant = with_a_small_journal(Plant::postgres(lab)).set(&["journal.when_full=drop_oldest"]);
+fn a_full_journal_drops_the_oldest_and_records_which(run: &mut FaultRun) -> Report {
+    let mut plant = with_a_small_journal(Plant::postgres(run)).set(&["journal.when_full=drop_oldest"]);
     plant.open();
     plant.server().stop();
-    plant.publish(6_000 * lab.scale);
+    plant.publish(6_000 * run.scale);
     plant.server().restart();
     plant.sent.may_have_gaps = true;
     plant.fault_is_over();

@@ -47,8 +47,8 @@ mod traffic;
 const ABOVE_IDLE_MAX_KIB: u64 = 64 * 1024;
 
 /// The conditions of one run of a fault.
-pub struct Lab {
-    pub chance: seed::Chance,
+pub struct FaultRun {
+    pub rng: seed::Rng,
     /// Multiplies messages and strikes.
     pub scale: u64,
     /// Failpoints that every start arms, to break Andon on purpose; empty for the real build.
@@ -57,10 +57,10 @@ pub struct Lab {
     pub no_progress_max: Duration,
 }
 
-impl Lab {
+impl FaultRun {
     fn new(name: &str, seed: u64, scale: u64) -> Self {
         let no_progress_max = Duration::from_secs(60 + 60 * scale.ilog2() as u64);
-        Self { chance: seed::Chance::of(seed, name), scale, mutation: String::new(), no_progress_max }
+        Self { rng: seed::Rng::of(seed, name), scale, mutation: String::new(), no_progress_max }
     }
 }
 
@@ -96,7 +96,7 @@ impl Report {
 /// A fault and its name.
 pub struct Fault {
     pub name: &'static str,
-    pub strike: fn(&mut Lab) -> Report,
+    pub strike: fn(&mut FaultRun) -> Report,
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -109,7 +109,7 @@ fn try_once(fault: &Fault) {
     }
     let seed = seed::chosen();
     eprintln!("ANDON_FAULT_SEED={seed}");
-    let report = (fault.strike)(&mut Lab::new(fault.name, seed, setting("ANDON_FAULT_SCALE", 1)));
+    let report = (fault.strike)(&mut FaultRun::new(fault.name, seed, setting("ANDON_FAULT_SCALE", 1)));
     report.assert_exact();
 }
 

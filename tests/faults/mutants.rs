@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Lab, Report, broker, kinds, process, seed};
+use super::{FaultRun, Report, broker, kinds, process, seed};
 
 /// Runs a fault of the suite against a broken build.
-fn broken(switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
+fn broken(switch: &str, fault: fn(&mut FaultRun) -> Report) -> Report {
     broken_at_scale(1, switch, fault)
 }
 
-fn broken_at_scale(scale: u64, switch: &str, fault: fn(&mut Lab) -> Report) -> Report {
-    let mut lab = Lab::new(switch, seed::chosen(), scale);
-    lab.mutation = format!("{switch}=return");
-    lab.no_progress_max = Duration::from_secs(5);
-    let report = fault(&mut lab);
+fn broken_at_scale(scale: u64, switch: &str, fault: fn(&mut FaultRun) -> Report) -> Report {
+    let mut run = FaultRun::new(switch, seed::chosen(), scale);
+    run.mutation = format!("{switch}=return");
+    run.no_progress_max = Duration::from_secs(5);
+    let report = fault(&mut run);
     assert!(!report.verdict.is_exact(), "{switch} was not noticed");
     report
 }

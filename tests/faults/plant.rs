@@ -7,7 +7,7 @@ use super::kinds;
 use super::load::{self, Load};
 use super::memory::{PeakWatch, status_kib};
 use super::oracle::{self, Sent, Verdict};
-use super::{Lab, Report};
+use super::{FaultRun, Report};
 use crate::support::andon::{Andon, Site};
 use crate::support::database::Database;
 use crate::support::mosquitto::Mosquitto;
@@ -41,23 +41,29 @@ pub struct Plant {
 
 impl Plant {
     /// Makes a plant with an SQLite file.
-    pub fn sqlite(lab: &Lab) -> Self {
+    pub fn sqlite(run: &FaultRun) -> Self {
         let broker = Mosquitto::start("");
         let site = Site::new(broker.port());
         let url = site.sqlite_url();
-        Self::new(lab, broker, None, site, url)
+        Self::new(run, broker, None, site, url)
     }
 
     /// Makes a plant with a PostgreSQL server of its own.
-    pub fn postgres(lab: &Lab) -> Self {
+    pub fn postgres(run: &FaultRun) -> Self {
         let broker = Mosquitto::start("");
         let postgres = Postgres::start();
         let url = postgres.create_database("andon");
         let site = Site::new(broker.port()).set(&format!("store.url={url}"));
-        Self::new(lab, broker, Some(postgres), site, url)
+        Self::new(run, broker, Some(postgres), site, url)
     }
 
-    pub fn new(lab: &Lab, broker: Mosquitto, postgres: Option<Postgres>, site: Site, url: String) -> Self {
+    pub fn new(
+        run: &FaultRun,
+        broker: Mosquitto,
+        postgres: Option<Postgres>,
+        site: Site,
+        url: String,
+    ) -> Self {
         let site = [
             OFFLINE_AFTER,
             kinds::SUBSCRIPTIONS,
@@ -73,9 +79,9 @@ impl Plant {
             single.publish_retained(&topic, &payload, 1);
         }
         let journal_dir = site.journal_dir();
-        let mutation = lab.mutation.clone();
+        let mutation = run.mutation.clone();
         let sent = Sent::default();
-        let (no_progress_max, idle_kib, peak_kib) = (lab.no_progress_max, 0, 0);
+        let (no_progress_max, idle_kib, peak_kib) = (run.no_progress_max, 0, 0);
         Self {
             broker,
             postgres,

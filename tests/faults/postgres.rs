@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::plant::Plant;
 use super::proxy::{Cut, Proxy};
 use super::tmpfs::Disk;
-use super::{Lab, Report, disk, faults};
+use super::{FaultRun, Report, disk, faults};
 use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::http::Client;
@@ -38,15 +38,15 @@ const REFUSED: &str = "the database does not accept the data";
 /// Breaks and mends the database under load; Andon must log why it waits.
 fn outage(
     mut plant: Plant,
-    lab: &mut Lab,
+    run: &mut FaultRun,
     breaks: impl Fn(&mut Plant),
     mends: impl Fn(&mut Plant),
     reason: &str,
 ) -> Report {
     plant.open();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         let load = plant.load(MESSAGES);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         breaks(&mut plant);
         // The load may be over: publish something that must wait.
         plant.publish(50);
@@ -54,7 +54,7 @@ fn outage(
         wait_until(&format!("{reason:?}"), || {
             plant.andon().log().lines().any(|line| line.contains(REFUSED) && line.contains(reason))
         });
-        lab.chance.pause(Duration::from_millis(300));
+        run.rng.pause(Duration::from_millis(300));
         load.join();
         mends(&mut plant);
         plant.fault_is_over();
@@ -63,26 +63,26 @@ fn outage(
     plant.finish()
 }
 
-fn a_postgres_that_is_stopped_and_started_loses_nothing(lab: &mut Lab) -> Report {
-    outage(Plant::postgres(lab), lab, |plant| plant.server().stop(), |plant| plant.server().restart(), "")
+fn a_postgres_that_is_stopped_and_started_loses_nothing(run: &mut FaultRun) -> Report {
+    outage(Plant::postgres(run), run, |plant| plant.server().stop(), |plant| plant.server().restart(), "")
 }
 
-fn a_postgres_that_is_killed_loses_nothing(lab: &mut Lab) -> Report {
-    outage(Plant::postgres(lab), lab, |plant| plant.server().kill(), |plant| plant.server().restart(), "")
+fn a_postgres_that_is_killed_loses_nothing(run: &mut FaultRun) -> Report {
+    outage(Plant::postgres(run), run, |plant| plant.server().kill(), |plant| plant.server().restart(), "")
 }
 
 /// With `synchronous_commit = off` the last commits die with the server, after the journal has deleted their records. Andon must ask
 /// for more.
-fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&["journal.segment_bytes=64KiB", "journal.max_bytes=64MiB"]);
+fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run).set(&["journal.segment_bytes=64KiB", "journal.max_bytes=64MiB"]);
     for setting in ["wal_writer_delay = '10s'", "wal_writer_flush_after = '1GB'"] {
         plant.server().psql("postgres", &format!("ALTER SYSTEM SET {setting}"));
     }
     let places = ["ALTER SYSTEM", "ALTER DATABASE andon", "ALTER ROLE postgres"];
-    plant.server().psql("postgres", &format!("{} SET synchronous_commit = off", lab.chance.pick(&places)));
+    plant.server().psql("postgres", &format!("{} SET synchronous_commit = off", run.rng.pick(&places)));
     plant.server().psql("postgres", "SELECT pg_reload_conf()");
     plant.open();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.publish(2 * MESSAGES);
         plant.wait_until_stored(plant.sent.numbered);
         plant.server().kill();
@@ -94,9 +94,9 @@ fn a_postgres_that_acknowledges_early_and_is_killed_loses_nothing(lab: &mut Lab)
 }
 
 /// The database goes back in time under the running service, to before the oldest record of the journal.
-fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(lab: &mut Lab) -> Report {
-    let when_full = *lab.chance.pick(&["hold", "drop_oldest"]);
-    let mut plant = Plant::postgres(lab).set(&[
+fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(run: &mut FaultRun) -> Report {
+    let when_full = *run.rng.pick(&["hold", "drop_oldest"]);
+    let mut plant = Plant::postgres(run).set(&[
         "journal.segment_bytes=64KiB",
         "journal.max_bytes=64MiB",
         &format!("journal.when_full={when_full}"),
@@ -126,11 +126,11 @@ fn a_postgres_restored_from_a_backup_is_filled_again_and_what_is_gone_is_named(l
 }
 
 /// Proves SYS-3.
-fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(lab: &mut Lab) -> Report {
-    let plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=500ms"]);
+fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(run: &mut FaultRun) -> Report {
+    let plant = Plant::postgres(run).set(&["store.connect_timeout=2s", "store.statement_timeout=500ms"]);
     outage(
         plant,
-        lab,
+        run,
         |plant| plant.server().freeze(),
         |plant| plant.server().thaw(),
         "no answer from the database within",
@@ -138,19 +138,19 @@ fn a_postgres_that_hangs_is_abandoned_and_nothing_is_stored_twice(lab: &mut Lab)
 }
 
 /// Several commits in a row meet `cut`.
-fn cut_commits(cut: Cut, lab: &mut Lab) -> Report {
+fn cut_commits(cut: Cut, run: &mut FaultRun) -> Report {
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();
     let url = postgres.create_database("andon");
     let cable = Proxy::start(postgres.port());
     let over_cable = format!("store.url=postgres://postgres@127.0.0.1:{}/andon", cable.port());
     let site = Site::new(broker.port()).set(&over_cable);
-    let mut plant = Plant::new(lab, broker, Some(postgres), site, url);
+    let mut plant = Plant::new(run, broker, Some(postgres), site, url);
     plant.open();
-    let load = plant.load(MESSAGES * lab.scale);
-    let wanted = 3 * u32::try_from(lab.scale).unwrap();
+    let load = plant.load(MESSAGES * run.scale);
+    let wanted = 3 * u32::try_from(run.scale).unwrap();
     for done in 0..wanted {
-        lab.chance.pause(Duration::from_millis(60));
+        run.rng.pause(Duration::from_millis(60));
         cable.cut_next(cut);
         wait_until("the next commit", || cable.cuts() > done || load.is_over());
     }
@@ -168,13 +168,13 @@ fn cut_commits(cut: Cut, lab: &mut Lab) -> Report {
     report
 }
 
-fn a_commit_that_never_reached_the_server_is_repeated(lab: &mut Lab) -> Report {
-    cut_commits(Cut::BeforeCommit, lab)
+fn a_commit_that_never_reached_the_server_is_repeated(run: &mut FaultRun) -> Report {
+    cut_commits(Cut::BeforeCommit, run)
 }
 
 /// Proves SYS-3.
-fn a_commit_whose_answer_was_cut_off_is_not_repeated(lab: &mut Lab) -> Report {
-    let report = cut_commits(Cut::AnswerOfCommit, lab);
+fn a_commit_whose_answer_was_cut_off_is_not_repeated(run: &mut FaultRun) -> Report {
+    let report = cut_commits(Cut::AnswerOfCommit, run);
     assert_eq!(
         report.verdict.duplicate, 0,
         "the position shows that the commit happened: nothing is sent twice"
@@ -182,7 +182,7 @@ fn a_commit_whose_answer_was_cut_off_is_not_repeated(lab: &mut Lab) -> Report {
     report
 }
 
-fn a_postgres_without_disk_space_is_waited_for(lab: &mut Lab) -> Report {
+fn a_postgres_without_disk_space_is_waited_for(run: &mut FaultRun) -> Report {
     let disk = Disk::shared(32 * 1024 * 1024);
     let broker = Mosquitto::start("");
     let postgres = Postgres::start();
@@ -191,10 +191,10 @@ fn a_postgres_without_disk_space_is_waited_for(lab: &mut Lab) -> Report {
     postgres.psql("postgres", "CREATE DATABASE andon TABLESPACE small");
     let url = postgres.database_url("andon");
     let site = Site::new(broker.port()).set(&format!("store.url={url}"));
-    let mut plant = Plant::new(lab, broker, Some(postgres), site, url);
+    let mut plant = Plant::new(run, broker, Some(postgres), site, url);
     plant.open();
     disk.fill();
-    let load = plant.load(MESSAGES * lab.scale);
+    let load = plant.load(MESSAGES * run.scale);
     plant.andon().wait_for_log(REFUSED);
     load.join();
     disk.free();
@@ -206,7 +206,7 @@ fn a_postgres_without_disk_space_is_waited_for(lab: &mut Lab) -> Report {
     report
 }
 
-fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
+fn a_postgres_that_became_read_only_is_waited_for(run: &mut FaultRun) -> Report {
     let set = |plant: &mut Plant, value: &str| {
         let sql = format!("ALTER DATABASE andon SET default_transaction_read_only = {value}");
         plant.server().psql("postgres", &sql);
@@ -217,8 +217,8 @@ fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
         );
     };
     outage(
-        Plant::postgres(lab),
-        lab,
+        Plant::postgres(run),
+        run,
         |plant| set(plant, "on"),
         |plant| set(plant, "off"),
         "read-only transaction",
@@ -226,12 +226,12 @@ fn a_postgres_that_became_read_only_is_waited_for(lab: &mut Lab) -> Report {
 }
 
 /// Another session locks what Andon needs, for longer than Andon waits.
-fn locked(plant: Plant, lab: &mut Lab, lock: &'static str, reason: &str) -> Report {
+fn locked(plant: Plant, run: &mut FaultRun, lock: &'static str, reason: &str) -> Report {
     let url = plant.url.clone();
     let session = std::cell::RefCell::new(None);
     outage(
         plant,
-        lab,
+        run,
         |_| {
             let mut other = Database::open(&url).unwrap();
             other.execute("BEGIN");
@@ -243,11 +243,11 @@ fn locked(plant: Plant, lab: &mut Lab, lock: &'static str, reason: &str) -> Repo
     )
 }
 
-fn a_statement_timeout_is_retried(lab: &mut Lab) -> Report {
+fn a_statement_timeout_is_retried(run: &mut FaultRun) -> Report {
     // The lock timeout is longer than the statement timeout.
     let settings = ["store.statement_timeout=300ms", "store.lock_timeout=1m", "store.connect_timeout=2s"];
-    let plant = Plant::postgres(lab).set(&settings);
-    locked(plant, lab, "LOCK TABLE machine_telemetry IN EXCLUSIVE MODE", "statement timeout")
+    let plant = Plant::postgres(run).set(&settings);
+    locked(plant, run, "LOCK TABLE machine_telemetry IN EXCLUSIVE MODE", "statement timeout")
 }
 
 /// Adds a trigger that does `what` with each reading.
@@ -263,11 +263,11 @@ fn add_trigger(plant: &mut Plant, what: &str) {
 }
 
 /// A full statement takes five times the timeout, and all rows together twice the time after which a silent database is abandoned.
-fn rows_slower_than_the_statement_timeout_are_stored_in_smaller_statements(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=1s"]);
+fn rows_slower_than_the_statement_timeout_are_stored_in_smaller_statements(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run).set(&["store.connect_timeout=2s", "store.statement_timeout=1s"]);
     plant.open();
     add_trigger(&mut plant, "PERFORM pg_sleep(0.005);");
-    plant.publish(2_400 * lab.scale);
+    plant.publish(2_400 * run.scale);
     plant.fault_is_over();
     let all = plant.sent.numbered;
     plant.wait_until_stored(all);
@@ -278,11 +278,11 @@ fn rows_slower_than_the_statement_timeout_are_stored_in_smaller_statements(lab: 
     plant.finish()
 }
 
-fn a_row_slower_than_the_statement_timeout_waits_and_is_named(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=300ms"]);
+fn a_row_slower_than_the_statement_timeout_waits_and_is_named(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run).set(&["store.connect_timeout=2s", "store.statement_timeout=300ms"]);
     plant.open();
     add_trigger(&mut plant, "IF NEW.extra->>'n' = '67' THEN PERFORM pg_sleep(5); END IF;");
-    plant.publish(100 * lab.scale);
+    plant.publish(100 * run.scale);
     let http = Client::new(&plant.andon().wait_for_http());
     let names_it = "one row alone takes longer than store.statement_timeout: the reading of";
     wait_until("health names the row", || {
@@ -305,12 +305,12 @@ fn a_row_slower_than_the_statement_timeout_waits_and_is_named(lab: &mut Lab) -> 
 
 /// Andon locks its position and waits for the table; the other session has the table and wants the position. The first session that
 /// checks for a deadlock is the victim, and the other one checks late.
-fn a_deadlock_is_retried(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab).set(&["store.lock_timeout=1m"]);
+fn a_deadlock_is_retried(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run).set(&["store.lock_timeout=1m"]);
     plant.server().psql("postgres", "ALTER SYSTEM SET deadlock_timeout = '1s'");
     plant.server().psql("postgres", "SELECT pg_reload_conf()");
     plant.open();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         let mut other = Database::open(&plant.url).unwrap();
         other.execute("SET deadlock_timeout = '1min'");
         other.execute("BEGIN");
@@ -329,10 +329,10 @@ fn a_deadlock_is_retried(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-fn a_missing_table_is_waited_for(lab: &mut Lab) -> Report {
+fn a_missing_table_is_waited_for(run: &mut FaultRun) -> Report {
     outage(
-        Plant::postgres(lab),
-        lab,
+        Plant::postgres(run),
+        run,
         |plant| {
             plant.server().psql("andon", "ALTER TABLE machine_telemetry RENAME TO put_aside");
         },
@@ -344,8 +344,8 @@ fn a_missing_table_is_waited_for(lab: &mut Lab) -> Report {
 }
 
 /// The tables are those of the first version; a start with messages waiting must migrate them.
-fn a_database_of_an_older_version_is_migrated_under_load(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab);
+fn a_database_of_an_older_version_is_migrated_under_load(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run);
     let first_version = include_str!("../../migrations/postgres/2026-01-10-000000_initial/up.sql");
     plant.server().psql("andon", first_version);
     plant.server().psql(
@@ -355,7 +355,7 @@ fn a_database_of_an_older_version_is_migrated_under_load(lab: &mut Lab) -> Repor
     );
     plant.start();
     plant.andon().wait_until_connected();
-    let load = plant.load(MESSAGES * lab.scale);
+    let load = plant.load(MESSAGES * run.scale);
     plant.andon().wait_for_log("attached to the database");
     plant.note_idle();
     let log = plant.andon().log();
@@ -366,10 +366,10 @@ fn a_database_of_an_older_version_is_migrated_under_load(lab: &mut Lab) -> Repor
     plant.finish()
 }
 
-fn a_database_of_a_newer_version_is_left_alone_and_waited_for(lab: &mut Lab) -> Report {
+fn a_database_of_a_newer_version_is_left_alone_and_waited_for(run: &mut FaultRun) -> Report {
     outage(
-        Plant::postgres(lab),
-        lab,
+        Plant::postgres(run),
+        run,
         |plant| {
             let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000000')";
             plant.server().psql("andon", newer);

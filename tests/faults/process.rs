@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::poll::wait_until;
 
 faults![
@@ -21,28 +21,28 @@ const MESSAGES: u64 = 2_000;
 
 /// The baseline: no fault.
 /// Proves SYS-4.
-pub fn without_a_fault_everything_is_stored_once(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+pub fn without_a_fault_everything_is_stored_once(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    plant.publish(MESSAGES * lab.scale);
+    plant.publish(MESSAGES * run.scale);
     plant.fault_is_over();
     let report = plant.finish();
-    assert!(report.verdict.each_once || !lab.mutation.is_empty(), "{:#?}", report.verdict);
+    assert!(report.verdict.each_once || !run.mutation.is_empty(), "{:#?}", report.verdict);
     report
 }
 
-fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {
+fn kill_9_at_random_instants(mut plant: Plant, run: &mut FaultRun) -> Report {
     plant.open();
-    let load = plant.load(MESSAGES * lab.scale);
+    let load = plant.load(MESSAGES * run.scale);
     let mut kills = 0;
-    while kills < 2 || (!load.is_over() && kills < 6 * lab.scale) {
+    while kills < 2 || (!load.is_over() && kills < 6 * run.scale) {
         // Each run stores something first, so that the kill hits it at work.
         let before = plant.stored();
         if load.is_over() {
             plant.publish(50);
         }
         wait_until("progress before the next kill", || plant.stored() > before || load.is_over());
-        lab.chance.pause(Duration::from_millis(150));
+        run.rng.pause(Duration::from_millis(150));
         plant.kill();
         plant.start();
         kills += 1;
@@ -54,24 +54,24 @@ fn kill_9_at_random_instants(mut plant: Plant, lab: &mut Lab) -> Report {
 }
 
 /// Proves SYS-1, SYS-3, SYS-4, SYS-5.
-fn kill_9_at_random_instants_loses_and_doubles_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    kill_9_at_random_instants(Plant::sqlite(lab), lab)
+fn kill_9_at_random_instants_loses_and_doubles_nothing_in_sqlite(run: &mut FaultRun) -> Report {
+    kill_9_at_random_instants(Plant::sqlite(run), run)
 }
 
 /// Proves SYS-1, SYS-3, SYS-4, SYS-5.
-fn kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres(lab: &mut Lab) -> Report {
-    kill_9_at_random_instants(Plant::postgres(lab), lab)
+fn kill_9_at_random_instants_loses_and_doubles_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    kill_9_at_random_instants(Plant::postgres(run), run)
 }
 
 /// Holds Andon at `failpoint`, after a random number of passes, kills it there, and starts it again.
-fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn kill_9_at(failpoint: &str, passes_max: u64, run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
     plant.publish(50);
     plant.wait_until_stored(50);
-    for _ in 0..2 * lab.scale {
+    for _ in 0..2 * run.scale {
         plant.kill();
-        let passes = 1 + lab.chance.below(passes_max);
+        let passes = 1 + run.rng.below(passes_max);
         plant.start_with(&format!("{failpoint}={passes}*off->return(hold)"));
         // It may be held before it logs the connection: a persistent session delivers at once.
         for _ in 0..100 {
@@ -89,37 +89,37 @@ fn kill_9_at(failpoint: &str, passes_max: u64, lab: &mut Lab) -> Report {
 }
 
 /// Proves SYS-1.
-pub fn kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
-    kill_9_at("mqtt::before_ack", 300, lab)
+pub fn kill_9_between_append_and_acknowledgement_loses_and_doubles_nothing(run: &mut FaultRun) -> Report {
+    kill_9_at("mqtt::before_ack", 300, run)
 }
 
 /// Proves SYS-3.
-pub fn kill_9_before_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
-    kill_9_at("writer::before_commit", 4, lab)
+pub fn kill_9_before_the_commit_loses_and_doubles_nothing(run: &mut FaultRun) -> Report {
+    kill_9_at("writer::before_commit", 4, run)
 }
 
 /// Proves SYS-3.
-fn kill_9_after_the_commit_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
-    kill_9_at("writer::after_commit", 4, lab)
+fn kill_9_after_the_commit_loses_and_doubles_nothing(run: &mut FaultRun) -> Report {
+    kill_9_at("writer::after_commit", 4, run)
 }
 
 /// Killed repeatedly while it reads the journal back, before it has caught up.
-fn kill_9_during_the_recovery_loses_and_doubles_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab);
+fn kill_9_during_the_recovery_loses_and_doubles_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run);
     plant.open();
     plant.server().stop();
-    plant.publish(MESSAGES * lab.scale);
+    plant.publish(MESSAGES * run.scale);
     plant.kill();
     for _ in 0..4 {
         // The database is away: everything is still in the journal when the next start recovers it.
         plant.start();
-        lab.chance.pause(Duration::from_millis(60));
+        run.rng.pause(Duration::from_millis(60));
         plant.kill();
     }
     plant.server().restart();
     for _ in 0..3 {
         plant.start();
-        lab.chance.pause(Duration::from_millis(300));
+        run.rng.pause(Duration::from_millis(300));
         plant.kill();
     }
     plant.start();
@@ -127,14 +127,14 @@ fn kill_9_during_the_recovery_loses_and_doubles_nothing(lab: &mut Lab) -> Report
     plant.finish()
 }
 
-fn a_stop_under_load_is_clean_and_loses_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn a_stop_under_load_is_clean_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    let load = plant.load(MESSAGES * lab.scale);
+    let load = plant.load(MESSAGES * run.scale);
     for _ in 0..3 {
         let before = plant.stored();
         wait_until("progress before the next stop", || plant.stored() > before || load.is_over());
-        lab.chance.pause(Duration::from_millis(100));
+        run.rng.pause(Duration::from_millis(100));
         plant.stop();
         plant.start();
     }

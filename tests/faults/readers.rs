@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::database::Database;
 use crate::support::http::Client;
 use crate::support::poll::wait_until;
@@ -42,12 +42,16 @@ const WANTED: [&str; 8] = [
     "/api/v1/machines",
 ];
 
-fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_sqlite(lab: &mut Lab) -> Report {
-    read_under_load(Plant::sqlite(lab))
+fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_sqlite(
+    run: &mut FaultRun,
+) -> Report {
+    read_under_load(Plant::sqlite(run))
 }
 
-fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_postgres(lab: &mut Lab) -> Report {
-    read_under_load(Plant::postgres(lab))
+fn hostile_readers_of_large_readings_cost_little_memory_and_no_message_on_postgres(
+    run: &mut FaultRun,
+) -> Report {
+    read_under_load(Plant::postgres(run))
 }
 
 fn read_under_load(mut plant: Plant) -> Report {

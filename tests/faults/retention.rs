@@ -1,7 +1,7 @@
 //! Strikes with retention: it deletes expired rows of many machines while messages come in, and no message is lost.
 
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::database::Database;
 use crate::support::poll::wait_until;
 
@@ -51,18 +51,18 @@ fn old_rows(plant: &Plant) -> i64 {
         .sum()
 }
 
-fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
+fn retention_under_load(mut plant: Plant, run: &mut FaultRun) -> Report {
     plant = plant.set(&["store.retention=730d"]);
     plant.open();
     plant.publish(100);
     plant.wait_until_stored(plant.sent.numbered);
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.stop();
         put_old_rows(&plant, MACHINES);
         let load = plant.load(MESSAGES);
         // Every start begins a run.
         plant.open();
-        let is_killed = lab.chance.below(2) == 0;
+        let is_killed = run.rng.below(2) == 0;
         if is_killed {
             wait_until("a run halfway", || old_rows(&plant) < (TABLES.len() as u64 * MACHINES) as i64);
             plant.kill();
@@ -86,10 +86,14 @@ fn retention_under_load(mut plant: Plant, lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_sqlite(lab: &mut Lab) -> Report {
-    retention_under_load(Plant::sqlite(lab), lab)
+fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_sqlite(
+    run: &mut FaultRun,
+) -> Report {
+    retention_under_load(Plant::sqlite(run), run)
 }
 
-fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_postgres(lab: &mut Lab) -> Report {
-    retention_under_load(Plant::postgres(lab), lab)
+fn retention_under_load_with_many_machine_ids_deletes_only_expired_rows_in_postgres(
+    run: &mut FaultRun,
+) -> Report {
+    retention_under_load(Plant::postgres(run), run)
 }

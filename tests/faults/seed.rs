@@ -13,9 +13,9 @@ pub fn chosen() -> u64 {
 
 /// SplitMix64: small, and the same in every version.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// Makes a source of its own for `name`, independent of what runs beside it.
     pub fn of(seed: u64, name: &str) -> Self {
         let named = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -8,7 +8,7 @@ use super::broker::over_a_cable;
 use super::kinds;
 use super::plant::Plant;
 use super::traffic::TurnedClock;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::andon::Site;
 use crate::support::database::{Database, instant};
 use crate::support::http::Client;
@@ -38,11 +38,11 @@ fn presses(address: &str) -> Vec<(String, String)> {
 }
 
 /// PostgreSQL hangs at the start, for less and for longer than liveness waits for the recorded past.
-fn a_machine_that_speaks_before_postgres_answers_is_known(lab: &mut Lab) -> Report {
-    let mut plant = Plant::postgres(lab);
+fn a_machine_that_speaks_before_postgres_answers_is_known(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::postgres(run);
     plant.open();
     plant.publish(ALL_SPEAK);
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         for hangs in [Duration::ZERO, Duration::from_secs(3)] {
             plant.wait_until_stored(plant.sent.numbered);
             plant.stop();
@@ -51,7 +51,7 @@ fn a_machine_that_speaks_before_postgres_answers_is_known(lab: &mut Lab) -> Repo
             plant.andon().wait_until_connected();
             plant.publish(ALL_SPEAK);
             std::thread::sleep(hangs);
-            lab.chance.pause(Duration::from_millis(300));
+            run.rng.pause(Duration::from_millis(300));
             assert!(!plant.andon().log().contains("attached to the database"), "{}", plant.andon().log());
             plant.server().thaw();
             plant.fault_is_over();
@@ -66,8 +66,8 @@ fn a_machine_that_speaks_before_postgres_answers_is_known(lab: &mut Lab) -> Repo
     plant.finish()
 }
 
-fn a_link_that_is_lost_again_and_again_makes_no_status_published_again(lab: &mut Lab) -> Report {
-    let (mut plant, cable) = over_a_cable(lab);
+fn a_link_that_is_lost_again_and_again_makes_no_status_published_again(run: &mut FaultRun) -> Report {
+    let (mut plant, cable) = over_a_cable(run);
     let subscriber = Subscriber::start(plant.broker.port(), "andon/test/machine/+/status");
     plant.open();
     plant.publish(ALL_SPEAK);
@@ -79,9 +79,9 @@ fn a_link_that_is_lost_again_and_again_makes_no_status_published_again(lab: &mut
     });
     let before = subscriber.len();
     assert!(before as u64 >= kinds::MACHINES, "{before}");
-    let load = plant.load(600 * lab.scale);
-    for _ in 0..4 * lab.scale {
-        lab.chance.pause(Duration::from_millis(200));
+    let load = plant.load(600 * run.scale);
+    for _ in 0..4 * run.scale {
+        run.rng.pause(Duration::from_millis(200));
         let connects = plant.broker.log().matches("as andon-test").count();
         cable.cut_all();
         wait_until("the next connection", || plant.broker.log().matches("as andon-test").count() > connects);
@@ -106,12 +106,12 @@ fn events(database: &mut Database) -> Vec<(String, DateTime<Utc>)> {
     words.map(|text| text.split_once(' ').map(|(id, at)| (id.to_owned(), instant(at))).unwrap()).collect()
 }
 
-fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(mut plant: Plant, lab: &mut Lab) -> Report {
+fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(mut plant: Plant, run: &mut FaultRun) -> Report {
     let clock = TurnedClock::new(&plant);
     plant.open_with(&clock.failpoint());
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         let load = plant.load(600);
-        lab.chance.pause(Duration::from_millis(100));
+        run.rng.pause(Duration::from_millis(100));
         clock.turn(HOUR_MICROS);
         load.join();
         plant.publish(ALL_SPEAK);
@@ -132,7 +132,7 @@ fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(mut plant: Plant, l
         assert!(seen.iter().all(|at| set_back < *at && *at < now), "{seen:?}");
         let since = events(&mut database).split_off(recorded.len());
         assert!(!since.is_empty() && since.iter().all(|(_, at)| set_back < *at && *at < now), "{since:?}");
-        if lab.chance.below(2) == 0 {
+        if run.rng.below(2) == 0 {
             plant.kill();
             plant.open_with(&clock.failpoint());
         }
@@ -140,12 +140,12 @@ fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(mut plant: Plant, l
     plant.finish()
 }
 
-fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_sqlite(lab: &mut Lab) -> Report {
-    a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(Plant::sqlite(lab), lab)
+fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_sqlite(run: &mut FaultRun) -> Report {
+    a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(Plant::sqlite(run), run)
 }
 
-fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_postgres(lab: &mut Lab) -> Report {
-    a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(Plant::postgres(lab), lab)
+fn a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace_in_postgres(run: &mut FaultRun) -> Report {
+    a_clock_that_is_an_hour_ahead_for_a_while_leaves_no_trace(Plant::postgres(run), run)
 }
 
 /// Includes the statuses that every site publishes. (`#` would also make telemetry of messages on last-will topics.)
@@ -153,8 +153,8 @@ const EVERYTHING: &str = "mqtt.subscriptions=factory/machine/+/telemetry,nameles
 
 /// Each site receives the statuses that the other publishes. If they counted as messages of a machine, one that is offline by its last
 /// will would come back.
-fn another_site_that_subscribes_to_everything_changes_no_machine(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&[EVERYTHING]);
+fn another_site_that_subscribes_to_everything_changes_no_machine(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&[EVERYTHING]);
     let other = [
         "site.id=other",
         "mqtt.client_id=andon-other",
@@ -167,9 +167,9 @@ fn another_site_that_subscribes_to_everything_changes_no_machine(lab: &mut Lab) 
     plant.open();
     let mut beside = other.run();
     beside.wait_until_seeing();
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         let load = plant.load(600);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         assert!(beside.stop().success());
         beside = other.run();
         beside.wait_until_seeing();

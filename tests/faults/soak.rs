@@ -10,7 +10,7 @@ use andon::domain::{Message, Qos, Timestamp};
 use andon::journal::{Journal, JournalOptions, RealFs, SyncMode, WhenFull};
 
 use super::traffic::IgnoringListener;
-use super::{ALL, Fault, Lab, Report, load, setting};
+use super::{ALL, Fault, FaultRun, Report, load, setting};
 
 /// The sums and maxima over all rounds of a fault.
 #[derive(Default)]
@@ -95,8 +95,8 @@ pub fn run() -> ExitCode {
 fn try_rounds(fault: &Fault, seed: u64, rounds: u64, scale: u64) -> Line {
     let mut line = Line::default();
     for round in 0..rounds {
-        let mut lab = Lab::new(fault.name, seed.wrapping_add(round), scale);
-        match catch_unwind(AssertUnwindSafe(|| (fault.strike)(&mut lab))) {
+        let mut run = FaultRun::new(fault.name, seed.wrapping_add(round), scale);
+        match catch_unwind(AssertUnwindSafe(|| (fault.strike)(&mut run))) {
             Ok(report) => {
                 if !report.verdict.is_exact() {
                     eprintln!("{}: {:?}", fault.name, report.verdict);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plant::Plant;
 use super::tmpfs::Disk;
-use super::{Lab, Report, faults, kinds};
+use super::{FaultRun, Report, faults, kinds};
 use crate::support::andon::Site;
 use crate::support::database::Database;
 use crate::support::http::Client;
@@ -32,19 +32,19 @@ pub const ON_A_DISK_OF_ITS_OWN: [&str; 2] =
 const MESSAGES: u64 = 1_000;
 const REFUSED: &str = "the database does not accept the data";
 
-fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["store.lock_timeout=100ms"]);
+fn an_sqlite_file_locked_by_another_process_is_waited_for(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["store.lock_timeout=100ms"]);
     plant.open();
-    for _ in 0..2 * lab.scale {
+    for _ in 0..2 * run.scale {
         let load = plant.load(MESSAGES);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         let mut other = Database::open(&plant.url).unwrap();
         other.execute("BEGIN EXCLUSIVE");
         load.join();
         // The load may be over: publish something that must wait.
         plant.publish(50);
         plant.andon().wait_for_log(REFUSED);
-        lab.chance.pause(Duration::from_millis(300));
+        run.rng.pause(Duration::from_millis(300));
         other.execute("ROLLBACK");
         plant.fault_is_over();
         plant.wait_until_stored(plant.sent.numbered);
@@ -54,24 +54,24 @@ fn an_sqlite_file_locked_by_another_process_is_waited_for(lab: &mut Lab) -> Repo
 }
 
 /// Makes a plant whose SQLite file is on `disk`.
-fn on(disk: &Disk, lab: &Lab) -> Plant {
+fn on(disk: &Disk, run: &FaultRun) -> Plant {
     let broker = Mosquitto::start("");
     let url = format!("sqlite://{}/andon.db", disk.path().display());
     let site = Site::new(broker.port()).set(&format!("store.url={url}"));
-    Plant::new(lab, broker, None, site, url)
+    Plant::new(run, broker, None, site, url)
 }
 
-fn an_sqlite_file_on_a_full_disk_is_waited_for(lab: &mut Lab) -> Report {
+fn an_sqlite_file_on_a_full_disk_is_waited_for(run: &mut FaultRun) -> Report {
     let disk = Disk::shared(16 * 1024 * 1024);
-    let mut plant = on(&disk, lab);
+    let mut plant = on(&disk, run);
     plant.open();
     plant.publish(100);
     plant.wait_until_stored(100);
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         disk.fill();
         plant.publish(MESSAGES);
         plant.andon().wait_for_log(REFUSED);
-        lab.chance.pause(Duration::from_millis(300));
+        run.rng.pause(Duration::from_millis(300));
         disk.free();
         plant.fault_is_over();
     }
@@ -82,9 +82,9 @@ fn an_sqlite_file_on_a_full_disk_is_waited_for(lab: &mut Lab) -> Report {
     report
 }
 
-fn an_sqlite_file_that_is_read_only_is_waited_for(lab: &mut Lab) -> Report {
+fn an_sqlite_file_that_is_read_only_is_waited_for(run: &mut FaultRun) -> Report {
     let mut disk = Disk::shared(16 * 1024 * 1024);
-    let mut plant = on(&disk, lab);
+    let mut plant = on(&disk, run);
     plant.open();
     plant.publish(100);
     plant.wait_until_stored(100);
@@ -92,7 +92,7 @@ fn an_sqlite_file_that_is_read_only_is_waited_for(lab: &mut Lab) -> Report {
     disk.set_read_only(true);
     plant.start();
     plant.andon().wait_until_connected();
-    plant.publish(MESSAGES * lab.scale);
+    plant.publish(MESSAGES * run.scale);
     plant.andon().wait_for_log(REFUSED);
     disk.set_read_only(false);
     plant.fault_is_over();
@@ -102,8 +102,8 @@ fn an_sqlite_file_that_is_read_only_is_waited_for(lab: &mut Lab) -> Report {
 }
 
 /// A batch takes longer than the time after which a silent database is abandoned; but it makes progress.
-fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["store.connect_timeout=2s", "store.statement_timeout=100ms"]);
+fn rows_that_are_slow_to_store_are_no_hung_database(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["store.connect_timeout=2s", "store.statement_timeout=100ms"]);
     plant.open();
     let mut database = Database::open(&plant.url).unwrap();
     // Counts for some milliseconds per row.
@@ -111,7 +111,7 @@ fn rows_that_are_slow_to_store_are_no_hung_database(lab: &mut Lab) -> Report {
         "CREATE TRIGGER slow BEFORE INSERT ON machine_telemetry BEGIN SELECT (WITH RECURSIVE c (n) AS (
              SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000) SELECT max(n) FROM c); END",
     );
-    plant.publish(1_500 * lab.scale);
+    plant.publish(1_500 * run.scale);
     plant.fault_is_over();
     let all = plant.sent.numbered;
     plant.wait_until_stored(all);
@@ -135,35 +135,35 @@ impl DatabaseFile {
 }
 
 /// Strikes the file under load, with a reader over HTTP. Andon must notice by itself, and then read and write the file at the path.
-fn moved(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
-    moved_plant(lab, strikes).finish()
+fn moved(run: &mut FaultRun, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
+    moved_plant(run, strikes).finish()
 }
 
 /// As [`moved`], with a file that does not come back. Every message is stored again from the journal; the events in the lost file are
 /// gone, because liveness does not start over.
-fn lost(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
-    let mut plant = moved_plant(lab, strikes);
+fn lost(run: &mut FaultRun, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Report {
+    let mut plant = moved_plant(run, strikes);
     plant.sent.may_have_gaps = true;
     let report = plant.finish();
     assert!(report.verdict.gap_seqs.is_empty(), "{:#?}", report.verdict);
     report
 }
 
-fn moved_plant(lab: &mut Lab, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Plant {
+fn moved_plant(run: &mut FaultRun, strikes: impl Fn(&DatabaseFile, &mut Plant)) -> Plant {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());
     let directory = site.path().join("database");
     let file = DatabaseFile { path: directory.join("andon.db"), directory };
     let url = format!("sqlite://{}", file.path.display());
     let site = site.set(&format!("store.url={url}"));
-    let mut plant = Plant::new(lab, broker, None, site, url);
+    let mut plant = Plant::new(run, broker, None, site, url);
     plant.open();
     let reader = Client::new(&plant.andon().wait_for_http());
     plant.publish(100);
     plant.wait_until_stored(100);
-    for round in 1..=lab.scale {
+    for round in 1..=run.scale {
         let load = plant.load(MESSAGES);
-        lab.chance.pause(Duration::from_millis(200));
+        run.rng.pause(Duration::from_millis(200));
         readings_read(&reader);
         strikes(&file, &mut plant);
         load.join();
@@ -186,9 +186,9 @@ fn readings_read(reader: &Client) -> usize {
     if answer.status == 200 { answer.json()["readings"].as_array().unwrap().len() } else { 0 }
 }
 
-fn an_sqlite_file_that_is_removed_loses_no_message(lab: &mut Lab) -> Report {
-    let with_its_log = lab.chance.below(2) == 1;
-    lost(lab, |file, _| {
+fn an_sqlite_file_that_is_removed_loses_no_message(run: &mut FaultRun) -> Report {
+    let with_its_log = run.rng.below(2) == 1;
+    lost(run, |file, _| {
         fs::remove_file(&file.path).unwrap();
         if with_its_log {
             fs::remove_file(file.with_suffix("-wal")).unwrap();
@@ -199,8 +199,8 @@ fn an_sqlite_file_that_is_removed_loses_no_message(lab: &mut Lab) -> Report {
 
 /// Andon begins a new file before the old one is put back over it.
 /// The events that were recorded in the new file meanwhile are gone with it.
-fn an_sqlite_file_that_is_renamed_and_put_back_loses_no_message(lab: &mut Lab) -> Report {
-    lost(lab, |file, plant| {
+fn an_sqlite_file_that_is_renamed_and_put_back_loses_no_message(run: &mut FaultRun) -> Report {
+    lost(run, |file, plant| {
         let aside = file.with_suffix(".aside");
         fs::rename(&file.path, &aside).unwrap();
         plant.publish(200);
@@ -209,8 +209,8 @@ fn an_sqlite_file_that_is_renamed_and_put_back_loses_no_message(lab: &mut Lab) -
     })
 }
 
-fn an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message(lab: &mut Lab) -> Report {
-    lost(lab, |file, plant| {
+fn an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message(run: &mut FaultRun) -> Report {
+    lost(run, |file, plant| {
         let backup = file.with_suffix(".backup");
         let mut other = Database::open(&plant.url).unwrap();
         other.execute(&format!("VACUUM INTO '{}'", backup.display()));
@@ -220,16 +220,16 @@ fn an_sqlite_file_that_is_replaced_by_its_backup_loses_no_message(lab: &mut Lab)
     })
 }
 
-fn an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing(lab: &mut Lab) -> Report {
-    let suffixes = *lab.chance.pick(&[&["-wal", "-shm"][..], &["-wal"], &["-shm"]]);
-    moved(lab, |file, _| {
+fn an_sqlite_file_whose_write_ahead_log_is_removed_loses_nothing(run: &mut FaultRun) -> Report {
+    let suffixes = *run.rng.pick(&[&["-wal", "-shm"][..], &["-wal"], &["-shm"]]);
+    moved(run, |file, _| {
         suffixes.iter().for_each(|suffix| fs::remove_file(file.with_suffix(suffix)).unwrap())
     })
 }
 
 /// Andon begins no new file in another directory at the path: the real one may only be unmounted.
-fn an_sqlite_file_whose_directory_is_renamed_loses_nothing(lab: &mut Lab) -> Report {
-    moved(lab, |file, plant| {
+fn an_sqlite_file_whose_directory_is_renamed_loses_nothing(run: &mut FaultRun) -> Report {
+    moved(run, |file, plant| {
         let aside = file.directory.with_extension("aside");
         fs::rename(&file.directory, &aside).unwrap();
         fs::create_dir(&file.directory).unwrap();

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::http::Client;
 use crate::support::poll::wait_until;
 
@@ -26,8 +26,8 @@ const STALL: Duration = Duration::from_secs(12);
 const FOR_EVER: &str = "sleep(600000)";
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-fn plant(lab: &Lab) -> Plant {
-    Plant::sqlite(lab).set(&["supervisor.hang_after=1s", "supervisor.restarts_max=0", "mqtt.keep_alive=5s"])
+fn plant(run: &FaultRun) -> Plant {
+    Plant::sqlite(run).set(&["supervisor.hang_after=1s", "supervisor.restarts_max=0", "mqtt.keep_alive=5s"])
 }
 
 /// Returns a failpoint that stalls for [`STALL`] after `passes` passes.
@@ -42,13 +42,13 @@ fn nothing_was_restarted(plant: &mut Plant) {
     }
 }
 
-fn a_stall_of_the_journal(failpoint: &str, lab: &mut Lab, mut plant: Plant) -> Report {
+fn a_stall_of_the_journal(failpoint: &str, run: &mut FaultRun, mut plant: Plant) -> Report {
     plant.open();
     plant.publish(100);
     plant.stop();
-    plant.start_with(&once(failpoint, lab.chance.below(4)));
+    plant.start_with(&once(failpoint, run.rng.below(4)));
     let client = Client::new(&plant.andon().wait_for_http());
-    let load = plant.load(600 * lab.scale);
+    let load = plant.load(600 * run.scale);
     let says = |path: &str| client.get(path).body.contains("disk stalled for ");
     wait_until("the stall to be shown", || says("/readyz") && says("/livez") && says("/api/v1/status"));
     assert_eq!(client.get("/readyz").status, 503);
@@ -63,20 +63,20 @@ fn a_stall_of_the_journal(failpoint: &str, lab: &mut Lab, mut plant: Plant) -> R
     plant.finish()
 }
 
-fn an_append_that_hangs_restarts_nothing_and_loses_nothing(lab: &mut Lab) -> Report {
-    let plant = plant(lab);
-    a_stall_of_the_journal("journal::write", lab, plant)
+fn an_append_that_hangs_restarts_nothing_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let plant = plant(run);
+    a_stall_of_the_journal("journal::write", run, plant)
 }
 
-fn a_sync_that_hangs_restarts_nothing_and_loses_nothing(lab: &mut Lab) -> Report {
-    let sync = *lab.chance.pick(&["journal.sync=background", "journal.sync=before_ack"]);
-    let plant = plant(lab).set(&[sync]);
-    a_stall_of_the_journal("journal::sync", lab, plant)
+fn a_sync_that_hangs_restarts_nothing_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let sync = *run.rng.pick(&["journal.sync=background", "journal.sync=before_ack"]);
+    let plant = plant(run).set(&[sync]);
+    a_stall_of_the_journal("journal::sync", run, plant)
 }
 
-fn a_sync_that_the_parser_waits_for_restarts_nothing_and_loses_nothing(lab: &mut Lab) -> Report {
-    let plant = plant(lab).set(&["journal.sync=os"]);
-    a_stall_of_the_journal("journal::sync", lab, plant)
+fn a_sync_that_the_parser_waits_for_restarts_nothing_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let plant = plant(run).set(&["journal.sync=os"]);
+    a_stall_of_the_journal("journal::sync", run, plant)
 }
 
 /// Asserts that the process exits with `code` within ten seconds of `decided`.
@@ -86,13 +86,13 @@ fn ends_in_time(plant: &mut Plant, decided: Instant, code: i32) {
     assert!(took <= STOP_MAX, "it took {took:?}");
 }
 
-fn a_stop_while(failpoint: &str, lab: &mut Lab) -> Report {
-    let mut plant = plant(lab);
+fn a_stop_while(failpoint: &str, run: &mut FaultRun) -> Report {
+    let mut plant = plant(run);
     plant.open();
     plant.publish(100);
     plant.stop();
-    plant.start_with(&format!("{failpoint}={}*off->{FOR_EVER}", lab.chance.below(4)));
-    let load = plant.load(400 * lab.scale);
+    plant.start_with(&format!("{failpoint}={}*off->{FOR_EVER}", run.rng.below(4)));
+    let load = plant.load(400 * run.scale);
     // On a slow machine fewer syncs than the failpoint lets pass may do for the whole load.
     for _ in 0..5 {
         plant.publish(50);
@@ -107,22 +107,22 @@ fn a_stop_while(failpoint: &str, lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-fn a_stop_while_an_append_hangs_ends_within_ten_seconds_and_loses_nothing(lab: &mut Lab) -> Report {
-    a_stop_while("journal::write", lab)
+fn a_stop_while_an_append_hangs_ends_within_ten_seconds_and_loses_nothing(run: &mut FaultRun) -> Report {
+    a_stop_while("journal::write", run)
 }
 
-fn a_stop_while_a_sync_hangs_ends_within_ten_seconds_and_loses_nothing(lab: &mut Lab) -> Report {
-    a_stop_while("journal::sync", lab)
+fn a_stop_while_a_sync_hangs_ends_within_ten_seconds_and_loses_nothing(run: &mut FaultRun) -> Report {
+    a_stop_while("journal::sync", run)
 }
 
 /// The parser panics while the disk hangs: exit code 4 is decided, but an orderly stop is impossible.
-fn an_exit_that_is_decided_does_not_wait_for_the_disk(lab: &mut Lab) -> Report {
-    let mut plant = plant(lab);
+fn an_exit_that_is_decided_does_not_wait_for_the_disk(run: &mut FaultRun) -> Report {
+    let mut plant = plant(run);
     plant.open();
     plant.publish(100);
     plant.stop();
     plant.start_with(&format!("journal::sync={FOR_EVER};parser::handle=40*off->panic"));
-    let load = plant.load(400 * lab.scale);
+    let load = plant.load(400 * run.scale);
     plant.andon().wait_for_log("restarting does not help");
     ends_in_time(&mut plant, Instant::now(), 1);
     plant.start();
@@ -131,10 +131,10 @@ fn an_exit_that_is_decided_does_not_wait_for_the_disk(lab: &mut Lab) -> Report {
     plant.finish()
 }
 
-fn a_stop_while_the_start_hangs_ends_within_ten_seconds(lab: &mut Lab) -> Report {
-    let mut plant = plant(lab);
+fn a_stop_while_the_start_hangs_ends_within_ten_seconds(run: &mut FaultRun) -> Report {
+    let mut plant = plant(run);
     plant.open();
-    plant.publish(200 * lab.scale);
+    plant.publish(200 * run.scale);
     plant.stop();
     plant.start_with(&format!("app::opening={FOR_EVER}"));
     plant.andon().wait_for_log("opening the journal");
@@ -146,27 +146,27 @@ fn a_stop_while_the_start_hangs_ends_within_ten_seconds(lab: &mut Lab) -> Report
     plant.finish()
 }
 
-fn a_database_that_hangs_on_its_disk_restarts_nothing_and_loses_nothing(lab: &mut Lab) -> Report {
-    let point = *lab.chance.pick(&["writer::before_commit", "writer::after_commit"]);
+fn a_database_that_hangs_on_its_disk_restarts_nothing_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let point = *run.rng.pick(&["writer::before_commit", "writer::after_commit"]);
     // The database either answers in time or is abandoned.
-    let timeout = *lab.chance.pick(&["store.statement_timeout=1s", "store.statement_timeout=30s"]);
-    let mut plant = plant(lab).set(&[timeout, "store.connect_timeout=2s"]);
+    let timeout = *run.rng.pick(&["store.statement_timeout=1s", "store.statement_timeout=30s"]);
+    let mut plant = plant(run).set(&[timeout, "store.connect_timeout=2s"]);
     plant.open_with(&once(point, 2));
-    plant.publish(400 * lab.scale);
+    plant.publish(400 * run.scale);
     plant.fault_is_over();
-    plant.wait_until_stored(400 * lab.scale);
+    plant.wait_until_stored(400 * run.scale);
     nothing_was_restarted(&mut plant);
     plant.finish()
 }
 
-fn a_stop_while_the_database_hangs_is_clean_and_loses_nothing(lab: &mut Lab) -> Report {
-    let mut plant = plant(lab);
+fn a_stop_while_the_database_hangs_is_clean_and_loses_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = plant(run);
     plant.open();
     plant.publish(100);
     plant.stop();
     plant.start_with(&format!("writer::before_commit=1*off->{FOR_EVER}"));
     plant.andon().wait_until_connected();
-    plant.publish(400 * lab.scale);
+    plant.publish(400 * run.scale);
     let asked = Instant::now();
     plant.andon().signal("TERM");
     ends_in_time(&mut plant, asked, 0);

@@ -12,7 +12,7 @@ use andon::journal::{
 use super::broker::over_a_cable;
 use super::load;
 use super::plant::Plant;
-use super::{Lab, Report, faults};
+use super::{FaultRun, Report, faults};
 use crate::support::database::Database;
 use crate::support::poll::wait_until;
 use crate::support::publisher::{self, Single};
@@ -74,14 +74,14 @@ fn write_backlog(plant: &mut Plant, count: u64) {
 }
 
 /// With 50,000 pending messages; a million in `make soak`.
-fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab: &mut Lab) -> Report {
-    lab.no_progress_max *= 5;
-    let mut plant = Plant::postgres(lab);
+fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(run: &mut FaultRun) -> Report {
+    run.no_progress_max *= 5;
+    let mut plant = Plant::postgres(run);
     plant.open();
     plant.publish(100);
     plant.wait_until_stored(100);
     plant.stop();
-    let count = if lab.scale == 1 { 50_000 } else { 1_000_000 };
+    let count = if run.scale == 1 { 50_000 } else { 1_000_000 };
     write_backlog(&mut plant, count);
     plant.server().stop();
     plant.start();
@@ -93,13 +93,13 @@ fn a_start_with_a_long_backlog_and_the_database_away_stores_it_when_it_comes(lab
     plant.finish()
 }
 
-fn oversized_payloads_are_rejected_and_stall_nothing(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["mqtt.max_payload=4KiB"]);
+fn oversized_payloads_are_rejected_and_stall_nothing(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["mqtt.max_payload=4KiB"]);
     plant.open();
-    let load = plant.load(500 * lab.scale);
+    let load = plant.load(500 * run.scale);
     let mut single = Single::connect(plant.broker.port());
-    for _ in 0..30 * lab.scale {
-        let bytes = 4_097 + lab.chance.below(2_000_000);
+    for _ in 0..30 * run.scale {
+        let bytes = 4_097 + run.rng.below(2_000_000);
         single.publish("factory/machine/giant/telemetry", &vec![b'7'; usize::try_from(bytes).unwrap()], 1);
         plant.sent.others_rejected += 1;
     }
@@ -109,10 +109,10 @@ fn oversized_payloads_are_rejected_and_stall_nothing(lab: &mut Lab) -> Report {
 }
 
 /// One packet is larger than all the memory that Andon may use above idle; the others are more than fit into the broker's window.
-fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["mqtt.max_packet=100KiB"]);
+fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["mqtt.max_packet=100KiB"]);
     plant.open();
-    let load = plant.load(500 * lab.scale);
+    let load = plant.load(500 * run.scale);
     let file = plant.site.path().join("giant");
     std::fs::write(&file, vec![b'7'; 48 << 20]).unwrap();
     let port = plant.broker.port().to_string();
@@ -121,7 +121,7 @@ fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(lab: &mut Lab) -
     publishing.args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-f"]).arg(&file);
     assert!(publishing.status().unwrap().success());
     let mut single = Single::connect(plant.broker.port());
-    for qos in (0..60 * lab.scale).map(|number| [1, 1, 0][usize::try_from(number % 3).unwrap()]) {
+    for qos in (0..60 * run.scale).map(|number| [1, 1, 0][usize::try_from(number % 3).unwrap()]) {
         single.publish(topic, &vec![b'7'; 100 << 10], qos);
     }
     load.join();
@@ -129,11 +129,11 @@ fn giant_packets_are_kept_back_by_the_broker_and_take_no_memory(lab: &mut Lab) -
     plant.finish()
 }
 
-fn a_topic_at_the_limit_of_mqtt_is_stored(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn a_topic_at_the_limit_of_mqtt_is_stored(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
     let mut single = Single::connect(plant.broker.port());
-    for number in 0..5 * lab.scale {
+    for number in 0..5 * run.scale {
         let around = "factory/machine//telemetry".len();
         let topic = format!("factory/machine/{}/telemetry", "x".repeat(65_535 - around));
         let payload = format!(
@@ -142,19 +142,19 @@ fn a_topic_at_the_limit_of_mqtt_is_stored(lab: &mut Lab) -> Report {
         single.publish(&topic, payload.as_bytes(), 1);
         plant.sent.others += 1;
     }
-    plant.publish(300 * lab.scale);
+    plant.publish(300 * run.scale);
     plant.fault_is_over();
     plant.finish()
 }
 
-fn nothing_but_malformed_traffic_moves_the_position_on(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn nothing_but_malformed_traffic_moves_the_position_on(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     plant.open();
-    let count = 1_500 * lab.scale;
+    let count = 1_500 * run.scale;
     let garbage: Vec<Vec<u8>> = (0..count)
         .map(|_| {
-            let bytes = usize::try_from(lab.chance.below(300)).unwrap();
-            lab.chance.bytes(bytes)
+            let bytes = usize::try_from(run.rng.below(300)).unwrap();
+            run.rng.bytes(bytes)
         })
         .collect();
     publisher::publish_each(plant.broker.port(), 0..count, 1, |number| {
@@ -166,14 +166,14 @@ fn nothing_but_malformed_traffic_moves_the_position_on(lab: &mut Lab) -> Report 
 }
 
 /// Mosquitto refuses such topics, so the test injects them into its stream. Unacknowledged, each would come again.
-fn a_topic_that_is_not_utf8_is_rejected_and_ends_nothing(lab: &mut Lab) -> Report {
-    let (mut plant, cable) = over_a_cable(lab);
+fn a_topic_that_is_not_utf8_is_rejected_and_ends_nothing(run: &mut FaultRun) -> Report {
+    let (mut plant, cable) = over_a_cable(run);
     plant.open();
-    for round in 0..5 * lab.scale {
+    for round in 0..5 * run.scale {
         plant.publish(20);
         // Inject between packets: the broker must not be sending.
         plant.wait_until_stored(plant.sent.numbered);
-        let bad = *lab.chance.pick(&[b"\xff".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc3"]);
+        let bad = *run.rng.pick(&[b"\xff".as_slice(), b"\0", b"\xed\xa0\x80", b"\xc3"]);
         let topic = [b"factory/machine/m".as_slice(), bad, b"/telemetry"].concat();
         let (qos, id) = (u8::try_from(round % 2).unwrap(), 65_000 + u16::try_from(round).unwrap());
         cable.inject(&publish_bytes(true, qos, &topic, br#"{"machine_id":"press-00"}"#, id));
@@ -190,12 +190,12 @@ fn rejections(url: &str) -> u64 {
     count.map_or(0, |count| u64::try_from(count).unwrap())
 }
 
-fn a_flood_of_machines_is_stored_and_bounded(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab).set(&["liveness.machines_max=500"]);
+fn a_flood_of_machines_is_stored_and_bounded(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run).set(&["liveness.machines_max=500"]);
     plant.open();
     plant.publish(100);
     plant.wait_until_stored(100);
-    let count = 4_000 * lab.scale;
+    let count = 4_000 * run.scale;
     publisher::publish_each(plant.broker.port(), 0..count, 1, |number| {
         let topic = format!("factory/machine/runaway-{number}/telemetry");
         (topic, format!(r#"{{"temperature":{number},"timestamp":"2026-02-01T00:00:00Z"}}"#))
@@ -215,18 +215,18 @@ pub fn others_stored(url: &str) -> u64 {
     count.map_or(0, |count| u64::try_from(count).unwrap())
 }
 
-fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(lab: &mut Lab) -> Report {
-    let mut plant = Plant::sqlite(lab);
+fn a_wall_clock_that_jumps_by_hours_loses_nothing_and_makes_no_event(run: &mut FaultRun) -> Report {
+    let mut plant = Plant::sqlite(run);
     let file = plant.site.path().join("clock-offset");
     std::fs::write(&file, "0").unwrap();
     let clock = format!("clock::offset=return({})", file.display());
     plant.open_with(&clock);
-    let load = plant.load(1_500 * lab.scale);
+    let load = plant.load(1_500 * run.scale);
     let mut single = Single::connect(plant.broker.port());
-    for number in 0..12 * lab.scale {
-        let hours = i64::try_from(lab.chance.below(24)).unwrap() - 12;
+    for number in 0..12 * run.scale {
+        let hours = i64::try_from(run.rng.below(24)).unwrap() - 12;
         std::fs::write(&file, (hours * 3_600_000_000).to_string()).unwrap();
-        lab.chance.pause(Duration::from_millis(60));
+        run.rng.pause(Duration::from_millis(60));
         // Without a device time it gets Andon's, whatever that is.
         let payload = format!(r#"{{"machine_id":"press-00","temperature":{number}}}"#);
         single.publish("factory/machine/press-00/telemetry", payload.as_bytes(), 1);
@@ -279,19 +279,19 @@ fn wait_for_pruning(plant: &Plant) {
     wait_until("old rows to be deleted", || database.number(canaries) == 0);
 }
 
-fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) -> Report {
+fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, run: &mut FaultRun) -> Report {
     plant = plant.set(&["store.retention=730d"]);
     let clock = TurnedClock::new(&plant);
     plant.open_with(&clock.failpoint());
     plant.publish(200);
     plant.wait_until_stored(plant.sent.numbered);
-    for round in 0..2 * lab.scale {
+    for round in 0..2 * run.scale {
         // The clock jumps while Andon runs, or while it is stopped.
         if round % 2 == 0 {
             clock.turn(3 * YEAR_MICROS);
             plant.andon().wait_for_log("has jumped, and nothing confirms it");
         }
-        if lab.chance.below(2) == 0 {
+        if run.rng.below(2) == 0 {
             plant.kill()
         } else {
             plant.stop()
@@ -310,24 +310,24 @@ fn a_clock_three_years_ahead_deletes_nothing(mut plant: Plant, lab: &mut Lab) ->
     plant.finish()
 }
 
-fn a_clock_three_years_ahead_deletes_nothing_in_sqlite(lab: &mut Lab) -> Report {
-    a_clock_three_years_ahead_deletes_nothing(Plant::sqlite(lab), lab)
+fn a_clock_three_years_ahead_deletes_nothing_in_sqlite(run: &mut FaultRun) -> Report {
+    a_clock_three_years_ahead_deletes_nothing(Plant::sqlite(run), run)
 }
 
-fn a_clock_three_years_ahead_deletes_nothing_in_postgres(lab: &mut Lab) -> Report {
-    a_clock_three_years_ahead_deletes_nothing(Plant::postgres(lab), lab)
+fn a_clock_three_years_ahead_deletes_nothing_in_postgres(run: &mut FaultRun) -> Report {
+    a_clock_three_years_ahead_deletes_nothing(Plant::postgres(run), run)
 }
 
 /// The clock says 2016 or earlier, as after a dead battery.
-fn messages_of_an_unset_clock_survive_its_setting(mut plant: Plant, lab: &mut Lab) -> Report {
+fn messages_of_an_unset_clock_survive_its_setting(mut plant: Plant, run: &mut FaultRun) -> Report {
     plant = plant.set(&["store.retention=730d"]);
     let clock = TurnedClock::new(&plant);
     plant.open_with(&clock.failpoint());
     plant.publish(100);
     plant.wait_until_stored(plant.sent.numbered);
-    for _ in 0..lab.scale {
+    for _ in 0..run.scale {
         plant.stop();
-        clock.turn(-(10 + i64::try_from(lab.chance.below(40)).unwrap()) * YEAR_MICROS);
+        clock.turn(-(10 + i64::try_from(run.rng.below(40)).unwrap()) * YEAR_MICROS);
         let load = plant.load(300);
         plant.open_with(&clock.failpoint());
         let mut single = Single::connect(plant.broker.port());
@@ -348,10 +348,10 @@ fn messages_of_an_unset_clock_survive_its_setting(mut plant: Plant, lab: &mut La
     plant.finish()
 }
 
-fn messages_of_an_unset_clock_survive_its_setting_in_sqlite(lab: &mut Lab) -> Report {
-    messages_of_an_unset_clock_survive_its_setting(Plant::sqlite(lab), lab)
+fn messages_of_an_unset_clock_survive_its_setting_in_sqlite(run: &mut FaultRun) -> Report {
+    messages_of_an_unset_clock_survive_its_setting(Plant::sqlite(run), run)
 }
 
-fn messages_of_an_unset_clock_survive_its_setting_in_postgres(lab: &mut Lab) -> Report {
-    messages_of_an_unset_clock_survive_its_setting(Plant::postgres(lab), lab)
+fn messages_of_an_unset_clock_survive_its_setting_in_postgres(run: &mut FaultRun) -> Report {
+    messages_of_an_unset_clock_survive_its_setting(Plant::postgres(run), run)
 }
