@@ -30,6 +30,7 @@
 
 mod echo_trust;
 mod grace;
+mod question;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use self::echo_trust::EchoTrust;
 use self::grace::Doubt;
+use self::question::{Question, Up};
 pub use self::timing::Timing;
 use crate::clock::Mono;
 use crate::domain::Seq;
@@ -112,34 +114,6 @@ pub struct LinkHealth {
     stalled: Option<Duration>,
     logged_late: bool,
     lines: Vec<HealthLine>,
-}
-
-/// The link that is up.
-#[derive(Debug)]
-struct Up {
-    since: Mono,
-    /// Distinguishes our echoes on this link from all others. `None` without an echo.
-    nonce: Option<u64>,
-    /// Numbers the questions.
-    newest: u64,
-    question: Option<Question>,
-    /// Liveness waits for a proof.
-    wanted: bool,
-}
-
-/// A question to the broker.
-#[derive(Debug, Clone, Copy)]
-struct Question {
-    number: u64,
-    by_echo: bool,
-    asked: Mono,
-    /// The newest sign of life since then.
-    sign: Mono,
-    /// The longest time without one.
-    gap: Duration,
-    acknowledged: bool,
-    /// The answer may be a proof: it was asked after the time to settle.
-    proves: bool,
 }
 
 impl LinkHealth {
@@ -273,8 +247,7 @@ impl LinkHealth {
     /// Returns the payload of the echo with this number on the current link.
     #[must_use]
     pub fn echo_payload(&self, number: u64) -> Option<String> {
-        let nonce = self.link.as_ref()?.nonce?;
-        Some(format!("{nonce:016x}-{number}"))
+        self.link.as_ref()?.echo_payload(number)
     }
 
     /// Judges what is overdue and asks what is due; call it every [`CHECK_EVERY`]. `receiving`: a message is
@@ -390,20 +363,6 @@ impl LinkHealth {
         if self.take(number).is_some() {
             self.request_proof();
         }
-    }
-}
-
-impl Up {
-    fn next_number(&mut self) -> u64 {
-        self.newest += 1;
-        self.newest
-    }
-
-    /// Returns the number of an echo of this link; `None` for a foreign or an older one.
-    fn number_of(&self, payload: &[u8]) -> Option<u64> {
-        let (nonce, number) = std::str::from_utf8(payload).ok()?.split_once('-')?;
-        let nonce = u64::from_str_radix(nonce, 16).ok().filter(|nonce| Some(*nonce) == self.nonce);
-        nonce.and(number.parse().ok())
     }
 }
 
