@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::actors::liveness::{FlappingRule, TrackerOptions};
+use crate::actors::liveness::{FlappingRule, LivenessOptions, TRANSITIONS_MAX, TrackerOptions};
+use crate::actors::mqtt::MqttOptions;
 use crate::actors::mqtt::client::options::{LinkOptions, ProxyOptions, Session, TlsOptions};
-use crate::actors::parser::LastWillRule;
+use crate::actors::mqtt::session::failover::Hosts;
+use crate::actors::mqtt::session_filters::FilterFile;
+use crate::actors::parser::{Interpreter, LastWillRule};
+use crate::actors::supervisor::SupervisorOptions;
+use crate::actors::writer::WriterOptions;
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
-    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells,
-    StoredMachines, Streams,
+    Access, Budget, HistoryPool, HttpOptions, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall,
+    StatusCells, StoredMachines, Streams,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
-use crate::payload::PayloadOptions;
+use crate::payload::{PayloadOptions, PayloadRules};
 use crate::store::{Progress, StoreOptions, UnreadableRows};
 
 /// Makes the state that HTTP requests share.
@@ -95,7 +100,7 @@ pub fn payload_options(settings: &Settings) -> PayloadOptions {
     }
 }
 
-pub(super) fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
+fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
     let rules = settings.liveness.last_will.iter();
     rules
         .map(|rule| LastWillRule {
@@ -138,7 +143,7 @@ pub fn echo_topic(settings: &Settings) -> Option<TopicFilter> {
     TopicFilter::parse(&format!("{}/echo", topic_prefix(settings)?)).ok()
 }
 
-pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
+fn tracker_options(settings: &Settings) -> TrackerOptions {
     TrackerOptions {
         offline_after: settings.liveness.offline_after,
         machines: settings.liveness.machines.clone().into_iter().collect(),
@@ -150,13 +155,88 @@ pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
     }
 }
 
+/// Returns the rules by which one message becomes readings, sightings and control.
+pub(super) fn interpreter(settings: &Settings) -> Result<Interpreter, Box<dyn std::error::Error>> {
+    Ok(Interpreter {
+        rules: PayloadRules::new(payload_options(settings))?,
+        telemetry: telemetry(settings),
+        last_wills: last_will_rules(settings),
+        control_prefix: settings.liveness.publish_prefix.as_ref().map(|prefix| format!("{prefix}/")),
+    })
+}
+
+/// Returns the filters through which machines speak.
+fn telemetry(settings: &Settings) -> Vec<TopicFilter> {
+    settings.mqtt.subscriptions.iter().map(|each| each.filter.clone()).collect()
+}
+
+pub(super) fn writer_options(
+    settings: &Settings,
+    cells: &StatusCells,
+    clock: &Arc<ClockKeeper>,
+    store: &StoreOptions,
+) -> WriterOptions {
+    WriterOptions {
+        store: store.clone(),
+        database: settings.store.url.to_string(),
+        job_max: settings.store.connect_timeout + settings.store.statement_timeout * 2,
+        backoff_min: settings.store.backoff_min,
+        backoff_max: settings.store.backoff_max,
+        retention: settings.store.retention,
+        clock: Arc::clone(clock),
+        ledger: Arc::clone(&cells.ledger),
+        past_window: settings.liveness.flapping_window,
+        past_rows_max: TRANSITIONS_MAX,
+        status: Arc::clone(&cells.store),
+    }
+}
+
+pub(super) fn liveness_options(settings: &Settings) -> LivenessOptions {
+    LivenessOptions { tracker: tracker_options(settings), topic_prefix: topic_prefix(settings) }
+}
+
+pub(super) fn mqtt_options(settings: &Settings, cells: &StatusCells) -> MqttOptions {
+    let availability_topic = topic_prefix(settings).map(|prefix| format!("{prefix}/status"));
+    MqttOptions {
+        link: link_options(settings, availability_topic),
+        hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
+        certificates: Arc::default(),
+        status: Arc::clone(&cells.broker),
+        filter_file: FilterFile::in_directory(&settings.journal.dir),
+        telemetry: telemetry(settings),
+        subscriptions: subscriptions(settings),
+        echo_topic: echo_topic(settings),
+        backoff_min: settings.mqtt.backoff_min,
+        backoff_max: settings.mqtt.backoff_max,
+    }
+}
+
+pub(super) fn http_options(settings: &Settings) -> HttpOptions {
+    HttpOptions {
+        bind: settings.http.bind,
+        connections_max: settings.http.connections_max,
+        backoff_min: settings.supervisor.backoff_min,
+        backoff_max: settings.supervisor.backoff_max,
+    }
+}
+
+pub(super) fn supervisor_options(settings: &Settings) -> SupervisorOptions {
+    SupervisorOptions {
+        restarts_max: settings.supervisor.restarts_max,
+        period: settings.supervisor.period,
+        backoff_min: settings.supervisor.backoff_min,
+        backoff_max: settings.supervisor.backoff_max,
+        hang_after: settings.supervisor.hang_after,
+    }
+}
+
 /// Returns the brokers in the order of attempts.
 #[must_use]
 pub fn endpoints(settings: &Settings) -> Vec<Endpoint> {
     settings.mqtt.hosts.clone()
 }
 
-pub(super) fn protocol(settings: &Settings) -> ProtocolChoice {
+fn protocol(settings: &Settings) -> ProtocolChoice {
     settings.mqtt.protocol
 }
 

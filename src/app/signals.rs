@@ -5,10 +5,12 @@
 
 use std::sync::mpsc;
 
-use slog::{Logger, info, warn};
+use actix::Addr;
+use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::actors::supervisor::{Shutdown, Supervisor};
 use crate::shutdown::{StopDeadline, halt};
 
 /// Watches SIGTERM and SIGINT. Keeps a signal that arrives before [`StopSignals::first`] is called.
@@ -55,6 +57,28 @@ impl StopSignals {
         if self.first.await.is_err() {
             // The thread has ended: no signal will come.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Stops in order at the first SIGTERM or SIGINT.
+pub async fn stop_on_signal(
+    signals: std::io::Result<StopSignals>,
+    supervisor: Addr<Supervisor>,
+    logger: Logger,
+) {
+    match signals {
+        Ok(signals) => {
+            signals.first().await;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one message per process, which a full mailbox must not refuse"
+            )]
+            supervisor.do_send(Shutdown { exit_code: 0 });
+        }
+        Err(error) => {
+            error!(logger, "cannot handle signals: only SIGKILL stops the service; nothing acknowledged is lost";
+                "error" => %error);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Checks that every wire is connected, and the deadline of the stop with it.
 
-use actix::prelude::*;
+use slog::o;
 
 use super::*;
-use crate::actors::supervisor::ChildExited;
+use crate::actors::liveness::LivenessWires;
+use crate::actors::mqtt::MqttWires;
+use crate::actors::parser::ParserWires;
+use crate::actors::supervisor::{ChildContext, ChildExited};
 use crate::config::{Places, Sources, load};
 
 /// Stands for the supervisor.

@@ -39,7 +39,7 @@ pub struct MqttOptions {
     /// Remembers which filters the broker's session holds.
     pub filter_file: FilterFile,
     /// Shows the state of the link to HTTP.
-    pub board: Arc<BrokerCell>,
+    pub status: Arc<BrokerCell>,
     /// The filters through which machines speak.
     pub telemetry: Vec<TopicFilter>,
     /// Filters with the QoS to ask for; those of last wills included.

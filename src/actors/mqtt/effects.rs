@@ -69,10 +69,10 @@ impl Mqtt {
             Effect::ShowConnected { endpoint, v5, session_present } => {
                 self.metrics.broker_connected.set(true);
                 let (uri, protocol) = (self.uri(&endpoint), protocol_name(v5));
-                self.options.board.connected(uri, &self.options.link.client_id, protocol, session_present);
+                self.options.status.connected(uri, &self.options.link.client_id, protocol, session_present);
             }
             Effect::Show { state, reason, endpoint } => {
-                self.options.board.enter(state, reason.as_deref(), self.uri(&endpoint));
+                self.options.status.enter(state, reason.as_deref(), self.uri(&endpoint));
             }
             Effect::Log { line, endpoint } => self.log(line, &endpoint),
         }

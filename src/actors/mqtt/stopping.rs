@@ -76,7 +76,7 @@ impl Mqtt {
         context.wait(disconnect.into_actor(self).map(|(), actor, context| {
             actor.metrics.broker_connected.set(false);
             let uri = actor.uri(actor.session.endpoint());
-            actor.options.board.enter(BrokerState::Away, Some("Andon is stopping"), uri);
+            actor.options.status.enter(BrokerState::Away, Some("Andon is stopping"), uri);
             actor.exit_guard.finish();
             context.stop();
         }));

@@ -5,15 +5,15 @@ use super::*;
 #[test]
 fn online_and_offline_are_published_retained() {
     System::new().block_on(async {
-        let bench = Bench { availability_topic: Some("andon/test/status"), ..Bench::new(agreeable) };
-        let mqtt = bench.start(1);
-        bench.wait_until_up().await;
+        let harness = Harness { availability_topic: Some("andon/test/status"), ..Harness::new(agreeable) };
+        let mqtt = harness.start(1);
+        harness.wait_until_up().await;
         let publishes =
             |packet: &Packet, word: &str| packet.is_publish() && packet.body.ends_with(word.as_bytes());
-        let published = |word| bench.broker.packets().into_iter().find(|packet| publishes(packet, word));
+        let published = |word| harness.broker.packets().into_iter().find(|packet| publishes(packet, word));
         wait_until("online", || published("online").is_some()).await;
         mqtt.do_send(StopChild);
-        wait_until("the DISCONNECT", || bench.broker.packets().iter().any(Packet::is_disconnect)).await;
+        wait_until("the DISCONNECT", || harness.broker.packets().iter().any(Packet::is_disconnect)).await;
         for word in ["online", "offline"] {
             assert_eq!(published(word).map(|packet| packet.head), Some(0x33), "{word}: QoS 1, retained");
         }
@@ -23,33 +23,33 @@ fn online_and_offline_are_published_retained() {
 #[test]
 fn a_request_for_the_link_is_answered_with_a_report() {
     System::new().block_on(async {
-        let bench = Bench::new(agreeable);
-        let mqtt = bench.start(1);
-        bench.connect_liveness();
-        wait_until("the report", || bench.shared.lock().reports.last() == Some(&(1, true))).await;
-        bench.shared.lock().reports.clear();
+        let harness = Harness::new(agreeable);
+        let mqtt = harness.start(1);
+        harness.connect_liveness();
+        wait_until("the report", || harness.shared.lock().reports.last() == Some(&(1, true))).await;
+        harness.shared.lock().reports.clear();
         mqtt.send(TellLink).await.unwrap();
-        wait_until("the second report", || bench.shared.lock().reports == [(1, true)]).await;
+        wait_until("the second report", || harness.shared.lock().reports == [(1, true)]).await;
     });
 }
 
 #[test]
 fn a_report_that_liveness_did_not_take_is_sent_again() {
     System::new().block_on(async {
-        let bench = Bench::new(agreeable);
-        bench.start(1);
-        bench.wait_until_up().await;
-        bench.connect_liveness();
-        wait_until("the report", || bench.shared.lock().reports == [(1, true)]).await;
+        let harness = Harness::new(agreeable);
+        harness.start(1);
+        harness.wait_until_up().await;
+        harness.connect_liveness();
+        wait_until("the report", || harness.shared.lock().reports == [(1, true)]).await;
     });
 }
 
 #[test]
 fn a_new_incarnation_first_reports_that_the_link_is_down() {
     System::new().block_on(async {
-        let bench = Bench::new(|_| Answer::Send(Vec::new()));
-        bench.connect_liveness();
-        bench.start(2);
-        wait_until("the report", || bench.shared.lock().reports == [(2, false)]).await;
+        let harness = Harness::new(|_| Answer::Send(Vec::new()));
+        harness.connect_liveness();
+        harness.start(2);
+        wait_until("the report", || harness.shared.lock().reports == [(2, false)]).await;
     });
 }
