@@ -24,7 +24,7 @@ use crate::journal::{JournalListener, JournalOptions, RealFs, Space, SyncMode, W
 use crate::payload::{PayloadOptions, PayloadRules};
 use crate::store::{LivenessPast, LivenessRows};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Long enough for the parser to do what it must not do.
 const A_WHILE: Duration = Duration::from_millis(200);
 
@@ -70,9 +70,9 @@ impl Shared {
     }
 
     async fn wait_until(&self, what: &str, mut is_so: impl FnMut(&World) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while !is_so(&self.lock()) {
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+            assert!(Instant::now() < deadline, "not within {WAIT_MAX:?}: {what}");
             actix_rt::time::sleep(Duration::from_millis(2)).await;
         }
     }
