@@ -226,16 +226,7 @@ impl<'a> Inspector<'a> {
             }
             opened => opened.map_err(JournalError::io("open", &path))?,
         };
-        if let Some(next) = self.next
-            && next != first
-            && self.meta.as_ref().is_none_or(|meta| meta.after_hole(next) != first)
-        {
-            self.damage(
-                &path,
-                0,
-                format!("the records from {next} to {} are missing", first.0.saturating_sub(1)),
-            );
-        }
+        self.check_beginning(&path, first);
         let header = self.header(&path, &*file, first)?;
         let read = |error| JournalError::io("read", &path)(error);
         let until = match (&self.meta, next_first) {
@@ -246,20 +237,7 @@ impl<'a> Inspector<'a> {
         self.found.records += summary.segment.records;
         self.found.bytes += summary.segment.bytes;
         let end = summary.segment.last.map_or(first, Seq::next);
-        match (until, &summary.bad) {
-            (Some(until), Some(bad)) => {
-                let what = format!("expected records {end} to {}, but {bad}", until.0 - 1);
-                self.damage(&path, summary.segment.bytes, what);
-            }
-            (None, Some(bad)) => match summary.later {
-                Some(FoundRecord { seq, .. }) => {
-                    let what = format!("expected record {end}, but {bad}; a whole record {seq} follows");
-                    self.damage(&path, summary.segment.bytes, what);
-                }
-                None => self.found.torn_tail_bytes = summary.torn_bytes,
-            },
-            (_, None) => {}
-        }
+        self.check_end(&path, &summary, end, until);
         let newest_known = self.meta.as_ref().map_or(Seq::ZERO, |meta| meta.synced);
         if next_first.is_none() && end <= newest_known {
             self.damage(&path, summary.segment.bytes, format!("records up to {newest_known} should be here"));
@@ -268,6 +246,35 @@ impl<'a> Inspector<'a> {
         self.next = Some(next_first.unwrap_or(end));
         self.found.segments.push(summary.segment);
         Ok(())
+    }
+
+    /// Reports records that are missing before the segment.
+    fn check_beginning(&mut self, path: &Path, first: Seq) {
+        if let Some(next) = self.next
+            && next != first
+            && self.meta.as_ref().is_none_or(|meta| meta.after_hole(next) != first)
+        {
+            let last = first.0.saturating_sub(1);
+            self.damage(path, 0, format!("the records from {next} to {last} are missing"));
+        }
+    }
+
+    /// Reports what ends the segment before `until`, or, in the newest segment, before a whole record.
+    fn check_end(&mut self, path: &Path, summary: &Summary, end: Seq, until: Option<Seq>) {
+        match (until, &summary.bad) {
+            (Some(until), Some(bad)) => {
+                let what = format!("expected records {end} to {}, but {bad}", until.0 - 1);
+                self.damage(path, summary.segment.bytes, what);
+            }
+            (None, Some(bad)) => match summary.later {
+                Some(FoundRecord { seq, .. }) => {
+                    let what = format!("expected record {end}, but {bad}; a whole record {seq} follows");
+                    self.damage(path, summary.segment.bytes, what);
+                }
+                None => self.found.torn_tail_bytes = summary.torn_bytes,
+            },
+            (_, None) => {}
+        }
     }
 
     /// Returns the segment's header; if it is damaged, the header it should have.

@@ -10,6 +10,7 @@ mod faults;
 mod golden;
 mod holes;
 mod inspection;
+mod lost_end;
 mod model;
 mod positions;
 mod repairs;
