@@ -1,0 +1,152 @@
+//! Login and logout of a browser: the form, the token in an address, the cookie, and where to go then.
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::http::{StatusCode, header};
+use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::Access;
+use super::origin::is_cross_site;
+use super::token::{TokenCheck, cookie_name};
+use crate::http::problem::Problem;
+use crate::http::{HttpState, login_page};
+
+/// How long a client may take to send the login form.
+const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// Browsers drop a cookie without a maximum age when they close. This is the longest age they accept.
+const COOKIE_AGE: Duration = Duration::days(400);
+
+/// Returns the token of `?token=`, decoded.
+pub(super) fn token_in_query(request: &HttpRequest) -> Option<String> {
+    let pair = request.query_string().split('&').find_map(|pair| pair.strip_prefix("token="))?;
+    percent_decode_str(pair).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Returns path and query without the token.
+pub(super) fn without_token(request: &HttpRequest) -> String {
+    let kept: Vec<&str> = request
+        .query_string()
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("token="))
+        .collect();
+    let path = request.uri().path();
+    if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+}
+
+/// Returns the redirect to `place` that sets the cookie.
+pub(super) fn admitted(check: &TokenCheck, place: &str) -> HttpResponse {
+    let cookie = Cookie::build(check.cookie_name.clone(), check.cookie.clone())
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .max_age(COOKIE_AGE)
+        .finish();
+    go_to(place).cookie(cookie).finish()
+}
+
+fn go_to(place: &str) -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::SeeOther();
+    response.insert_header((header::LOCATION, own_place(place)));
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response
+}
+
+/// Returns `place` if it is a path on this server, else `/`. `//host` or `/\host` would be another server.
+fn own_place(place: &str) -> &str {
+    let mut characters = place.chars();
+    let is_ours = characters.next() == Some('/') && !matches!(characters.next(), Some('/' | '\\'));
+    if is_ours && !place.contains(char::is_control) { place } else { "/" }
+}
+
+/// The fields of the login form.
+#[derive(Deserialize)]
+pub struct Login {
+    token: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// `POST /login`
+pub async fn login(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<HttpState>,
+) -> Result<HttpResponse, Error> {
+    let mut payload = payload.into_inner();
+    let form = web::Form::<Login>::from_request(&request, &mut payload);
+    // A client that never sends the body must not hold the connection for ever.
+    let Ok(form) = actix_rt::time::timeout(FORM_WITHIN, form).await else {
+        return Ok(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the form did not arrive within {} s", FORM_WITHIN.as_secs()),
+        )
+        .response());
+    };
+    let form = match form {
+        Ok(form) => form,
+        Err(error) => return Ok(unreadable_form(&error).response()),
+    };
+    let response = match &state.access {
+        Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
+        Access::Token(_) => login_page::response(own_place(&form.next), true),
+        Access::Anonymous | Access::Local => go_to("/").finish(),
+    };
+    Ok(response)
+}
+
+fn unreadable_form(error: &Error) -> Problem {
+    let detail = format!(
+        "the form cannot be read ({error}); expected token=<token>, as application/x-www-form-urlencoded"
+    );
+    Problem::new(error.as_response_error().status_code(), detail)
+}
+
+/// `GET /login`
+pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
+    match &state.access {
+        Access::Token(_) => login_page::response("/", false),
+        Access::Anonymous | Access::Local => go_to("/").finish(),
+    }
+}
+
+/// `POST /logout`
+pub async fn logout(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
+    if is_cross_site(&request) {
+        let detail = "a page of another site sent this; log out on a page of this server";
+        return Problem::new(StatusCode::FORBIDDEN, detail).response();
+    }
+    let name = cookie_name(&state.site);
+    let mut forgotten =
+        Cookie::build(name, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
+    forgotten.make_removal();
+    go_to("/login").cookie(forgotten).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn the_login_redirects_to_this_server_only() {
+        for place in ["/", "/machines/a%2Fb?kiosk", "/?x=//y"] {
+            assert_eq!(own_place(place), place);
+        }
+        for elsewhere in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "/x\r\nSet-Cookie: a=b"]
+        {
+            assert_eq!(own_place(elsewhere), "/", "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_removed_from_the_address() {
+        let request = TestRequest::with_uri("/machines/x?kiosk&token=s3%20cret&a=b").to_http_request();
+        assert_eq!(token_in_query(&request).as_deref(), Some("s3 cret"));
+        assert_eq!(without_token(&request), "/machines/x?kiosk&a=b");
+        let request = TestRequest::with_uri("/?token=x").to_http_request();
+        assert_eq!(without_token(&request), "/");
+    }
+}
