@@ -107,6 +107,67 @@ fn observe(tracker: &mut Tracker, sightings: &[Sighting], at: u64) -> f64 {
     nanos
 }
 
+/// Measures sightings, and the bytes of a machine after them.
+fn measure_sightings(tracker: &mut Tracker, ids: &[String]) -> bool {
+    let machines = ids.len();
+    let before = IN_USE.load(Ordering::Relaxed);
+    let first = sightings(ids, 1, 2 * SECOND);
+    report("first sighting of a machine", observe(tracker, &first, 2 * SECOND), "ns", None);
+    drop(first);
+    let in_storm = IN_USE.load(Ordering::Relaxed) - before;
+    report("a machine, all of them changed lately", in_storm as f64 / machines as f64, "bytes", None);
+    // Ten minutes later no machine has changed within the flapping window.
+    let mut rates = Vec::new();
+    for round in 0..ROUNDS {
+        let at = (700 + round) * SECOND;
+        let seq = 1 + (round + 1) * machines as u64;
+        let next = sightings(ids, seq, at);
+        rates.push(observe(tracker, &next, at));
+    }
+    let _changes = tracker.take_flapping_changes(Mono(700 * 1_000_000));
+    rates.sort_by(f64::total_cmp);
+    let is_fast = report("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
+    let at_rest = IN_USE.load(Ordering::Relaxed) - before;
+    report("a machine, id included", at_rest as f64 / machines as f64, "bytes", Some(256.0)) && is_fast
+}
+
+/// Measures ticks from `now` on, with nothing due.
+fn measure_ticks(tracker: &mut Tracker, now: u64) -> bool {
+    let mut out = Vec::new();
+    tracker.advance(Mono(now), &mut out);
+    assert!(out.is_empty(), "every machine has just sent");
+    let begun = cpu_time();
+    for tick in 0..TICKS {
+        let at = now + u64::from(tick);
+        black_box(tracker.next_deadline());
+        tracker.advance(Mono(at), &mut out);
+        black_box(tracker.counts());
+        black_box(tracker.take_flapping_changes(time_point(at).mono));
+    }
+    let tick = (cpu_time() - begun).as_nanos() as f64 / f64::from(TICKS) / 1_000.0;
+    report("a tick with nothing due", tick, "µs", Some(10.0))
+}
+
+fn measure_snapshots(tracker: &mut Tracker, machines: usize) {
+    let begun = cpu_time();
+    let count = tracker.views_in_order().count();
+    report("all machines in order, first time", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    let begun = cpu_time();
+    black_box(tracker.views_in_order().map(|view| view.machine_id.clone()).collect::<Vec<_>>());
+    report("all machines in order, again", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
+    assert_eq!(count, machines);
+}
+
+/// Measures how long it takes that every machine falls silent at `at`.
+fn measure_silence(tracker: &mut Tracker, machines: usize, at: u64) {
+    let mut out = Vec::new();
+    let begun = cpu_time();
+    tracker.advance(Mono(at), &mut out);
+    assert_eq!(out.len(), machines, "no machine sent again");
+    let silence = (cpu_time() - begun).as_nanos() as f64 / machines as f64;
+    report("a machine falling silent, all at once", silence, "ns", None);
+}
+
 fn main() -> ExitCode {
     let machines: usize =
         std::env::var("ANDON_BENCH_MACHINES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
@@ -120,55 +181,10 @@ fn main() -> ExitCode {
     };
     let mut tracker = Tracker::new(options, Vec::new(), Seq::ZERO);
     tracker.link_up(time_point(SECOND), time_point(SECOND).mono);
-    let mut good = true;
-
-    let before = IN_USE.load(Ordering::Relaxed);
-    let first = sightings(&ids, 1, 2 * SECOND);
-    report("first sighting of a machine", observe(&mut tracker, &first, 2 * SECOND), "ns", None);
-    drop(first);
-    let in_storm = IN_USE.load(Ordering::Relaxed) - before;
-    report("a machine, all of them changed lately", in_storm as f64 / machines as f64, "bytes", None);
-    // Ten minutes later no machine has changed within the flapping window.
-    let mut rates = Vec::new();
-    for round in 0..ROUNDS {
-        let at = (700 + round) * SECOND;
-        let seq = 1 + (round + 1) * machines as u64;
-        let next = sightings(&ids, seq, at);
-        rates.push(observe(&mut tracker, &next, at));
-    }
-    let _changes = tracker.take_flapping_changes(Mono(700 * 1_000_000));
-    rates.sort_by(f64::total_cmp);
-    good &= report("a sighting, median of 5 rounds", rates[rates.len() / 2], "ns", Some(200.0));
-    let at_rest = IN_USE.load(Ordering::Relaxed) - before;
-    good &= report("a machine, id included", at_rest as f64 / machines as f64, "bytes", Some(256.0));
-
     let now = 705 * SECOND;
-    let mut out = Vec::new();
-    tracker.advance(Mono(now), &mut out);
-    assert!(out.is_empty(), "every machine has just sent");
-    let begun = cpu_time();
-    for tick in 0..TICKS {
-        let at = now + u64::from(tick);
-        black_box(tracker.next_deadline());
-        tracker.advance(Mono(at), &mut out);
-        black_box(tracker.counts());
-        black_box(tracker.take_flapping_changes(time_point(at).mono));
-    }
-    let tick = (cpu_time() - begun).as_nanos() as f64 / f64::from(TICKS) / 1_000.0;
-    good &= report("a tick with nothing due", tick, "µs", Some(10.0));
-
-    let begun = cpu_time();
-    let count = tracker.views_in_order().count();
-    report("all machines in order, first time", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
-    let begun = cpu_time();
-    black_box(tracker.views_in_order().map(|view| view.machine_id.clone()).collect::<Vec<_>>());
-    report("all machines in order, again", (cpu_time() - begun).as_secs_f64() * 1_000.0, "ms", None);
-    assert_eq!(count, machines);
-
-    let begun = cpu_time();
-    tracker.advance(Mono(now + 60 * SECOND), &mut out);
-    assert_eq!(out.len(), machines, "no machine sent again");
-    let silence = (cpu_time() - begun).as_nanos() as f64 / machines as f64;
-    report("a machine falling silent, all at once", silence, "ns", None);
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let sightings_are_good = measure_sightings(&mut tracker, &ids);
+    let ticks_are_good = measure_ticks(&mut tracker, now);
+    measure_snapshots(&mut tracker, machines);
+    measure_silence(&mut tracker, machines, now + 60 * SECOND);
+    if sightings_are_good && ticks_are_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
