@@ -21,6 +21,7 @@ if [ "$what" = test ] || [ "$what" = brokers ]; then
     need_program mosquitto_sub mosquitto-clients
     need_program chromium chromium
     need_program chromedriver chromium-driver
+    need_program systemd-analyze systemd
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fi
 

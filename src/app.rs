@@ -8,6 +8,7 @@ mod children;
 mod clock_watch;
 mod options;
 mod plan;
+mod service_status;
 mod signals;
 mod status_line;
 mod wires;
@@ -30,11 +31,12 @@ use self::wires::{JournalEvents, Wires};
 use crate::config::Settings;
 use crate::journal::{Journal, JournalError, RealFs, Recovery};
 use crate::logging::causes;
+use crate::service_manager::ServiceManager;
 use crate::shutdown::{Exit, StopDeadline};
 
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
 #[must_use]
-pub fn run(settings: &Settings, logger: &Logger) -> Exit {
+pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Exit {
     // Before the MQTT client library initialises OpenSSL, which would then be torn down at exit under threads
     // that use it.
     openssl_sys::init();
@@ -47,12 +49,14 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
     let wires = Wires::default();
     let listener = Arc::new(JournalEvents::new(wires.clone(), logger));
     debug!(logger, "opening the journal"; "dir" => %settings.journal.dir.display());
+    manager.status(&format!("opening the journal in {}", settings.journal.dir.display()));
     fail::fail_point!("app::opening");
     let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
         Ok(opened) => opened,
         Err(error) => {
             error!(logger, "the journal cannot be opened"; "dir" => %settings.journal.dir.display(),
                 "error" => causes(&error));
+            manager.status(&format!("the journal cannot be opened: {}", causes(&error)));
             return exit_of(&error);
         }
     };
@@ -63,10 +67,12 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
             "behind" => recovery.last.0);
     }
     let clock = clock_watch::start(settings, logger);
-    let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline, logger) {
+    let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline.clone(), logger)
+    {
         Ok(plan) => plan,
         Err(error) => {
             error!(logger, "cannot start"; "error" => causes(&*error));
+            manager.status(&format!("cannot start: {}", causes(&*error)));
             return Exit::Usage;
         }
     };
@@ -74,7 +80,9 @@ pub fn run(settings: &Settings, logger: &Logger) -> Exit {
         "journal_id" => %journal.id(), "journal_dir" => %settings.journal.dir.display(),
         "pending" => journal.positions().appended.since(journal.positions().committed),
         "database" => %settings.store.url);
+    manager.watch(service_status::watch(Arc::clone(&plan.http_state), deadline));
     let code = plan.run(system, signals);
+    manager.status(&format!("ended with exit code {code}"));
     if let Err(error) = journal.close() {
         error!(logger, "the journal could not be closed"; "error" => causes(&error));
     }

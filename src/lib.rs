@@ -42,6 +42,8 @@ pub mod terminal;
 pub mod logging;
 pub mod shutdown;
 
+pub mod service_manager;
+
 pub mod actors;
 
 pub mod http;

@@ -49,7 +49,7 @@ pub fn halt(exit_code: i32) -> ! {
 }
 
 /// Longest orderly stop. With the pause of [`halt`], the process ends within 10 s of the decision.
-const STOP_MAX: Duration = Duration::from_millis(9_500);
+pub const STOP_MAX: Duration = Duration::from_millis(9_500);
 
 /// Ends the process if its orderly stop takes too long: threads cannot be ended while a disk stalls or a database library
 /// hangs. The deadline runs on its own thread, so nothing that hangs delays it.
@@ -85,6 +85,12 @@ impl StopDeadline {
     #[cfg(test)]
     pub fn exit_code_at_the_end(&self, exit_code: i32) -> i32 {
         self.shared.exit_code(exit_code).0
+    }
+
+    /// True once a stop has been decided.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.shared.is_armed.load(Ordering::SeqCst)
     }
 
     /// Starts the deadline for a stop with `exit_code`; only the first call counts. If the process still runs after

@@ -1,6 +1,6 @@
 //! The supervised actors as their supervisor sees them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Mono, mono_now};
@@ -38,6 +38,8 @@ pub struct ActorStatus {
 pub struct ActorsCell {
     actors: Mutex<Vec<ActorStatus>>,
     checked_at: AtomicU64,
+    answered: AtomicU64,
+    all_have_answered: AtomicBool,
 }
 
 impl ActorsCell {
@@ -60,6 +62,28 @@ impl ActorsCell {
     #[must_use]
     pub fn checked_at(&self) -> Option<Mono> {
         Some(Mono(self.checked_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+    }
+
+    /// Records that an actor has answered a heartbeat.
+    pub fn heartbeat_answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many heartbeats the actors have answered.
+    #[must_use]
+    pub fn heartbeats_answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Records that every actor of the pipeline has answered a heartbeat since the process started.
+    pub fn all_have_answered(&self) {
+        self.all_have_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// True once every actor of the pipeline has answered a heartbeat.
+    #[must_use]
+    pub fn have_all_answered(&self) -> bool {
+        self.all_have_answered.load(Ordering::Relaxed)
     }
 
     /// Returns the state of every actor.
@@ -90,5 +114,9 @@ mod tests {
         assert_eq!(cell.checked_at(), None);
         cell.supervisor_checked();
         assert!(cell.checked_at().is_some());
+        assert_eq!((cell.heartbeats_answered(), cell.have_all_answered()), (0, false));
+        cell.heartbeat_answered();
+        cell.all_have_answered();
+        assert_eq!((cell.heartbeats_answered(), cell.have_all_answered()), (1, true));
     }
 }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod dynamic_security;
 pub mod http;
 pub mod mosquitto;
+pub mod notify_socket;
 pub mod poll;
 pub mod postgres;
 pub mod proxy;

@@ -95,6 +95,8 @@ struct Child {
     restart_delay: RestartDelay,
     restarts: u64,
     last_exit: Option<String>,
+    /// It has answered a heartbeat, in any generation.
+    has_answered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,7 @@ impl Supervisor {
                 restart_delay: RestartDelay::new(&options),
                 restarts: 0,
                 last_exit: None,
+                has_answered: false,
             })
             .collect();
         let logger = logger.new(o!("component" => "supervisor"));
@@ -284,6 +287,7 @@ impl Supervisor {
     }
 
     fn beat(&mut self, context: &mut Context<Self>) {
+        fail::fail_point!("supervisor::beat");
         self.statuses.supervisor_checked();
         let disk_stalls = self.look_at_disk();
         for index in 0..self.children.len() {
@@ -333,6 +337,12 @@ impl Supervisor {
             && let Phase::Running { beats_unanswered, .. } = &mut child.phase
         {
             *beats_unanswered = 0;
+            self.statuses.heartbeat_answered();
+            child.has_answered = true;
+            // As a child that does not escalate must not stop the others, they do not wait for its start either.
+            if self.children.iter().all(|child| child.has_answered || !child.spec.escalates) {
+                self.statuses.all_have_answered();
+            }
         }
     }
 }
