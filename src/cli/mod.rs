@@ -2,12 +2,14 @@
 //! line to standard error, and ends with one of the codes of [`Exit`].
 
 mod arguments;
+mod completions;
 mod config;
 mod connect;
 mod db;
 mod health;
 mod journal;
 mod machines;
+mod man;
 mod prune;
 mod rejected;
 mod run;
@@ -20,7 +22,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
+use clap_complete::engine::ArgValueCompleter;
 
 use crate::config::{Loaded, Sources, load};
 use crate::shutdown::Exit;
@@ -43,10 +46,10 @@ const GLOBAL: &str = "Configuration";
 #[derive(clap::Args)]
 struct Configuration {
     /// The site; its settings are in sites/SITE.toml of the configuration directory [env: ANDON_SITE]
-    #[arg(long, value_name = "SITE", global = true, help_heading = GLOBAL)]
+    #[arg(long, value_name = "SITE", global = true, help_heading = GLOBAL, add = ArgValueCompleter::new(completions::sites))]
     site: Option<String>,
     /// The configuration directory [default: config, or /etc/andon if there is no config] [env: ANDON_CONFIG_DIR]
-    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL, value_hint = ValueHint::DirPath)]
     config_dir: Option<PathBuf>,
     /// Set a key, such as mqtt.host=broker; overrides files and environment; repeatable
     #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = GLOBAL)]
@@ -93,11 +96,18 @@ enum Command {
     Health(health::Options),
     /// Publish messages like a fleet of machines, faults included
     Simulate(simulate::Options),
+    /// Print the script with which a shell completes commands, options and sites
+    Completions(completions::Options),
+    /// Print the manual
+    Man(man::Options),
 }
 
 /// Parses the command line of this process, runs the command, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(exit) = completions::answer_shell() {
+        return exit.into();
+    }
     match Cli::try_parse_from(set_first(std::env::args_os())) {
         Ok(cli) => cli.execute().into(),
         Err(error) => {
@@ -135,6 +145,12 @@ fn set_first(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 impl Cli {
     fn execute(self) -> Exit {
+        // These two need no configuration, and must work beside a broken one.
+        match &self.command {
+            Command::Completions(options) => return completions::run(options).print(),
+            Command::Man(options) => return man::run(options).print(),
+            _ => {}
+        }
         let sources = self.configuration.sources(environment());
         let loaded = match load(&sources) {
             Ok(loaded) => loaded,
@@ -152,6 +168,8 @@ impl Cli {
             Command::Db { command } => db::run(&command, &loaded.settings),
             Command::Journal { command } => journal::run(&command, &loaded.settings),
             Command::Rejected { command } => rejected::run(&command, &loaded.settings),
+            Command::Completions(options) => completions::run(&options),
+            Command::Man(options) => man::run(&options),
         };
         output.print()
     }

@@ -161,7 +161,14 @@ fn read_file(path: &Path, gathered: &mut Layers, problems: &mut Problems) -> boo
     }
 }
 
-fn missing_site(dir: &Path, site: &str) -> String {
+/// Returns the names of the sites that have a file, in order.
+#[must_use]
+pub fn site_names(sources: &Sources) -> Vec<String> {
+    let (dir, _) = config_dir(sources, &mut Problems::default());
+    sites_in(&dir)
+}
+
+fn sites_in(dir: &Path) -> Vec<String> {
     let mut sites: Vec<String> = fs::read_dir(dir.join("sites"))
         .into_iter()
         .flatten()
@@ -169,6 +176,11 @@ fn missing_site(dir: &Path, site: &str) -> String {
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".toml").map(str::to_owned))
         .collect();
     sites.sort();
+    sites
+}
+
+fn missing_site(dir: &Path, site: &str) -> String {
+    let sites = sites_in(dir);
     let known = if sites.is_empty() { "none".to_owned() } else { sites.join(", ") };
     format!("site {site:?} has no file; sites with a file: {known}")
 }

@@ -23,6 +23,7 @@
 
 mod check;
 mod compat;
+mod documentation;
 mod expand;
 mod keys;
 mod layers;
@@ -45,7 +46,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use layers::{CONFIG_DIR, DEFAULT_TOML};
+pub use documentation::{Block, documentation};
+pub use layers::{CONFIG_DIR, DEFAULT_TOML, site_names};
 pub use log_levels::LogLevels;
 pub use paths::Places;
 pub use problem::{ConfigError, Problem};
