@@ -50,7 +50,7 @@ fn a_stall_of_the_journal(failpoint: &str, run: &mut FaultRun, mut plant: Plant)
     let client = Client::new(&plant.andon().wait_for_http());
     let load = plant.load(600 * run.scale);
     let says = |path: &str| client.get(path).body.contains("disk stalled for ");
-    wait_until("the stall to be shown", || says("/readyz") && says("/livez") && says("/api/v1/status"));
+    publish_until(&mut plant, |_| says("/readyz") && says("/livez") && says("/api/v1/status"));
     assert_eq!(client.get("/readyz").status, 503);
     assert_eq!(client.get("/livez").status, 200, "a restart mends no disk");
     assert_eq!(client.json("/api/v1/status")["journal"]["state"], "stalled");
@@ -86,6 +86,15 @@ fn ends_in_time(plant: &mut Plant, decided: Instant, code: i32) {
     assert!(took <= STOP_MAX, "it took {took:?}");
 }
 
+/// Publishes until the failpoint has been passed often enough: one sync may do for a whole load.
+fn publish_until(plant: &mut Plant, stalls: impl Fn(&mut Plant) -> bool) {
+    wait_until("the disk to stall", || {
+        plant.publish(10);
+        std::thread::sleep(Duration::from_millis(100));
+        stalls(plant)
+    });
+}
+
 fn a_stop_while(failpoint: &str, run: &mut FaultRun) -> Report {
     let mut plant = plant(run);
     plant.open();
@@ -93,11 +102,7 @@ fn a_stop_while(failpoint: &str, run: &mut FaultRun) -> Report {
     plant.stop();
     plant.start_with(&format!("{failpoint}={}*off->{FOR_EVER}", run.rng.below(4)));
     let load = plant.load(400 * run.scale);
-    // On a slow machine fewer syncs than the failpoint lets pass may do for the whole load.
-    for _ in 0..5 {
-        plant.publish(50);
-    }
-    plant.andon().wait_for_log("the disk does not respond");
+    publish_until(&mut plant, |plant| plant.andon().log().contains("the disk does not respond"));
     let asked = Instant::now();
     plant.andon().signal("TERM");
     ends_in_time(&mut plant, asked, 1);
