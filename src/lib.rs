@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants that cross modules
-//! - **SYS-1** A message is acknowledged only after [`journal::Journal::append`] has returned.
+//! - **SYS-1** The bytes that acknowledge a message leave only after [`journal::Journal::append_unsynced`] has returned;
+//!   in mode `before_ack` only after its record is durable, too.
 //! - **SYS-2** A reader of the journal returns durable records only, so committed ≤ synced ≤ appended: a power cut never
 //!   leaves the database ahead of the journal, and no seq is used twice.
 //! - **SYS-3** The position in the database moves by compare-and-set, in the transaction of the rows it counts: neither a

@@ -86,6 +86,8 @@ pub struct Metrics {
     pub broker_failures: Counter,
     /// True if the broker link is up and every subscription granted.
     pub broker_connected: Flag,
+    /// True if the newest message came over a connection whose reads and acknowledgements are buffered.
+    pub broker_buffered: Flag,
     /// When the first certificate of the broker link expires (ours, an authority's, the broker's), in Unix seconds; 0: none.
     pub certificate_expires_at: Gauge,
     /// True if the newest attempt to use the database succeeded.

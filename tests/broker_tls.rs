@@ -17,17 +17,17 @@ use crate::support::proxy::Proxy;
 use crate::support::publisher;
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
-const MONTHS: Valid = Valid::Days(90);
+pub const MONTHS: Valid = Valid::Days(90);
 
 /// A plant with its authority, and a directory for files.
-struct Plant {
+pub struct Plant {
     authority: Identity,
     files: Files,
     home: TempDir,
 }
 
 impl Plant {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(Identity::authority("Plant CA"))
     }
 
@@ -42,7 +42,7 @@ impl Plant {
     }
 
     /// A broker with a TLS listener whose certificate is for `host`, and a plain one for the tests' publishers.
-    fn broker(&self, host: &str, valid: Valid, extra: &str) -> Mosquitto {
+    pub fn broker(&self, host: &str, valid: Valid, extra: &str) -> Mosquitto {
         let files = self.authority.issue(host, valid).write(self.home(), "broker");
         Mosquitto::start_with_listener("127.0.0.1", &self.listener(&files, extra))
     }
@@ -53,7 +53,7 @@ impl Plant {
     }
 
     /// A site that trusts the plant's authority.
-    fn site(&self, broker: &Mosquitto) -> Site {
+    pub fn site(&self, broker: &Mosquitto) -> Site {
         Site::new(broker.second_port())
             .set("mqtt.transport=tls")
             .set("mqtt.host=localhost")

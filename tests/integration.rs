@@ -36,3 +36,4 @@ mod rejected;
 mod secrets;
 mod service_manager;
 mod signals;
+mod socket_layer;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::actors::liveness::{FlappingRule, LivenessOptions, TRANSITIONS_MAX, TrackerOptions};
 use crate::actors::mqtt::MqttOptions;
 use crate::actors::mqtt::client::options::{LinkOptions, ProxyOptions, Session, TlsOptions};
+use crate::actors::mqtt::client::socket_layer;
 use crate::actors::mqtt::session::failover::Hosts;
 use crate::actors::mqtt::session_filters::FilterFile;
 use crate::actors::parser::{Interpreter, LastWillRule};
@@ -51,6 +52,7 @@ pub(super) fn http_state(
         clock: Arc::clone(clock),
         stall: Stall::default(),
         streams: Streams::new(http.streams_max),
+        socket_calls: || socket_layer::calls().by_name(),
         started: Instant::now(),
     })
 }

@@ -77,6 +77,7 @@ impl Plan {
             payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
             logger: logger.new(o!("component" => "mqtt")),
             receiving: AtomicBool::new(false),
+            unbuffered_logged: AtomicBool::new(false),
             skipped_turn: AtomicU64::new(0),
         });
         let store = store_options(settings);

@@ -64,6 +64,8 @@ pub struct HttpState {
     pub stall: Stall,
     /// The event streams.
     pub streams: Streams,
+    /// Counts the system calls on connections to the broker, by kind.
+    pub socket_calls: fn() -> [(&'static str, u64); 4],
     /// When the process started.
     pub started: Instant,
 }

@@ -61,17 +61,42 @@ impl Journal {
     /// On any error the message is not in the journal and must not be acknowledged: [`JournalError::DiskFull`],
     /// [`JournalError::Full`] beyond the overrun, [`JournalError::TooLarge`], [`JournalError::Failed`], I/O errors.
     pub fn append(&self, message: &Message<'_>) -> Result<Seq, JournalError> {
+        let seq = self.append_unsynced(message)?;
+        if self.syncs_before_ack() {
+            self.sync_upto(seq)?;
+        }
+        Ok(seq)
+    }
+
+    /// Appends like [`Journal::append`], without the fdatasync of mode `before_ack`. There the caller must call
+    /// [`Journal::sync_upto`] before it lets the message be acknowledged, and soon: until then no reader sees the record.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn append_unsynced(&self, message: &Message<'_>) -> Result<Seq, JournalError> {
         let _call = self.shared.disk.enter(DiskCall::Append);
         fail::fail_point!("journal::append", |_| Err(super::error::injected("append to the journal")));
         let seq = self.shared.append(message)?;
         match self.shared.options.sync {
-            SyncMode::BeforeAck => {
-                self.shared.sync_upto(seq)?;
-            }
+            SyncMode::BeforeAck => {}
             SyncMode::Background => self.shared.wake_sync(),
             SyncMode::Os => self.shared.listener.readable(seq),
         }
         Ok(seq)
+    }
+
+    /// Returns whether the mode is `before_ack`.
+    #[must_use]
+    pub fn syncs_before_ack(&self) -> bool {
+        self.shared.options.sync == SyncMode::BeforeAck
+    }
+
+    /// Makes everything up to `seq` durable, by one fdatasync at most, and returns the newest durable seq.
+    ///
+    /// # Errors
+    /// [`JournalError::Failed`] and I/O errors, both final (JRN-4).
+    pub fn sync_upto(&self, seq: Seq) -> Result<Seq, JournalError> {
+        self.shared.sync_upto(seq)
     }
 
     /// Returns a reader of the records after `after`, usually the position committed in the database.

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 
+/// Called for each PUBACK as soon as the client has sent it.
+pub type OnPuback = Arc<dyn Fn() + Send + Sync>;
+
 /// A packet with its time of arrival.
 type InFlight = (Instant, Vec<u8>);
 
@@ -25,12 +28,17 @@ pub struct SlowLine {
 impl SlowLine {
     /// Forwards to the broker on port `server`; a packet takes `one_way`, and `window` messages may be in flight.
     pub fn start(server: u16, one_way: Duration, window: usize) -> Self {
+        Self::start_watched(server, one_way, window, Arc::new(|| {}))
+    }
+
+    /// Like [`SlowLine::start`]; calls `on_puback` for each PUBACK, at the client's end of the line.
+    pub fn start_watched(server: u16, one_way: Duration, window: usize, on_puback: OnPuback) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
-                    connect(&client, &server, one_way, window);
+                    connect(&client, &server, one_way, window, &on_puback);
                 }
             }
         });
@@ -70,7 +78,7 @@ impl Session {
     }
 }
 
-fn connect(client: &TcpStream, server: &TcpStream, one_way: Duration, window: usize) {
+fn connect(client: &TcpStream, server: &TcpStream, one_way: Duration, window: usize, on_puback: &OnPuback) {
     let copy = |stream: &TcpStream| stream.try_clone().unwrap();
     let (to_client, arriving) = channel();
     let (to_server, to_broker) = channel();
@@ -86,9 +94,12 @@ fn connect(client: &TcpStream, server: &TcpStream, one_way: Duration, window: us
             }
         });
     });
-    let from = copy(client);
+    let (from, on_puback) = (copy(client), Arc::clone(on_puback));
     std::thread::spawn(move || {
         read_packets(from, |packet| {
+            if packet[0] >> 4 == PUBACK {
+                on_puback();
+            }
             let _left = to_server.send((Instant::now() + one_way, packet));
         })
     });

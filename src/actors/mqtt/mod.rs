@@ -5,7 +5,7 @@
 //! | [`actor`], [`messages`], `effects`, `log_lines` | the actor: turns messages into events, carries effects out, logs |
 //! | [`session`] | pure: which broker is next, when to connect, what a loss or a refusal means |
 //! | [`link_health`] | pure: is the link alive, and what proves it |
-//! | [`callback`] | from the client library's thread into the journal; a PUBACK follows when it returns |
+//! | [`callback`], `group_sync` | from the client library's thread into the journal; a PUBACK follows |
 //! | [`client`] | everything that knows the client library (paho) |
 //! | [`checks`] | probe, TLS diagnosis, certificates, echo: shared with `andon config check --connect` |
 //!
@@ -15,7 +15,9 @@
 //!
 //! Invariants
 //! - MQTT-1 A message is acknowledged only after it is in the journal: the callback is set before `connect`,
-//!   and returns only if the append succeeded.
+//!   and returns only if the append succeeded. In mode `before_ack` the PUBACK leaves only after the record is
+//!   durable, too (ACK-1). "Acknowledged" means that the PUBACK's bytes have left, which may be a little later
+//!   than the callback returns.
 //! - MQTT-2 One session: stable client id, never a clean start. Every connect subscribes again and checks
 //!   what was granted.
 //! - MQTT-3 A refused filter blinds only the machines that come through it. The link stays up without it;
@@ -40,6 +42,7 @@ mod certificate_checks;
 pub mod checks;
 pub mod client;
 mod effects;
+mod group_sync;
 mod link_checks;
 pub mod link_health;
 mod log_lines;

@@ -169,6 +169,17 @@ pub(super) fn broker(out: &mut Exposition<'_>, state: &HttpState) {
     out.gauges("andon_broker_state", "1 for the current state of the broker connection.", "state", states);
     out.counter("andon_broker_connects_total", "Connections to the broker.", broker.connects);
     out.counter("andon_broker_failures_total", "Connections lost or refused.", metrics.broker_failures.get());
+    out.gauge(
+        "andon_broker_buffered",
+        "1 if the newest message came over a buffered connection; 0: each is read and acknowledged alone.",
+        metrics.broker_buffered.get(),
+    );
+    out.counters(
+        "andon_broker_socket_calls_total",
+        "System calls on buffered connections to the broker.",
+        "call",
+        (state.socket_calls)(),
+    );
     let expiry = metrics.certificate_expires_at.get();
     if expiry > 0 {
         out.gauge(

@@ -158,6 +158,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
         streams: Streams::new(8),
+        socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
         started: Instant::now(),
     }
 }

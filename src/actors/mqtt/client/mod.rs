@@ -7,6 +7,7 @@
 //!   callback: `client_thread`;
 //! - a thread of its own must not drop the last handle of a client (PAHO-2), and a client that was connecting
 //!   or holds a freed message must not be destroyed (PAHO-1, PAHO-3): [`link`] and `inflight`;
+//! - it makes nine system calls per message, and acknowledges each message alone: [`socket_layer`];
 //! - its Rust wrapper aborts on a topic that is not UTF-8: [`raw_callback`];
 //! - it names no reason for a failed TLS handshake or proxy: `connecting`.
 
@@ -18,6 +19,7 @@ mod inflight;
 pub mod link;
 pub mod options;
 pub mod raw_callback;
+pub mod socket_layer;
 
 pub(super) use self::connected_flag::LinkEnd;
 pub(super) use self::inflight::Delivery;

@@ -208,6 +208,7 @@ impl Harness {
             payload_bytes_max: 1_000,
             logger: Logger::root(slog::Discard, o!()),
             receiving: AtomicBool::new(false),
+            unbuffered_logged: AtomicBool::new(false),
             skipped_turn: AtomicU64::new(0),
         }
     }

@@ -126,7 +126,8 @@ impl SimFs {
         self.state().writes_fail = Some(kind);
     }
 
-    pub(in crate::journal::tests) fn set_syncs_fail(&self) {
+    /// From now on every sync fails.
+    pub(crate) fn set_syncs_fail(&self) {
         self.state().syncs_fail = true;
     }
 
