@@ -167,15 +167,18 @@ fn watched(broker: &Mosquitto, window: usize) -> (Site, Arc<Watch>, SlowLine) {
 /// Proves ACK-1.
 #[test]
 fn every_puback_leaves_after_the_sync_of_its_message() {
-    for (messages, window) in [(300, 20), (2_000, 400)] {
+    for (messages, window, sync_ms) in [(300, 20, 100), (2_000, 400, 100), (2_000, 20, 20)] {
         let broker = Mosquitto::start("");
         let (site, watch, _line) = watched(&broker, window);
         let url = site.sqlite_url();
-        let mut andon = site.run_with("journal::sync=sleep(100)");
+        let mut andon = site.run_with(&format!("journal::sync=sleep({sync_ms})"));
         *watch.metrics.lock().unwrap() = Some(client_of(&mut andon));
         andon.wait_until_connected();
+        let begun = Instant::now();
         publisher::publish_numbered(broker.port(), TOPIC, 10, 0..messages, 1);
         wait_until("the rows", || rows_stored(&url) == i64::try_from(messages).unwrap());
+        let rate = messages as f64 / begun.elapsed().as_secs_f64();
+        println!("a sync takes {sync_ms} ms, the window is {window}: {rate:.0} messages/s");
         wait_until("the acknowledgements", || watch.acknowledged.load(Ordering::SeqCst) == messages);
         assert_eq!(*watch.early.lock().unwrap(), [""; 0], "{}", andon.log());
         let client = client_of(&mut andon);
