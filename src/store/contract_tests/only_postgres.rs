@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::fixture::{Fixture, assert_stale, assert_transient, batch_of, machine, transition};
+use super::fixture::{Fixture, assert_stale, assert_transient, at, batch_of, machine, nothing, transition};
 use super::postgres_server::Postgres;
 use super::run_sizes::rows_written_one_by_one_equal_rows_written_at_once;
-use crate::domain::{RefusedKind, Seq, TransitionReason};
-use crate::store::{self, Batch, CommitStep, Store, StoreError, StoreOptions};
+use crate::domain::{LinkOutage, OutageReason, RefusedKind, Seq, TransitionReason};
+use crate::store::{self, Batch, CommitStep, LivenessRows, Store, StoreError, StoreOptions};
 
 #[test]
 fn a_stopped_server_is_transient_and_the_store_goes_on_after_reopening() {
@@ -144,12 +144,24 @@ fn a_sequence_that_is_behind_is_the_fault_of_no_row() {
     let server = Postgres::start();
     let fixture = &Fixture::postgres(server.create_database("plant"));
     let (mut store, journal) = fixture.with_journal();
-    store.commit(&batch_of(journal, 0, 5)).unwrap();
-    fixture.raw().execute("ALTER TABLE machine_telemetry ALTER id RESTART WITH 1");
-    assert_transient(store.commit(&batch_of(journal, 5, 5)));
+    let with_outage = |after: u64, minute: i64| {
+        let began_at = at(minute * 60_000_000);
+        let outage = LinkOutage { began_at, ended_at: None, reason: OutageReason::LinkDown };
+        let liveness = LivenessRows { outages: vec![outage], ..LivenessRows::default() };
+        Batch { liveness, ..batch_of(journal, after, 5) }
+    };
+    store.commit(&with_outage(0, 0)).unwrap();
+    fixture.raw().execute("ALTER TABLE link_outage ALTER id RESTART WITH 1");
+    assert_transient(store.commit(&with_outage(5, 1)));
+    assert_eq!(fixture.raw().count("machine_telemetry"), 5);
+    // The ids of readings and events have no key that could clash.
+    fixture.raw().execute(
+        "ALTER TABLE machine_telemetry ALTER id RESTART WITH 1; ALTER TABLE machine_event ALTER id RESTART WITH 1;
+         ALTER TABLE link_outage ALTER id RESTART WITH 100",
+    );
+    let outcome = store.commit(&with_outage(5, 1)).unwrap();
+    assert_eq!((outcome.stored, outcome.refused), (5, vec![]));
     assert_eq!(fixture.raw().count("rejected_message"), 0);
-    fixture.raw().execute("ALTER TABLE machine_telemetry ALTER id RESTART WITH 100");
-    assert_eq!(store.commit(&batch_of(journal, 5, 5)).unwrap().stored, 5);
 }
 
 #[test]
@@ -185,6 +197,47 @@ fn functions_of_older_versions_are_dropped() {
     assert_eq!(raw.count(ours), 2);
     assert_eq!(fixture.open().migrate().unwrap().applied, ["2026-11-29-020000_drop_one_by_one"]);
     assert_eq!(raw.count(ours), 0);
+}
+
+/// As the version before left it: with keys on the ids, and a publication that replicates deletions by them.
+#[test]
+fn keys_on_the_ids_are_dropped_without_rewriting_a_table() {
+    let server = &Postgres::start();
+    let fixture = &Fixture::postgres(server.create_database("plant"));
+    let (mut store, journal) = fixture.with_journal();
+    let mut raw = fixture.raw();
+    raw.execute(
+        "ALTER TABLE machine_telemetry REPLICA IDENTITY DEFAULT, ADD PRIMARY KEY (id);
+         ALTER TABLE machine_event REPLICA IDENTITY DEFAULT, ADD PRIMARY KEY (id);
+         CREATE PUBLICATION mirror FOR ALL TABLES;
+         DELETE FROM __diesel_schema_migrations WHERE version = '20261129220000'",
+    );
+    let sent = Batch {
+        transitions: vec![transition("press-1", TransitionReason::FirstSeen, 0, None)],
+        ..batch_of(journal, 0, 5)
+    };
+    store.commit(&sent).unwrap();
+    let files =
+        ["machine_telemetry", "machine_telemetry_identity", "machine_event", "machine_event_identity"]
+            .map(|name| format!("pg_relation_filenode('{name}')"));
+    let files = files.iter().map(String::as_str).collect::<Vec<_>>();
+    let before = raw.rows(&files, "(VALUES (1)) AS one");
+
+    assert_eq!(fixture.open().migrate().unwrap().applied, ["2026-11-29-220000_no_key_on_id"]);
+    let keys = "pg_index WHERE indrelid IN ('machine_telemetry'::regclass, 'machine_event'::regclass) AND indisprimary";
+    assert_eq!(raw.count(keys), 0);
+    assert_eq!(raw.rows(&files, "(VALUES (1)) AS one"), before);
+    // The identity still holds, ids go on, and rows can be deleted.
+    let repeated = Batch {
+        upto: Seq(8),
+        messages: 3,
+        readings: sent.readings[..3].to_vec(),
+        ..nothing(journal, Seq(5))
+    };
+    assert_eq!(store.commit(&repeated).unwrap().duplicate, 3);
+    assert_eq!(store.commit(&batch_of(journal, 8, 2)).unwrap().stored, 2);
+    assert_eq!(raw.count("(SELECT DISTINCT id FROM machine_telemetry) AS ids"), 7);
+    raw.execute("DELETE FROM machine_telemetry; DELETE FROM machine_event");
 }
 
 #[test]

@@ -9,8 +9,9 @@
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error};
 
-/// Keys of ids. A clash means that their sequence is behind, whatever the row holds.
-const PRIMARY_KEYS: [&str; 3] = ["machine_telemetry_pkey", "machine_event_pkey", "link_outage_pkey"];
+/// The key of an outage's id. A clash means that its sequence is behind, whatever the row holds. The ids of
+/// readings and events have no key.
+const ID_KEY: &str = "link_outage_pkey";
 /// Classes of errors about what a row holds: data exception, integrity constraint, check option of a view,
 /// limit of the program (a value too long for an index, too deeply nested).
 const CLASSES_OF_ROWS: [&str; 4] = ["22", "23", "44", "54"];
@@ -47,8 +48,7 @@ impl Verdict {
 }
 
 fn judge(sqlstate: &str, information: &dyn DatabaseErrorInformation) -> Verdict {
-    let key_is_behind = sqlstate == UNIQUE_VIOLATION
-        && information.constraint_name().is_some_and(|name| PRIMARY_KEYS.contains(&name));
+    let key_is_behind = sqlstate == UNIQUE_VIOLATION && information.constraint_name() == Some(ID_KEY);
     let is_of_a_row =
         CLASSES_OF_ROWS.iter().any(|class| sqlstate.starts_with(class)) || RAISED.contains(&sqlstate);
     match sqlstate {
