@@ -39,12 +39,16 @@ impl SqlInstant {
     pub fn stored_micros(self) -> i64 {
         self.0.as_micros().clamp(INSTANT_MICROS_MIN, INSTANT_MICROS_MAX)
     }
+
+    /// Returns the binary form of PostgreSQL.
+    pub fn postgres_micros(self) -> i64 {
+        self.stored_micros() - POSTGRES_EPOCH_MICROS
+    }
 }
 
 impl ToSql<Instant, Pg> for SqlInstant {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        let micros = self.stored_micros() - POSTGRES_EPOCH_MICROS;
-        ToSql::<BigInt, Pg>::to_sql(&micros, &mut out.reborrow())
+        ToSql::<BigInt, Pg>::to_sql(&self.postgres_micros(), &mut out.reborrow())
     }
 }
 
@@ -145,6 +149,26 @@ diesel::table! {
         payload -> Binary,
         reason -> Text,
         detail -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::Instant;
+
+    // As on PostgreSQL, which gets its readings by COPY; SQLite has `extra` as text.
+    machine_telemetry (site, machine_id, recorded_at, digest) {
+        site -> Text,
+        machine_id -> Text,
+        temperature -> Nullable<Double>,
+        humidity -> Nullable<Double>,
+        vibration -> Nullable<Double>,
+        extra -> Nullable<Jsonb>,
+        source_topic -> Text,
+        recorded_at -> Instant,
+        time_source -> Text,
+        received_at -> Instant,
+        digest -> BigInt,
     }
 }
 

@@ -44,10 +44,10 @@ fn a_run_that_takes_too_long_shrinks_and_later_commits_remember_its_size() {
     trigger(fixture, BEFORE, SLOW_ROWS);
     let mut store = impatient(fixture, 1_000);
     let statements = || fixture.raw().rows(&["last_value"], "statements")[0].parse::<u64>().unwrap();
-    assert_eq!(store.commit(&batch_of(journal, 0, 2_048)).unwrap().stored, 2_048);
+    assert_eq!(store.commit(&batch_of(journal, 0, 1_536)).unwrap().stored, 1_536);
     let (cancelled_before, before) = (cancelled(server), statements());
-    assert!(cancelled_before >= 1, "a thousand rows are too many");
-    assert_eq!(store.commit(&batch_of(journal, 2_048, 1_024)).unwrap().stored, 1_024);
+    assert!(cancelled_before >= 1, "1,536 rows are too many");
+    assert_eq!(store.commit(&batch_of(journal, 1_536, 1_536)).unwrap().stored, 1_536);
     assert_eq!(cancelled(server), cancelled_before, "it starts with the size found before");
     assert!(statements() - before >= 4, "{before}");
     fixture.raw().execute("DROP TRIGGER meddle ON machine_telemetry");

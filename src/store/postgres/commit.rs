@@ -1,7 +1,8 @@
 //! One batch, one transaction, a few statements.
 //!
-//! Rows go in by the thousand ([`runs`](super::runs)). When the server refuses a row, or a statement takes
-//! too long, the transaction starts again: with savepoints, or in smaller runs.
+//! Rows go in by the thousand ([`runs`](super::runs)). The transaction starts again when a COPY finds a
+//! reading that is stored already (then it inserts), when the server refuses a row (then with savepoints),
+//! and when a statement takes too long (then in smaller runs).
 
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, SmallInt, Text};
 
+use super::readings::WrittenReadings;
 use super::runs::{RUN_BYTES_MAX, RunSize, RunWriter, WriteMode};
-use super::sqlstate::Verdict;
+use super::sqlstate::{self, Verdict};
 use super::statements::MovePosition;
-use super::{readings, rollups, status_rows};
+use super::{Session, readings, rollups, status_rows};
 use crate::domain::Ledger;
 use crate::store::batch::{Batch, CommitOutcome, GapRow, RejectionRow, runs};
 use crate::store::checkpoint::{self, LedgerColumns};
@@ -25,27 +27,38 @@ use crate::store::schema::{Instant, SqlInstant};
 use crate::store::{bigint, without_nul};
 
 /// Stores `batch` (STO-1 to STO-4).
-pub fn commit(
-    connection: &mut PgConnection,
-    site: &str,
-    batch: &Batch,
-    run_size: &mut RunSize,
-) -> Result<CommitOutcome, CommitFailure> {
-    let mut mode = WriteMode::default();
-    // Ends: at most two rounds change the mode, and five shrink the runs.
+pub fn commit(session: Session<'_>, batch: &Batch) -> Result<CommitOutcome, CommitFailure> {
+    let Session { connection, site, run_size, copy_pacing, .. } = session;
+    let copies = copy_pacing.copies(batch.readings.len().min(run_size.rows()));
+    let mut mode = WriteMode { copies, ..WriteMode::default() };
+    // Ends: at most three rounds change the mode, and six shrink the runs.
     loop {
         let failure = match try_commit(connection, site, batch, mode, run_size.rows()) {
-            Ok((outcome, slowest)) => {
-                run_size.grow(slowest);
-                return Ok(outcome);
+            Ok(attempt) => {
+                run_size.grow(attempt.slowest_run);
+                match mode.copies {
+                    true => copy_pacing.succeeded(),
+                    false => copy_pacing.inserted(attempt.readings_were_new),
+                }
+                return Ok(attempt.outcome);
             }
             Err(failure) => failure,
         };
+        if mode.copies && is_of_copy(&failure) {
+            copy_pacing.failed();
+            mode = mode.after_copy();
+            continue;
+        }
         match mode_after(&failure, mode, run_size) {
             Some(next) => mode = next,
             None => return Err(failure),
         }
     }
+}
+
+/// True if inserting may succeed where copying failed.
+fn is_of_copy(failure: &CommitFailure) -> bool {
+    matches!(failure, CommitFailure::Step(CommitStep::Readings, error) if sqlstate::is_of_copy(error))
 }
 
 /// Returns the mode for another attempt; `None` if none would help.
@@ -62,14 +75,22 @@ fn mode_after(failure: &CommitFailure, mode: WriteMode, run_size: &mut RunSize) 
     }
 }
 
-/// Makes one attempt. Also returns how long its slowest run took.
+/// A transaction that was committed.
+struct Attempt {
+    outcome: CommitOutcome,
+    slowest_run: Duration,
+    /// No reading was stored before.
+    readings_were_new: bool,
+}
+
+/// Makes one attempt.
 fn try_commit(
     connection: &mut PgConnection,
     site: &str,
     batch: &Batch,
     mode: WriteMode,
     rows_max: usize,
-) -> Result<(CommitOutcome, Duration), CommitFailure> {
+) -> Result<Attempt, CommitFailure> {
     let journal_id = batch.journal_id.to_string();
     connection.transaction(|connection| {
         let ledger = move_position(connection, &journal_id, batch)?;
@@ -78,7 +99,8 @@ fn try_commit(
         let new = retained::postgres::only_new(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
         let mut writer = RunWriter::begin(connection, mode, rows_max)?;
-        let refused = readings::write(&mut writer, site, &new, &mut outcome, &mut rollup)?;
+        let WrittenReadings { refused, were_new } =
+            readings::write(&mut writer, site, &new, &mut outcome, &mut rollup)?;
         let connection = &mut *writer.connection;
         retained::postgres::forget_refused(connection, site, &new, &outcome.poisoned)
             .at(CommitStep::Readings)?;
@@ -94,7 +116,7 @@ fn try_commit(
         checkpoint::postgres::correct_counters(writer.connection, &journal_id, &outcome)
             .at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
-        Ok((outcome, writer.slowest()))
+        Ok(Attempt { outcome, slowest_run: writer.slowest(), readings_were_new: were_new })
     })
 }
 

@@ -5,6 +5,7 @@
 //! no timeout for that. The caller may abandon that thread; STO-2 stops whatever it does when it wakes.
 
 mod commit;
+mod copy;
 pub(super) mod prune;
 mod readings;
 pub(super) mod reprocess;
@@ -21,6 +22,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+use self::copy::CopyPacing;
 use self::runs::RunSize;
 use super::failure::CommitFailure;
 use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
@@ -41,6 +43,7 @@ pub struct Database {
     pub(super) site: String,
     pub(super) unreadable: UnreadableRows,
     run_size: RunSize,
+    copy_pacing: CopyPacing,
     pub(super) facts: StoreFacts,
 }
 
@@ -50,6 +53,7 @@ pub(super) struct Session<'a> {
     pub site: &'a str,
     pub unreadable: &'a UnreadableRows,
     run_size: &'a mut RunSize,
+    copy_pacing: &'a mut CopyPacing,
 }
 
 /// Settings of the server that Andon checks.
@@ -105,7 +109,7 @@ impl Database {
         options.progress.watch(&mut connection);
         let run_size = RunSize::new(options.statement_timeout);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, site, unreadable, run_size, facts })
+        Ok(Self { connection, site, unreadable, run_size, copy_pacing: CopyPacing::default(), facts })
     }
 
     /// Runs `operation`. Unlike an SQLite file, a server needs no check around it: its connection ends with
@@ -119,6 +123,7 @@ impl Database {
             site: &self.site,
             unreadable: &self.unreadable,
             run_size: &mut self.run_size,
+            copy_pacing: &mut self.copy_pacing,
         })
     }
 }
@@ -201,7 +206,7 @@ pub(super) fn insert_checkpoint(
 
 /// Stores `batch` (STO-1 to STO-4).
 pub(super) fn commit(session: Session<'_>, batch: &Batch) -> Result<CommitOutcome, CommitFailure> {
-    commit::commit(session.connection, session.site, batch, session.run_size)
+    commit::commit(session, batch)
 }
 
 /// Counts the rows of a table; a large one is estimated by the server's statistics.

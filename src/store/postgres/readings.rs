@@ -1,10 +1,11 @@
-//! Inserting readings, and finding out which are new.
+//! Storing readings, and finding out which are new.
 
 use std::collections::HashSet;
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
 
+use super::copy::copy;
 use super::runs::RunWriter;
 use super::statements::ReadingColumns;
 use crate::store::batch::{CommitOutcome, ReadingRow, RejectionRow};
@@ -13,29 +14,56 @@ use crate::store::failure::CommitFailure;
 use crate::store::rollup::Rollup;
 use crate::store::schema::SqlInstant;
 
-/// Inserts `rows`, counts the new ones, and returns the refused ones as rejections.
+/// What [`write`] did.
+pub struct WrittenReadings {
+    /// The refused ones.
+    pub refused: Vec<RejectionRow>,
+    /// None was stored before; some may be repeated among themselves.
+    pub were_new: bool,
+}
+
+/// Stores `rows` and counts the new ones.
 pub fn write<'a>(
     writer: &mut RunWriter<'_>,
     site: &str,
     rows: &'a [ReadingRow],
     outcome: &mut CommitOutcome,
     rollup: &mut Rollup<'a>,
-) -> Result<Vec<RejectionRow>, CommitFailure> {
-    let name = |index: usize| rows[index].to_string();
-    let refused = writer.write(CommitStep::Readings, rows, ReadingRow::size, name, |connection, run| {
-        let stored = insert_run(connection, site, run)?;
+) -> Result<WrittenReadings, CommitFailure> {
+    let copies = writer.copies();
+    let sent = if copies { distinct(rows) } else { rows.iter().collect() };
+    let size = |row: &&ReadingRow| row.size();
+    let name = |index: usize| sent[index].to_string();
+    let refused = writer.write(CommitStep::Readings, &sent, size, name, |connection, run| {
+        let stored = if copies {
+            copy(connection, site, run)?;
+            run.to_vec()
+        } else {
+            insert_run(connection, site, run)?
+        };
         outcome.stored += stored.len() as u64;
         stored.into_iter().for_each(|row| rollup.add(&row.reading));
         Ok(())
     })?;
-    Ok(refused.into_iter().map(|(index, refusal)| outcome.poison(&rows[index], refusal)).collect())
+    let written = outcome.stored as usize + refused.len();
+    let were_new = written == sent.len() || written == distinct(rows).len();
+    let refused = refused.into_iter().map(|(index, refusal)| outcome.poison(sent[index], refusal)).collect();
+    Ok(WrittenReadings { refused, were_new })
+}
+
+/// Returns the first row of each key, in the order of the keys: neighbours in the index.
+fn distinct(rows: &[ReadingRow]) -> Vec<&ReadingRow> {
+    let mut sorted: Vec<&ReadingRow> = rows.iter().collect();
+    sorted.sort_by(|one, other| key(one).cmp(&key(other)));
+    sorted.dedup_by(|later, first| key(later) == key(first));
+    sorted
 }
 
 /// Inserts `run`. Returns those of its rows that are new.
 fn insert_run<'a>(
     connection: &mut PgConnection,
     site: &str,
-    run: &'a [ReadingRow],
+    run: &[&'a ReadingRow],
 ) -> QueryResult<Vec<&'a ReadingRow>> {
     let columns = ReadingColumns::new(run);
     let answer = columns.insert(site).load::<(Option<String>, Option<SqlInstant>, i64)>(connection)?;
@@ -50,14 +78,19 @@ fn insert_run<'a>(
         }
     }
     if stored == run.len() {
-        return Ok(run.iter().collect());
+        return Ok(run.to_vec());
     }
     // Of rows with the same key the first one is stored.
-    Ok(run.iter().filter(|row| keys.remove(&key(row))).collect())
+    let is_new = |row: &&ReadingRow| {
+        let (machine_id, recorded_at, digest) = key(row);
+        keys.remove(&(machine_id.to_owned(), recorded_at, digest))
+    };
+    Ok(run.iter().copied().filter(is_new).collect())
 }
 
-fn key(row: &ReadingRow) -> (String, i64, i64) {
+/// A reading's key in its site.
+fn key(row: &ReadingRow) -> (&str, i64, i64) {
     let reading = &row.reading;
     let recorded_at = SqlInstant(reading.recorded_at).stored_micros();
-    (reading.machine_id.as_str().to_owned(), recorded_at, reading.digest.cast_signed())
+    (reading.machine_id.as_str(), recorded_at, reading.digest.cast_signed())
 }

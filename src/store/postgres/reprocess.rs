@@ -28,7 +28,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Begins, inside the transaction.
     pub fn begin(connection: &'a mut PgConnection, site: &'a str, journal_id: &'a str) -> QueryResult<Self> {
-        let mode = WriteMode { isolates: true, checks_at_once: true };
+        let mode = WriteMode { copies: false, isolates: true, checks_at_once: true };
         Ok(Self { runs: RunWriter::begin(connection, mode, RUN_ROWS_MAX)?, site, journal_id })
     }
 
@@ -44,7 +44,7 @@ impl<'a> Writer<'a> {
         outcome: &mut CommitOutcome,
         rollup: &mut Rollup<'r>,
     ) -> Result<Vec<RejectionRow>, RetryStop> {
-        Ok(readings::write(&mut self.runs, self.site, rows, outcome, rollup)?)
+        Ok(readings::write(&mut self.runs, self.site, rows, outcome, rollup)?.refused)
     }
 
     /// Adds `rollup` to the buckets.

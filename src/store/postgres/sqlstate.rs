@@ -18,6 +18,8 @@ const CLASSES_OF_ROWS: [&str; 4] = ["22", "23", "44", "54"];
 /// Errors that PL/pgSQL raises: raise, no data found, too many rows, assert.
 const RAISED: [&str; 4] = ["P0001", "P0002", "P0003", "P0004"];
 const UNIQUE_VIOLATION: &str = "23505";
+/// A table that COPY cannot write: one with row-level security, or a view.
+const NOT_FOR_COPY: [&str; 2] = ["0A000", "42809"];
 /// The statement took longer than `statement_timeout`, or a person cancelled it.
 const QUERY_CANCELED: &str = "57014";
 
@@ -45,6 +47,22 @@ impl Verdict {
             },
         }
     }
+}
+
+/// True if inserting may succeed where COPY failed with `error`, the newest error of this thread.
+pub fn is_of_copy(error: &Error) -> bool {
+    match (Verdict::of(error), error) {
+        (Verdict::Refused(_), _) | (_, Error::RollbackTransaction) => true,
+        (Verdict::Nothing, Error::DatabaseError(..)) => {
+            newest::sqlstate().is_none_or(|sqlstate| NOT_FOR_COPY.contains(&sqlstate.as_str()))
+        }
+        _ => false,
+    }
+}
+
+/// Forgets the newest error of this thread.
+pub fn forget() {
+    newest::forget();
 }
 
 fn judge(sqlstate: &str, information: &dyn DatabaseErrorInformation) -> Verdict {
@@ -79,6 +97,8 @@ mod newest {
     pub(super) fn sqlstate() -> Option<String> {
         None
     }
+
+    pub(super) fn forget() {}
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -98,6 +118,10 @@ mod newest {
     /// Returns that of the newest error that diesel read on this thread.
     pub(super) fn sqlstate() -> Option<String> {
         NEWEST.with_borrow(Clone::clone)
+    }
+
+    pub(super) fn forget() {
+        NEWEST.set(None);
     }
 
     // The linker resolves `__real_…` to libpq's function, if it has the flag.

@@ -82,7 +82,7 @@ pub struct ReadingColumns<'a> {
 
 impl<'a> ReadingColumns<'a> {
     /// Turns `rows` to columns.
-    pub fn new(rows: &'a [ReadingRow]) -> Self {
+    pub fn new(rows: &[&'a ReadingRow]) -> Self {
         let readings = || rows.iter().map(|row| &row.reading);
         Self {
             machine_ids: readings().map(|reading| reading.machine_id.as_str()).collect(),
