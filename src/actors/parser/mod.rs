@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, debug, error, o};
 
-use self::batch::BatchBuilder;
+pub use self::batch::BatchBuilder;
 use self::drain::Drain;
 pub use self::interpreter::{Interpreter, LastWillRule};
 use self::messages::{JournalGrew, TransitionsPending};
