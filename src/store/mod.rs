@@ -28,7 +28,7 @@
 //! statement        fixed SQL that is prepared once a connection
 //! progress         when a connection last finished a statement
 //! error, failure   which operation failed and why, and whether another attempt can help
-//! sqlite/          one file, written row by row
+//! sqlite/          one file; readings in runs, everything else row by row
 //! postgres/        few large statements; smaller ones around a row that is refused or slow
 //! ```
 //!

@@ -27,6 +27,7 @@ mod rollup_exact_clauses;
 mod rollup_prune_clauses;
 mod run_sizes;
 mod slow_postgres;
+mod sqlite_runs;
 mod trend_clauses;
 mod unreadable_clauses;
 

@@ -1,8 +1,12 @@
-//! One batch, one transaction, row by row.
+//! One batch, one transaction.
 //!
-//! A failed statement of one row leaves the transaction as it was before it, so a refused row needs no
-//! savepoint: the commit sets it aside and goes on. But a full disk or a trigger with `RAISE(ROLLBACK)` ends
-//! the transaction with the statement. Going on then would store rows outside of any transaction.
+//! Readings go in runs ([`readings`](super::readings)), everything else row by row. A failed statement of one
+//! row leaves the transaction as it was before it, so a refused row needs no savepoint: the commit sets it
+//! aside and goes on. But a full disk or a trigger with `RAISE(ROLLBACK)` ends the transaction with the
+//! statement. Going on then would store rows outside of any transaction.
+//!
+//! A failed statement of a run says nothing about its rows. Then the whole transaction is tried again, row by
+//! row.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +16,10 @@ use diesel::sqlite::SqliteConnection;
 
 use super::now;
 use super::refusal::refusal;
-use super::statements::{InsertGap, InsertReading, InsertRejection, MovePosition};
+use super::statements::{InsertGap, InsertRejection, MovePosition};
 use super::{rollups, status_rows};
 use crate::domain::{Ledger, Timestamp};
-use crate::store::batch::{Batch, CommitOutcome, GapRow, ReadingRow, RejectionRow};
+use crate::store::batch::{Batch, CommitOutcome, GapRow, RejectionRow};
 use crate::store::checkpoint::{self, LedgerColumns};
 use crate::store::error::CommitStep;
 use crate::store::failure::{AtStep, CommitFailure};
@@ -34,6 +38,8 @@ pub(super) enum Failure {
     Commit(CommitFailure),
     /// The refusal of this row ended the transaction.
     Fatal(RowLocation, String),
+    /// The readings must be written one by one.
+    RowByRow,
 }
 
 impl From<CommitFailure> for Failure {
@@ -54,22 +60,26 @@ pub fn commit(
     site: &str,
     batch: &Batch,
 ) -> Result<CommitOutcome, CommitFailure> {
-    let mut fatal = Fatal::new();
-    // Ends: each round adds one row to those that are not written again.
+    let mut row_by_row = None;
+    // Ends: each round but the first adds one row to those that are not written again.
     loop {
-        match try_commit(connection, site, batch, &fatal) {
+        match try_commit(connection, site, batch, row_by_row.as_ref()) {
             Ok(outcome) => return Ok(outcome),
             Err(Failure::Commit(failure)) => return Err(failure),
-            Err(Failure::Fatal(location, refusal)) => fatal.insert(location, refusal),
-        };
+            Err(Failure::RowByRow) => row_by_row = Some(Fatal::new()),
+            Err(Failure::Fatal(location, refusal)) => {
+                row_by_row.get_or_insert_default().insert(location, refusal);
+            }
+        }
     }
 }
 
+/// Writes the readings in runs, or `row_by_row` without the fatal ones.
 fn try_commit(
     connection: &mut SqliteConnection,
     site: &str,
     batch: &Batch,
-    fatal: &Fatal,
+    row_by_row: Option<&Fatal>,
 ) -> Result<CommitOutcome, Failure> {
     let journal_id = batch.journal_id.to_string();
     let writer = RowWriter { site, journal_id: &journal_id, now: now() };
@@ -80,7 +90,10 @@ fn try_commit(
         let readings =
             retained::sqlite::only_new(connection, site, &batch.readings).at(CommitStep::Readings)?;
         let mut rollup = Rollup::default();
-        let refused = writer.insert_readings(connection, &readings, fatal, &mut outcome, &mut rollup)?;
+        let refused = match row_by_row {
+            None => writer.insert_in_runs(connection, &readings, &mut outcome, &mut rollup)?,
+            Some(fatal) => writer.insert_readings(connection, &readings, fatal, &mut outcome, &mut rollup)?,
+        };
         retained::sqlite::forget_refused(connection, site, &readings, &outcome.poisoned)
             .at(CommitStep::Readings)?;
         outcome.duplicate = batch.readings.len() as u64 - outcome.stored - refused.len() as u64;
@@ -89,7 +102,7 @@ fn try_commit(
         writer.insert_rejections(connection, &batch.rejections).at(CommitStep::Rejections)?;
         writer.insert_rejections(connection, &refused).at(CommitStep::Rejections)?;
         writer.insert_gaps(connection, &batch.gaps).at(CommitStep::Gaps)?;
-        outcome.refuse(status_rows::write(connection, &writer, batch, fatal)?);
+        outcome.refuse(status_rows::write(connection, &writer, batch, row_by_row.unwrap_or(&Fatal::new()))?);
         checkpoint::sqlite::correct_counters(connection, &journal_id, &outcome).at(CommitStep::Counters)?;
         outcome.ledger = ledger.corrected(outcome.duplicate, outcome.poisoned.len() as u64);
         Ok(outcome)
@@ -154,49 +167,6 @@ impl RowWriter<'_> {
             return Ok(checkpoint::ledger(columns));
         }
         Err(checkpoint::sqlite::stale(connection, batch)?)
-    }
-
-    /// Inserts `rows`, counts the new ones, and returns the refused ones as rejections.
-    pub(super) fn insert_readings<'a>(
-        &self,
-        connection: &mut SqliteConnection,
-        rows: &'a [ReadingRow],
-        fatal: &Fatal,
-        outcome: &mut CommitOutcome,
-        rollup: &mut Rollup<'a>,
-    ) -> Result<Vec<RejectionRow>, Failure> {
-        let mut refused = Vec::new();
-        for (index, row) in rows.iter().enumerate() {
-            let insert = |connection: &mut _| self.insert_reading(connection, row);
-            match write_row(connection, RowLocation::Reading(index), fatal, CommitStep::Readings, insert)? {
-                Ok(0) => {}
-                Ok(_) => {
-                    outcome.stored += 1;
-                    rollup.add(&row.reading);
-                }
-                Err(refusal) => refused.push(outcome.poison(row, refusal)),
-            }
-        }
-        Ok(refused)
-    }
-
-    fn insert_reading(&self, connection: &mut SqliteConnection, row: &ReadingRow) -> QueryResult<usize> {
-        let reading = &row.reading;
-        let insert = InsertReading {
-            site: self.site,
-            machine_id: reading.machine_id.as_str(),
-            temperature: reading.temperature,
-            humidity: reading.humidity,
-            vibration: reading.vibration,
-            extra: reading.extra.as_deref(),
-            source_topic: &without_nul(&row.topic),
-            recorded_at: text(reading.recorded_at),
-            time_source: reading.time_source.as_str(),
-            received_at: text(row.received_at),
-            created_at: self.now,
-            digest: reading.digest.cast_signed(),
-        };
-        connection.execute_returning_count(&insert)
     }
 
     pub(super) fn insert_rejections(

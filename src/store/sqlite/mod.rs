@@ -1,4 +1,4 @@
-//! SQLite: one file in WAL mode, written row by row through statements that are prepared once.
+//! SQLite: one file in WAL mode, written through statements that are prepared once.
 //!
 //! A transaction costs one sync of the write-ahead log. `synchronous = FULL`, because the journal deletes
 //! segments once their rows are committed: a commit must survive a power cut. `BEGIN IMMEDIATE` takes the one
@@ -10,6 +10,7 @@
 mod commit;
 pub(super) mod file_identity;
 pub(super) mod prune;
+mod readings;
 mod refusal;
 pub(super) mod reprocess;
 pub(super) mod retained;

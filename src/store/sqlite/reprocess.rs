@@ -15,6 +15,7 @@ impl From<Failure> for RetryStop {
         match failure {
             Failure::Fatal(_, refusal) => Self::Refused(refusal),
             Failure::Commit(failure) => failure.into(),
+            Failure::RowByRow => Self::Failed("a retry already writes row by row".into()),
         }
     }
 }

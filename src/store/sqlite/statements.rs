@@ -47,6 +47,15 @@ cached_statement! {
 }
 
 cached_statement! {
+    /// Finds one reading. Returns its id.
+    FindReading on Sqlite, SqliteConnection, returning BigInt:
+    "SELECT id FROM machine_telemetry WHERE site = " [site: Text = &'a str]
+    " AND machine_id = " [machine_id: Text = &'a str]
+    " AND recorded_at = " [recorded_at: Instant = InstantText]
+    " AND digest = " [digest: BigInt = i64]
+}
+
+cached_statement! {
     /// Inserts one rejected element.
     InsertRejection on Sqlite, SqliteConnection:
     "INSERT INTO rejected_message (site, journal_id, seq, element, received_at, topic, qos, retained, \
