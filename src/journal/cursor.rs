@@ -60,6 +60,13 @@ impl Cursor {
         self.at -= record_len;
     }
 
+    /// Returns whether the next record is in memory, so that the next step calls nothing of the disk.
+    pub(super) fn holds_next(&self) -> bool {
+        let held = &self.chunk[self.at..];
+        let len = held.first_chunk().and_then(|prefix| record::record_len(*prefix).ok());
+        len.is_some_and(|len| len <= held.len())
+    }
+
     pub(super) fn step(&mut self) -> io::Result<Step<'_>> {
         if self.offset() >= self.limit {
             return Ok(Step::End);

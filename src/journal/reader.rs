@@ -157,8 +157,8 @@ impl Reader {
         open.cursor.raise_limit(open.segment.end());
         let offset = open.cursor.offset();
         let expected = open.next;
-        // Only the read counts as a disk call, not the visit.
-        let reading = self.shared.disk.enter(DiskCall::Read);
+        // Only the read counts as a disk call, not the visit, nor a record that an earlier read has brought.
+        let reading = (!open.cursor.holds_next()).then(|| self.shared.disk.enter(DiskCall::Read));
         let step = open.cursor.step();
         drop(reading);
         let stored = match step {
