@@ -5,7 +5,7 @@
 //! path of this binary as another commit builds it, the rounds of both take turns, and the ratios of the medians are printed: those
 //! of one run mean something, the seconds of different runs do not.
 //!
-//! `ANDON_BENCH_MESSAGES` (300000), `ANDON_BENCH_MACHINES` (100), `ANDON_BENCH_BATCH` (4096), `ANDON_BENCH_ROUNDS` (5) change the size;
+//! `ANDON_BENCH_MESSAGES` (300000), `ANDON_BENCH_MACHINES` (100), `ANDON_BENCH_BATCH` (8192), `ANDON_BENCH_ROUNDS` (5) change the size;
 //! `ANDON_BENCH_REPEATED` (0) hands every nth message over twice.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
@@ -32,7 +32,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a round prints, in this order.
-const FIGURES: [&str; 6] = ["rows/s", "CPU append", "CPU decode", "CPU commit", "CPU in all", "bytes/million"];
+const FIGURES: [&str; 6] =
+    ["rows/s", "CPU append", "CPU decode", "CPU commit", "CPU in all", "bytes/million"];
 type Figures = [f64; FIGURES.len()];
 
 struct Size {
@@ -50,7 +51,7 @@ fn main() {
     let size = Size {
         messages: setting("ANDON_BENCH_MESSAGES", 300_000),
         machines: setting("ANDON_BENCH_MACHINES", 100),
-        batch: usize::try_from(setting("ANDON_BENCH_BATCH", 4096)).unwrap(),
+        batch: usize::try_from(setting("ANDON_BENCH_BATCH", 8192)).unwrap(),
         repeated: setting("ANDON_BENCH_REPEATED", 0),
     };
     if std::env::var_os("ANDON_BENCH_ROUND").is_some() {

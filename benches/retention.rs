@@ -26,7 +26,7 @@ const SITE: &str = "bench";
 /// The limits of a step in the service.
 const BOUNDS: PruneBounds =
     PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
-/// `store.batch_max`.
+/// Half the default of `store.batch_max`; docs/durability.md has the figures of this size.
 const BATCH: u64 = 4_096;
 /// Commits with nothing to delete.
 const COMMITS_ALONE: usize = 20;
