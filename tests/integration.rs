@@ -7,6 +7,7 @@
 mod support;
 
 mod actors_under_fault;
+mod allocations;
 mod architecture;
 mod broker_churn;
 mod broker_filters;
