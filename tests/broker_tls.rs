@@ -177,7 +177,7 @@ fn what_a_broker_says_about_andons_certificate_is_reported() {
     let list = plant.authority.write_revocation_list(home, &revoked);
     let extra = format!("require_certificate true\ncrlfile {}", list.display());
     let broker = plant.broker("localhost", MONTHS, &extra);
-    is_refused(&plant.site(&broker), "the broker wants a client certificate");
+    is_refused(&plant.site(&broker), "the broker requires a client certificate");
     let revoked = revoked.write(home, "revoked");
     is_refused(&with_identity(plant.site(&broker), &revoked), "says that Andon's certificate is revoked");
     let stranger = Identity::authority("Other CA").issue("andon", MONTHS).write(home, "stranger");
@@ -388,7 +388,7 @@ fn a_proxy_leads_to_the_broker_and_names_a_wrong_login() {
         assert!(proxy.targets().contains(&target), "{:?}", proxy.targets());
         is_refused(
             &site().set("mqtt.proxy_password=wrong"),
-            "wants another login (407); see mqtt.proxy_username",
+            "rejects the login (407); see mqtt.proxy_username",
         );
     }
 }

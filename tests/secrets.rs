@@ -150,5 +150,5 @@ fn nothing_secret_is_printed_when_tls_or_the_proxy_fails() {
     runs_silently(&through(PROXY), "", "connected to the broker");
     wait_until("the proxy was used", || !proxy.targets().is_empty());
     let wrong = format!("{PROXY}-no-longer");
-    runs_silently(&through(&wrong), "", "wants another login (407)");
+    runs_silently(&through(&wrong), "", "rejects the login (407)");
 }

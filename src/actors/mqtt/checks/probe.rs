@@ -68,7 +68,7 @@ pub fn tunnel(stream: &mut TcpStream, endpoint: &Endpoint, proxy: &ProxyOptions)
     match status {
         "200" => Ok(()),
         "407" => Err(format!(
-            "the proxy {shown} wants another login (407); see mqtt.proxy_username and mqtt.proxy_password"
+            "the proxy {shown} rejects the login (407); see mqtt.proxy_username and mqtt.proxy_password"
         )),
         _ => {
             let line: String = head.lines().next().unwrap_or_default().chars().take(100).collect();

@@ -226,7 +226,7 @@ fn broker_refusal(error: &str, tls: &TlsOptions) -> String {
     const CERT: &str = "see mqtt.tls.cert_file";
     let has = |words: &str| error.contains(words);
     if has("certificate required") || (has("handshake failure") && tls.cert_file.is_none()) {
-        return format!("the broker wants a client certificate; {CERT} and mqtt.tls.key_file");
+        return format!("the broker requires a client certificate; {CERT} and mqtt.tls.key_file");
     }
     if has("certificate revoked") {
         return format!("the broker says that Andon's certificate is revoked; {CERT}");

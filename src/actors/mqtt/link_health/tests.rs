@@ -41,7 +41,7 @@ impl TestLink {
         link
     }
 
-    /// What it wants done up to then.
+    /// Runs the checks until then; returns what they ask for.
     fn check_until(&mut self, until: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.checked_at + 100 <= until {
@@ -51,7 +51,7 @@ impl TestLink {
         effects
     }
 
-    /// Looks for the first time after a standstill.
+    /// Runs the first check after a standstill.
     fn look_again_at(&mut self, now: u64) -> Vec<Effect> {
         self.checked_at = now;
         self.health.check(at(now), false)
@@ -73,7 +73,7 @@ impl TestLink {
         self.health.message(at(now), at(now));
     }
 
-    /// Messages come ten times a second, and it looks as often.
+    /// Receives ten messages a second until then, and checks as often.
     fn messages_until(&mut self, until: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         while self.checked_at + 100 <= until {

@@ -96,7 +96,7 @@ pub(in crate::actors::mqtt) enum Line {
     Filters(FilterLine),
 }
 
-/// What the session keeps trying to mend.
+/// What is wrong with the link or its subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::actors::mqtt) enum Trouble {
     /// No connection came up.
