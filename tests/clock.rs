@@ -189,17 +189,55 @@ fn events(scene: &Scene) -> Vec<(String, chrono::DateTime<chrono::Utc>)> {
     words.into_iter().flatten().map(read).collect()
 }
 
+type Instant = chrono::DateTime<chrono::Utc>;
+
+/// The statuses of the machine, in the order in which they happen.
+const STATUSES: [&str; 7] = ["online", "offline", "online", "offline", "online", "offline", "online"];
+
+fn last_seen(url: &str) -> Instant {
+    let sql = "SELECT last_seen_at || '' AS value FROM machine";
+    let words = Database::open(url).and_then(|mut database| database.try_words(sql));
+    let text = words.unwrap_or_default().into_iter().flatten().next().unwrap_or_default();
+    instant(&text)
+}
+
+/// Two of the events happened while the clock was an hour ahead.
+fn events_follow_the_clock(recorded: &[(String, Instant)], begun: Instant) {
+    let statuses: Vec<_> = recorded.iter().map(|(status, _)| status.as_str()).collect();
+    assert_eq!(statuses, STATUSES);
+    let now = chrono::Utc::now();
+    for (nth, (_, at)) in recorded.iter().enumerate() {
+        let ahead = chrono::Duration::hours(i64::from((2..4).contains(&nth)));
+        assert!(begun + ahead < *at && *at < now + ahead, "{nth} of {recorded:?}");
+    }
+    let apart = recorded.windows(2).map(|two| (two[1].1 - two[0].1).num_microseconds());
+    assert!(apart.into_iter().all(|micros| micros != Some(1)), "{recorded:?}");
+}
+
+fn api_and_board_list_events_in_their_order(client: &Client, recorded: &[(String, Instant)], begun: Instant) {
+    let listed = client.json("/api/v1/events?machine_id=press-1");
+    let listed = listed["events"].as_array().unwrap().iter().rev().map(|event| {
+        let at: chrono::DateTime<chrono::Utc> = event["occurred_at"].as_str().unwrap().parse().unwrap();
+        (event["status"].as_str().unwrap().to_owned(), at)
+    });
+    assert_eq!(listed.collect::<Vec<_>>(), recorded);
+    let page = client.get("/machines/press-1").body;
+    assert!(page.contains("Changes"), "{page}");
+    let listed = page.split("<ol>").nth(1).unwrap().split("</ol>").next().unwrap();
+    let words: Vec<_> =
+        listed.split("data-state=\"").skip(1).map(|li| li.split('"').next().unwrap()).collect();
+    assert_eq!(words, STATUSES);
+    let machine = client.json("/api/v1/machines/press-1");
+    let seen: chrono::DateTime<chrono::Utc> = machine["last_seen_at"].as_str().unwrap().parse().unwrap();
+    assert!(begun < seen && seen < chrono::Utc::now(), "{machine}");
+}
+
 fn last_seen_and_events_are_right_once_the_clock_is_right(scene: Scene) {
     const HOUR_MICROS: i64 = 3_600_000_000;
     let begun = chrono::Utc::now();
     let mut andon = scene.run();
     andon.wait_until_seeing();
-    let last_seen = || {
-        let sql = "SELECT last_seen_at || '' AS value FROM machine";
-        let words = Database::open(&scene.url).and_then(|mut database| database.try_words(sql));
-        let text = words.unwrap_or_default().into_iter().flatten().next().unwrap_or_default();
-        instant(&text)
-    };
+    let last_seen = || last_seen(&scene.url);
     let gone = |changes: usize| {
         Single::connect(scene.broker.port()).publish("factory/machine/press-1/lwt", b"gone", 1);
         wait_until("the last will's event", || events(&scene).len() == changes);
@@ -220,34 +258,8 @@ fn last_seen_and_events_are_right_once_the_clock_is_right(scene: Scene) {
     scene.publish(r#"{"temperature":4}"#, 4);
     wait_until("the return", || events(&scene).len() == 7);
     let recorded = events(&scene);
-    let statuses: Vec<_> = recorded.iter().map(|(status, _)| status.as_str()).collect();
-    assert_eq!(statuses, ["online", "offline", "online", "offline", "online", "offline", "online"]);
-    let now = chrono::Utc::now();
-    for (nth, (_, at)) in recorded.iter().enumerate() {
-        let ahead = chrono::Duration::hours(i64::from((2..4).contains(&nth)));
-        assert!(begun + ahead < *at && *at < now + ahead, "{nth} of {recorded:?}");
-    }
-    let apart = recorded.windows(2).map(|two| (two[1].1 - two[0].1).num_microseconds());
-    assert!(apart.into_iter().all(|micros| micros != Some(1)), "{recorded:?}");
-
-    // The API and the board list the events in the order in which they happened.
-    let url = andon.wait_for_http();
-    let client = Client::new(&url);
-    let listed = client.json("/api/v1/events?machine_id=press-1");
-    let listed = listed["events"].as_array().unwrap().iter().rev().map(|event| {
-        let at: chrono::DateTime<chrono::Utc> = event["occurred_at"].as_str().unwrap().parse().unwrap();
-        (event["status"].as_str().unwrap().to_owned(), at)
-    });
-    assert_eq!(listed.collect::<Vec<_>>(), recorded);
-    let page = client.get("/machines/press-1").body;
-    assert!(page.contains("Changes"), "{page}");
-    let listed = page.split("<ol>").nth(1).unwrap().split("</ol>").next().unwrap();
-    let words: Vec<_> =
-        listed.split("data-state=\"").skip(1).map(|li| li.split('"').next().unwrap()).collect();
-    assert_eq!(words, ["online", "offline", "online", "offline", "online", "offline", "online"]);
-    let machine = client.json("/api/v1/machines/press-1");
-    let seen: chrono::DateTime<chrono::Utc> = machine["last_seen_at"].as_str().unwrap().parse().unwrap();
-    assert!(begun < seen && seen < chrono::Utc::now(), "{machine}");
+    events_follow_the_clock(&recorded, begun);
+    api_and_board_list_events_in_their_order(&Client::new(&andon.wait_for_http()), &recorded, begun);
 
     // The next process continues from there.
     assert!(andon.stop().success());

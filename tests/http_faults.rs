@@ -19,6 +19,51 @@ fn wait_for_ledger_stored(client: &Client, count: u64) {
     wait_until(&format!("the ledger to count {count}"), || stored() == Some(count));
 }
 
+fn history_answers_503(client: &Client) {
+    for path in [
+        "/api/v1/events",
+        "/api/v1/machines/press-1/readings",
+        "/api/v1/machines/press-1/summary",
+        // Only the database could tell whether it has readings.
+        "/api/v1/machines/nobody/readings",
+        "/api/v1/machines/nobody/summary",
+    ] {
+        let answer = client.get(path);
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (503, Some("application/problem+json")),
+            "{path}"
+        );
+        assert!(
+            answer.json()["detail"].as_str().unwrap().starts_with("the database is away"),
+            "{}",
+            answer.body
+        );
+    }
+}
+
+fn everything_else_works(client: &Client) {
+    let status = client.json("/api/v1/status");
+    assert_eq!(
+        (status["store"]["state"].as_str(), status["ledger"]["pending"].as_u64()),
+        (Some("away"), Some(1))
+    );
+    let machine = client.json("/api/v1/machines/press-1");
+    assert_eq!(
+        (machine["status"].as_str(), machine["latest"]["temperature"].as_f64()),
+        (Some("online"), Some(1.0))
+    );
+    let ready = client.get("/readyz");
+    assert_eq!(ready.status, 503);
+    let checks = ready.json()["checks"].clone();
+    let store = checks.as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap().clone();
+    assert!(
+        store["ok"] == false && store["reason"].as_str().unwrap().starts_with("1 message waits"),
+        "{store}"
+    );
+    assert_eq!(client.get("/livez").status, 200);
+}
+
 /// Proves HTTP-3.
 #[test]
 fn without_the_database_history_answers_503_and_the_rest_works() {
@@ -40,45 +85,8 @@ fn without_the_database_history_answers_503_and_the_rest_works() {
     server.stop();
     single.publish("factory/machine/press-1/telemetry", br#"{"temperature":2}"#, 1);
     andon.wait_for_log("the database does not accept the data");
-    for path in [
-        "/api/v1/events",
-        "/api/v1/machines/press-1/readings",
-        "/api/v1/machines/press-1/summary",
-        // Only the database could tell whether it has readings.
-        "/api/v1/machines/nobody/readings",
-        "/api/v1/machines/nobody/summary",
-    ] {
-        let answer = client.get(path);
-        assert_eq!(
-            (answer.status, answer.header("content-type")),
-            (503, Some("application/problem+json")),
-            "{path}"
-        );
-        assert!(
-            answer.json()["detail"].as_str().unwrap().starts_with("the database is away"),
-            "{}",
-            answer.body
-        );
-    }
-    let status = client.json("/api/v1/status");
-    assert_eq!(
-        (status["store"]["state"].as_str(), status["ledger"]["pending"].as_u64()),
-        (Some("away"), Some(1))
-    );
-    let machine = client.json("/api/v1/machines/press-1");
-    assert_eq!(
-        (machine["status"].as_str(), machine["latest"]["temperature"].as_f64()),
-        (Some("online"), Some(1.0))
-    );
-    let ready = client.get("/readyz");
-    assert_eq!(ready.status, 503);
-    let checks = ready.json()["checks"].clone();
-    let store = checks.as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap().clone();
-    assert!(
-        store["ok"] == false && store["reason"].as_str().unwrap().starts_with("1 message waits"),
-        "{store}"
-    );
-    assert_eq!(client.get("/livez").status, 200);
+    history_answers_503(&client);
+    everything_else_works(&client);
 
     server.restart();
     wait_until("the second row", || rows_stored(&url) == 2);

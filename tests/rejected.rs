@@ -41,6 +41,44 @@ fn ledger(url: &str) -> [i64; 6] {
         .map(|column| database.number(&format!("SELECT {column} AS value FROM ingest_checkpoint")))
 }
 
+fn rejected_messages_are_listed_and_shown(site: &Site, rejected: i64) {
+    let list = json(site, &["rejected", "list", "--json", "--limit", "10"]);
+    assert_eq!(list["counts"]["missing_machine_id"], NESTED + 1);
+    assert_eq!(list["rejected"].as_array().unwrap().len(), 10);
+    let older = list["next"].as_i64().unwrap().to_string();
+    let rest = json(site, &["rejected", "list", "--json", "--before", &older, "--topic", "short/nested"]);
+    assert_eq!(rest["rejected"].as_array().unwrap().len() as i64, rejected - 10);
+    assert_eq!(rest["next"], Value::Null);
+    assert_eq!(
+        json(site, &["rejected", "list", "--json", "--to", "2026-01-01"])["counts"],
+        serde_json::json!({})
+    );
+    let text = run(site, &["rejected", "list", "--since", "1h", "--reason", "invalid_utf8"]).text;
+    assert!(text.contains(r"\u{1b}[2Jno \xff text") && !text.contains('\u{1b}'), "{text}");
+
+    let hopeless = json(site, &["rejected", "list", "--json", "--topic", "+/hopeless"]);
+    let id = hopeless["rejected"][0]["id"].to_string();
+    let shown = run(site, &["rejected", "show", &id]).text;
+    assert!(shown.contains("1b 5b 32 4a") && shown.contains("not UTF-8 at byte"), "{shown}");
+    let raw = site.command(&["rejected", "show", &id, "--raw"]).output().unwrap().stdout;
+    assert_eq!(raw, b"\x1b[2Jno \xff text");
+    assert_eq!(run(site, &["rejected", "show", "999999"]).code, Some(1));
+}
+
+fn a_retry_by_the_same_rules_changes_nothing(site: &Site, url: &str) {
+    assert_eq!(run(site, &["rejected", "retry"]).code, Some(2), "nothing is selected");
+    let before = ledger(url);
+    let dry = run(site, &["--set", CORRECTED, "rejected", "retry", "--all", "--dry-run"]);
+    assert!(dry.text.contains("31 readings would be stored"), "{}", dry.text);
+    let by_present_rules = run(site, &["rejected", "retry", "--all"]);
+    assert!(
+        by_present_rules.text.contains("0 readings stored, 0 already stored, 34 still rejected"),
+        "{}",
+        by_present_rules.text
+    );
+    assert_eq!(ledger(url), before, "nothing changed");
+}
+
 fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &str, broker: &Mosquitto) {
     let site =
         site.set("mqtt.subscriptions=factory/machine/+/telemetry,short/+").set("mqtt.max_payload=1KiB");
@@ -61,39 +99,8 @@ fn a_corrected_mapping_is_retried_beside_the_running_service(site: Site, url: &s
             == Some(rejected)
     });
 
-    let list = json(&site, &["rejected", "list", "--json", "--limit", "10"]);
-    assert_eq!(list["counts"]["missing_machine_id"], NESTED + 1);
-    assert_eq!(list["rejected"].as_array().unwrap().len(), 10);
-    let older = list["next"].as_i64().unwrap().to_string();
-    let rest = json(&site, &["rejected", "list", "--json", "--before", &older, "--topic", "short/nested"]);
-    assert_eq!(rest["rejected"].as_array().unwrap().len() as i64, rejected - 10);
-    assert_eq!(rest["next"], Value::Null);
-    assert_eq!(
-        json(&site, &["rejected", "list", "--json", "--to", "2026-01-01"])["counts"],
-        serde_json::json!({})
-    );
-    let text = run(&site, &["rejected", "list", "--since", "1h", "--reason", "invalid_utf8"]).text;
-    assert!(text.contains(r"\u{1b}[2Jno \xff text") && !text.contains('\u{1b}'), "{text}");
-
-    let hopeless = json(&site, &["rejected", "list", "--json", "--topic", "+/hopeless"]);
-    let id = hopeless["rejected"][0]["id"].to_string();
-    let shown = run(&site, &["rejected", "show", &id]).text;
-    assert!(shown.contains("1b 5b 32 4a") && shown.contains("not UTF-8 at byte"), "{shown}");
-    let raw = site.command(&["rejected", "show", &id, "--raw"]).output().unwrap().stdout;
-    assert_eq!(raw, b"\x1b[2Jno \xff text");
-    assert_eq!(run(&site, &["rejected", "show", "999999"]).code, Some(1));
-
-    assert_eq!(run(&site, &["rejected", "retry"]).code, Some(2), "nothing is selected");
-    let before = ledger(url);
-    let dry = run(&site, &["--set", CORRECTED, "rejected", "retry", "--all", "--dry-run"]);
-    assert!(dry.text.contains("31 readings would be stored"), "{}", dry.text);
-    let by_present_rules = run(&site, &["rejected", "retry", "--all"]);
-    assert!(
-        by_present_rules.text.contains("0 readings stored, 0 already stored, 34 still rejected"),
-        "{}",
-        by_present_rules.text
-    );
-    assert_eq!(ledger(url), before, "nothing changed");
+    rejected_messages_are_listed_and_shown(&site, rejected);
+    a_retry_by_the_same_rules_changes_nothing(&site, url);
 
     // With traffic, and with commits of the service between the retries.
     std::thread::scope(|scope| {

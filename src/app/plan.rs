@@ -68,18 +68,7 @@ impl Plan {
         let cells = StatusCells::default();
         let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
         let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, journal.positions().appended)));
-        let callback = Arc::new(MessageCallback {
-            journal: journal.clone(),
-            health: Arc::clone(&health),
-            echo_topic: echo_topic(settings),
-            parser: wires.journal_grew.clone(),
-            metrics: Arc::clone(&metrics),
-            payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
-            logger: logger.new(o!("component" => "mqtt")),
-            receiving: AtomicBool::new(false),
-            unbuffered_logged: AtomicBool::new(false),
-            skipped_turn: AtomicU64::new(0),
-        });
+        let callback = message_callback(settings, &journal, &health, &wires, &metrics, logger);
         let store = store_options(settings);
         let interpreter = Arc::new(interpreter(settings)?);
         Ok(Self {
@@ -137,4 +126,26 @@ impl Plan {
         });
         system.run_with_code().unwrap_or(1)
     }
+}
+
+fn message_callback(
+    settings: &Settings,
+    journal: &Journal,
+    health: &Arc<SharedLinkHealth>,
+    wires: &Wires,
+    metrics: &Arc<Metrics>,
+    logger: &Logger,
+) -> Arc<MessageCallback> {
+    Arc::new(MessageCallback {
+        journal: journal.clone(),
+        health: Arc::clone(health),
+        echo_topic: echo_topic(settings),
+        parser: wires.journal_grew.clone(),
+        metrics: Arc::clone(metrics),
+        payload_bytes_max: journaled_payload_bytes_max(settings.mqtt.max_payload),
+        logger: logger.new(o!("component" => "mqtt")),
+        receiving: AtomicBool::new(false),
+        unbuffered_logged: AtomicBool::new(false),
+        skipped_turn: AtomicU64::new(0),
+    })
 }
