@@ -28,6 +28,7 @@ pub use self::options::{
 use self::plan::Plan;
 use self::signals::StopSignals;
 use self::wires::{JournalEvents, Wires};
+use crate::clock::ClockKeeper;
 use crate::config::Settings;
 use crate::journal::{Journal, JournalError, RealFs, Recovery};
 use crate::logging::causes;
@@ -48,24 +49,10 @@ pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Ex
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
     let listener = Arc::new(JournalEvents::new(wires.clone(), logger));
-    debug!(logger, "opening the journal"; "dir" => %settings.journal.dir.display());
-    manager.status(&format!("opening the journal in {}", settings.journal.dir.display()));
-    fail::fail_point!("app::opening");
-    let (journal, recovery) = match Journal::open(journal_options(settings), Arc::new(RealFs), listener) {
-        Ok(opened) => opened,
-        Err(error) => {
-            error!(logger, "the journal cannot be opened"; "dir" => %settings.journal.dir.display(),
-                "error" => causes(&error));
-            manager.status(&format!("the journal cannot be opened: {}", causes(&error)));
-            return exit_of(&error);
-        }
+    let journal = match open_journal(settings, listener, logger, manager) {
+        Ok(journal) => journal,
+        Err(exit) => return exit,
     };
-    report_torn_tail(&recovery, logger);
-    if let Some(owner) = &recovery.taken_from {
-        warn!(logger, "the journal belonged to another site, and all its messages are stored: taking it over \
-            under a new journal id, from behind its newest record"; "owner" => owner, "site" => &settings.site.id,
-            "behind" => recovery.last.0);
-    }
     let clock = clock_watch::start(settings, logger);
     let plan = match Plan::new(settings, journal.clone(), Arc::clone(&clock), wires, deadline.clone(), logger)
     {
@@ -83,17 +70,48 @@ pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Ex
     manager.watch(service_status::watch(Arc::clone(&plan.http_state), deadline));
     let code = plan.run(system, signals);
     manager.status(&format!("ended with exit code {code}"));
-    if let Err(error) = journal.close() {
-        error!(logger, "the journal could not be closed"; "error" => causes(&error));
-    }
-    if let Err(error) = clock.close() {
-        warn!(logger, "the trusted time could not be stored beside the journal"; "error" => causes(&error));
-    }
+    close(journal, &clock, logger);
     info!(logger, "Andon has stopped"; "exit_code" => code);
     match code {
         0 => Exit::Clean,
         4 => Exit::GaveUp,
         _ => Exit::Failure,
+    }
+}
+
+/// Opens the journal, and reports what its recovery found; returns how the process ends if it cannot be opened.
+fn open_journal(
+    settings: &Settings,
+    listener: Arc<JournalEvents>,
+    logger: &Logger,
+    manager: &ServiceManager,
+) -> Result<Journal, Exit> {
+    let dir = settings.journal.dir.display();
+    debug!(logger, "opening the journal"; "dir" => %dir);
+    manager.status(&format!("opening the journal in {dir}"));
+    fail::fail_point!("app::opening");
+    let opened = Journal::open(journal_options(settings), Arc::new(RealFs), listener);
+    let (journal, recovery) = opened.map_err(|error| {
+        error!(logger, "the journal cannot be opened"; "dir" => %dir, "error" => causes(&error));
+        manager.status(&format!("the journal cannot be opened: {}", causes(&error)));
+        exit_of(&error)
+    })?;
+    report_torn_tail(&recovery, logger);
+    if let Some(owner) = &recovery.taken_from {
+        warn!(logger, "the journal belonged to another site, and all its messages are stored: taking it over \
+            under a new journal id, from behind its newest record"; "owner" => owner, "site" => &settings.site.id,
+            "behind" => recovery.last.0);
+    }
+    Ok(journal)
+}
+
+/// Closes the journal, and stores the trusted time.
+fn close(journal: Journal, clock: &ClockKeeper, logger: &Logger) {
+    if let Err(error) = journal.close() {
+        error!(logger, "the journal could not be closed"; "error" => causes(&error));
+    }
+    if let Err(error) = clock.close() {
+        warn!(logger, "the trusted time could not be stored beside the journal"; "error" => causes(&error));
     }
 }
 

@@ -82,7 +82,7 @@ impl ServiceManager {
         let reporting = Arc::clone(&shared);
         let thread = thread::Builder::new().name("service-manager".to_owned());
         if let Err(error) = thread.spawn(move || reporting.report_for_ever(interval)) {
-            error!(shared.logger, "no thread to report to the service manager: it may take Andon for dead";
+            error!(shared.logger, "cannot start the thread that reports to the service manager: it may consider Andon dead";
                 keys::ERROR => causes(&error));
         }
         Self { shared: Some(shared) }
@@ -131,7 +131,7 @@ impl Shared {
             Ok(()) => self.is_deaf.store(false, Ordering::Relaxed),
             Err(error) => {
                 if !self.is_deaf.swap(true, Ordering::Relaxed) {
-                    warn!(self.logger, "the service manager cannot be reached: it may take Andon for dead";
+                    warn!(self.logger, "the service manager cannot be reached: it may consider Andon dead";
                         keys::ERROR => causes(&error));
                 }
             }

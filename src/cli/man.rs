@@ -53,7 +53,7 @@ fn configuration_page() -> String {
     page.heading("FILES");
     for (path, meaning) in [
         ("/etc/andon/sites/SITE.toml", "The settings of a site: andon --site SITE."),
-        ("/etc/andon/local.toml", "Settings of every site on this computer; they win over those of a site."),
+        ("/etc/andon/local.toml", "Settings of every site on this computer; they override those of a site."),
     ] {
         page.term(path);
         page.line(meaning);
