@@ -1,15 +1,17 @@
 //! Checks that Andon really writes the texts that operators are told to look for.
 //!
-//! `docs/troubleshooting.md` quotes them in italics, which it uses for nothing else. The alerts quote them in double quotes, three
-//! words or more. `…` stands for what differs from case to case. Each text must be in one string of `src`.
+//! `docs/troubleshooting.md` quotes them in italics, which it uses for nothing else. The other guides and the alerts quote them in
+//! double quotes, three words or more, and put words of other programs into code. `…` stands for what differs from case to case.
+//! Each text must be in one string of `src`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = "docs/troubleshooting.md";
+const GUIDES: &str = "docs";
+const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
 const ALERTS: &str = "deploy/prometheus/andon.rules.yml";
-/// Shorter quotations in the alerts are values, such as "store".
-const ALERT_WORDS_MIN: usize = 3;
+/// Shorter quotations are values, such as "store".
+const QUOTED_WORDS_MIN: usize = 3;
 
 /// Returns the texts in italics of a page. Text in bold may contain one.
 fn italics(page: &str) -> Vec<String> {
@@ -18,12 +20,23 @@ fn italics(page: &str) -> Vec<String> {
     without_bold.split('*').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// Returns the quotations in the prose of a guide.
+fn quotations_of_guide(page: &str) -> Vec<String> {
+    let blocks: Vec<&str> = page.split("```").step_by(2).collect();
+    let prose: Vec<String> = blocks.iter().map(|block| block.split('`').step_by(2).collect()).collect();
+    quotations(&prose.concat().replace('\n', " "))
+}
+
 /// Returns the quotations of the alerts' folded texts.
-fn quotations(alerts: &str) -> Vec<String> {
+fn quotations_of_alerts(alerts: &str) -> Vec<String> {
     let is_folded = |line: &&str| !line.trim_start().starts_with('#') && !line.contains(": \"");
     let folded: Vec<&str> = alerts.lines().filter(is_folded).map(str::trim).collect();
-    let quoted = folded.join(" ").split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    quoted.into_iter().filter(|text| text.split_whitespace().count() >= ALERT_WORDS_MIN).collect()
+    quotations(&folded.join(" "))
+}
+
+fn quotations(text: &str) -> Vec<String> {
+    let quoted = text.split('"').skip(1).step_by(2);
+    quoted.filter(|words| words.split_whitespace().count() >= QUOTED_WORDS_MIN).map(str::to_owned).collect()
 }
 
 /// Returns the lines of a source file that may hold such a text: no comments, no tests, each string on one line.
@@ -76,10 +89,19 @@ fn every_text_that_operators_are_told_to_look_for_is_in_the_source() {
     code_files(&root.join("src"), &mut files);
     let code: Vec<String> =
         files.iter().flat_map(|file| lines_of_code(&fs::read_to_string(file).unwrap())).collect();
-    let page = italics(&fs::read_to_string(root.join(PAGE)).unwrap());
-    let alerts = quotations(&fs::read_to_string(root.join(ALERTS)).unwrap());
-    assert!(page.len() >= 10 && alerts.len() >= 4, "texts are found: {page:?}, {alerts:?}");
-    for (place, texts) in [(PAGE, page), (ALERTS, alerts)] {
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let pages = fs::read_dir(root.join(GUIDES)).unwrap().map(|entry| entry.unwrap().file_name());
+    let pages = pages.map(|name| format!("{GUIDES}/{}", name.to_string_lossy()));
+    let mut quoted: Vec<(String, Vec<String>)> = pages
+        .filter(|page| page.ends_with(".md"))
+        .map(|page| (page.clone(), quotations_of_guide(&read(&page))))
+        .collect();
+    let in_italics = italics(&read(TROUBLESHOOTING));
+    let in_alerts = quotations_of_alerts(&read(ALERTS));
+    assert!(in_italics.len() >= 10 && in_alerts.len() >= 4, "texts are found: {in_italics:?}, {in_alerts:?}");
+    quoted.push((TROUBLESHOOTING.to_owned(), in_italics));
+    quoted.push((ALERTS.to_owned(), in_alerts));
+    for (place, texts) in quoted {
         for text in texts {
             assert!(
                 code.iter().any(|line| says(line, &text)),
@@ -94,7 +116,9 @@ fn quoted_texts_are_found_in_pages_alerts_and_code() {
     let page = "The line *one, …* says\nso.\n- **Found *two\nlines***: act.\n";
     assert_eq!(italics(page), ["one, …", "two lines"]);
     let alerts = "# \"not a comment\"\naction: \"not this whole line\"\naction: >-\n  Find \"the first\n  text\" and \"store\".\n";
-    assert_eq!(quotations(alerts), ["the first text"]);
+    assert_eq!(quotations_of_alerts(alerts), ["the first text"]);
+    let guide = "Set `a = \"not this one\"`.\n```toml\nb = \"nor this one\"\n```\nIt says \"what is\nwrong\", or \"no\".\n";
+    assert_eq!(quotations_of_guide(guide), ["what is wrong"]);
     let source = "// \"a comment\"\nwarn!(log, \"the disk \\\n    is full: {}\", reason);\n#[cfg(test)]\nmod tests {\n";
     assert_eq!(lines_of_code(source), ["warn!(log, \"the disk is full: {}\", reason);"]);
     assert!(says("open {}: it belongs to {}", "open …: it belongs to …"));
