@@ -5,17 +5,14 @@
 //! once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no timeout) blocks no
 //! request; it recovers together with the server.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use super::body::{Body, BodyWriter};
 use super::budget::{Budget, BudgetSpent};
 use crate::logging::causes;
-use crate::store::{self, StoreError, StoreOptions};
+use crate::store::{self, NotTaken, StoreError, StoreOptions, Worker, WorkerConnection};
 
 /// Connections to the database.
 const THREADS: usize = 2;
@@ -56,12 +53,10 @@ pub enum HistoryError {
     TooSlow,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
 /// Sends queries to the threads.
 #[derive(Clone)]
 pub struct HistoryPool {
-    jobs: SyncSender<Job>,
+    threads: Worker<Connection>,
 }
 
 impl HistoryPool {
@@ -70,19 +65,14 @@ impl HistoryPool {
     /// # Errors
     /// The system cannot start a thread.
     pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
-        let (jobs, queue) = sync_channel(QUEUE_MAX);
-        let queue = Arc::new(Mutex::new(queue));
         let options = StoreOptions {
             connect_timeout: store.connect_timeout.min(CONNECT_MAX),
             statement_timeout: STATEMENT_MAX,
             lock_timeout: LOCK_MAX,
             ..store.clone()
         };
-        for _ in 0..THREADS {
-            let (queue, options) = (Arc::clone(&queue), options.clone());
-            std::thread::Builder::new().name("history".to_owned()).spawn(move || work(&queue, options))?;
-        }
-        Ok(Self { jobs })
+        let connection = move || Connection { options: options.clone(), history: None, away: None };
+        Ok(Self { threads: Worker::start("history", THREADS, QUEUE_MAX, connection)? })
     }
 
     /// Runs a query.
@@ -93,19 +83,10 @@ impl HistoryPool {
         &self,
         query: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            if !reply.is_closed() {
-                let _client_gone = reply.send(connection.ask(query));
-            }
-        });
-        match self.jobs.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(HistoryError::Busy),
-            Err(TrySendError::Disconnected(_)) => {
-                return Err(HistoryError::Away("the threads that read it have ended".to_owned()));
-            }
-        }
+        let answer = self.threads.ask(move |connection| connection.ask(query)).map_err(|why| match why {
+            NotTaken::QueueFull => HistoryError::Busy,
+            NotTaken::Ended => HistoryError::Away("the threads that read it have ended".to_owned()),
+        })?;
         match actix_rt::time::timeout(ANSWER_MAX, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(HistoryError::Away("the thread that reads it has failed".to_owned())),
@@ -133,34 +114,19 @@ impl HistoryPool {
     }
 }
 
-/// Runs queries until the pool is dropped.
-fn work(queue: &Mutex<Receiver<Job>>, options: StoreOptions) {
-    let mut connection = Connection { options, history: None, away: None };
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(IDLE_CHECK_INTERVAL);
-        let job = match job {
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => {
-                connection.close_if_moved();
-                // The lock is not fair, and the other threads must get here, too.
-                std::thread::sleep(IDLE_CHECK_INTERVAL / 100);
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        // A panic in one query must not end the thread.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut connection)));
-        if outcome.is_err() {
-            connection.history = None;
-        }
-    }
-}
-
 struct Connection {
     options: StoreOptions,
     history: Option<Box<dyn store::History>>,
     /// When to try the database again, and why it is away.
     away: Option<(Instant, String)>,
+}
+
+impl WorkerConnection for Connection {
+    const IDLE_INTERVAL: Option<Duration> = Some(IDLE_CHECK_INTERVAL);
+
+    fn while_idle(&mut self) {
+        self.close_if_moved();
+    }
 }
 
 impl Connection {

@@ -27,6 +27,7 @@
 //! schema           the tables and instants as diesel sees them (instant_text: as SQLite keeps them)
 //! statement        fixed SQL that is prepared once a connection
 //! progress         when a connection last finished a statement
+//! worker           threads that own a connection and run closures on it
 //! error, failure   which operation failed and why, and whether another attempt can help
 //! sqlite/          one file; readings in runs, everything else row by row
 //! postgres/        few large statements; smaller ones around a row that is refused or slow
@@ -82,6 +83,7 @@ mod sqlite;
 mod statement;
 mod table_counts;
 mod unreadable;
+mod worker;
 
 #[cfg(test)]
 mod contract_tests;
@@ -110,6 +112,7 @@ pub use reprocess::{Retry, RetryOutcome};
 use rollup::exact;
 pub use table_counts::TableCount;
 pub use unreadable::{UnreadableRow, UnreadableRows};
+pub use worker::{NotTaken, Worker, WorkerConnection};
 
 /// How to reach the database and how long to wait for it.
 #[derive(Clone)]

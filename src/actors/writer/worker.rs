@@ -1,23 +1,19 @@
-//! The database thread: owns the writer's connection.
+//! The writer's jobs for the database, on a thread of their own.
 //!
-//! A call into a database library can block for ever: a frozen server ignores every statement timeout. So the
-//! writer makes no such call itself. It hands jobs to this thread, and abandons the thread with its connection
-//! when a job finishes no statement for too long. The store's compare-and-set of the position settles what an
-//! abandoned thread may still do.
+//! The thread is abandoned with its connection when a job finishes no statement for too long. The store's
+//! compare-and-set of the position settles what an abandoned thread may still do.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use crate::actors::failpoint::failpoint;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, Timestamp};
 use crate::store::{
     Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
-    PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions,
+    PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions, Worker, WorkerConnection,
 };
 
 /// What the database holds of a journal and its machines, read together.
@@ -49,11 +45,9 @@ pub enum JobError {
     Injected(String),
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
 /// Handle of the thread. Dropping it ends the thread after the current job.
 pub struct StoreWorker {
-    jobs: Sender<Job>,
+    thread: Worker<Connection>,
     progress: Progress,
     answer_max: Duration,
 }
@@ -62,21 +56,13 @@ impl StoreWorker {
     /// Starts the thread. It connects and migrates at its first job, and again after a failure. A job that
     /// finishes no statement within `answer_max` fails with [`JobError::NoAnswer`].
     pub fn spawn(options: StoreOptions, answer_max: Duration) -> std::io::Result<Self> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "its owner waits for each job's answer before the next"
-        )]
-        let (jobs, queue) = channel::<Job>();
         // Not shared with an abandoned thread, which may still make progress.
         let progress = Progress::default();
         let options = StoreOptions { progress: progress.clone(), ..options };
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let mut connection = Connection { options, store: None };
-            while let Ok(job) = queue.recv() {
-                job(&mut connection);
-            }
-        })?;
-        Ok(Self { jobs, progress, answer_max })
+        // The writer awaits each answer before it asks for the next job.
+        let thread =
+            Worker::start("store", 1, 1, move || Connection { options: options.clone(), store: None })?;
+        Ok(Self { thread, progress, answer_max })
     }
 
     /// Claims the position and reads ledger, machines and past.
@@ -125,12 +111,7 @@ impl StoreWorker {
         &self,
         job: impl FnOnce(&mut Connection) -> Result<T, JobError> + Send + 'static,
     ) -> Result<T, JobError> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // If the writer has abandoned this thread, it no longer waits for the answer.
-            let _abandoned = reply.send(job(connection));
-        });
-        self.jobs.send(job).map_err(|_| JobError::ThreadEnded)?;
+        let answer = self.thread.ask(job).map_err(|_| JobError::ThreadEnded)?;
         let begun = Instant::now();
         let mut answer = pin!(answer);
         loop {
@@ -149,6 +130,8 @@ struct Connection {
     options: StoreOptions,
     store: Option<Box<dyn Store>>,
 }
+
+impl WorkerConnection for Connection {}
 
 impl Connection {
     fn learn(&mut self, history: &JournalHistory, wanted: PastWanted) -> Result<Knowledge, JobError> {
