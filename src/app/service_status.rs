@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::DisplayStatus;
 use crate::http::HttpState;
 use crate::http::health::{Check, ready_now};
 use crate::journal::DISK_STALL_MIN;
@@ -57,7 +58,8 @@ fn words(phase: Phase, failing: &[Check]) -> String {
 fn figures(state: &HttpState) -> String {
     let positions = state.journal.positions();
     let pending = positions.appended.since(positions.committed);
-    let (online, offline) = (state.metrics.machines_online.get(), state.metrics.machines_offline.get());
+    let machines = |status| state.metrics.machines.of(status).get();
+    let (online, offline) = (machines(DisplayStatus::Online), machines(DisplayStatus::Offline));
     let stored = state.cells.ledger.snapshot().map(|ledger| format!("{} readings stored, ", ledger.stored));
     format!(
         "{online} machines online, {offline} offline; {}{pending} messages pending",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use slog::{Logger, info, o};
 
 use crate::clock::{mono_now, wall_now};
-use crate::domain::Ledger;
+use crate::domain::{DisplayStatus, Ledger};
 use crate::journal::{Journal, Space};
 use crate::logging::keys;
 use crate::metrics::Metrics;
@@ -73,6 +73,7 @@ impl StatusLine {
             (false, true) => "on hold, the journal is full",
             (false, false) => "away",
         };
+        let machines = |status| metrics.machines.of(status).get();
         let ledger = self.ledger.snapshot();
         // Before the first answer of the database a count is unknown, not 0.
         let shown = |pick: fn(Ledger) -> u64| {
@@ -94,8 +95,8 @@ impl StatusLine {
             "journal_bytes" => stats.bytes,
             keys::JOURNAL_FULL_IN => TimeToFull::forecast(room, self.backlog.pace()).to_string(),
             keys::UNSYNCED_MS => u64::try_from(stats.unsynced_age.as_millis()).unwrap_or(u64::MAX),
-            "online" => metrics.machines_online.get(), "offline" => metrics.machines_offline.get(),
-            "unknown" => metrics.machines_unknown.get(), "never_seen" => metrics.machines_never_seen.get(),
+            "online" => machines(DisplayStatus::Online), "offline" => machines(DisplayStatus::Offline),
+            "unknown" => machines(DisplayStatus::Unknown), "never_seen" => machines(DisplayStatus::NeverSeen),
             "broker" => broker, "database" => if metrics.store_available.get() { "works" } else { "away" });
     }
 }

@@ -58,6 +58,9 @@ pub enum DisplayStatus {
 }
 
 impl DisplayStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Unknown, Self::NeverSeen];
+
     /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

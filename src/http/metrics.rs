@@ -1,7 +1,7 @@
 //! `/metrics`: all counters and gauges in Prometheus's text format.
 //!
-//! The values live in [`crate::metrics`], in the journal and in the status snapshots. Each request reads them anew, so
-//! the pipeline never waits for one.
+//! The values live in [`crate::metrics`], whose table names them, in the journal and in the status snapshots. Each
+//! request reads them anew, so the pipeline never waits for one.
 
 mod exposition;
 mod machines;
@@ -31,13 +31,15 @@ pub async fn metrics(state: web::Data<HttpState>) -> Result<HttpResponse, Proble
 }
 
 fn write_all(out: &mut Exposition<'_>, state: &HttpState) {
-    pipeline::messages(out, state);
+    state.metrics.families().for_each(|family| out.family(&family));
     pipeline::journal(out, state);
     pipeline::ledger(out, state);
     pipeline::stages(out, state);
     pipeline::broker(out, state);
     pipeline::clock(out, state);
-    machines::machines(out, state);
+    if state.metrics_per_machine {
+        machines::each_machine(out, &state.cells.machines.snapshot().machines);
+    }
     http(out, state);
     process::process(out, state);
 }

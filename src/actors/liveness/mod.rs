@@ -64,7 +64,7 @@ use super::parser::messages::TransitionsPending;
 use super::stable_addr::StableAddr;
 use super::supervisor::{ExitGuard, Heartbeat, StopChild};
 use crate::clock::{mono_now, wall_now};
-use crate::domain::Transition;
+use crate::domain::{DisplayStatus, Transition};
 use crate::metrics::Metrics;
 use crate::status::MachinesCell;
 use crate::store::{LivenessRows, MachineRow};
@@ -276,10 +276,8 @@ impl Actor for Liveness {
         }
         // If the mqtt actor is away, it reports by itself when it is back.
         let _reported_later = self.wires.link.try_send(TellLink);
-        for gauge in
-            [&self.metrics.machines_online, &self.metrics.machines_offline, &self.metrics.machines_unknown]
-        {
-            gauge.set(0);
+        for status in [DisplayStatus::Online, DisplayStatus::Offline, DisplayStatus::Unknown] {
+            self.metrics.machines.of(status).set(0);
         }
         self.snapshots.invalidate();
         self.wires.fence.raise(self.exit_guard.generation());

@@ -7,7 +7,7 @@ use slog::{Logger, info, warn};
 use super::line_budget::LineBudget;
 use super::{FlappingRule, Liveness, TimePoint};
 use crate::clock::{Mono, mono_now};
-use crate::domain::{MachineId, MachineStatus, Transition, TransitionReason};
+use crate::domain::{DisplayStatus, MachineId, MachineStatus, Transition, TransitionReason};
 
 /// Log lines about changes: a line each for few, a summary for many.
 #[derive(Debug, Default)]
@@ -115,10 +115,14 @@ impl Liveness {
         let Some(tracker) = self.replay.tracker_mut() else { return };
         let counts = tracker.counts();
         let metrics = &self.metrics;
-        metrics.machines_online.set(counts.online);
-        metrics.machines_offline.set(counts.offline);
-        metrics.machines_unknown.set(counts.unknown);
-        metrics.machines_never_seen.set(counts.never_seen);
+        for (status, machines) in [
+            (DisplayStatus::Online, counts.online),
+            (DisplayStatus::Offline, counts.offline),
+            (DisplayStatus::Unknown, counts.unknown),
+            (DisplayStatus::NeverSeen, counts.never_seen),
+        ] {
+            metrics.machines.of(status).set(machines);
+        }
         metrics.machines_flapping.set(tracker.flapping_count());
         metrics.sightings_untracked.set(tracker.untracked_sightings());
         self.snapshots.refresh(tracker, history_is_known);

@@ -28,13 +28,13 @@ impl Writer {
     /// Records the time of the commit and the time since each message was received.
     pub(super) fn measure(&self, batch: &Batch, took: Duration) {
         let metrics = &self.metrics;
-        metrics.batches.commit_seconds.observe(took.as_secs_f64());
-        metrics.batches.rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
+        metrics.commit_seconds.observe(took.as_secs_f64());
+        metrics.batch_rows.observe((batch.readings.len() + batch.rejections.len()) as f64);
         let now = wall_now();
         let readings = batch.readings.iter().map(|row| row.received_at);
         let rejections = batch.rejections.iter().map(|row| row.received_at);
         for received_at in readings.chain(rejections) {
-            metrics.batches.latency_seconds.observe(now.since(received_at).as_secs_f64());
+            metrics.latency_seconds.observe(now.since(received_at).as_secs_f64());
         }
     }
 
@@ -42,12 +42,10 @@ impl Writer {
     pub(super) fn count_commit(&mut self, batch: &Batch, outcome: &CommitOutcome) {
         self.show(outcome.ledger);
         let metrics = &self.metrics;
-        metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
-        metrics.count_rejections(outcome.poisoned.iter().map(|_| RejectReason::StoreRejected));
+        self.count_rejections(batch, outcome.poisoned.len() as u64);
         metrics.batches_committed.add(1);
         metrics.readings_stored.add(outcome.stored);
         metrics.readings_duplicate.add(outcome.duplicate);
-        metrics.elements_rejected.add(outcome.rejected);
         let unrecorded = outcome.refused.iter().filter(|row| row.kind == RefusedKind::Event).count();
         metrics.transitions_recorded.add(batch.transitions.len().saturating_sub(unrecorded) as u64);
         self.refusals.report(&outcome.refused, metrics, &self.logger, Instant::now());
@@ -74,10 +72,14 @@ impl Writer {
         self.metrics.readings_stored.add(after.stored.saturating_sub(before.stored));
         self.metrics.readings_duplicate.add(after.duplicate.saturating_sub(before.duplicate));
         let rejected = after.rejected.saturating_sub(before.rejected);
-        self.metrics.elements_rejected.add(rejected);
-        self.metrics.count_rejections(batch.rejections.iter().map(|row| row.rejection.reason));
-        let refused = usize::try_from(rejected).unwrap_or(usize::MAX).saturating_sub(batch.rejections.len());
-        self.metrics.count_rejections((0..refused).map(|_| RejectReason::StoreRejected));
+        self.count_rejections(batch, rejected.saturating_sub(batch.rejections.len() as u64));
         self.metrics.transitions_recorded.add(batch.transitions.len() as u64);
+    }
+
+    /// Counts the rejections of `batch`, and its readings that the database `refused`.
+    fn count_rejections(&self, batch: &Batch, refused: u64) {
+        let rejected = &self.metrics.rejected;
+        batch.rejections.iter().for_each(|row| rejected.of(row.rejection.reason).add(1));
+        rejected.of(RejectReason::StoreRejected).add(refused);
     }
 }

@@ -31,7 +31,7 @@ pub struct Refusals {
 impl Refusals {
     /// Counts and logs the rows that one commit left out.
     pub fn report(&mut self, rows: &[RefusedRow], metrics: &Metrics, logger: &Logger, now: Instant) {
-        rows.iter().for_each(|row| metrics.count_refusal(row.kind));
+        rows.iter().for_each(|row| metrics.refused_rows.of(row.kind).add(1));
         let due = rows.iter().filter(|row| !row.kind.is_repeated() || self.is_due(row.kind, now));
         let due: Vec<&RefusedRow> = due.collect();
         let (first, others) = due.split_at(due.len().min(LINES_MAX));
@@ -144,7 +144,8 @@ mod tests {
         for _ in 0..3 {
             refusals.report(&rows, &metrics, &logger, begun);
         }
-        assert_eq!((metrics.refused(RefusedKind::Sighting), metrics.refused(RefusedKind::Event)), (6, 3));
+        let counted = |kind| metrics.refused_rows.of(kind).get();
+        assert_eq!((counted(RefusedKind::Sighting), counted(RefusedKind::Event)), (6, 3));
         assert!(!refusals.is_due(RefusedKind::Sighting, begun + REPETITION / 2));
         assert!(refusals.is_due(RefusedKind::Sight, begun), "each kind by itself");
         assert!(refusals.is_due(RefusedKind::Sighting, begun + REPETITION));

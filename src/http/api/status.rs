@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::{mono_now, wall_now};
-use crate::domain::Timestamp;
+use crate::domain::{DisplayStatus, Timestamp};
 use crate::http::HttpState;
 use crate::http::health::{Check, live_now, ready_now};
 use crate::http::problem::{self, Problem};
@@ -217,7 +217,7 @@ impl Status {
         let ready = ready_now(state);
         let health =
             HealthStatus { live: live_now(state).is_ok(), ready: ready.is_ok(), checks: ready.checks };
-        let metrics = &state.metrics;
+        let machines = |status| state.metrics.machines.of(status).get();
         Self {
             site: state.site.clone(),
             time_zone: state.time_zone.name(),
@@ -232,10 +232,10 @@ impl Status {
             actors: actors(state),
             ledger: Ledger::now(state),
             machines: MachineCounts {
-                online: metrics.machines_online.get(),
-                offline: metrics.machines_offline.get(),
-                unknown: metrics.machines_unknown.get(),
-                never_seen: metrics.machines_never_seen.get(),
+                online: machines(DisplayStatus::Online),
+                offline: machines(DisplayStatus::Offline),
+                unknown: machines(DisplayStatus::Unknown),
+                never_seen: machines(DisplayStatus::NeverSeen),
             },
         }
     }

@@ -1,46 +1,7 @@
 //! Prometheus's text format 0.0.4: a help text and a type for each metric, then a line for each value.
 
-use std::fmt;
-
 use crate::http::body::BodyWriter;
-use crate::metrics::Distribution;
-
-/// The value of a metric.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Value {
-    Whole(u64),
-    Fraction(f64),
-}
-
-impl From<u64> for Value {
-    fn from(value: u64) -> Self {
-        Self::Whole(value)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Self::Fraction(value)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Self::Whole(value.into())
-    }
-}
-
-impl fmt::Display for Value {
-    /// Rust writes `inf`, which some readers of the format reject.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(value) => value.fmt(f),
-            Self::Fraction(f64::INFINITY) => f.write_str("+Inf"),
-            Self::Fraction(f64::NEG_INFINITY) => f.write_str("-Inf"),
-            Self::Fraction(value) => value.fmt(f),
-        }
-    }
-}
+use crate::metrics::{Family, Kind, Number};
 
 /// Writes metrics into a response body.
 pub(super) struct Exposition<'a> {
@@ -52,63 +13,61 @@ impl<'a> Exposition<'a> {
         Self { body }
     }
 
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl Into<Value>) {
-        self.family(name, help, "counter");
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl Into<Number>) {
+        self.heading(name, help, Kind::Counter);
         self.line(name, &[], value);
     }
 
     /// Writes one counter for each value of a label.
-    pub(super) fn counters<'b, V: Into<Value>>(
+    pub(super) fn counters<'b, V: Into<Number>>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
         values: impl IntoIterator<Item = (&'b str, V)>,
     ) {
-        self.family(name, help, "counter");
+        self.heading(name, help, Kind::Counter);
         values.into_iter().for_each(|(value, count)| self.line(name, &[(label, value)], count));
     }
 
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Into<Value>) {
-        self.family(name, help, "gauge");
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Into<Number>) {
+        self.heading(name, help, Kind::Gauge);
         self.line(name, &[], value);
     }
 
     /// Writes one gauge for each value of a label.
-    pub(super) fn gauges<'b, V: Into<Value>>(
+    pub(super) fn gauges<'b, V: Into<Number>>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
         values: impl IntoIterator<Item = (&'b str, V)>,
     ) {
-        self.family(name, help, "gauge");
+        self.heading(name, help, Kind::Gauge);
         values.into_iter().for_each(|(value, number)| self.line(name, &[(label, value)], number));
     }
 
     /// Writes a metric whose labels are its content. Its value is always 1.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
-        self.family(name, help, "gauge");
+        self.heading(name, help, Kind::Gauge);
         self.line(name, labels, 1_u64);
     }
 
-    pub(super) fn distribution(&mut self, distribution: &Distribution) {
-        let name = distribution.name();
-        self.family(name, distribution.help(), "histogram");
-        let observed = distribution.observed();
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in observed.at_most {
-            self.line(&bucket, &[("le", &Value::from(bound).to_string())], count);
+    /// Writes a metric of the table.
+    pub(super) fn family(&mut self, family: &Family) {
+        self.heading(family.name, family.help, family.kind);
+        for sample in &family.samples {
+            let name = format!("{}{}", family.name, sample.suffix);
+            let labels = sample.label.as_ref().map(|(label, value)| (*label, value.as_str()));
+            self.line(&name, labels.as_slice(), sample.number);
         }
-        self.line(&format!("{name}_sum"), &[], observed.sum);
-        self.line(&format!("{name}_count"), &[], observed.count);
     }
 
-    fn family(&mut self, name: &str, help: &str, kind: &str) {
-        self.body.text(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    fn heading(&mut self, name: &str, help: &str, kind: Kind) {
+        self.body.text(&format!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str()));
     }
 
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Into<Value>) {
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Into<Number>) {
         self.body.text(name);
         if !labels.is_empty() {
             let pairs: Vec<_> =
@@ -127,19 +86,21 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::http::{Budget, IN_FLIGHT_BYTES_MAX};
+    use crate::metrics::{Histogram, Metric};
 
     #[test]
     fn every_kind_of_value_is_written_as_the_format_wants_it() {
         static BOUNDS: [f64; 2] = [0.5, 1.0];
-        let distribution = Distribution::new("d", "Of some.", &BOUNDS);
-        [0.5, 0.75, 7.0].iter().for_each(|value| distribution.observe(*value));
+        let histogram = Histogram::new(&BOUNDS);
+        [0.5, 0.75, 7.0].iter().for_each(|value| histogram.observe(*value));
         let mut body = BodyWriter::new(&Budget::new(IN_FLIGHT_BYTES_MAX));
         let mut out = Exposition::new(&mut body);
         out.counters("c", "Counted.", "why", [("a", 1_u64), ("\"\\\n", 2)]);
         out.gauge("never", "Not at this rate.", f64::INFINITY);
         out.gauges("g", "Each.", "of", [("x", 0.25), ("y", f64::NEG_INFINITY), ("z", f64::NAN)]);
         out.info("i", "One.", &[("a", "1"), ("b", "2")]);
-        out.distribution(&distribution);
+        let (kind, samples) = (Histogram::KIND, histogram.samples());
+        out.family(&Family { name: "d", help: "Of some.", kind, samples });
         let written = body.finish().unwrap().next_piece().unwrap();
         assert_eq!(
             std::str::from_utf8(&written).unwrap(),

@@ -1,8 +1,7 @@
-//! Metrics of the machines.
+//! Metrics of each machine.
 
 use super::Exposition;
 use crate::domain::DisplayStatus;
-use crate::http::HttpState;
 use crate::http::body::PAGE_BYTES_MAX;
 use crate::status::MachineView;
 
@@ -11,44 +10,8 @@ const OTHERS_BYTES: usize = 64 * 1024;
 /// Upper bound on the bytes of one machine's metrics, not counting its id.
 const MACHINE_BYTES: usize = 160;
 
-/// Writes the counts, and with `metrics.per_machine` each machine.
-pub(super) fn machines(out: &mut Exposition<'_>, state: &HttpState) {
-    let metrics = &state.metrics;
-    let counts = [
-        (DisplayStatus::Online, &metrics.machines_online),
-        (DisplayStatus::Offline, &metrics.machines_offline),
-        (DisplayStatus::Unknown, &metrics.machines_unknown),
-        (DisplayStatus::NeverSeen, &metrics.machines_never_seen),
-    ];
-    let counts = counts.map(|(status, gauge)| (status.as_str(), gauge.get()));
-    out.gauges("andon_machines", "Machines by status.", "status", counts);
-    out.gauge(
-        "andon_sightings_untracked",
-        "Messages of machines beyond liveness.machines_max, which are not watched.",
-        metrics.sightings_untracked.get(),
-    );
-    out.gauge(
-        "andon_machines_flapping",
-        "Machines that change their status too often.",
-        metrics.machines_flapping.get(),
-    );
-    out.counter(
-        "andon_transitions_unrecorded_total",
-        "Changes of status not recorded, because too many waited for the database.",
-        metrics.transitions_unrecorded.get(),
-    );
-    out.counter(
-        "andon_transitions_unpublished_total",
-        "Changes of status not published, because too many waited for the broker.",
-        metrics.transitions_unpublished.get(),
-    );
-    if state.metrics_per_machine {
-        each_machine(out, &state.cells.machines.snapshot().machines);
-    }
-}
-
 /// Writes the metrics of as many machines as fit into a response.
-fn each_machine(out: &mut Exposition<'_>, all: &[MachineView]) {
+pub(super) fn each_machine(out: &mut Exposition<'_>, all: &[MachineView]) {
     let mut bytes = 0;
     let fits = |view: &&MachineView| {
         bytes += MACHINE_BYTES + 4 * view.machine_id.as_str().len();

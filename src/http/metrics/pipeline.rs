@@ -1,40 +1,13 @@
-//! Metrics of the pipeline: messages, journal, ledger, stages, broker and clock.
+//! What the pipeline's parts know of themselves: journal, ledger, stages, broker and clock.
 
 use std::time::Duration;
 
 use super::Exposition;
 use crate::clock::{Mono, mono_now, wall_now};
-use crate::domain::{RefusedKind, RejectReason};
 use crate::http::HttpState;
 use crate::http::api::status::{Ledger, time_to_full};
 use crate::journal::Space;
 use crate::status::{ActorPhase, BrokerState};
-
-pub(super) fn messages(out: &mut Exposition<'_>, state: &HttpState) {
-    let metrics = &state.metrics;
-    for (name, help, counter) in [
-        ("andon_messages_received_total", "Messages journaled.", &metrics.messages_received),
-        ("andon_received_bytes_total", "Payload bytes of the messages journaled.", &metrics.bytes_received),
-        ("andon_readings_stored_total", "Readings stored as new rows.", &metrics.readings_stored),
-        ("andon_readings_duplicate_total", "Readings that were stored already.", &metrics.readings_duplicate),
-        (
-            "andon_transitions_recorded_total",
-            "Changes of machines' status recorded.",
-            &metrics.transitions_recorded,
-        ),
-    ] {
-        out.counter(name, help, counter.get());
-    }
-    let rejected = RejectReason::ALL.map(|reason| (reason.as_str(), metrics.rejected(reason)));
-    out.counters("andon_rejected_total", "Elements kept in rejected_message, by reason.", "reason", rejected);
-    let refused = RefusedKind::ALL.map(|kind| (kind.as_str(), metrics.refused(kind)));
-    out.counters(
-        "andon_refused_rows_total",
-        "Rows other than readings that the database refused and that are stored nowhere, by kind.",
-        "kind",
-        refused,
-    );
-}
 
 pub(super) fn journal(out: &mut Exposition<'_>, state: &HttpState) {
     let stats = state.journal.stats();
@@ -111,32 +84,7 @@ pub(super) fn ledger(out: &mut Exposition<'_>, state: &HttpState) {
 }
 
 pub(super) fn stages(out: &mut Exposition<'_>, state: &HttpState) {
-    let (metrics, cells) = (&state.metrics, &state.cells);
-    out.distribution(&metrics.batches.commit_seconds);
-    out.distribution(&metrics.batches.rows);
-    out.distribution(&metrics.batches.latency_seconds);
-    out.counter("andon_commits_total", "Batches committed.", metrics.batches_committed.get());
-    out.counter(
-        "andon_store_failures_total",
-        "Failed attempts to use the database.",
-        metrics.store_failures.get(),
-    );
-    out.gauge(
-        "andon_store_up",
-        "1 if the newest attempt to use the database succeeded.",
-        metrics.store_available.get(),
-    );
-    out.gauge(
-        "andon_site_shared",
-        "1 if another service of this site used the same database within the last hour.",
-        metrics.site_shared.get(),
-    );
-    out.counter(
-        "andon_unreadable_rows_total",
-        "Database rows skipped because they are not as Andon writes them; the log names them.",
-        metrics.rows_unreadable.get(),
-    );
-    out.gauge("andon_writer_queue_jobs", "Jobs that wait for the database.", metrics.writer_queue.get());
+    let cells = &state.cells;
     let actors = cells.actors.snapshot();
     let restarts = actors.iter().map(|actor| (actor.name, actor.restarts));
     out.counters("andon_actor_restarts_total", "Restarts of an actor.", "actor", restarts);
@@ -159,7 +107,7 @@ fn seconds_since(at: Mono, now: Mono) -> f64 {
 }
 
 pub(super) fn broker(out: &mut Exposition<'_>, state: &HttpState) {
-    let (metrics, broker) = (&state.metrics, state.cells.broker.snapshot());
+    let broker = state.cells.broker.snapshot();
     out.gauge(
         "andon_broker_connected",
         "1 while connected with every subscription granted.",
@@ -168,26 +116,12 @@ pub(super) fn broker(out: &mut Exposition<'_>, state: &HttpState) {
     let states = BrokerState::ALL.map(|each| (each.as_str(), each == broker.state));
     out.gauges("andon_broker_state", "1 for the current state of the broker connection.", "state", states);
     out.counter("andon_broker_connects_total", "Connections to the broker.", broker.connects);
-    out.counter("andon_broker_failures_total", "Connections lost or refused.", metrics.broker_failures.get());
-    out.gauge(
-        "andon_broker_buffered",
-        "1 if the newest message came over a buffered connection; 0: each is read and acknowledged alone.",
-        metrics.broker_buffered.get(),
-    );
     out.counters(
         "andon_broker_socket_calls_total",
         "System calls on buffered connections to the broker.",
         "call",
         (state.socket_calls)(),
     );
-    let expiry = metrics.certificate_expires_at.get();
-    if expiry > 0 {
-        out.gauge(
-            "andon_certificate_expiry_timestamp_seconds",
-            "When the first certificate of the broker connection expires, in Unix time.",
-            expiry,
-        );
-    }
 }
 
 /// Writes the clock that decides the age of rows.
