@@ -9,7 +9,7 @@ use crate::actors::mqtt::client::options::{LinkOptions, ProxyOptions, Session, T
 use crate::actors::mqtt::client::socket_layer;
 use crate::actors::mqtt::session::failover::Hosts;
 use crate::actors::mqtt::session_filters::FilterFile;
-use crate::actors::parser::{Interpreter, LastWillRule};
+use crate::actors::parser::Interpreter;
 use crate::actors::supervisor::SupervisorOptions;
 use crate::actors::writer::WriterOptions;
 use crate::clock::ClockKeeper;
@@ -102,17 +102,6 @@ pub fn payload_options(settings: &Settings) -> PayloadOptions {
     }
 }
 
-fn last_will_rules(settings: &Settings) -> Vec<LastWillRule> {
-    let rules = settings.liveness.last_will.iter();
-    rules
-        .map(|rule| LastWillRule {
-            filter: rule.filter.clone(),
-            payload: rule.payload.clone().into_bytes(),
-            machine_segment: rule.machine_segment,
-        })
-        .collect()
-}
-
 /// Returns the filters to subscribe to; also for `config check --connect`.
 #[must_use]
 pub fn subscriptions(settings: &Settings) -> Vec<(TopicFilter, Qos)> {
@@ -162,7 +151,7 @@ pub(super) fn interpreter(settings: &Settings) -> Result<Interpreter, Box<dyn st
     Ok(Interpreter {
         rules: PayloadRules::new(payload_options(settings))?,
         telemetry: telemetry(settings),
-        last_wills: last_will_rules(settings),
+        last_wills: settings.liveness.last_will.clone(),
         control_prefix: settings.liveness.publish_prefix.as_ref().map(|prefix| format!("{prefix}/")),
     })
 }

@@ -53,8 +53,8 @@ pub use paths::Places;
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Http, Journal, LastWill, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store,
-    Subscription, Supervisor, Tls,
+    Http, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store, Subscription,
+    Supervisor, Tls,
 };
 
 use origin::Effective;

@@ -15,8 +15,8 @@ use super::log_levels::LogLevels;
 use super::secret::Secret;
 use crate::database_url::DatabaseUrl;
 use crate::domain::{
-    Endpoint, MachineId, MachineRule, ProtocolChoice, Qos, SyncMode, TopicFilter, Transport, WhenFull,
-    word_enum,
+    Endpoint, LastWillRule, MachineId, MachineRule, ProtocolChoice, Qos, SyncMode, TopicFilter, Transport,
+    WhenFull, second_to_last_segment, word_enum,
 };
 
 /// Everything that can be set, by section.
@@ -115,10 +115,6 @@ pub struct Subscription {
     pub machine_segment: i32,
 }
 
-const fn second_to_last_segment() -> i32 {
-    -2
-}
-
 /// `[mqtt.tls]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Tls {
@@ -197,7 +193,7 @@ pub struct Liveness {
     /// Rules of single machines.
     pub machines: BTreeMap<MachineId, MachineRule>,
     /// The machines' own last wills.
-    pub last_will: Vec<LastWill>,
+    pub last_will: Vec<LastWillRule>,
 }
 
 impl Liveness {
@@ -207,18 +203,6 @@ impl Liveness {
         let own = self.machines.values().filter_map(|rule| rule.offline_after);
         own.fold(self.offline_after, Duration::min)
     }
-}
-
-/// One `[[liveness.last_will]]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct LastWill {
-    /// Topics of the last wills.
-    pub filter: TopicFilter,
-    /// The payload that means "gone", compared exactly.
-    pub payload: String,
-    /// Position of the machine id in the topic, as in [`Subscription`].
-    #[serde(default = "second_to_last_segment")]
-    pub machine_segment: i32,
 }
 
 /// `[http]`

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{MachineId, Seq, Timestamp};
+use super::topic::second_to_last_segment;
+use super::{MachineId, Seq, Timestamp, TopicFilter};
 
 /// What the configuration says about one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -12,6 +13,18 @@ pub struct MachineRule {
     /// It should exist: it is listed, and its silence from the start on is an event.
     #[serde(default)]
     pub expected: bool,
+}
+
+/// How to recognise the machines' own last wills.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct LastWillRule {
+    /// Their topics.
+    pub filter: TopicFilter,
+    /// The payload that means "gone", compared exactly.
+    pub payload: String,
+    /// The topic's segment that names the machine: 1 is the first, −1 the last; never 0.
+    #[serde(default = "second_to_last_segment")]
+    pub machine_segment: i32,
 }
 
 /// Status of a machine as the database knows it.

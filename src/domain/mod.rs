@@ -31,7 +31,7 @@ pub use filter_set::{FilterPlace, FilterSet};
 pub use history::{JournalHistory, Open, OpenId};
 pub use journal_policy::{SyncMode, WhenFull};
 pub use ledger::Ledger;
-pub use liveness::{DisplayStatus, MachineRule, MachineStatus, Transition, TransitionReason};
+pub use liveness::{DisplayStatus, LastWillRule, MachineRule, MachineStatus, Transition, TransitionReason};
 pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
 pub use message::{Message, Qos, Topic};
 pub use nearest::nearest;
@@ -41,6 +41,6 @@ pub use refused::RefusedKind;
 pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection, journaled_payload_bytes_max};
 pub use seq::{JournalId, Seq};
 pub use timestamp::Timestamp;
-pub use topic::{TopicFilter, TopicFilterError, topic_segment};
+pub use topic::{TopicFilter, TopicFilterError, second_to_last_segment, topic_segment};
 
 pub(crate) use word_enum::word_enum;

@@ -128,6 +128,12 @@ impl fmt::Display for TopicFilter {
     }
 }
 
+/// Returns which segment of a topic names the machine unless the configuration says otherwise.
+#[must_use]
+pub const fn second_to_last_segment() -> i32 {
+    -2
+}
+
 /// Returns the segment of `topic` at `position`, counted among its non-empty segments:
 /// 1 is the first, −1 the last, −2 the second to last. `None` if there are fewer than three
 /// segments or the position lies outside; 0 names none.

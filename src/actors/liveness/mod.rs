@@ -45,7 +45,7 @@ use self::messages::{
     LinkChanged, Observe, Observed, Receipt, Recover, Recovered, TakeTransitions, TakenTransitions,
     TransitionsRecorded,
 };
-pub use self::tracker::{FlappingRule, MachineRule, Sighting, SightingKind, TimePoint, TrackerOptions};
+pub use self::tracker::{FlappingRule, Sighting, SightingKind, TimePoint, TrackerOptions};
 pub use self::transition_outbox::TRANSITIONS_MAX;
 
 use self::link_changes::{LinkChanges, LinkUpdate};

@@ -7,12 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::replay::{Replay, StartState};
-use super::tracker::{
-    FlappingRule, KnownMachine, MachineRule, Sighting, SightingKind, TimePoint, TrackerOptions,
-};
+use super::tracker::{FlappingRule, KnownMachine, Sighting, SightingKind, TimePoint, TrackerOptions};
 use crate::clock::Mono;
 use crate::domain::{
-    DisplayStatus, FilterSet, MachineId, MachineStatus, Seq, Timestamp, Transition, TransitionReason,
+    DisplayStatus, FilterSet, MachineId, MachineRule, MachineStatus, Seq, Timestamp, Transition,
+    TransitionReason,
 };
 
 const SECOND: u64 = 1_000_000;

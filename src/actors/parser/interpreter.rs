@@ -4,20 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::actors::liveness::messages::{Sighting, SightingKind};
-use crate::domain::{FilterSet, MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
+use crate::domain::{FilterSet, LastWillRule, MachineId, MachineStatus, Topic, TopicFilter, topic_segment};
 use crate::journal::Record;
 use crate::payload::{Outcome, PayloadRules};
-
-/// Identifies devices' last wills (`[[liveness.last_will]]`).
-#[derive(Debug, Clone)]
-pub struct LastWillRule {
-    /// Topics of the last wills.
-    pub filter: TopicFilter,
-    /// Exactly this payload is a last will.
-    pub payload: Vec<u8>,
-    /// The segment of the topic that names the machine.
-    pub machine_segment: i32,
-}
 
 /// The rules that decide what a message means.
 #[derive(Debug)]
@@ -26,7 +15,7 @@ pub struct Interpreter {
     pub rules: PayloadRules,
     /// The filters of the telemetry subscriptions.
     pub telemetry: Vec<TopicFilter>,
-    /// Last wills.
+    /// `[[liveness.last_will]]`.
     pub last_wills: Vec<LastWillRule>,
     /// `<publish_prefix>/`. Topics below it are published by Andon, by this site or another, and reach us if a
     /// subscription is wide.
@@ -59,7 +48,7 @@ impl Interpreter {
         let mut on_last_will_topic = false;
         for rule in self.last_wills.iter().filter(|rule| rule.filter.matches(topic)) {
             on_last_will_topic = true;
-            if rule.payload != message.payload {
+            if rule.payload.as_bytes() != message.payload {
                 continue;
             }
             let machine = topic_segment(topic, rule.machine_segment).map(MachineId::parse);

@@ -44,7 +44,7 @@ use slog::{Logger, debug, error, o};
 
 pub use self::batch::BatchBuilder;
 use self::drain::Drain;
-pub use self::interpreter::{Interpreter, LastWillRule};
+pub use self::interpreter::Interpreter;
 use self::messages::{JournalGrew, TransitionsPending};
 use self::next_step::{NextStep, Situation};
 use super::failpoint::failpoint;

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::flapping::FlappingRule;
-pub use crate::domain::MachineRule;
-use crate::domain::{FilterSet, MachineId, MachineStatus, Seq, Timestamp, TransitionReason};
+use crate::domain::{FilterSet, MachineId, MachineRule, MachineStatus, Seq, Timestamp, TransitionReason};
 
 /// The rules of liveness.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ use crate::clock::Mono;
 use crate::domain::{FilterSet, MachineId, Seq, Timestamp, Transition};
 
 pub use self::flapping::FlappingRule;
-pub use self::input::{KnownMachine, MachineRule, Sighting, SightingKind, TrackerOptions};
+pub use self::input::{KnownMachine, Sighting, SightingKind, TrackerOptions};
 pub use self::view::{StatusCounts, View};
 pub use self::visibility::TimePoint;
 

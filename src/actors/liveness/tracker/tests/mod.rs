@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::DisplayStatus;
 use crate::domain::MachineStatus::{self, Offline, Online};
 use crate::domain::TransitionReason::{self, FirstSeen, LastWill, Message, NeverSeen, Silence};
+use crate::domain::{DisplayStatus, MachineRule};
 
 const SECOND: u64 = 1_000_000;
 /// Microseconds by which the wall clock is ahead of the monotonic one, until a test sets it.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{DisplayStatus, MachineStatus, TransitionReason};
+use crate::domain::{DisplayStatus, MachineRule, MachineStatus, TransitionReason};
 
 use super::super::*;
 
