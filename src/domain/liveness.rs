@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::topic::second_to_last_segment;
+use super::word_enum::word_enum;
 use super::{MachineId, Seq, Timestamp, TopicFilter};
 
 /// What the configuration says about one machine.
@@ -27,99 +28,46 @@ pub struct LastWillRule {
     pub machine_segment: i32,
 }
 
-/// Status of a machine as the database knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MachineStatus {
-    /// Its newest message is younger than its `offline_after`.
-    Online,
-    /// Silent, gone by its last will, or expected and never seen.
-    Offline,
-}
-
-impl MachineStatus {
-    /// Returns the word stored in the database and published.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Online => "online",
-            Self::Offline => "offline",
-        }
-    }
-
-    /// Parses the stored word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "online" => Some(Self::Online),
-            "offline" => Some(Self::Offline),
-            _ => None,
-        }
+word_enum! {
+    /// Status of a machine as the database knows it. The word is stored and published.
+    #[derive(Hash)]
+    pub enum MachineStatus {
+        /// Its newest message is younger than its `offline_after`.
+        Online = "online",
+        /// Silent, gone by its last will, or expected and never seen.
+        Offline = "offline",
     }
 }
 
-/// A machine's status as the board and the API show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DisplayStatus {
-    /// It sends messages, and Andon has seen it without a break.
-    Online,
-    /// It is silent, or its last will was published, and Andon would have heard it.
-    Offline,
-    /// Not known: Andon is blind, or has seen it for less than its `offline_after`.
-    Unknown,
-    /// Expected, silent since the start, and never seen before.
-    NeverSeen,
-}
-
-impl DisplayStatus {
-    /// Every status.
-    pub const ALL: [Self; 4] = [Self::Online, Self::Offline, Self::Unknown, Self::NeverSeen];
-
-    /// Returns the word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Online => "online",
-            Self::Offline => "offline",
-            Self::Unknown => "unknown",
-            Self::NeverSeen => "never_seen",
-        }
+word_enum! {
+    /// A machine's status as the board and the API show it. The word is the API's.
+    #[derive(Hash)]
+    pub enum DisplayStatus {
+        /// It sends messages, and Andon has seen it without a break.
+        Online = "online",
+        /// It is silent, or its last will was published, and Andon would have heard it.
+        Offline = "offline",
+        /// Not known: Andon is blind, or has seen it for less than its `offline_after`.
+        Unknown = "unknown",
+        /// Expected, silent since the start, and never seen before.
+        NeverSeen = "never_seen",
     }
 }
 
-/// What caused a transition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TransitionReason {
-    /// The machine's first message ever.
-    FirstSeen,
-    /// A message after a time offline.
-    Message,
-    /// No message for `offline_after`.
-    Silence,
-    /// The device's own last will.
-    LastWill,
-    /// Expected by the configuration and silent since the start.
-    NeverSeen,
-}
-
-impl TransitionReason {
-    /// Returns the word stored in the database and published.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::FirstSeen => "first_seen",
-            Self::Message => "message",
-            Self::Silence => "silence",
-            Self::LastWill => "last_will",
-            Self::NeverSeen => "never_seen",
-        }
-    }
-
-    /// Parses the stored word.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::FirstSeen, Self::Message, Self::Silence, Self::LastWill, Self::NeverSeen]
-            .into_iter()
-            .find(|reason| reason.as_str() == word)
+word_enum! {
+    /// What caused a transition. The word is stored and published.
+    #[derive(Hash)]
+    pub enum TransitionReason {
+        /// The machine's first message ever.
+        FirstSeen = "first_seen",
+        /// A message after a time offline.
+        Message = "message",
+        /// No message for `offline_after`.
+        Silence = "silence",
+        /// The device's own last will.
+        LastWill = "last_will",
+        /// Expected by the configuration and silent since the start.
+        NeverSeen = "never_seen",
     }
 }
 

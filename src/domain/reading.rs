@@ -1,24 +1,16 @@
 //! One measurement of one machine.
 
+use super::word_enum::word_enum;
 use super::{MachineId, Timestamp};
 
-/// Which clock `recorded_at` comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TimeSource {
-    /// The usable timestamp in the payload.
-    Device,
-    /// The time of receipt, because the payload has no usable timestamp.
-    Server,
-}
-
-impl TimeSource {
-    /// Returns the word stored in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::Server => "server",
-        }
+word_enum! {
+    /// Which clock `recorded_at` comes from. The word is stored.
+    #[derive(Hash)]
+    pub enum TimeSource {
+        /// The usable timestamp in the payload.
+        Device = "device",
+        /// The time of receipt, because the payload has no usable timestamp.
+        Server = "server",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::word_enum::word_enum;
+
 /// How much of a rejected payload is kept: 64 KiB.
 pub const REJECTED_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -12,53 +14,26 @@ pub const fn journaled_payload_bytes_max(max_payload: usize) -> usize {
     if max_payload > REJECTED_PAYLOAD_BYTES_MAX { max_payload } else { REJECTED_PAYLOAD_BYTES_MAX }
 }
 
-/// Why an element was rejected; the word is stored in `rejected_message.reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// The topic is not UTF-8, or holds U+0000.
-    InvalidTopic,
-    /// The payload is not UTF-8.
-    InvalidUtf8,
-    /// The payload is not JSON, or nested beyond the parser's limit.
-    InvalidJson,
-    /// Neither an object nor an array of objects; or an empty array.
-    NotAnObject,
-    /// Neither the payload nor the topic names the machine.
-    MissingMachineId,
-    /// The machine's name is too long or holds control characters.
-    InvalidMachineId,
-    /// The payload is larger than `mqtt.max_payload`.
-    TooLarge,
-    /// The database refuses the row.
-    StoreRejected,
-}
-
-impl RejectReason {
-    /// Every reason, for metrics and tests.
-    pub const ALL: [RejectReason; 8] = [
-        Self::InvalidTopic,
-        Self::InvalidUtf8,
-        Self::InvalidJson,
-        Self::NotAnObject,
-        Self::MissingMachineId,
-        Self::InvalidMachineId,
-        Self::TooLarge,
-        Self::StoreRejected,
-    ];
-
-    /// Returns the word stored in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidTopic => "invalid_topic",
-            Self::InvalidUtf8 => "invalid_utf8",
-            Self::InvalidJson => "invalid_json",
-            Self::NotAnObject => "not_an_object",
-            Self::MissingMachineId => "missing_machine_id",
-            Self::InvalidMachineId => "invalid_machine_id",
-            Self::TooLarge => "too_large",
-            Self::StoreRejected => "store_rejected",
-        }
+word_enum! {
+    /// Why an element was rejected; the word is stored in `rejected_message.reason`.
+    #[derive(Hash)]
+    pub enum RejectReason {
+        /// The topic is not UTF-8, or holds U+0000.
+        InvalidTopic = "invalid_topic",
+        /// The payload is not UTF-8.
+        InvalidUtf8 = "invalid_utf8",
+        /// The payload is not JSON, or nested beyond the parser's limit.
+        InvalidJson = "invalid_json",
+        /// Neither an object nor an array of objects; or an empty array.
+        NotAnObject = "not_an_object",
+        /// Neither the payload nor the topic names the machine.
+        MissingMachineId = "missing_machine_id",
+        /// The machine's name is too long or holds control characters.
+        InvalidMachineId = "invalid_machine_id",
+        /// The payload is larger than `mqtt.max_payload`.
+        TooLarge = "too_large",
+        /// The database refuses the row.
+        StoreRejected = "store_rejected",
     }
 }
 

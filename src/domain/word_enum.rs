@@ -1,6 +1,8 @@
-//! Enums whose variants are words of the configuration: each word is written once, beside its variant.
+//! Enums whose variants are words of the configuration, the database or an API: each word is written once, beside its
+//! variant.
 
-/// Defines an enum of words: `WORDS` lists them, `as_str` returns a variant's word, and serde reads it back.
+/// Defines an enum of words. `ALL` lists the variants and `WORDS` their words, `as_str` returns the word of a variant, and
+/// `from_word` and serde read it back.
 macro_rules! word_enum {
     (
         $(#[$enum_meta:meta])*
@@ -15,15 +17,23 @@ macro_rules! word_enum {
         }
 
         impl $name {
-            /// All words, in the order of the documentation.
+            /// All words, in the order of the variants.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
+            /// Every variant, in order.
+            pub const ALL: [Self; Self::WORDS.len()] = [$(Self::$variant),+];
 
-            /// The word of the configuration.
+            /// Returns its word.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }
+            }
+
+            /// Returns the variant of a word.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|each| each.as_str() == word)
             }
         }
     };

@@ -5,29 +5,19 @@ use std::time::Duration;
 
 use super::StatusCells;
 use crate::clock::Mono;
-use crate::domain::Seq;
+use crate::domain::{Seq, word_enum};
 use crate::journal::JournalStats;
 use crate::status::StoreState;
 
-/// The stage that has to act next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Records are in the journal, and the writer has no batch.
-    Parser,
-    /// The writer has a batch, and the database is not known to be away.
-    Writer,
-    /// The writer has a batch, or asks for its position, and the database does not respond.
-    Store,
-}
-
-impl Stage {
-    /// Returns the stage's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Parser => "parser",
-            Self::Writer => "writer",
-            Self::Store => "store",
-        }
+word_enum! {
+    /// The stage that has to act next.
+    pub enum Stage {
+        /// Records are in the journal, and the writer has no batch.
+        Parser = "parser",
+        /// The writer has a batch, and the database is not known to be away.
+        Writer = "writer",
+        /// The writer has a batch, or asks for its position, and the database does not respond.
+        Store = "store",
     }
 }
 

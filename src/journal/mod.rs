@@ -110,7 +110,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::domain::{Message, Seq, Timestamp};
+use crate::domain::{Message, Seq, Timestamp, word_enum};
 
 pub use error::{JournalError, REPAIR_HINT};
 pub use export::{Exported, export};
@@ -233,30 +233,19 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
-/// Why records are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GapReason {
-    /// Deleted unread by `drop_oldest`.
-    Dropped,
-    /// Deleted after they were committed. The database that asks for them is older: restored from a backup, or new.
-    Restored,
-    /// Lost to damage; a repair or recovery has recorded which ones.
-    Damaged,
-    /// Seqs of an earlier identity of this journal (see [`Journal::new_identity`]) or of another site. Under the current
-    /// identity they never held a message; nothing is lost.
-    EarlierIdentity,
-}
-
-impl GapReason {
-    /// Returns the word stored in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dropped => "drop_oldest",
-            Self::Restored => "restored",
-            Self::Damaged => "damaged",
-            Self::EarlierIdentity => "earlier_identity",
-        }
+word_enum! {
+    /// Why records are missing. The word is stored in `journal_gap`.
+    #[derive(Hash)]
+    pub enum GapReason {
+        /// Deleted unread by `drop_oldest`.
+        Dropped = "drop_oldest",
+        /// Deleted after they were committed. The database that asks for them is older: restored from a backup, or new.
+        Restored = "restored",
+        /// Lost to damage; a repair or recovery has recorded which ones.
+        Damaged = "damaged",
+        /// Seqs of an earlier identity of this journal (see [`Journal::new_identity`]) or of another site. Under the current
+        /// identity they never held a message; nothing is lost.
+        EarlierIdentity = "earlier_identity",
     }
 }
 

@@ -3,26 +3,17 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What Prometheus knows a metric as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-    /// Measurements, counted by their size.
-    Histogram,
-}
+use crate::domain::word_enum;
 
-impl Kind {
-    /// Returns the word of Prometheus's text format.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
+word_enum! {
+    /// What Prometheus knows a metric as. The word is that of its text format.
+    pub enum Kind {
+        /// It only grows.
+        Counter = "counter",
+        /// It goes up and down.
+        Gauge = "gauge",
+        /// Measurements, counted by their size.
+        Histogram = "histogram",
     }
 }
 

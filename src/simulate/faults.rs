@@ -6,56 +6,32 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::machine::Members;
+use crate::domain::word_enum;
 
-/// A fault; a machine has at most one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// Now and then falls silent for 30 to 60 s.
-    Silence,
-    /// Sends the seconds since it was switched on as its timestamp.
-    UptimeClock,
-    /// Prints a bare `NaN`, `nan` or `inf` where its vibration sensor has no value.
-    BareTokens,
-    /// Cuts off about every fourth message in the middle.
-    Malformed,
-    /// Sends about every third message twice, byte for byte.
-    Duplicates,
-    /// Now and then sends 10 to 30 readings of the last second or so at once.
-    Burst,
-    /// Sends its numbers as strings.
-    TextNumbers,
-    /// Sends no machine id; only the topic names the machine.
-    NoMachineId,
+word_enum! {
+    /// A fault; a machine has at most one. Machines get them in this order, starting with the last machine.
+    #[derive(Hash)]
+    pub enum Fault {
+        /// Now and then falls silent for 30 to 60 s.
+        Silence = "silence",
+        /// Sends the seconds since it was switched on as its timestamp.
+        UptimeClock = "uptime timestamp",
+        /// Prints a bare `NaN`, `nan` or `inf` where its vibration sensor has no value.
+        BareTokens = "bare NaN",
+        /// Cuts off about every fourth message in the middle.
+        Malformed = "malformed JSON",
+        /// Sends about every third message twice, byte for byte.
+        Duplicates = "duplicate",
+        /// Now and then sends 10 to 30 readings of the last second or so at once.
+        Burst = "burst",
+        /// Sends its numbers as strings.
+        TextNumbers = "numbers as text",
+        /// Sends no machine id; only the topic names the machine.
+        NoMachineId = "no machine_id",
+    }
 }
 
 impl Fault {
-    /// Every fault, in the order in which machines get them, starting with the last machine.
-    pub const ALL: [Fault; 8] = [
-        Self::Silence,
-        Self::UptimeClock,
-        Self::BareTokens,
-        Self::Malformed,
-        Self::Duplicates,
-        Self::Burst,
-        Self::TextNumbers,
-        Self::NoMachineId,
-    ];
-
-    /// Returns the fault in words, for a report.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Silence => "silence",
-            Self::UptimeClock => "uptime timestamp",
-            Self::BareTokens => "bare NaN",
-            Self::Malformed => "malformed JSON",
-            Self::Duplicates => "duplicate",
-            Self::Burst => "burst",
-            Self::TextNumbers => "numbers as text",
-            Self::NoMachineId => "no machine_id",
-        }
-    }
-
     /// Returns the fault of machine `index` (from 0) of `machines`.
     pub(super) fn of(index: u32, machines: u32) -> Option<Fault> {
         let from_last = machines.checked_sub(index + 1)?;

@@ -4,18 +4,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Mono, mono_now};
+use crate::domain::word_enum;
 
-/// What a supervised actor is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActorPhase {
-    /// It works.
-    Running,
-    /// It waits for its start or restart.
-    Waiting,
-    /// It was ordered to stop.
-    Stopping,
-    /// It has ended.
-    Stopped,
+word_enum! {
+    /// What a supervised actor is doing. The word is the API's.
+    pub enum ActorPhase {
+        /// It works.
+        Running = "running",
+        /// It waits for its start or restart.
+        Waiting = "waiting",
+        /// It was ordered to stop.
+        Stopping = "stopping",
+        /// It has ended.
+        Stopped = "stopped",
+    }
 }
 
 /// One actor as its supervisor sees it.

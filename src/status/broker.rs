@@ -1,41 +1,25 @@
 //! The connection to the broker as the mqtt actor sees it.
 
 use crate::clock::wall_now;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, word_enum};
 
 use super::cell::StatusCell;
 
-/// State of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BrokerState {
-    /// The first attempt is running.
-    #[default]
-    Connecting,
-    /// Connected, and every subscription granted.
-    Connected,
-    /// Connected, but the broker refused a subscription; Andon requests it again.
-    Restricted,
-    /// Not connected; Andon keeps trying.
-    Away,
-    /// Disconnected on purpose: the journal is full, and the broker keeps the messages.
-    Holding,
-}
-
-impl BrokerState {
-    /// Every state.
-    pub const ALL: [Self; 5] =
-        [Self::Connecting, Self::Connected, Self::Restricted, Self::Away, Self::Holding];
-
-    /// Returns the word of the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Connected => "connected",
-            Self::Restricted => "restricted",
-            Self::Away => "away",
-            Self::Holding => "holding",
-        }
+word_enum! {
+    /// State of the connection. The word is the API's.
+    #[derive(Default)]
+    pub enum BrokerState {
+        /// The first attempt is running.
+        #[default]
+        Connecting = "connecting",
+        /// Connected, and every subscription granted.
+        Connected = "connected",
+        /// Connected, but the broker refused a subscription; Andon requests it again.
+        Restricted = "restricted",
+        /// Not connected; Andon keeps trying.
+        Away = "away",
+        /// Disconnected on purpose: the journal is full, and the broker keeps the messages.
+        Holding = "holding",
     }
 }
 

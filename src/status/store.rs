@@ -1,31 +1,21 @@
 //! The database as the writer sees it.
 
 use crate::clock::wall_now;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, word_enum};
 
 use super::cell::StatusCell;
 
-/// State of the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StoreState {
-    /// The first attempt is running.
-    #[default]
-    Opening,
-    /// The newest attempt to use it succeeded.
-    Works,
-    /// The newest attempt failed; the writer keeps trying, and the journal keeps everything.
-    Away,
-}
-
-impl StoreState {
-    /// Returns the word of the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Works => "works",
-            Self::Away => "away",
-        }
+word_enum! {
+    /// State of the database. The word is the API's.
+    #[derive(Default)]
+    pub enum StoreState {
+        /// The first attempt is running.
+        #[default]
+        Opening = "opening",
+        /// The newest attempt to use it succeeded.
+        Works = "works",
+        /// The newest attempt failed; the writer keeps trying, and the journal keeps everything.
+        Away = "away",
     }
 }
 

@@ -19,33 +19,21 @@ use super::both_databases::for_both_databases;
 use super::rollup::bucket_start;
 use super::schema::{Instant, SqlInstant};
 use super::statement::cached_statement;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, word_enum};
 
-/// What a step deletes from, in the order of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PruneTable {
-    /// `machine_telemetry`.
-    Readings,
-    /// `machine_rollup`.
-    Rollups,
-    /// `machine_rollup_extra`.
-    ExtraRollups,
+word_enum! {
+    /// What a step deletes from, in the order of a run. The word is its name in the database.
+    pub enum PruneTable {
+        /// `machine_telemetry`.
+        Readings = "machine_telemetry",
+        /// `machine_rollup`.
+        Rollups = "machine_rollup",
+        /// `machine_rollup_extra`.
+        ExtraRollups = "machine_rollup_extra",
+    }
 }
 
 impl PruneTable {
-    /// All, in the order of a run.
-    pub const ALL: [Self; 3] = [Self::Readings, Self::Rollups, Self::ExtraRollups];
-
-    /// Returns its name in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Readings => "machine_telemetry",
-            Self::Rollups => "machine_rollup",
-            Self::ExtraRollups => "machine_rollup_extra",
-        }
-    }
-
     const fn time_column(self) -> &'static str {
         match self {
             Self::Readings => "recorded_at",

@@ -84,10 +84,7 @@ fn blindness(broker: &Broker) -> Option<String> {
 }
 
 fn read(machine: &Machine) -> Option<ShownMachine> {
-    let status =
-        [DisplayStatus::Online, DisplayStatus::Offline, DisplayStatus::Unknown, DisplayStatus::NeverSeen]
-            .into_iter()
-            .find(|status| status.as_str() == machine.status)?;
+    let status = DisplayStatus::from_word(&machine.status)?;
     let reason = machine.reason.as_deref().and_then(TransitionReason::from_word);
     let row = MachineRow {
         machine_id: MachineId::parse(&machine.machine_id).ok()?,

@@ -12,7 +12,7 @@ use crate::http::health::{Check, live_now, ready_now};
 use crate::http::problem::{self, Problem};
 use crate::http::query::Parameters;
 use crate::journal::Space;
-use crate::status::{ActorPhase, Room, TimeToFull};
+use crate::status::{Room, TimeToFull};
 
 /// Andon's own state.
 #[derive(Debug, Serialize, ToSchema)]
@@ -332,12 +332,7 @@ fn actors(state: &HttpState) -> Vec<Actor> {
     let actors = state.cells.actors.snapshot().into_iter();
     let actors = actors.map(|actor| Actor {
         name: actor.name,
-        state: match actor.phase {
-            ActorPhase::Running => "running",
-            ActorPhase::Waiting => "waiting",
-            ActorPhase::Stopping => "stopping",
-            ActorPhase::Stopped => "stopped",
-        },
+        state: actor.phase.as_str(),
         generation: actor.generation,
         restarts: actor.restarts,
         last_exit: actor.last_exit,

@@ -4,37 +4,26 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, word_enum};
 use crate::http::window::Window as Period;
 
-/// How far back the charts go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lookback {
-    /// One hour.
-    #[default]
-    Hour,
-    /// 24 hours.
-    Day,
-    /// 7 days.
-    Week,
-    /// 30 days.
-    Month,
+word_enum! {
+    /// How far back the charts go. The word is the value of `?range=`.
+    #[derive(Default)]
+    pub enum Lookback {
+        /// One hour.
+        #[default]
+        Hour = "1h",
+        /// 24 hours.
+        Day = "24h",
+        /// 7 days.
+        Week = "7d",
+        /// 30 days.
+        Month = "30d",
+    }
 }
 
 impl Lookback {
-    /// All, shortest first.
-    pub const ALL: [Self; 4] = [Self::Hour, Self::Day, Self::Week, Self::Month];
-
-    /// Returns the value of `?range=`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hour => "1h",
-            Self::Day => "24h",
-            Self::Week => "7d",
-            Self::Month => "30d",
-        }
-    }
-
     /// Returns the range in words.
     pub const fn in_words(self) -> &'static str {
         match self {
@@ -47,7 +36,7 @@ impl Lookback {
 
     /// Parses the value of `?range=`. Anything else is the default.
     pub fn parse(text: Option<&str>) -> Self {
-        Self::ALL.into_iter().find(|lookback| Some(lookback.as_str()) == text).unwrap_or_default()
+        text.and_then(Self::from_word).unwrap_or_default()
     }
 
     /// Returns the length of the range.
