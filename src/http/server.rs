@@ -18,7 +18,7 @@ use super::stream::ChangeFeed;
 use super::{HttpState, auth, configure, headers};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
-use crate::actors::supervisor::{ExitGuard, Heartbeat, StopChild};
+use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::clock::mono_now;
 
 /// Threads that serve. Their work is short; database queries run on other threads.
@@ -214,26 +214,4 @@ impl Handler<ServerEnded> for Http {
     }
 }
 
-impl Handler<Heartbeat> for Http {
-    type Result = ();
-
-    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("http::handle") {
-            self.exit_guard.fail(error);
-            context.stop();
-        }
-    }
-}
-
-impl Handler<StopChild> for Http {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("http::stop") {
-            self.exit_guard.fail(error);
-            return context.stop();
-        }
-        self.exit_guard.finish();
-        context.stop();
-    }
-}
+supervised!(Http, "http");

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::tracker::Sighting;
 use super::*;
-use crate::actors::supervisor::ChildExited;
+use crate::actors::supervisor::{ChildExited, Heartbeat};
 use crate::clock::Mono;
 use crate::domain::{FilterSet, MachineId, Seq};
 use crate::store::LivenessPast;

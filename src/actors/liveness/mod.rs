@@ -62,7 +62,7 @@ use super::mqtt::messages::{ProveLink, PublishStatuses, TellLink};
 use super::mqtt::publish_fence::PublishFence;
 use super::parser::messages::TransitionsPending;
 use super::stable_addr::StableAddr;
-use super::supervisor::{ExitGuard, Heartbeat, StopChild};
+use super::supervisor::{ExitGuard, supervised};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{DisplayStatus, Transition};
 use crate::metrics::Metrics;
@@ -366,26 +366,4 @@ impl Handler<LinkChanged> for Liveness {
     }
 }
 
-impl Handler<Heartbeat> for Liveness {
-    type Result = ();
-
-    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("liveness::handle") {
-            self.exit_guard.fail(error);
-            context.stop();
-        }
-    }
-}
-
-impl Handler<StopChild> for Liveness {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("liveness::stop") {
-            self.exit_guard.fail(error);
-            return context.stop();
-        }
-        self.exit_guard.finish();
-        context.stop();
-    }
-}
+supervised!(Liveness, "liveness");

@@ -22,7 +22,7 @@ use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::messages::LinkChanged;
 use crate::actors::parser::messages::JournalGrew;
 use crate::actors::stable_addr::StableAddr;
-use crate::actors::supervisor::{ExitGuard, Heartbeat};
+use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::domain::{Qos, TopicFilter};
 use crate::metrics::Metrics;
 use crate::status::BrokerCell;
@@ -178,13 +178,4 @@ impl Handler<TellLink> for Mqtt {
     }
 }
 
-impl Handler<Heartbeat> for Mqtt {
-    type Result = ();
-
-    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("mqtt::handle") {
-            self.exit_guard.fail(error);
-            context.stop();
-        }
-    }
-}
+supervised!(Mqtt, "mqtt", |actor, context| actor.step(Event::StopRequested, context));

@@ -5,10 +5,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::actor::Mqtt;
-use super::session::Event;
-use crate::actors::failpoint::failpoint;
 use crate::actors::liveness::messages::{LinkChanged, TimePoint};
-use crate::actors::supervisor::StopChild;
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{FilterSet, OutageReason};
 use crate::status::BrokerState;
@@ -17,18 +14,6 @@ use crate::status::BrokerState;
 const LEAVE_MAX: Duration = Duration::from_millis(1_500);
 /// How long liveness may take to receive the last report.
 const LAST_REPORT_MAX: Duration = Duration::from_millis(500);
-
-impl Handler<StopChild> for Mqtt {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("mqtt::stop") {
-            self.exit_guard.fail(error);
-            return context.stop();
-        }
-        self.step(Event::StopRequested, context);
-    }
-}
 
 impl Mqtt {
     /// Leaves the broker until there is room in the journal again.

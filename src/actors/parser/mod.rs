@@ -51,7 +51,7 @@ use super::failpoint::failpoint;
 use super::liveness::messages::{Observe, Receipt, Recover, TakeTransitions, TransitionsRecorded};
 use super::mqtt::link_health::{LinkProof, SharedLinkHealth};
 use super::stable_addr::{StableAddr, StableAddrError};
-use super::supervisor::{ExitGuard, Heartbeat, StopChild};
+use super::supervisor::{ExitGuard, supervised};
 use super::writer::messages::{Attach, CommitBatch, PositionLost};
 use crate::clock::Mono;
 use crate::domain::{OpenId, Seq};
@@ -315,6 +315,19 @@ impl Parser {
         });
     }
 
+    /// Goes on until everything that can be committed is, then ends.
+    fn on_stop(&mut self, context: &mut Context<Self>) {
+        self.stopping = true;
+        // Liveness records the stop itself.
+        self.transitions_pending |= self.liveness_ready && !self.liveness_provisional;
+        self.pump(context);
+        self.finish_if_drained(context);
+        context.run_interval(Duration::from_millis(20), |parser, context| {
+            parser.pump(context);
+            parser.finish_if_drained(context);
+        });
+    }
+
     fn finish_if_drained(&mut self, context: &mut Context<Self>) {
         if !self.stopping {
             return;
@@ -380,33 +393,4 @@ impl Handler<PositionLost> for Parser {
     }
 }
 
-impl Handler<Heartbeat> for Parser {
-    type Result = ();
-
-    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("parser::handle") {
-            self.exit_guard.fail(error);
-            context.stop();
-        }
-    }
-}
-
-impl Handler<StopChild> for Parser {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("parser::stop") {
-            self.exit_guard.fail(error);
-            return context.stop();
-        }
-        self.stopping = true;
-        // Liveness records the stop itself.
-        self.transitions_pending |= self.liveness_ready && !self.liveness_provisional;
-        self.pump(context);
-        self.finish_if_drained(context);
-        context.run_interval(Duration::from_millis(20), |parser, context| {
-            parser.pump(context);
-            parser.finish_if_drained(context);
-        });
-    }
-}
+supervised!(Parser, "parser", Parser::on_stop);

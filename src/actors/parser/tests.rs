@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::actors::liveness::messages::{Observed, Recovered, TakenTransitions};
 use crate::actors::mqtt::link_health::{Effect, LinkHealth, Timing};
-use crate::actors::supervisor::{ChildExited, ExitReason};
+use crate::actors::supervisor::{ChildExited, ExitReason, StopChild};
 use crate::actors::writer::messages::{Attached, Committed, Known, NotCommitted};
 use crate::domain::{
     MachineId, MachineStatus, Message as Received, Qos, Timestamp, TopicFilter, Transition, TransitionReason,

@@ -26,6 +26,7 @@ mod exit;
 mod intensity;
 mod restart_delay;
 mod strategy;
+mod supervised;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ pub use environment::Environment;
 pub use exit::{ChildExited, ExitGuard, ExitReason};
 pub use intensity::RestartIntensity;
 pub use strategy::{Strategy, affected};
+pub(crate) use supervised::supervised;
 
 use self::restart_delay::RestartDelay;
 use crate::status::{ActorPhase, ActorStatus, ActorsCell};

@@ -44,7 +44,7 @@ use self::refusals::Refusals;
 use self::site_watch::SiteWatch;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::failpoint::failpoint;
-use super::supervisor::{ExitGuard, Heartbeat, StopChild};
+use super::supervisor::{ExitGuard, supervised};
 use crate::clock::{ClockKeeper, wall_now};
 use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
@@ -406,26 +406,4 @@ impl Handler<CommitBatch> for Writer {
     }
 }
 
-impl Handler<Heartbeat> for Writer {
-    type Result = ();
-
-    fn handle(&mut self, _: Heartbeat, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("writer::handle") {
-            self.exit_guard.fail(error);
-            context.stop();
-        }
-    }
-}
-
-impl Handler<StopChild> for Writer {
-    type Result = ();
-
-    fn handle(&mut self, _: StopChild, context: &mut Context<Self>) {
-        if let Err(error) = failpoint("writer::stop") {
-            self.exit_guard.fail(error);
-            return context.stop();
-        }
-        self.exit_guard.finish();
-        context.stop();
-    }
-}
+supervised!(Writer, "writer");
