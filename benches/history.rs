@@ -7,23 +7,24 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
+mod database;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use andon::domain::{MachineId, Timestamp};
 use andon::store::{
-    self, BucketsQuery, DatabaseUrl, EventCursor, Events, EventsQuery, History, Order, ReadingCursor,
-    ReadingsQuery, StoreOptions, TrendsQuery, collected,
+    self, BucketsQuery, EventCursor, Events, EventsQuery, History, Order, ReadingCursor, ReadingsQuery,
+    TrendsQuery, collected,
 };
+use database::SITE;
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use support::postgres::Postgres;
 
 const ROUNDS: usize = 20;
 const DAY: u64 = 86_400;
-const SITE: &str = "bench";
 /// The limit for a query of the board.
 const GOAL_MS: f64 = 50.0;
 
@@ -37,17 +38,7 @@ fn main() {
 }
 
 fn measure(name: &str, url: &str, readings: u64) {
-    let options = StoreOptions {
-        url: DatabaseUrl::parse(url).expect("a valid URL"),
-        site: SITE.to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        statement_timeout: Duration::from_secs(120),
-        lock_timeout: Duration::from_secs(10),
-        unreadable: store::UnreadableRows::default(),
-        progress: store::Progress::default(),
-    };
-    let mut store = store::open(&options).unwrap();
-    store.migrate().unwrap();
+    let (options, _open) = database::open(url);
     let end = Timestamp::from(chrono::Utc::now());
     fill_rows(url, readings, end);
     fill_rollups(url);

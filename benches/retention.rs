@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
+mod database;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -17,12 +18,12 @@ use std::time::{Duration, Instant};
 use andon::domain::{
     JournalHistory, JournalId, MachineId, Open, OpenId, Qos, Reading, Seq, TimeSource, Timestamp,
 };
-use andon::store::{self, Batch, DatabaseUrl, PruneBounds, PruneTable, ReadingRow, Store, StoreOptions};
+use andon::store::{Batch, PruneBounds, PruneTable, ReadingRow, Store};
+use database::SITE;
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use support::postgres::Postgres;
 
-const SITE: &str = "bench";
 /// The limits of a step in the service.
 const BOUNDS: PruneBounds =
     PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
@@ -54,17 +55,7 @@ fn main() {
 }
 
 fn measure(name: &str, url: &str, machines: u64) {
-    let options = StoreOptions {
-        url: DatabaseUrl::parse(url).expect("a valid URL"),
-        site: SITE.to_owned(),
-        connect_timeout: Duration::from_secs(5),
-        statement_timeout: Duration::from_secs(120),
-        lock_timeout: Duration::from_secs(10),
-        unreadable: store::UnreadableRows::default(),
-        progress: store::Progress::default(),
-    };
-    let mut store = store::open(&options).unwrap();
-    store.migrate().unwrap();
+    let (_, mut store) = database::open(url);
     fill_rows(url, machines);
     let mut batches = Batches::new(&mut *store);
     let mut alone = Times::default();

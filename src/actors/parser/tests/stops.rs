@@ -2,14 +2,27 @@
 
 use super::*;
 
+/// Starts a parser with five messages, and waits until they are a batch that the writer does not answer yet.
+async fn with_batch_in_flight() -> (Stage, Addr<Parser>) {
+    let stage = Stage::new();
+    stage.shared.lock().writer_waits = true;
+    stage.append(5);
+    let parser = stage.start();
+    stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+    (stage, parser)
+}
+
+/// Waits for the end. Returns its reason and the committed position.
+async fn ended(stage: &Stage) -> (ExitReason, Seq) {
+    stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
+    let world = stage.shared.lock();
+    (world.exit.clone().unwrap(), world.committed)
+}
+
 #[test]
 fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
     System::new().block_on(async {
-        let stage = Stage::new();
-        stage.shared.lock().writer_waits = true;
-        stage.append(5);
-        let parser = stage.start();
-        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        let (stage, parser) = with_batch_in_flight().await;
         parser.do_send(StopChild);
         actix_rt::time::sleep(A_WHILE).await;
         assert_eq!(stage.shared.lock().exit, None, "the batch in flight");
@@ -17,9 +30,7 @@ fn an_orderly_stop_waits_for_the_batch_in_flight_and_for_what_is_behind_it() {
         stage.append(5);
         parser.do_send(JournalGrew);
         stage.shared.release();
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        let world = stage.shared.lock();
-        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq(10)));
+        assert_eq!(ended(&stage).await, (ExitReason::Normal, Seq(10)));
     });
 }
 
@@ -36,26 +47,19 @@ fn an_orderly_stop_records_the_last_transitions() {
         actix_rt::time::sleep(A_WHILE).await;
         assert_eq!(stage.shared.lock().exit, None);
         stage.shared.release();
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        let world = stage.shared.lock();
-        assert_eq!(world.exit, Some(ExitReason::Normal));
-        assert_eq!(world.commits.last(), Some(&Commit { after: 5, upto: 5, transitions: 3 }));
+        assert_eq!(ended(&stage).await, (ExitReason::Normal, Seq(5)));
+        let last = stage.shared.lock().commits.last().copied();
+        assert_eq!(last, Some(Commit { after: 5, upto: 5, transitions: 3 }));
     });
 }
 
 #[test]
 fn an_orderly_stop_does_not_wait_for_a_database_that_is_away() {
     System::new().block_on(async {
-        let stage = Stage::new();
-        stage.shared.lock().writer_waits = true;
-        stage.append(5);
-        let parser = stage.start();
-        stage.shared.wait_until("a batch in flight", |world| world.held.len() == 1).await;
+        let (stage, parser) = with_batch_in_flight().await;
         stage.metrics.store_available.set(false);
         parser.do_send(StopChild);
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        let world = stage.shared.lock();
-        assert_eq!((world.exit.as_ref(), world.committed), (Some(&ExitReason::Normal), Seq::ZERO));
+        assert_eq!(ended(&stage).await, (ExitReason::Normal, Seq::ZERO));
     });
 }
 
@@ -67,7 +71,6 @@ fn an_orderly_stop_does_not_wait_for_an_unknown_position() {
         stage.append(5);
         let parser = stage.start();
         parser.do_send(StopChild);
-        stage.shared.wait_until("the end", |world| world.exit.is_some()).await;
-        assert_eq!(stage.shared.lock().exit, Some(ExitReason::Normal));
+        assert_eq!(ended(&stage).await, (ExitReason::Normal, Seq::ZERO));
     });
 }
