@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, signed_micros};
 
 pub use self::file::ClockFile;
 pub use self::keeper::{ClockKeeper, ClockStatus, reading_now};
@@ -30,6 +30,14 @@ pub use self::keeper::{ClockKeeper, ClockStatus, reading_now};
 /// An instant on the monotonic clock: microseconds since the first use of the clock in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mono(pub u64);
+
+impl Mono {
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
 
 /// The time of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +81,7 @@ fn overruled(wall: Timestamp, trusted: Timestamp, behind_max: i64) -> Receipt {
 /// Lets the trusted time, which is `trusted` when the monotonic clock reads `boot`, overrule [`wall_now`] from here on if the
 /// wall clock is more than `behind_max` behind.
 fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
-    let behind_max = i64::try_from(behind_max.as_micros()).unwrap_or(i64::MAX);
-    BEHIND_MAX.store(behind_max, Ordering::Relaxed);
+    BEHIND_MAX.store(signed_micros(behind_max), Ordering::Relaxed);
     let boot = i64::try_from(boot.0).unwrap_or(i64::MAX);
     TRUSTED_MINUS_BOOT.store(trusted.as_micros().saturating_sub(boot), Ordering::Relaxed);
 }
@@ -83,8 +90,8 @@ fn publish(trusted: Timestamp, boot: Mono, behind_max: Duration) {
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 fn system_now() -> Timestamp {
     let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+        Ok(since) => signed_micros(since),
+        Err(before) => -signed_micros(before.duration()),
     };
     Timestamp::from_micros(micros + turned_by())
 }
@@ -120,9 +127,9 @@ fn boot_now() -> Mono {
     Mono(seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec / 1_000).unwrap_or(0)))
 }
 
-impl From<std::time::Duration> for Mono {
+impl From<Duration> for Mono {
     /// Returns the instant that far after the clock's origin; also used as a length of time.
-    fn from(duration: std::time::Duration) -> Self {
+    fn from(duration: Duration) -> Self {
         Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
     }
 }

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::Mono;
-use crate::domain::{ClockRecord, Timestamp};
+use crate::domain::{ClockRecord, Timestamp, signed_micros};
 
 /// Largest difference that is followed at once (CLK-1).
 pub const FOLLOWED_MAX: Duration = Duration::from_secs(3_600);
@@ -100,12 +100,7 @@ pub fn start_max(shortest_retention: Option<Duration>) -> Duration {
 /// Returns the instant before which rows are older than `retention`.
 #[must_use]
 pub fn cutoff(trusted_now: Timestamp, retention: Duration) -> Timestamp {
-    let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(trusted_now.as_micros().saturating_sub(micros))
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    trusted_now.minus(retention)
 }
 
 fn difference(later: Timestamp, earlier: Timestamp) -> i64 {
@@ -113,7 +108,7 @@ fn difference(later: Timestamp, earlier: Timestamp) -> i64 {
 }
 
 fn is_within(difference: i64, bound: Duration) -> bool {
-    difference.unsigned_abs() <= micros(bound).unsigned_abs()
+    difference.unsigned_abs() <= signed_micros(bound).unsigned_abs()
 }
 
 impl TrustedClock {
@@ -158,12 +153,12 @@ impl TrustedClock {
     /// Returns the trusted time when the monotonic clock reads `boot`.
     #[must_use]
     pub fn now(&self, boot: Mono) -> Timestamp {
-        self.trusted.plus(Duration::from_micros(boot.0.saturating_sub(self.at.0)))
+        self.trusted.plus(boot.since(self.at))
     }
 
     /// Takes a new reading. Returns each change once.
     pub fn tick(&mut self, now: Reading) -> Option<News> {
-        let elapsed = Duration::from_micros(now.boot.0.saturating_sub(self.at.0));
+        let elapsed = now.boot.since(self.at);
         self.trusted = self.now(now.boot);
         (self.at, self.wall) = (now.boot, now.wall);
         if !now.is_set() {

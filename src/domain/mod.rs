@@ -40,7 +40,7 @@ pub use reading::{Reading, TimeSource};
 pub use refused::RefusedKind;
 pub use rejection::{REJECTED_PAYLOAD_BYTES_MAX, RejectReason, Rejection, journaled_payload_bytes_max};
 pub use seq::{JournalId, Seq};
-pub use timestamp::Timestamp;
+pub use timestamp::{Timestamp, signed_micros};
 pub use topic::{TopicFilter, TopicFilterError, second_to_last_segment, topic_segment};
 
 pub(crate) use word_enum::word_enum;

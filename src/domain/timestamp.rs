@@ -28,8 +28,13 @@ impl Timestamp {
     /// Returns `self` plus a duration, cut to whole microseconds; saturates at the ends of the range.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(micros))
+        Self(self.0.saturating_add(signed_micros(duration)))
+    }
+
+    /// Returns `self` minus a duration, cut to whole microseconds; saturates at the ends of the range.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(signed_micros(duration)))
     }
 
     /// Returns the time from `earlier` to `self`; zero if `earlier` is not earlier.
@@ -44,6 +49,11 @@ impl Timestamp {
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
+}
+
+/// Returns a duration in whole microseconds; saturates.
+pub fn signed_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl From<DateTime<Utc>> for Timestamp {

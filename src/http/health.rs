@@ -103,7 +103,7 @@ pub fn ready_now(state: &HttpState) -> Health {
 
 /// Judges whether the process works.
 fn live(supervised_at: Option<Mono>, now: Mono, actors: &[ActorStatus], stats: &JournalStats) -> Health {
-    let silent_for = supervised_at.map(|at| Duration::from_micros(now.0.saturating_sub(at.0)));
+    let silent_for = supervised_at.map(|at| now.since(at));
     let supervisor = match silent_for {
         None => check("supervisor", false, "it has not checked its actors yet"),
         Some(silent_for) if silent_for > SUPERVISOR_SILENT_MAX => {

@@ -90,7 +90,7 @@ fn age(snapshot: &MachinesSnapshot) -> Duration {
     if snapshot.at == Mono::default() && snapshot.machines.is_empty() {
         return Duration::MAX;
     }
-    Duration::from_micros(mono_now().0.saturating_sub(snapshot.at.0))
+    mono_now().since(snapshot.at)
 }
 
 /// The machines in the database, for the time before liveness has written its first snapshot. One query serves all

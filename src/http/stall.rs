@@ -55,7 +55,7 @@ impl Stall {
             _ => now,
         };
         *seen = Some(Seen { committed, idle: appended <= committed, since });
-        Duration::from_micros(now.0.saturating_sub(since.0))
+        now.since(since)
     }
 }
 

@@ -119,13 +119,13 @@ impl BacklogWindow {
         let sample = Sample { at, appended, committed };
         // Always keep the newest sample. Replace the previous one while it is too close to the one before.
         match samples.len().checked_sub(2).map(|before| samples[before].at) {
-            Some(before) if span(before, at) < SAMPLE_SPACING => {
+            Some(before) if at.since(before) < SAMPLE_SPACING => {
                 samples.pop_back();
             }
             _ => {}
         }
         samples.push_back(sample);
-        while samples.len() > 2 && span(samples[1].at, at) >= WINDOW {
+        while samples.len() > 2 && at.since(samples[1].at) >= WINDOW {
             samples.pop_front();
         }
     }
@@ -135,17 +135,13 @@ impl BacklogWindow {
     pub fn pace(&self) -> Option<Pace> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let (oldest, newest) = (samples.front()?, samples.back()?);
-        let time = span(oldest.at, newest.at);
+        let time = newest.at.since(oldest.at);
         let seconds = time.as_secs_f64();
         (time >= SPAN_MIN).then(|| Pace {
             arriving: newest.appended.since(oldest.appended) as f64 / seconds,
             leaving: newest.committed.since(oldest.committed) as f64 / seconds,
         })
     }
-}
-
-fn span(from: Mono, to: Mono) -> Duration {
-    Duration::from_micros(to.0.saturating_sub(from.0))
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl MachinesCell {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let wanted_at = self.lock().wanted_at;
-        wanted_at.is_some_and(|at| mono_now().0.saturating_sub(at.0) <= Mono::from(WANTED_FOR).0)
+        wanted_at.is_some_and(|at| mono_now().since(at) <= WANTED_FOR)
     }
 
     /// Replaces the snapshot.

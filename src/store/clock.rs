@@ -10,7 +10,7 @@ use super::both_databases::for_both_databases;
 use super::schema::{Instant, SqlInstant};
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
 use super::{bigint, from_bigint};
-use crate::domain::{ClockRecord, Timestamp};
+use crate::domain::{ClockRecord, Timestamp, signed_micros};
 
 type ClockColumns = (Column<i64>, Column<SqlInstant>, Column<SqlInstant>, Column<Option<i64>>);
 
@@ -80,7 +80,7 @@ for_both_databases! {
     }
 
     fn keep(connection: &mut Connection, site: &str, record: ClockRecord) -> QueryResult<()> {
-        let step_held = record.step_held.map(|held| i64::try_from(held.as_micros()).unwrap_or(i64::MAX));
+        let step_held = record.step_held.map(signed_micros);
         sql_query(UPSERT)
             .bind::<Text, _>(site)
             .bind::<BigInt, _>(bigint(record.seq))

@@ -164,7 +164,7 @@ impl OutageLog {
 
     /// Returns whether a proof is due.
     pub fn wants_proof(&self, now: Mono) -> bool {
-        self.open.is_none() && now.0.saturating_sub(self.last_proof.0) >= Mono::from(SEEN_UNTIL_EVERY).0
+        self.open.is_none() && now.since(self.last_proof) >= SEEN_UNTIL_EVERY
     }
 
     /// Returns whether there is something to record.
@@ -230,6 +230,5 @@ fn distinct_from_ended(began_at: Timestamp, newest: Option<LinkOutage>) -> Times
 
 /// Returns the wall clock's reading at `mono`, as the clocks stand `now`; not after it.
 fn wall_at(mono: Mono, now: TimePoint) -> Timestamp {
-    let ago = i64::try_from(now.mono.0.saturating_sub(mono.0)).unwrap_or(i64::MAX);
-    Timestamp::from_micros(now.wall.as_micros().saturating_sub(ago))
+    now.wall.minus(now.mono.since(mono))
 }

@@ -70,8 +70,7 @@ impl Liveness {
                 let _next_tick = self.wires.prove.try_send(ProveLink);
             }
             Next::WakeAt(at) => {
-                let delay = Duration::from_micros(at.0.saturating_sub(now.0));
-                context.run_later(delay, Self::schedule_proof);
+                context.run_later(at.since(now), Self::schedule_proof);
             }
             Next::Wait => {}
         }

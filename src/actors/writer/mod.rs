@@ -244,8 +244,7 @@ impl Writer {
         reply: oneshot::Sender<Result<Attached, NotCommitted>>,
         context: &mut Context<Self>,
     ) {
-        let window = i64::try_from(self.options.past_window.as_micros()).unwrap_or(i64::MAX);
-        let changes_since = Timestamp::from_micros(wall_now().as_micros().saturating_sub(window));
+        let changes_since = wall_now().minus(self.options.past_window);
         let wanted = PastWanted { changes_since, rows_max: self.options.past_rows_max };
         let history = attach.history.clone();
         let job = async move { worker.learn(history, wanted).await };

@@ -18,7 +18,6 @@ use super::{Exit, Output, db};
 use crate::app::store_options;
 use crate::clock::wall_now;
 use crate::config::Settings;
-use crate::domain::Timestamp;
 use crate::logging::causes;
 use crate::store::{self, PastWanted, Store, StoreError};
 
@@ -138,24 +137,19 @@ fn report(
 ) -> Result<String, StoreError> {
     let now = wall_now();
     let machines = store.machines()?;
-    let changes_since = before(now, settings.liveness.flapping_window);
+    let changes_since = now.minus(settings.liveness.flapping_window);
     let mut past = store.liveness_past(PastWanted { changes_since, rows_max: CHANGES_MAX })?;
     // Changes in the future: the clock was set back since, and their age is unknown.
     past.recent_changes.retain(|(_, at)| *at <= now);
     let visibility = status::Visibility::new(past.seen_until, &machines, past.newest_outage, now);
     if let Some(window) = options.availability {
-        let from = before(now, window);
+        let from = now.minus(window);
         let history = store.history(from)?;
         return Ok(availability_report(&machines, &history, &visibility, from, style));
     }
-    let readings = store.readings_between(before(now, Duration::from_secs(3_600)), now)?;
+    let readings = store.readings_between(now.minus(Duration::from_secs(3_600)), now)?;
     let shown = from_database(machines, &past.recent_changes, readings, &visibility, &settings.liveness);
     Ok(machines_report(&shown, &Outlook::from(&visibility), style))
-}
-
-fn before(now: Timestamp, duration: Duration) -> Timestamp {
-    let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(now.as_micros().saturating_sub(micros))
 }
 
 #[cfg(test)]

@@ -34,10 +34,7 @@ impl Filter {
 
     /// Returns the part that the database evaluates.
     pub fn store_filter(&self) -> RejectedFilter {
-        let since = self.since.map(|time| {
-            let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-            Timestamp::from_micros(wall_now().as_micros().saturating_sub(micros))
-        });
+        let since = self.since.map(|time| wall_now().minus(time));
         RejectedFilter { reason: self.reason.clone(), from: since.or(self.from), to: self.to }
     }
 

@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use crate::clock::wall_now;
-use crate::domain::{MachineId, Timestamp};
+use crate::domain::MachineId;
 use crate::http::HttpState;
 use crate::http::problem::Problem;
 use crate::store::{TrendPoint, TrendsQuery};
@@ -45,10 +45,9 @@ pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result
         return Err(Problem::bad_request(allowed));
     };
     let now = wall_now();
-    let window = i64::try_from(WINDOW.as_micros()).unwrap_or(0);
     let query = TrendsQuery {
         machine_ids,
-        from: Timestamp::from_micros(now.as_micros() - window),
+        from: now.minus(WINDOW),
         // The clock of a device may be slightly ahead.
         to: now.plus(Duration::from_secs(60)),
         step_seconds: STEP_SECONDS,

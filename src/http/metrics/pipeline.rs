@@ -1,9 +1,7 @@
 //! What the pipeline's parts know of themselves: journal, ledger, stages, broker and clock.
 
-use std::time::Duration;
-
 use super::Exposition;
-use crate::clock::{Mono, mono_now, wall_now};
+use crate::clock::{mono_now, wall_now};
 use crate::http::HttpState;
 use crate::http::api::status::{Ledger, time_to_full};
 use crate::journal::Space;
@@ -92,7 +90,7 @@ pub(super) fn stages(out: &mut Exposition<'_>, state: &HttpState) {
     out.gauges("andon_actor_running", "1 while an actor runs.", "actor", running);
     let now = mono_now();
     let stages = [("parser", cells.progress.parsed_at()), ("writer", cells.progress.committed_at())];
-    let idle = stages.into_iter().filter_map(|(stage, at)| Some((stage, seconds_since(at?, now))));
+    let idle = stages.into_iter().filter_map(|(stage, at)| Some((stage, now.since(at?).as_secs_f64())));
     out.gauges("andon_stage_idle_seconds", "Time since a stage last made progress.", "stage", idle);
     let (stalled_for, _) = state.stall.observe(now, &state.journal.stats(), cells);
     out.gauge(
@@ -100,10 +98,6 @@ pub(super) fn stages(out: &mut Exposition<'_>, state: &HttpState) {
         "How long messages have been pending without a commit.",
         stalled_for.as_secs_f64(),
     );
-}
-
-fn seconds_since(at: Mono, now: Mono) -> f64 {
-    Duration::from_micros(now.0.saturating_sub(at.0)).as_secs_f64()
 }
 
 pub(super) fn broker(out: &mut Exposition<'_>, state: &HttpState) {

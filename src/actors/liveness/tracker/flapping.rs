@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::machine_table::Slot;
 use super::visibility::TimePoint;
 use crate::clock::Mono;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, signed_micros};
 
 /// When a machine flaps: more than `changes` changes of its status within `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl From<Mono> for ChangedAt {
 
 impl ChangedAt {
     fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(signed_micros(duration)))
     }
 
     /// Dates a change from before this process, with both clocks as they stand `now`. `None`: by the wall

@@ -113,7 +113,7 @@ impl CertificateWatch {
     #[must_use]
     pub fn wants_to_ask(&self, endpoint: &Endpoint, now: Mono) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.of_broker.as_ref().is_none_or(|(of, at, _)| of != endpoint || passed(*at, now) >= ASK_EVERY)
+        state.of_broker.as_ref().is_none_or(|(of, at, _)| of != endpoint || now.since(*at) >= ASK_EVERY)
     }
 
     /// Notes the broker's chain. An empty one (no handshake) does not replace a known one.
@@ -132,7 +132,7 @@ impl CertificateWatch {
         all.extend(state.of_broker.iter().flat_map(|(_, _, chain)| chain.iter().cloned()));
         all.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.of.cmp(&b.of)));
         all.dedup();
-        state.warned.retain(|expiry, at| all.contains(expiry) && passed(*at, now) < WARN_EVERY);
+        state.warned.retain(|expiry, at| all.contains(expiry) && now.since(*at) < WARN_EVERY);
         let soon = wall + WARN_BEFORE.as_secs() as i64;
         let due: Vec<Expiry> = all
             .iter()
@@ -142,10 +142,6 @@ impl CertificateWatch {
         state.warned.extend(due.iter().map(|expiry| (expiry.clone(), now)));
         (all.into_iter().next(), due)
     }
-}
-
-fn passed(since: Mono, now: Mono) -> Duration {
-    Duration::from_micros(now.0.saturating_sub(since.0))
 }
 
 #[cfg(test)]

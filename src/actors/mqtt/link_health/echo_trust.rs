@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{after, elapsed};
+use super::after;
 use crate::clock::Mono;
 
 /// Echoes lost in a row before the echo may count as unusable.
@@ -58,7 +58,7 @@ impl EchoTrust {
         offline_after: Duration,
     ) -> Option<bool> {
         self.lost += 1;
-        let lost_for = elapsed(*self.lost_since.get_or_insert(asked), now);
+        let lost_for = now.since(*self.lost_since.get_or_insert(asked));
         let quiet = quiet >= offline_after.max(QUIET_MIN);
         let lost_for_max = if self.ever_back { LOST_FOR_MAX_IF_KNOWN } else { LOST_FOR_MAX };
         if self.lost < LOST_MIN || !(quiet || lost_for >= lost_for_max) {

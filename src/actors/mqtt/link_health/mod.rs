@@ -179,7 +179,7 @@ impl LinkHealth {
 
     /// Notes a message that entered the callback at `began` and was in the journal at `at`.
     pub fn message(&mut self, began: Mono, at: Mono) {
-        let took = Some(elapsed(began, at)).filter(|took| *took > PROMPT);
+        let took = Some(at.since(began)).filter(|took| *took > PROMPT);
         self.note_standstill(took.max(self.stood_still(at)), at);
         self.sign_of_life(at);
         self.message_at = self.message_at.max(at);
@@ -189,7 +189,7 @@ impl LinkHealth {
     pub fn sign_of_life(&mut self, at: Mono) {
         self.heard_at = self.heard_at.max(at);
         if let Some(question) = self.link.as_mut().and_then(|link| link.question.as_mut()) {
-            question.gap = question.gap.max(elapsed(question.sign, at));
+            question.gap = question.gap.max(at.since(question.sign));
             question.sign = question.sign.max(at);
         }
     }
@@ -213,7 +213,7 @@ impl LinkHealth {
         self.note_standstill(self.stood_still(at), at);
         self.sign_of_life(at);
         // The answer does not queue behind messages, so all of its time counts, whatever came in between.
-        self.take(number).is_some_and(|question| self.judge(question, elapsed(question.asked, at), at, upto))
+        self.take(number).is_some_and(|question| self.judge(question, at.since(question.asked), at, upto))
     }
 
     /// Notes that the broker acknowledged the echo with this number.
@@ -274,7 +274,7 @@ impl LinkHealth {
     /// Ends a question that is answered well enough, or was asked too long ago.
     fn check_answer(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         let Some(question) = self.link.as_ref().and_then(|link| link.question) else { return };
-        let (out_for, quiet_for) = (elapsed(question.asked, now), elapsed(question.sign, now));
+        let (out_for, quiet_for) = (now.since(question.asked), now.since(question.sign));
         let Timing { ask_after, answer_within, .. } = self.timing;
         if !question.proves && question.sign > question.asked {
             // A sign of life is all that this question was for.
@@ -291,7 +291,7 @@ impl LinkHealth {
         {
             self.ask_once_more(question.number);
             let since = self.link.as_ref().map_or(now, |link| link.since);
-            let no_message_for = elapsed(self.message_at.max(since), now);
+            let no_message_for = now.since(self.message_at.max(since));
             let unusable = self.echo.lose(question.asked, now, no_message_for, self.timing.offline_after);
             self.lines.extend(unusable.map(|quiet| HealthLine::EchoLost { quiet }));
         }
@@ -302,7 +302,7 @@ impl LinkHealth {
         let Some(link) = self.link.as_mut().filter(|link| link.question.is_none()) else { return };
         let proves = self.doubt.is_settled(now);
         let proof_is_due = proves && (link.wanted || self.doubt.is_there());
-        let is_quiet = elapsed(self.heard_at.max(link.since), now) >= self.timing.ask_after;
+        let is_quiet = now.since(self.heard_at.max(link.since)) >= self.timing.ask_after;
         if !proof_is_due && !is_quiet {
             return;
         }
@@ -351,7 +351,7 @@ impl LinkHealth {
 
     /// Returns how long before `now` the last check was, if that is too long.
     fn stood_still(&self, now: Mono) -> Option<Duration> {
-        self.checked_at.map(|checked_at| elapsed(checked_at, now)).filter(|still| *still > PROMPT)
+        self.checked_at.map(|checked_at| now.since(checked_at)).filter(|still| *still > PROMPT)
     }
 
     fn take(&mut self, number: u64) -> Option<Question> {
@@ -382,10 +382,6 @@ impl SharedLinkHealth {
     pub fn lock(&self) -> MutexGuard<'_, LinkHealth> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn elapsed(from: Mono, to: Mono) -> Duration {
-    Duration::from_micros(to.0.saturating_sub(from.0))
 }
 
 fn after(at: Mono, wait: Duration) -> Mono {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::takeover::Loss;
-use super::{Effect, Facts, Line, Session, State, Trouble, elapsed};
+use super::{Effect, Facts, Line, Session, State, Trouble};
 use crate::status::BrokerState;
 
 /// Once a link has been up for this long, and for the longest backoff, no other client takes the session
@@ -33,7 +33,7 @@ impl Session {
     pub(super) fn lose_link(&mut self, reason: &str, taken_over: bool, facts: &Facts) {
         let was_up = self.is_up();
         if let State::Up { since } = self.state {
-            let lasted = elapsed(since, facts.now);
+            let lasted = facts.now.since(since);
             if lasted > self.options.backoff_max {
                 self.backoff.reset();
             }
@@ -71,7 +71,7 @@ impl Session {
     /// Notices that the link has been undisturbed for long enough.
     pub(super) fn check_takeover_is_over(&mut self, facts: &Facts) {
         if let State::Up { since } = self.state
-            && elapsed(since, facts.now) > self.options.backoff_max.max(UNDISTURBED_MIN)
+            && facts.now.since(since) > self.options.backoff_max.max(UNDISTURBED_MIN)
             && self.takeover.end()
         {
             self.logged_trouble = None;

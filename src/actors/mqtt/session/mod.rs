@@ -282,7 +282,3 @@ impl Session {
         self.log_trouble(reason, trouble);
     }
 }
-
-fn elapsed(since: Mono, now: Mono) -> Duration {
-    Duration::from_micros(now.0.saturating_sub(since.0))
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, signed_micros};
 
 /// The statistics of a bucket. All numbers are finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ pub fn gap_max(points: &[Point], bucket: Duration) -> Duration {
 
 /// Merges points into buckets of length `bucket`, for a readable table.
 pub fn merge_into_buckets(points: &[Point], bucket: Duration) -> Vec<Point> {
-    let width = i64::try_from(bucket.as_micros()).unwrap_or(i64::MAX).max(1);
+    let width = signed_micros(bucket).max(1);
     let bucket_of = |point: &Point| point.at.as_micros().div_euclid(width);
     points
         .chunk_by(|a, b| bucket_of(a) == bucket_of(b))

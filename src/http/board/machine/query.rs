@@ -132,8 +132,7 @@ pub struct PageRequest {
 
 impl PageRequest {
     fn from(&self) -> Timestamp {
-        let length = i64::try_from(self.lookback.length().as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(self.now.as_micros().saturating_sub(length))
+        self.now.minus(self.lookback.length())
     }
 
     fn buckets(

@@ -168,7 +168,7 @@ fn ranges(content: &Content<'_>) -> Markup {
     let csv = format!(
         "/api/v1/machines/{}/readings?format=csv&from={}&to={}",
         encoded(content.machine_id),
-        Timestamp::from_micros(here.now.as_micros() - here.lookback.length().as_micros() as i64),
+        here.now.minus(here.lookback.length()),
         here.now
     );
     html! {
