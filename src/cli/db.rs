@@ -2,11 +2,17 @@
 
 use clap::Subcommand;
 
-use super::{Exit, Output, counted, prune, table};
+use super::{Exit, Output, counted, failed_to, prune, table};
 use crate::app::store_options;
 use crate::config::Settings;
-use crate::logging::causes;
 use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
+
+/// The complaint about migrations that this binary does not know.
+pub(super) const TABLES_AHEAD: &str =
+    "a newer Andon has migrated this database; run that version or a later one";
+/// The complaint about migrations that are not applied yet.
+pub(super) const TABLES_BEHIND: &str =
+    "the tables are not up to date; `andon db migrate` or `andon run` updates them";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -27,7 +33,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
             None => status(settings),
         },
     };
-    result.unwrap_or_else(|error| Output::failed(Exit::Failure, format!("failed to {}", causes(&error))))
+    result.unwrap_or_else(|error| Output::failed(Exit::Failure, failed_to(&error)))
 }
 
 /// Says that the SQLite file does not exist: opening it would create it.
@@ -58,8 +64,7 @@ fn status(settings: &Settings) -> Result<Output, StoreError> {
     let mut text = describe(store.facts(), &migrations);
     let mut complaints = warnings(store.facts());
     let exit = if !migrations.unknown.is_empty() {
-        complaints
-            .push("a newer Andon has migrated this database; run that version or a later one".to_owned());
+        complaints.push(TABLES_AHEAD.to_owned());
         Exit::Failure
     } else if migrations.pending.is_empty() {
         text.push_str(&contents(&store.status()?));

@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
 use crate::config::{Loaded, Sources, load};
+use crate::logging::causes;
 use crate::shutdown::Exit;
 use crate::terminal;
 
@@ -235,6 +236,11 @@ fn complain(lines: &str) {
     for line in lines.lines() {
         writeln!(stderr, "andon: {}", terminal::printable(line)).ok();
     }
+}
+
+/// Says which operation failed, and why.
+fn failed_to(error: &dyn std::error::Error) -> String {
+    format!("failed to {}", causes(error))
 }
 
 /// Counts a noun: `1 record`, `2 records`.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Exit, Output, counted, db};
+use super::{Exit, Output, counted, db, failed_to};
 use crate::app::{shortest_retention, store_options};
 use crate::clock::trusted::{News, TrustedClock, cutoff, start_max};
 use crate::clock::{ClockFile, reading_now};
 use crate::config::Settings;
 use crate::domain::{ClockRecord, Timestamp};
-use crate::logging::causes;
 use crate::store::{self, PruneBounds, PruneTable, Store, StoreError};
 
 /// Bounds of one step, during which the service waits.
@@ -33,7 +32,7 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Output {
         store.migrate()?;
         prune(options, settings, &mut *store)
     });
-    done.unwrap_or_else(|error| Output::failed(Exit::Failure, format!("failed to {}", causes(&error))))
+    done.unwrap_or_else(|error| Output::failed(Exit::Failure, failed_to(&error)))
 }
 
 fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Result<Output, StoreError> {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::Step;
 use crate::app::store_options;
-use crate::cli::counted;
+use crate::cli::db::TABLES_AHEAD;
+use crate::cli::{counted, failed_to};
 use crate::config::Settings;
-use crate::logging::causes;
 use crate::store::{self, MigrationStatus};
 
 pub(super) fn check_database(settings: &Settings) -> Step {
@@ -22,18 +22,17 @@ pub(super) fn check_database(settings: &Settings) -> Step {
         let migrations = store.migration_status()?;
         Ok((store.facts().clone(), migrations))
     });
-    let detail =
-        looked.map_err(|error| format!("failed to {}", causes(&error))).and_then(|(facts, migrations)| {
-            let warnings: Vec<String> = facts.warnings.iter().map(|warning| format!("; {warning}")).collect();
-            let state = migration_state(&migrations)?;
-            Ok(format!("{} {}, {state}{}", facts.backend, facts.version, warnings.concat()))
-        });
+    let detail = looked.map_err(|error| failed_to(&error)).and_then(|(facts, migrations)| {
+        let warnings: Vec<String> = facts.warnings.iter().map(|warning| format!("; {warning}")).collect();
+        let state = migration_state(&migrations)?;
+        Ok(format!("{} {}, {state}{}", facts.backend, facts.version, warnings.concat()))
+    });
     Step::new(&target, "connect", detail)
 }
 
 fn migration_state(migrations: &MigrationStatus) -> Result<String, String> {
     if !migrations.unknown.is_empty() {
-        return Err("a newer Andon has migrated this database; run that version or a later one".to_owned());
+        return Err(TABLES_AHEAD.to_owned());
     }
     Ok(match migrations.pending.len() {
         0 => "all migrations applied".to_owned(),

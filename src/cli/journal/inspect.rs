@@ -11,13 +11,12 @@ use serde_json::json;
 
 use super::{Output, complaints, damage_json, remarks};
 use crate::app::store_options;
-use crate::cli::{db, table};
+use crate::cli::{db, failed_to, table};
 use crate::clock::wall_now;
 use crate::config::Settings;
 use crate::domain::duration_text::rounded;
 use crate::domain::{JournalId, Ledger, Seq, Timestamp};
 use crate::journal::{self, Inspection, JournalError, RealFs, SegmentSummary};
-use crate::logging::causes;
 use crate::status::{Pace, Room, TimeToFull};
 use crate::store::{self, Store, StoreError};
 
@@ -94,7 +93,7 @@ fn within_wait_max<T: Send + 'static>(
     thread::spawn(move || reply.send(work()));
     // Longer than the timeouts of the driver, which know a better reason.
     match answer.recv_timeout(DATABASE_WAIT_MAX * 2) {
-        Ok(result) => result.map_err(|error| format!("failed to {}", causes(&error))),
+        Ok(result) => result.map_err(|error| failed_to(&error)),
         Err(_) => Err("the database does not answer".to_owned()),
     }
 }

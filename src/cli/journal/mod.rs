@@ -11,12 +11,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::arguments::whole_number;
-use super::{Exit, Output, counted};
+use super::{Exit, Output, counted, failed_to};
 use crate::app::exit_of;
 use crate::config::Settings;
 use crate::domain::{Seq, Topic};
 use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
-use crate::logging::causes;
 use crate::terminal;
 
 #[derive(Debug, Subcommand)]
@@ -56,7 +55,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         }
         Command::Export { from, to } => export(dir, Seq(*from), to.map_or(Seq(u64::MAX), Seq)),
     };
-    done.unwrap_or_else(|error| Output::failed(exit_of(&error), format!("failed to {}", causes(&error))))
+    done.unwrap_or_else(|error| Output::failed(exit_of(&error), failed_to(&error)))
 }
 
 fn verify(dir: &Path) -> Result<Output, JournalError> {

@@ -14,11 +14,10 @@ use clap::Args;
 
 use self::report::{Outlook, availability_report, from_database, machines_report};
 use super::arguments::duration_within;
-use super::{Exit, Output, db};
+use super::{Exit, Output, db, failed_to};
 use crate::app::store_options;
 use crate::clock::wall_now;
 use crate::config::Settings;
-use crate::logging::causes;
 use crate::store::{self, PastWanted, Store, StoreError};
 
 /// Most changes of status to read to find flapping machines.
@@ -103,11 +102,8 @@ fn look(options: &Options, settings: &Settings, style: Style) -> Output {
             let complaints = skipped.iter().map(|row| format!("warning: skipped {row}")).collect();
             Output { complaints, ..Output::clean(text) }
         }
-        Ok(None) => Output::failed(
-            Exit::Failure,
-            "the tables are not up to date; `andon db migrate` or `andon run` updates them",
-        ),
-        Err(error) => without_database(options, settings, style, format!("failed to {}", causes(&error))),
+        Ok(None) => Output::failed(Exit::Failure, db::TABLES_BEHIND),
+        Err(error) => without_database(options, settings, style, failed_to(&error)),
     }
 }
 

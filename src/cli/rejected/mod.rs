@@ -7,10 +7,9 @@ mod show;
 
 use clap::Subcommand;
 
-use super::{Exit, Output, db};
+use super::{Exit, Output, db, failed_to};
 use crate::app::store_options;
 use crate::config::Settings;
-use crate::logging::causes;
 use crate::store::{self, Store, StoreError};
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +50,7 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(format!("failed to {}", causes(&error)))
+        Self::new(failed_to(&error))
     }
 }
 
@@ -66,9 +65,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Store>, Failure> {
         return Err(StoreError::NewerSchema { versions: migrations.unknown }.into());
     }
     if !migrations.pending.is_empty() {
-        return Err(Failure::new(
-            "the tables are not up to date; `andon db migrate` or `andon run` updates them",
-        ));
+        return Err(Failure::new(db::TABLES_BEHIND));
     }
     Ok(store)
 }
