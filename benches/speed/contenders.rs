@@ -46,6 +46,22 @@ impl<'a> Target<'a> {
         self.site.run()
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the size of the readings with their indexes, for each row.
+    pub fn bytes_per_row(&self) -> f64 {
+        let mut database = Database::open(&self.url).unwrap();
+        let size = if self.postgres.is_some() {
+            "SELECT pg_total_relation_size('machine_telemetry') AS value"
+        } else {
+            "SELECT page_count * page_size AS value FROM pragma_page_count(), pragma_page_size()"
+        };
+        let rows = database.number("SELECT count(*) AS value FROM machine_telemetry");
+        database.number(size) as f64 / rows as f64
+    }
+
     pub fn database_cpu(&self) -> f64 {
         self.postgres.map_or(0.0, |postgres| cpu_of_children(postgres.pid()))
     }
@@ -62,7 +78,8 @@ impl<'a> Target<'a> {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (own_cpu, peak_rss_mib) = (cpu_of(andon.pid()), peak_rss(andon.pid()));
-        assert_eq!(database.number("SELECT count(*) AS value FROM machine_telemetry"), all);
+        let of_bench = "SELECT count(*) AS value FROM machine_telemetry WHERE recorded_at >= '2026-01-01'";
+        assert_eq!(database.number(of_bench), all);
         drop(database);
         let database_cpu = self.database_cpu() - database_before;
         assert!(andon.stop().success());

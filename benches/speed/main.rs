@@ -2,7 +2,7 @@
 //!
 //! Contenders take turns within a round, and only ratios within a round are compared, never rates of different rounds.
 //!
-//! `ANDON_BENCH_MESSAGES` (200000) and `ANDON_BENCH_ROUNDS` (3) change the size; `ANDON_BENCH_ONLY` (drain, live, latency) picks a part.
+//! `ANDON_BENCH_MESSAGES` (200000) and `ANDON_BENCH_ROUNDS` (3) change the size; `ANDON_BENCH_ONLY` (drain, live, latency, scale) picks a part.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
 
@@ -14,6 +14,7 @@ mod drain;
 mod latency;
 mod live;
 mod measure;
+mod scale;
 
 // `build.rs` makes the linker replace some C functions by functions of this crate.
 use andon as _;
@@ -37,6 +38,13 @@ fn main() {
     if wants("live") {
         live::run(1, messages, rounds, &postgres);
         live::run(0, messages, rounds, &postgres);
+    }
+    if wants("scale") {
+        scale::machines(messages / 2, &postgres);
+        scale::rows(messages / 2, &postgres);
+        scale::replay(messages);
+        scale::start();
+        scale::memory();
     }
     if wants("latency") {
         println!();
