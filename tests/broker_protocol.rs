@@ -64,7 +64,7 @@ fn a_broker_that_is_silent_on_version_5_gets_3_1_1() {
     });
     let site = Site::new(broker.port()).set("liveness.publish_prefix=").set("mqtt.connect_timeout=1s");
     let mut andon = site.run();
-    andon.wait_for_log("the broker takes the connection and does not answer");
+    andon.wait_for_log("the broker accepts the connection but does not answer");
     andon.wait_until_connected();
     let log = andon.log();
     assert!(log.contains("continuing with MQTT 3.1.1") && log.contains("protocol: 3.1.1"), "{log}");

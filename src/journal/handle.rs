@@ -290,7 +290,7 @@ fn assemble(
         writer: Mutex::new(Writer {
             active,
             next,
-            buffer: Vec::new(),
+            unwritten: Vec::new(),
             unsynced_files: Vec::new(),
             dir_unsynced: false,
         }),

@@ -60,8 +60,9 @@
 //!   directory (the newest segment's name and `first_kept` hold them).
 //! - **JRN-2** `committed ≤ synced ≤ appended`: a [`Reader`] returns nothing after `synced` (SYS-2), and
 //!   [`Journal::commit`] refuses positions after it.
-//! - **JRN-3** A record is in the journal exactly if `append` returned its seq; a failed append leaves at most bytes that
-//!   the next append overwrites or recovery cuts. (A write that failed *after* its last byte may reappear at the next open.
+//! - **JRN-3** A record is in the journal exactly if `append` returned its seq (after `append_unsynced` in mode
+//!   `before_ack`: if a sync has covered it since); a failed append leaves at most bytes that the next append overwrites
+//!   or recovery cuts. (A write that failed *after* its last byte may reappear at the next open.
 //!   It was not acknowledged, the broker delivers it again, and the database recognises it by its content.)
 //! - **JRN-4** A failed fdatasync is final, because the kernel may mark the unwritten pages clean: the journal has failed
 //!   from then on, and recovery writes again every record that it cannot prove durable.

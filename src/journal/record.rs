@@ -86,6 +86,12 @@ pub(super) fn encoded_len(message: &Message<'_>) -> Result<usize, JournalError> 
 
 /// Replaces the contents of `buffer` with the record. [`encoded_len`] must have accepted the message.
 pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, message: &Message<'_>) {
+    buffer.clear();
+    encode_onto(buffer, seed, seq, watermark, message);
+}
+
+/// Adds the record to `buffer`. [`encoded_len`] must have accepted the message.
+pub(super) fn encode_onto(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, message: &Message<'_>) {
     let topic = message.topic.as_bytes();
     let topic_len = u16::try_from(topic.len()).expect("encoded_len checked the topic");
     let body_len = BODY_FIXED_BYTES + topic.len() + message.payload.len();
@@ -101,11 +107,11 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, seq: Seq, watermark: Seq, 
     header[32..34].copy_from_slice(&topic_len.to_le_bytes());
     let clock_unset = if message.clock_unset { CLOCK_UNSET_BIT } else { 0 };
     header[34] = message.qos.as_u8() | retained | invalid_topic | clock_unset;
-    buffer.clear();
+    let begin = buffer.len();
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(topic);
     buffer.extend_from_slice(message.payload);
-    seal(buffer, seed);
+    seal(&mut buffer[begin..], seed);
 }
 
 /// Writes the checksum into an otherwise complete record.

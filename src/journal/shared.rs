@@ -58,11 +58,19 @@ pub(super) struct Writer {
     pub active: Active,
     /// Seq of the next record.
     pub next: Seq,
-    pub buffer: Vec<u8>,
+    /// Encoded records that are not in the file yet: behind the active segment's end, in order.
+    pub unwritten: Vec<u8>,
     /// Sealed segments whose last records may not be durable yet.
     pub unsynced_files: Vec<(Seq, Arc<dyn FsFile>)>,
     /// A segment's name may not be durable yet.
     pub dir_unsynced: bool,
+}
+
+impl Writer {
+    /// Returns the offset behind the newest record of the active segment.
+    pub(super) fn end(&self) -> u64 {
+        self.active.segment.end() + self.unwritten.len() as u64
+    }
 }
 
 /// The segment that records are added to.

@@ -36,9 +36,9 @@ impl Shared {
         if self.synced() >= wanted {
             return Ok(self.synced());
         }
-        let unsynced = self.take_unsynced();
-        let started = Instant::now();
         let _call = self.disk.enter(DiskCall::Sync);
+        let unsynced = self.take_unsynced()?;
+        let started = Instant::now();
         self.sync_files(&unsynced).map_err(|error| self.fail(error))?;
         self.unsynced.sync_ended(started.elapsed());
         self.synced.store(unsynced.upto.0, Ordering::Release);
@@ -49,12 +49,13 @@ impl Shared {
         Ok(unsynced.upto)
     }
 
-    fn take_unsynced(&self) -> Unsynced {
+    fn take_unsynced(&self) -> Result<Unsynced, JournalError> {
         let mut writer = lock(&self.writer);
+        self.write_group(&mut writer)?;
         self.unsynced.sync_started();
         let mut files = std::mem::take(&mut writer.unsynced_files);
         files.push((writer.active.segment.first, writer.active.file.clone()));
-        Unsynced { upto: self.appended(), files, dir: std::mem::take(&mut writer.dir_unsynced) }
+        Ok(Unsynced { upto: self.appended(), files, dir: std::mem::take(&mut writer.dir_unsynced) })
     }
 
     fn sync_files(&self, unsynced: &Unsynced) -> Result<(), JournalError> {

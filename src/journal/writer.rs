@@ -3,22 +3,29 @@
 //! Nothing in memory changes before the write has succeeded, so a failed append leaves nothing but bytes after the end,
 //! which the next append overwrites (JRN-3).
 //!
+//! In mode `before_ack` nobody relies on a record before it is synced, so that records are written in groups: at the sync,
+//! or when the buffer is full. A seq of the group has been handed out by then; a write that fails is final, as a failed
+//! sync is (JRN-4).
+//!
 //! Rotation writes the header into the preallocated file, then gives it its name. Neither is durable until the next sync,
 //! and no record in the segment counts as durable before both are.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::JournalError;
 use super::fs::{FsFile, write_all_at};
 use super::maintenance::{self, AHEAD_NAME};
 use super::record;
 use super::segment::{HEADER_BYTES, Header, Segment};
 use super::shared::{Active, Shared, Writer, lock};
+use super::{JournalError, SyncMode};
 use crate::domain::{Message, Seq};
 
 /// A segment that the append path creates itself, because the prepared one is not ready or too small for the record.
 pub(super) const OWN_NAME: &str = "own.tmp";
+
+/// A group is written once it is this long.
+const GROUP_BYTES: usize = 64 * 1024;
 
 /// A buffer that a large record has grown beyond this is freed.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
@@ -29,28 +36,48 @@ impl Shared {
         let mut writer = lock(&self.writer);
         self.check_usable()?;
         self.check_limit()?;
-        if writer.active.segment.end() + len > writer.active.capacity {
+        if writer.end() + len > writer.active.capacity {
             self.make_room(&mut writer, len)?;
         }
-        let Writer { active, next, buffer, .. } = &mut *writer;
-        let (seq, end) = (*next, active.segment.end());
-        record::encode(buffer, active.seed, seq, self.synced(), message);
-        fail::fail_point!("journal::write");
-        if let Err(error) = write_all_at(&*active.file, buffer, end) {
-            return Err(self.write_failed(active.segment.first, error));
+        let Writer { active, next, unwritten, .. } = &mut *writer;
+        let seq = *next;
+        record::encode_onto(unwritten, active.seed, seq, self.synced(), message);
+        if self.options.sync != SyncMode::BeforeAck {
+            self.write(&mut writer).inspect_err(|_| writer.unwritten.clear())?;
+        } else if unwritten.len() >= GROUP_BYTES {
+            self.write_group(&mut writer)?;
         }
-        active.segment.set_end(end + len);
-        *next = seq.next();
-        if buffer.capacity() > BUFFER_BYTES_KEPT {
-            *buffer = Vec::new();
-        }
-        self.bytes.fetch_add(len, Ordering::AcqRel);
+        writer.next = seq.next();
         self.unsynced.appended();
         lock(&self.receipt_times).note(seq, message.received_at);
         self.appended.store(seq.0, Ordering::Release);
         drop(writer);
         self.note_growth();
         Ok(seq)
+    }
+
+    /// Writes what mode `before_ack` has gathered.
+    pub(super) fn write_group(&self, writer: &mut Writer) -> Result<(), JournalError> {
+        if writer.unwritten.is_empty() {
+            return Ok(());
+        }
+        self.write(writer).map_err(|error| self.fail(error))
+    }
+
+    fn write(&self, writer: &mut Writer) -> Result<(), JournalError> {
+        let Writer { active, unwritten, .. } = writer;
+        let (len, end) = (unwritten.len() as u64, active.segment.end());
+        fail::fail_point!("journal::write");
+        if let Err(error) = write_all_at(&*active.file, unwritten, end) {
+            return Err(self.write_failed(active.segment.first, error));
+        }
+        active.segment.set_end(end + len);
+        self.bytes.fetch_add(len, Ordering::AcqRel);
+        unwritten.clear();
+        if unwritten.capacity() > BUFFER_BYTES_KEPT {
+            *unwritten = Vec::new();
+        }
+        Ok(())
     }
 
     /// Checks the bound before the record, not with it: otherwise a record larger than the room left could never be
@@ -88,6 +115,7 @@ impl Shared {
     /// Starts a new segment with room for at least `needed` bytes, header included.
     pub(super) fn rotate(&self, writer: &mut Writer, needed: u64) -> Result<(), JournalError> {
         fail::fail_point!("journal::rotate", |_| Err(super::error::injected("rotate the journal")));
+        self.write_group(writer)?;
         let first = writer.next;
         let capacity = needed.max(self.segment_bytes);
         let header = Header { first, journal_id: lock(&self.table).journal_id };

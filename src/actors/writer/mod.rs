@@ -285,7 +285,7 @@ impl Writer {
             info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
                 "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
             for warning in &facts.warnings {
-                warn!(self.logger, "a setting of the database weakens what andon guarantees"; "setting" => warning);
+                warn!(self.logger, "a setting of the database weakens what Andon guarantees"; "setting" => warning);
             }
         }
     }

@@ -20,7 +20,7 @@ impl Writer {
     pub(super) fn name_unreadable_rows(&self) {
         for row in self.options.store.unreadable.take_unnamed() {
             self.metrics.rows_unreadable.add(1);
-            error!(self.logger, "the database holds a row that andon cannot read: skipping it. Correct or delete the row, \
+            error!(self.logger, "the database holds a row that Andon cannot read: skipping it. Correct or delete the row, \
                 then restart"; "table" => row.table, "row" => row.key, "what" => row.what);
         }
     }

@@ -103,7 +103,7 @@ impl Writer {
         self.metrics.site_shared.set(self.site_watch.is_shared(now));
         debug!(self.logger, "checked the positions of the site's journals"; "journals" => checkpoints.len());
         if let Some(other) = other_journal {
-            warn!(self.logger, "another service with this site.id uses the same database: no data is lost or doubled, but each reports \
+            warn!(self.logger, "another service with this site.id uses the same database: no data is lost or stored twice, but each reports \
                 machines as silent that only the other hears. If it is another line, give it its own site.id; otherwise stop it";
                 "site" => site, "its_journal" => other);
         }

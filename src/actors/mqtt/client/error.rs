@@ -29,7 +29,7 @@ pub enum LinkError {
     HungUp,
     /// The broker accepted the connection and left CONNECT unanswered; some refuse MQTT 5 in this way.
     #[error(
-        "connect: the broker takes the connection and does not answer; is the port right, does it speak this protocol, is it stuck?"
+        "connect: the broker accepts the connection but does not answer; is the port right, does it speak this protocol, is it stuck?"
     )]
     Silent,
     /// The broker speaks an older protocol.
