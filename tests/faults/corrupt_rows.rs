@@ -9,7 +9,7 @@ use crate::support::poll::wait_until;
 faults![rows_edited_by_hand_stop_nothing_in_sqlite, rows_edited_by_hand_stop_nothing_in_postgres];
 
 const MESSAGES: u64 = 500;
-const PASSED_OVER: &str = "the database holds a row that andon cannot read";
+const PASSED_OVER: &str = "the database holds a row that Andon cannot read";
 
 /// One bad row of each table that is read before anything can be stored.
 const BAD_ROWS: [&str; 4] = [
