@@ -319,11 +319,21 @@ impl<K: Kernel> Layer<K> {
             return if thread.interrupted.replace(false) { None } else { Some(Err(Errno(libc::EAGAIN))) };
         }
         let mut connections = self.lock();
-        let connection = connections.of(fd)?;
+        let mut connection = connections.of(fd)?;
         let mut given = connection.input.take(into);
         if thread.receives() {
             if given < into.len() {
-                let read = connection.input.refill(|buffer| self.kernel.recv(fd, buffer));
+                let mut read = connection.input.refill(|buffer| self.kernel.recv(fd, buffer));
+                if given == 0 && read == Err(Errno(libc::EAGAIN)) && connection.is_pending() {
+                    // The library waits for an answer without a poll, as it does while a proxy connects it: what
+                    // it wrote must leave first.
+                    let id = connection.id;
+                    drop(connections);
+                    self.flush(id);
+                    connections = self.lock();
+                    connection = connections.get(id)?;
+                    read = connection.input.refill(|buffer| self.kernel.recv(fd, buffer));
+                }
                 match read {
                     Ok(0) | Err(_) if given == 0 => return Some(read),
                     // Told at the next read.

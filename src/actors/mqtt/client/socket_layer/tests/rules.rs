@@ -93,6 +93,18 @@ fn an_answer_that_goes_another_way_ends_deferring_until_one_is_seen_again() {
     assert!(layer.begin_message(&thread, false, false) && layer.defer(&thread, &barrier, 1));
 }
 
+/// As the library does while a proxy connects it to the broker.
+#[test]
+fn what_was_written_leaves_when_the_thread_reads_again_without_a_poll() {
+    let (world, thread) = (connected(), Thread::receiver());
+    let question = [IoSlice::new(b"CONNECT")];
+    assert_eq!(world.layer.writev(&thread, ONE, &question), Some(Ok(7)));
+    assert!(world.kernel().wire(ONE, |wire| wire.sent.is_empty()), "it is gathered");
+    let mut byte = [MaybeUninit::uninit()];
+    assert_eq!(world.layer.recv(&thread, ONE, &mut byte), Some(Err(Errno(libc::EAGAIN))));
+    assert_eq!(world.kernel().wire(ONE, |wire| wire.sent.clone()), b"CONNECT");
+}
+
 #[test]
 fn messages_without_an_answer_are_durable_when_the_thread_waits_again() {
     let world = connected();
