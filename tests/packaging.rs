@@ -101,3 +101,116 @@ fn the_unit_passes_every_secret_on() {
     assert!(secrets.len() >= 5, "{secrets:?}");
     assert_eq!(loaded, secrets);
 }
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The package's description in Cargo.toml.
+fn package() -> toml::Table {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    manifest["package"]["metadata"]["deb"].as_table().unwrap().clone()
+}
+
+/// Where the package puts each file: source, and path in the system.
+fn assets() -> Vec<(String, String)> {
+    let package = package();
+    let asset = |asset: &toml::Value| {
+        let [source, target] = [0, 1].map(|at| asset[at].as_str().unwrap().to_owned());
+        let name = if target.ends_with('/') { source.rsplit('/').next().unwrap() } else { "" };
+        let target = format!("/{target}{name}");
+        (source, target)
+    };
+    package["assets"].as_array().unwrap().iter().map(asset).collect()
+}
+
+#[test]
+fn everything_that_the_package_takes_from_the_repository_is_there() {
+    for (source, _) in assets().iter().filter(|(source, _)| !source.starts_with("target/")) {
+        assert!(repository().join(source).is_file(), "{source}");
+    }
+}
+
+/// dpkg asks before it replaces a conffile that was changed, and replaces any other file.
+#[test]
+fn every_file_in_etc_is_a_conffile() {
+    let package = package();
+    let mut conffiles: Vec<_> =
+        package["conf-files"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+    let assets = assets();
+    let mut in_etc: Vec<_> =
+        assets.iter().map(|(_, target)| target.as_str()).filter(|path| path.starts_with("/etc/")).collect();
+    conffiles.sort_unstable();
+    in_etc.sort_unstable();
+    assert_eq!(conffiles, in_etc);
+}
+
+#[test]
+fn the_newest_entry_of_the_packages_changelog_is_this_version() {
+    let entry = format!("andon ({}-", env!("CARGO_PKG_VERSION"));
+    assert!(read("deploy/debian/changelog").starts_with(&entry), "add an entry for {entry}…)");
+    assert!(read("deploy/compose.yaml").contains(&format!("image: andon:{}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+/// The example as it is, and with every setting that it suggests.
+#[test]
+fn the_example_of_a_site_is_without_mistakes() {
+    let example = read("deploy/debian/example.toml");
+    let is_suggestion =
+        |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+    assert!(example.lines().filter(is_suggestion).count() >= 8, "suggestions are found");
+    let uncomment = |line: &str| match line {
+        // These two name files that the administrator writes.
+        line if line.contains("_file = ") => String::new(),
+        line if is_suggestion(&line) => line[1..].to_owned(),
+        line => line.to_owned(),
+    };
+    let suggested: Vec<String> = example.lines().map(uncomment).collect();
+    for text in [example, suggested.join("\n")] {
+        let config = tempfile::tempdir().unwrap();
+        fs::create_dir(config.path().join("sites")).unwrap();
+        fs::write(config.path().join("sites/hall-3.toml"), &text).unwrap();
+        let sources = andon::config::Sources {
+            config_dir: Some(config.path().to_owned()),
+            site: Some("hall-3".to_owned()),
+            ..Default::default()
+        };
+        let loaded = andon::config::load(&sources).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+}
+
+/// Variables in the files that people copy set keys that exist.
+#[test]
+fn every_variable_that_is_shown_sets_a_key() {
+    let known: Vec<String> = andon::config::documentation()
+        .into_iter()
+        .filter_map(|block| match block {
+            andon::config::Block::Key { path, .. } => Some(path),
+            _ => None,
+        })
+        .collect();
+    let text = ["deploy/compose.yaml", "deploy/Dockerfile", "deploy/debian/default"].map(read).concat();
+    let variables: Vec<&str> = text.split("ANDON__").skip(1).collect();
+    assert!(variables.len() >= 8, "variables are found");
+    for rest in variables {
+        let name: String =
+            rest.chars().take_while(|next| next.is_ascii_uppercase() || *next == '_').collect();
+        let key = name.to_lowercase().replace("__", ".");
+        assert!(known.contains(&key), "{name} sets no key");
+    }
+}
+
+#[test]
+fn what_the_containers_mount_is_there() {
+    let compose = read("deploy/compose.yaml");
+    let mounts: Vec<&str> = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- ./"))
+        .map(|mount| mount.split(':').next().unwrap())
+        .collect();
+    assert!(mounts.len() >= 5, "{mounts:?}");
+    for mount in mounts {
+        assert!(repository().join("deploy").join(mount).exists(), "{mount}");
+    }
+}
