@@ -73,14 +73,13 @@ fn kill_9_at(failpoint: &str, passes_max: u64, run: &mut FaultRun) -> Report {
         plant.kill();
         let passes = 1 + run.rng.below(passes_max);
         plant.start_with(&format!("{failpoint}={passes}*off->return(hold)"));
-        // It may be held before it logs the connection: a persistent session delivers at once.
-        for _ in 0..100 {
-            if plant.andon().log().contains("held at") {
-                break;
-            }
+        // It may be held before it logs the connection: a persistent session delivers at once. One commit may do for
+        // all that has been published.
+        wait_until("Andon to be held", || {
             plant.publish(50);
-        }
-        plant.andon().wait_for_log("held at");
+            std::thread::sleep(Duration::from_millis(20));
+            plant.andon().log().contains("held at")
+        });
         plant.kill();
         plant.start();
     }
