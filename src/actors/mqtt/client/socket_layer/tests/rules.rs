@@ -98,6 +98,7 @@ fn an_answer_that_goes_another_way_ends_deferring_until_one_is_seen_again() {
 fn what_was_written_leaves_when_the_thread_reads_again_without_a_poll() {
     let (world, thread) = (connected(), Thread::receiver());
     let question = [IoSlice::new(b"CONNECT")];
+    world.kernel().note_written(ONE, b"CONNECT");
     assert_eq!(world.layer.writev(&thread, ONE, &question), Some(Ok(7)));
     assert!(world.kernel().wire(ONE, |wire| wire.sent.is_empty()), "it is gathered");
     let mut byte = [MaybeUninit::uninit()];
