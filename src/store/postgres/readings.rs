@@ -14,7 +14,7 @@ use crate::store::failure::CommitFailure;
 use crate::store::rollup::Rollup;
 use crate::store::schema::SqlInstant;
 
-/// What [`write`] did.
+/// What [`write()`] did.
 pub struct WrittenReadings {
     /// The refused ones.
     pub refused: Vec<RejectionRow>,
