@@ -1,7 +1,7 @@
 //! What a message costs on its way, in allocations: a measure that does not depend on how busy the machine is.
 //!
-//! Each stage handles the same messages, and must stay within a tenth of its baseline. Whoever makes a stage cheaper lowers its
-//! baseline here; whoever has to make one dearer raises it, and says why.
+//! Each stage handles the same messages, and must stay within a tenth of its baseline. If a change makes a stage cheaper,
+//! lower its baseline here; if it must make one dearer, raise the baseline and say why.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -90,7 +90,7 @@ fn what_arrives_together_takes_a_hundredth_of_the_system_calls() {
     assert!(andon.stop().success());
 }
 
-/// A broker, and a machine, take their time; it is fewer calls all the same.
+/// Real brokers send in smaller portions; it still takes far fewer calls than one message at a time.
 #[test]
 fn a_backlog_takes_few_system_calls_and_syncs_over_every_transport() {
     let plant = Plant::new();

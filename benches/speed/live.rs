@@ -34,8 +34,10 @@ fn one_round(qos: i32, round: u64, messages: u64, postgres: &Postgres) -> Vec<Co
             // It has a session, but not at this QoS, until it has subscribed again.
             std::thread::sleep(Duration::from_millis(500));
             let begun = Instant::now();
-            publish(port, qos, messages);
-            return of_child(child, begun);
+            return std::thread::scope(|scope| {
+                scope.spawn(|| publish(port, qos, messages));
+                of_child(child, begun)
+            });
         };
         let target = &Target::all(port, &format!("live{qos}x{round}x{which}"), qos, postgres)[index];
         let mut andon = target.start();

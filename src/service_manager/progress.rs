@@ -1,4 +1,4 @@
-//! What the service manager is told about, and when its watchdog is fed.
+//! What Andon reports to the service manager, and when it feeds the watchdog.
 
 /// Where the service is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

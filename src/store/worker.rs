@@ -2,8 +2,8 @@
 //!
 //! Every call into a database library blocks, and may block for ever: a frozen server ignores every statement
 //! timeout. So neither an actor nor a request makes such a call. It hands a job to a [`Worker`] and awaits the
-//! answer for as long as it likes. A thread that hangs cannot be ended: whoever needs another one drops the
-//! worker and starts a new one, and the old thread ends once its call returns.
+//! answer for as long as it likes. A thread that hangs cannot be ended: its owner drops the worker and
+//! starts a new one, and the old thread ends once its call returns.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};

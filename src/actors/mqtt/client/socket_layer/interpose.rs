@@ -30,8 +30,8 @@ thread_local! {
     static THREAD: Thread = const { Thread::new() };
 }
 
-/// The name of the library's thread that receives (paho C 1.3.16, `MQTTAsync_receiveThread`). If it is
-/// called otherwise one day, no connection is seen, and that is said.
+/// The name of the library's receive thread (paho C 1.3.16, `MQTTAsync_receiveThread`). If a later version
+/// names it differently, this layer sees no connection, and Andon logs a warning.
 const RECEIVE_THREAD: &[u8; 14] = b"MQTTAsync_rcv\0";
 
 /// Whether the calling thread is that one.

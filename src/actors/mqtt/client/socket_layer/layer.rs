@@ -336,7 +336,7 @@ impl<K: Kernel> Layer<K> {
                 }
                 match read {
                     Ok(0) | Err(_) if given == 0 => return Some(read),
-                    // Told at the next read.
+                    // The next read returns it.
                     Ok(0) | Err(_) => {}
                     Ok(_) => {
                         (connection.was_read, connection.unacknowledged) = (true, true);
@@ -422,7 +422,7 @@ impl<K: Kernel> Layer<K> {
             // forgotten.
             (gone, close())
         };
-        // Messages that were handled meanwhile have to become safe all the same.
+        // Messages handled meanwhile must still become safe.
         if let Some(gone) = gone {
             gone.claim().pass();
         }

@@ -240,7 +240,7 @@ fn a_broken_connection_takes_its_answers_with_it_and_says_so() {
     assert_eq!(answers(&world, ONE), [0]);
     let thread = Thread::new();
     assert_eq!(world.layer.writev(&thread, ONE, &[IoSlice::new(b"x")]), Some(Err(Errno(libc::EPIPE))));
-    assert_eq!(world.journals[0].synced(), 5, "what is in the journal is durable all the same");
+    assert_eq!(world.journals[0].synced(), 5, "what is in the journal is still durable");
     let wire = world.close(ONE).unwrap();
     assert_eq!(answers_in(&wire.sent), [0]);
 }

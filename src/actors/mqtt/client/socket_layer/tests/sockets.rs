@@ -284,7 +284,7 @@ fn two_threads_share_a_connection_through_partial_sends() {
     assert!(passes < u64::from(MESSAGES) / 4, "{passes} barriers for {MESSAGES} messages");
 }
 
-/// The peer of a half-open connection is gone: what is written fails, and is told to the library.
+/// The peer of a half-open connection is gone: the write fails, and the library learns of it.
 #[test]
 fn a_reset_connection_fails_the_next_write() {
     let (ours, mut peer) = pair();
