@@ -15,6 +15,9 @@ use super::support::publisher::Single;
 const SAMPLES: u64 = 300;
 /// Not counted.
 const WARM_UP: u64 = 50;
+/// Pause between two looks for the row. Without it the reader of SQLite, which reads in this process, keeps one of two
+/// cores busy, and the time that Andon waits for it is measured.
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 /// Pause between two samples.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,10 +53,11 @@ pub fn run(name: &str, per_second: u64, postgres: Option<&Postgres>) {
     micros.sort_unstable();
     let at = |share: usize| micros[micros.len() * share / 100] as f64 / 1000.0;
     println!(
-        "publish to visible row, {name}, {per_second}/s: p50 {:.2} ms (goal 3), p90 {:.2} ms, p99 {:.2} ms (goal 15)",
+        "publish to visible row, {name}, {per_second}/s: p50 {:.2} ms (goal 3), p90 {:.2} ms, p99 {:.2} ms (goal 15), longest {:.2} ms",
         at(50),
         at(90),
-        at(99)
+        at(99),
+        micros[micros.len() - 1] as f64 / 1000.0
     );
     assert!(andon.stop().success());
 }
@@ -67,6 +71,7 @@ fn sample(publisher: &mut Single, database: &mut Database, number: u64) -> Durat
     publisher.publish("factory/machine/latency/telemetry", payload.as_bytes(), 1);
     while database.number(&is_there) == 0 {
         assert!(published.elapsed() < Duration::from_secs(30), "row {number} does not appear");
+        std::thread::sleep(LOOK_AGAIN);
     }
     published.elapsed()
 }
