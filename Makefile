@@ -1,7 +1,7 @@
 # `make help` prints the `##` comments of this file, which name what each target does.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-brokers test-package check soak prove bench deb fmt clean
+.PHONY: help run test test-brokers test-package check soak prove bench deb docs fmt clean
 SITE ?=
 # cargo may build into another directory than target/.
 TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -67,6 +67,9 @@ bench: ## measure liveness and history with a million rows, deletion, and speed 
 	cargo bench --locked --bench commit
 	cargo bench --locked --bench ingest
 	cargo bench --locked --bench speed
+
+docs: ## write docs/configuration.md from config/default.toml
+	ANDON_WRITE_DOCS=1 cargo test --locked --all-features --test integration -- the_page_of_the_configuration_is
 
 fmt: ## format the code
 	cargo fmt
