@@ -12,6 +12,9 @@ use super::support::postgres::Postgres;
 pub const NAMES: &[&str] = &["mosquitto_sub", "SQLite", "PostgreSQL", "SQLite, background"];
 const TOPIC: &str = "factory/machine/+/telemetry";
 
+const COMMITTED: &str =
+    "SELECT CAST(coalesce(sum(stored + duplicate), 0) AS bigint) AS value FROM ingest_checkpoint";
+
 /// Andon into a database of its own.
 pub struct Target<'a> {
     site: Site,
@@ -46,6 +49,11 @@ impl<'a> Target<'a> {
         self.site.run()
     }
 
+    /// Appends to its configuration file.
+    pub fn configure(self, toml: &str) -> Self {
+        Self { site: self.site.configure(toml), ..self }
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -66,13 +74,17 @@ impl<'a> Target<'a> {
         self.postgres.map_or(0.0, |postgres| cpu_of_children(postgres.pid()))
     }
 
+    /// Returns how many messages it has counted.
+    pub fn counted(&self) -> u64 {
+        let counted = Database::open(&self.url).and_then(|mut database| database.try_number(COMMITTED));
+        counted.unwrap_or(0).try_into().unwrap()
+    }
+
     /// Waits until `messages` are rows, ends `andon`, and returns what it cost since `begun`.
     pub fn stored(&self, andon: Andon, messages: u64, begun: Instant, database_before: f64) -> Cost {
         let mut database = wait_for("the database", || Database::open(&self.url));
-        let committed =
-            "SELECT CAST(coalesce(sum(stored + duplicate), 0) AS bigint) AS value FROM ingest_checkpoint";
         let all = i64::try_from(messages).unwrap();
-        while database.try_number(committed).unwrap_or(0) < all {
+        while database.try_number(COMMITTED).unwrap_or(0) < all {
             assert!(begun.elapsed() < Duration::from_secs(300), "not all are stored:\n{}", andon.log());
             std::thread::sleep(Duration::from_millis(10));
         }

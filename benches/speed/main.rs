@@ -42,7 +42,7 @@ fn main() {
     if wants("scale") {
         scale::machines(messages / 2, &postgres);
         scale::rows(messages / 2, &postgres);
-        scale::replay(messages);
+        scale::replay(5 * messages);
         scale::start();
         scale::memory();
     }

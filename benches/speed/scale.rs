@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::contenders::Target;
-use super::measure::{Cost, median, peak_rss};
-use super::support::andon::Site;
+use super::measure::{Cost, cpu_of, median, peak_rss};
+use super::support::andon::{Andon, Site};
 use super::support::database::Database;
 use super::support::http::Client;
 use super::support::mosquitto::Mosquitto;
@@ -13,15 +13,50 @@ use super::support::postgres::Postgres;
 use super::support::publisher::{self, Single};
 
 const BROKER: &str = "max_queued_messages 0\nmax_queued_bytes 0";
+const NAMES: [&str; 2] = ["SQLite", "PostgreSQL"];
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
 
-/// CPU of a drain with ever more machines.
+/// CPU of live traffic from ever more machines that are all known and online.
 pub fn machines(messages: u64, postgres: &Postgres) {
-    println!("\ndrain of {messages} messages, by number of machines");
+    println!("\n{messages} live messages, by number of machines");
     for machines in [10, 1_000, 100_000] {
-        let targets = prepared(&format!("machines{machines}"), postgres, |_| {});
-        drain_and_print(&targets, messages, machines, &format!("{machines} machines"));
+        for (which, name) in NAMES.into_iter().enumerate() {
+            let Prepared { broker, targets } = prepared(&format!("{name}{machines}"), postgres, |_| {});
+            let target =
+                targets.into_iter().nth(which).unwrap().configure("[liveness]\noffline_after = \"1h\"");
+            let mut andon = target.start();
+            andon.wait_until_connected();
+            let port = broker.port();
+            let mut costs = [u64::from(machines), messages].into_iter().map(|count| {
+                let (own, database, known) = (cpu_of(andon.pid()), target.database_cpu(), target.counted());
+                publisher::publish_numbered(port, TOPIC, machines, known..known + count, 1);
+                wait_until("the rows", || target.counted() == known + count);
+                wait_until_idle(&andon);
+                let per_100k = |seconds: f64| seconds * 100_000.0 / count as f64;
+                (per_100k(cpu_of(andon.pid()) - own), per_100k(target.database_cpu() - database))
+            });
+            let (first, later) = (costs.next().unwrap(), costs.next().unwrap());
+            drop(costs);
+            let rss = peak_rss(andon.pid());
+            assert!(andon.stop().success());
+            println!(
+                "{machines:>7} machines {name:<12} CPU s/100k {:.2}, database {:.2} (first message of each: {:.2}, {:.2}), peak RSS {rss:.1} MiB",
+                later.0, later.1, first.0, first.1
+            );
+        }
     }
+}
+
+/// Waits until events, statuses and rollups are written, too.
+fn wait_until_idle(andon: &Andon) {
+    let mut last = (cpu_of(andon.pid()), Instant::now());
+    wait_until("the process to be idle", || {
+        let cpu = cpu_of(andon.pid());
+        if cpu - last.0 > 0.03 {
+            last = (cpu, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_secs(1)
+    });
 }
 
 /// CPU of a drain into ever larger tables, and their bytes.
@@ -29,8 +64,8 @@ pub fn rows(messages: u64, postgres: &Postgres) {
     println!("\ndrain of {messages} messages from {} machines, by rows in the table before", super::MACHINES);
     for millions in [0, 1, 4] {
         let fill = |database: &mut Database| fill(database, millions * 1_000_000);
-        let targets = prepared(&format!("rows{millions}"), postgres, fill);
-        drain_and_print(&targets, messages, super::MACHINES, &format!("{millions} million rows"));
+        let prepared = prepared(&format!("rows{millions}"), postgres, fill);
+        drain_and_print(&prepared, messages, &format!("{millions} million rows"));
     }
 }
 
@@ -50,9 +85,9 @@ fn prepared<'a>(label: &str, postgres: &'a Postgres, fill: impl Fn(&mut Database
     Prepared { broker, targets }
 }
 
-fn drain_and_print(prepared: &Prepared<'_>, messages: u64, machines: u32, what: &str) {
-    publisher::publish_numbered(prepared.broker.port(), TOPIC, machines, 0..messages, 1);
-    for (target, name) in prepared.targets[..2].iter().zip(["SQLite", "PostgreSQL"]) {
+fn drain_and_print(prepared: &Prepared<'_>, messages: u64, what: &str) {
+    publisher::publish_numbered(prepared.broker.port(), TOPIC, super::MACHINES, 0..messages, 1);
+    for (target, name) in prepared.targets[..2].iter().zip(NAMES) {
         let (begun, before) = (Instant::now(), target.database_cpu());
         let Cost { seconds, own_cpu, database_cpu, peak_rss_mib } =
             target.stored(target.start(), messages, begun, before);

@@ -40,7 +40,7 @@ use crate::database_url::sqlite_place;
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// Page cache; the hot part is the right edge of each machine's run in the unique index.
-const CACHE_KIB: u32 = 8 * 1024;
+const CACHE_KIB: u32 = 4 * 1024;
 /// A commit that leaves the log longer than this copies it into the file; in pages of 4 KiB.
 const WAL_CHECKPOINT_PAGES: u32 = 4_000;
 /// A log that grew beyond this, because a reader held it, is cut back after the next checkpoint.
