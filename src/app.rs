@@ -6,8 +6,10 @@
 
 mod children;
 mod clock_watch;
+mod live;
 mod options;
 mod plan;
+mod reload;
 mod service_status;
 mod signals;
 mod status_line;
@@ -20,31 +22,49 @@ use std::sync::Arc;
 use actix::prelude::*;
 use slog::{Logger, debug, error, info, warn};
 
+use self::live::LiveParts;
 use self::options::journal_options;
 pub use self::options::{
     echo_topic, endpoints, link_options, payload_options, shortest_retention, store_options, subscriptions,
     topic_prefix,
 };
 use self::plan::Plan;
+use self::reload::{ReloadQueue, ReloadRequests, Reloader};
 use self::signals::StopSignals;
+pub use self::signals::hold_hangup;
 use self::wires::{JournalEvents, Wires};
 use crate::clock::ClockKeeper;
-use crate::config::Settings;
+use crate::config::{Loaded, Settings, Sources};
 use crate::journal::{Journal, JournalError, RealFs, Recovery};
-use crate::logging::causes;
+use crate::logging::{LevelSwitch, causes, keys};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Exit, StopDeadline};
 
+/// What the service runs with, beside the configuration.
+pub struct Surroundings {
+    /// Where the configuration came from, and is read again.
+    pub sources: Sources,
+    /// Logs everything.
+    pub logger: Logger,
+    /// The levels of that logger.
+    pub levels: LevelSwitch,
+    /// Hears how the service is.
+    pub manager: ServiceManager,
+}
+
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
 #[must_use]
-pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Exit {
+pub fn run(loaded: Loaded, surroundings: Surroundings) -> Exit {
+    let Surroundings { logger, manager, .. } = &surroundings;
+    let settings = &loaded.settings;
     // Before the MQTT client library initialises OpenSSL, which would then be torn down at exit under threads
     // that use it.
     openssl_sys::init();
     let system = System::new();
     // From here on a signal stops the service in order, even while the journal is being opened.
     let deadline = StopDeadline::new(logger);
-    let signals = StopSignals::watch(deadline.clone(), logger.clone());
+    let (reloads, queue) = ReloadRequests::new(logger);
+    let signals = StopSignals::watch(deadline.clone(), reloads, logger.clone());
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
@@ -68,6 +88,7 @@ pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Ex
         "pending" => journal.positions().appended.since(journal.positions().committed),
         "database" => %settings.store.url);
     manager.watch(service_status::watch(Arc::clone(&plan.http_state), deadline));
+    start_reloading(&plan, loaded.clone(), &surroundings, queue);
     let code = plan.run(system, signals);
     manager.status(&format!("ended with exit code {code}"));
     close(journal, &clock, logger);
@@ -77,6 +98,26 @@ pub fn run(settings: &Settings, logger: &Logger, manager: &ServiceManager) -> Ex
         4 => Exit::GaveUp,
         _ => Exit::Failure,
     }
+}
+
+/// Reloads from now on, first for the requests that have come since the start.
+fn start_reloading(plan: &Plan, loaded: Loaded, surroundings: &Surroundings, queue: ReloadQueue) {
+    let parts = LiveParts {
+        cells: plan.live.clone(),
+        health: Arc::clone(&plan.health),
+        http: Arc::clone(&plan.http_state),
+        levels: surroundings.levels.clone(),
+    };
+    let reloader = Reloader {
+        sources: surroundings.sources.clone(),
+        loaded,
+        parts,
+        metrics: Arc::clone(&plan.metrics),
+        manager: surroundings.manager.clone(),
+        deadline: plan.deadline.clone(),
+        logger: surroundings.logger.new(slog::o!(keys::COMPONENT => "config")),
+    };
+    reloader.start(queue);
 }
 
 /// Opens the journal, and reports what its recovery found; returns how the process ends if it cannot be opened.

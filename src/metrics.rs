@@ -6,7 +6,7 @@ mod kinds;
 pub use self::kinds::{
     ByLabel, Counter, Counters, Flag, Gauge, Gauges, Histogram, Kind, Metric, Number, OptionalGauge, Sample,
 };
-use crate::domain::{DisplayStatus, RefusedKind, RejectReason};
+use crate::domain::{DisplayStatus, RefusedKind, RejectReason, ReloadOutcome};
 
 /// Upper bounds of durations, in seconds: from a commit on a fast disk to a database that was away for hours.
 const SECONDS: [f64; 18] = [
@@ -110,6 +110,12 @@ metrics! {
     certificate_expires_at: OptionalGauge,
         "andon_certificate_expiry_timestamp_seconds",
         "When the first certificate of the broker connection expires, in Unix time.";
+
+    reloads: Counters<ReloadOutcome>("outcome", &ReloadOutcome::ALL, ReloadOutcome::as_str),
+        "andon_reloads_total", "Reloads of the configuration (SIGHUP), by outcome.";
+    // In Unix seconds.
+    reloaded_at: OptionalGauge,
+        "andon_last_reload_timestamp_seconds", "When the newest reload succeeded, in Unix time.";
 
     machines: Gauges<DisplayStatus>("status", &DisplayStatus::ALL, DisplayStatus::as_str),
         "andon_machines", "Machines by status.";

@@ -5,7 +5,8 @@
 //! socket delays no actor. Without `NOTIFY_SOCKET` there is no thread, and nothing is sent.
 //!
 //! Invariants
-//! - **NTF-1** READY is sent once: when the journal is open and the actors run, whatever broker and database do, and in
+//! - **NTF-4** A reload is RELOADING with the monotonic time, then READY again; a stop in between is STOPPING alone.
+//! - **NTF-1** READY is sent once, but for reloads: when the journal is open and the actors run, whatever broker and database do, and in
 //!   any case before an exit with code 0.
 //! - **NTF-2** WATCHDOG is sent only after progress: since the last time the supervisor has checked its actors and one of
 //!   them has answered; or none could, because the disk stalls or every actor waits for its restart. No outage holds it
@@ -46,6 +47,7 @@ const STATUS_CHARS_MAX: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Message {
     Ready,
+    Reloading,
     Stopping,
     Watchdog,
     Status(String),
@@ -104,6 +106,16 @@ impl ServiceManager {
         });
     }
 
+    /// Says that the configuration is being read again.
+    pub fn reloading(&self) {
+        self.update(Reporter::reloading);
+    }
+
+    /// Says that a reload has ended, however it did.
+    pub fn reloaded(&self) {
+        self.update(Reporter::reloaded);
+    }
+
     /// Says that the process ends with that code. The newest status stays.
     pub fn end(&self, exit: Exit) {
         self.update(|reporter| reporter.end(exit));
@@ -144,10 +156,13 @@ fn send(messages: &[Message]) -> std::io::Result<()> {
     if messages.is_empty() {
         return Ok(());
     }
+    // Together with the message of a reload, so that systemd can tell an old READY from a new one.
+    let now = messages.contains(&Message::Reloading).then(NotifyState::monotonic_usec_now).transpose()?;
     let states: Vec<NotifyState<'_>> = messages
         .iter()
         .map(|message| match message {
             Message::Ready => NotifyState::Ready,
+            Message::Reloading => NotifyState::Reloading,
             Message::Stopping => NotifyState::Stopping,
             Message::Watchdog => NotifyState::Watchdog,
             Message::Status(text) => NotifyState::Status(text),
@@ -155,6 +170,7 @@ fn send(messages: &[Message]) -> std::io::Result<()> {
                 NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
             }
         })
+        .chain(now)
         .collect();
     sd_notify::notify(&states)
 }
@@ -174,6 +190,7 @@ struct Reporter {
     look: Option<Box<dyn Fn() -> Snapshot + Send>>,
     has_watchdog: bool,
     is_ready: bool,
+    is_reloading: bool,
     is_stopping: bool,
     feed: WatchdogFeed,
     bytes_moved: Option<u64>,
@@ -217,6 +234,17 @@ impl Reporter {
 
     fn ready(&mut self) -> Option<Message> {
         (!std::mem::replace(&mut self.is_ready, true)).then_some(Message::Ready)
+    }
+
+    /// A service that is not ready yet, or stops, has another state to report.
+    fn reloading(&mut self) -> Vec<Message> {
+        self.is_reloading = self.is_ready && !self.is_stopping;
+        if self.is_reloading { vec![Message::Reloading] } else { Vec::new() }
+    }
+
+    fn reloaded(&mut self) -> Vec<Message> {
+        let was_reloading = std::mem::take(&mut self.is_reloading);
+        if was_reloading && !self.is_stopping { vec![Message::Ready] } else { Vec::new() }
     }
 
     fn stopping(&mut self) -> Vec<Message> {

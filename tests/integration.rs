@@ -35,6 +35,7 @@ mod packaging;
 mod pipeline;
 mod quoted_texts;
 mod rejected;
+mod reload;
 mod secrets;
 mod service_manager;
 mod signals;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::live::LiveSettings;
 use crate::actors::liveness::{FlappingRule, LivenessOptions, TRANSITIONS_MAX, TrackerOptions};
 use crate::actors::mqtt::MqttOptions;
 use crate::actors::mqtt::client::options::{LinkOptions, ProxyOptions, Session, TlsOptions};
@@ -11,17 +12,18 @@ use crate::actors::mqtt::session::failover::Hosts;
 use crate::actors::mqtt::session_filters::FilterFile;
 use crate::actors::parser::Interpreter;
 use crate::actors::supervisor::SupervisorOptions;
-use crate::actors::writer::WriterOptions;
+use crate::actors::writer::{WriterOptions, WriterSettings};
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
-    Access, Budget, HistoryPool, HttpOptions, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall,
-    StatusCells, StoredMachines, Streams,
+    Access, Budget, HistoryPool, HttpOptions, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
+    Stall, StatusCells, StoredMachines, Streams,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
 use crate::payload::{PayloadOptions, PayloadRules};
+use crate::status::StatusCell;
 use crate::store::{Progress, StoreOptions, UnreadableRows};
 
 /// Makes the state that HTTP requests share.
@@ -34,14 +36,10 @@ pub(super) fn http_state(
     store: &StoreOptions,
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
-    let token = http.token.as_ref().map(|token| token.expose());
     Ok(HttpState {
         site: site.id.clone(),
-        time_zone: site.time_zone,
         topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
-        offline_after: settings.liveness.offline_after,
-        metrics_per_machine: settings.metrics.per_machine,
-        access: Access::new(&site.id, token, http.anonymous)?,
+        settings: StatusCell::new(http_settings(settings)?),
         history: HistoryPool::start(store)?,
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
@@ -54,6 +52,18 @@ pub(super) fn http_state(
         streams: Streams::new(http.streams_max),
         socket_calls: || socket_layer::calls().by_name(),
         started: Instant::now(),
+    })
+}
+
+/// Returns the settings of HTTP that a reload replaces.
+pub(super) fn http_settings(settings: &Settings) -> Result<HttpSettings, Box<dyn std::error::Error>> {
+    let (site, http) = (&settings.site, &settings.http);
+    let token = http.token.as_ref().map(|token| token.expose());
+    Ok(HttpSettings {
+        time_zone: site.time_zone,
+        offline_after: settings.liveness.offline_after,
+        metrics_per_machine: settings.metrics.per_machine,
+        access: Access::new(&site.id, token, http.anonymous)?,
     })
 }
 
@@ -134,7 +144,7 @@ pub fn echo_topic(settings: &Settings) -> Option<TopicFilter> {
     TopicFilter::parse(&format!("{}/echo", topic_prefix(settings)?)).ok()
 }
 
-fn tracker_options(settings: &Settings) -> TrackerOptions {
+pub(super) fn tracker_options(settings: &Settings) -> TrackerOptions {
     TrackerOptions {
         offline_after: settings.liveness.offline_after,
         machines: settings.liveness.machines.clone().into_iter().collect(),
@@ -166,6 +176,7 @@ pub(super) fn writer_options(
     cells: &StatusCells,
     clock: &Arc<ClockKeeper>,
     store: &StoreOptions,
+    live: &LiveSettings,
 ) -> WriterOptions {
     WriterOptions {
         store: store.clone(),
@@ -173,23 +184,32 @@ pub(super) fn writer_options(
         job_max: settings.store.connect_timeout + settings.store.statement_timeout * 2,
         backoff_min: settings.store.backoff_min,
         backoff_max: settings.store.backoff_max,
-        retention: settings.store.retention,
         clock: Arc::clone(clock),
         ledger: Arc::clone(&cells.ledger),
-        past_window: settings.liveness.flapping_window,
+        settings: Arc::clone(&live.writer),
         past_rows_max: TRANSITIONS_MAX,
         status: Arc::clone(&cells.store),
     }
 }
 
-pub(super) fn liveness_options(settings: &Settings) -> LivenessOptions {
-    LivenessOptions { tracker: tracker_options(settings), topic_prefix: topic_prefix(settings) }
+/// Returns the writer's settings that a reload replaces.
+pub(super) fn writer_settings(settings: &Settings) -> WriterSettings {
+    WriterSettings { retention: settings.store.retention, past_window: settings.liveness.flapping_window }
 }
 
-pub(super) fn mqtt_options(settings: &Settings, cells: &StatusCells) -> MqttOptions {
-    let availability_topic = topic_prefix(settings).map(|prefix| format!("{prefix}/status"));
+pub(super) fn liveness_options(settings: &Settings, live: &LiveSettings) -> LivenessOptions {
+    LivenessOptions { rules: Arc::clone(&live.rules), topic_prefix: topic_prefix(settings) }
+}
+
+/// Returns the options of the service's own link.
+pub(super) fn own_link_options(settings: &Settings) -> LinkOptions {
+    link_options(settings, topic_prefix(settings).map(|prefix| format!("{prefix}/status")))
+}
+
+pub(super) fn mqtt_options(settings: &Settings, cells: &StatusCells, live: &LiveSettings) -> MqttOptions {
     MqttOptions {
-        link: link_options(settings, availability_topic),
+        link: own_link_options(settings),
+        newest_link: Arc::clone(&live.link),
         hosts: Arc::new(Hosts::new(endpoints(settings), protocol(settings))),
         certificates: Arc::default(),
         status: Arc::clone(&cells.broker),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
 
 use actix::prelude::*;
 use slog::{Logger, o};
 
+use super::live::{LiveSettings, link_timing};
 use super::options::{
     echo_topic, http_options, http_state, interpreter, liveness_options, mqtt_options, store_options,
     supervisor_options, writer_options,
@@ -17,7 +17,7 @@ use super::wires::Wires;
 use crate::actors::liveness::LivenessOptions;
 use crate::actors::mqtt::MqttOptions;
 use crate::actors::mqtt::callback::MessageCallback;
-use crate::actors::mqtt::link_health::{LinkHealth, SharedLinkHealth, Timing};
+use crate::actors::mqtt::link_health::{LinkHealth, SharedLinkHealth};
 use crate::actors::parser::ParserOptions;
 use crate::actors::supervisor::{Environment, Supervisor, SupervisorOptions};
 use crate::actors::writer::WriterOptions;
@@ -46,7 +46,8 @@ pub(super) struct Plan {
     pub(super) http: HttpOptions,
     pub(super) http_state: Arc<HttpState>,
     pub(super) supervisor: SupervisorOptions,
-    pub(super) status_interval: Option<Duration>,
+    /// What a reload replaces.
+    pub(super) live: LiveSettings,
 }
 
 impl Plan {
@@ -66,24 +67,25 @@ impl Plan {
         deadline.ask_at_the_end(move || of_journal.is_at_rest());
         let metrics = Arc::new(Metrics::default());
         let cells = StatusCells::default();
-        let timing = Timing::of(settings.mqtt.keep_alive, settings.liveness.offline_after_min());
-        let health = Arc::new(SharedLinkHealth::new(LinkHealth::new(timing, journal.positions().appended)));
+        let health = LinkHealth::new(link_timing(settings), journal.positions().appended);
+        let health = Arc::new(SharedLinkHealth::new(health));
+        let live = LiveSettings::of(settings);
         let callback = message_callback(settings, &journal, &health, &wires, &metrics, logger);
         let store = store_options(settings);
         let interpreter = Arc::new(interpreter(settings)?);
         Ok(Self {
-            writer: writer_options(settings, &cells, &clock, &store),
-            liveness: liveness_options(settings),
+            writer: writer_options(settings, &cells, &clock, &store, &live),
+            liveness: liveness_options(settings, &live),
             parser: ParserOptions {
                 batch_rows_max: settings.store.batch_max,
                 interpreter,
                 progress: Arc::clone(&cells.progress),
             },
-            mqtt: mqtt_options(settings, &cells),
+            mqtt: mqtt_options(settings, &cells, &live),
             http: http_options(settings),
             http_state: Arc::new(http_state(settings, &cells, &metrics, &journal, &clock, &store)?),
             supervisor: supervisor_options(settings),
-            status_interval: settings.log.status_interval,
+            live,
             cells,
             logger: logger.clone(),
             callback,
@@ -121,7 +123,7 @@ impl Plan {
                 Arc::clone(&self.cells.backlog),
                 &self.logger,
             );
-            actix_rt::spawn(line.repeat(self.status_interval));
+            actix_rt::spawn(line.repeat(self.live.status_interval));
             actix_rt::spawn(stop_on_signal(signals, supervisor, self.logger.clone()));
         });
         system.run_with_code().unwrap_or(1)

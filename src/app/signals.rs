@@ -1,7 +1,8 @@
-//! The signals that stop the service.
+//! The signals that stop the service, and the one that has it read its configuration again.
 //!
 //! A separate thread watches them. So even while the journal is being opened on a disk that stalls, the first
-//! signal starts the deadline of the stop and the second ends the process at once.
+//! signal starts the deadline of the stop and the second ends the process at once. SIGHUP never ends it: what arrives
+//! before the watch begins waits for it (see [`hold_hangup`]).
 
 use std::sync::mpsc;
 
@@ -10,10 +11,11 @@ use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::reload::ReloadRequests;
 use crate::actors::supervisor::{Shutdown, Supervisor};
 use crate::shutdown::{StopDeadline, halt};
 
-/// Watches SIGTERM and SIGINT. Keeps a signal that arrives before [`StopSignals::first`] is called.
+/// Watches SIGTERM, SIGINT and SIGHUP. Keeps a signal that arrives before [`StopSignals::first`] is called.
 pub struct StopSignals {
     first: oneshot::Receiver<()>,
 }
@@ -23,18 +25,25 @@ impl StopSignals {
     ///
     /// # Errors
     /// The operating system's error.
-    pub fn watch(deadline: StopDeadline, logger: Logger) -> std::io::Result<Self> {
+    pub(super) fn watch(
+        deadline: StopDeadline,
+        reloads: ReloadRequests,
+        logger: Logger,
+    ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (first_out, first) = oneshot::channel();
         let (ready, is_ready) = mpsc::sync_channel(1);
         let watching = move || {
             runtime.block_on(async move {
-                let (mut terminate, mut interrupt) = match both() {
+                let mut signals = match Signals::register() {
                     Ok(signals) => signals,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
+                let _held_until_now = mask_hangup(libc::SIG_UNBLOCK);
                 drop(ready.send(Ok(())));
-                either(&mut terminate, &mut interrupt).await;
+                while signals.next().await == Received::Hangup {
+                    reloads.request();
+                }
                 deadline.arm(0);
                 info!(
                     logger,
@@ -42,7 +51,9 @@ impl StopSignals {
                      process at once"
                 );
                 let _may_be_opening_yet = first_out.send(());
-                either(&mut terminate, &mut interrupt).await;
+                while signals.next().await == Received::Hangup {
+                    info!(logger, "stopping: the reload is left out");
+                }
                 warn!(logger, "second signal: ending at once; nothing acknowledged is lost");
                 halt(1);
             });
@@ -83,16 +94,56 @@ pub async fn stop_on_signal(
     }
 }
 
-fn both() -> std::io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+/// Holds SIGHUP back in this thread and those that it starts, until the watch is there to take it. Call it first of all:
+/// the signal would end the process.
+pub fn hold_hangup() {
+    // Fails for no known reason; then a SIGHUP within the first milliseconds ends the process.
+    let _not_held = mask_hangup(libc::SIG_BLOCK);
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    std::future::poll_fn(|waker| {
-        use std::task::Poll;
-        let terminated = terminate.poll_recv(waker).is_ready();
-        let interrupted = interrupt.poll_recv(waker).is_ready();
-        if terminated || interrupted { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+fn mask_hangup(how: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: `sigemptyset` initialises the set before it is used, and the old mask is not asked for.
+    let code = unsafe {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut())
+    };
+    if code == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(code)) }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Received {
+    Stop,
+    Hangup,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next signal; a stop comes first.
+    async fn next(&mut self) -> Received {
+        std::future::poll_fn(|waker| {
+            use std::task::Poll;
+            let terminated = self.terminate.poll_recv(waker).is_ready();
+            let interrupted = self.interrupt.poll_recv(waker).is_ready();
+            if terminated || interrupted {
+                return Poll::Ready(Received::Stop);
+            }
+            self.hangup.poll_recv(waker).map(|_| Received::Hangup)
+        })
+        .await
+    }
 }

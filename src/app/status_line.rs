@@ -11,7 +11,7 @@ use crate::domain::{DisplayStatus, Ledger};
 use crate::journal::{Journal, Space};
 use crate::logging::keys;
 use crate::metrics::Metrics;
-use crate::status::{BacklogWindow, LedgerCell, Room, TimeToFull};
+use crate::status::{BacklogWindow, LedgerCell, Room, StatusCell, TimeToFull};
 
 /// Interval between two samples of the backlog.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,11 +40,16 @@ impl StatusLine {
         Self { journal, metrics, ledger, backlog, logger, last: Instant::now(), last_received: 0 }
     }
 
-    /// Samples the backlog for ever, and logs at each `interval`, if there is one.
-    pub(super) async fn repeat(mut self, interval: Option<Duration>) {
+    /// Samples the backlog for ever, and logs at each interval, if there is one. A reload may change it.
+    pub(super) async fn repeat(mut self, interval_now: Arc<StatusCell<Option<Duration>>>) {
+        let mut interval = *interval_now.snapshot();
         let mut log_at = interval.map(|interval| Instant::now() + interval);
         loop {
             self.sample();
+            let newest = *interval_now.snapshot();
+            if newest != interval {
+                (interval, log_at) = (newest, newest.map(|interval| Instant::now() + interval));
+            }
             let until_log = log_at.map(|at| at.saturating_duration_since(Instant::now()));
             actix_rt::time::sleep(until_log.map_or(SAMPLE_INTERVAL, |wait| wait.min(SAMPLE_INTERVAL))).await;
             if let (Some(at), Some(interval)) = (log_at, interval)

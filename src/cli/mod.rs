@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
+use crate::app;
 use crate::config::{Loaded, Sources, load};
 use crate::logging::causes;
 use crate::shutdown::Exit;
@@ -152,6 +153,9 @@ impl Cli {
             Command::Man(options) => return man::run(options).print(),
             _ => {}
         }
+        if matches!(self.command, Command::Run) {
+            app::hold_hangup();
+        }
         let sources = self.configuration.sources(environment());
         let loaded = match load(&sources) {
             Ok(loaded) => loaded,
@@ -161,7 +165,7 @@ impl Cli {
             }
         };
         let output = match self.command {
-            Command::Run => return run::run(&loaded),
+            Command::Run => return run::run(sources, loaded),
             Command::Machines(options) => return machines::run(&options, &loaded.settings),
             Command::Simulate(options) => return simulate::run(options, &loaded.settings),
             Command::Health(options) => health::run(&options, &loaded.settings),

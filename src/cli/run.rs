@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use slog::{Logger, info, o, warn};
 
-use super::{Exit, Loaded};
-use crate::app;
+use super::{Exit, Loaded, Sources};
+use crate::app::{self, Surroundings};
 use crate::logging::{self, keys};
 use crate::service_manager::ServiceManager;
 
-pub(super) fn run(loaded: &Loaded) -> Exit {
+pub(super) fn run(sources: Sources, loaded: Loaded) -> Exit {
     let settings = &loaded.settings;
     let (logger, guard) = logging::init(settings.log.format, &settings.log.level);
     logging::install_panic_hook(logger.clone());
     let manager = ServiceManager::connect(&logger);
     let exit = if loaded.worker_enabled {
-        log_warnings(loaded, &logger.new(o!(keys::COMPONENT => "config")));
-        app::run(settings, &logger, &manager)
+        log_warnings(&loaded, &logger.new(o!(keys::COMPONENT => "config")));
+        let levels = guard.levels();
+        app::run(loaded, Surroundings { sources, logger: logger.clone(), levels, manager: manager.clone() })
     } else {
         info!(logger, "not running, because RUN_MQTT_WORKER is false"; keys::SITE => &settings.site.id);
         manager.status("not running, because RUN_MQTT_WORKER is false");

@@ -1,14 +1,14 @@
 //! The table of keys: each with what its value may be. Unknown keys, nearest keys, types, bounds, environment names and
 //! the "Allowed" lines of the documentation all follow from it.
 //!
-//! To add a key, add a line here, a field in [`sections`](super::sections) and a paragraph in `config/default.toml`.
+//! To add a key, add a line here (with `at_reload` if `app::live` applies it), a field in [`sections`](super::sections) and a paragraph in `config/default.toml`.
 //! Tests compare the three.
 
 use std::time::Duration;
 
+use super::effect::Effect;
 use super::sections::LogFormat;
-use super::units::show_size;
-use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, duration_text, nearest};
+use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, nearest};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -22,9 +22,24 @@ pub(super) struct Key {
     /// The name among systemd's credentials, if it is a secret. Its value can also stand in the file that
     /// `<path>_file` names.
     pub(super) credential: Option<&'static str>,
+    /// When a new value takes effect in a running service.
+    pub(super) effect: Effect,
 }
 
 impl Key {
+    /// True if a reload replaces the value.
+    pub(super) fn is_reloaded(&self) -> bool {
+        self.effect != Effect::Restart
+    }
+
+    const fn at_reload(self) -> Self {
+        Self { effect: Effect::Reload, ..self }
+    }
+
+    const fn at_next_connection(self) -> Self {
+        Self { effect: Effect::NextConnection, ..self }
+    }
+
     /// Returns the key that names this secret's file.
     pub(super) fn file_key(&self) -> String {
         format!("{}_file", self.path)
@@ -128,15 +143,15 @@ const fn seconds_between(min: Duration, max: Duration) -> Kind {
 }
 
 const fn required(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, optional: false, credential: None }
+    Key { path, kind, optional: false, credential: None, effect: Effect::Restart }
 }
 
 const fn optional(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, optional: true, credential: None }
+    Key { path, kind, optional: true, credential: None, effect: Effect::Restart }
 }
 
 const fn secret(path: &'static str, credential: &'static str) -> Key {
-    Key { path, kind: Kind::Secret, optional: true, credential: Some(credential) }
+    Key { path, kind: Kind::Secret, optional: true, credential: Some(credential), effect: Effect::Restart }
 }
 
 /// Room in a packet for all but the payload: a topic of 65,535 bytes, the header, and some properties.
@@ -147,20 +162,20 @@ const PACKET_BYTES_MAX: u64 = 268_435_455;
 /// All keys, section by section, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     required("site.id", Kind::SiteId),
-    required("site.time_zone", Kind::TimeZone),
+    required("site.time_zone", Kind::TimeZone).at_reload(),
     required("mqtt.host", Kind::Host),
     required("mqtt.hosts", Kind::Hosts),
     optional("mqtt.port", Kind::Integer { min: 1, max: 65_535 }),
     required("mqtt.transport", Kind::Choice(Transport::WORDS)),
     optional("mqtt.proxy", Kind::HostAndPort { port_required: true }),
-    optional("mqtt.proxy_username", Kind::Text { bytes_max: PROXY_TEXT_BYTES_MAX }),
-    secret("mqtt.proxy_password", "mqtt_proxy_password"),
-    optional("mqtt.proxy_password_file", Kind::Path),
+    optional("mqtt.proxy_username", Kind::Text { bytes_max: PROXY_TEXT_BYTES_MAX }).at_next_connection(),
+    secret("mqtt.proxy_password", "mqtt_proxy_password").at_next_connection(),
+    optional("mqtt.proxy_password_file", Kind::Path).at_next_connection(),
     required("mqtt.protocol", Kind::Choice(ProtocolChoice::WORDS)),
     optional("mqtt.client_id", MQTT_TEXT),
-    optional("mqtt.username", MQTT_TEXT),
-    secret("mqtt.password", "mqtt_password"),
-    optional("mqtt.password_file", Kind::Path),
+    optional("mqtt.username", MQTT_TEXT).at_next_connection(),
+    secret("mqtt.password", "mqtt_password").at_next_connection(),
+    optional("mqtt.password_file", Kind::Path).at_next_connection(),
     required("mqtt.keep_alive", seconds_between(SECOND, Duration::from_secs(u16::MAX as u64))),
     required("mqtt.qos", QOS),
     required("mqtt.session_expiry", seconds_between(SECOND, Duration::from_secs(49_710 * 86_400))),
@@ -171,13 +186,13 @@ pub(super) const KEYS: &[Key] = &[
     required("mqtt.backoff_min", BACKOFF),
     required("mqtt.backoff_max", BACKOFF),
     required("mqtt.subscriptions", Kind::Subscriptions),
-    optional("mqtt.tls.ca_file", Kind::ReadableFile),
-    optional("mqtt.tls.cert_file", Kind::ReadableFile),
-    optional("mqtt.tls.key_file", Kind::ReadableFile),
-    secret("mqtt.tls.key_password", "mqtt_key_password"),
-    optional("mqtt.tls.key_password_file", Kind::Path),
-    required("mqtt.tls.alpn", Kind::Texts),
-    required("mqtt.tls.verify", Kind::Flag),
+    optional("mqtt.tls.ca_file", Kind::ReadableFile).at_next_connection(),
+    optional("mqtt.tls.cert_file", Kind::ReadableFile).at_next_connection(),
+    optional("mqtt.tls.key_file", Kind::ReadableFile).at_next_connection(),
+    secret("mqtt.tls.key_password", "mqtt_key_password").at_next_connection(),
+    optional("mqtt.tls.key_password_file", Kind::Path).at_next_connection(),
+    required("mqtt.tls.alpn", Kind::Texts).at_next_connection(),
+    required("mqtt.tls.verify", Kind::Flag).at_next_connection(),
     required("journal.dir", Kind::Path),
     required("journal.max_bytes", Kind::Size { min: 256 * KIB, max: 64 * TIB }),
     required("journal.segment_bytes", Kind::Size { min: 64 * KIB, max: 1024 * MIB }),
@@ -186,7 +201,8 @@ pub(super) const KEYS: &[Key] = &[
     Key { credential: Some("store_url"), ..required("store.url", Kind::DatabaseUrl) },
     optional("store.url_file", Kind::Path),
     required("store.batch_max", Kind::Integer { min: 1, max: 65_536 }),
-    optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400))),
+    optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400)))
+        .at_reload(),
     required("store.connect_timeout", seconds_between(Duration::from_secs(2), HOUR)),
     required("store.statement_timeout", TIMEOUT),
     required("store.lock_timeout", TIMEOUT),
@@ -194,28 +210,28 @@ pub(super) const KEYS: &[Key] = &[
     required("store.backoff_max", BACKOFF),
     required("payload.max_ahead", between(Duration::ZERO, Duration::from_secs(36_500 * 86_400))),
     required(PAYLOAD_FIELDS, Kind::Fields),
-    required("liveness.offline_after", OFFLINE_AFTER),
+    required("liveness.offline_after", OFFLINE_AFTER).at_reload(),
     optional("liveness.publish_prefix", Kind::TopicPrefix),
-    required("liveness.machines_max", Kind::Integer { min: 1, max: 10_000_000 }),
-    required("liveness.flapping_changes", Kind::Integer { min: 1, max: 1000 }),
-    required("liveness.flapping_window", between(SECOND, DAY)),
-    required(LIVENESS_MACHINES, Kind::Machines),
+    required("liveness.machines_max", Kind::Integer { min: 1, max: 10_000_000 }).at_reload(),
+    required("liveness.flapping_changes", Kind::Integer { min: 1, max: 1000 }).at_reload(),
+    required("liveness.flapping_window", between(SECOND, DAY)).at_reload(),
+    required(LIVENESS_MACHINES, Kind::Machines).at_reload(),
     required("liveness.last_will", Kind::LastWills),
     required("http.bind", Kind::Address),
-    secret("http.token", "http_token"),
-    optional("http.token_file", Kind::Path),
-    required("http.anonymous", Kind::Flag),
+    secret("http.token", "http_token").at_reload(),
+    optional("http.token_file", Kind::Path).at_reload(),
+    required("http.anonymous", Kind::Flag).at_reload(),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
-    required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }),
-    required("metrics.per_machine", Kind::Flag),
+    required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }).at_reload(),
+    required("metrics.per_machine", Kind::Flag).at_reload(),
     required("supervisor.restarts_max", Kind::Integer { min: 0, max: 1000 }),
     required("supervisor.period", between(SECOND, DAY)),
     required("supervisor.backoff_min", BACKOFF),
     required("supervisor.backoff_max", BACKOFF),
     required("supervisor.hang_after", between(SECOND, HOUR)),
     required("log.format", Kind::Choice(LogFormat::WORDS)),
-    required("log.level", Kind::LogLevels),
-    optional("log.status_interval", between(SECOND, DAY)),
+    required("log.level", Kind::LogLevels).at_reload(),
+    optional("log.status_interval", between(SECOND, DAY)).at_reload(),
 ];
 
 /// The table whose keys are machine ids.
@@ -290,76 +306,6 @@ pub(super) fn nearest_key(unknown: &str) -> Option<&'static str> {
 pub(super) fn nearest_section(unknown: &str) -> Option<&'static str> {
     let sections = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(section, _)| section);
     nearest(unknown, sections)
-}
-
-fn names(keys: &[Key]) -> String {
-    keys.iter().map(|key| key.path).collect::<Vec<_>>().join(", ")
-}
-
-impl Kind {
-    /// Says what is allowed; the text follows "expected".
-    pub(super) fn allowed(self) -> String {
-        match self {
-            Self::Flag => "true or false".to_owned(),
-            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Segment => format!("a whole number from -{SEGMENT_MAX} to {SEGMENT_MAX}, not 0"),
-            Self::Duration { min, max, whole_seconds } => {
-                let whole = if whole_seconds { " in whole seconds" } else { "" };
-                let (min, max) = (duration_text::exact(min), duration_text::exact(max));
-                format!("a duration{whole} from {min} to {max}, such as \"15s\"")
-            }
-            Self::Size { min, max } => {
-                format!("a size from {} to {}, such as \"64MiB\"", show_size(min), show_size(max))
-            }
-            Self::Choice(words) => {
-                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                format!("one of {}", quoted.join(", "))
-            }
-            Self::Text { bytes_max } => {
-                format!("text of at most {bytes_max} bytes without control characters")
-            }
-            Self::Secret => "text".to_owned(),
-            Self::Path => "a path".to_owned(),
-            Self::ReadableFile => "the path of a readable file".to_owned(),
-            Self::SiteId => format!("1 to {SITE_ID_CHARS_MAX} characters of a-z, 0-9, \"_\", \"-\" and \".\""),
-            Self::Host => "a host name or an IP address, without scheme and port".to_owned(),
-            Self::HostAndPort { port_required: true } => {
-                "a host name or an IP address with port, such as \"proxy:3128\" or \"[::1]:3128\"".to_owned()
-            }
-            Self::HostAndPort { port_required: false } => {
-                "a host name or an IP address, with or without port, such as \"broker:1883\" or \"[::1]:1883\""
-                    .to_owned()
-            }
-            Self::Hosts => {
-                format!("a list of at most {HOSTS_MAX} hosts, with or without port, such as [\"broker-a\", \"broker-b:1883\"]")
-            }
-            Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
-            Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
-            Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
-            Self::LogLevels => {
-                "error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"".to_owned()
-            }
-            Self::TopicPrefix => {
-                format!(
-                    "topic levels without \"+\", \"#\" and control characters, not beginning with \"$\" or \"/\", not ending with \
-                     \"/\", at most {TOPIC_PREFIX_BYTES_MAX} bytes"
-                )
-            }
-            Self::TopicFilter => "an MQTT topic filter".to_owned(),
-            Self::JsonPointer => "a JSON pointer, such as \"/sensors/t\"".to_owned(),
-            Self::Texts => format!("a list of texts of 1 to {LISTED_TEXT_BYTES_MAX} bytes"),
-            Self::Subscriptions => {
-                format!("a list of 1 to {LIST_MAX} topic filters, or of tables with {}", names(SUBSCRIPTION))
-            }
-            Self::LastWills => {
-                format!("a list of at most {LIST_MAX} tables with {}", names(LAST_WILL))
-            }
-            Self::Fields => {
-                format!("a table with a JSON pointer for any of {}", FIELDS.join(", "))
-            }
-            Self::Machines => format!("a table for each machine id, with {}", names(MACHINE)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@
 //!
 //! The way of a value: `layers` reads and types it, `check` compares it with its line in `keys`, `secrets` and `paths`
 //! resolve it, `settings` derives what was left open, `expand` prepares it for serde, and `sections` holds it.
-//! `validate` then compares values with each other.
+//! `validate` then compares values with each other. `reload` compares a configuration with the one in effect, and takes
+//! over what `effect` says can change in a running service.
 //!
 //! # Invariants
 //! - **CFG-1** Every key is one line of `keys::KEYS`, one field of a section, and one paragraph of `default.toml`.
@@ -18,12 +19,16 @@
 //! - **CFG-3** All mistakes are reported together, one line each.
 //! - **CFG-4** No text that leaves this module (settings, problems, warnings, [`Loaded::show`]) contains a secret,
 //!   except what [`Secret::expose`] and [`DatabaseUrl::expose`](crate::database_url::DatabaseUrl::expose) return.
+//! - **CFG-6** A reload changes the keys alone that are marked so in `keys::KEYS`; what results is free of contradictions, or
+//!   nothing changes.
 //! - **CFG-5** Loading reads nothing global: the environment comes in as a map. It reads files: the layers, the secrets,
 //!   and those of TLS, to see that they exist.
 
+mod allowed;
 mod check;
 mod compat;
 mod documentation;
+mod effect;
 mod expand;
 mod keys;
 mod layers;
@@ -31,6 +36,7 @@ mod log_levels;
 mod origin;
 mod paths;
 mod problem;
+mod reload;
 mod secret;
 mod secrets;
 mod sections;
@@ -51,6 +57,7 @@ pub use layers::{CONFIG_DIR, DEFAULT_TOML, site_names};
 pub use log_levels::LogLevels;
 pub use paths::Places;
 pub use problem::{ConfigError, Problem};
+pub use reload::{Reload, ReloadError};
 pub use secret::Secret;
 pub use sections::{
     Http, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store, Subscription,
@@ -100,14 +107,14 @@ pub struct Loaded {
     pub looked_in: Vec<PathBuf>,
     /// False if `RUN_MQTT_WORKER=false` keeps `run` from running.
     pub worker_enabled: bool,
-    effective: Effective,
+    values: Values,
 }
 
 impl Loaded {
     /// Prints all settings in effect as TOML, without secrets; `with_origin` adds where each comes from.
     #[must_use]
     pub fn show(&self, with_origin: bool) -> String {
-        self.effective.show(with_origin)
+        Effective::redacted(self.values.table().clone()).show(with_origin)
     }
 }
 
@@ -129,7 +136,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = values.settings();
     validate::contradictions(&settings, &values, &mut problems);
     validate::warnings(&settings, &mut warnings);
-    let effective = Effective::redacted(values.into_table());
     let layers::Layers { files, looked_in, .. } = gathered;
-    problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, effective })
+    problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, values })
 }

@@ -61,7 +61,8 @@ fn entry(name: &str, value: &Value, with_origin: bool, lines: &mut Vec<String>) 
     lines.push(line);
 }
 
-fn to_toml(value: &Value) -> toml::Value {
+/// Returns the value without its origin.
+pub(super) fn to_toml(value: &Value) -> toml::Value {
     match &value.kind {
         ValueKind::Boolean(flag) => toml::Value::Boolean(*flag),
         ValueKind::I64(number) => toml::Value::Integer(*number),

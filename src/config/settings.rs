@@ -30,9 +30,17 @@ pub(super) fn merge(layers: &[Layer], problems: &mut Problems) -> Map<String, Va
     })
 }
 
-/// All values in effect, each with its origin.
+/// All values in effect, each with its origin; secrets included.
+#[derive(Clone)]
 pub(super) struct Values {
     table: Map<String, Value>,
+}
+
+impl std::fmt::Debug for Values {
+    /// Shows nothing: some are secrets (CFG-4).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
+    }
 }
 
 impl Values {
@@ -76,6 +84,14 @@ impl Values {
         insert(&mut self.table, &segments(key), value);
     }
 
+    /// Takes over the value that a key has in `newer`, or that it has none.
+    pub(super) fn take_over(&mut self, key: &str, newer: &Self) {
+        match newer.get(key) {
+            Some(value) => self.put(key, value.clone()),
+            None => remove(&mut self.table, key),
+        }
+    }
+
     /// Returns the value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         lookup(&self.table, key)
@@ -87,8 +103,8 @@ impl Values {
     }
 
     /// Returns the merged table.
-    pub(super) fn into_table(self) -> Map<String, Value> {
-        self.table
+    pub(super) fn table(&self) -> &Map<String, Value> {
+        &self.table
     }
 
     /// Returns all of it, typed.

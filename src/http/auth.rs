@@ -6,7 +6,8 @@
 //! any page with `?token=<token>`: the response sets the cookie and redirects to the same address without the token.
 //!
 //! The cookie is `HttpOnly` and `SameSite=Strict`. It holds not the token but a digest of the site's name, keyed with
-//! the token. It stays valid across restarts of Andon until the token changes, so a wall screen runs for months.
+//! the token. It stays valid across restarts of Andon until the token changes, so a wall screen runs for months. A reload
+//! that changes the token ends the live streams and the sessions with it.
 //! `POST /logout` removes it. The cookie's name contains the site, because browsers share cookies between all ports of
 //! a host: two sites on one host would log each other out.
 //!
@@ -68,12 +69,8 @@ pub async fn authorize<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let state = request.app_data::<web::Data<HttpState>>().cloned();
-    let refusal = match state.as_ref().map(|state| &state.access) {
-        Some(Access::Anonymous) => None,
-        Some(Access::Local) => {
-            (!names_no_other_host(request.request())).then(|| wrong_host(request.request()))
-        }
-        Some(Access::Token(check)) => refusal(check, request.request()),
+    let refusal = match &state {
+        Some(state) => refusal_now(state, request.request()),
         None => Some(HttpResponse::InternalServerError().finish()),
     };
     match refusal {
@@ -82,7 +79,15 @@ pub async fn authorize<B: MessageBody + 'static>(
     }
 }
 
-/// Returns the response that replaces the handler's; `None` if the request may pass.
+/// Returns the response that replaces the handler's by the rule in effect now; `None` if the request may pass.
+pub fn refusal_now(state: &HttpState, request: &HttpRequest) -> Option<HttpResponse> {
+    match &state.settings().access {
+        Access::Anonymous => None,
+        Access::Local => (!names_no_other_host(request)).then(|| wrong_host(request)),
+        Access::Token(check) => refusal(check, request),
+    }
+}
+
 fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     let path = routed_path(request);
     if path == "/login" || path == "/logout" || login_page::is_public(path) {

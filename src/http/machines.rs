@@ -116,7 +116,7 @@ impl StoredMachines {
 
 async fn from_database(state: &HttpState) -> MachinesSnapshot {
     let rows = state.history.ask(|history| history.machines()).await.unwrap_or_default();
-    let offline_after = state.offline_after;
+    let offline_after = state.settings().offline_after;
     let views = rows.into_iter().map(|row| MachineView {
         machine_id: row.machine_id,
         status: DisplayStatus::Unknown,

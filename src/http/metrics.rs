@@ -37,7 +37,7 @@ fn write_all(out: &mut Exposition<'_>, state: &HttpState) {
     pipeline::stages(out, state);
     pipeline::broker(out, state);
     pipeline::clock(out, state);
-    if state.metrics_per_machine {
+    if state.settings().metrics_per_machine {
         machines::each_machine(out, &state.cells.machines.snapshot().machines);
     }
     http(out, state);

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
-//! state        what every request may read
+//! state        what every request may read; settings: what of it a reload replaces
 //! auth         authentication; login_page shows the form to browsers
 //! headers      security headers of every response
 //! budget       one bound on the bytes of all responses in flight; body builds responses within it
@@ -45,6 +45,7 @@ pub mod metrics;
 mod problem;
 mod query;
 mod server;
+mod settings;
 mod stall;
 mod state;
 pub mod stream;
@@ -60,6 +61,7 @@ pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::StoredMachines;
 pub use self::server::{Http, HttpOptions};
+pub use self::settings::HttpSettings;
 pub use self::stall::{Stage, Stall};
 pub use self::state::{HttpState, StatusCells};
 pub use self::stream::Streams;

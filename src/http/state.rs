@@ -1,15 +1,15 @@
 //! What every request may read.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chrono_tz::Tz;
-
-use super::{Access, Budget, HistoryPool, LatestCache, Stall, StoredMachines, Streams};
+use super::{Budget, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams};
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::status::{ActorsCell, BacklogWindow, BrokerCell, LedgerCell, MachinesCell, Progress, StoreCell};
+use crate::status::{
+    ActorsCell, BacklogWindow, BrokerCell, LedgerCell, MachinesCell, Progress, StatusCell, StoreCell,
+};
 
 /// The status snapshots that the pipeline writes.
 #[derive(Clone, Default)]
@@ -34,16 +34,10 @@ pub struct StatusCells {
 pub struct HttpState {
     /// `site.id`.
     pub site: String,
-    /// `site.time_zone`.
-    pub time_zone: Tz,
     /// The topic filters of the telemetry subscriptions.
     pub topics: Vec<String>,
-    /// `liveness.offline_after`, for machines that only the database remembers.
-    pub offline_after: Duration,
-    /// `metrics.per_machine`.
-    pub metrics_per_machine: bool,
-    /// Which requests are answered.
-    pub access: Access,
+    /// What a reload replaces.
+    pub settings: StatusCell<HttpSettings>,
     /// Bounds the memory of all responses together.
     pub budget: Budget,
     /// Queries the database, read-only: `state.history.ask(|history| history.machines()).await`.

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 pub use self::change_feed::ChangeFeed;
 use super::HttpState;
 use super::api::status::Status;
+use super::auth;
 use super::body::PIECE_BYTES;
 use super::problem::Problem;
 use super::query::Parameters;
@@ -40,7 +41,7 @@ pub struct Streams {
     clients: Mutex<Vec<mpsc::Sender<Bytes>>>,
     open: Arc<AtomicUsize>,
     /// Most clients at a time.
-    max: usize,
+    max: AtomicUsize,
     dropped: AtomicUsize,
 }
 
@@ -48,7 +49,12 @@ impl Streams {
     /// Creates an empty set that admits at most `max` clients.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { clients: Mutex::default(), open: Arc::default(), max, dropped: AtomicUsize::new(0) }
+        Self {
+            clients: Mutex::default(),
+            open: Arc::default(),
+            max: AtomicUsize::new(max),
+            dropped: AtomicUsize::new(0),
+        }
     }
 
     /// Returns the number of clients now.
@@ -63,6 +69,17 @@ impl Streams {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Returns how many clients may be connected.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Replaces how many clients may be connected. Those that are stay.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
     /// Ends every stream.
     pub fn close(&self) {
         self.lock().clear();
@@ -70,7 +87,7 @@ impl Streams {
 
     fn join(&self, first: Bytes) -> Option<StreamBody> {
         let mut clients = self.lock();
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max() {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -152,9 +169,13 @@ pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result
     }
     let first = format!("retry: 2000\n\n{}", event("status", &Status::now(&state)));
     let Some(body) = state.streams.join(first.into()) else {
-        let detail = format!("all {} streams are in use (http.streams_max)", state.streams.max);
+        let detail = format!("all {} streams are in use (http.streams_max)", state.streams.max());
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
+    // A reload between the check of this request and now would have missed this stream.
+    if let Some(refusal) = auth::refusal_now(&state, &request) {
+        return Ok(refusal);
+    }
     Ok(response.body(BoxBody::new(body)))
 }
 

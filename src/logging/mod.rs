@@ -21,11 +21,13 @@ use chrono::{SecondsFormat, Utc};
 use slog::{Drain, FnValue, KV, Key, Level, Logger, Never, OwnedKVList, PushFnValue, Record, Serializer, o};
 
 pub mod keys;
+mod level_switch;
 mod panics;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use self::level_switch::LevelSwitch;
 pub use self::panics::{install_panic_hook, last_panic_message, remember_panics, take_panic_message};
 use self::text::text_drain;
 use crate::config::{LogFormat, LogLevels};
@@ -40,6 +42,15 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 #[must_use = "dropping the guard ends logging"]
 pub struct LogGuard {
     channel: Option<slog_async::AsyncGuard>,
+    levels: LevelSwitch,
+}
+
+impl LogGuard {
+    /// Returns what changes the levels from now on.
+    #[must_use]
+    pub fn levels(&self) -> LevelSwitch {
+        self.levels.clone()
+    }
 }
 
 impl Drop for LogGuard {
@@ -82,8 +93,9 @@ where
         .overflow_strategy(slog_async::OverflowStrategy::DropAndReport)
         .thread_name("log".to_owned())
         .build_with_guard();
+    let levels = LevelSwitch::new(levels);
     let filter = ComponentFilter { levels: levels.clone(), drain: channel.ignore_res() };
-    (Logger::root(filter, o!()), LogGuard { channel: Some(guard) })
+    (Logger::root(filter, o!()), LogGuard { channel: Some(guard), levels })
 }
 
 /// Writes one object per line: `ts`, `level`, `msg`, then the values of the logger and the record.
@@ -147,7 +159,7 @@ pub fn causes(error: &dyn Error) -> String {
 
 /// Passes the records that the levels admit, by component.
 struct ComponentFilter<D> {
-    levels: LogLevels,
+    levels: LevelSwitch,
     drain: D,
 }
 
@@ -156,18 +168,15 @@ impl<D: Drain<Ok = (), Err = Never>> Drain for ComponentFilter<D> {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        let level = if self.levels.components.is_empty() {
-            self.levels.default
-        } else if record.level().is_at_least(self.levels.most_verbose()) {
-            self.levels.of(component(record, values).as_deref())
-        } else {
+        if !self.levels.may_admit(record.level()) {
             return Ok(());
-        };
+        }
+        let level = self.levels.of(|| component(record, values));
         if record.level().is_at_least(level) { self.drain.log(record, values) } else { Ok(()) }
     }
 
     fn is_enabled(&self, level: Level) -> bool {
-        level.is_at_least(self.levels.most_verbose())
+        self.levels.may_admit(level)
     }
 }
 

@@ -243,3 +243,22 @@ fn records_of_the_log_crate_come_in_with_their_target() {
         "{ours:?}"
     );
 }
+
+#[test]
+fn levels_change_while_loggers_exist() {
+    let sink = Sink::default();
+    let (logger, guard) = start(json_drain(sink.clone()), &levels("warn"));
+    let (mqtt, writer) =
+        (logger.new(o!(keys::COMPONENT => "mqtt")), logger.new(o!(keys::COMPONENT => "writer")));
+    info!(mqtt, "before");
+    guard.levels().set(&levels("error,mqtt=debug"));
+    debug!(mqtt, "detailed");
+    warn!(writer, "suppressed");
+    guard.levels().set(&levels("info"));
+    debug!(mqtt, "too much again");
+    info!(writer, "after");
+    drop(guard);
+    let lines: Vec<serde_json::Value> =
+        sink.lines().iter().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!(messages(&lines), ["detailed", "after"]);
+}

@@ -47,6 +47,19 @@ fn an_end_without_an_error_is_ready_first_and_a_failure_never_is() {
     assert_eq!(Reporter::default().end(Exit::JournalDamaged), stopping);
 }
 
+/// Proves NTF-4.
+#[test]
+fn a_reload_is_reported_between_ready_and_stopping_only() {
+    let mut reporter = Reporter::default();
+    assert_eq!((reporter.reloading(), reporter.reloaded()), (vec![], vec![]), "it is not ready yet");
+    reporter.ready();
+    assert_eq!(reporter.reloading(), [Message::Reloading]);
+    assert_eq!((reporter.reloaded(), reporter.reloaded()), (vec![Message::Ready], vec![]));
+    assert_eq!(reporter.reloading(), [Message::Reloading]);
+    reporter.stopping();
+    assert_eq!((reporter.reloaded(), reporter.reloading()), (vec![], vec![]), "a READY would end the stop");
+}
+
 /// Proves NTF-2.
 #[test]
 fn the_watchdog_is_fed_only_after_progress_of_supervisor_and_actors() {

@@ -72,7 +72,8 @@ impl Fixture {
             machines_max: 100,
             flapping: FlappingRule { changes: 10, window: Duration::from_secs(600) },
         };
-        let options = LivenessOptions { tracker, topic_prefix: None };
+        let rules = Arc::new(StatusCell::new(tracker));
+        let options = LivenessOptions { rules, topic_prefix: None };
         let exit_guard = ExitGuard::new(0, 3, self.others.clone().recipient());
         let logger = Logger::root(slog::Discard, o!());
         Liveness::new(options, self.wires.clone(), Arc::default(), exit_guard, &logger).start()

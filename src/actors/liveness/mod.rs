@@ -66,7 +66,7 @@ use super::supervisor::{ExitGuard, supervised};
 use crate::clock::{mono_now, wall_now};
 use crate::domain::{DisplayStatus, Transition};
 use crate::metrics::Metrics;
-use crate::status::MachinesCell;
+use crate::status::{MachinesCell, StatusCell};
 use crate::store::{LivenessRows, MachineRow};
 
 /// How often deadlines are checked. A deadline before the next tick gets a call of its own (see
@@ -76,8 +76,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// The actor's settings.
 #[derive(Clone)]
 pub struct LivenessOptions {
-    /// The rules.
-    pub tracker: TrackerOptions,
+    /// The rules, which a reload replaces.
+    pub rules: Arc<StatusCell<TrackerOptions>>,
     /// `<publish_prefix>/<site>`; `None`: publish nothing.
     pub topic_prefix: Option<String>,
 }
@@ -102,6 +102,8 @@ pub struct LivenessWires {
 /// The actor.
 pub struct Liveness {
     options: LivenessOptions,
+    /// The rules in use.
+    rules: Arc<TrackerOptions>,
     wires: LivenessWires,
     metrics: Arc<Metrics>,
     exit_guard: ExitGuard,
@@ -130,10 +132,12 @@ impl Liveness {
         logger: &Logger,
     ) -> Self {
         let destinations = Destinations { database: false, broker: options.topic_prefix.is_some() };
+        let rules = options.rules.snapshot();
         Self {
             snapshots: SnapshotWriter::new(Arc::clone(&wires.machines)),
-            replay: Replay::new(options.tracker.clone()),
+            replay: Replay::new((*rules).clone()),
             options,
+            rules,
             wires,
             metrics,
             exit_guard,
@@ -228,6 +232,7 @@ impl Liveness {
             self.exit_guard.fail(error);
             return context.stop();
         }
+        self.take_new_rules();
         self.schedule_proof(context);
         self.report_flapping();
         self.changes_report.log_summaries(mono_now(), &self.logger);
@@ -235,6 +240,16 @@ impl Liveness {
         self.report_dropped();
         self.notify_parser();
         self.publish(context);
+    }
+
+    /// Takes over the rules of a reload.
+    fn take_new_rules(&mut self) {
+        let newest = self.options.rules.snapshot();
+        if !Arc::ptr_eq(&self.rules, &newest) {
+            debug!(self.logger, "taking over new rules");
+            self.replay.set_rules((*newest).clone(), now());
+            self.rules = newest;
+        }
     }
 
     fn set_refused(&mut self, changed: &LinkChanged) {

@@ -211,7 +211,7 @@ impl Liveness {
         let prefix = self.options.topic_prefix.as_ref()?;
         let tracker = self.replay.tracker().filter(|_| self.replay.history_is_known())?;
         let first = self.publishing.all_from?;
-        let views = (first..).zip(tracker.views_from(first));
+        let views = tracker.views_from(first);
         let with_status =
             views.filter_map(|(index, view)| Some((current_status(prefix, &view)?, index))).take(PART_MAX);
         let (messages, indexes): (Vec<_>, Vec<_>) = with_status.unzip();

@@ -53,6 +53,8 @@ enum History {
 #[derive(Debug)]
 pub struct Replay {
     options: TrackerOptions,
+    /// Newer rules, which count once the history is complete.
+    next_rules: Option<TrackerOptions>,
     tracker: Option<Tracker>,
     history: History,
     /// See [`StartState`].
@@ -72,6 +74,7 @@ impl Replay {
     pub fn new(options: TrackerOptions) -> Self {
         Self {
             options,
+            next_rules: None,
             tracker: None,
             history: History::Unknown,
             received_before: Seq::ZERO,
@@ -128,13 +131,39 @@ impl Replay {
         deadline.filter(|deadline| *deadline > self.proven_until)
     }
 
+    /// Replaces the rules (TRK-12). What is still to be replayed happened under the old ones.
+    pub fn set_rules(&mut self, rules: TrackerOptions, now: TimePoint) {
+        match (&self.history, &mut self.tracker) {
+            (History::Unknown, _) => self.options = rules,
+            (History::Pending { .. }, Some(tracker)) => {
+                tracker.set_rules(&without_expected(&rules), now);
+                self.next_rules = Some(rules);
+            }
+            _ => {
+                self.next_rules = Some(rules);
+                self.apply_next_rules(now);
+            }
+        }
+    }
+
+    fn apply_next_rules(&mut self, now: TimePoint) {
+        if self.history_is_known()
+            && let (Some(tracker), Some(rules)) = (&mut self.tracker, self.next_rules.take())
+        {
+            tracker.set_rules(&rules, now);
+            self.options = rules;
+        }
+    }
+
+    /// Stops watching a machine until it sends again; returns false if it is not watched.
+    pub fn forget(&mut self, machine_id: &MachineId) -> bool {
+        self.tracker.as_mut().is_some_and(|tracker| tracker.forget(machine_id))
+    }
+
     /// Begins without the database, after the records of an earlier process (up to `after`). Their
     /// transitions were published and, as a rule, recorded by that process.
     pub fn start_without_history(&mut self, after: Seq, received_before: Seq, now: TimePoint) {
-        let mut options = self.options.clone();
-        // Only the database knows whether an expected machine was ever seen.
-        options.machines.values_mut().for_each(|rule| rule.expected = false);
-        let mut tracker = Tracker::new(options, Vec::new(), after);
+        let mut tracker = Tracker::new(without_expected(&self.options), Vec::new(), after);
         let mut replay_log = ReplayLog::new(after, now);
         self.received_before = received_before;
         if let Some(heard_from) = self.heard_from {
@@ -174,6 +203,7 @@ impl Replay {
                 self.tracker = Some(tracker);
             }
         }
+        self.apply_next_rules(now);
         transitions
     }
 
@@ -207,6 +237,7 @@ impl Replay {
         while self.links_ended.front().is_some_and(|(newest, _)| *newest <= upto) {
             self.links_ended.pop_front();
         }
+        self.apply_next_rules(now);
         if let History::Pending { machines_may_be_known: true, .. } = self.history {
             let first = |each: &&mut Transition| each.reason == TransitionReason::FirstSeen;
             transitions.iter_mut().filter(first).for_each(|each| each.reason = TransitionReason::Message);
@@ -323,6 +354,13 @@ impl Replay {
         let its_link = self.links_ended.iter().find(|(newest, _)| seq <= *newest);
         Some(its_link.map_or(now, |(_, ended_at)| *ended_at))
     }
+}
+
+/// Only the database knows whether an expected machine was ever seen.
+fn without_expected(options: &TrackerOptions) -> TrackerOptions {
+    let mut options = options.clone();
+    options.machines.values_mut().for_each(|rule| rule.expected = false);
+    options
 }
 
 fn apply(tracker: &mut Tracker, event: Event, out: &mut Vec<Transition>) {

@@ -106,7 +106,7 @@ impl Liveness {
     pub(super) fn report_flapping(&mut self) {
         let Some(tracker) = self.replay.tracker_mut() else { return };
         let changes = tracker.take_flapping_changes(mono_now());
-        self.changes_report.log_flapping(&changes, self.options.tracker.flapping, mono_now(), &self.logger);
+        self.changes_report.log_flapping(&changes, self.rules.flapping, mono_now(), &self.logger);
         changes.into_iter().for_each(|(machine_id, _)| self.publishing.request_status(machine_id));
     }
 
@@ -130,7 +130,7 @@ impl Liveness {
             self.overflow_reported = true;
             warn!(self.logger, "more machines than liveness.machines_max: readings of new machines are stored, their \
                 status is not tracked; raise the limit, or find the publisher of so many ids";
-                "machines_max" => self.options.tracker.machines_max);
+                "machines_max" => self.rules.machines_max);
         }
     }
 

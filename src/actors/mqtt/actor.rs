@@ -25,13 +25,15 @@ use crate::actors::stable_addr::StableAddr;
 use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::domain::{Qos, TopicFilter};
 use crate::metrics::Metrics;
-use crate::status::BrokerCell;
+use crate::status::{BrokerCell, StatusCell};
 
 /// What the actor is configured with.
 #[derive(Clone)]
 pub struct MqttOptions {
     /// How to connect to a broker.
     pub link: LinkOptions,
+    /// The same with the credentials and certificates of the newest reload; used from the next connection on.
+    pub newest_link: Arc<StatusCell<LinkOptions>>,
     /// The brokers, and what this run has learnt about them.
     pub hosts: Arc<Hosts>,
     /// What this run has learnt about certificates.

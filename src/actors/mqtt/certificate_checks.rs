@@ -19,8 +19,9 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(3600);
 impl Mqtt {
     /// Reads files and makes a handshake, on a thread that may block.
     pub(super) fn check_certificates(&mut self, context: &mut Context<Self>) {
-        let Some(tls) = self.options.link.tls.clone() else { return };
-        let (endpoint, options) = (self.session.endpoint().clone(), self.options.link.clone());
+        let options = (*self.options.newest_link.snapshot()).clone();
+        let Some(tls) = options.tls.clone() else { return };
+        let endpoint = self.session.endpoint().clone();
         let ask = self.session.is_up() && self.options.certificates.wants_to_ask(&endpoint, mono_now());
         let (reply, answer) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {

@@ -111,6 +111,7 @@ impl Mqtt {
         context: &mut Context<Self>,
     ) -> Result<Rc<Link>, LinkError> {
         *self.brokers_reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.options.link = (*self.options.newest_link.snapshot()).clone();
         let (actor, brokers_reason) = (context.address(), Arc::clone(&self.brokers_reason));
         let on_end = move |end| {
             let (reason, taken_over) = match end {

@@ -66,6 +66,12 @@ impl Maintenance {
         }
     }
 
+    /// Begins a run with a new retention; the run under way ends.
+    pub(super) fn retention_changed(&mut self, has_retention: bool, now: Instant) {
+        self.prune_at = has_retention.then_some(now);
+        self.run = None;
+    }
+
     /// Notes that the ledger was read.
     pub fn ledger_read(&mut self, now: Instant) {
         self.look_at = now + LEDGER_AGE_MAX;
@@ -105,7 +111,7 @@ impl Writer {
             return Some(Work::Clock);
         }
         // The trusted time is known only once the database has answered.
-        if let (Some(retention), Some(at)) = (self.options.retention, self.maintenance.prune_at)
+        if let (Some(retention), Some(at)) = (self.settings.retention, self.maintenance.prune_at)
             && at <= now
             && let Some(trusted) = self.options.clock.trusted_now()
         {

@@ -22,6 +22,7 @@ mod mutants;
 mod outage;
 mod outcome_metrics;
 mod refusals;
+mod settings;
 mod site_watch;
 #[cfg(all(test, feature = "failpoints"))]
 mod tests;
@@ -41,6 +42,7 @@ use self::maintenance::Maintenance;
 use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
 use self::refusals::Refusals;
+pub use self::settings::WriterSettings;
 use self::site_watch::SiteWatch;
 use self::worker::{JobError, Knowledge, StoreWorker};
 use super::failpoint::failpoint;
@@ -49,7 +51,7 @@ use crate::clock::{ClockKeeper, wall_now};
 use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
-use crate::status::{LedgerCell, StoreCell, StoreState};
+use crate::status::{LedgerCell, StatusCell, StoreCell, StoreState};
 use crate::store::{Batch, Checkpoint, Claim, ErrorClass, PastWanted, StoreOptions};
 
 /// The actor's options.
@@ -66,14 +68,12 @@ pub struct WriterOptions {
     pub backoff_min: Duration,
     /// Longest delay between attempts.
     pub backoff_max: Duration,
-    /// Readings and rollups older than this are deleted.
-    pub retention: Option<Duration>,
     /// The clock that retention is measured with.
     pub clock: Arc<ClockKeeper>,
     /// Receives the ledger.
     pub ledger: Arc<LedgerCell>,
-    /// How far back liveness needs the changes of status.
-    pub past_window: Duration,
+    /// What a reload replaces.
+    pub settings: Arc<StatusCell<WriterSettings>>,
     /// Changes and unpublished events of the past, at most.
     pub past_rows_max: usize,
     /// Receives the state of the database.
@@ -109,6 +109,8 @@ pub struct Writer {
     maintenance: Maintenance,
     site_watch: SiteWatch,
     refusals: Refusals,
+    /// The settings in use.
+    settings: Arc<WriterSettings>,
     /// From the newest attachment.
     watched: Option<Watched>,
 }
@@ -123,7 +125,8 @@ impl Writer {
         logger: &Logger,
     ) -> Self {
         let outage = Outage::new(options.backoff_min, options.backoff_max);
-        let maintenance = Maintenance::new(options.retention.is_some());
+        let settings = options.settings.snapshot();
+        let maintenance = Maintenance::new(settings.retention.is_some());
         Self {
             options,
             metrics,
@@ -136,6 +139,7 @@ impl Writer {
             maintenance,
             site_watch: SiteWatch::new(),
             refusals: Refusals::default(),
+            settings,
             watched: None,
         }
     }
@@ -244,7 +248,7 @@ impl Writer {
         reply: oneshot::Sender<Result<Attached, NotCommitted>>,
         context: &mut Context<Self>,
     ) {
-        let changes_since = wall_now().minus(self.options.past_window);
+        let changes_since = wall_now().minus(self.settings.past_window);
         let wanted = PastWanted { changes_since, rows_max: self.options.past_rows_max };
         let history = attach.history.clone();
         let job = async move { worker.learn(history, wanted).await };
@@ -380,6 +384,7 @@ impl Actor for Writer {
         }
         context.run_interval(Duration::from_secs(1), |writer, context| {
             writer.name_unreadable_rows();
+            writer.take_new_settings();
             writer.next(context);
         });
     }

@@ -60,10 +60,12 @@ impl Stage {
             job_max: Duration::from_millis(500),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(20),
-            retention: None,
             clock: Arc::new(ClockKeeper::open(directory.path(), "test", None)),
             ledger: Arc::default(),
-            past_window: Duration::from_secs(60),
+            settings: Arc::new(StatusCell::new(WriterSettings {
+                retention: None,
+                past_window: Duration::from_secs(60),
+            })),
             past_rows_max: 100,
             status: Arc::default(),
         };

@@ -52,6 +52,11 @@ fn every_key_is_documented_once_with_what_is_allowed() {
         assert_eq!(comment.last().copied(), Some(allowed.as_str()), "{}", key.path);
         assert!(comment.len() >= 2, "{} has no meaning", key.path);
         assert!(*is_set || key.optional, "{} is required but has no default", key.path);
+        let effect = comment.iter().rev().nth(1).filter(|line| line.starts_with("# Takes effect"));
+        let expected = key.effect.documented().map(|text| format!("# {text}"));
+        assert_eq!(effect.map(|line| (*line).to_owned()), expected, "{}", key.path);
+        let mentions = comment.iter().filter(|line| line.contains("Takes effect"));
+        assert_eq!(mentions.count(), usize::from(expected.is_some()), "{}", key.path);
     }
 }
 

@@ -5,6 +5,7 @@ mod documentation;
 mod layering;
 mod mistakes;
 mod paths;
+mod reload;
 mod secrecy;
 
 use std::collections::BTreeMap;

@@ -31,8 +31,8 @@ const LIMIT_MAX: u32 = 1_000;
 pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let mut parameters = Parameters::of(&request)?;
     let machine_id = parameters.machine_id("machine_id")?;
-    let from = parameters.instant("from", state.time_zone)?;
-    let to = parameters.instant("to", state.time_zone)?;
+    let from = parameters.instant("from", state.time_zone())?;
+    let to = parameters.instant("to", state.time_zone())?;
     let limit = parameters.number("limit", LIMIT, 1, LIMIT_MAX)?;
     let cursor = parameters.cursor(|text| text.parse::<EventCursor>().ok())?;
     parameters.finish()?;

@@ -66,8 +66,8 @@ enum Format {
 pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let machine_id = machine_id_in_path(&request, 3)?;
     let mut parameters = Parameters::of(&request)?;
-    let from = parameters.instant("from", state.time_zone)?;
-    let to = parameters.instant("to", state.time_zone)?;
+    let from = parameters.instant("from", state.time_zone())?;
+    let to = parameters.instant("to", state.time_zone())?;
     if let (Some(from), Some(to)) = (from, to)
         && from > to
     {

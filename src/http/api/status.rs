@@ -220,7 +220,7 @@ impl Status {
         let machines = |status| state.metrics.machines.of(status).get();
         Self {
             site: state.site.clone(),
-            time_zone: state.time_zone.name(),
+            time_zone: state.time_zone().name(),
             version: env!("CARGO_PKG_VERSION"),
             now: wall_now().to_string(),
             clock: Clock::now(state),

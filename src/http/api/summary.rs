@@ -32,7 +32,7 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     let extra = extra_field(&mut parameters)?;
     parameters.finish()?;
     require_known(&state, &machine_id).await?;
-    let (from, to) = window.range(wall_now(), state.time_zone);
+    let (from, to) = window.range(wall_now(), state.time_zone());
     let query = BucketsQuery { machine_id: machine_id.clone(), from, to, bucket_seconds: None, extra };
     let rows = state.history.ask(move |history| collected(|each| history.buckets(&query, each))).await?;
     let [bucket] = rows.as_slice() else {
@@ -41,7 +41,7 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     let summary = Summary {
         machine_id: machine_id.to_string(),
         window: window.name(),
-        time_zone: state.time_zone.name().to_owned(),
+        time_zone: state.time_zone().name().to_owned(),
         from: from.to_string(),
         to: to.to_string(),
         measured: Measured::from(bucket),

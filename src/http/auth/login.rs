@@ -87,7 +87,7 @@ pub async fn login(
         Ok(form) => form,
         Err(error) => return Ok(unreadable_form(&error).response()),
     };
-    let response = match &state.access {
+    let response = match &state.settings().access {
         Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
         Access::Token(_) => login_page::response(own_place(&form.next), true),
         Access::Anonymous | Access::Local => go_to("/").finish(),
@@ -104,7 +104,7 @@ fn unreadable_form(error: &Error) -> Problem {
 
 /// `GET /login`
 pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
-    match &state.access {
+    match &state.settings().access {
         Access::Token(_) => login_page::response("/", false),
         Access::Anonymous | Access::Local => go_to("/").finish(),
     }

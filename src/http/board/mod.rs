@@ -62,7 +62,7 @@ pub async fn no_such_page(state: web::Data<HttpState>, request: HttpRequest) -> 
 
 impl HttpState {
     fn installation(&self) -> Installation<'_> {
-        Installation { site: &self.site, time_zone: self.time_zone.name() }
+        Installation { site: &self.site, time_zone: self.time_zone().name() }
     }
 }
 

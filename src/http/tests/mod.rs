@@ -25,8 +25,8 @@ use uuid::Uuid;
 use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
-    Access, Budget, HistoryPool, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells,
-    StoredMachines, Streams,
+    Access, Budget, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall,
+    StatusCells, StoredMachines, Streams,
 };
 use crate::clock::{ClockKeeper, mono_now};
 use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
@@ -34,7 +34,7 @@ use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
 use crate::metrics::Metrics;
-use crate::status::{MachineView, MachinesSnapshot};
+use crate::status::{MachineView, MachinesSnapshot, StatusCell};
 use crate::store::{self, Batch, DatabaseUrl, Progress, StoreOptions, UnreadableRows};
 
 /// The server's site.
@@ -143,11 +143,13 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
     });
     HttpState {
         site: SITE.to_owned(),
-        time_zone: Tz::UTC,
         topics: vec!["factory/machine/+/telemetry".to_owned()],
-        offline_after: Duration::from_secs(15),
-        metrics_per_machine: false,
-        access,
+        settings: StatusCell::new(HttpSettings {
+            time_zone: Tz::UTC,
+            offline_after: Duration::from_secs(15),
+            metrics_per_machine: false,
+            access,
+        }),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
         history: HistoryPool::start(store).unwrap(),
         latest: LatestCache::default(),

@@ -1,4 +1,4 @@
-//! When a machine falls silent (TRK-3).
+//! When a machine falls silent (TRK-3, TRK-12).
 
 use std::time::Duration;
 
@@ -28,8 +28,16 @@ pub(super) fn deadline_of(
             TimePoint { mono: evidence.unwrap_or_default(), wall: Timestamp::from_micros(0) }
         }
     };
+    let changed = timeouts.changed_at().filter(|_| machine.has_new_rule());
+    // One that became expected has had no time to send before that.
+    let start = later(start, changed.filter(|_| machine.recorded().is_none()));
     let mono = Mono(start.mono.0.saturating_add(offline_after));
-    Some(TimePoint { mono, wall: start.wall.plus(Duration::from_micros(offline_after)) })
+    let deadline = TimePoint { mono, wall: start.wall.plus(Duration::from_micros(offline_after)) };
+    Some(later(deadline, changed))
+}
+
+fn later(at: TimePoint, other: Option<TimePoint>) -> TimePoint {
+    other.filter(|other| other.mono > at.mono).unwrap_or(at)
 }
 
 /// Returns [`deadline_of`] for the [`super::timing_wheel`], and notes whether the machine has an entry there.

@@ -108,6 +108,37 @@ impl Flapping {
         }
     }
 
+    /// Replaces the rule. Older changes than the old rule kept do not come back.
+    pub(super) fn set_rule(&mut self, rule: FlappingRule, now: ChangedAt) {
+        if rule == self.rule {
+            return;
+        }
+        self.rule = rule;
+        let mut slots: Vec<Slot> = self.histories.keys().copied().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            if let Some(history) = self.histories.get_mut(&slot) {
+                let surplus = history.times.len().saturating_sub(rule.changes + 1);
+                history.times.drain(..surplus);
+            }
+            self.update(slot, now);
+        }
+        // An empty one is removed when it is due.
+        let due = |(slot, history): (&Slot, &History)| {
+            let oldest = history.times.front().copied().unwrap_or(now);
+            Reverse((oldest.plus(rule.window), *slot))
+        };
+        self.due = self.histories.iter().map(due).collect();
+    }
+
+    /// Forgets a machine's changes, without a report that it stopped flapping.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if self.histories.remove(&slot).is_some_and(|history| history.flaps) {
+            self.count -= 1;
+        }
+        self.changes.retain(|(changed, _)| *changed != slot);
+    }
+
     pub(super) fn is_flapping(&self, slot: Slot) -> bool {
         // Usually no machine flaps: save the look-up.
         self.count > 0 && self.histories.get(&slot).is_some_and(|history| history.flaps)

@@ -21,7 +21,7 @@ pub(super) struct Machine {
     flags: Flags,
 }
 
-/// Three flags in one byte.
+/// Five flags in one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flags(u8);
 
@@ -33,6 +33,10 @@ impl Flags {
     /// In this visibility period it waits since its filter was granted, which was after the link came up
     /// (TRK-11).
     const WAITS_FROM_GRANT: u8 = 4;
+    /// Its `offline_after` was changed, or it became expected, while it was waited for (TRK-12).
+    const HAS_NEW_RULE: u8 = 8;
+    /// It is no longer tracked.
+    const REMOVED: u8 = 16;
 
     fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -143,6 +147,27 @@ impl Machine {
 
     pub(super) fn timeout(&self) -> TimeoutId {
         self.timeout
+    }
+
+    /// Replaces how long it may be silent. `is_new`: it is judged by that from the change on only (TRK-12).
+    pub(super) fn set_timeout(&mut self, timeout: TimeoutId, is_new: bool) {
+        self.timeout = timeout;
+        self.flags.set(Flags::HAS_NEW_RULE, is_new);
+    }
+
+    pub(super) fn has_new_rule(&self) -> bool {
+        self.flags.has(Flags::HAS_NEW_RULE)
+    }
+
+    /// Makes it a machine that never falls silent and that nobody sees. An entry among the deadlines stays until
+    /// it comes up.
+    pub(super) fn mark_removed(&mut self) {
+        self.recorded = Some(MachineStatus::Offline);
+        self.flags.set(Flags::REMOVED, true);
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.flags.has(Flags::REMOVED)
     }
 
     /// Returns when this process last learned that [`Self::recorded`] is true: receipt of a message or a last

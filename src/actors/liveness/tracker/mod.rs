@@ -6,9 +6,9 @@
 //! `unknown`.
 //!
 //! It receives sightings ([`Tracker::observe`]), the state of the link ([`Tracker::link_up`],
-//! [`Tracker::link_down`], [`Tracker::set_refused`]) and proofs that the link was alive
-//! ([`Tracker::advance`]). It returns [`Transition`]s. It reads no clock, does no I/O and never forgets a
-//! machine.
+//! [`Tracker::link_down`], [`Tracker::set_refused`]), proofs that the link was alive ([`Tracker::advance`]),
+//! and changes of the rules ([`Tracker::set_rules`]). It returns [`Transition`]s. It reads no clock, does no I/O
+//! and forgets a machine only when asked ([`Tracker::forget`]).
 //!
 //! Invariants
 //! - **TRK-1** A transition changes the recorded status, so online and offline alternate; a message makes an
@@ -53,6 +53,7 @@ mod machine_table;
 mod observe;
 mod packed_time;
 mod queries;
+mod rules;
 mod timeouts;
 mod timing_wheel;
 mod view;

@@ -34,10 +34,12 @@ impl Tracker {
         self.machines.iter().map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
     }
 
-    /// Returns the tracked machines from number `first` on, in the order in which they were added. That order
-    /// never changes.
-    pub fn views_from(&self, first: usize) -> impl Iterator<Item = View<'_>> {
-        self.machines.iter_from(first).map(|(slot, machine_id, machine)| self.view(slot, machine_id, machine))
+    /// Returns the tracked machines with numbers from `first` on, each with its number. A machine keeps its number;
+    /// a new one may get that of a forgotten one.
+    pub fn views_from(&self, first: usize) -> impl Iterator<Item = (usize, View<'_>)> {
+        self.machines
+            .iter_from(first)
+            .map(|(slot, machine_id, machine)| (slot.number(), self.view(slot, machine_id, machine)))
     }
 
     /// Returns all tracked machines, ordered by id. Cheap if none was added since the last call.

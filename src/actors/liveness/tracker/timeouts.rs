@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::TrackerOptions;
+use super::{TimePoint, TrackerOptions};
 use crate::domain::MachineId;
 
 /// Names one of the distinct `offline_after` values.
@@ -24,13 +24,15 @@ pub(super) struct Timeouts {
     micros: Vec<u64>,
     /// Machines whose `offline_after` is not the default.
     own: HashMap<MachineId, TimeoutId>,
+    /// When they last changed; `None`: not in this process.
+    changed_at: Option<TimePoint>,
 }
 
 impl Timeouts {
     pub(super) fn new(options: &TrackerOptions) -> Self {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let default = micros(options.offline_after);
-        let mut timeouts = Self { micros: vec![default], own: HashMap::new() };
+        let mut timeouts = Self { micros: vec![default], own: HashMap::new(), changed_at: None };
         let mut ids = HashMap::from([(default, TimeoutId(0))]);
         for (machine_id, rule) in &options.machines {
             let Some(offline_after) = rule.offline_after.map(micros) else { continue };
@@ -52,6 +54,15 @@ impl Timeouts {
     /// All of them in microseconds, by [`TimeoutId::index`].
     pub(super) fn all_micros(&self) -> &[u64] {
         &self.micros
+    }
+
+    /// Returns when they last changed (TRK-12).
+    pub(super) fn changed_at(&self) -> Option<TimePoint> {
+        self.changed_at
+    }
+
+    pub(super) fn set_changed_at(&mut self, at: Option<TimePoint>) {
+        self.changed_at = at;
     }
 
     fn add(&mut self, micros: u64) -> TimeoutId {

@@ -39,6 +39,13 @@ impl Deadlines {
         Self { near: BinaryHeap::new(), far, far_entries: 0, cursor: 0 }
     }
 
+    /// Removes every entry.
+    pub(super) fn clear(&mut self) {
+        self.near.clear();
+        self.far.iter_mut().for_each(Vec::clear);
+        self.far_entries = 0;
+    }
+
     /// Adds the entry of a machine that has none.
     pub(super) fn arm(&mut self, at: Mono, slot: Slot) {
         let granule = granule_of(at);

@@ -161,6 +161,11 @@ impl LinkHealth {
         self.timing.answer_within
     }
 
+    /// Replaces the times, after a change of `offline_after`.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
     /// Starts a link. `nonce` distinguishes its echoes from all others; `None` without a usable echo.
     pub fn link_up(&mut self, now: Mono, nonce: Option<u64>) {
         // Test at once whether echoes come back, not only when a machine falls silent.

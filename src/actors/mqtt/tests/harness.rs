@@ -24,6 +24,7 @@ use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
 use crate::metrics::Metrics;
+use crate::status::StatusCell;
 
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -179,12 +180,14 @@ impl Harness {
     }
 
     pub(super) fn options(&self) -> MqttOptions {
+        let link = LinkOptions {
+            connect_timeout: self.connect_timeout,
+            availability_topic: self.availability_topic.map(str::to_owned),
+            ..link_options()
+        };
         MqttOptions {
-            link: LinkOptions {
-                connect_timeout: self.connect_timeout,
-                availability_topic: self.availability_topic.map(str::to_owned),
-                ..link_options()
-            },
+            newest_link: Arc::new(StatusCell::new(link.clone())),
+            link,
             hosts: Arc::new(Hosts::new(vec![endpoint(self.broker.port())], ProtocolChoice::V5)),
             certificates: Arc::default(),
             filter_file: FilterFile::in_directory(self.directory.path()),

@@ -80,7 +80,7 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
     let request = PageRequest {
         machine_id: machine_id.clone(),
         lookback: Lookback::parse(query.range.as_deref()),
-        zone: state.time_zone,
+        zone: state.time_zone(),
         now: wall_now(),
         status: machine.and_then(|machine| Some((machine.status, machine.status_since?))),
     };

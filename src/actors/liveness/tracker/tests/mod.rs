@@ -4,6 +4,7 @@ mod model;
 mod random;
 mod records;
 mod refused;
+mod rules;
 mod silence;
 mod visibility;
 mod world;
