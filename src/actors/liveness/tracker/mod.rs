@@ -41,6 +41,9 @@
 //!   process while any filter is refused. Once the filter is granted each gets `offline_after` to send
 //!   (TRK-3), and no deadline moves to an earlier instant, even if a record from before shows that the
 //!   machine comes through another filter. Other machines are not affected.
+//! - **TRK-12** A change of the rules makes no transition and hides no status. A machine whose `offline_after`
+//!   changes is judged by the new one, but no deadline lies before the change; one that becomes expected gets
+//!   its whole `offline_after` from the change on. Other machines are not affected.
 //!
 //! Cost: a message of a known machine is one hash look-up and a few stores (see [`timing_wheel`]).
 
