@@ -188,6 +188,11 @@ fn the_simulator_feeds_the_service() {
         &["simulate", "--host", "127.0.0.1", "--port", &port, "--machines", "6", "--count", "120"],
     );
     assert_eq!(code, Some(0), "{text}");
+    let last = text.lines().next_back().unwrap();
+    assert!(last.contains("andon machines forget press-01 ") && last.contains("press-06"), "{last}");
+    let (code, text) = run(&site, &["simulate", "--host", "192.0.2.1", "--count", "1"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("not on this computer") && text.contains("--yes"), "{text}");
     wait_until("simulated rows", || rows_stored(&site.sqlite_url()) > 60);
     assert!(andon.stop().success());
 }

@@ -72,6 +72,7 @@ impl Plan {
             link: self.wires.mqtt.tell_link.clone(),
             fence: Arc::clone(&self.wires.mqtt.fence),
             machines: Arc::clone(&self.cells.machines),
+            forget: Arc::clone(&self.cells.forget),
         }
     }
 

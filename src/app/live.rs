@@ -107,7 +107,14 @@ mod tests {
                 crate::http::Access::Anonymous => "anonymous".to_owned(),
                 crate::http::Access::Local => "local".to_owned(),
             };
-            (http.time_zone, http.offline_after, http.metrics_per_machine, access, settings.http.streams_max)
+            (
+                http.time_zone,
+                http.offline_after,
+                http.metrics_per_machine,
+                http.expected.len(),
+                access,
+                settings.http.streams_max,
+            )
         });
         format!(
             "{:?} {:?} {:?} {proxy:?} {tls:?} {:?} {:?} {:?} {:?}",

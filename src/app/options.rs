@@ -1,7 +1,10 @@
 //! Translates the settings into the options of each part.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use slog::{Logger, o};
 
 use super::live::LiveSettings;
 use crate::actors::liveness::{FlappingRule, LivenessOptions, TRANSITIONS_MAX, TrackerOptions};
@@ -15,10 +18,10 @@ use crate::actors::supervisor::SupervisorOptions;
 use crate::actors::writer::{WriterOptions, WriterSettings};
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
-use crate::domain::{Endpoint, ProtocolChoice, Qos, TopicFilter};
+use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, TopicFilter};
 use crate::http::{
-    Access, Budget, HistoryPool, HttpOptions, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
-    Stall, StatusCells, StoredMachines, Streams,
+    Access, Budget, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX,
+    LatestCache, Stall, StatusCells, StoredMachines, Streams,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -34,6 +37,7 @@ pub(super) fn http_state(
     journal: &Journal,
     clock: &Arc<ClockKeeper>,
     store: &StoreOptions,
+    logger: &Logger,
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
     Ok(HttpState {
@@ -49,6 +53,7 @@ pub(super) fn http_state(
         journal: journal.clone(),
         clock: Arc::clone(clock),
         stall: Stall::default(),
+        forget: ForgetDesk::start(store, &logger.new(o!("component" => "http")))?,
         streams: Streams::new(http.streams_max),
         socket_calls: || socket_layer::calls().by_name(),
         started: Instant::now(),
@@ -63,8 +68,14 @@ pub(super) fn http_settings(settings: &Settings) -> Result<HttpSettings, Box<dyn
         time_zone: site.time_zone,
         offline_after: settings.liveness.offline_after,
         metrics_per_machine: settings.metrics.per_machine,
+        expected: expected(settings),
         access: Access::new(&site.id, token, http.anonymous)?,
     })
+}
+
+fn expected(settings: &Settings) -> HashSet<MachineId> {
+    let expected = settings.liveness.machines.iter().filter(|(_, rule)| rule.expected);
+    expected.map(|(machine_id, _)| machine_id.clone()).collect()
 }
 
 pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
@@ -189,6 +200,7 @@ pub(super) fn writer_options(
         settings: Arc::clone(&live.writer),
         past_rows_max: TRANSITIONS_MAX,
         status: Arc::clone(&cells.store),
+        forget: Arc::clone(&cells.forget),
     }
 }
 

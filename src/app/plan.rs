@@ -83,7 +83,7 @@ impl Plan {
             },
             mqtt: mqtt_options(settings, &cells, &live),
             http: http_options(settings),
-            http_state: Arc::new(http_state(settings, &cells, &metrics, &journal, &clock, &store)?),
+            http_state: Arc::new(http_state(settings, &cells, &metrics, &journal, &clock, &store, logger)?),
             supervisor: supervisor_options(settings),
             live,
             cells,

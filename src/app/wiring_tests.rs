@@ -49,7 +49,8 @@ fn plan(directory: &std::path::Path) -> (Plan, StopDeadline) {
 /// Returns the wires that lead nowhere. Destructured by name, so that a new wire does not compile until it is
 /// checked here.
 fn unconnected(plan: &Plan) -> Vec<&'static str> {
-    let LivenessWires { parser, publish, prove, link, fence: _, machines: _ } = plan.liveness_wires();
+    let LivenessWires { parser, publish, prove, link, fence: _, machines: _, forget: _ } =
+        plan.liveness_wires();
     let MqttWires { liveness, parser: proof, fence: _ } = plan.mqtt_wires();
     let ParserWires { observe, recover, take_transitions, transitions_recorded, attach, commit } =
         plan.parser_wires();

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -14,6 +15,9 @@ use crate::config::{Secret, Settings};
 use crate::domain::{Qos, Transport};
 use crate::logging::causes;
 use crate::simulate::{self, MACHINE_PLACEHOLDER, SimulateError, SimulateOptions, SimulateReport};
+
+/// Most machines that the last line names.
+const NAMED_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -50,6 +54,9 @@ pub(super) struct Options {
     /// Client id at the broker [default: andon-simulate- and the process id]
     #[arg(long)]
     client_id: Option<String>,
+    /// Publish to a broker that is not on this computer; a plant would see the machines as real ones
+    #[arg(long)]
+    yes: bool,
     /// Print only errors
     #[arg(long)]
     quiet: bool,
@@ -63,7 +70,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(options: Options, settings: &Settings) -> Exit {
-    let quiet = options.quiet;
+    let (quiet, yes) = (options.quiet, options.yes);
     let options = match simulate_options(options, settings) {
         Ok(options) => options,
         Err(complaint) => {
@@ -71,6 +78,11 @@ pub(super) fn run(options: Options, settings: &Settings) -> Exit {
             return Exit::Usage;
         }
     };
+    if !yes && let Err(complaint) = refuse_foreign(&options.host, options.port) {
+        complain(&complaint);
+        return Exit::Usage;
+    }
+    let machines = options.machines;
     let stop = Arc::new(AtomicBool::new(false));
     if let Err(error) = stop_on_signal(Arc::clone(&stop)) {
         complain(&format!("failed to listen for signals: {error}"));
@@ -87,7 +99,11 @@ pub(super) fn run(options: Options, settings: &Settings) -> Exit {
     };
     match simulate::run(options, stop, &mut report) {
         Ok(last) => {
+            let has_published = last.published > 0;
             report(last);
+            if has_published && !quiet {
+                writeln!(io::stdout(), "{}", how_to_forget(machines)).ok();
+            }
             Exit::Clean
         }
         Err(error) => {
@@ -95,6 +111,30 @@ pub(super) fn run(options: Options, settings: &Settings) -> Exit {
             if matches!(error, SimulateError::Option(_)) { Exit::Usage } else { Exit::Failure }
         }
     }
+}
+
+/// Refuses a broker that is not on this computer: its machines would stay on a plant's board for ever.
+fn refuse_foreign(host: &str, port: u16) -> Result<(), String> {
+    let addresses = (host, port).to_socket_addrs();
+    let addresses: Vec<IpAddr> = addresses.map(|found| found.map(|at| at.ip()).collect()).unwrap_or_default();
+    // A name that cannot be resolved is not known to be here.
+    if !addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback) {
+        return Ok(());
+    }
+    Err(format!(
+        "the broker {host} is not on this computer: whoever listens there takes the simulated machines for real ones, and they \
+         stay on the board until they are forgotten. If that is meant, give --yes"
+    ))
+}
+
+/// Says how to get rid of the machines.
+fn how_to_forget(machines: u32) -> String {
+    let names: Vec<String> = (0..machines).take(NAMED_MAX).map(simulate::machine_name).collect();
+    let rest = if machines as usize > NAMED_MAX { " …" } else { "" };
+    format!(
+        "these machines stay on the board; forget them with: andon machines forget {}{rest}",
+        names.join(" ")
+    )
 }
 
 fn simulate_options(options: Options, settings: &Settings) -> Result<SimulateOptions, String> {
@@ -192,6 +232,25 @@ mod tests {
         for (filter, expected) in table {
             assert_eq!(topic_after(filter).as_deref(), expected, "{filter}");
         }
+    }
+
+    #[test]
+    fn only_a_broker_on_this_computer_needs_no_confirmation() {
+        for here in ["localhost", "127.0.0.1", "::1", "127.1.2.3"] {
+            assert_eq!(refuse_foreign(here, 1883), Ok(()), "{here}");
+        }
+        for elsewhere in ["192.0.2.7", "0.0.0.0", "no-such-host.invalid"] {
+            let complaint = refuse_foreign(elsewhere, 1883).unwrap_err();
+            assert!(complaint.contains(elsewhere) && complaint.contains("--yes"), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn the_last_line_names_the_machines_to_forget() {
+        let line = how_to_forget(2);
+        let names = [simulate::machine_name(0), simulate::machine_name(1)].join(" ");
+        assert!(line.ends_with(&format!("andon machines forget {names}")), "{line}");
+        assert!(how_to_forget(1_000_000).len() < 1_000);
     }
 
     #[test]

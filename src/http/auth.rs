@@ -29,6 +29,7 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 
 use self::login::{admitted, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
+pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
 pub use self::token::TokenCheck;
 use super::HttpState;

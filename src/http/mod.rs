@@ -17,7 +17,7 @@
 //! health       /livez and /readyz; stall detects a pipeline that makes no progress
 //! metrics      /metrics
 //! stream       /api/v1/stream
-//! api/         /api/v1/…
+//! api/         /api/v1/…; only forget changes something
 //! board/       the pages
 //! ```
 //!
@@ -55,6 +55,7 @@ mod window;
 
 use actix_web::web::{self, ServiceConfig};
 
+pub use self::api::forget::ForgetDesk;
 pub use self::auth::Access;
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
@@ -70,6 +71,9 @@ pub use self::window::Window;
 /// Builds a route with its handler.
 type Mount = fn() -> actix_web::Route;
 
+/// The one route for programs that can change something.
+const MACHINE: &str = "/api/v1/machines/{machine_id}";
+
 /// Every route for programs. `{machine_id}` is one percent-encoded path segment.
 const ROUTES: &[(&str, Mount)] = &[
     ("/livez", || web::route().to(health::livez)),
@@ -78,7 +82,7 @@ const ROUTES: &[(&str, Mount)] = &[
     ("/api/openapi.json", || web::route().to(api::openapi::openapi)),
     ("/api/v1/status", || web::route().to(api::status::status)),
     ("/api/v1/machines", || web::route().to(api::machines::list)),
-    ("/api/v1/machines/{machine_id}", || web::route().to(api::machines::one)),
+    (MACHINE, || web::route().to(api::machines::one)),
     ("/api/v1/machines/{machine_id}/readings", || web::route().to(api::readings::readings)),
     ("/api/v1/machines/{machine_id}/summary", || web::route().to(api::summary::summary)),
     ("/api/v1/events", || web::route().to(api::events::events)),
@@ -96,7 +100,13 @@ fn configure(config: &mut ServiceConfig) {
         .app_data(web::FormConfig::default().limit(BODY_BYTES_MAX));
     for (path, mount) in ROUTES {
         let route = mount().guard(Any(Get()).or(Head()));
-        config.service(web::resource(*path).route(route).default_service(web::to(problem::only_get)));
+        let resource = web::resource(*path).route(route);
+        config.service(if *path == MACHINE {
+            let forget = web::delete().to(api::forget::forget);
+            resource.route(forget).default_service(web::to(problem::only_get_and_delete))
+        } else {
+            resource.default_service(web::to(problem::only_get))
+        });
     }
     let form = web::to(auth::login_form).guard(Any(Get()).or(Head()));
     let login = web::resource("/login").route(form).route(web::post().to(auth::login));

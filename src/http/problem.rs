@@ -96,6 +96,11 @@ pub async fn only_get(request: HttpRequest) -> HttpResponse {
     no_such_method(&request, "GET, HEAD")
 }
 
+/// Answers a wrong method at the address of a machine.
+pub async fn only_get_and_delete(request: HttpRequest) -> HttpResponse {
+    no_such_method(&request, "GET, HEAD, DELETE")
+}
+
 /// Answers a wrong method at the address of a form.
 pub async fn only_get_and_post(request: HttpRequest) -> HttpResponse {
     no_such_method(&request, "GET, HEAD, POST")

@@ -1,11 +1,13 @@
 //! The settings of HTTP that a reload replaces while it serves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use super::{Access, HttpState};
+use crate::domain::MachineId;
 
 /// The settings that a reload replaces. A request uses one snapshot of them.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub struct HttpSettings {
     pub offline_after: Duration,
     /// `metrics.per_machine`.
     pub metrics_per_machine: bool,
+    /// Machines that the configuration expects: they cannot be forgotten.
+    pub expected: HashSet<MachineId>,
     /// Which requests are answered.
     pub access: Access,
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Budget, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams};
+use super::{Budget, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams};
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::status::{
     ActorsCell, BacklogWindow, BrokerCell, LedgerCell, MachinesCell, Progress, StatusCell, StoreCell,
 };
+use crate::store::ForgetRequest;
 
 /// The status snapshots that the pipeline writes.
 #[derive(Clone, Default)]
@@ -28,6 +29,8 @@ pub struct StatusCells {
     pub backlog: Arc<BacklogWindow>,
     /// When each stage last made progress.
     pub progress: Arc<Progress>,
+    /// The machines to forget, as the writer finds them in the database. For liveness, not for HTTP.
+    pub forget: Arc<StatusCell<Vec<ForgetRequest>>>,
 }
 
 /// Shared by all requests (`web::Data<HttpState>`) and by all generations of the server.
@@ -56,6 +59,8 @@ pub struct HttpState {
     pub clock: Arc<ClockKeeper>,
     /// Detects a stalled pipeline.
     pub stall: Stall,
+    /// Asks the service to forget machines.
+    pub forget: ForgetDesk,
     /// The event streams.
     pub streams: Streams,
     /// Counts the system calls on connections to the broker, by kind.

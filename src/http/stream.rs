@@ -1,6 +1,7 @@
 //! `/api/v1/stream`: changes as server-sent events.
 //!
-//! Events: `machine` (a machine object), `event` (a change of status), and `status` (the answer of `/api/v1/status`, every
+//! Events: `machine` (a machine object), `event` (a change of status), `forgotten` (the id of a machine that is no longer
+//! watched), and `status` (the answer of `/api/v1/status`, every
 //! two seconds: a client that hears nothing for longer has lost the connection). A client connects first, reads the
 //! lists, then applies the events that arrived meanwhile and all later ones. The first client also gets every machine
 //! once.
@@ -152,7 +153,7 @@ impl Drop for StreamBody {
 
 /// Streams changes live.
 #[utoipa::path(get, path = "/api/v1/stream", responses(
-    (status = 200, description = "Server-sent events: machine, event, status", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Server-sent events: machine, event, forgotten, status", body = String, content_type = "text/event-stream"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "All http.streams_max streams are in use", body = Problem, content_type = "application/problem+json"),
 ))]

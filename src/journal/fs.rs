@@ -18,6 +18,10 @@ pub enum Access {
     ReadWrite,
 }
 
+/// Attempts to lock a directory, and the pause between two.
+const LOCK_ATTEMPTS: u32 = 3;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Outcome of an attempt to lock.
 pub enum LockOutcome {
     /// We hold the lock until the guard is dropped.
@@ -186,7 +190,18 @@ impl Fs for RealFs {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let mut file = options.open(path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // A command that looks who has the journal open holds the lock for an instant.
+        let mut attempts = 0;
+        let outcome = loop {
+            attempts += 1;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) if attempts < LOCK_ATTEMPTS => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                outcome => break outcome,
+            }
+        };
+        match outcome {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());

@@ -120,6 +120,7 @@ pub use fs::{Access, Fs, FsFile, LockOutcome, RealFs};
 pub use fuzzing::fuzz_record;
 pub use handle::Journal;
 pub use inspect::{Damage, Inspection, SegmentSummary, identity, inspect, inspect_records, verify};
+pub use lock::{Holder, holder};
 pub use meta::Hole;
 pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;

@@ -48,6 +48,12 @@ struct Sensor {
 #[derive(Debug)]
 pub(super) struct Members(Vec<(&'static str, String)>);
 
+/// Returns the id of machine `index` (from 0) of every fleet.
+#[must_use]
+pub fn machine_name(index: u32) -> String {
+    format!("press-{:02}", u64::from(index) + 1)
+}
+
 impl Machine {
     /// Creates machine `index` (from 0) of the fleet with this `seed`.
     pub(super) fn new(index: u32, seed: u64) -> Self {
@@ -59,7 +65,7 @@ impl Machine {
             _ => ClockFormat::UnixSeconds,
         };
         Self {
-            id: format!("press-{:02}", u64::from(index) + 1),
+            id: machine_name(index),
             clock,
             clock_offset: rng.random_range(-800_000..=800_000),
             temperature: Sensor::new(&mut rng, 55.0..75.0, 4.0, 0.15),

@@ -14,4 +14,5 @@ mod publisher;
 
 pub use faults::{Fault, FaultCounts};
 pub use fleet::{Fleet, MACHINE_PLACEHOLDER, Outgoing};
+pub use machine::machine_name;
 pub use publisher::{IN_FLIGHT_MAX, SimulateError, SimulateOptions, SimulateReport, run};

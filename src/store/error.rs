@@ -131,6 +131,13 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// Requests to forget machines could not be written or read.
+    #[error("write or read which machines to forget")]
+    Forget {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// The machines of the site could not be read.
     #[error("read the machines")]
     ReadMachines {

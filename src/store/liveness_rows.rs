@@ -5,10 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::bigint;
 use super::both_databases::for_both_databases;
 use super::schema::{Instant, SqlInstant};
 use super::unreadable::{Column, UnreadableRow, UnreadableRows};
+use super::{ForgetChange, ForgetRequest, bigint};
 use crate::domain::{
     LinkOutage, MachineId, MachineStatus, OutageReason, Seq, Timestamp, Transition, TransitionReason,
 };
@@ -32,6 +32,8 @@ pub struct LivenessRows {
     pub transitions_published: usize,
     /// Events, recorded earlier or in this batch, that have reached the broker since.
     pub published: Vec<EventKey>,
+    /// What changes about requests to forget machines. Their rows go before the transitions are recorded.
+    pub forgets: Vec<ForgetChange>,
     /// Our own outages that began or ended, oldest first.
     pub outages: Vec<LinkOutage>,
     /// At this instant the link is proven to have worked, or to have been in a recorded outage.
@@ -42,7 +44,10 @@ impl LivenessRows {
     /// Returns whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.published.is_empty() && self.outages.is_empty() && self.seen_until.is_none()
+        self.published.is_empty()
+            && self.forgets.is_empty()
+            && self.outages.is_empty()
+            && self.seen_until.is_none()
     }
 }
 
@@ -53,6 +58,8 @@ pub struct LivenessPast {
     pub recent_changes: Vec<(MachineId, Timestamp)>,
     /// Events that may not have reached the broker, in the order of their recording. Their `seq` is 0.
     pub unpublished: Vec<Transition>,
+    /// Requests to forget machines that are not done.
+    pub forgets: Vec<ForgetRequest>,
     /// Our newest outage.
     pub newest_outage: Option<LinkOutage>,
     /// The newest instant at which the link is known to have worked.
@@ -187,7 +194,7 @@ fn newest_outages() -> String {
 }
 
 for_both_databases! {
-    []
+    [forget]
 
     /// Writes one outage. An outage that has ended stays ended.
     pub fn write_outage(
@@ -250,6 +257,7 @@ for_both_databases! {
         Ok(LivenessPast {
             recent_changes: unreadable.skip(changes),
             unpublished: unreadable.skip(unpublished),
+            forgets: forget::load(connection, site, unreadable)?,
             newest_outage: outages.first().copied(),
             seen_until: unreadable.skip(seen_until).first().copied(),
         })

@@ -14,6 +14,7 @@
 //! liveness_rows    our own outages, and events that still have to reach the broker
 //! machine_changes  transitions folded to one row per machine
 //! clock            the record of the trusted time
+//! forget           machines to forget, and how far the service is with each
 //! retained         retained messages without a time of their own, each stored once
 //! rejected         what could not become a reading
 //! reprocess        a rejected element interpreted again
@@ -63,6 +64,7 @@ mod checkpoint;
 mod clock;
 mod error;
 mod failure;
+mod forget;
 mod history;
 mod instant_text;
 mod liveness_rows;
@@ -96,6 +98,7 @@ use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use checkpoint::{Checkpoint, Claim};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
+pub use forget::{ForgetChange, ForgetRequest};
 pub use history::{
     Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, EachRow, EventCursor, Events, EventsQuery,
     History, LatestReading, Order, ReadingCursor, ReadingsQuery, StoredEvent, StoredReading, TrendPoint,
@@ -284,6 +287,20 @@ pub trait Store: Send {
         from: Option<&PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, StoreError>;
+
+    /// Asks the service to forget machines, and deletes their rows. Returns those that have no row; nothing is asked of
+    /// them.
+    ///
+    /// # Errors
+    /// [`StoreError::Forget`]: nothing was asked.
+    fn request_forget(&mut self, machines: &[MachineId], at: Timestamp)
+    -> Result<Vec<MachineId>, StoreError>;
+
+    /// Returns the requests of the site that are not done, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Forget`].
+    fn forget_requests(&mut self) -> Result<Vec<ForgetRequest>, StoreError>;
 
     /// Keeps `ours` as the site's record of the trusted time, unless the database has a newer one: then
     /// returns that one. Without `ours` returns the record of the database, or, if it has none, the time of

@@ -11,13 +11,17 @@ use super::rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
 use super::reprocess::{Retry, RetryOutcome};
 use super::table_counts::COUNTED_TABLES;
 use super::{
-    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, MigrationStatus,
-    PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreStatus,
+    Batch, Checkpoint, Claim, CommitOutcome, ForgetRequest, LivenessPast, MachineRow, MigrationReport,
+    MigrationStatus, PastWanted, SiteHistory, Store, StoreError, StoreFacts, StoreStatus,
 };
 use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 fn read_machines(source: Error) -> StoreError {
     StoreError::ReadMachines { source: source.into() }
+}
+
+fn failed_to_forget(source: Error) -> StoreError {
+    StoreError::Forget { source: source.into() }
 }
 
 fn read_rejected(source: Error) -> StoreError {
@@ -29,7 +33,7 @@ fn read_status(source: Error) -> StoreError {
 }
 
 for_both_databases! {
-    [checkpoint, clock, liveness_rows, machines, prune, rejected, reprocess]
+    [checkpoint, clock, forget, liveness_rows, machines, prune, rejected, reprocess]
 
     impl Store for database::Database {
         fn facts(&self) -> &StoreFacts {
@@ -129,6 +133,22 @@ for_both_databases! {
         ) -> Result<Pruned, StoreError> {
             prune::step(&mut self.connection, &self.site, before, from, bounds)
                 .map_err(|source| StoreError::Prune { source: source.into() })
+        }
+
+        fn request_forget(
+            &mut self,
+            machines: &[MachineId],
+            at: Timestamp,
+        ) -> Result<Vec<MachineId>, StoreError> {
+            let site = self.site.as_str();
+            database::write(&mut self.connection, |connection| {
+                forget::request(connection, site, machines, at)
+            })
+            .map_err(failed_to_forget)
+        }
+
+        fn forget_requests(&mut self) -> Result<Vec<ForgetRequest>, StoreError> {
+            forget::load(&mut self.connection, &self.site, &self.unreadable).map_err(failed_to_forget)
         }
 
         fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {

@@ -43,6 +43,7 @@ impl fmt::Display for RefusedRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RowLocation {
     Reading(usize),
+    Forget(usize),
     Event(usize),
     Machine(usize),
     PublishedMark(usize),
@@ -57,7 +58,8 @@ impl RowLocation {
     pub fn refused(self, batch: &Batch, changes: &[MachineChange<'_>], detail: String) -> Option<RefusedRow> {
         let bare = |kind, at| RefusedRow { kind, machine_id: None, status: None, at, detail: detail.clone() };
         let row = match self {
-            Self::Reading(_) => return None,
+            // Nothing that it writes can be refused for what it holds.
+            Self::Reading(_) | Self::Forget(_) => return None,
             Self::Event(index) => {
                 let event = batch.transitions.get(index)?;
                 let bare = bare(RefusedKind::Event, Some(event.occurred_at));

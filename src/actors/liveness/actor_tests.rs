@@ -60,6 +60,7 @@ impl Fixture {
             link: StableAddr::new(),
             fence: Arc::default(),
             machines: Arc::default(),
+            forget: Arc::default(),
         };
         let (out, received) = unbounded_channel();
         Self { wires, others: Others(out).start(), received }

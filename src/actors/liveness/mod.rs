@@ -15,9 +15,13 @@
 //!   the broker has it and the database knows that. After a crash the transitions recorded as pending are
 //!   published again, before anything else. The current status of every machine follows when the incarnation
 //!   begins and when the broker has lost our session.
+//! - **LIV-6** A machine to forget is no longer watched, its row is deleted and its retained status cleared, in the order
+//!   of its transitions (OBX-4), also if Andon, the database or the broker is away in between. Each request counts
+//!   once: a machine that sends again is new, and stays.
 
 #[cfg(test)]
 mod actor_tests;
+mod forgetting;
 mod line_budget;
 mod link_changes;
 pub mod messages;
@@ -48,6 +52,7 @@ use self::messages::{
 pub use self::tracker::{FlappingRule, Sighting, SightingKind, TimePoint, TrackerOptions};
 pub use self::transition_outbox::TRANSITIONS_MAX;
 
+use self::forgetting::Forgetting;
 use self::link_changes::{LinkChanges, LinkUpdate};
 use self::outage_log::{OutageHistory, OutageLog};
 use self::proof_scheduler::ProofScheduler;
@@ -67,7 +72,7 @@ use crate::clock::{mono_now, wall_now};
 use crate::domain::{DisplayStatus, Transition};
 use crate::metrics::Metrics;
 use crate::status::{MachinesCell, StatusCell};
-use crate::store::{LivenessRows, MachineRow};
+use crate::store::{ForgetRequest, LivenessRows, MachineRow};
 
 /// How often deadlines are checked. A deadline before the next tick gets a call of its own (see
 /// [`proof_scheduler`]).
@@ -97,6 +102,8 @@ pub struct LivenessWires {
     pub fence: Arc<PublishFence>,
     /// The snapshot of all machines, for HTTP.
     pub machines: Arc<MachinesCell>,
+    /// The machines to forget, as the writer finds them in the database.
+    pub forget: Arc<StatusCell<Vec<ForgetRequest>>>,
 }
 
 /// The actor.
@@ -113,6 +120,7 @@ pub struct Liveness {
     link_changes: LinkChanges,
     outage_log: OutageLog,
     transitions: TransitionOutbox,
+    forgetting: Forgetting,
     publishing: Publishing,
     proof_scheduler: ProofScheduler,
     changes_report: ChangesReport,
@@ -145,6 +153,7 @@ impl Liveness {
             link_changes: LinkChanges::default(),
             outage_log: OutageLog::default(),
             transitions: TransitionOutbox::new(destinations),
+            forgetting: Forgetting::default(),
             publishing: Publishing::default(),
             proof_scheduler: ProofScheduler::default(),
             changes_report: ChangesReport::default(),
@@ -187,8 +196,10 @@ impl Liveness {
             self.transitions.push_recorded(past.unpublished);
         }
         (self.unrecorded_reported, self.unpublished_reported) = (0, 0);
+        let mut machines = recover.machines;
+        self.begin_forgetting(past.forgets, &mut machines, recover.after);
         let start = StartState {
-            machines: recover.machines.into_iter().filter_map(known_machine).collect(),
+            machines: machines.into_iter().filter_map(known_machine).collect(),
             recent_changes: past.recent_changes,
             after: recover.after,
             received_before: recover.received_before,
@@ -233,6 +244,7 @@ impl Liveness {
             return context.stop();
         }
         self.take_new_rules();
+        self.take_forget_requests();
         self.schedule_proof(context);
         self.report_flapping();
         self.changes_report.log_summaries(mono_now(), &self.logger);
@@ -331,12 +343,14 @@ impl Handler<TakeTransitions> for Liveness {
 
     fn handle(&mut self, take: TakeTransitions, _: &mut Context<Self>) -> TakenTransitions {
         let taken = self.transitions.oldest_unrecorded(take.upto, take.count_max);
-        let (published, confirmed) = self.transitions.to_confirm(take.count_max);
+        let (published, cleared, confirmed) = self.transitions.to_confirm(take.count_max);
+        let forgets = taken.forgets.into_iter().chain(cleared).collect();
         let outages = self.outage_log.pending();
         let seen_until = outages.seen_until;
         let receipt = Receipt { transitions: taken.upto, confirmed, outages: outages.upto, seen_until };
         let transitions_published = taken.published;
-        let rows = LivenessRows { transitions_published, published, outages: outages.outages, seen_until };
+        let rows =
+            LivenessRows { transitions_published, published, forgets, outages: outages.outages, seen_until };
         let more = self.transitions.has_after(taken.upto, take.upto);
         TakenTransitions { transitions: taken.transitions, rows, receipt, more }
     }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::status_message::{current_status, transition_status};
+use super::status_message::{cleared_status, current_status, transition_status};
 use super::status_outbox::StatusOutbox;
-use super::transition_outbox::TransitionNumber;
+use super::transition_outbox::{Item, TransitionNumber};
 use super::{Liveness, PublishStatuses};
 use crate::actors::mqtt::messages::{StatusMessage, StreamId};
 use crate::domain::MachineId;
@@ -188,10 +188,16 @@ impl Liveness {
         let (prefix, tracker) = (self.options.topic_prefix.as_ref()?, self.replay.tracker()?);
         let mut messages = Vec::new();
         let mut numbers = Vec::new();
-        for (number, transition) in self.transitions.to_publish(self.publishing.sent_upto, PART_MAX) {
-            let flapping =
-                tracker.status_of(transition.machine_id.as_str()).is_some_and(|view| view.flapping);
-            messages.push(transition_status(prefix, transition, flapping));
+        for (number, item) in self.transitions.to_publish(self.publishing.sent_upto, PART_MAX) {
+            let is_flapping = |machine_id: &MachineId| {
+                tracker.status_of(machine_id.as_str()).is_some_and(|view| view.flapping)
+            };
+            messages.push(match item {
+                Item::Transition(transition) => {
+                    transition_status(prefix, transition, is_flapping(&transition.machine_id))
+                }
+                Item::Forget(forget) => cleared_status(prefix, &forget.machine_id),
+            });
             numbers.push(number);
         }
         (!messages.is_empty()).then_some((messages, Content::Transitions(numbers)))

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::tracker::View;
 use crate::actors::mqtt::messages::StatusMessage;
-use crate::domain::Transition;
+use crate::domain::{MachineId, Transition};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -43,9 +43,18 @@ pub fn transition_status(prefix: &str, transition: &Transition, flapping: bool) 
     message(prefix, &body)
 }
 
+/// Returns the retained message without content that clears a machine's status at the broker.
+pub fn cleared_status(prefix: &str, machine_id: &MachineId) -> StatusMessage {
+    StatusMessage { topic: topic(prefix, machine_id.as_str()), payload: Vec::new() }
+}
+
 fn message(prefix: &str, body: &Body<'_>) -> StatusMessage {
     let payload = serde_json::to_vec(body).expect("strings and a flag always serialise");
-    StatusMessage { topic: format!("{prefix}/machine/{}/status", topic_level(body.machine_id)), payload }
+    StatusMessage { topic: topic(prefix, body.machine_id), payload }
+}
+
+fn topic(prefix: &str, machine_id: &str) -> String {
+    format!("{prefix}/machine/{}/status", topic_level(machine_id))
 }
 
 /// Returns a machine id as one level of a topic: `/ + # %` and control characters are percent-encoded, as

@@ -1,4 +1,4 @@
-//! The queue of transitions that still have to reach the database or the broker.
+//! The queue of transitions, and of machines to forget, that still have to reach the database or the broker.
 //!
 //! Transitions are numbered in the order in which they happened. Three numbers move along the queue, each
 //! only forward: `recorded` (the database has them), `published` (the broker has them) and `confirmed` (the
@@ -9,14 +9,16 @@
 //!   pending, confirmed.
 //! - **OBX-2** The database and the broker each get the transitions in order.
 //! - **OBX-3** At most [`TRANSITIONS_MAX`] are kept; beyond that the oldest are dropped and counted.
+//! - **OBX-4** A machine to forget has its place among the transitions. The database deletes its row after every
+//!   transition before that place and before any behind it; the broker clears its status in the same order.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-use crate::domain::{Seq, Transition};
-use crate::store::EventKey;
+use crate::domain::{MachineId, Seq, Timestamp, Transition};
+use crate::store::{EventKey, ForgetChange};
 
 /// Transitions kept while the database or the broker is away.
 pub const TRANSITIONS_MAX: usize = 200_000;
@@ -33,9 +35,38 @@ pub struct Destinations {
 /// The number of a transition, from 1.
 pub type TransitionNumber = u64;
 
+/// A machine to forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forget {
+    /// The machine.
+    pub machine_id: MachineId,
+    /// Names the request.
+    pub requested_at: Timestamp,
+    /// It was watched until this record.
+    pub seq: Seq,
+}
+
+/// What waits in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A change of status.
+    Transition(Transition),
+    /// A machine to forget.
+    Forget(Forget),
+}
+
+impl Item {
+    fn seq(&self) -> Seq {
+        match self {
+            Self::Transition(transition) => transition.seq,
+            Self::Forget(forget) => forget.seq,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
-    transition: Transition,
+    item: Item,
     /// The database may have recorded it as not yet published.
     recorded_pending: bool,
 }
@@ -56,6 +87,8 @@ pub struct TransitionOutbox {
 /// Transitions to record, and how.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ToRecord {
+    /// Machines to forget, before the transitions.
+    pub forgets: Vec<ForgetChange>,
     /// In order.
     pub transitions: Vec<Transition>,
     /// How many of them, from the first, have reached the broker.
@@ -95,16 +128,35 @@ impl TransitionOutbox {
             return;
         }
         for transition in unpublished {
-            self.entries.push_back(Entry { transition, recorded_pending: true });
+            self.entries.push_back(Entry { item: Item::Transition(transition), recorded_pending: true });
             self.newest += 1;
         }
         self.recorded = self.newest;
     }
 
+    /// Adds a machine whose row is deleted already. Call it behind [`Self::push_recorded`], before [`Self::push`].
+    pub fn push_recorded_forget(&mut self, forget: Forget) {
+        debug_assert_eq!(self.recorded, self.newest, "OBX-2: what is recorded comes first");
+        if self.destinations.broker {
+            self.entries.push_back(Entry { item: Item::Forget(forget), recorded_pending: true });
+            self.newest += 1;
+            self.recorded = self.newest;
+        }
+    }
+
     /// Adds the newest transition.
     pub fn push(&mut self, transition: Transition) {
+        self.push_item(Item::Transition(transition));
+    }
+
+    /// Adds a machine to forget, behind all its transitions.
+    pub fn push_forget(&mut self, forget: Forget) {
+        self.push_item(Item::Forget(forget));
+    }
+
+    fn push_item(&mut self, item: Item) {
         self.newest += 1;
-        self.entries.push_back(Entry { transition, recorded_pending: false });
+        self.entries.push_back(Entry { item, recorded_pending: false });
         self.trim();
         if self.entries.len() > TRANSITIONS_MAX {
             // OBX-3: drop the oldest.
@@ -130,15 +182,20 @@ impl TransitionOutbox {
         let eligible = (first..).zip(self.entries.iter_mut().skip(index));
         let mut out = ToRecord::default();
         for (number, entry) in eligible.take(count_max) {
-            if entry.transition.seq > seq_max {
+            if entry.item.seq() > seq_max {
                 break;
             }
-            if number <= published {
-                out.published += 1;
-            } else {
-                entry.recorded_pending = true;
+            let is_published = number <= published;
+            match &entry.item {
+                // OBX-4: a batch deletes before it records.
+                Item::Forget(_) if !out.transitions.is_empty() => break,
+                Item::Forget(forget) => out.forgets.push(change(forget, true, is_published)),
+                Item::Transition(transition) => {
+                    out.published += usize::from(is_published);
+                    out.transitions.push(transition.clone());
+                }
             }
-            out.transitions.push(entry.transition.clone());
+            entry.recorded_pending |= !is_published;
             out.upto = number;
         }
         out
@@ -149,27 +206,30 @@ impl TransitionOutbox {
     #[must_use]
     pub fn has_after(&self, upto: TransitionNumber, seq_max: Seq) -> bool {
         let next = self.entries.get(self.index(upto.max(self.recorded) + 1));
-        self.destinations.database && next.is_some_and(|entry| entry.transition.seq <= seq_max)
+        self.destinations.database && next.is_some_and(|entry| entry.item.seq() <= seq_max)
     }
 
-    /// Returns the oldest events that the database has as pending although the broker has them, at most
-    /// `count_max`, and the number up to which all are confirmed once these are.
+    /// Returns the oldest events that the database has as pending although the broker has them, and the machines whose
+    /// status the broker has cleared, at most `count_max`, and the number up to which all are confirmed once
+    /// these are.
     #[must_use]
-    pub fn to_confirm(&self, count_max: usize) -> (Vec<EventKey>, TransitionNumber) {
+    pub fn to_confirm(&self, count_max: usize) -> (Vec<EventKey>, Vec<ForgetChange>, TransitionNumber) {
         let last = self.recorded.min(self.published);
         let mut upto = self.confirmed;
-        let mut keys = Vec::new();
+        let (mut keys, mut cleared) = (Vec::new(), Vec::new());
         let first = self.confirmed + 1;
         for (number, entry) in (first..).zip(self.entries.iter().skip(self.index(first))) {
-            if number > last || keys.len() >= count_max {
+            if number > last || keys.len() + cleared.len() >= count_max {
                 break;
             }
-            if entry.recorded_pending {
-                keys.push(key_of(&entry.transition));
+            match &entry.item {
+                Item::Transition(transition) if entry.recorded_pending => keys.push(key_of(transition)),
+                Item::Forget(forget) if entry.recorded_pending => cleared.push(change(forget, false, true)),
+                _ => {}
             }
             upto = number;
         }
-        (keys, upto)
+        (keys, cleared, upto)
     }
 
     /// The database has the transitions up to `recorded`, and knows of those up to `confirmed` that the
@@ -186,11 +246,11 @@ impl TransitionOutbox {
         &self,
         after: TransitionNumber,
         count_max: usize,
-    ) -> impl Iterator<Item = (TransitionNumber, &Transition)> {
+    ) -> impl Iterator<Item = (TransitionNumber, &Item)> {
         let first = self.published.max(after) + 1;
         let entries = self.entries.iter().skip(self.index(first));
         let wanted = if self.destinations.broker { count_max } else { 0 };
-        (first..).zip(entries).take(wanted).map(|(number, entry)| (number, &entry.transition))
+        (first..).zip(entries).take(wanted).map(|(number, entry)| (number, &entry.item))
     }
 
     /// The broker has the transitions up to `upto`.
@@ -209,7 +269,8 @@ impl TransitionOutbox {
     /// Returns whether transitions or confirmations wait for the database.
     #[must_use]
     pub fn waits_for_database(&self) -> bool {
-        self.unrecorded_len() > 0 || !self.to_confirm(1).0.is_empty()
+        let (events, cleared, _) = self.to_confirm(1);
+        self.unrecorded_len() > 0 || !events.is_empty() || !cleared.is_empty()
     }
 
     /// Returns how many were dropped unrecorded; each is an event missing from the database.
@@ -248,6 +309,11 @@ impl TransitionOutbox {
             self.confirmed = self.confirmed.max(first);
         }
     }
+}
+
+fn change(forget: &Forget, removes: bool, cleared: bool) -> ForgetChange {
+    let Forget { machine_id, requested_at, .. } = forget.clone();
+    ForgetChange { machine_id, requested_at, removes, cleared }
 }
 
 fn key_of(transition: &Transition) -> EventKey {

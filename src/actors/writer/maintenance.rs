@@ -120,6 +120,9 @@ impl Writer {
         if self.watched.is_some() && self.site_watch.is_due(now) {
             return Some(Work::WatchSite);
         }
+        if self.watched.is_some() && self.forget_watch.is_due(now) {
+            return Some(Work::LookForForgets);
+        }
         let journal_id = self.watched.as_ref()?.journal_id;
         (self.maintenance.look_at <= now).then_some(Work::ReadLedger { journal_id })
     }

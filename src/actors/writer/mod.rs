@@ -15,6 +15,7 @@
 //! A database that is away is an expected state: the writer logs each new reason once and keeps trying.
 
 mod doubt;
+mod forget_watch;
 mod maintenance;
 pub mod messages;
 #[cfg(feature = "failpoints")]
@@ -38,6 +39,7 @@ use slog::{Logger, debug, info, o, warn};
 use tokio::sync::oneshot;
 
 use self::doubt::Settled;
+use self::forget_watch::ForgetWatch;
 use self::maintenance::Maintenance;
 use self::messages::{Attach, Attached, CommitBatch, Committed, Known, NotCommitted, PositionLost};
 use self::outage::Outage;
@@ -52,7 +54,7 @@ use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerCell, StatusCell, StoreCell, StoreState};
-use crate::store::{Batch, Checkpoint, Claim, ErrorClass, PastWanted, StoreOptions};
+use crate::store::{Batch, Checkpoint, Claim, ErrorClass, ForgetRequest, PastWanted, StoreOptions};
 
 /// The actor's options.
 #[derive(Clone)]
@@ -78,6 +80,8 @@ pub struct WriterOptions {
     pub past_rows_max: usize,
     /// Receives the state of the database.
     pub status: Arc<StoreCell>,
+    /// Receives the machines to forget.
+    pub forget: Arc<StatusCell<Vec<ForgetRequest>>>,
 }
 
 enum Work {
@@ -86,6 +90,7 @@ enum Work {
     Prune { before: Timestamp },
     Clock,
     ReadLedger { journal_id: JournalId },
+    LookForForgets,
     WatchSite,
 }
 
@@ -108,6 +113,7 @@ pub struct Writer {
     outage: Outage,
     maintenance: Maintenance,
     site_watch: SiteWatch,
+    forget_watch: ForgetWatch,
     refusals: Refusals,
     /// The settings in use.
     settings: Arc<WriterSettings>,
@@ -138,6 +144,7 @@ impl Writer {
             outage,
             maintenance,
             site_watch: SiteWatch::new(),
+            forget_watch: ForgetWatch::new(),
             refusals: Refusals::default(),
             settings,
             watched: None,
@@ -172,6 +179,7 @@ impl Writer {
             Work::Clock => self.exchange_clock(worker, context),
             Work::ReadLedger { journal_id } => self.read_ledger(worker, journal_id, context),
             Work::WatchSite => self.watch_site(worker, context),
+            Work::LookForForgets => self.look_for_forgets(worker, context),
         }
     }
 

@@ -68,6 +68,7 @@ impl Stage {
             })),
             past_rows_max: 100,
             status: Arc::default(),
+            forget: Arc::default(),
         };
         let (metrics, others) = (Arc::new(Metrics::default()), Others.start());
         let exit_guard = ExitGuard::new(0, 1, others.clone().recipient());

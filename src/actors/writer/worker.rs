@@ -12,8 +12,9 @@ use thiserror::Error;
 use crate::actors::failpoint::failpoint;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, Timestamp};
 use crate::store::{
-    Batch, Checkpoint, Claim, CommitOutcome, LivenessPast, MachineRow, MigrationReport, PastWanted, Progress,
-    PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions, Worker, WorkerConnection,
+    Batch, Checkpoint, Claim, CommitOutcome, ForgetRequest, LivenessPast, MachineRow, MigrationReport,
+    PastWanted, Progress, PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions,
+    Worker, WorkerConnection,
 };
 
 /// What the database holds of a journal and its machines, read together.
@@ -88,6 +89,11 @@ impl StoreWorker {
     /// Stores our record of the trusted time, or returns a newer one.
     pub async fn exchange_clock(&self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, JobError> {
         self.with_store(move |store| Ok(store.exchange_clock(ours)?)).await
+    }
+
+    /// Returns the machines that are to be forgotten.
+    pub async fn forget_requests(&self) -> Result<Vec<ForgetRequest>, JobError> {
+        self.with_store(|store| Ok(store.forget_requests()?)).await
     }
 
     /// Deletes rows older than `before`, one bounded step.

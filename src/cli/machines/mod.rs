@@ -3,6 +3,7 @@
 //! Works with and without the service, and says which it is (see [`status`]). While the database is away it asks the
 //! running service, which knows the machines without it.
 
+mod forget;
 mod report;
 mod running;
 mod status;
@@ -10,7 +11,7 @@ mod status;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use self::report::{Outlook, availability_report, from_database, machines_report};
 use super::arguments::duration_within;
@@ -27,7 +28,10 @@ const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 /// Options of `andon machines`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Print one JSON object on one line
     #[arg(long)]
     json: bool,
@@ -40,6 +44,12 @@ pub(super) struct Options {
     /// Show uptime, outages and the longest outage over the last 24h, 7d, 30d or the like, instead of the present
     #[arg(long, value_name = "WINDOW", value_parser = window)]
     availability: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forget machines that will not come back: their rows and their retained statuses go, their readings and events stay
+    Forget(forget::Options),
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -60,6 +70,9 @@ enum Style {
 }
 
 pub(super) fn run(options: &Options, settings: &Settings) -> Exit {
+    if let Some(Command::Forget(options)) = &options.command {
+        return forget::run(options, settings).print();
+    }
     let is_terminal = io::stdout().is_terminal();
     let wants_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let style = match (options.json, wants_colour) {

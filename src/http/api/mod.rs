@@ -2,6 +2,7 @@
 
 mod csv;
 pub mod events;
+pub mod forget;
 pub mod machines;
 pub mod model;
 pub mod openapi;

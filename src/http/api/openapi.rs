@@ -23,6 +23,7 @@ use crate::http::{HttpState, etag, health, metrics, stream};
         super::status::status,
         super::machines::list,
         super::machines::one,
+        super::forget::forget,
         super::readings::readings,
         super::summary::summary,
         super::events::events,

@@ -8,7 +8,7 @@ use crate::http::problem::Problem;
 
 /// True if a page of another site sent the request. Browsers say so in `Sec-Fetch-Site`, old ones and those on plain HTTP
 /// only in `Origin`.
-pub(super) fn is_cross_site(request: &HttpRequest) -> bool {
+pub fn is_cross_site(request: &HttpRequest) -> bool {
     let text = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host").unwrap_or_default();
     let is_own = |origin: &str| {

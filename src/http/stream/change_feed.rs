@@ -37,6 +37,12 @@ pub struct ChangeFeed {
     next_index: usize,
 }
 
+/// A machine that is no longer watched.
+#[derive(serde::Serialize)]
+struct Forgotten<'a> {
+    machine_id: &'a str,
+}
+
 impl ChangeFeed {
     /// Sends changes from now on.
     pub fn new(state: &HttpState) -> Self {
@@ -85,7 +91,7 @@ impl ChangeFeed {
 
     /// Appends the machines that have changed, until the chunk is full.
     fn append_machines(&mut self, machines: &Machines, latest: &LatestReadings, text: &mut String) {
-        self.forget_others(machines);
+        self.forget_others(machines, text);
         let views = machines.views();
         // Changes of status come first, then all others in turn.
         for view in views {
@@ -123,10 +129,18 @@ impl ChangeFeed {
         }
     }
 
-    fn forget_others(&mut self, machines: &Machines) {
+    /// Appends the machines that were forgotten since.
+    fn forget_others(&mut self, machines: &Machines, text: &mut String) {
         if self.sent.len() > machines.views().len() {
             let known: HashSet<_> = machines.views().iter().map(|view| &view.machine_id).collect();
-            self.sent.retain(|id, _| known.contains(id));
+            self.sent.retain(|machine_id, _| {
+                let is_known = known.contains(machine_id);
+                if !is_known {
+                    let gone = Forgotten { machine_id: machine_id.as_str() };
+                    text.push_str(&event("forgotten", &gone));
+                }
+                is_known
+            });
         }
     }
 }

@@ -12,6 +12,7 @@ mod pages;
 #[allow(dead_code)]
 mod client;
 
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -19,14 +20,15 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use chrono_tz::Tz;
+use slog::{Logger, o};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
-    Access, Budget, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Stall,
-    StatusCells, StoredMachines, Streams,
+    Access, Budget, ForgetDesk, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
+    Stall, StatusCells, StoredMachines, Streams,
 };
 use crate::clock::{ClockKeeper, mono_now};
 use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
@@ -148,6 +150,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
             time_zone: Tz::UTC,
             offline_after: Duration::from_secs(15),
             metrics_per_machine: false,
+            expected: HashSet::from([MachineId::parse("press-2").unwrap()]),
             access,
         }),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
@@ -159,6 +162,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
+        forget: ForgetDesk::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
         streams: Streams::new(8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
         started: Instant::now(),

@@ -11,6 +11,7 @@ mod commit_clauses;
 mod copied_readings;
 mod event_clauses;
 mod fixture;
+mod forget_clauses;
 mod history_clauses;
 mod liveness_clauses;
 mod machine_clauses;
@@ -93,6 +94,10 @@ contract! {
         pages_of_events_join_and_can_be_of_one_machine,
         events_come_in_order_of_recording_and_those_of_a_range_in_order_of_time,
         events_are_read_by_index_only,
+    }
+    forget_clauses {
+        a_request_deletes_the_row_and_stays_until_the_status_is_cleared,
+        a_later_request_of_the_same_machine_is_not_done_by_an_earlier_change,
     }
     history_clauses {
         history_cannot_write,

@@ -46,6 +46,7 @@ fn first(journal: JournalId) -> Batch {
     let liveness = LivenessRows {
         transitions_published: 1,
         published: vec![key(&transitions[2])],
+        forgets: Vec::new(),
         outages: vec![
             outage(10, None, OutageReason::LinkDown),
             outage(20, Some(21), OutageReason::Hold),
@@ -72,6 +73,7 @@ fn second(journal: JournalId) -> Batch {
     let liveness = LivenessRows {
         transitions_published: 2,
         published: vec![key(&before.transitions[1]), key(&transitions[2]), key(&before.transitions[2])],
+        forgets: Vec::new(),
         outages: vec![
             outage(10, Some(50), OutageReason::Start),
             outage(20, Some(60), OutageReason::Hold),

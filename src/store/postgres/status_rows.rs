@@ -14,6 +14,7 @@ use crate::domain::{Timestamp, Transition};
 use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
 use crate::store::failure::CommitFailure;
+use crate::store::forget::postgres as forget;
 use crate::store::liveness_rows::EventKey;
 use crate::store::liveness_rows::postgres::{write_outage, write_seen_until};
 use crate::store::machine_changes::{MachineChange, machine_changes};
@@ -33,6 +34,9 @@ pub fn write(
     let liveness = &batch.liveness;
     let mut known = HashSet::new();
     let mut writing = Writing { writer, batch, changes: &[], refused: Vec::new() };
+    writing.rows(CommitStep::Transitions, RowLocation::Forget, &liveness.forgets, |connection, run| {
+        run.iter().try_for_each(|change| forget::write(connection, site, change).map(drop))
+    })?;
     writing.rows(CommitStep::Transitions, RowLocation::Event, &events, |connection, run| {
         known.extend(insert_events(connection, site, run)?);
         Ok(())

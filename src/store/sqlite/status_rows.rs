@@ -10,6 +10,7 @@ use super::statements::{InsertEvent, MarkPublished, UpdateSighting, UpsertMachin
 use crate::domain::{MachineId, Timestamp, Transition};
 use crate::store::batch::Batch;
 use crate::store::error::CommitStep;
+use crate::store::forget::sqlite as forget;
 use crate::store::liveness_rows::EventKey;
 use crate::store::liveness_rows::sqlite::{write_outage, write_seen_until};
 use crate::store::machine_changes::{MachineChange, machine_changes};
@@ -24,6 +25,10 @@ pub fn write(
 ) -> Result<Vec<RefusedRow>, Failure> {
     let mut writing = Writing { connection, batch, changes: Vec::new(), fatal, refused: Vec::new() };
     let site = writer.site;
+    for (index, forget) in batch.liveness.forgets.iter().enumerate() {
+        let change = |connection: &mut _| forget::write(connection, site, forget);
+        writing.row(RowLocation::Forget(index), CommitStep::Transitions, change)?;
+    }
     let changes = machine_changes(writing.events(site)?);
     writing.changes.clone_from(&changes);
     for (index, change) in changes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The outbox (OBX-1, OBX-2, OBX-3).
+//! The outbox (OBX-1 to OBX-4).
 
 use super::*;
 use crate::domain::{MachineId, MachineStatus, Timestamp, TransitionReason};
@@ -29,7 +29,11 @@ fn outbox(destinations: Destinations, names: &[&str]) -> TransitionOutbox {
 
 fn to_publish(outbox: &TransitionOutbox) -> Vec<(TransitionNumber, String)> {
     let waiting = outbox.to_publish(0, 99);
-    waiting.map(|(number, transition)| (number, transition.machine_id.to_string())).collect()
+    let name = |item: &Item| match item {
+        Item::Transition(transition) => transition.machine_id.to_string(),
+        Item::Forget(forget) => format!("forget {}", forget.machine_id),
+    };
+    waiting.map(|(number, item)| (number, name(item))).collect()
 }
 
 fn names(transitions: &[Transition]) -> Vec<&str> {
@@ -44,12 +48,12 @@ fn a_transition_recorded_before_it_is_published_is_confirmed_afterwards() {
     assert_eq!((names(&taken.transitions), taken.published, taken.upto), (vec!["a", "b"], 0, 2));
     assert!(outbox.has_after(2, Seq(1)) && !outbox.has_after(3, Seq(1)));
     outbox.on_recorded(2, 0);
-    assert_eq!(outbox.to_confirm(9), (vec![], 0), "the broker does not have them");
+    assert_eq!(outbox.to_confirm(9), (vec![], vec![], 0), "the broker does not have them");
     outbox.on_published(1);
-    assert_eq!(outbox.to_confirm(9), (vec![key_of(&transition("a", 1))], 1));
+    assert_eq!(outbox.to_confirm(9), (vec![key_of(&transition("a", 1))], vec![], 1));
     assert!(outbox.waits_for_database());
     outbox.on_published(3);
-    let (keys, upto) = outbox.to_confirm(9);
+    let (keys, _, upto) = outbox.to_confirm(9);
     assert_eq!((keys.len(), upto), (2, 2), "c is not recorded");
     outbox.on_recorded(0, 2);
     let taken = outbox.oldest_unrecorded(Seq(1), 9);
@@ -84,7 +88,7 @@ fn recorded_unpublished_transitions_come_first_and_are_not_recorded_again() {
     assert_eq!(outbox.to_publish(2, 99).count(), 1, "the others are in flight");
     outbox.on_published(1);
     assert_eq!(outbox.to_publish(0, 99).count(), 2);
-    assert_eq!(outbox.to_confirm(9), (vec![key_of(&transition("x", 0))], 1));
+    assert_eq!(outbox.to_confirm(9), (vec![key_of(&transition("x", 0))], vec![], 1));
     outbox.on_recorded(0, 1);
     assert_eq!(to_publish(&outbox)[0].1, "y");
 }
@@ -127,7 +131,7 @@ fn a_late_answer_to_its_predecessor_has_no_effect_on_a_successor() {
     assert_eq!(to_publish(&new), [(3, "x".to_owned()), (4, "y".to_owned())]);
     assert_eq!(new.oldest_unrecorded(Seq(1), 9).upto, 4);
     new.on_published(3);
-    assert_eq!(new.to_confirm(9).1, 3);
+    assert_eq!(new.to_confirm(9).2, 3);
 }
 
 /// Proves OBX-3.
@@ -142,4 +146,57 @@ fn beyond_the_limit_the_oldest_are_dropped_and_counted_for_each_destination() {
     assert_eq!(outbox.entries.len(), TRANSITIONS_MAX);
     assert_eq!(outbox.to_publish(0, 1).next().map(|(number, _)| number), Some(4));
     assert_eq!(outbox.oldest_unrecorded(Seq(1), 1).upto, 4);
+}
+
+fn forget(name: &str, seq: u64) -> Forget {
+    Forget { machine_id: machine(name), requested_at: Timestamp::from_micros(7), seq: Seq(seq) }
+}
+
+/// Proves OBX-4.
+#[test]
+fn a_machine_to_forget_keeps_its_place_among_the_transitions() {
+    let mut outbox = outbox(BOTH, &["a"]);
+    outbox.push_forget(forget("a", 1));
+    outbox.push(transition("a", 1));
+    let waiting: Vec<String> = to_publish(&outbox).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(waiting, ["a", "forget a", "a"]);
+
+    let taken = outbox.oldest_unrecorded(Seq(1), 9);
+    assert_eq!((names(&taken.transitions), taken.forgets.len(), taken.upto), (vec!["a"], 0, 1));
+    assert!(outbox.has_after(1, Seq(1)), "the next batch deletes the row");
+    outbox.on_recorded(1, 0);
+    let taken = outbox.oldest_unrecorded(Seq(1), 9);
+    let deletes = change(&forget("a", 1), true, false);
+    assert_eq!((taken.forgets, names(&taken.transitions), taken.upto), (vec![deletes], vec!["a"], 3));
+    outbox.on_recorded(3, 0);
+    outbox.on_published(2);
+    let (events, cleared, upto) = outbox.to_confirm(9);
+    assert_eq!((events.len(), cleared, upto), (1, vec![change(&forget("a", 1), false, true)], 2));
+    outbox.on_recorded(3, 2);
+    outbox.on_published(3);
+    let (_, _, upto) = outbox.to_confirm(9);
+    outbox.on_recorded(3, upto);
+    assert!(outbox.entries.is_empty() && !outbox.waits_for_database());
+}
+
+/// Proves OBX-4.
+#[test]
+fn without_a_broker_or_once_it_has_cleared_the_status_one_change_ends_the_request() {
+    let mut only_database = outbox(Destinations { database: true, broker: false }, &[]);
+    only_database.push_forget(forget("a", 1));
+    let taken = only_database.oldest_unrecorded(Seq(1), 9);
+    assert_eq!(taken.forgets, [change(&forget("a", 1), true, true)]);
+    only_database.on_recorded(taken.upto, 0);
+    assert!(only_database.entries.is_empty());
+
+    let mut outbox = outbox(BOTH, &[]);
+    outbox.push_recorded_forget(forget("gone", 0));
+    outbox.push_forget(forget("a", 1));
+    outbox.on_published(2);
+    let (_, cleared, upto) = outbox.to_confirm(9);
+    assert_eq!(cleared, [change(&forget("gone", 0), false, true)]);
+    let taken = outbox.oldest_unrecorded(Seq(1), 9);
+    assert_eq!(taken.forgets, [change(&forget("a", 1), true, true)], "published before it is recorded");
+    outbox.on_recorded(taken.upto, upto);
+    assert!(outbox.entries.is_empty());
 }

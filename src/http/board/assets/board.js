@@ -84,6 +84,10 @@ function received(name, data) {
     receivedStatus(data);
   } else if (name === "event") {
     changes.add(data);
+  } else if (name === "forgotten") {
+    model.forget(data.machine_id);
+    tiles.forget([data.machine_id]);
+    drawMachines();
   } else if (name === "machine") {
     const moved = model.update(data);
     trends.add(data);

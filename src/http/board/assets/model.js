@@ -34,6 +34,11 @@ export class Model {
     return !before || rank(before) !== rank(machine) || before.status_since !== machine.status_since;
   }
 
+  /** Removes a machine. */
+  forget(id) {
+    if (this.machines.delete(id)) this.#places = null;
+  }
+
   counts() {
     const counts = { all: this.machines.size, offline: 0, unknown: 0, never_seen: 0, online: 0, flapping: 0 };
     for (const machine of this.machines.values()) {

@@ -9,7 +9,7 @@
 const SILENCE_MAX_MS = 6_000;
 const RETRY_MIN_MS = 1_000;
 const RETRY_MAX_MS = 5_000;
-const EVENTS = ["machine", "event", "status"];
+const EVENTS = ["machine", "event", "forgotten", "status"];
 
 export class Stream {
   #source = null;
