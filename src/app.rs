@@ -10,6 +10,7 @@ mod live;
 mod options;
 mod plan;
 mod reload;
+mod replace;
 mod service_status;
 mod signals;
 mod status_line;
@@ -35,7 +36,7 @@ pub use self::signals::hold_hangup;
 use self::wires::{JournalEvents, Wires};
 use crate::clock::ClockKeeper;
 use crate::config::{Loaded, Settings, Sources};
-use crate::journal::{Journal, JournalError, RealFs, Recovery};
+use crate::journal::{Holder, Journal, JournalError, RealFs, Recovery};
 use crate::logging::{LevelSwitch, causes, keys};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Exit, StopDeadline};
@@ -50,6 +51,8 @@ pub struct Surroundings {
     pub levels: LevelSwitch,
     /// Hears how the service is.
     pub manager: ServiceManager,
+    /// Take over from an Andon that has the journal open, instead of failing.
+    pub replaces: bool,
 }
 
 /// Runs the service until a signal stops it or the supervisor gives up; returns the exit code.
@@ -69,6 +72,12 @@ pub fn run(loaded: Loaded, surroundings: Surroundings) -> Exit {
     let _armed = fail::FailScenario::setup();
     let wires = Wires::default();
     let listener = Arc::new(JournalEvents::new(wires.clone(), logger));
+    if surroundings.replaces {
+        manager.status("waiting for the Andon that has the journal open to end");
+        if let Err(why) = replace::take_over(&settings.journal.dir, &deadline, logger) {
+            return not_replaced(why, logger, manager);
+        }
+    }
     let journal = match open_journal(settings, listener, logger, manager) {
         Ok(journal) => journal,
         Err(exit) => return exit,
@@ -98,6 +107,18 @@ pub fn run(loaded: Loaded, surroundings: Surroundings) -> Exit {
         4 => Exit::GaveUp,
         _ => Exit::Failure,
     }
+}
+
+/// Ends without having taken over.
+fn not_replaced(why: Option<String>, logger: &Logger, manager: &ServiceManager) -> Exit {
+    let Some(why) = why else {
+        info!(logger, "stopped before it took over; the old Andon goes on, or ends as it was asked to");
+        return Exit::Clean;
+    };
+    error!(logger, "the Andon that has the journal open does not end: nothing was replaced. End it, then start again";
+        "reason" => &why);
+    manager.status(&format!("nothing was replaced: {why}"));
+    Exit::Failure
 }
 
 /// Reloads from now on, first for the requests that have come since the start.
@@ -133,8 +154,18 @@ fn open_journal(
     fail::fail_point!("app::opening");
     let opened = Journal::open(journal_options(settings), Arc::new(RealFs), listener);
     let (journal, recovery) = opened.map_err(|error| {
-        error!(logger, "the journal cannot be opened"; "dir" => %dir, "error" => causes(&error));
-        manager.status(&format!("the journal cannot be opened: {}", causes(&error)));
+        let error_text = match &error {
+            JournalError::Locked { pid, .. } => {
+                let who = replace::words(Holder { pid: *pid });
+                format!(
+                    "{}: {who}. Stop it first, or start this one with `andon run --replace`",
+                    causes(&error)
+                )
+            }
+            _ => causes(&error),
+        };
+        error!(logger, "the journal cannot be opened"; "dir" => %dir, "error" => &error_text);
+        manager.status(&format!("the journal cannot be opened: {error_text}"));
         exit_of(&error)
     })?;
     report_torn_tail(&recovery, logger);

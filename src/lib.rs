@@ -28,6 +28,7 @@
 pub mod domain;
 
 pub mod clock;
+pub mod host_process;
 pub mod journal;
 pub mod payload;
 

@@ -71,7 +71,7 @@ impl std::fmt::Debug for Configuration {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service until SIGTERM or SIGINT
-    Run,
+    Run(run::Options),
     /// Check or show the configuration
     Config {
         #[command(subcommand)]
@@ -153,7 +153,7 @@ impl Cli {
             Command::Man(options) => return man::run(options).print(),
             _ => {}
         }
-        if matches!(self.command, Command::Run) {
+        if matches!(self.command, Command::Run(_)) {
             app::hold_hangup();
         }
         let sources = self.configuration.sources(environment());
@@ -165,7 +165,7 @@ impl Cli {
             }
         };
         let output = match self.command {
-            Command::Run => return run::run(sources, loaded),
+            Command::Run(options) => return run::run(&options, sources, loaded),
             Command::Machines(options) => return machines::run(&options, &loaded.settings),
             Command::Simulate(options) => return simulate::run(options, &loaded.settings),
             Command::Health(options) => health::run(&options, &loaded.settings),

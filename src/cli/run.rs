@@ -9,7 +9,15 @@ use crate::app::{self, Surroundings};
 use crate::logging::{self, keys};
 use crate::service_manager::ServiceManager;
 
-pub(super) fn run(sources: Sources, loaded: Loaded) -> Exit {
+/// Options of `andon run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Take over from the Andon that runs with this journal: ask it to stop, wait until it has stored what is pending
+    #[arg(long)]
+    replace: bool,
+}
+
+pub(super) fn run(options: &Options, sources: Sources, loaded: Loaded) -> Exit {
     let settings = &loaded.settings;
     let (logger, guard) = logging::init(settings.log.format, &settings.log.level);
     logging::install_panic_hook(logger.clone());
@@ -17,7 +25,16 @@ pub(super) fn run(sources: Sources, loaded: Loaded) -> Exit {
     let exit = if loaded.worker_enabled {
         log_warnings(&loaded, &logger.new(o!(keys::COMPONENT => "config")));
         let levels = guard.levels();
-        app::run(loaded, Surroundings { sources, logger: logger.clone(), levels, manager: manager.clone() })
+        app::run(
+            loaded,
+            Surroundings {
+                sources,
+                logger: logger.clone(),
+                levels,
+                manager: manager.clone(),
+                replaces: options.replace,
+            },
+        )
     } else {
         info!(logger, "not running, because RUN_MQTT_WORKER is false"; keys::SITE => &settings.site.id);
         manager.status("not running, because RUN_MQTT_WORKER is false");

@@ -20,6 +20,7 @@ use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::clock::mono_now;
+use crate::host_process;
 
 /// Threads that serve. Their work is short; database queries run on other threads.
 const WORKERS: usize = 2;
@@ -84,7 +85,11 @@ impl Http {
         match TcpListener::bind(self.options.bind) {
             Ok(listener) => self.serve(listener, context),
             Err(error) => {
-                let reason = error.to_string();
+                let holder = (error.kind() == std::io::ErrorKind::AddrInUse)
+                    .then(|| host_process::listener(self.options.bind))
+                    .flatten();
+                let holder = holder.map(|holder| format!(": {holder} listens there"));
+                let reason = format!("{error}{}", holder.unwrap_or_default());
                 if self.last_reason.as_deref() != Some(&reason) {
                     warn!(self.logger, "the address cannot be used, so the board, the API and the metrics are unreachable; retrying, \
                         and the pipeline keeps working. Stop the program that listens there, or change http.bind";

@@ -113,15 +113,21 @@ impl Site {
 
     /// As [`Self::run_with`], with that `log.format`.
     pub fn run_with_format(&self, failpoints: &str, format: &str) -> Andon {
-        self.runs.set(self.runs.get() + 1);
-        let log = self.dir.path().join(format!("run-{}.log", self.runs.get()));
-        let file = File::create(&log).unwrap();
         let mut command = self.command_with(&format!("log.format={format}"), &["run"]);
         if !failpoints.is_empty() {
             command.env("FAILPOINTS", failpoints);
         }
-        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        Andon { child, log }
+        Andon::start(command, self.next_log())
+    }
+
+    /// Starts `andon run --replace`.
+    pub fn replace(&self) -> Andon {
+        Andon::start(self.command(&["run", "--replace"]), self.next_log())
+    }
+
+    fn next_log(&self) -> PathBuf {
+        self.runs.set(self.runs.get() + 1);
+        self.dir.path().join(format!("run-{}.log", self.runs.get()))
     }
 }
 
@@ -132,6 +138,13 @@ pub struct Andon {
 }
 
 impl Andon {
+    /// Starts a command that runs the service, and writes what it says to `log`.
+    pub fn start(mut command: Command, log: PathBuf) -> Self {
+        let file = File::create(&log).unwrap();
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Self { child, log }
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
