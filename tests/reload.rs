@@ -137,6 +137,8 @@ fn reloads_do_not_overlap_and_none_is_lost() {
 fn a_hangup_during_start_or_stop_ends_nothing() {
     let site = site(FreePort::find().number(), "");
     let mut andon = site.run_with("app::opening=sleep(1500);mqtt::stop=sleep(1500)");
+    // Before that it is not Andon's code that runs.
+    wait_until("the mask", || holds_hangup(andon.pid()));
     andon.signal("HUP");
     andon.wait_for_log(RELOADED);
     andon.wait_for_log("no connection to the broker");
