@@ -1,5 +1,7 @@
 //! Makes foreign text safe for a terminal: text from the network must not move the cursor, hide, reverse other text, or
-//! pass for a field of a log line.
+//! pass for a field of a log line. [`progress`] shows how far long work is.
+
+pub mod progress;
 
 use std::borrow::Cow;
 use std::fmt::Write;

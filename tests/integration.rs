@@ -34,6 +34,7 @@ mod liveness;
 mod machines;
 mod packaging;
 mod pipeline;
+mod progress;
 mod quoted_texts;
 mod rejected;
 mod reload;

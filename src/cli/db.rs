@@ -6,6 +6,7 @@ use super::{Exit, Output, counted, failed_to, prune, table};
 use crate::app::store_options;
 use crate::config::Settings;
 use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
+use crate::terminal::progress::ProgressDisplay;
 
 /// The complaint about migrations that this binary does not know.
 pub(super) const TABLES_AHEAD: &str =
@@ -46,8 +47,10 @@ pub(super) fn missing_file(settings: &Settings) -> Option<String> {
 
 fn migrate(settings: &Settings) -> Result<Output, StoreError> {
     let mut store = store::open(&store_options(settings))?;
+    let target = store.facts().target.clone();
+    let progress = ProgressDisplay::waiting(format!("migrating {target}"));
     let applied = store.migrate()?.applied;
-    let target = &store.facts().target;
+    drop(progress);
     let mut text = match applied.len() {
         0 => format!("{target} is up to date\n"),
         count => format!("{target}: {} applied\n", counted(count as u64, "migration")),

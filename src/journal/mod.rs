@@ -126,6 +126,7 @@ pub use reader::Reader;
 pub use record::PAYLOAD_BYTES_MAX;
 pub use recovery::{Recovery, TornTail};
 pub use repair::{Cut, Repair, repair};
+pub use segment::segment_files_bytes;
 
 pub use crate::domain::{SyncMode, WhenFull};
 
@@ -222,6 +223,15 @@ pub struct Record<'a> {
     pub seq: Seq,
     /// The message as it was appended.
     pub message: Message<'a>,
+}
+
+impl Record<'_> {
+    /// Returns its length on disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let content = self.message.topic.as_bytes().len() + self.message.payload.len();
+        (record::RECORD_HEADER_BYTES + content) as u64
+    }
 }
 
 /// Seqs whose records a reader will never return.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::JournalError;
+use super::fs::{Access, Fs};
 use crate::domain::{JournalId, Seq};
 
 pub(super) const HEADER_BYTES: usize = 64;
@@ -78,6 +80,20 @@ pub(super) fn parse_segment_name(name: &str) -> Option<Seq> {
         return None;
     }
     digits.parse().ok().map(Seq).filter(|first| *first > Seq::ZERO)
+}
+
+/// Returns the length of all segment files of a journal, preallocated parts included: at least what reading it reads.
+///
+/// # Errors
+/// The directory cannot be listed. A segment that is deleted meanwhile counts as empty.
+pub fn segment_files_bytes(dir: &Path, fs: &dyn Fs) -> Result<u64, JournalError> {
+    let names = fs.list(dir).map_err(JournalError::io("list", dir))?;
+    let segments = names.iter().filter_map(|name| parse_segment_name(name));
+    let bytes = |first| {
+        let file = fs.open(&segment_path(dir, first), Access::Read);
+        file.and_then(|file| file.size()).unwrap_or(0)
+    };
+    Ok(segments.map(bytes).sum())
 }
 
 /// A segment of the running journal, shared between writer, table and readers.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Output, complaints, damage_json, remarks};
+use super::{Output, complaints, damage_json, read_whole, remarks};
 use crate::app::store_options;
 use crate::cli::{db, failed_to, table};
 use crate::clock::wall_now;
@@ -33,9 +33,7 @@ pub(super) fn run(dir: &Path, settings: &Settings, as_json: bool) -> Result<Outp
     let database = Database::ask(settings, journal_id);
     let committed = database.as_ref().ok().map(|database| database.ledger.committed_seq).or(noted);
     let mut tail = Tail::new(committed, wall_now());
-    let found = journal::inspect_records(dir, &RealFs, &mut |record| {
-        tail.note(record.seq, record.message.received_at);
-    })?;
+    let found = read_whole(dir, &mut |record| tail.note(record.seq, record.message.received_at))?;
     let report = Report::new(&found, &tail, database, settings.journal.max_bytes);
     let (complaints, exit) = complaints(&found.damage);
     let text =

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::domain::{Seq, Topic};
 use crate::journal::{self, Cut, Damage, Inspection, JournalError, REPAIR_HINT, RealFs, Record, Repair};
 use crate::terminal;
+use crate::terminal::progress::{ProgressDisplay, Unit};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -59,9 +60,19 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
 }
 
 fn verify(dir: &Path) -> Result<Output, JournalError> {
-    let found = journal::inspect(dir, &RealFs)?;
+    let found = read_whole(dir, &mut |_| {})?;
     let (complaints, exit) = complaints(&found.damage);
     Ok(Output { text: verdict(dir, &found), complaints, exit })
+}
+
+/// Reads the whole journal and shows the progress; visits each whole record.
+fn read_whole(dir: &Path, visit: &mut dyn FnMut(Record<'_>)) -> Result<Inspection, JournalError> {
+    let bytes = journal::segment_files_bytes(dir, &RealFs)?;
+    let progress = ProgressDisplay::start("reading the journal", Unit::Bytes, 0, Some(bytes));
+    journal::inspect_records(dir, &RealFs, &mut |record| {
+        progress.advance(record.bytes());
+        visit(record);
+    })
 }
 
 /// Returns a line for each damaged place, and what to do.

@@ -14,6 +14,7 @@ use crate::store::{
     ReadingRow, RejectedPage, RejectedRow, RejectionRow, Retry, RetryOutcome, Store, StoreError,
 };
 use crate::terminal;
+use crate::terminal::progress::{ProgressDisplay, Unit};
 
 /// Rows held at once, each of at most 64 KiB.
 const PAGE_ROWS: u32 = 200;
@@ -38,11 +39,12 @@ pub(in crate::cli) struct Options {
 pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings) -> Result<Output, Failure> {
     let rules =
         PayloadRules::new(payload_options(settings)).map_err(|error| Failure::usage(error.to_string()))?;
-    let mut run = RetryRun { rules, dry_run: options.dry_run, summary: Summary::default() };
+    if options.ids.is_empty() && options.filter.is_empty() && !options.all {
+        return Err(Failure::usage("nothing selected: give ids, a filter such as --reason, or --all"));
+    }
+    let progress = start_progress(options, store)?;
+    let mut run = RetryRun { rules, dry_run: options.dry_run, progress, summary: Summary::default() };
     if options.ids.is_empty() {
-        if options.filter.is_empty() && !options.all {
-            return Err(Failure::usage("nothing selected: give ids, a filter such as --reason, or --all"));
-        }
         run.all_of(&options.filter, store)?;
     } else {
         for id in &options.ids {
@@ -55,9 +57,22 @@ pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings)
     Ok(run.summary.into_output(options.dry_run))
 }
 
+fn start_progress(options: &Options, store: &mut dyn Store) -> Result<ProgressDisplay, Failure> {
+    let wanted = if options.ids.is_empty() {
+        let counts = store.rejected_counts(&options.filter.store_filter())?;
+        let matching = counts.iter().filter(|count| options.filter.matches_topic(&count.topic));
+        matching.map(|count| count.elements).sum()
+    } else {
+        options.ids.len() as u64
+    };
+    let unit = Unit::Things("rejected messages");
+    Ok(ProgressDisplay::start("interpreting again", unit, 0, Some(wanted)))
+}
+
 struct RetryRun {
     rules: PayloadRules,
     dry_run: bool,
+    progress: ProgressDisplay,
     summary: Summary,
 }
 
@@ -103,6 +118,7 @@ impl RetryRun {
                 RetryOutcome::Gone => self.summary.gone += 1,
             },
         }
+        self.progress.advance(1);
         Ok(())
     }
 }
