@@ -32,6 +32,8 @@ pub mod host_process;
 pub mod journal;
 pub mod payload;
 
+pub mod new_file;
+
 pub mod database_url;
 pub mod store;
 

@@ -1,8 +1,8 @@
-//! `andon db migrate` and `andon db status`; `andon db prune` is in [`prune`].
+//! `andon db migrate` and `andon db status`; `backup`, `copy` and `prune` have files of their own.
 
 use clap::Subcommand;
 
-use super::{Exit, Output, counted, failed_to, prune, table};
+use super::{Exit, Output, backup, copy, counted, failed_to, prune, table};
 use crate::app::store_options;
 use crate::config::Settings;
 use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
@@ -21,12 +21,18 @@ pub(super) enum Command {
     Migrate,
     /// Show which migrations are applied, how many rows there are, and how far each journal is stored
     Status,
+    /// Copy the SQLite file, checked, while the service runs; for PostgreSQL, print the line of pg_dump
+    Backup(backup::Options),
+    /// Copy all tables of an SQLite file into PostgreSQL, and compare them; goes on where an earlier run ended
+    Copy(copy::Options),
     /// Delete readings older than store.retention now; the service does this by itself
     Prune(prune::Options),
 }
 
 pub(super) fn run(command: &Command, settings: &Settings) -> Output {
     let result = match command {
+        Command::Backup(options) => return backup::run(options, settings),
+        Command::Copy(options) => return copy::run(options, settings),
         Command::Prune(options) => return prune::run(options, settings),
         Command::Migrate => migrate(settings),
         Command::Status => match missing_file(settings) {

@@ -2,9 +2,11 @@
 //! line to standard error, and ends with one of the codes of [`Exit`].
 
 mod arguments;
+mod backup;
 mod completions;
 mod config;
 mod connect;
+mod copy;
 mod db;
 mod health;
 mod journal;
@@ -77,7 +79,7 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Create or update the tables, show their state, or delete old readings
+    /// Create or update the tables, show their state, back them up, copy them, or delete old readings
     Db {
         #[command(subcommand)]
         command: db::Command,

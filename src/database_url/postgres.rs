@@ -67,6 +67,19 @@ impl PostgresUrl {
         pieces.fold(message.to_owned(), |text, piece| text.replace(piece, REDACTED))
     }
 
+    /// Returns the URL without its password, for a command line that a person can run.
+    #[must_use]
+    pub fn without_password(&self) -> String {
+        let shown = self.to_string().replace(&format!(":{REDACTED}@"), "@");
+        let (location, query) = shown.split_once('?').unwrap_or((&shown, ""));
+        let hidden = format!("={REDACTED}");
+        let kept: Vec<&str> = query
+            .split('&')
+            .filter(|parameter| !parameter.is_empty() && !parameter.ends_with(&hidden))
+            .collect();
+        if kept.is_empty() { location.to_owned() } else { format!("{location}?{}", kept.join("&")) }
+    }
+
     /// Says for logs and status where the server is, without credentials.
     #[must_use]
     pub fn place(&self) -> String {
@@ -132,6 +145,22 @@ mod tests {
             postgres("postgres://h/d?connect_timeout=60").with_defaults(&defaults),
             "postgres://h/d?connect_timeout=60&application_name=andon"
         );
+    }
+
+    /// Proves CFG-4.
+    #[test]
+    fn a_url_for_other_programs_has_no_password() {
+        for (url, expected) in [
+            (
+                "postgres://andon:s3@cret@db/plant?sslmode=require",
+                "postgres://andon@db/plant?sslmode=require",
+            ),
+            ("postgres://db/plant?password=s3cret&sslmode=require", "postgres://db/plant?sslmode=require"),
+            ("postgres://andon@/plant?host=/run/x", "postgres://andon@/plant?host=/run/x"),
+            ("postgres:///plant?password=s3cret", "postgres:///plant"),
+        ] {
+            assert_eq!(postgres(url).without_password(), expected);
+        }
     }
 
     /// Proves CFG-4.

@@ -233,6 +233,22 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// A backup was not made.
+    #[error("back up the database to {file}")]
+    Backup {
+        /// The file that was asked for.
+        file: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// A copy into another database ended early. What it has committed stays; the next run goes on.
+    #[error("copy the database")]
+    Copy {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// Old readings could not be deleted.
     #[error("prune old readings")]
     Prune {

@@ -25,6 +25,7 @@
 //! unreadable       rows that cannot be read: skipped, and named once
 //! migrate          embedded migrations, one process at a time
 //! table_counts     how many rows the tables have
+//! transfer/        copying all tables from SQLite to PostgreSQL
 //! schema           the tables and instants as diesel sees them (instant_text: as SQLite keeps them)
 //! statement        fixed SQL that is prepared once a connection
 //! progress         when a connection last finished a statement
@@ -84,6 +85,7 @@ mod schema;
 mod sqlite;
 mod statement;
 mod table_counts;
+mod transfer;
 mod unreadable;
 mod worker;
 
@@ -113,7 +115,9 @@ pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
 pub use reprocess::{Retry, RetryOutcome};
 use rollup::exact;
+pub use sqlite::Backup;
 pub use table_counts::TableCount;
+pub use transfer::{Checksum, Copied, CopyWatch, copy};
 pub use unreadable::{UnreadableRow, UnreadableRows};
 pub use worker::{NotTaken, Worker, WorkerConnection};
 

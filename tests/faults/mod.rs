@@ -5,7 +5,7 @@
 //! a test and a row of `make soak` of each.
 //!
 //! What is struck: the process ([`process`], [`actors`]), the databases ([`postgres`], [`sqlite`], [`corrupt_rows`],
-//! [`retention`]), the journal's disk ([`disk`], [`stall`]), the data directory ([`directory`]), the broker and the link to it
+//! [`retention`]), the journal's disk ([`disk`], [`stall`]), the data directory ([`directory`]), the data on its way elsewhere ([`moving`]), the broker and the link to it
 //! ([`broker`], [`refused_filter`]), what liveness sees ([`seeing`]), traffic and clock ([`traffic`]), HTTP ([`readers`]), and two
 //! of these at a time ([`combined`]). [`mutants`] proves that the suite detects builds that lose or double messages.
 //!
@@ -18,6 +18,7 @@ use std::time::Duration;
 mod kinds;
 mod load;
 mod memory;
+mod moving;
 mod oracle;
 mod plant;
 pub mod proxy;
@@ -140,6 +141,7 @@ pub const ALL: &[&[Fault]] = &[
     disk::FAULTS,
     stall::FAULTS,
     directory::FAULTS,
+    moving::FAULTS,
     broker::FAULTS,
     seeing::FAULTS,
     refused_filter::FAULTS,

@@ -117,6 +117,11 @@ impl Postgres {
         give(directory, self.owner).expect("to give the directory away");
     }
 
+    /// Returns the directory of `psql`, `pg_dump` and the others.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Runs SQL as superuser and returns its output, unaligned and without headers.
     ///
     /// # Panics

@@ -29,7 +29,7 @@ fn noted(raw: &mut Raw) -> Vec<String> {
 }
 
 /// Readings with every kind of value; some are repeated.
-fn of_every_kind(after: u64, count: u64) -> Vec<ReadingRow> {
+pub fn of_every_kind(after: u64, count: u64) -> Vec<ReadingRow> {
     let mut rows: Vec<_> = (after + 1..=after + count).map(reading).collect();
     for (nth, row) in (0_u64..).zip(&mut rows) {
         // Their sums are the same in any order.

@@ -8,6 +8,7 @@ mod bucket_page_clauses;
 mod claim_clauses;
 mod clock_clauses;
 mod commit_clauses;
+mod copied_databases;
 mod copied_readings;
 mod event_clauses;
 mod fixture;

@@ -79,3 +79,51 @@ fn a_directory_that_cannot_be_created_is_named() {
     assert!(matches!(error, StoreError::CreateDirectory { .. }), "{error:?}");
     assert!(error.is_transient());
 }
+
+fn back_up(fixture: &Fixture, file: &std::path::Path) -> Result<u64, StoreError> {
+    let path = fixture.url.strip_prefix("sqlite://").unwrap();
+    store::Backup::prepare(path.as_ref(), file, &fixture.options())?.make(&|_| {})
+}
+
+fn why(result: Result<u64, StoreError>) -> String {
+    std::error::Error::source(&result.unwrap_err()).unwrap().to_string()
+}
+
+#[test]
+fn a_backup_is_a_database_of_its_own_and_replaces_no_file() {
+    let fixture = Fixture::sqlite();
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 500)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("it's a backup?.db");
+    let bytes = back_up(&fixture, &file).unwrap();
+    assert_eq!(bytes, file.metadata().unwrap().len());
+    store.commit(&batch_of(journal, 500, 500)).unwrap();
+    assert!(why(back_up(&fixture, &file)).contains("there is a file of that name"));
+
+    std::fs::rename(&file, directory.path().join("andon.db")).unwrap();
+    let restored = Fixture::of(format!("sqlite://{}/andon.db", directory.path().display()));
+    let checkpoint = restored.open().checkpoint(journal).unwrap().unwrap();
+    assert_eq!((checkpoint.ledger.committed_seq, restored.raw().count("machine_telemetry")), (Seq(500), 500));
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing else is left");
+}
+
+/// Proves BAK-1.
+#[test]
+fn a_damaged_database_makes_no_backup() {
+    use std::os::unix::fs::FileExt;
+    let fixture = Fixture::sqlite();
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch_of(journal, 0, 4_000)).unwrap();
+    fixture.raw().execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    drop(store);
+    let path = fixture.url.strip_prefix("sqlite://").unwrap();
+    let database = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let pages = database.metadata().unwrap().len() / 4_096;
+    // The last pages belong to the readings and their index.
+    (pages - 20..pages).for_each(|page| database.write_all_at(&[0x5a; 2_000], page * 4_096).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let said = why(back_up(&fixture, &directory.path().join("backup.db")));
+    assert!(said.contains("malformed") || said.contains("damaged"), "{said}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}

@@ -22,6 +22,7 @@ use crate::database_url::sqlite_place;
 use crate::domain::{LinkOutage, MachineId, Timestamp};
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::sqlite::file_identity::FileIdentity;
+use crate::store::sqlite::read_only_uri;
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, machines, without_nul};
 
@@ -82,15 +83,6 @@ impl SqliteHistory {
         self.deadline.set(self.statement_timeout);
         RunningQuery::new(self.statement_timeout)
     }
-}
-
-/// Returns the path as a URI, with every special character escaped.
-fn read_only_uri(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let escaped =
-        percent_encoding::percent_encode(absolute.as_os_str().as_bytes(), percent_encoding::NON_ALPHANUMERIC);
-    format!("file:{}?mode=ro", escaped.to_string().replace("%2F", "/"))
 }
 
 history_queries!(SqliteHistory, sqlite, DefaultLoadingMode, sql::latest_on_sqlite, DIALECT);

@@ -93,6 +93,11 @@ pub fn copy(connection: &mut PgConnection, site: &str, rows: &[&ReadingRow]) -> 
 }
 
 fn send(out: &mut dyn Write, site: &str, rows: &[&ReadingRow]) -> QueryResult<()> {
+    send_rows(out, rows, |part, row| encode(part, site, row))
+}
+
+/// Sends rows in the binary format. `encode` appends a row: the number of its columns, then each one's length and bytes.
+pub fn send_rows<R>(out: &mut dyn Write, rows: &[R], encode: impl Fn(&mut Vec<u8>, &R)) -> QueryResult<()> {
     let mut sent = |part: &[u8]| {
         out.write_all(part).map_err(|error| {
             Error::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(error.to_string()))
@@ -101,7 +106,7 @@ fn send(out: &mut dyn Write, site: &str, rows: &[&ReadingRow]) -> QueryResult<()
     let mut part = Vec::with_capacity(PART_BYTES + 1_024);
     part.extend_from_slice(HEADER);
     for row in rows {
-        encode(&mut part, site, row);
+        encode(&mut part, row);
         if part.len() >= PART_BYTES {
             sent(&part)?;
             part.clear();

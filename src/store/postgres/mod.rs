@@ -5,14 +5,14 @@
 //! no timeout for that. The caller may abandon that thread; STO-2 stops whatever it does when it wakes.
 
 mod commit;
-mod copy;
+pub(super) mod copy;
 pub(super) mod prune;
 mod readings;
 pub(super) mod reprocess;
 pub(super) mod retained;
 mod rollups;
 mod runs;
-mod sqlstate;
+pub(super) mod sqlstate;
 mod statements;
 mod status_rows;
 

@@ -7,6 +7,7 @@
 //!
 //! The file may be removed, renamed or replaced while it is open: see [`file_identity`].
 
+mod backup;
 mod commit;
 pub(super) mod file_identity;
 pub(super) mod prune;
@@ -36,6 +37,8 @@ use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
 use super::{Batch, CommitOutcome, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint};
 use crate::database_url::sqlite_place;
+
+pub use self::backup::Backup;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -135,6 +138,15 @@ impl Database {
     pub fn limit_pages(&mut self, pages: u32) {
         self.connection.batch_execute(&format!("PRAGMA max_page_count = {pages}")).expect("the limit is set");
     }
+}
+
+/// Returns the path as a URI for a connection that cannot write, with every special character escaped.
+pub(super) fn read_only_uri(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let escaped =
+        percent_encoding::percent_encode(absolute.as_os_str().as_bytes(), percent_encoding::NON_ALPHANUMERIC);
+    format!("file:{}?mode=ro", escaped.to_string().replace("%2F", "/"))
 }
 
 /// Creates the directory of `path` with its parents, durably.
