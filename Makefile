@@ -64,6 +64,7 @@ bench: ## measure liveness and history with a million rows, deletion, and speed 
 	cargo bench --locked --bench liveness
 	cargo bench --locked --bench history
 	cargo bench --locked --bench retention
+	cargo bench --locked --bench copy
 	cargo bench --locked --bench commit
 	cargo bench --locked --bench ingest
 	cargo bench --locked --bench speed

@@ -8,7 +8,7 @@ version=${1:-}
 # The fixed places below belong to the package; cargo may build into another directory.
 out=target/package
 profile=${ANDON_PACKAGE_PROFILE:-release}
-cargo build --profile "$profile" --locked --bin andon
+cargo build --profile "$profile" --locked --features parquet --bin andon
 andon=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/${profile/#dev/debug}/andon
 
 rm -rf "$out/man" "$out/completions"

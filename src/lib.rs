@@ -37,6 +37,8 @@ pub mod new_file;
 pub mod database_url;
 pub mod store;
 
+pub mod export;
+
 pub mod metrics;
 pub mod status;
 

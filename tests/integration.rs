@@ -20,6 +20,7 @@ mod clock;
 mod command_line;
 mod configuration_page;
 mod connect_check;
+mod export;
 mod faults;
 mod forget;
 mod http_api;

@@ -3,6 +3,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+
+use crate::domain::Timestamp;
+
 /// Reads a duration such as `15s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration, such as 250ms, 15s or 7d".to_owned())
@@ -25,6 +29,20 @@ pub(super) fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
     text.trim().parse().map_err(|_| "expected a whole number".to_owned())
 }
 
+/// Reads a UTC date or instant, or an instant with an offset.
+pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Timestamp::from_micros(instant.timestamp_micros()));
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
+    local.map(|instant| Timestamp::from_micros(instant.and_utc().timestamp_micros())).ok_or_else(|| {
+        "expected a date or an instant, such as 2026-11-22 or 2026-11-22T10:00:00Z (UTC)".to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +59,15 @@ mod tests {
         );
         assert_eq!(whole_number("7"), Ok(7_i64));
         assert_eq!(whole_number::<i64>("x"), Err("expected a whole number".to_owned()));
+    }
+
+    #[test]
+    fn instants_are_dates_or_times_in_utc_or_with_an_offset() {
+        let at = |text| instant(text).unwrap().to_string();
+        assert_eq!(at("2026-11-22"), "2026-11-22T00:00:00.000000Z");
+        assert_eq!(at("2026-11-22 10:00"), "2026-11-22T10:00:00.000000Z");
+        assert_eq!(at("2026-11-22T10:00:00.5"), "2026-11-22T10:00:00.500000Z");
+        assert_eq!(at("2026-11-22T10:00:00+02:00"), "2026-11-22T08:00:00.000000Z");
+        assert!(instant("yesterday").is_err());
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod copy;
 mod db;
+mod export;
 mod health;
 mod journal;
 mod machines;
@@ -89,6 +90,8 @@ enum Command {
         #[command(subcommand)]
         command: journal::Command,
     },
+    /// Write readings as CSV or Parquet; works while the service runs
+    Export(export::Options),
     /// List, show or retry rejected messages
     Rejected {
         #[command(subcommand)]
@@ -174,6 +177,7 @@ impl Cli {
             Command::Config { command } => config::run(&command, &sources, &loaded),
             Command::Db { command } => db::run(&command, &loaded.settings),
             Command::Journal { command } => journal::run(&command, &loaded.settings),
+            Command::Export(options) => export::run(&options, &loaded.settings),
             Command::Rejected { command } => rejected::run(&command, &loaded.settings),
             Command::Completions(options) => completions::run(&options),
             Command::Man(options) => man::run(&options),

@@ -1,8 +1,6 @@
 //! Which rejected messages to take: options that `list` and `retry` share.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
-
-use crate::cli::arguments::duration;
+use crate::cli::arguments::{duration, instant};
 use crate::clock::wall_now;
 use crate::domain::{RejectReason, Timestamp, TopicFilter};
 use crate::store::RejectedFilter;
@@ -57,32 +55,9 @@ fn topic_filter(text: &str) -> Result<TopicFilter, String> {
     TopicFilter::parse(text).map_err(|error| error.to_string())
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
-    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Timestamp::from_micros(instant.timestamp_micros()));
-    }
-    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
-    local.map(|instant| Timestamp::from_micros(instant.and_utc().timestamp_micros())).ok_or_else(|| {
-        "expected a date or an instant, such as 2026-11-22 or 2026-11-22T10:00:00Z (UTC)".to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn instants_are_dates_or_times_in_utc_or_with_an_offset() {
-        let at = |text| instant(text).unwrap().to_string();
-        assert_eq!(at("2026-11-22"), "2026-11-22T00:00:00.000000Z");
-        assert_eq!(at("2026-11-22 10:00"), "2026-11-22T10:00:00.000000Z");
-        assert_eq!(at("2026-11-22T10:00:00.5"), "2026-11-22T10:00:00.500000Z");
-        assert_eq!(at("2026-11-22T10:00:00+02:00"), "2026-11-22T08:00:00.000000Z");
-        assert!(instant("yesterday").is_err());
-    }
 
     #[test]
     fn an_unknown_reason_is_refused_with_the_known_ones() {

@@ -12,10 +12,11 @@ use actix_web::web::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::readings::ROWS_AT_FIRST;
+use crate::export::csv::{HEADINGS, put_line};
 use crate::http::body::{Body, BodyWriter};
 use crate::http::problem::Problem;
 use crate::http::{Budget, HistoryError, HistoryPool, HttpState};
-use crate::store::{History, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
+use crate::store::{History, ReadingCursor, ReadingsQuery, StoreError};
 
 /// Most rows of a part.
 const PART_ROWS_MAX: u32 = 2_000;
@@ -23,7 +24,6 @@ const PART_ROWS_MAX: u32 = 2_000;
 const PART_BYTES: usize = 256 * 1024;
 /// How long a download waits when the budget or the database has no room for its next part.
 const PAUSE: Duration = Duration::from_millis(200);
-const HEADINGS: &str = "recorded_at,temperature,humidity,vibration,extra,time_source,received_at\r\n";
 
 /// Returns the readings of `query`: as many as its limit, or, if not `limited`, all of its range. Reads the first part
 /// before the response begins, so that a database that is away still becomes a 503.
@@ -116,7 +116,7 @@ fn write_part(
 ) -> Result<Part, StoreError> {
     let mut part = Part { rows: 0, bytes: 0, last: None, is_full: false };
     history.readings(query, &mut |row| {
-        write_line(body, &row);
+        put_line(&mut |text| body.text(text), &row);
         part.rows += 1;
         part.last = Some(row.key);
         part.bytes = body.bytes();
@@ -186,40 +186,6 @@ impl MessageBody for CsvBody {
     }
 }
 
-fn write_line(body: &mut BodyWriter, row: &StoredReading) {
-    let reading = &row.reading;
-    body.text(&reading.recorded_at.to_string());
-    for value in [reading.temperature, reading.humidity, reading.vibration] {
-        body.text(",");
-        if let Some(value) = value {
-            body.text(&value.to_string());
-        }
-    }
-    for cell in [reading.extra.as_deref().unwrap_or_default(), &row.time_source] {
-        body.text(",");
-        write_cell(body, cell);
-    }
-    body.text(",");
-    body.text(&row.received_at.to_string());
-    body.text("\r\n");
-}
-
-/// Writes a cell, quoted if necessary. Only `extra` holds text of machines, and it begins with a brace: no spreadsheet
-/// treats it as a formula.
-fn write_cell(body: &mut BodyWriter, text: &str) {
-    if !text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
-        return body.text(text);
-    }
-    body.text("\"");
-    for (index, part) in text.split('"').enumerate() {
-        if index > 0 {
-            body.text("\"\"");
-        }
-        body.text(part);
-    }
-    body.text("\"");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,28 +198,7 @@ mod tests {
     };
     use crate::http::IN_FLIGHT_BYTES_MAX;
     use crate::http::tests::store_options;
-    use crate::store::{Batch, LatestReading, Order, ReadingCursor, ReadingRow, collected, open};
-
-    #[test]
-    fn cells_are_quoted_where_necessary() {
-        let at = Timestamp::from_micros(1_767_595_199_000_001);
-        let reading = LatestReading {
-            recorded_at: at,
-            temperature: Some(21.5),
-            humidity: None,
-            vibration: Some(-0.0),
-            extra: Some(r#"{"note":"a, \"b\""}"#.to_owned()),
-        };
-        let key = ReadingCursor::before(at);
-        let row = StoredReading { key, reading, time_source: "device".to_owned(), received_at: at };
-        let mut body = BodyWriter::new(&Budget::new(IN_FLIGHT_BYTES_MAX));
-        write_line(&mut body, &row);
-        let line = body.finish().unwrap().next_piece().unwrap();
-        assert_eq!(
-            std::str::from_utf8(&line).unwrap(),
-            "2026-01-05T06:39:59.000001Z,21.5,,-0,\"{\"\"note\"\":\"\"a, \\\"\"b\\\"\"\"\"}\",device,2026-01-05T06:39:59.000001Z\r\n"
-        );
-    }
+    use crate::store::{Batch, Order, ReadingCursor, ReadingRow, collected, open};
 
     fn row(seq: u64, machine_id: &MachineId) -> ReadingRow {
         let at = Timestamp::from_micros(1_767_595_199_000_001 + seq as i64);

@@ -235,6 +235,26 @@ pub fn reading_stops_early_and_the_connection_stays_usable(fixture: &Fixture) {
     assert_eq!(whole.len(), 20);
 }
 
+pub fn machines_that_have_readings_are_found_one_after_the_other(fixture: &Fixture) {
+    let (mut store, journal) = fixture.with_journal();
+    let ids = ["a", "a,b", "a-b", "b", "ä ö"];
+    let mut rows: Vec<ReadingRow> = (1..=40).map(reading).collect();
+    for (row, id) in rows.iter_mut().zip(ids.iter().cycle()) {
+        row.reading.machine_id = machine(id);
+    }
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    let mut reader = history(fixture);
+    let (mut found, mut last) = (Vec::new(), String::new());
+    while let Some(id) = reader.machine_with_readings(&last).unwrap() {
+        assert!(found.len() < ids.len(), "{id} after {found:?}");
+        last.clone_from(&id);
+        found.push(id);
+    }
+    // Each database has an order of its own.
+    found.sort_unstable();
+    assert_eq!(found, ids);
+}
+
 /// Inserts `each` rows of each machine, one every three seconds.
 pub(super) fn fill(fixture: &Fixture, machines: u32, each: u32) {
     let sql = fixture.either(
@@ -283,6 +303,7 @@ pub fn a_million_rows_are_read_by_index_only(fixture: &Fixture) {
     let key = [day[0], "0", day[1], "0", "100"];
     let plans = [
         ("latest", plan(&mut raw, fixture, &latest, &[&site])),
+        ("next machine", plan(&mut raw, fixture, sql::MACHINE_WITH_READINGS, &[&site, press])),
         ("latest of one", plan(&mut raw, fixture, &sql::latest_of(), &[&site, press])),
         (
             "page",

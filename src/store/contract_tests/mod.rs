@@ -108,6 +108,7 @@ contract! {
         the_newest_reading_is_the_newest_by_its_own_time,
         a_list_has_the_size_of_a_large_extra_and_one_machine_has_its_text,
         reading_stops_early_and_the_connection_stays_usable,
+        machines_that_have_readings_are_found_one_after_the_other,
         a_million_rows_are_read_by_index_only,
     }
     liveness_clauses {

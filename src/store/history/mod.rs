@@ -155,6 +155,13 @@ pub trait History: Send {
     /// [`StoreError::ReadHistory`] or [`StoreError::HistoryTooSlow`], as for every method here.
     fn machines(&mut self) -> Result<Vec<MachineRow>, StoreError>;
 
+    /// Returns the first machine behind `after` that has readings, with or without a status: one index seek. The text is as
+    /// stored, so that one that is no machine id can be passed by.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadHistory`].
+    fn machine_with_readings(&mut self, after: &str) -> Result<Option<String>, StoreError>;
+
     /// Passes on the newest reading of each machine that has a status; one index seek each. Replaces an
     /// `extra` of more than [`EXTRA_LISTED_BYTES_MAX`] by its size.
     ///

@@ -15,6 +15,17 @@ macro_rules! history_queries {
                     .map_err(query_run.failed("the machines"))
             }
 
+            fn machine_with_readings(&mut self, after: &str) -> Result<Option<String>, StoreError> {
+                let query_run = self.begin_query();
+                let row = sql_query(sql::MACHINE_WITH_READINGS)
+                    .bind::<Text, _>(&self.site)
+                    .bind::<Text, _>(after)
+                    .get_result::<MachineIdColumn>(&mut self.connection)
+                    .optional()
+                    .map_err(query_run.failed("the machines that have readings"))?;
+                Ok(row.map(|row| row.machine_id))
+            }
+
             fn latest(&mut self, each: EachRow<'_, (MachineId, LatestReading)>) -> Result<(), StoreError> {
                 let query_run = self.begin_query();
                 let rows = sql_query($latest())

@@ -13,6 +13,13 @@ use crate::store::liveness_rows::unreadable_event;
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::{Column, UnreadableRow, UnreadableRows};
 
+/// A machine's id as it is stored.
+#[derive(QueryableByName)]
+pub struct MachineIdColumn {
+    #[diesel(sql_type = Text)]
+    pub machine_id: String,
+}
+
 /// The newest reading of a machine, by its own time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatestReading {

@@ -83,6 +83,10 @@ pub fn events_recorded(of_machine: bool, limit: u32) -> String {
     format!("{EVENT} AND {before} ORDER BY e.id DESC LIMIT {limit}")
 }
 
+/// The first machine behind a text that has readings.
+pub const MACHINE_WITH_READINGS: &str = "SELECT machine_id FROM machine_telemetry WHERE site = $1 AND machine_id > $2 \
+     ORDER BY machine_id LIMIT 1";
+
 /// `$1` site, `$2` machine, `$3` start of the range, `$4` its end, exclusive, `$5` how many readings to skip.
 pub const ONE_TOO_MANY: &str = "SELECT t.recorded_at FROM machine_telemetry t WHERE t.site = $1 AND t.machine_id = $2 \
      AND t.recorded_at >= $3 AND t.recorded_at < $4 ORDER BY t.recorded_at LIMIT 1 OFFSET $5";

@@ -12,7 +12,9 @@ use diesel::sql_types::{BigInt, Text};
 use super::bucket_page::{self, InstantColumn};
 use super::deadline::Deadline;
 use super::queries::history_queries;
-use super::rows::{BucketColumns, EventColumns, LatestColumns, ReadingColumns, TrendColumns, pass_on};
+use super::rows::{
+    BucketColumns, EventColumns, LatestColumns, MachineIdColumn, ReadingColumns, TrendColumns, pass_on,
+};
 use super::sql::{self, Dialect};
 use super::{
     Bucket, BucketsQuery, EachRow, Events, EventsQuery, History, LatestReading, ReadingsQuery, RunningQuery,
