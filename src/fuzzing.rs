@@ -47,6 +47,7 @@ fn rules(fields: &[(&str, &str)]) -> PayloadRules {
         max_ahead: MAX_AHEAD,
         max_payload: MAX_PAYLOAD,
         segments: Vec::new(),
+        machine_id_from: crate::domain::MachineIdFrom::Payload,
         fields: fields.iter().map(|(field, pointer)| ((*field).to_owned(), (*pointer).to_owned())).collect(),
     })
     .expect("the pointers are valid")

@@ -159,6 +159,7 @@ fn interpreter() -> Interpreter {
         max_ahead: Duration::from_secs(24 * 3_600),
         max_payload: 256 * 1024,
         segments: vec![(filter.clone(), -2)],
+        machine_id_from: andon::domain::MachineIdFrom::Payload,
         fields: BTreeMap::new(),
     });
     Interpreter {

@@ -262,3 +262,24 @@ fn a_journal_restored_from_an_old_copy_loses_and_doubles_nothing() {
     let mut database = Database::open(&url).unwrap();
     assert_eq!(database.number("SELECT count(*) AS value FROM ingest_checkpoint"), 2, "a new journal id");
 }
+
+#[test]
+fn a_device_cannot_speak_for_another_machine_when_both_ids_must_match() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("payload.machine_id_from=must_match");
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let mut device = Single::connect(broker.port());
+    let own_topic = "factory/machine/press-1/telemetry";
+    device.publish(own_topic, br#"{"machine_id":"press-2","temperature":1}"#, 1);
+    device.publish(own_topic, br#"{"machine_id":"Press-1","temperature":2}"#, 1);
+    wait_until("the reading", || rows_stored(&url) == 1);
+    assert!(andon.stop().success());
+    let mut database = Database::open(&url).unwrap();
+    assert_eq!(database.words("SELECT machine_id AS value FROM machine"), [Some("press-1".to_owned())]);
+    let details = database.words("SELECT reason || ': ' || detail AS value FROM rejected_message");
+    let expected = "machine_id_mismatch: the payload names \"press-2\", the topic \"press-1\" \
+         (payload.machine_id_from = \"must_match\")";
+    assert_eq!(details, [Some(expected.to_owned())]);
+}

@@ -117,6 +117,7 @@ pub fn payload_options(settings: &Settings) -> PayloadOptions {
     let subscriptions = settings.mqtt.subscriptions.iter();
     PayloadOptions {
         max_ahead: settings.payload.max_ahead,
+        machine_id_from: settings.payload.machine_id_from,
         max_payload: settings.mqtt.max_payload,
         segments: subscriptions.map(|each| (each.filter.clone(), each.machine_segment)).collect(),
         fields: settings.payload.fields.clone(),

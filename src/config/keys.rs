@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::sections::LogFormat;
-use crate::domain::{ProtocolChoice, SyncMode, Transport, WhenFull, nearest};
+use crate::domain::{MachineIdFrom, ProtocolChoice, SyncMode, Transport, WhenFull, nearest};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -209,6 +209,7 @@ pub(super) const KEYS: &[Key] = &[
     required("store.backoff_min", BACKOFF),
     required("store.backoff_max", BACKOFF),
     required("payload.max_ahead", between(Duration::ZERO, Duration::from_secs(36_500 * 86_400))),
+    required("payload.machine_id_from", Kind::Choice(MachineIdFrom::WORDS)),
     required(PAYLOAD_FIELDS, Kind::Fields),
     required("liveness.offline_after", OFFLINE_AFTER).at_reload(),
     optional("liveness.publish_prefix", Kind::TopicPrefix),

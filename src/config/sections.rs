@@ -15,8 +15,8 @@ use super::log_levels::LogLevels;
 use super::secret::Secret;
 use crate::database_url::DatabaseUrl;
 use crate::domain::{
-    Endpoint, LastWillRule, MachineId, MachineRule, ProtocolChoice, Qos, SyncMode, TopicFilter, Transport,
-    WhenFull, second_to_last_segment, word_enum,
+    Endpoint, LastWillRule, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, SyncMode,
+    TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
 };
 
 /// Everything that can be set, by section.
@@ -173,6 +173,8 @@ pub struct Store {
 pub struct Payload {
     /// How far a device's clock may run ahead of ours.
     pub max_ahead: Duration,
+    /// What names the machine of a reading.
+    pub machine_id_from: MachineIdFrom,
     /// Where fields lie in other layouts: field → JSON pointer.
     pub fields: BTreeMap<String, String>,
 }

@@ -1,15 +1,30 @@
 //! The name of a machine.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::word_enum::word_enum;
+
 /// Longest machine id, in characters (not bytes).
 pub const MACHINE_ID_CHARS_MAX: usize = 100;
 
+word_enum! {
+    /// What names the machine of a reading: `payload.machine_id_from`.
+    pub enum MachineIdFrom {
+        /// The payload; the topic if the payload names none.
+        Payload = "payload",
+        /// The topic, whatever the payload says.
+        Topic = "topic",
+        /// Both, and they must agree.
+        MustMatch = "must_match",
+    }
+}
+
 /// A machine's name within its site: trimmed, lower-cased, 1 to [`MACHINE_ID_CHARS_MAX`] characters,
-/// none of them a control character. Cloning is cheap.
+/// none of them a control character or invisible. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct MachineId(Arc<str>);
@@ -32,6 +47,38 @@ pub enum MachineIdError {
         /// The character's code point.
         code: u32,
     },
+    /// Contains a character that nobody sees, or that turns the text around: two ids would look like one.
+    #[error("machine id contains the invisible character U+{code:04X}")]
+    InvisibleCharacter {
+        /// The character's code point.
+        code: u32,
+    },
+}
+
+/// Characters that are not drawn, or change the direction of what follows (Unicode: Default_Ignorable_Code_Point,
+/// Bidi_Control, and the two separators of lines and paragraphs).
+const INVISIBLE: [RangeInclusive<char>; 17] = [
+    '\u{AD}'..='\u{AD}',
+    '\u{34F}'..='\u{34F}',
+    '\u{61C}'..='\u{61C}',
+    '\u{115F}'..='\u{1160}',
+    '\u{17B4}'..='\u{17B5}',
+    '\u{180B}'..='\u{180F}',
+    '\u{200B}'..='\u{200F}',
+    '\u{2028}'..='\u{202E}',
+    '\u{2060}'..='\u{206F}',
+    '\u{3164}'..='\u{3164}',
+    '\u{FE00}'..='\u{FE0F}',
+    '\u{FEFF}'..='\u{FEFF}',
+    '\u{FFA0}'..='\u{FFA0}',
+    '\u{FFF0}'..='\u{FFFB}',
+    '\u{1BCA0}'..='\u{1BCA3}',
+    '\u{1D173}'..='\u{1D17A}',
+    '\u{E0000}'..='\u{E0FFF}',
+];
+
+fn is_invisible(character: char) -> bool {
+    !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
 }
 
 impl MachineId {
@@ -46,6 +93,9 @@ impl MachineId {
         }
         if let Some(control) = trimmed.chars().find(|c| c.is_control()) {
             return Err(MachineIdError::ControlCharacter { code: u32::from(control) });
+        }
+        if let Some(invisible) = trimmed.chars().find(|c| is_invisible(*c)) {
+            return Err(MachineIdError::InvisibleCharacter { code: u32::from(invisible) });
         }
         let already_normal = trimmed.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
         let id: Arc<str> =
@@ -107,5 +157,24 @@ mod tests {
         assert_eq!(MachineId::parse(" \t "), Err(MachineIdError::Empty));
         assert_eq!(MachineId::parse("a\0b"), Err(MachineIdError::ControlCharacter { code: 0 }));
         assert_eq!(MachineId::parse("a\u{85}b"), Err(MachineIdError::ControlCharacter { code: 0x85 }));
+    }
+
+    #[test]
+    fn two_ids_that_look_alike_because_of_an_invisible_character_are_not_both_taken() {
+        let table = [
+            ("press\u{200B}7", 0x200B),
+            ("press\u{202E}7", 0x202E),
+            ("\u{2066}press-7\u{2069}", 0x2066),
+            ("\u{FEFF}press-7", 0xFEFF),
+            ("press-7\u{E0041}", 0xE0041),
+            ("press\u{AD}-7", 0xAD),
+            ("press\u{2028}7", 0x2028),
+        ];
+        for (text, code) in table {
+            assert_eq!(MachineId::parse(text), Err(MachineIdError::InvisibleCharacter { code }), "{text:?}");
+        }
+        for visible in ["größe-ß", "プレス", "пресс 7", "مكبس", "a\u{A0}b"] {
+            assert!(MachineId::parse(visible).is_ok(), "{visible}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub use history::{JournalHistory, Open, OpenId};
 pub use journal_policy::{SyncMode, WhenFull};
 pub use ledger::Ledger;
 pub use liveness::{DisplayStatus, LastWillRule, MachineRule, MachineStatus, Transition, TransitionReason};
-pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError};
+pub use machine_id::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError, MachineIdFrom};
 pub use message::{Message, Qos, Topic};
 pub use nearest::nearest;
 pub use outage::{LinkOutage, OutageReason};

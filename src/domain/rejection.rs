@@ -28,8 +28,10 @@ word_enum! {
         NotAnObject = "not_an_object",
         /// Neither the payload nor the topic names the machine.
         MissingMachineId = "missing_machine_id",
-        /// The machine's name is too long or holds control characters.
+        /// The machine's name is too long, or holds control characters or invisible ones.
         InvalidMachineId = "invalid_machine_id",
+        /// The payload and the topic do not name the same machine, and `payload.machine_id_from` asks for that.
+        MachineIdMismatch = "machine_id_mismatch",
         /// The payload is larger than `mqtt.max_payload`.
         TooLarge = "too_large",
         /// The database refuses the row.

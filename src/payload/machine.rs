@@ -1,11 +1,51 @@
 //! The machine that a reading belongs to.
 
-use crate::domain::{MachineId, MachineIdError, RejectReason, TopicFilter, topic_segment};
+use crate::domain::{MachineId, MachineIdError, MachineIdFrom, RejectReason, TopicFilter, topic_segment};
 
 use super::MACHINE_SEGMENT_DEFAULT;
-use super::fields::Use;
-use super::json::Node;
+use super::fields::{Place, Use};
+use super::json::{Members, Node};
 use super::rules::Problem;
+
+/// Finds the machine of an element whose id lies at `place` in `object`.
+pub(super) fn identify(
+    from: MachineIdFrom,
+    place: &Place,
+    object: &mut Members<'_>,
+    from_topic: impl FnOnce() -> Result<MachineId, Problem>,
+) -> Result<MachineId, Problem> {
+    match from {
+        MachineIdFrom::Payload => place.take(object, read).unwrap_or_else(from_topic),
+        MachineIdFrom::Topic => {
+            let _kept: Option<()> = place.take(object, keep);
+            from_topic()
+        }
+        MachineIdFrom::MustMatch => both(place.take(object, read).transpose()?, from_topic()),
+    }
+}
+
+fn both(named: Option<MachineId>, of_topic: Result<MachineId, Problem>) -> Result<MachineId, Problem> {
+    let mismatch = |detail: String| {
+        let rule = "payload.machine_id_from = \"must_match\"";
+        Err(Problem::new(RejectReason::MachineIdMismatch, format!("{detail} ({rule})")))
+    };
+    match (named, of_topic) {
+        (Some(named), Ok(of_topic)) if named == of_topic => Ok(named),
+        (Some(named), Ok(of_topic)) => {
+            mismatch(format!("the payload names \"{named}\", the topic \"{of_topic}\""))
+        }
+        (None, Ok(of_topic)) => mismatch(format!("the payload names no machine, the topic \"{of_topic}\"")),
+        (Some(named), Err(problem)) if problem.reason == RejectReason::MissingMachineId => {
+            mismatch(format!("the payload names \"{named}\", the topic no machine"))
+        }
+        (_, Err(problem)) => Err(problem),
+    }
+}
+
+/// Leaves a value where `extra` keeps it.
+fn keep(node: &Node<'_>) -> Use<()> {
+    if matches!(node, Node::Null) { Use::Nothing } else { Use::Unusable }
+}
 
 /// Reads the id in the payload: a string, or a number as it was written. Any other value names no machine.
 pub(super) fn read(node: &Node<'_>) -> Use<Result<MachineId, Problem>> {

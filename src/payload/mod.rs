@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::domain::{Reading, Rejection, TimeSource, TopicFilter};
+use crate::domain::{MachineIdFrom, Reading, Rejection, TimeSource, TopicFilter};
 
 pub use fields::PayloadRulesError;
 pub use json::NESTING_MAX;
@@ -64,6 +64,8 @@ pub struct PayloadOptions {
     /// Segment of the topic that names the machine, by subscription; the first matching filter counts.
     /// Positions as in [`topic_segment`](crate::domain::topic_segment).
     pub segments: Vec<(TopicFilter, i32)>,
+    /// What names the machine.
+    pub machine_id_from: MachineIdFrom,
     /// Fields that are not under their plain name: field → JSON pointer (RFC 6901) into the object.
     ///
     /// A mapped field is read from its pointer only: a top-level field with its plain name is then "any other field". A

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::domain::{
-    Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource, Timestamp, Topic,
-    TopicFilter, journaled_payload_bytes_max,
+    MachineIdFrom, Message, REJECTED_PAYLOAD_BYTES_MAX, Reading, RejectReason, Rejection, TimeSource,
+    Timestamp, Topic, TopicFilter, journaled_payload_bytes_max,
 };
 
 use super::bare_tokens::{self, Replaced};
@@ -22,13 +22,14 @@ pub struct PayloadRules {
     max_ahead: Duration,
     max_payload: usize,
     segments: Vec<(TopicFilter, i32)>,
+    machine_id_from: MachineIdFrom,
     places: Places,
 }
 
 /// Why an element is rejected.
 #[derive(Debug)]
 pub(super) struct Problem {
-    reason: RejectReason,
+    pub(super) reason: RejectReason,
     detail: String,
 }
 
@@ -83,8 +84,8 @@ impl PayloadRules {
     /// [`PayloadRulesError`] names the field with the wrong mapping.
     pub fn new(options: PayloadOptions) -> Result<Self, PayloadRulesError> {
         let places = Places::new(&options.fields)?;
-        let PayloadOptions { max_ahead, max_payload, segments, fields: _ } = options;
-        Ok(Self { max_ahead, max_payload, segments, places })
+        let PayloadOptions { max_ahead, max_payload, segments, machine_id_from, fields: _ } = options;
+        Ok(Self { max_ahead, max_payload, segments, machine_id_from, places })
     }
 
     /// Turns a message into readings and rejections, and appends one outcome for each element to `outcomes`, in order.
@@ -179,10 +180,9 @@ impl PayloadRules {
             source.invalid_json(&SyntaxError { offset, ..error })
         })?;
         let places = &self.places;
-        let machine_id = match places.machine_id.take(&mut object, machine::read) {
-            Some(named) => named?,
-            None => machine::from_topic(&self.segments, &message.topic.to_text())?,
-        };
+        let from_topic = || machine::from_topic(&self.segments, &message.topic.to_text());
+        let machine_id =
+            machine::identify(self.machine_id_from, &places.machine_id, &mut object, from_topic)?;
         let temperature = places.temperature.take(&mut object, measurement::read);
         let humidity = places.humidity.take(&mut object, measurement::read);
         let vibration = places.vibration.take(&mut object, measurement::read);

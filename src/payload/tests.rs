@@ -13,6 +13,7 @@ use crate::domain::{
 use super::*;
 
 mod corpus;
+mod machine_id_from;
 mod mapping;
 mod properties;
 mod rejections;
@@ -28,6 +29,7 @@ fn options() -> PayloadOptions {
         max_ahead: Duration::from_secs(86_400),
         max_payload: MAX_PAYLOAD,
         segments: vec![(TopicFilter::parse("factory/machine/+/telemetry").unwrap(), -2)],
+        machine_id_from: crate::domain::MachineIdFrom::Payload,
         fields: BTreeMap::new(),
     }
 }

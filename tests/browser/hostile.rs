@@ -13,9 +13,9 @@ const NAMES: [&str; 14] = [
     "#anchor?query=1&x=y",
     "with  spaces + plus",
     "..",
-    "\u{202e}txt.exe",
+    "x\u{a0}txt.exe",
     "מכונה 7",
-    "🏭👩‍🔧",
+    "🏭🔧",
     "&amp;\\u003cb\\u003e`${1}`",
 ];
 

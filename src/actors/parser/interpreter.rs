@@ -116,6 +116,7 @@ mod tests {
             max_ahead: std::time::Duration::ZERO,
             max_payload: 1024,
             segments: Vec::new(),
+            machine_id_from: crate::domain::MachineIdFrom::Payload,
             fields: std::collections::BTreeMap::new(),
         };
         let rules = PayloadRules::new(options).expect("nothing is mapped");

@@ -308,6 +308,7 @@ fn options() -> ParserOptions {
         max_ahead: Duration::from_secs(86_400),
         max_payload: 1_000,
         segments: Vec::new(),
+        machine_id_from: crate::domain::MachineIdFrom::Payload,
         fields: Default::default(),
     };
     let interpreter = Interpreter {

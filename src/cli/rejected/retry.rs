@@ -280,6 +280,7 @@ mod tests {
             max_ahead: std::time::Duration::from_secs(86_400),
             max_payload: 256 * 1024,
             segments: Vec::new(),
+            machine_id_from: crate::domain::MachineIdFrom::Payload,
             fields: [("machine_id".to_owned(), pointer.to_owned())].into(),
         })
         .unwrap()
