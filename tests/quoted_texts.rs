@@ -127,3 +127,44 @@ fn quoted_texts_are_found_in_pages_alerts_and_code() {
     assert!(!says("it belongs to {}: open", "open …: it belongs to …"));
     assert!(!says("the disk is fuller", "the disk is empty"));
 }
+
+/// Returns the constant texts of the ERROR lines in a source file.
+fn errors_in(code: &[String]) -> Vec<String> {
+    let code = code.join("\n");
+    let calls = code.split("error!(").skip(1);
+    let texts = calls.filter_map(|call| call.split('"').nth(1));
+    texts.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_error_line_and_every_alert_is_answered_in_the_guide_for_operations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let table = guide.split("## Every ERROR line").nth(1).unwrap().split("\n## ").next().unwrap();
+    let answered = quotations_of_guide(table);
+    let answered: Vec<String> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| \"")?.split('"').next())
+        .map(str::to_owned)
+        .chain(answered)
+        .collect();
+    let mut files = Vec::new();
+    code_files(&root.join("src"), &mut files);
+    let mut found = 0;
+    for file in files {
+        for error in errors_in(&lines_of_code(&fs::read_to_string(&file).unwrap())) {
+            let begins = |text: &String| error.starts_with(text.trim_end_matches('…').trim_end());
+            assert!(
+                answered.iter().any(begins),
+                "docs/operations.md has no answer to {error:?} of {}",
+                file.display()
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 20, "the ERROR lines are found: {found}");
+    let alerts = fs::read_to_string(root.join(ALERTS)).unwrap();
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(guide.contains(alert), "docs/operations.md does not name the alert {alert}");
+    }
+}
