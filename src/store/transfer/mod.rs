@@ -50,6 +50,8 @@ use crate::store::{Cause, Store, StoreError, StoreOptions, postgres, sqlite};
 
 /// Rows of one INSERT into a table other than that of the readings.
 const PAGE_ROWS: usize = 2_000;
+/// Bytes after which a page is sent, whatever its rows: one `extra` may have `mqtt.max_payload` bytes.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// More rows than this are not left behind one by one: the cause must go first.
 const LEFT_ROWS_MAX: usize = 10_000;
 
@@ -269,7 +271,7 @@ fn replace(
             Ok(encoded) => page.push(row.number, encoded),
             Err(why) => left.add(table, row.number, &why)?,
         }
-        if page.rows.len() >= PAGE_ROWS {
+        if page.is_full(PAGE_ROWS) {
             watch.advances(page.rows.len() as u64);
             page.insert(target, table, left, &mut wanted)?;
         }
@@ -293,12 +295,18 @@ fn replace(
 struct Page {
     numbers: Vec<i64>,
     rows: Vec<EncodedRow>,
+    bytes: usize,
 }
 
 impl Page {
     fn push(&mut self, number: i64, row: EncodedRow) {
         self.numbers.push(number);
+        self.bytes += row.0.len();
         self.rows.push(row);
+    }
+
+    fn is_full(&self, rows_max: usize) -> bool {
+        self.rows.len() >= rows_max || self.bytes >= PAGE_BYTES_MAX
     }
 
     /// Inserts the rows, counts those that the target took, and empties the page.
@@ -323,6 +331,7 @@ impl Page {
         }
         self.numbers.clear();
         self.rows.clear();
+        self.bytes = 0;
         Ok(())
     }
 }
