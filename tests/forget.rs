@@ -190,6 +190,17 @@ fn the_api_forgets_a_machine_for_this_computer_or_the_token_and_for_no_foreign_p
     let client = Client::new(&andon.wait_for_http());
     assert_eq!(client.request("DELETE", "/api/v1/machines/x", "").status, 401);
     let friend = client.with("Authorization: Bearer a-token-of-hall-3");
-    assert_eq!(friend.request("DELETE", "/api/v1/machines/x", "").status, 404);
+    // http.token lets its holder see, not change.
+    assert_eq!(friend.request("DELETE", "/api/v1/machines/x", "").status, 403);
+    assert!(andon.stop().success());
+    let file = guarded.path().join("operator");
+    std::fs::write(&file, "a-token-for-operators\n").unwrap();
+    let operated = guarded.configure(&format!(
+        "[[http.tokens]]\nname = \"operator\"\nrole = \"operate\"\ntoken_file = {file:?}"
+    ));
+    let mut andon = operated.run();
+    andon.wait_until_seeing();
+    let operator = Client::new(&andon.wait_for_http()).with("Authorization: Bearer a-token-for-operators");
+    assert_eq!(operator.request("DELETE", "/api/v1/machines/x", "").status, 404);
     assert!(andon.stop().success());
 }

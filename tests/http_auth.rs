@@ -263,3 +263,99 @@ fn the_health_command_asks_the_running_service() {
     assert!(site.command(&["health", "--live"]).status().unwrap().success(), "alive without a broker");
     assert!(andon.stop().success());
 }
+
+/// Writes a token into a file of the site, and returns its table in `http.tokens`.
+fn named_token(site: &Site, name: &str, role: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let file = site.path().join(name);
+    std::fs::write(&file, format!("{TOKEN}-{name}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    format!("[[http.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\ntoken_file = {file:?}\n")
+}
+
+#[test]
+fn each_role_opens_its_own_paths_and_no_others() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set("http.token=the-one-of-before");
+    let tables = [("board", "view"), ("prometheus", "metrics"), ("lead", "operate")]
+        .map(|(name, role)| named_token(&site, name, role));
+    let site = site.configure(&tables.concat());
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    wait_until("the service to be ready", || {
+        client.with(&format!("Authorization: Bearer {TOKEN}-lead")).get("/readyz").status == 200
+    });
+    let paths = ["/", "/machines/x", "/api/v1/status", "/api/openapi.json", "/metrics", "/livez", "/readyz"];
+    for (token, expected, change) in [
+        (format!("{TOKEN}-board"), [200, 200, 200, 200, 403, 403, 403], 403),
+        (format!("{TOKEN}-prometheus"), [403, 403, 403, 403, 200, 200, 200], 403),
+        (format!("{TOKEN}-lead"), [200; 7], 404),
+        ("the-one-of-before".to_owned(), [200; 7], 403),
+        (format!("{TOKEN}-nobody"), [401; 7], 401),
+    ] {
+        let friend = client.with(&format!("Authorization: Bearer {token}"));
+        let statuses = paths.map(|path| friend.get(path).status);
+        assert_eq!(statuses.map(|status| if status == 404 { 200 } else { status }), expected, "{token}");
+        let forget = friend.request("DELETE", "/api/v1/machines/typo", "");
+        assert_eq!(forget.status, change, "{token}: {}", forget.body);
+        let refused = friend.get("/metrics");
+        assert!(refused.status != 403 || refused.json()["detail"].as_str().unwrap().contains("\"board\""));
+    }
+    let shown = site.command(&["config", "show"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("prometheus") && !shown.contains(TOKEN), "{shown}");
+    assert!(!andon.log().contains(TOKEN), "a token is in the log");
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn a_token_is_added_and_revoked_by_a_reload_and_its_sessions_with_it() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let config = site.path().join("config/sites/test.toml");
+    let without = std::fs::read_to_string(&config).unwrap();
+    let (one, two) = (named_token(&site, "one", "view"), named_token(&site, "two", "view"));
+    let site = site.configure(&one);
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    let status = |name: &str| {
+        client.with(&format!("Authorization: Bearer {TOKEN}-{name}")).get("/api/v1/status").status
+    };
+    assert_eq!((status("one"), status("two")), (200, 401));
+    let login = client.request("POST", "/login", &format!("token={TOKEN}-one&next=%2F"));
+    let cookie = login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let visitor = client.with(&format!("Cookie: {cookie}"));
+    assert_eq!(visitor.get("/api/v1/status").status, 200);
+
+    std::fs::write(&config, format!("{without}\n{two}")).unwrap();
+    andon.signal("HUP");
+    wait_until("the new token", || status("two") == 200);
+    assert_eq!((status("one"), visitor.get("/api/v1/status").status), (401, 401));
+    assert!(andon.stop().success());
+}
+
+#[test]
+fn tokens_that_cannot_be_told_apart_or_can_be_guessed_are_refused() {
+    let site = Site::new(1).without("http.bind").set("http.bind=0.0.0.0:0");
+    let short = site.path().join("short");
+    std::fs::write(&short, "short\n").unwrap();
+    let table = |name: &str, file: &std::path::Path| {
+        format!("[[http.tokens]]\nname = \"{name}\"\nrole = \"view\"\ntoken_file = {file:?}\n")
+    };
+    let missing = site.path().join("missing");
+    let tables = [table("a", &short), table("a", &short)].concat();
+    let check = |site: &Site| {
+        let output = site.command(&["config", "check"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    let site = site.configure(&tables);
+    let said = check(&site);
+    for part in ["another token is named \"a\"", "another token is the same text", "fewer than 16 characters"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let site = Site::new(1).configure(&table("a", &missing));
+    let said = check(&site);
+    assert!(said.contains("http.tokens[0].token_file") && said.contains("cannot read"), "{said}");
+}

@@ -65,7 +65,10 @@ impl LiveParts {
         if (&old.http, &old.site, &old.metrics, &old.liveness)
             != (&new.http, &new.site, &new.metrics, &new.liveness)
         {
-            let access = |settings: &Settings| (settings.http.token.clone(), settings.http.anonymous);
+            let access = |settings: &Settings| {
+                let http = &settings.http;
+                (http.token.clone(), http.tokens.clone(), http.anonymous)
+            };
             self.http.replace_settings(http_settings(new)?, access(old) != access(new));
             self.http.streams.set_max(new.http.streams_max);
         }
@@ -102,7 +105,12 @@ mod tests {
         let http = http_settings(settings).map(|http| {
             let access = match http.access {
                 crate::http::Access::Token(_) => {
-                    format!("{:?}", settings.http.token.as_ref().map(|t| t.expose()))
+                    let named = settings.http.tokens.iter().map(|t| (&t.name, t.token.expose()));
+                    format!(
+                        "{:?}{:?}",
+                        settings.http.token.as_ref().map(|t| t.expose()),
+                        named.collect::<Vec<_>>()
+                    )
                 }
                 crate::http::Access::Anonymous => "anonymous".to_owned(),
                 crate::http::Access::Local => "local".to_owned(),
@@ -148,6 +156,7 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{error}"))
         };
         let pair = format!("mqtt.tls.cert_file={one}");
+        let named = format!("[{{ name = \"board\", role = \"view\", token_file = {one:?} }}]");
         let key_pair = [pair.clone(), format!("mqtt.tls.key_file={one}")];
         let old = load_with(&key_pair);
         let mut seen = 0;
@@ -162,6 +171,7 @@ mod tests {
                 "liveness.offline_after" | "log.status_interval" => "37s",
                 "liveness.machines_max" | "liveness.flapping_changes" | "http.streams_max" => "17",
                 "liveness.machines" => "{ press-1 = { expected = true } }",
+                "http.tokens" => &named,
                 "http.anonymous" | "metrics.per_machine" => "true",
                 "mqtt.tls.verify" => "false",
                 "log.level" => "debug",

@@ -18,10 +18,10 @@ use crate::actors::supervisor::SupervisorOptions;
 use crate::actors::writer::{WriterOptions, WriterSettings};
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
-use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, TopicFilter};
+use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
     Access, Budget, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX,
-    LatestCache, Stall, StatusCells, StoredMachines, Streams,
+    LatestCache, Stall, StatusCells, StoredMachines, Streams, Token,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -63,13 +63,27 @@ pub(super) fn http_state(
 /// Returns the settings of HTTP that a reload replaces.
 pub(super) fn http_settings(settings: &Settings) -> Result<HttpSettings, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
-    let token = http.token.as_ref().map(|token| token.expose());
+    let mut tokens: Vec<Token<'_>> = http
+        .tokens
+        .iter()
+        .map(|each| Token {
+            name: &each.name,
+            roles: std::slice::from_ref(&each.role),
+            secret: each.token.expose(),
+        })
+        .collect();
+    let roles = &[Role::View, Role::Metrics];
+    tokens.extend(http.token.as_ref().map(|token| Token {
+        name: "http.token",
+        roles,
+        secret: token.expose(),
+    }));
     Ok(HttpSettings {
         time_zone: site.time_zone,
         offline_after: settings.liveness.offline_after,
         metrics_per_machine: settings.metrics.per_machine,
         expected: expected(settings),
-        access: Access::new(&site.id, token, http.anonymous)?,
+        access: Access::new(&site.id, &tokens, http.anonymous)?,
     })
 }
 

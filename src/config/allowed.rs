@@ -2,7 +2,7 @@
 
 use super::keys::{
     FIELDS, HOSTS_MAX, Key, Kind, LAST_WILL, LIST_MAX, LISTED_TEXT_BYTES_MAX, MACHINE, SEGMENT_MAX,
-    SITE_ID_CHARS_MAX, SUBSCRIPTION, TOPIC_PREFIX_BYTES_MAX,
+    SITE_ID_CHARS_MAX, SUBSCRIPTION, TOKEN, TOPIC_PREFIX_BYTES_MAX,
 };
 use super::units::show_size;
 use crate::domain::duration_text;
@@ -69,6 +69,7 @@ impl Kind {
             Self::LastWills => {
                 format!("a list of at most {LIST_MAX} tables with {}", names(LAST_WILL))
             }
+            Self::Tokens => format!("a list of at most {LIST_MAX} tables with {}", names(TOKEN)),
             Self::Fields => {
                 format!("a table with a JSON pointer for any of {}", FIELDS.join(", "))
             }

@@ -6,7 +6,7 @@ use config::{Map, Value, ValueKind};
 
 use super::keys::{
     FIELDS, HOSTS_MAX, Key, Kind, LAST_WILL, LIST_MAX, LISTED_TEXT_BYTES_MAX, MACHINE, SEGMENT_MAX,
-    SITE_ID_CHARS_MAX, SUBSCRIPTION, TOPIC_PREFIX_BYTES_MAX,
+    SITE_ID_CHARS_MAX, SUBSCRIPTION, TOKEN, TOPIC_PREFIX_BYTES_MAX,
 };
 use super::log_levels::LogLevels;
 use super::secret::without_userinfo;
@@ -40,6 +40,9 @@ pub(super) fn check(
         Kind::LastWills => check_list(path, kind, value, report, |path, item, report| {
             check_table(path, LAST_WILL, item, report)
         }),
+        Kind::Tokens => {
+            check_list(path, kind, value, report, |path, item, report| check_table(path, TOKEN, item, report))
+        }
         Kind::Texts => check_list(path, kind, value, report, |path, item, report| {
             check(path, Kind::Text { bytes_max: LISTED_TEXT_BYTES_MAX }, false, item, report)
         }),

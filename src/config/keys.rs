@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::sections::LogFormat;
-use crate::domain::{MachineIdFrom, ProtocolChoice, SyncMode, Transport, WhenFull, nearest};
+use crate::domain::{MachineIdFrom, ProtocolChoice, Role, SyncMode, Transport, WhenFull, nearest};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -97,6 +97,8 @@ pub(super) enum Kind {
     Subscriptions,
     /// A list of tables of [`LAST_WILL`].
     LastWills,
+    /// A list of tables of [`TOKEN`].
+    Tokens,
     /// A table: one of [`FIELDS`] → JSON pointer.
     Fields,
     /// A table: machine id → table of [`MACHINE`].
@@ -129,6 +131,8 @@ pub(super) const HOSTS_MAX: usize = 16;
 pub(super) const LISTED_TEXT_BYTES_MAX: usize = 255;
 /// Longest `liveness.publish_prefix`, in bytes.
 pub(super) const TOPIC_PREFIX_BYTES_MAX: usize = 1024;
+/// Longest name of a token.
+const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Longest `site.id`.
 pub(super) const SITE_ID_CHARS_MAX: usize = 64;
 /// Furthest position of a topic segment.
@@ -221,6 +225,7 @@ pub(super) const KEYS: &[Key] = &[
     required("http.bind", Kind::Address),
     secret("http.token", "http_token").at_reload(),
     optional("http.token_file", Kind::Path).at_reload(),
+    required(HTTP_TOKENS, Kind::Tokens).at_reload(),
     required("http.anonymous", Kind::Flag).at_reload(),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
     required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }).at_reload(),
@@ -239,6 +244,8 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const LIVENESS_MACHINES: &str = "liveness.machines";
 /// The table whose keys are fields of a reading.
 pub(super) const PAYLOAD_FIELDS: &str = "payload.fields";
+/// The named tokens, whose secrets lie in files.
+pub(super) const HTTP_TOKENS: &str = "http.tokens";
 /// The fields that `payload.fields` can locate.
 pub(super) const FIELDS: [&str; 5] = ["machine_id", "temperature", "humidity", "vibration", "timestamp"];
 /// Keys of one table in `mqtt.subscriptions`; only the filter is required.
@@ -252,6 +259,12 @@ pub(super) const LAST_WILL: &[Key] = &[
     required("filter", Kind::TopicFilter),
     required("payload", MQTT_TEXT),
     optional("machine_segment", Kind::Segment),
+];
+/// Keys of one table in `http.tokens`.
+pub(super) const TOKEN: &[Key] = &[
+    required("name", Kind::Text { bytes_max: TOKEN_NAME_BYTES_MAX }),
+    required("role", Kind::Choice(Role::WORDS)),
+    required("token_file", Kind::Path),
 ];
 /// Keys of one table in `liveness.machines`.
 pub(super) const MACHINE: &[Key] =

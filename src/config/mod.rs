@@ -60,8 +60,8 @@ pub use problem::{ConfigError, Problem};
 pub use reload::{Reload, ReloadError};
 pub use secret::Secret;
 pub use sections::{
-    Http, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, Payload, Settings, Site, Store, Subscription,
-    Supervisor, Tls,
+    Http, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, NamedToken, Payload, Settings, Site, Store,
+    Subscription, Supervisor, Tls,
 };
 
 use origin::Effective;
@@ -131,6 +131,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let paths = Paths::new(&sources.places, &gathered.config_dir, &table);
     paths.resolve_files(&mut table, &mut warnings);
     secrets::resolve(&mut table, &gathered.layers, &sources.environment, &mut problems, &mut warnings);
+    secrets::resolve_tokens(&mut table, &mut problems, &mut warnings);
     paths.resolve_url(&mut table, &mut warnings);
     let values = Values::normalised(table);
     let settings = values.settings();

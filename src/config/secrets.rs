@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
 
-use super::keys::{self, Key, Kind};
+use super::keys::{self, HTTP_TOKENS, Key, Kind};
 use super::layers::{Layer, insert, lookup, segments};
 use super::problem::Problems;
 use super::secret::REDACTED;
@@ -53,6 +53,47 @@ pub(super) fn resolve(
     }
 }
 
+/// Puts the token of each of `http.tokens` beside the name of its file.
+pub(super) fn resolve_tokens(
+    table: &mut Map<String, Value>,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) {
+    for_each_token(table, |index, token| {
+        let Some(file) = token.get("token_file") else { return };
+        let given_in = file.origin().unwrap_or_default().to_owned();
+        let (path, key) =
+            (text(file).unwrap_or_default().to_owned(), format!("{HTTP_TOKENS}[{index}].token_file"));
+        match read(Path::new(&path), Kind::Secret) {
+            Ok((content, mode)) => {
+                if mode & WORLD_READABLE != 0 {
+                    warnings.push(format!(
+                        "{given_in}: {key}: every user of this computer can read {path}; run chmod 600 {path}"
+                    ));
+                }
+                token.insert("token".to_owned(), text_value(&content, &format!("file {path}")));
+            }
+            Err(message) => {
+                // Never used: a configuration with a problem is refused.
+                token.insert("token".to_owned(), text_value(REDACTED, &given_in));
+                problems.add(given_in, key, message);
+            }
+        }
+    });
+}
+
+fn for_each_token(table: &mut Map<String, Value>, mut change: impl FnMut(usize, &mut Map<String, Value>)) {
+    let Some(value) = lookup(table, HTTP_TOKENS).cloned() else { return };
+    let origin = value.origin().map(str::to_owned);
+    let ValueKind::Array(mut tokens) = value.kind else { return };
+    for (index, token) in tokens.iter_mut().enumerate() {
+        if let ValueKind::Table(token) = &mut token.kind {
+            change(index, token);
+        }
+    }
+    put(table, HTTP_TOKENS, Value::new(origin.as_ref(), ValueKind::Array(tokens)));
+}
+
 fn origin_of(table: &Map<String, Value>, key: &str) -> String {
     lookup(table, key).and_then(Value::origin).unwrap_or_default().to_owned()
 }
@@ -75,7 +116,7 @@ fn from_file(
         return;
     }
     let path = PathBuf::from(path);
-    match read(&path, secret) {
+    match read(&path, secret.kind) {
         Ok((content, mode)) => {
             if mode & WORLD_READABLE != 0 {
                 let shown = path.display();
@@ -102,14 +143,14 @@ fn from_credential(
         return;
     }
     let origin = format!("systemd credential {credential}");
-    match read(&path, secret) {
+    match read(&path, secret.kind) {
         Ok((content, _)) => put(table, secret.path, text_value(&content, &origin)),
         Err(message) => problems.add(origin, secret.path, message),
     }
 }
 
 /// Returns the file's text without its last line break, and its permissions. Errors hold nothing of its content.
-fn read(path: &Path, secret: &Key) -> Result<(String, u32), String> {
+fn read(path: &Path, kind: Kind) -> Result<(String, u32), String> {
     let shown = path.display().to_string();
     let unreadable = |error: io::Error| format!("cannot read {shown:?}: {error}");
     let file = File::open(path).map_err(unreadable)?;
@@ -127,7 +168,7 @@ fn read(path: &Path, secret: &Key) -> Result<(String, u32), String> {
     if line.contains('\0') {
         return Err(format!("{shown:?} contains a NUL character; expected text"));
     }
-    if secret.kind == Kind::DatabaseUrl
+    if kind == Kind::DatabaseUrl
         && let Err(reason) = DatabaseUrl::parse(line)
     {
         return Err(format!("{shown:?} holds no database URL: {reason}"));
@@ -146,4 +187,7 @@ pub(super) fn redact(table: &mut Map<String, Value>) {
         let origin = value.origin().map(str::to_owned);
         put(table, secret.path, Value::new(origin.as_ref(), ValueKind::String(shown)));
     }
+    for_each_token(table, |_, token| {
+        token.remove("token");
+    });
 }

@@ -15,7 +15,7 @@ use super::log_levels::LogLevels;
 use super::secret::Secret;
 use crate::database_url::DatabaseUrl;
 use crate::domain::{
-    Endpoint, LastWillRule, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, SyncMode,
+    Endpoint, LastWillRule, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, Role, SyncMode,
     TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
 };
 
@@ -207,6 +207,17 @@ impl Liveness {
     }
 }
 
+/// One of `http.tokens`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct NamedToken {
+    /// Who holds it; unique.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// The token itself, from its file.
+    pub token: Secret,
+}
+
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Http {
@@ -214,6 +225,8 @@ pub struct Http {
     pub bind: SocketAddr,
     /// What clients must present.
     pub token: Option<Secret>,
+    /// Further tokens.
+    pub tokens: Vec<NamedToken>,
     /// Clients, also those on other computers, need no token.
     pub anonymous: bool,
     /// Most connections at a time; further ones wait.

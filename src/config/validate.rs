@@ -6,14 +6,19 @@ use std::net::IpAddr;
 
 use config::{Value, ValueKind};
 
-use super::keys::{AROUND_PAYLOAD_BYTES, FIELDS, KEYS, Kind};
+use super::keys::{AROUND_PAYLOAD_BYTES, FIELDS, HTTP_TOKENS, KEYS, Kind};
 use super::layers::DEFAULT_ORIGIN;
 use super::problem::Problems;
-use super::sections::Settings;
+use super::sections::{Http, Settings};
 use super::settings::Values;
 use super::units::show_size;
 use super::values::text;
 use crate::domain::{ProtocolChoice, TopicFilter};
+
+const NOT_FOR_A_HEADER: &str =
+    "is not valid in an HTTP header; expected ASCII letters, digits and punctuation, no spaces";
+/// Shortest named token on an address that other computers can reach.
+const TOKEN_BYTES_MIN: usize = 16;
 
 /// Reports every contradiction, except those with a value that was already found wrong: the value in its place is not
 /// the user's.
@@ -234,10 +239,7 @@ impl Check<'_> {
         }
         let token = settings.http.token.as_ref().map(super::Secret::expose);
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            self.report(
-                &["http.token"],
-                "is not valid in an HTTP header; expected ASCII letters, digits and punctuation, no spaces",
-            );
+            self.report(&["http.token"], NOT_FOR_A_HEADER);
         }
     }
 
@@ -299,17 +301,49 @@ impl Check<'_> {
         }
     }
 
+    /// Names are unique, and a token that other computers can try cannot be guessed.
+    fn tokens(&mut self, http: &Http) {
+        for (index, token) in http.tokens.iter().enumerate() {
+            let key = format!("{HTTP_TOKENS}[{index}]");
+            if http.tokens[..index].iter().any(|other| other.name == token.name) {
+                self.report(&[HTTP_TOKENS], format!("{key}: another token is named {:?}, too", token.name));
+            }
+            if http.tokens[..index].iter().any(|other| other.token == token.token)
+                || http.token.as_ref() == Some(&token.token)
+            {
+                self.report(
+                    &[HTTP_TOKENS],
+                    format!("{key}: another token is the same text; make one for each"),
+                );
+            }
+            let secret = token.token.expose();
+            if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+                self.report(&[HTTP_TOKENS], format!("{key}: its token {NOT_FOR_A_HEADER}"));
+            }
+            if !http.bind.ip().is_loopback() && secret.len() < TOKEN_BYTES_MIN {
+                let message = format!(
+                    "{key}: its token has fewer than {TOKEN_BYTES_MIN} characters, and other computers can try it"
+                );
+                self.report(&[HTTP_TOKENS], message);
+            }
+        }
+    }
+
     fn http(&mut self, settings: &Settings) {
         let http = &settings.http;
         // A token file that cannot be read counts, too: it shows that a token is wanted.
-        let tokens = ["http.token", "http.token_file"].into_iter().filter(|key| self.is_set(key));
+        let named = (!http.tokens.is_empty()).then_some(HTTP_TOKENS);
+        let tokens =
+            ["http.token", "http.token_file"].into_iter().filter(|key| self.is_set(key)).chain(named);
         let tokens = tokens.collect::<Vec<_>>().join(" and ");
         if http.anonymous && !tokens.is_empty() {
             self.report(&["http.anonymous"], format!("contradicts {tokens}; keep one of them"));
         }
-        if !http.bind.ip().is_loopback() && http.token.is_none() && !http.anonymous {
-            let message =
-                "other computers can reach it; allowed only with http.token, or with http.anonymous = true";
+        self.tokens(http);
+        if !http.bind.ip().is_loopback() && http.token.is_none() && http.tokens.is_empty() && !http.anonymous
+        {
+            let message = "other computers can reach it; allowed only with http.token or http.tokens, or with \
+                http.anonymous = true";
             self.report(&["http.bind", "http.token", "http.token_file", "http.anonymous"], message);
         }
         if http.streams_max >= http.connections_max {

@@ -22,9 +22,13 @@ pub(super) fn from_text(kind: Kind, text: &str, origin: &str) -> Value {
             toml_value(trimmed)
                 .map_or_else(|| comma_separated(trimmed, origin), |value| from_toml(value, origin).kind),
         ),
-        Kind::Subscriptions | Kind::Hosts | Kind::Texts | Kind::LastWills | Kind::Fields | Kind::Machines => {
-            toml_value(trimmed).map(|value| from_toml(value, origin).kind)
-        }
+        Kind::Subscriptions
+        | Kind::Hosts
+        | Kind::Texts
+        | Kind::LastWills
+        | Kind::Tokens
+        | Kind::Fields
+        | Kind::Machines => toml_value(trimmed).map(|value| from_toml(value, origin).kind),
         _ => None,
     };
     Value::new(Some(&origin.to_owned()), typed.unwrap_or_else(|| ValueKind::String(text.to_owned())))

@@ -1,7 +1,7 @@
 //! Authentication.
 //!
-//! With `http.token`, every request needs the token: as `Authorization: Bearer <token>`, or as the cookie that the
-//! login sets in a browser. Without it, a page answers 401 with a login form: programs read the status, people the
+//! With `http.token` or `http.tokens`, every request needs a token of the right role ([`Role`]): as `Authorization: Bearer <token>`, or as the cookie that the
+//! login sets in a browser. Without one, a page answers 401 with a login form: programs read the status, people the
 //! form. The form posts to `/login`, which sets the cookie and returns to the page. A screen without a keyboard opens
 //! any page with `?token=<token>`: the response sets the cookie and redirects to the same address without the token.
 //!
@@ -31,10 +31,11 @@ use self::login::{admitted, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
 pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
-pub use self::token::TokenCheck;
+pub use self::token::{Token, TokenCheck};
 use super::HttpState;
 use super::login_page;
 use super::problem::Problem;
+use crate::domain::Role;
 
 /// Paths for programs. All others are for browsers.
 const FOR_PROGRAMS: [&str; 4] = ["/api/", "/metrics", "/livez", "/readyz"];
@@ -46,20 +47,24 @@ pub enum Access {
     Anonymous,
     /// Those whose `Host` is an IP address or `localhost`.
     Local,
-    /// Those with the token.
+    /// Those with a token of the role that they need.
     Token(TokenCheck),
 }
 
 impl Access {
-    /// Builds the rule from `http.token` and `http.anonymous`.
+    /// Builds the rule from the tokens and `http.anonymous`.
     ///
     /// # Errors
     /// OpenSSL cannot compute a digest.
-    pub fn new(site: &str, token: Option<&str>, anonymous: bool) -> Result<Self, openssl::error::ErrorStack> {
-        match token {
-            Some(token) => TokenCheck::new(site, token).map(Self::Token),
-            None if anonymous => Ok(Self::Anonymous),
-            None => Ok(Self::Local),
+    pub fn new(
+        site: &str,
+        tokens: &[Token<'_>],
+        anonymous: bool,
+    ) -> Result<Self, openssl::error::ErrorStack> {
+        match (tokens, anonymous) {
+            ([], true) => Ok(Self::Anonymous),
+            ([], false) => Ok(Self::Local),
+            _ => TokenCheck::new(site, tokens).map(Self::Token),
         }
     }
 }
@@ -97,15 +102,18 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     if request.method() == Method::GET
         && !is_for_programs(path)
         && let Some(token) = token_in_query(request)
-        && check.is_token(token.as_bytes())
+        && let Some(known) = check.find(token.as_bytes())
     {
-        return Some(admitted(check, &without_token(request)));
+        return Some(admitted(check, known, &without_token(request)));
     }
-    if check.admits(request) {
-        return None;
+    let needed = needed_role(request.method(), path);
+    match check.admits(request) {
+        Some(known) if known.allows(needed) => return None,
+        Some(known) => return Some(forbidden(known.name(), needed)),
+        None => {}
     }
     let mut response = if is_for_programs(path) {
-        let detail = "this needs the token: send the header \"Authorization: Bearer <token>\" with the value of http.token";
+        let detail = "this needs the token: send the header \"Authorization: Bearer <token>\" with the value of http.token, or of one of http.tokens";
         Problem::new(StatusCode::UNAUTHORIZED, detail).response()
     } else {
         login_page::response(&without_token(request), false)
@@ -113,6 +121,22 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     let challenge = header::HeaderValue::from_static("Bearer realm=\"andon\"");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     Some(response)
+}
+
+/// Returns what a request needs: a change needs `operate`, and programs that watch need no more than `metrics`.
+fn needed_role(method: &Method, path: &str) -> Role {
+    match path {
+        _ if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => Role::Operate,
+        "/metrics" | "/livez" | "/readyz" => Role::Metrics,
+        _ => Role::View,
+    }
+}
+
+fn forbidden(name: &str, needed: Role) -> HttpResponse {
+    let needed = needed.as_str();
+    let detail =
+        format!("the token {name:?} does not allow this, which needs the role {needed:?} (http.tokens)");
+    Problem::new(StatusCode::FORBIDDEN, detail).response()
 }
 
 /// Returns the decoded path, as the router matches it: `/%61pi/v1/status` is a path for programs, too.

@@ -56,7 +56,7 @@ mod window;
 use actix_web::web::{self, ServiceConfig};
 
 pub use self::api::forget::ForgetDesk;
-pub use self::auth::Access;
+pub use self::auth::{Access, Token};
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};

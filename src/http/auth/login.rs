@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Access;
 use super::origin::is_cross_site;
-use super::token::{TokenCheck, cookie_name};
+use super::token::{KnownToken, TokenCheck, cookie_name};
 use crate::http::problem::Problem;
 use crate::http::{HttpState, login_page};
 
@@ -35,8 +35,8 @@ pub(super) fn without_token(request: &HttpRequest) -> String {
 }
 
 /// Returns the redirect to `place` that sets the cookie.
-pub(super) fn admitted(check: &TokenCheck, place: &str) -> HttpResponse {
-    let cookie = Cookie::build(check.cookie_name.clone(), check.cookie.clone())
+pub(super) fn admitted(check: &TokenCheck, known: &KnownToken, place: &str) -> HttpResponse {
+    let cookie = Cookie::build(check.cookie_name.clone(), known.cookie.clone())
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)
@@ -88,8 +88,10 @@ pub async fn login(
         Err(error) => return Ok(unreadable_form(&error).response()),
     };
     let response = match &state.settings().access {
-        Access::Token(check) if check.is_token(form.token.trim().as_bytes()) => admitted(check, &form.next),
-        Access::Token(_) => login_page::response(own_place(&form.next), true),
+        Access::Token(check) => match check.find(form.token.trim().as_bytes()) {
+            Some(known) => admitted(check, known, &form.next),
+            None => login_page::response(own_place(&form.next), true),
+        },
         Access::Anonymous | Access::Local => go_to("/").finish(),
     };
     Ok(response)

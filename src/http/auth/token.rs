@@ -6,44 +6,91 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 
+use crate::domain::Role;
+
 /// Prefix of the cookie's name; the site follows.
 const COOKIE: &str = "andon-";
 
-/// Checks tokens and cookies. Keeps digests of the token, never the token itself.
+/// A token and what it allows.
+#[derive(Clone, Copy)]
+pub struct Token<'a> {
+    /// Who holds it.
+    pub name: &'a str,
+    /// What it allows.
+    pub roles: &'a [Role],
+    /// The text that clients send.
+    pub secret: &'a str,
+}
+
+/// Checks tokens and cookies. Keeps digests of the tokens, never the tokens themselves.
 #[derive(Clone)]
 pub struct TokenCheck {
-    token: Vec<u8>,
+    known: Vec<KnownToken>,
     pub(super) cookie_name: String,
-    pub(super) cookie: String,
     key: Vec<u8>,
 }
 
-impl TokenCheck {
-    pub(super) fn new(site: &str, token: &str) -> Result<Self, openssl::error::ErrorStack> {
-        let mut key = vec![0; 32];
-        openssl::rand::rand_bytes(&mut key)?;
-        let cookie = keyed_digest(token.as_bytes(), format!("andon board {site}").as_bytes())?;
-        let cookie = cookie.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { token: keyed_digest(&key, token.as_bytes())?, cookie_name: cookie_name(site), cookie, key })
+/// What is kept of a token.
+#[derive(Clone)]
+pub(super) struct KnownToken {
+    name: String,
+    roles: Vec<Role>,
+    digest: Vec<u8>,
+    pub(super) cookie: String,
+}
+
+impl KnownToken {
+    fn new(site: &str, token: &Token<'_>, key: &[u8]) -> Result<Self, openssl::error::ErrorStack> {
+        let cookie = keyed_digest(token.secret.as_bytes(), format!("andon board {site}").as_bytes())?;
+        Ok(Self {
+            name: token.name.to_owned(),
+            roles: token.roles.to_vec(),
+            digest: keyed_digest(key, token.secret.as_bytes())?,
+            cookie: cookie.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
     }
 
-    pub(super) fn is_token(&self, given: &[u8]) -> bool {
-        keyed_digest(&self.key, given).is_ok_and(|digest| openssl::memcmp::eq(&digest, &self.token))
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn allows(&self, needed: Role) -> bool {
+        self.roles.iter().any(|role| role.allows(needed))
     }
 
     fn is_cookie(&self, given: &str) -> bool {
         given.len() == self.cookie.len() && openssl::memcmp::eq(given.as_bytes(), self.cookie.as_bytes())
     }
+}
 
-    pub(super) fn admits(&self, request: &HttpRequest) -> bool {
+impl TokenCheck {
+    pub(super) fn new(site: &str, tokens: &[Token<'_>]) -> Result<Self, openssl::error::ErrorStack> {
+        let mut key = vec![0; 32];
+        openssl::rand::rand_bytes(&mut key)?;
+        let known =
+            tokens.iter().map(|token| KnownToken::new(site, token, &key)).collect::<Result<_, _>>()?;
+        Ok(Self { known, cookie_name: cookie_name(site), key })
+    }
+
+    /// Finds the token that a client has sent.
+    pub(super) fn find(&self, given: &[u8]) -> Option<&KnownToken> {
+        let digest = keyed_digest(&self.key, given).ok()?;
+        self.known.iter().find(|known| openssl::memcmp::eq(&digest, &known.digest))
+    }
+
+    /// Finds the token that a request carries, itself or as a cookie.
+    pub(super) fn admits(&self, request: &HttpRequest) -> Option<&KnownToken> {
         let bearer = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
         let bearer = bearer.and_then(|value| {
             let (scheme, token) = value.split_at_checked(7)?;
             scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
         });
         match bearer {
-            Some(token) => self.is_token(token),
-            None => request.cookie(&self.cookie_name).is_some_and(|cookie| self.is_cookie(cookie.value())),
+            Some(token) => self.find(token),
+            None => {
+                let cookie = request.cookie(&self.cookie_name)?;
+                self.known.iter().find(|known| known.is_cookie(cookie.value()))
+            }
         }
     }
 }
@@ -66,21 +113,30 @@ mod tests {
 
     use super::*;
 
+    fn check_of(site: &str, secret: &str) -> TokenCheck {
+        let roles = &[Role::View, Role::Metrics];
+        TokenCheck::new(site, &[Token { name: "http.token", roles, secret }]).unwrap()
+    }
+
     fn check() -> TokenCheck {
-        TokenCheck::new("hall-3", "s3cret").unwrap()
+        check_of("hall-3", "s3cret")
+    }
+
+    fn cookie_of(check: &TokenCheck) -> String {
+        check.known[0].cookie.clone()
     }
 
     #[test]
     fn nothing_but_the_exact_token_passes() {
         let check = check();
-        assert!(check.is_token(b"s3cret"));
+        assert!(check.find(b"s3cret").is_some());
         for wrong in ["", "s3cre", "s3cret ", "S3cret", "s3cret\0"] {
-            assert!(!check.is_token(wrong.as_bytes()), "{wrong:?}");
+            assert!(check.find(wrong.as_bytes()).is_none(), "{wrong:?}");
         }
         let with = |value: &str| {
             let request =
                 TestRequest::default().insert_header((header::AUTHORIZATION, value)).to_http_request();
-            check.admits(&request)
+            check.admits(&request).is_some()
         };
         assert!(with("Bearer s3cret") && with("bearer   s3cret"));
         for wrong in ["s3cret", "Basic s3cret", "Bearer", "Bearer ", "Bearer s3cret2", "Bearers3cret"] {
@@ -90,17 +146,15 @@ mod tests {
 
     #[test]
     fn the_cookie_is_not_the_token_and_outlives_a_restart_but_not_another_token_or_site() {
-        let cookie = check().cookie;
+        let cookie = cookie_of(&check());
         assert!(!cookie.contains("s3cret"));
-        assert!(check().is_cookie(&cookie));
-        for other in
-            [TokenCheck::new("hall-3", "other").unwrap(), TokenCheck::new("hall-4", "s3cret").unwrap()]
-        {
-            assert!(!other.is_cookie(&cookie));
+        assert!(check().known[0].is_cookie(&cookie));
+        for other in [check_of("hall-3", "other"), check_of("hall-4", "s3cret")] {
+            assert!(!other.known[0].is_cookie(&cookie));
         }
         let with = |name: &'static str, value: &str| {
             let request = TestRequest::default().cookie(Cookie::new(name, value.to_owned()));
-            check().admits(&request.to_http_request())
+            check().admits(&request.to_http_request()).is_some()
         };
         assert!(with("andon-hall-3", &cookie));
         assert!(!with("andon-hall-3", "s3cret"));
@@ -116,8 +170,28 @@ mod tests {
     #[test]
     fn a_wrong_bearer_token_fails_despite_a_valid_cookie() {
         let request = TestRequest::default()
-            .cookie(Cookie::new("andon-hall-3", check().cookie))
+            .cookie(Cookie::new("andon-hall-3", cookie_of(&check())))
             .insert_header((header::AUTHORIZATION, "Bearer wrong"));
-        assert!(!check().admits(&request.to_http_request()));
+        assert!(check().admits(&request.to_http_request()).is_none());
+    }
+
+    #[test]
+    fn each_token_is_found_by_its_own_text_and_cookie_and_allows_its_roles_only() {
+        let named = |name, roles, secret| Token { name, roles, secret };
+        let tokens = [
+            named("board", &[Role::View][..], "one"),
+            named("prometheus", &[Role::Metrics][..], "two"),
+            named("shift lead", &[Role::Operate][..], "three"),
+        ];
+        let check = TokenCheck::new("hall-3", &tokens).unwrap();
+        for token in tokens {
+            let found = check.find(token.secret.as_bytes()).unwrap();
+            assert_eq!((found.name(), found.allows(Role::View)), (token.name, token.name != "prometheus"));
+            assert_eq!(found.allows(Role::Operate), token.name == "shift lead");
+            let request = TestRequest::default()
+                .cookie(Cookie::new("andon-hall-3", found.cookie.clone()))
+                .to_http_request();
+            assert_eq!(check.admits(&request).map(KnownToken::name), Some(token.name));
+        }
     }
 }

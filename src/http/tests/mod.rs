@@ -31,7 +31,7 @@ use super::{
     Stall, StatusCells, StoredMachines, Streams,
 };
 use crate::clock::{ClockKeeper, mono_now};
-use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Seq};
+use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Role, Seq};
 use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
@@ -65,12 +65,14 @@ struct Server {
 impl Server {
     /// Starts a server that requires [`TOKEN`].
     fn with_token() -> Self {
-        Self::start(Access::new(SITE, Some(TOKEN), false).unwrap())
+        let roles = &[Role::View, Role::Metrics, Role::Operate];
+        let token = super::Token { name: "test", roles, secret: TOKEN };
+        Self::start(Access::new(SITE, &[token], false).unwrap())
     }
 
     /// Starts a server without token, which requires a local `Host`.
     fn local() -> Self {
-        Self::start(Access::new(SITE, None, false).unwrap())
+        Self::start(Access::new(SITE, &[], false).unwrap())
     }
 
     fn start(access: Access) -> Self {
