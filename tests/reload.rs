@@ -1,5 +1,6 @@
 //! SIGHUP: the running service reads its configuration again.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::machines::{events, speak, wait_for_events};
@@ -8,7 +9,7 @@ use crate::support::database::{Database, rows_stored};
 use crate::support::http::Client;
 use crate::support::mosquitto::{FreePort, Mosquitto};
 use crate::support::notify_socket::NotifySocket;
-use crate::support::poll::wait_until;
+use crate::support::poll::{wait_for, wait_until};
 use crate::support::publisher::{Single, publish_numbered};
 
 const TOPIC: &str = "factory/machine/{machine}/telemetry";
@@ -160,6 +161,59 @@ fn a_hangup_right_after_the_start_of_the_process_is_not_lost() {
         andon.wait_for_log(RELOADED);
         assert!(andon.stop().success());
     }
+}
+
+/// A terminal that is closed sends SIGHUP, too. The shell that made the terminal is killed here.
+#[test]
+fn a_terminal_that_is_closed_stops_the_service() {
+    let site = site(FreePort::find().number(), "");
+    let command = site.command(&["run"]);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut terminal = Command::new("script")
+        .args(["-qec", &line.join(" "), "/dev/null"])
+        .current_dir(site.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lock = site.journal_dir().join("journal.lock");
+    let pid: u32 = wait_for("the service", || {
+        let pid = std::fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
+        holds_hangup(pid).then_some(pid)
+    });
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    wait_until("its end", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+/// The broker takes the new password from its restart on, Andon from its next connection on.
+#[test]
+fn a_new_password_is_used_from_the_next_connection_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let passwords = directory.path().join("passwords");
+    let set = |password: &str| {
+        let made = Command::new("mosquitto_passwd")
+            .args(["-c", "-b"])
+            .arg(&passwords)
+            .args(["andon", password])
+            .status();
+        assert!(made.unwrap().success());
+    };
+    set("the-first-password");
+    let mut broker = Mosquitto::start(&format!("password_file {}\n", passwords.display()));
+    let login = |password: &str| format!("[mqtt]\nusername = \"andon\"\npassword = \"{password}\"\n");
+    let site = site(broker.port(), &login("the-first-password"));
+    let mut andon = site.run();
+    andon.wait_until_connected();
+    let line = reload(&site, &mut andon, &login("the-second-password"));
+    assert!(line.ends_with("applied: mqtt.password"), "{line}");
+    assert!(!andon.log().contains("the link to the broker is down"), "the connection stays");
+    broker.stop();
+    set("the-second-password");
+    broker.restart();
+    wait_until("the new password", || andon.connections() == 2);
+    assert!(!andon.log().contains("-password\"") && andon.stop().success());
 }
 
 /// True once the process blocks or catches SIGHUP, which is signal 1.

@@ -2,8 +2,10 @@
 //!
 //! A separate thread watches them. So even while the journal is being opened on a disk that stalls, the first
 //! signal starts the deadline of the stop and the second ends the process at once. SIGHUP never ends it: what arrives
-//! before the watch begins waits for it (see [`hold_hangup`]).
+//! before the watch begins waits for it (see [`hold_hangup`]). A terminal that is closed sends it, too, and stops the
+//! service: nobody would see that it goes on.
 
+use std::io::IsTerminal;
 use std::sync::mpsc;
 
 use actix::Addr;
@@ -41,7 +43,12 @@ impl StopSignals {
                 };
                 let _held_until_now = mask_hangup(libc::SIG_UNBLOCK);
                 drop(ready.send(Ok(())));
+                let had_terminal = has_terminal();
                 while signals.next().await == Received::Hangup {
+                    if had_terminal && !has_terminal() {
+                        info!(logger, "the terminal was closed");
+                        break;
+                    }
                     reloads.request();
                 }
                 deadline.arm(0);
@@ -70,6 +77,11 @@ impl StopSignals {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// True if a person at a terminal started the service; no longer once that terminal is closed.
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }
 
 /// Stops in order at the first SIGTERM or SIGINT.
