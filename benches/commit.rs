@@ -82,6 +82,7 @@ fn round() -> [f64; 4] {
     let postgres = Postgres::start_durable();
     let options = StoreOptions {
         url: DatabaseUrl::parse(&postgres.create_database("commit")).expect("a valid URL"),
+        schema: None,
         site: "bench".to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),

@@ -172,6 +172,7 @@ struct Stored {
 fn store_all(journal: &Journal, path: &Path, size: &Size, appended: u64) -> Stored {
     let options = StoreOptions {
         url: DatabaseUrl::parse(&format!("sqlite://{}", path.display())).unwrap(),
+        schema: None,
         site: "bench".to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),

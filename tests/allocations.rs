@@ -206,6 +206,7 @@ fn commit(directory: &std::path::Path, journal: &Journal, builder: BatchBuilder)
     let url = format!("sqlite://{}/andon.db", directory.display());
     let mut store = store::open(&StoreOptions {
         url: DatabaseUrl::parse(&url).unwrap(),
+        schema: None,
         site: "plant".to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(60),

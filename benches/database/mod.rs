@@ -11,6 +11,7 @@ pub const SITE: &str = "bench";
 pub fn open(url: &str) -> (StoreOptions, Box<dyn Store>) {
     let options = StoreOptions {
         url: DatabaseUrl::parse(url).expect("a valid URL"),
+        schema: None,
         site: SITE.to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),

@@ -116,6 +116,7 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
     let store = &settings.store;
     StoreOptions {
         url: store.url.clone(),
+        schema: store.schema.clone(),
         site: settings.site.id.clone(),
         connect_timeout: store.connect_timeout,
         statement_timeout: store.statement_timeout,

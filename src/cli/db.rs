@@ -53,7 +53,7 @@ pub(super) fn missing_file(settings: &Settings) -> Option<String> {
 
 fn migrate(settings: &Settings) -> Result<Output, StoreError> {
     let mut store = store::open(&store_options(settings))?;
-    let target = store.facts().target.clone();
+    let target = store.facts().place();
     let progress = ProgressDisplay::waiting(format!("migrating {target}"));
     let applied = store.migrate()?.applied;
     drop(progress);
@@ -101,7 +101,7 @@ fn describe(facts: &StoreFacts, migrations: &MigrationStatus) -> String {
         .collect();
     format!(
         "{} ({} {})\n\n{}\n",
-        facts.target,
+        facts.place(),
         facts.backend,
         facts.version,
         table(&["migration", "state"], &rows)

@@ -5,6 +5,7 @@ use super::keys::{
     SITE_ID_CHARS_MAX, SUBSCRIPTION, TOKEN, TOPIC_PREFIX_BYTES_MAX,
 };
 use super::units::show_size;
+use crate::database_url::SchemaName;
 use crate::domain::duration_text;
 
 fn names(keys: &[Key]) -> String {
@@ -51,6 +52,7 @@ impl Kind {
             Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
             Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
             Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
+            Self::SchemaName => SchemaName::ALLOWED.to_owned(),
             Self::LogLevels => {
                 "error, warn, info, debug or trace, also by component, such as \"info,mqtt=debug\"".to_owned()
             }

@@ -11,7 +11,7 @@ use super::keys::{
 use super::log_levels::LogLevels;
 use super::secret::without_userinfo;
 use super::values::{duration, host_and_port, integer, key_text, size, sorted, text};
-use crate::database_url::DatabaseUrl;
+use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{MachineId, TopicFilter, nearest};
 
 /// Takes the mistakes in a value: where it is, and what is wrong.
@@ -242,6 +242,7 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
         Kind::TimeZone => text.parse::<chrono_tz::Tz>().is_ok(),
         Kind::DatabaseUrl => return DatabaseUrl::parse(text).err().and_then(because),
+        Kind::SchemaName => return SchemaName::parse(text).err().and_then(because),
         Kind::LogLevels => {
             return LogLevels::parse(text).err().and_then(|why| because(without_userinfo(&why)));
         }

@@ -83,6 +83,8 @@ pub(super) enum Kind {
     TimeZone,
     /// The URL of the database, which may hold a password.
     DatabaseUrl,
+    /// The name of a schema of PostgreSQL.
+    SchemaName,
     /// `log.level`.
     LogLevels,
     /// The first levels of a topic to publish to.
@@ -204,6 +206,7 @@ pub(super) const KEYS: &[Key] = &[
     required("journal.when_full", Kind::Choice(WhenFull::WORDS)),
     Key { credential: Some("store_url"), ..required("store.url", Kind::DatabaseUrl) },
     optional("store.url_file", Kind::Path),
+    optional("store.schema", Kind::SchemaName),
     required("store.batch_max", Kind::Integer { min: 1, max: 65_536 }),
     optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400)))
         .at_reload(),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::expand::time_zone;
 use super::log_levels::LogLevels;
 use super::secret::Secret;
-use crate::database_url::DatabaseUrl;
+use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{
     Endpoint, LastWillRule, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, Role, SyncMode,
     TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
@@ -152,6 +152,8 @@ pub struct Journal {
 pub struct Store {
     /// Which database.
     pub url: DatabaseUrl,
+    /// The schema of Andon's tables, on PostgreSQL only; `None`: the role's own search path decides.
+    pub schema: Option<SchemaName>,
     /// Most readings in one transaction.
     pub batch_max: usize,
     /// Age at which readings are deleted; `None`: never.

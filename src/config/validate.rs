@@ -34,6 +34,7 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
     check.subscriptions(settings);
     check.control(settings);
     check.journal(settings);
+    check.store(settings);
     check.fields(&settings.payload.fields);
     check.http(settings);
     check.machines(settings);
@@ -280,6 +281,16 @@ impl Check<'_> {
         // A default above a small bound is no contradiction: the journal uses at most a quarter of the bound.
         if too_large && self.is_set(SEGMENT) {
             self.report(&[SEGMENT, "journal.max_bytes"], "must not be larger than journal.max_bytes");
+        }
+    }
+
+    fn store(&mut self, settings: &Settings) {
+        let store = &settings.store;
+        if store.schema.is_some() && store.url.sqlite_path().is_some() {
+            self.report(
+                &["store.schema", "store.url"],
+                "SQLite has no schemas; allowed only with a postgres:// address",
+            );
         }
     }
 

@@ -6,11 +6,13 @@
 mod libpq;
 mod mistakes;
 mod postgres;
+mod schema;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use postgres::PostgresUrl;
+pub use schema::SchemaName;
 
 /// The address of a database, which may hold a password. `Debug` and `Display` show it without.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]

@@ -106,6 +106,18 @@ pub enum StoreError {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// The schema of the tables is missing and could not be created.
+    #[error(
+        "create the schema {schema} for Andon's tables. Either let an administrator run `CREATE SCHEMA {schema} AUTHORIZATION …` \
+         for the role in store.url, or choose another store.schema"
+    )]
+    CreateSchema {
+        /// Its name.
+        schema: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// A migration failed, and was rolled back.
     #[error("migrate the database")]
     Migrate {

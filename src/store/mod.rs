@@ -94,7 +94,7 @@ mod contract_tests;
 
 use std::time::Duration;
 
-pub use crate::database_url::DatabaseUrl;
+pub use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
@@ -126,6 +126,8 @@ pub use worker::{NotTaken, Worker, WorkerConnection};
 pub struct StoreOptions {
     /// Where it is.
     pub url: DatabaseUrl,
+    /// The schema of the tables on PostgreSQL; `None`: the role's own search path decides.
+    pub schema: Option<SchemaName>,
     /// The site whose rows these are.
     pub site: String,
     /// Bound on connecting to one PostgreSQL host; whole seconds, at least 2 (libpq's rule). Not used by
@@ -148,6 +150,7 @@ impl std::fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreOptions")
             .field("target", &self.url.place())
+            .field("schema", &self.schema)
             .field("site", &self.site)
             .field("connect_timeout", &self.connect_timeout)
             .field("statement_timeout", &self.statement_timeout)
@@ -165,8 +168,21 @@ pub struct StoreFacts {
     pub version: String,
     /// Where it is, without credentials.
     pub target: String,
+    /// The schema that holds the tables, if `store.schema` names one.
+    pub schema: Option<SchemaName>,
     /// Settings of the database that weaken Andon's promises, in sentences for a person.
     pub warnings: Vec<String>,
+}
+
+impl StoreFacts {
+    /// Says where the tables are, without credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}, schema {schema}", self.target),
+            None => self.target.clone(),
+        }
+    }
 }
 
 /// The state of a migrated database, for `db status`.

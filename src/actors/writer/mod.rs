@@ -293,8 +293,8 @@ impl Writer {
 
     fn report_opened(&self, knowledge: &Knowledge) {
         if let Some((facts, migration)) = &knowledge.opened {
-            self.options.status.opened(facts.backend, &facts.version, &facts.target);
-            info!(self.logger, "database open"; "database" => &facts.target, "version" => &facts.version,
+            self.options.status.opened(facts.backend, &facts.version, &facts.place());
+            info!(self.logger, "database open"; "database" => facts.place(), "version" => &facts.version,
                 "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
             for warning in &facts.warnings {
                 warn!(self.logger, "a setting of the database weakens what Andon guarantees"; "setting" => warning);

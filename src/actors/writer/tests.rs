@@ -47,6 +47,7 @@ impl Stage {
         let directory = tempfile::tempdir().unwrap();
         let store = StoreOptions {
             url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
+            schema: None,
             site: "test".to_owned(),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),

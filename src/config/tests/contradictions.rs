@@ -75,6 +75,10 @@ fn each_contradiction_is_reported_once_with_its_key() {
             "--set: mqtt.max_packet: is too small for the payloads that mqtt.max_payload (1MiB) allows: topic and header need another 66KiB; expected at least 1090KiB",
         ),
         (
+            vec!["store.schema=andon"],
+            "--set: store.schema: SQLite has no schemas; allowed only with a postgres:// address",
+        ),
+        (
             vec!["mqtt.password=x"],
             "--set: mqtt.password: needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"",
         ),

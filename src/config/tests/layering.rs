@@ -156,6 +156,22 @@ fn the_variables_of_existing_deployments_set_their_keys() {
 }
 
 #[test]
+fn the_database_url_of_existing_deployments_is_read_whatever_driver_it_names() {
+    let expected = DatabaseUrl::parse("postgresql://u:p%40ss@db:5433/plant?sslmode=require").expect("valid");
+    for scheme in ["postgresql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"] {
+        let url = format!("{scheme}://u:p%40ss@db:5433/plant?sslmode=require");
+        let scene = Scene::new().env("DATABASE_URL", &url).env("ANDON__STORE__SCHEMA", "andon");
+        let store = scene.loaded().settings.store;
+        assert_eq!(
+            (store.url, store.schema.map(|name| name.to_string())),
+            (expected.clone(), Some("andon".to_owned()))
+        );
+    }
+    let short = Scene::new().env("DATABASE_URL", "postgres+psycopg://u@h/d").loaded().settings.store.url;
+    assert_eq!(short, DatabaseUrl::parse("postgres://u@h/d").expect("valid"));
+}
+
+#[test]
 fn an_empty_variable_of_existing_deployments_counts_as_absent() {
     let loaded = Scene::new()
         .local("mqtt.username = \"ann\"")

@@ -119,6 +119,7 @@ impl Drop for Server {
 pub fn store_options(directory: &TempDir) -> StoreOptions {
     StoreOptions {
         url: DatabaseUrl::Sqlite(directory.path().join("andon.db")),
+        schema: None,
         site: SITE.to_owned(),
         connect_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(5),

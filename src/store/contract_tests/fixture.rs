@@ -15,8 +15,8 @@ use crate::domain::{
     TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::store::{
-    self, Batch, DatabaseUrl, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, Store, StoreError,
-    StoreOptions, UnreadableRows,
+    self, Batch, DatabaseUrl, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, SchemaName, Store,
+    StoreError, StoreOptions, UnreadableRows,
 };
 
 /// 2026-01-05T06:39:59.000001Z
@@ -30,6 +30,7 @@ pub fn at(offset_micros: i64) -> Timestamp {
 /// An empty database for one test.
 pub struct Fixture {
     pub url: String,
+    pub schema: Option<SchemaName>,
     _directory: Option<TempDir>,
 }
 
@@ -37,7 +38,7 @@ impl Fixture {
     pub fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/new/data/andon.db", directory.path().display());
-        Self { url, _directory: Some(directory) }
+        Self { url, schema: None, _directory: Some(directory) }
     }
 
     pub fn postgres(url: String) -> Self {
@@ -46,7 +47,12 @@ impl Fixture {
 
     /// The database at a URL, which this fixture does not own.
     pub fn of(url: String) -> Self {
-        Self { url, _directory: None }
+        Self { url, schema: None, _directory: None }
+    }
+
+    /// The same database, with the tables in a schema of their own.
+    pub fn in_schema(self, name: &str) -> Self {
+        Self { schema: Some(SchemaName::parse(name).unwrap()), ..self }
     }
 
     pub fn is_sqlite(&self) -> bool {
@@ -61,6 +67,7 @@ impl Fixture {
     pub fn options(&self) -> StoreOptions {
         StoreOptions {
             url: DatabaseUrl::parse(&self.url).unwrap(),
+            schema: self.schema.clone(),
             site: SITE.to_owned(),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),
@@ -96,7 +103,11 @@ impl Fixture {
             connection.batch_execute("PRAGMA busy_timeout = 60000").unwrap();
             Raw::Sqlite(connection)
         } else {
-            Raw::Postgres(PgConnection::establish(&self.url).unwrap())
+            let mut connection = PgConnection::establish(&self.url).unwrap();
+            if let Some(schema) = &self.schema {
+                connection.batch_execute(&format!("SET search_path = {}", schema.quoted())).unwrap();
+            }
+            Raw::Postgres(connection)
         }
     }
 

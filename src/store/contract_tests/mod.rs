@@ -28,6 +28,7 @@ mod rollup_clauses;
 mod rollup_exact_clauses;
 mod rollup_prune_clauses;
 mod run_sizes;
+mod schema_clauses;
 mod slow_postgres;
 mod sqlite_runs;
 mod trend_clauses;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::database_url::PostgresUrl;
 use crate::domain::{LinkOutage, MachineId, Timestamp};
-use crate::store::postgres::connection_parameters;
+use crate::store::postgres::{connection_parameters, search_path};
 use crate::store::schema::{Instant, SqlInstant};
 use crate::store::unreadable::UnreadableRows;
 use crate::store::{MachineRow, StoreError, StoreOptions, machines, without_nul};
@@ -69,7 +69,9 @@ impl PostgresHistory {
              SET statement_timeout = {statement_timeout};
              SET lock_timeout = {lock_timeout};
              SET TIME ZONE 'UTC';
-             SET client_min_messages = warning;"
+             SET client_min_messages = warning;
+             {}",
+            search_path(options.schema.as_ref())
         ));
         configured.map_err(|error| failed(error.to_string()))?;
         Ok(Self {

@@ -12,6 +12,7 @@ pub(super) mod reprocess;
 pub(super) mod retained;
 mod rollups;
 mod runs;
+mod schema;
 pub(super) mod sqlstate;
 mod statements;
 mod status_rows;
@@ -29,6 +30,7 @@ use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
 use super::{Batch, CommitOutcome, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint};
 use crate::database_url::PostgresUrl;
+pub(super) use schema::{create_schema, search_path};
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -105,7 +107,8 @@ impl Database {
         if settings.fsync == "off" {
             warnings.push("fsync is off in PostgreSQL: a power cut can destroy the database".to_owned());
         }
-        let facts = StoreFacts { backend: "postgresql", version: settings.version, target, warnings };
+        let schema = options.schema.clone();
+        let facts = StoreFacts { backend: "postgresql", version: settings.version, target, schema, warnings };
         options.progress.watch(&mut connection);
         let run_size = RunSize::new(options.statement_timeout);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
@@ -155,7 +158,9 @@ fn configure(connection: &mut PgConnection, options: &StoreOptions) -> QueryResu
          SET idle_in_transaction_session_timeout = {statement_timeout};
          SET default_transaction_isolation = 'read committed';
          SET TIME ZONE 'UTC';
-         SET client_min_messages = warning;"
+         SET client_min_messages = warning;
+         {}",
+        search_path(options.schema.as_ref())
     ))
 }
 

@@ -32,10 +32,13 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use self::file_identity::FileIdentity;
 use super::failure::CommitFailure;
 use super::instant_text::InstantText;
+use super::migrate::MigrateFailure;
 use super::schema::{Instant, SqlInstant};
 use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
-use super::{Batch, CommitOutcome, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint};
+use super::{
+    Batch, CommitOutcome, SchemaName, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint,
+};
 use crate::database_url::sqlite_place;
 
 pub use self::backup::Backup;
@@ -102,7 +105,7 @@ impl Database {
                  readers block the writer"
             ));
         }
-        let facts = StoreFacts { backend: "sqlite", version, target, warnings };
+        let facts = StoreFacts { backend: "sqlite", version, target, schema: None, warnings };
         options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
         Ok(Self { connection, identity, site, unreadable, facts })
@@ -199,6 +202,15 @@ pub(super) fn migrations_are_recorded(connection: &mut SqliteConnection) -> Quer
 /// Keeps other migrators out: the write lock of the transaction does.
 #[allow(clippy::unnecessary_wraps, reason = "PostgreSQL takes a lock")]
 pub(super) fn lock_migrations(_connection: &mut SqliteConnection) -> QueryResult<()> {
+    Ok(())
+}
+
+/// Does nothing: SQLite has no schemas.
+#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL creates one")]
+pub(super) fn create_schema(
+    _connection: &mut SqliteConnection,
+    _schema: Option<&SchemaName>,
+) -> Result<(), MigrateFailure> {
     Ok(())
 }
 
