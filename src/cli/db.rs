@@ -64,7 +64,8 @@ fn migrate(settings: &Settings) -> Result<Output, StoreError> {
     for name in applied {
         text.push_str(&format!("  {name}\n"));
     }
-    Ok(Output { complaints: warnings(store.facts()), ..Output::clean(text) })
+    let complaints = warnings(store.facts()).into_iter().chain(store.facts().note()).collect();
+    Ok(Output { complaints, ..Output::clean(text) })
 }
 
 fn status(settings: &Settings) -> Result<Output, StoreError> {
@@ -72,7 +73,11 @@ fn status(settings: &Settings) -> Result<Output, StoreError> {
     let migrations = store.migration_status()?;
     let mut text = describe(store.facts(), &migrations);
     let mut complaints = warnings(store.facts());
-    let exit = if !migrations.unknown.is_empty() {
+    complaints.extend(store.facts().note());
+    let exit = if let Some(obstacle) = store.facts().obstacle() {
+        complaints.push(obstacle);
+        Exit::Failure
+    } else if !migrations.unknown.is_empty() {
         complaints.push(TABLES_AHEAD.to_owned());
         Exit::Failure
     } else if migrations.pending.is_empty() {

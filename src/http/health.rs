@@ -197,7 +197,8 @@ fn store(inputs: &ReadyInputs<'_>) -> Check {
     let waiting = messages(pending, "waits", "wait");
     match inputs.store.state {
         StoreState::Works => check("store", true, "it commits"),
-        _ if pending == 0 => check("store", true, "nothing is pending"),
+        // Until it has answered once nobody knows whether it can take what comes.
+        _ if pending == 0 && inputs.store.backend.is_some() => check("store", true, "nothing is pending"),
         StoreState::Opening => check("store", false, format!("it is opening, {waiting}")),
         StoreState::Away => {
             let why = inputs.store.reason.as_deref().unwrap_or("reason not known");
@@ -266,6 +267,7 @@ mod tests {
         let away = StoreStatus {
             state: StoreState::Away,
             reason: Some("no route to host".to_owned()),
+            backend: Some("postgresql"),
             ..StoreStatus::default()
         };
         let judge = |broker: &BrokerStatus, store: &StoreStatus, journal: &JournalStats, still: u64| {
@@ -275,6 +277,9 @@ mod tests {
         let idle = stats(7, 7);
         assert!(judge(&connected, &works, &idle, 0).is_ok());
         assert!(judge(&connected, &away, &idle, 0).is_ok(), "nothing is pending");
+        let never_answered = StoreStatus { backend: None, ..away.clone() };
+        assert_eq!(failing(&judge(&connected, &never_answered, &idle, 0)), ["store"]);
+        assert_eq!(failing(&judge(&connected, &StoreStatus::default(), &idle, 0)), ["store"]);
         let health = judge(&connected, &away, &stats(9, 7), 0);
         assert_eq!(failing(&health), ["store"]);
         assert_eq!(health.checks[2].reason, "2 messages wait: no route to host");

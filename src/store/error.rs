@@ -106,6 +106,12 @@ pub enum StoreError {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// The table of the reference worker is where Andon's would be. Nothing was changed.
+    #[error("use the database: {sentence}")]
+    ReferenceTable {
+        /// Which table, and what to do.
+        sentence: String,
+    },
     /// The schema of the tables is missing and could not be created.
     #[error(
         "create the schema {schema} for Andon's tables. Either let an administrator run `CREATE SCHEMA {schema} AUTHORIZATION …` \
@@ -275,7 +281,9 @@ impl StoreError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unsupported { .. } | Self::NewerSchema { .. } => ErrorClass::Configuration,
+            Self::Unsupported { .. } | Self::NewerSchema { .. } | Self::ReferenceTable { .. } => {
+                ErrorClass::Configuration
+            }
             Self::StalePosition { .. } => ErrorClass::StalePosition,
             _ => ErrorClass::Transient,
         }

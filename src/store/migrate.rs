@@ -100,6 +100,8 @@ impl<DB: Backend, S: MigrationSource<DB>> MigrationSource<DB> for Borrowed<'_, S
 pub enum MigrateFailure {
     /// A newer binary migrated the database.
     Newer(Vec<String>),
+    /// Another program's table is in the way; what to do.
+    Reference(String),
     /// The schema of the tables could not be created.
     Schema { schema: String, source: Cause },
     /// A statement failed.
@@ -122,6 +124,7 @@ impl From<MigrateFailure> for StoreError {
     fn from(failure: MigrateFailure) -> Self {
         match failure {
             MigrateFailure::Newer(versions) => Self::NewerSchema { versions },
+            MigrateFailure::Reference(sentence) => Self::ReferenceTable { sentence },
             MigrateFailure::Schema { schema, source } => Self::CreateSchema { schema, source },
             MigrateFailure::Failed(source) => Self::Migrate { source },
         }

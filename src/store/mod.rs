@@ -17,6 +17,7 @@
 //! forget           machines to forget, and how far the service is with each
 //! retained         retained messages without a time of their own, each stored once
 //! rejected         what could not become a reading
+//! reference        how the table of the reference worker is recognised
 //! reprocess        a rejected element interpreted again
 //! prune            deleting readings and rollups past retention
 //! rollup/          five-minute rollups, and from when on they are exact
@@ -76,6 +77,7 @@ mod operations;
 mod postgres;
 mod progress;
 mod prune;
+mod reference;
 mod refused;
 mod rejected;
 mod reprocess;
@@ -111,6 +113,7 @@ pub use machines::{MachineRow, SiteHistory};
 pub use migrate::{MigrationReport, MigrationStatus};
 pub use progress::Progress;
 pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
+pub use reference::ReferenceTable;
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
 pub use reprocess::{Retry, RetryOutcome};
@@ -170,11 +173,25 @@ pub struct StoreFacts {
     pub target: String,
     /// The schema that holds the tables, if `store.schema` names one.
     pub schema: Option<SchemaName>,
+    /// The table of the reference worker, or the view in its place, if either is there.
+    pub reference: Option<ReferenceTable>,
     /// Settings of the database that weaken Andon's promises, in sentences for a person.
     pub warnings: Vec<String>,
 }
 
 impl StoreFacts {
+    /// Says what to do about the table of the reference worker, if it is there and is not in the way.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.reference.as_ref().filter(|found| !found.is_in_the_way).and_then(ReferenceTable::sentence)
+    }
+
+    /// Says what to do about the table of the reference worker, if it is where Andon's own would be.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        self.reference.as_ref().filter(|found| found.is_in_the_way).and_then(ReferenceTable::sentence)
+    }
+
     /// Says where the tables are, without credentials.
     #[must_use]
     pub fn place(&self) -> String {

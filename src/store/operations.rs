@@ -46,8 +46,7 @@ for_both_databases! {
                 return Ok(MigrationReport { applied: Vec::new() });
             }
             let report = database::write(&mut self.connection, |connection| {
-                database::lock_migrations(connection)?;
-                database::create_schema(connection, self.facts.schema.as_ref())?;
+                database::begin_migrations(connection, self.facts.schema.as_ref())?;
                 run_pending(connection, &database::MIGRATIONS)
             });
             report.map_err(MigrateFailure::into)

@@ -296,6 +296,9 @@ impl Writer {
             self.options.status.opened(facts.backend, &facts.version, &facts.place());
             info!(self.logger, "database open"; "database" => facts.place(), "version" => &facts.version,
                 "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
+            if let Some(note) = facts.note() {
+                warn!(self.logger, "the table of the reference worker is still there"; "table" => note);
+            }
             for warning in &facts.warnings {
                 warn!(self.logger, "a setting of the database weakens what Andon guarantees"; "setting" => warning);
             }

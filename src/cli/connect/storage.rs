@@ -24,8 +24,12 @@ pub(super) fn check_database(settings: &Settings) -> Step {
     });
     let detail = looked.map_err(|error| failed_to(&error)).and_then(|(facts, migrations)| {
         let warnings: Vec<String> = facts.warnings.iter().map(|warning| format!("; {warning}")).collect();
+        if let Some(obstacle) = facts.obstacle() {
+            return Err(obstacle);
+        }
         let state = migration_state(&migrations)?;
-        Ok(format!("{} {}, {state}{}", facts.backend, facts.version, warnings.concat()))
+        let note = facts.note().map_or_else(String::new, |note| format!("; {note}"));
+        Ok(format!("{} {}, {state}{}{note}", facts.backend, facts.version, warnings.concat()))
     });
     Step::new(&target, "connect", detail)
 }

@@ -8,6 +8,7 @@ mod commit;
 pub(super) mod copy;
 pub(super) mod prune;
 mod readings;
+mod reference;
 pub(super) mod reprocess;
 pub(super) mod retained;
 mod rollups;
@@ -26,11 +27,14 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use self::copy::CopyPacing;
 use self::runs::RunSize;
 use super::failure::CommitFailure;
+use super::migrate::MigrateFailure;
 use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
-use super::{Batch, CommitOutcome, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint};
+use super::{
+    Batch, CommitOutcome, SchemaName, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint,
+};
 use crate::database_url::PostgresUrl;
-pub(super) use schema::{create_schema, search_path};
+pub(super) use schema::search_path;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -108,7 +112,16 @@ impl Database {
             warnings.push("fsync is off in PostgreSQL: a power cut can destroy the database".to_owned());
         }
         let schema = options.schema.clone();
-        let facts = StoreFacts { backend: "postgresql", version: settings.version, target, schema, warnings };
+        let reference =
+            reference::find(&mut connection, schema.as_ref()).map_err(|error| failed(error.to_string()))?;
+        let facts = StoreFacts {
+            backend: "postgresql",
+            version: settings.version,
+            target,
+            schema,
+            reference,
+            warnings,
+        };
         options.progress.watch(&mut connection);
         let run_size = RunSize::new(options.statement_timeout);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
@@ -177,11 +190,19 @@ pub(super) fn migrations_are_recorded(connection: &mut PgConnection) -> QueryRes
     Ok(query.get_result::<FlagRow>(connection)?.value)
 }
 
-/// Keeps other migrators out until the end of the transaction.
-pub(super) fn lock_migrations(connection: &mut PgConnection) -> QueryResult<()> {
+/// Keeps other migrators out until the end of the transaction, and prepares the place of the tables.
+pub(super) fn begin_migrations(
+    connection: &mut PgConnection,
+    schema: Option<&SchemaName>,
+) -> Result<(), MigrateFailure> {
     sql_query("SELECT pg_advisory_xact_lock($1)").bind::<BigInt, _>(MIGRATION_LOCK).execute(connection)?;
     // A migration of a large table may take longer than a statement of the service may.
-    connection.batch_execute("SET LOCAL statement_timeout = 0")
+    connection.batch_execute("SET LOCAL statement_timeout = 0")?;
+    let found = reference::find(connection, schema)?.filter(|found| found.is_in_the_way);
+    if let Some(sentence) = found.and_then(|found| found.sentence()) {
+        return Err(MigrateFailure::Reference(sentence));
+    }
+    schema::create_schema(connection, schema)
 }
 
 /// Runs `work` in a transaction.

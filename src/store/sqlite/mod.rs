@@ -105,7 +105,8 @@ impl Database {
                  readers block the writer"
             ));
         }
-        let facts = StoreFacts { backend: "sqlite", version, target, schema: None, warnings };
+        let facts =
+            StoreFacts { backend: "sqlite", version, target, schema: None, reference: None, warnings };
         options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
         Ok(Self { connection, identity, site, unreadable, facts })
@@ -199,15 +200,9 @@ pub(super) fn migrations_are_recorded(connection: &mut SqliteConnection) -> Quer
     Ok(count.get_result::<NumberRow>(connection)?.value > 0)
 }
 
-/// Keeps other migrators out: the write lock of the transaction does.
-#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL takes a lock")]
-pub(super) fn lock_migrations(_connection: &mut SqliteConnection) -> QueryResult<()> {
-    Ok(())
-}
-
-/// Does nothing: SQLite has no schemas.
-#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL creates one")]
-pub(super) fn create_schema(
+/// Does nothing: the write lock of the transaction keeps other migrators out, and there are no schemas.
+#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL does more")]
+pub(super) fn begin_migrations(
     _connection: &mut SqliteConnection,
     _schema: Option<&SchemaName>,
 ) -> Result<(), MigrateFailure> {
