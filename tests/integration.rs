@@ -44,4 +44,5 @@ mod secrets;
 mod service_manager;
 mod signals;
 mod socket_layer;
+mod take_over;
 mod upgrade;

@@ -1,8 +1,8 @@
-//! `andon db migrate` and `andon db status`; `backup`, `copy` and `prune` have files of their own.
+//! `andon db migrate` and `andon db status`; `backup`, `copy`, `import` and `prune` have files of their own.
 
 use clap::Subcommand;
 
-use super::{Exit, Output, backup, copy, counted, failed_to, prune, table};
+use super::{Exit, Output, backup, copy, counted, failed_to, import, prune, table};
 use crate::app::store_options;
 use crate::config::Settings;
 use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
@@ -25,6 +25,8 @@ pub(super) enum Command {
     Backup(backup::Options),
     /// Copy all tables of an SQLite file into PostgreSQL, and compare them; goes on where an earlier run ended
     Copy(copy::Options),
+    /// Bring over the rows of the reference Python worker, and leave a view in the place of its table
+    Import,
     /// Delete readings older than store.retention now; the service does this by itself
     Prune(prune::Options),
 }
@@ -34,6 +36,7 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         Command::Backup(options) => return backup::run(options, settings),
         Command::Copy(options) => return copy::run(options, settings),
         Command::Prune(options) => return prune::run(options, settings),
+        Command::Import => return import::run(settings),
         Command::Migrate => migrate(settings),
         Command::Status => match missing_file(settings) {
             Some(complaint) => return Output::failed(Exit::Failure, complaint),

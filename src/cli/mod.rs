@@ -10,6 +10,7 @@ mod copy;
 mod db;
 mod export;
 mod health;
+mod import;
 mod journal;
 mod machines;
 mod man;

@@ -47,6 +47,7 @@ use crate::domain::{MachineIdFrom, Reading, Rejection, TimeSource, TopicFilter};
 pub use fields::PayloadRulesError;
 pub use json::NESTING_MAX;
 pub use rules::PayloadRules;
+pub use timestamp::instant;
 
 /// Default position of the machine's segment in the topic: the second to last.
 pub const MACHINE_SEGMENT_DEFAULT: i32 = -2;

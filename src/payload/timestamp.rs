@@ -22,19 +22,27 @@ const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Reads the timestamp, if it lies between [`Timestamp::CLOCK_SET_SINCE`] and `latest`, both included.
 pub(super) fn read(node: &Node<'_>, latest: Timestamp) -> Use<Timestamp> {
-    let instant = match node {
+    let read = match node {
         Node::Null => return Use::Nothing,
         Node::Number(text) => unix(text),
         Node::String(text) => match text.trim() {
             "" => return Use::Nothing,
-            trimmed => iso(trimmed).or_else(|| unix(trimmed)),
+            trimmed => instant(trimmed),
         },
         Node::Bool(_) | Node::Array(_) | Node::Object(_) => None,
     };
-    match instant {
+    match read {
         Some(instant) if Timestamp::CLOCK_SET_SINCE <= instant && instant <= latest => Use::Used(instant),
         _ => Use::Unusable,
     }
+}
+
+/// Reads a text as the rule of `timestamp` reads it, whatever instant it names: also one of before 2025, which a payload
+/// may not have.
+#[must_use]
+pub fn instant(text: &str) -> Option<Timestamp> {
+    let trimmed = text.trim();
+    iso(trimmed).or_else(|| unix(trimmed))
 }
 
 /// Reads Unix time in the unit that its magnitude implies. `None` if it is not a plain decimal number, is negative, or has

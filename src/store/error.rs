@@ -267,6 +267,19 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The rows of the reference worker were not imported, or not all.
+    #[error("import the table of the reference worker")]
+    Import {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The rows of the reference worker cannot be imported like this. Nothing was changed.
+    #[error("import the table of the reference worker: {reason}")]
+    ImportRefused {
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// Old readings could not be deleted.
     #[error("prune old readings")]
     Prune {
@@ -281,9 +294,10 @@ impl StoreError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unsupported { .. } | Self::NewerSchema { .. } | Self::ReferenceTable { .. } => {
-                ErrorClass::Configuration
-            }
+            Self::Unsupported { .. }
+            | Self::NewerSchema { .. }
+            | Self::ReferenceTable { .. }
+            | Self::ImportRefused { .. } => ErrorClass::Configuration,
             Self::StalePosition { .. } => ErrorClass::StalePosition,
             _ => ErrorClass::Transient,
         }

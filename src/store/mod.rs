@@ -111,6 +111,9 @@ pub use history::{
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use machines::{MachineRow, SiteHistory};
 pub use migrate::{MigrationReport, MigrationStatus};
+pub use postgres::import::{
+    Found, Import, ImportState, ImportedReading, KEPT_TABLE, OldRow, ReadRow, TakeOver, UnreadableOldRow,
+};
 pub use progress::Progress;
 pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
 pub use reference::ReferenceTable;

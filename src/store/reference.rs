@@ -110,10 +110,10 @@ mod tests {
         let mut more = ITS.to_vec();
         more.push(("note", "jsonb"));
         assert!(has_its_columns(&more), "a column that somebody added");
-        for missing in 0..ITS.len() {
+        for (missing, (name, _)) in ITS.iter().enumerate() {
             let mut fewer = ITS.to_vec();
             fewer.remove(missing);
-            assert!(!has_its_columns(&fewer), "without {}", ITS[missing].0);
+            assert!(!has_its_columns(&fewer), "without {name}");
         }
         for (name, other_type) in
             [("recorded_at", "timestamp with time zone"), ("temperature", "text"), ("id", "uuid")]

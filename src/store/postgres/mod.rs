@@ -6,6 +6,7 @@
 
 mod commit;
 pub(super) mod copy;
+pub(super) mod import;
 pub(super) mod prune;
 mod readings;
 mod reference;

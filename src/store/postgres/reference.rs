@@ -18,6 +18,12 @@ struct Places {
 }
 
 #[derive(QueryableByName)]
+struct Setting {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+#[derive(QueryableByName)]
 struct Relation {
     #[diesel(sql_type = Text)]
     schema: String,
@@ -45,11 +51,7 @@ pub fn find(
     connection: &mut PgConnection,
     schema: Option<&SchemaName>,
 ) -> QueryResult<Option<ReferenceTable>> {
-    let places: Places = connection.transaction(|connection| {
-        connection.batch_execute("SET LOCAL search_path TO DEFAULT")?;
-        sql_query("SELECT current_schema()::text AS current, current_schemas(false)::text[] AS all")
-            .get_result(connection)
-    })?;
+    let places = role_places(connection)?;
     let ours = schema.map(ToString::to_string).or(places.current);
     let mut wanted: Vec<String> = ours.iter().cloned().collect();
     wanted.extend(places.all);
@@ -67,4 +69,21 @@ pub fn find(
         rows: u64::try_from(relation.rows).ok().filter(|rows| *rows > 0),
         schema: relation.schema,
     }))
+}
+
+/// Returns where the role's own search path leads, whatever the session has set.
+fn role_places(connection: &mut PgConnection) -> QueryResult<Places> {
+    connection.transaction(|connection| {
+        let set: Setting =
+            sql_query("SELECT current_setting('search_path') AS value").get_result(connection)?;
+        connection.batch_execute("SET LOCAL search_path TO DEFAULT")?;
+        let places =
+            sql_query("SELECT current_schema()::text AS current, current_schemas(false)::text[] AS all")
+                .get_result(connection)?;
+        // It would last until the end of the outermost transaction.
+        sql_query("SELECT set_config('search_path', $1, true) AS value")
+            .bind::<Text, _>(set.value)
+            .get_result::<Setting>(connection)?;
+        Ok(places)
+    })
 }

@@ -60,6 +60,11 @@ pub fn is_of_copy(error: &Error) -> bool {
     }
 }
 
+/// True if `error`, the newest error of this thread, has this SQLSTATE.
+pub fn is(error: &Error, sqlstate: &str) -> bool {
+    matches!(error, Error::DatabaseError(..)) && newest::sqlstate().as_deref() == Some(sqlstate)
+}
+
 /// Forgets the newest error of this thread.
 pub fn forget() {
     newest::forget();
