@@ -34,7 +34,6 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
     check.subscriptions(settings);
     check.control(settings);
     check.journal(settings);
-    check.store(settings);
     check.fields(&settings.payload.fields);
     check.http(settings);
     check.machines(settings);
@@ -64,6 +63,9 @@ pub(super) fn warnings(settings: &Settings, warnings: &mut Vec<String>) {
              here, and their machines count as silent",
             subscription.filter.as_str()
         ));
+    }
+    if settings.store.schema.is_some() && settings.store.url.sqlite_path().is_some() {
+        warnings.push("store.schema has no effect with SQLite, only with a postgres:// address".to_owned());
     }
     if settings.http.anonymous && !settings.http.bind.ip().is_loopback() {
         warnings.push(format!(
@@ -281,16 +283,6 @@ impl Check<'_> {
         // A default above a small bound is no contradiction: the journal uses at most a quarter of the bound.
         if too_large && self.is_set(SEGMENT) {
             self.report(&[SEGMENT, "journal.max_bytes"], "must not be larger than journal.max_bytes");
-        }
-    }
-
-    fn store(&mut self, settings: &Settings) {
-        let store = &settings.store;
-        if store.schema.is_some() && store.url.sqlite_path().is_some() {
-            self.report(
-                &["store.schema", "store.url"],
-                "SQLite has no schemas; allowed only with a postgres:// address",
-            );
         }
     }
 

@@ -52,6 +52,7 @@ fn stored(count: u64) -> Stored {
     let url = format!("sqlite://{}/andon.db", directory.path().display());
     let options = StoreOptions {
         url: DatabaseUrl::parse(&url).unwrap(),
+        schema: None,
         site: "halle-7".to_owned(),
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(20),

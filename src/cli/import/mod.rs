@@ -2,15 +2,14 @@
 //! a view takes its place. Can be ended at any time and started again; works while the service runs.
 
 mod convert;
-mod progress;
 
 use std::time::Duration;
 
-use self::progress::Progress;
 use super::{Exit, Output, counted, failed_to};
 use crate::app::store_options;
 use crate::config::Settings;
 use crate::store::{Found, Import, ImportState, KEPT_TABLE, StoreError, TakeOver};
+use crate::terminal::progress::{ProgressDisplay, Unit};
 
 /// Most unreadable rows to list one by one; the others are counted.
 const LISTED_MAX: u32 = 20;
@@ -61,11 +60,14 @@ fn bring_over(import: &mut Import) -> Result<Output, StoreError> {
     let mut complaints: Vec<String> = import.dependents()?.into_iter().map(|dependent| {
         format!("warning: {dependent} refers to the old table, and stays with it under its new name; point it to the view")
     }).collect();
-    let mut progress = Progress::new(import.rows_about()?);
+    let mut done = import.state().rows_read;
+    let total = import.rows_about()?.max(done);
+    let progress = ProgressDisplay::start("importing", Unit::Things("rows"), done, Some(total));
     for _ in 0..ATTEMPTS_MAX {
         if let Some(upto) = import.settle()? {
             while import.step(upto, &convert::reading)? {
-                progress.show(import.state().rows_read);
+                progress.advance(import.state().rows_read - done);
+                done = import.state().rows_read;
             }
         }
         import.index()?;
@@ -73,7 +75,7 @@ fn bring_over(import: &mut Import) -> Result<Output, StoreError> {
             TakeOver::Behind => {}
             TakeOver::Busy => std::thread::sleep(ATTEMPT_PAUSE),
             TakeOver::Done => {
-                progress.end(import.state().rows_read);
+                drop(progress);
                 complaints.extend(late(import.state()));
                 let text = format!("{} is imported\n{}", old_name(import.state()), report(import)?);
                 return Ok(Output { complaints, ..Output::clean(text) });

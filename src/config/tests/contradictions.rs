@@ -75,10 +75,6 @@ fn each_contradiction_is_reported_once_with_its_key() {
             "--set: mqtt.max_packet: is too small for the payloads that mqtt.max_payload (1MiB) allows: topic and header need another 66KiB; expected at least 1090KiB",
         ),
         (
-            vec!["store.schema=andon"],
-            "--set: store.schema: SQLite has no schemas; allowed only with a postgres:// address",
-        ),
-        (
             vec!["mqtt.password=x"],
             "--set: mqtt.password: needs mqtt.username; alone it is allowed only with mqtt.protocol = \"5\"",
         ),
@@ -256,6 +252,9 @@ fn doubtful_settings_cause_a_warning() {
     let warnings = Scene::new().set("mqtt.subscriptions=$share/group/a/+/b").loaded().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("\"$share/group/a/+/b\" is shared"), "{warnings:?}");
+
+    let warnings = Scene::new().set("store.schema=andon").loaded().warnings;
+    assert_eq!(warnings, ["store.schema has no effect with SQLite, only with a postgres:// address"]);
 
     let warnings = Scene::new().set("mqtt.transport=tls").set("mqtt.tls.verify=false").loaded().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
