@@ -7,6 +7,7 @@
 //! source     the SQLite file, read only
 //! target     the PostgreSQL database
 //! insert     COPY, INSERT, and what is refused
+//! page       rows that are sent together
 //! readings   the table of readings: copied piece by piece, compared day by day
 //! ```
 //!
@@ -31,6 +32,7 @@
 
 mod checksum;
 mod insert;
+mod page;
 mod readings;
 mod row;
 mod source;
@@ -40,7 +42,7 @@ mod target;
 use std::path::Path;
 
 pub use checksum::Checksum;
-use row::EncodedRow;
+use page::Page;
 use source::Source;
 use tables::{READINGS, Table};
 use target::{CopyProgress, Owners, Target};
@@ -171,19 +173,11 @@ impl<'a> CopyRun<'a> {
         if !target.lock()? {
             return Ok(Err("another `andon db copy` into it is running".to_owned()));
         }
-        let (mut tables, mut left) = (Vec::new(), Left::default());
-        for (name, columns) in source.tables()? {
-            let in_target = target.columns(&name)?;
-            if in_target.is_empty() {
-                left.rows
-                    .push(format!("table {name}: it is not Andon's, and the target has none of that name"));
-                continue;
-            }
-            match Table::matching(&name, &columns, &in_target) {
-                Ok(table) => tables.push(table),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
+        let mut left = Left::default();
+        let mut tables = match match_tables(&mut source, &mut target, &mut left)? {
+            Ok(tables) => tables,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let Some(place) = tables.iter().position(|table| table.name == READINGS) else {
             return Ok(Err(format!("the file has no table {READINGS}")));
         };
@@ -245,6 +239,39 @@ impl<'a> CopyRun<'a> {
     }
 }
 
+/// Returns the tables that both have; `Err` of the inner result says how one differs (CPY-3).
+fn match_tables(
+    source: &mut Source,
+    target: &mut Target,
+    left: &mut Left,
+) -> Result<Result<Vec<Table>, String>, Cause> {
+    let mut tables = Vec::new();
+    for (name, columns) in source.tables()? {
+        let in_target = target.columns(&name)?;
+        if in_target.is_empty() {
+            left.rows.push(format!("table {name}: it is not Andon's, and the target has none of that name"));
+            continue;
+        }
+        match Table::matching(&name, &columns, &in_target) {
+            Ok(table) => tables.push(table),
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    Ok(Ok(tables))
+}
+
+/// Returns the checksum of the rows that the target can hold.
+fn source_checksum(source: &mut Source, table: &Table) -> Result<Checksum, Cause> {
+    let mut sum = Checksum::default();
+    source.each(table, &mut |row| {
+        if let Ok(row) = row.encoded(&table.columns) {
+            sum.add(row.hash(&table.columns));
+        }
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
 /// Makes the table of the target the same as that of the source.
 fn replace(
     source: &mut Source,
@@ -254,13 +281,7 @@ fn replace(
     left: &mut Left,
     watch: &mut dyn CopyWatch,
 ) -> Result<Checksum, Cause> {
-    let mut wanted = Checksum::default();
-    source.each(table, &mut |row| {
-        if let Ok(row) = row.encoded(&table.columns) {
-            wanted.add(row.hash(&table.columns));
-        }
-        Ok(())
-    })?;
+    let wanted = source_checksum(source, table)?;
     if target.checksum(table, owners)? == wanted {
         return Ok(wanted);
     }
@@ -288,52 +309,6 @@ fn replace(
         found.rows
     )
     .into())
-}
-
-/// Rows that are inserted together.
-#[derive(Default)]
-struct Page {
-    numbers: Vec<i64>,
-    rows: Vec<EncodedRow>,
-    bytes: usize,
-}
-
-impl Page {
-    fn push(&mut self, number: i64, row: EncodedRow) {
-        self.numbers.push(number);
-        self.bytes += row.0.len();
-        self.rows.push(row);
-    }
-
-    fn is_full(&self, rows_max: usize) -> bool {
-        self.rows.len() >= rows_max || self.bytes >= PAGE_BYTES_MAX
-    }
-
-    /// Inserts the rows, counts those that the target took, and empties the page.
-    fn insert(
-        &mut self,
-        target: &mut Target,
-        table: &Table,
-        left: &mut Left,
-        taken: &mut Checksum,
-    ) -> Result<(), Cause> {
-        let refused = match table.name.as_str() {
-            READINGS => target.insert_readings(table, &self.rows)?,
-            _ => target.insert(table, &self.rows)?,
-        };
-        for (place, why) in &refused {
-            left.add(table, self.numbers[*place], why)?;
-        }
-        for (place, row) in self.rows.iter().enumerate() {
-            if !refused.iter().any(|(refused, _)| *refused == place) {
-                taken.add(row.hash(&table.columns));
-            }
-        }
-        self.numbers.clear();
-        self.rows.clear();
-        self.bytes = 0;
-        Ok(())
-    }
 }
 
 /// Returns whose rows the file holds.

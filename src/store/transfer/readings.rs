@@ -2,12 +2,13 @@
 
 use std::thread;
 
+use super::CopyRun;
 use super::checksum::Checksum;
 use super::insert::reading_columns;
+use super::page::Page;
 use super::row::EncodedRow;
 use super::tables::Table;
 use super::target::{DayChecksums, day_of, differing_days};
-use super::{CopyRun, Page};
 use crate::store::Cause;
 
 /// Readings of one transaction.
