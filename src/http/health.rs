@@ -194,7 +194,10 @@ fn messages(count: u64, one: &str, many: &str) -> String {
 
 fn store(inputs: &ReadyInputs<'_>) -> Check {
     let pending = pending(inputs.journal);
-    let waiting = messages(pending, "waits", "wait");
+    let waiting = match pending {
+        0 => "nothing is pending".to_owned(),
+        _ => messages(pending, "waits", "wait"),
+    };
     match inputs.store.state {
         StoreState::Works => check("store", true, "it commits"),
         // Until it has answered once nobody knows whether it can take what comes.
@@ -202,7 +205,8 @@ fn store(inputs: &ReadyInputs<'_>) -> Check {
         StoreState::Opening => check("store", false, format!("it is opening, {waiting}")),
         StoreState::Away => {
             let why = inputs.store.reason.as_deref().unwrap_or("reason not known");
-            check("store", false, format!("{waiting}: {why}"))
+            let answered = if inputs.store.backend.is_some() { "" } else { "no answer since the start, " };
+            check("store", false, format!("{answered}{waiting}: {why}"))
         }
     }
 }
@@ -278,7 +282,12 @@ mod tests {
         assert!(judge(&connected, &works, &idle, 0).is_ok());
         assert!(judge(&connected, &away, &idle, 0).is_ok(), "nothing is pending");
         let never_answered = StoreStatus { backend: None, ..away.clone() };
-        assert_eq!(failing(&judge(&connected, &never_answered, &idle, 0)), ["store"]);
+        let health = judge(&connected, &never_answered, &idle, 0);
+        assert_eq!(failing(&health), ["store"]);
+        assert_eq!(
+            health.checks[2].reason,
+            "no answer since the start, nothing is pending: no route to host"
+        );
         assert_eq!(failing(&judge(&connected, &StoreStatus::default(), &idle, 0)), ["store"]);
         let health = judge(&connected, &away, &stats(9, 7), 0);
         assert_eq!(failing(&health), ["store"]);
