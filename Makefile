@@ -1,7 +1,7 @@
 # `make help` prints the `##` comments of this file, which name what each target does.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-brokers test-package check soak prove bench deb docs fmt clean
+.PHONY: help run test test-brokers test-package test-timescale check soak prove bench deb docs fmt clean
 SITE ?=
 # cargo may build into another directory than target/.
 TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -41,6 +41,10 @@ deb: ## build the Debian package, target/package/andon_….deb
 test-package: ## install, run, upgrade and purge the Debian package in a fresh Debian; needs root; takes some minutes
 	@scripts/setup.sh package
 	@scripts/test-package.sh
+
+test-timescale: ## run the statements for TimescaleDB against it, in WebAssembly; needs npm and psql
+	@scripts/setup.sh build
+	@scripts/test-timescale.sh
 
 check: ## check formatting, lints and documentation; warnings are errors
 	@scripts/setup.sh build

@@ -87,6 +87,7 @@ fn round() -> [f64; 4] {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(30),
         lock_timeout: Duration::from_secs(10),
+        timescale: false,
         unreadable: store::UnreadableRows::default(),
         progress: store::Progress::default(),
     };

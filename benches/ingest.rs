@@ -177,6 +177,7 @@ fn store_all(journal: &Journal, path: &Path, size: &Size, appended: u64) -> Stor
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),
         lock_timeout: Duration::from_secs(10),
+        timescale: false,
         unreadable: store::UnreadableRows::default(),
         progress: store::Progress::default(),
     };

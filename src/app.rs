@@ -26,8 +26,8 @@ use slog::{Logger, debug, error, info, warn};
 use self::live::LiveParts;
 use self::options::journal_options;
 pub use self::options::{
-    echo_topic, endpoints, link_options, payload_options, shortest_retention, store_options, subscriptions,
-    topic_prefix,
+    echo_topic, endpoints, link_options, payload_options, retention, shortest_retention, store_options,
+    subscriptions, topic_prefix,
 };
 use self::plan::Plan;
 use self::reload::{ReloadQueue, ReloadRequests, Reloader};

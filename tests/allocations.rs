@@ -211,6 +211,7 @@ fn commit(directory: &std::path::Path, journal: &Journal, builder: BatchBuilder)
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(60),
         lock_timeout: Duration::from_secs(10),
+        timescale: false,
         unreadable: store::UnreadableRows::default(),
         progress: store::Progress::default(),
     });

@@ -40,6 +40,7 @@ mod quoted_texts;
 mod rejected;
 mod reload;
 mod replace;
+mod retention;
 mod secrets;
 mod service_manager;
 mod signals;

@@ -27,7 +27,11 @@ fn releases() -> Vec<PathBuf> {
 
 /// Makes a site of the journal and the files that `release` has written with `database`.
 fn unpack(broker: &Mosquitto, release: &Path, database: &str) -> Site {
-    let site = Site::new(broker.port()).set("site.id=golden").set("journal.segment_bytes=64KiB");
+    // What it has rejected is as old as the release.
+    let site = Site::new(broker.port())
+        .set("site.id=golden")
+        .set("journal.segment_bytes=64KiB")
+        .set("store.retention_rejected=");
     let tar = Command::new("tar")
         .args(["--strip-components=1", "-xzf"])
         .arg(release)

@@ -16,6 +16,7 @@ pub fn open(url: &str) -> (StoreOptions, Box<dyn Store>) {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(120),
         lock_timeout: Duration::from_secs(10),
+        timescale: false,
         unreadable: store::UnreadableRows::default(),
         progress: store::Progress::default(),
     };

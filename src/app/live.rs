@@ -167,7 +167,9 @@ mod tests {
             }
             let value = match path.as_str() {
                 "site.time_zone" => "Asia/Tokyo",
-                "store.retention" | "liveness.flapping_window" => "1d",
+                "store.rejected_max_bytes" => "17MiB",
+                "liveness.flapping_window" => "1d",
+                _ if path.starts_with("store.retention") => "1d",
                 "liveness.offline_after" | "log.status_interval" => "37s",
                 "liveness.machines_max" | "liveness.flapping_changes" | "http.streams_max" => "17",
                 "liveness.machines" => "{ press-1 = { expected = true } }",

@@ -1,6 +1,7 @@
 //! Translates the settings into the options of each part.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,14 @@ use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
-    Access, Budget, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX,
-    LatestCache, Stall, StatusCells, StoredMachines, Streams, Token,
+    Access, Budget, DataPlace, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState,
+    IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells, StoredMachines, Streams, Token,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
 use crate::payload::{PayloadOptions, PayloadRules};
 use crate::status::StatusCell;
-use crate::store::{Progress, StoreOptions, UnreadableRows};
+use crate::store::{Progress, Retention, StoreOptions, UnreadableRows};
 
 /// Makes the state that HTTP requests share.
 pub(super) fn http_state(
@@ -56,6 +57,7 @@ pub(super) fn http_state(
         forget: ForgetDesk::start(store, &logger.new(o!("component" => "http")))?,
         streams: Streams::new(http.streams_max),
         socket_calls: || socket_layer::calls().by_name(),
+        data_places: data_places(settings),
         started: Instant::now(),
     })
 }
@@ -92,6 +94,18 @@ fn expected(settings: &Settings) -> HashSet<MachineId> {
     expected.map(|(machine_id, _)| machine_id.clone()).collect()
 }
 
+/// Returns the directories whose disks the metrics watch.
+fn data_places(settings: &Settings) -> Vec<DataPlace> {
+    let file = settings.store.url.sqlite_path();
+    let directory = file.and_then(|file| file.parent()).map(|directory| match directory.as_os_str() {
+        empty if empty.is_empty() => PathBuf::from("."),
+        _ => directory.to_owned(),
+    });
+    let journal = DataPlace { holds: "journal", directory: settings.journal.dir.clone() };
+    let store = directory.map(|directory| DataPlace { holds: "store", directory });
+    std::iter::once(journal).chain(store).collect()
+}
+
 pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
     let journal = &settings.journal;
     JournalOptions {
@@ -107,7 +121,20 @@ pub(super) fn journal_options(settings: &Settings) -> JournalOptions {
 /// Returns the shortest retention, if one is set.
 #[must_use]
 pub fn shortest_retention(settings: &Settings) -> Option<Duration> {
-    settings.store.retention
+    retention(settings).shortest()
+}
+
+/// Returns what is kept for how long; also for commands that run without the service.
+#[must_use]
+pub fn retention(settings: &Settings) -> Retention {
+    let store = &settings.store;
+    Retention {
+        readings: store.retention,
+        events: store.retention_events,
+        rejected: store.retention_rejected,
+        rejected_bytes_max: store.rejected_max_bytes,
+        audit: store.retention_audit,
+    }
 }
 
 /// Returns the options of the database; also for commands that run without the service.
@@ -121,6 +148,7 @@ pub fn store_options(settings: &Settings) -> StoreOptions {
         connect_timeout: store.connect_timeout,
         statement_timeout: store.statement_timeout,
         lock_timeout: store.lock_timeout,
+        timescale: store.timescale,
         unreadable: UnreadableRows::default(),
         progress: Progress::default(),
     }
@@ -222,7 +250,7 @@ pub(super) fn writer_options(
 
 /// Returns the writer's settings that a reload replaces.
 pub(super) fn writer_settings(settings: &Settings) -> WriterSettings {
-    WriterSettings { retention: settings.store.retention, past_window: settings.liveness.flapping_window }
+    WriterSettings { retention: retention(settings), past_window: settings.liveness.flapping_window }
 }
 
 pub(super) fn liveness_options(settings: &Settings, live: &LiveSettings) -> LivenessOptions {

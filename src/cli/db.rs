@@ -4,8 +4,12 @@ use clap::Subcommand;
 
 use super::{Exit, Output, backup, copy, counted, failed_to, import, prune, table};
 use crate::app::store_options;
+use crate::clock::wall_now;
 use crate::config::Settings;
-use crate::store::{self, MigrationStatus, StoreError, StoreFacts, StoreStatus};
+use crate::store::{
+    self, FileSpace, Hypertable, MigrationStatus, PartsTended, PruneLimits, StoreError, StoreFacts,
+    StoreStatus,
+};
 use crate::terminal::progress::ProgressDisplay;
 
 /// The complaint about migrations that this binary does not know.
@@ -27,7 +31,7 @@ pub(super) enum Command {
     Copy(copy::Options),
     /// Bring over the rows of the reference Python worker, and leave a view in the place of its table
     Import,
-    /// Delete readings older than store.retention now; the service does this by itself
+    /// Delete what is past its retention now; the service does this by itself
     Prune(prune::Options),
 }
 
@@ -58,8 +62,9 @@ fn migrate(settings: &Settings) -> Result<Output, StoreError> {
     let mut store = store::open(&store_options(settings))?;
     let target = store.facts().place();
     let progress = ProgressDisplay::waiting(format!("migrating {target}"));
-    let applied = store.migrate()?.applied;
+    let report = store.migrate()?;
     drop(progress);
+    let applied = report.applied;
     let mut text = match applied.len() {
         0 => format!("{target} is up to date\n"),
         count => format!("{target}: {} applied\n", counted(count as u64, "migration")),
@@ -67,8 +72,38 @@ fn migrate(settings: &Settings) -> Result<Output, StoreError> {
     for name in applied {
         text.push_str(&format!("  {name}\n"));
     }
-    let complaints = warnings(store.facts()).into_iter().chain(store.facts().note()).collect();
+    let tended = store.tend_partitions(&PruneLimits::default(), wall_now())?;
+    text.push_str(&about_partitions(&tended));
+    let mut complaints: Vec<String> =
+        warnings(store.facts()).into_iter().chain(store.facts().note()).collect();
+    match report.hypertable {
+        Some(Hypertable::Made(what)) => text.push_str(&format!("{what}\n")),
+        Some(Hypertable::NotMade(why)) => complaints.push(format!("warning: {why}")),
+        None => {}
+    }
+    complaints.extend(tended.troubles.iter().map(|trouble| format!("warning: {trouble}")));
     Ok(Output { complaints, ..Output::clean(text) })
+}
+
+/// Says which partitions were created and dropped.
+pub(super) fn about_partitions(tended: &PartsTended) -> String {
+    let created = tended.created.iter().map(|name| format!("partition {name} created ahead\n"));
+    let dropped = tended.dropped.iter().map(|part| {
+        format!("partition {} dropped: about {}, all past retention\n", part.name, counted(part.rows, "row"))
+    });
+    created.chain(dropped).collect()
+}
+
+/// Says how large an SQLite file is, and what happens to its free space.
+fn about_file(file: &FileSpace) -> String {
+    const MIB: f64 = 1_048_576.0;
+    let fate = if file.is_released {
+        "Andon gives back what is more than an eighth"
+    } else {
+        "the file never shrinks: see \"An SQLite file that does not shrink\" in docs/operations.md"
+    };
+    let (all, free) = (file.bytes as f64 / MIB, file.free_bytes as f64 / MIB);
+    format!("\nfile: {all:.1} MiB, of these {free:.1} MiB free for new rows; {fate}\n")
 }
 
 fn status(settings: &Settings) -> Result<Output, StoreError> {
@@ -126,6 +161,7 @@ fn contents(status: &StoreStatus) -> String {
         })
         .collect();
     let mut text = table(&["table", ">rows"], &tables);
+    text.extend(status.file.as_ref().map(about_file));
     if status.checkpoints.is_empty() {
         text.push_str("\nno journal has stored anything here yet\n");
         return text;

@@ -1,22 +1,18 @@
-//! `andon db prune`: deletes old readings now, and confirms a clock that Andon does not trust. Works while the service runs.
+//! `andon db prune`: deletes what is past retention now, and confirms a clock that Andon does not trust. Works while the service runs.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use super::{Exit, Output, counted, db, failed_to};
-use crate::app::{shortest_retention, store_options};
-use crate::clock::trusted::{News, TrustedClock, cutoff, start_max};
+use crate::app::{retention, shortest_retention, store_options};
+use crate::clock::trusted::{News, TrustedClock, start_max};
 use crate::clock::{ClockFile, reading_now};
 use crate::config::Settings;
 use crate::domain::{ClockRecord, Timestamp};
-use crate::store::{self, PruneBounds, PruneTable, Store, StoreError};
-
-/// Bounds of one step, during which the service waits.
-const BOUNDS: PruneBounds =
-    PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
+use crate::store::{self, PruneLimits, PrunePace, PruneTable, Store, StoreError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// Trust the clock of this computer: from now on it decides how old a reading is
+    /// Trust the clock of this computer: from now on it decides how old a row is
     #[arg(long)]
     confirm_clock: bool,
 }
@@ -53,14 +49,34 @@ fn prune(options: &Options, settings: &Settings, store: &mut dyn Store) -> Resul
         output.complaints.extend(warning(news, &clock, now.wall));
         clock.now(now.boot)
     };
-    let Some(retention) = settings.store.retention else {
-        output.text.push_str("store.retention is not set: nothing is deleted\n");
-        return Ok(output);
-    };
-    let before = cutoff(trusted, retention);
-    let deleted = delete_readings(before, store)?;
-    output.text.push_str(&format!("{} recorded before {before} deleted\n", counted(deleted, "reading")));
+    let wanted = retention(settings).limits(trusted);
+    let tended = store.tend_partitions(&wanted, trusted)?;
+    output.text.push_str(&db::about_partitions(&tended));
+    output.complaints.extend(tended.troubles.iter().map(|trouble| format!("warning: {trouble}")));
+    let limits = tended.limits;
+    let deleted = delete(&limits, store)?;
+    for (table, rows) in PruneTable::ALL.into_iter().zip(deleted) {
+        let before = limits.before(table).or(wanted.before(table));
+        output.text.push_str(&line(table, rows, before, limits.rejected_bytes_max));
+    }
     Ok(output)
+}
+
+/// Says what was deleted from a table.
+fn line(table: PruneTable, rows: u64, before: Option<Timestamp>, bytes_max: Option<u64>) -> String {
+    let (name, noun) = (table.as_str(), if table == PruneTable::Readings { "reading" } else { "row" });
+    let deleted = counted(rows, noun);
+    match (before, bytes_max.filter(|_| table == PruneTable::Rejected)) {
+        (Some(before), None) if table == PruneTable::Readings => {
+            format!("{name}: {deleted} recorded before {before} deleted\n")
+        }
+        (Some(before), None) => format!("{name}: {deleted} from before {before} deleted\n"),
+        (Some(before), Some(_)) => {
+            format!("{name}: {deleted} from before {before}, or beyond store.rejected_max_bytes, deleted\n")
+        }
+        (None, Some(_)) => format!("{name}: {deleted} beyond store.rejected_max_bytes deleted\n"),
+        (None, None) => format!("{name}: no retention is set, nothing is deleted\n"),
+    }
 }
 
 /// Records that the clock of this computer is right.
@@ -70,12 +86,14 @@ fn confirm(newest: Option<ClockRecord>, wall: Timestamp, store: &mut dyn Store) 
     store.exchange_clock(Some(confirmed)).map(drop)
 }
 
-/// Deletes the readings from before `before`, step by step; returns how many.
-fn delete_readings(before: Timestamp, store: &mut dyn Store) -> Result<u64, StoreError> {
-    let (mut deleted, mut from) = (0, None);
+/// Deletes what is beyond `limits`, step by step; returns how many rows of each of [`PruneTable::ALL`].
+fn delete(limits: &PruneLimits, store: &mut dyn Store) -> Result<[u64; PruneTable::ALL.len()], StoreError> {
+    let (mut deleted, mut from, mut pace) = ([0; PruneTable::ALL.len()], None, PrunePace::default());
     loop {
-        let step = store.prune(before, from.as_ref(), BOUNDS)?;
-        deleted += if step.table == PruneTable::Readings { step.rows } else { 0 };
+        let begun = Instant::now();
+        let step = store.prune(limits, from.as_ref(), pace.bounds())?;
+        pace.step_took(begun.elapsed());
+        deleted[step.table as usize] += step.rows;
         from = step.next;
         if from.is_none() {
             return Ok(deleted);

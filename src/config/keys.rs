@@ -123,6 +123,7 @@ const PROXY_TEXT_BYTES_MAX: usize = 255;
 const QOS: Kind = Kind::Integer { min: 0, max: 2 };
 const OFFLINE_AFTER: Kind = between(Duration::from_millis(100), YEAR);
 const BACKOFF: Kind = between(MILLISECOND, HOUR);
+const RETENTION: Kind = between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400));
 const TIMEOUT: Kind = between(Duration::from_millis(100), HOUR);
 
 /// Most entries of a list.
@@ -208,8 +209,12 @@ pub(super) const KEYS: &[Key] = &[
     optional("store.url_file", Kind::Path),
     optional("store.schema", Kind::SchemaName),
     required("store.batch_max", Kind::Integer { min: 1, max: 65_536 }),
-    optional("store.retention", between(Duration::from_secs(60), Duration::from_secs(36_500 * 86_400)))
-        .at_reload(),
+    optional("store.retention", RETENTION).at_reload(),
+    optional("store.retention_events", RETENTION).at_reload(),
+    optional("store.retention_rejected", RETENTION).at_reload(),
+    optional("store.rejected_max_bytes", Kind::Size { min: MIB, max: 64 * TIB }).at_reload(),
+    optional("store.retention_audit", RETENTION).at_reload(),
+    required("store.timescale", Kind::Flag),
     required("store.connect_timeout", seconds_between(Duration::from_secs(2), HOUR)),
     required("store.statement_timeout", TIMEOUT),
     required("store.lock_timeout", TIMEOUT),

@@ -158,6 +158,16 @@ pub struct Store {
     pub batch_max: usize,
     /// Age at which readings are deleted; `None`: never.
     pub retention: Option<Duration>,
+    /// Age at which events and our own outages are deleted; `None`: never.
+    pub retention_events: Option<Duration>,
+    /// Age at which rejected messages are deleted; `None`: never.
+    pub retention_rejected: Option<Duration>,
+    /// Bound on the payload bytes of the site's rejected messages; `None`: none.
+    pub rejected_max_bytes: Option<u64>,
+    /// Age at which rows of the audit log are deleted; `None`: never.
+    pub retention_audit: Option<Duration>,
+    /// Readings go into a hypertable of TimescaleDB, where it is installed.
+    pub timescale: bool,
     /// Bound on connecting to the database.
     pub connect_timeout: Duration,
     /// Bound on one statement.

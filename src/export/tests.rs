@@ -57,6 +57,7 @@ fn stored(count: u64) -> Stored {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(20),
         lock_timeout: Duration::from_secs(10),
+        timescale: false,
         unreadable: UnreadableRows::default(),
         progress: Progress::default(),
     };

@@ -3,6 +3,7 @@
 //! The values live in [`crate::metrics`], whose table names them, in the journal and in the status snapshots. Each
 //! request reads them anew, so the pipeline never waits for one.
 
+mod disk;
 mod exposition;
 mod machines;
 mod pipeline;
@@ -12,6 +13,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, web};
 
+pub use self::disk::DataPlace;
 use self::exposition::Exposition;
 use super::HttpState;
 use super::body::BodyWriter;
@@ -41,6 +43,7 @@ fn write_all(out: &mut Exposition<'_>, state: &HttpState) {
         machines::each_machine(out, &state.cells.machines.snapshot().machines);
     }
     http(out, state);
+    disk::disks(out, state);
     process::process(out, state);
 }
 

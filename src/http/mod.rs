@@ -61,6 +61,7 @@ pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::StoredMachines;
+pub use self::metrics::DataPlace;
 pub use self::server::{Http, HttpOptions};
 pub use self::settings::HttpSettings;
 pub use self::stall::{Stage, Stall};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Budget, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams};
+use super::{
+    Budget, DataPlace, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams,
+};
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -65,6 +67,8 @@ pub struct HttpState {
     pub streams: Streams,
     /// Counts the system calls on connections to the broker, by kind.
     pub socket_calls: fn() -> [(&'static str, u64); 4],
+    /// Where Andon writes.
+    pub data_places: Vec<DataPlace>,
     /// When the process started.
     pub started: Instant,
 }

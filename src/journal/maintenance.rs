@@ -1,5 +1,5 @@
 //! Maintenance on its own thread, so that neither appends nor syncs wait for it: preallocates the next segment before it
-//! is needed, and deletes the files of trimmed segments.
+//! is needed, and deletes the files of trimmed segments and old torn tails.
 //!
 //! Deleting writes the new first kept segment to `journal.meta`, then removes the files, then syncs the directory. After a
 //! crash in between, the next open knows that the files are stale (JRN-5).
@@ -12,12 +12,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::JournalError;
 use super::fs::{Fs, FsFile, write_all_at};
 use super::segment::HEADER_BYTES;
 use super::shared::{Shared, lock};
+use super::{JournalError, kept_aside};
 
 pub(super) const AHEAD_NAME: &str = "ahead.tmp";
 /// Created and removed to find out whether there is room.
@@ -164,11 +164,18 @@ pub(super) fn create_segment_file(
     Ok(file)
 }
 
-/// Runs maintenance whenever the thread is woken, and every second while it fails.
+/// Runs maintenance whenever the thread is woken, and every second while it fails; looks for old torn tails each hour.
 pub(super) fn run(shared: &Shared) {
     let run = catch_unwind(AssertUnwindSafe(|| {
-        let mut failing = false;
+        let (mut failing, mut looked_at) = (false, None);
         while !shared.stopping.load(Ordering::Acquire) {
+            let is_due = |at: Instant| at.elapsed() >= kept_aside::LOOK_INTERVAL;
+            if looked_at.is_none_or(is_due) {
+                looked_at = Some(Instant::now());
+                if let Err(error) = kept_aside::delete_old_torn_tails(&*shared.fs, shared.dir()) {
+                    shared.listener.maintenance_failed(&error);
+                }
+            }
             let retry = match shared.maintain() {
                 Ok(outcome) => {
                     failing = false;
@@ -185,7 +192,7 @@ pub(super) fn run(shared: &Shared) {
             if retry {
                 thread::park_timeout(RETRY_AFTER);
             } else {
-                thread::park();
+                thread::park_timeout(kept_aside::LOOK_INTERVAL);
             }
         }
     }));

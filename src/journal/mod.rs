@@ -14,7 +14,7 @@
 //! | `room.tmp` | created and removed to find out whether a full disk has room again |
 //! | `journal.meta` | text: journal id, site, openings, boot id, first kept segment, known durable and committed seq, holes (see `meta.rs`) |
 //! | `journal.lock` | locked with `flock` by the process that appends; holds its pid |
-//! | `torn-<seq>-<µs>.bin` | bytes that recovery cut off; for people only, never read again |
+//! | `torn-<seq>-<µs>.bin` | bytes that recovery cut off; for people only, never read again; deleted after 90 days (see `kept_aside.rs`) |
 //! | `damaged-…-<µs>.bin` | bytes that a repair cut out (see `repair.rs`); for people only |
 //!
 //! # Format version 1
@@ -88,6 +88,7 @@ mod fs;
 mod fuzzing;
 mod handle;
 mod inspect;
+mod kept_aside;
 mod lock;
 mod maintenance;
 mod meta;

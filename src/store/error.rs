@@ -260,6 +260,13 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// What was done could not be recorded.
+    #[error("record it in the audit log")]
+    RecordAudit {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// A copy into another database ended early. What it has committed stays; the next run goes on.
     #[error("copy the database")]
     Copy {
@@ -280,8 +287,8 @@ pub enum StoreError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// Old readings could not be deleted.
-    #[error("prune old readings")]
+    /// Rows past retention could not be deleted.
+    #[error("delete rows past retention")]
     Prune {
         /// Why.
         #[source]

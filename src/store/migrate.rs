@@ -8,10 +8,21 @@ use diesel_migrations::MigrationHarness;
 use super::{Cause, StoreError};
 
 /// What [`Store::migrate`](super::Store::migrate) did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MigrationReport {
     /// The migrations that were applied, in order.
     pub applied: Vec<String>,
+    /// Whether the readings are in a hypertable now, if `store.timescale` asks for one and there was none.
+    pub hypertable: Option<Hypertable>,
+}
+
+/// What became of the wish for a hypertable, in a sentence for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hypertable {
+    /// It was made.
+    Made(String),
+    /// The readings stay where they are: why, and what to do.
+    NotMade(String),
 }
 
 /// Which migrations a database has, and which this binary knows.
@@ -83,7 +94,7 @@ where
     for migration in connection.pending_migrations(Borrowed(source))? {
         connection.run_migration(&migration)?;
     }
-    Ok(MigrationReport { applied: status.pending })
+    Ok(MigrationReport { applied: status.pending, hypertable: None })
 }
 
 /// A source by reference: `pending_migrations` takes its source by value.

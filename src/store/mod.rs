@@ -19,7 +19,11 @@
 //! rejected         what could not become a reading
 //! reference        how the table of the reference worker is recognised
 //! reprocess        a rejected element interpreted again
-//! prune            deleting readings and rollups past retention
+//! retention        what is kept for how long
+//! prune/           deleting what is past retention
+//! partitions       what became of the partitions of the readings
+//! space            the space of an SQLite file
+//! audit            who changed what
 //! rollup/          five-minute rollups, and from when on they are exact
 //! history/         what the board and the API read, through a read-only connection
 //! refused          rows beside the readings that the database refuses
@@ -60,6 +64,7 @@
 //! connection may have broken after the server committed. Drop the store, [`open`] it again, read the
 //! [`Store::checkpoint`], and build the next batch on it if this process still holds the claim.
 
+mod audit;
 mod batch;
 mod both_databases;
 mod checkpoint;
@@ -74,6 +79,7 @@ mod machine_changes;
 mod machines;
 mod migrate;
 mod operations;
+mod partitions;
 mod postgres;
 mod progress;
 mod prune;
@@ -82,8 +88,10 @@ mod refused;
 mod rejected;
 mod reprocess;
 mod retained;
+mod retention;
 mod rollup;
 mod schema;
+mod space;
 mod sqlite;
 mod statement;
 mod table_counts;
@@ -99,6 +107,7 @@ use std::time::Duration;
 pub use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{ClockRecord, JournalHistory, JournalId, MachineId, Timestamp};
 
+pub use audit::AuditEvent;
 pub use batch::{Batch, CommitOutcome, GapRow, PoisonedRow, ReadingRow, RejectionRow};
 pub use checkpoint::{Checkpoint, Claim};
 pub use error::{Cause, CommitStep, ErrorClass, StoreError};
@@ -110,17 +119,21 @@ pub use history::{
 };
 pub use liveness_rows::{EventKey, LivenessPast, LivenessRows, PastWanted};
 pub use machines::{MachineRow, SiteHistory};
-pub use migrate::{MigrationReport, MigrationStatus};
+pub use migrate::{Hypertable, MigrationReport, MigrationStatus};
+pub use partitions::{DroppedPart, PartsTended};
 pub use postgres::import::{
     Found, Import, ImportState, ImportedReading, KEPT_TABLE, OldRow, ReadRow, TakeOver, UnreadableOldRow,
 };
 pub use progress::Progress;
-pub use prune::{PruneBounds, PruneCursor, PruneTable, Pruned};
+pub use prune::{PruneBounds, PruneCursor, PrunePace, PruneTable, Pruned};
+use prune::{aged, events, readings, rejected_bytes};
 pub use reference::ReferenceTable;
 pub use refused::RefusedRow;
 pub use rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
 pub use reprocess::{Retry, RetryOutcome};
+pub use retention::{PruneLimits, Retention};
 use rollup::exact;
+pub use space::{FileSpace, SpaceReleased};
 pub use sqlite::Backup;
 pub use table_counts::TableCount;
 pub use transfer::{Checksum, Copied, CopyWatch, copy};
@@ -145,6 +158,8 @@ pub struct StoreOptions {
     /// Bound on waiting for another process's lock; zero waits for ever on PostgreSQL and not at all on
     /// SQLite.
     pub lock_timeout: Duration,
+    /// On PostgreSQL the migrations put the readings into a hypertable of TimescaleDB, if it is installed.
+    pub timescale: bool,
     /// Collects the rows that cannot be read. The opener of the store logs them.
     pub unreadable: UnreadableRows,
     /// Records each statement that the opened store finishes.
@@ -212,6 +227,8 @@ pub struct StoreStatus {
     pub tables: Vec<TableCount>,
     /// Each journal that ever committed here.
     pub checkpoints: Vec<Checkpoint>,
+    /// The space of an SQLite file.
+    pub file: Option<FileSpace>,
 }
 
 /// A connection to the database of one site. Every call blocks; use it on a thread of its own.
@@ -316,14 +333,14 @@ pub trait Store: Send {
     /// [`StoreError::Retry`]: the element is still rejected, unless the connection broke during the commit.
     fn retry(&mut self, retry: &Retry) -> Result<RetryOutcome, StoreError>;
 
-    /// Does one step of a run that deletes readings of the site recorded and received before `before`, and
-    /// rollups that end by then. `from` is where the step before it ended; `None` begins a run.
+    /// Does one step of a run that deletes what is beyond `limits`, of this site. `from` is where the step
+    /// before it ended; `None` begins a run.
     ///
     /// # Errors
     /// [`StoreError::Prune`].
     fn prune(
         &mut self,
-        before: Timestamp,
+        limits: &PruneLimits,
         from: Option<&PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, StoreError>;
@@ -341,6 +358,26 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Forget`].
     fn forget_requests(&mut self) -> Result<Vec<ForgetRequest>, StoreError>;
+
+    /// Where the readings are partitioned, creates the next months, and drops the parts in which every row is
+    /// past `limits`. Returns what remains to be deleted one by one: in a part that is to be dropped later, nothing.
+    /// Call it before a run of deletion.
+    ///
+    /// # Errors
+    /// [`StoreError::Prune`].
+    fn tend_partitions(&mut self, limits: &PruneLimits, now: Timestamp) -> Result<PartsTended, StoreError>;
+
+    /// Gives at most `pages_max` pages of an SQLite file back to the file system, if many are free.
+    ///
+    /// # Errors
+    /// [`StoreError::Prune`].
+    fn release_space(&mut self, pages_max: u32) -> Result<SpaceReleased, StoreError>;
+
+    /// Adds a row to the audit log.
+    ///
+    /// # Errors
+    /// [`StoreError::RecordAudit`].
+    fn record_audit(&mut self, event: &AuditEvent) -> Result<(), StoreError>;
 
     /// Keeps `ours` as the site's record of the trusted time, unless the database has a newer one: then
     /// returns that one. Without `ours` returns the record of the database, or, if it has none, the time of

@@ -4,11 +4,15 @@
 
 use diesel::result::Error;
 
+use super::audit::AuditEvent;
 use super::both_databases::for_both_databases;
 use super::migrate::{MigrateFailure, migration_status, run_pending};
+use super::partitions::PartsTended;
 use super::prune::{PruneBounds, PruneCursor, Pruned};
 use super::rejected::{RejectedCount, RejectedFilter, RejectedPage, RejectedRow};
 use super::reprocess::{Retry, RetryOutcome};
+use super::retention::PruneLimits;
+use super::space::SpaceReleased;
 use super::table_counts::COUNTED_TABLES;
 use super::{
     Batch, Checkpoint, Claim, CommitOutcome, ForgetRequest, LivenessPast, MachineRow, MigrationReport,
@@ -33,7 +37,7 @@ fn read_status(source: Error) -> StoreError {
 }
 
 for_both_databases! {
-    [checkpoint, clock, forget, liveness_rows, machines, prune, rejected, reprocess]
+    [audit, checkpoint, clock, forget, liveness_rows, machines, prune, rejected, reprocess]
 
     impl Store for database::Database {
         fn facts(&self) -> &StoreFacts {
@@ -42,14 +46,16 @@ for_both_databases! {
 
         fn migrate(&mut self) -> Result<MigrationReport, StoreError> {
             let status = self.migration_status()?;
-            if status.pending.is_empty() && status.unknown.is_empty() {
-                return Ok(MigrationReport { applied: Vec::new() });
+            let mut report = MigrationReport::default();
+            if !status.pending.is_empty() || !status.unknown.is_empty() {
+                report = database::write(&mut self.connection, |connection| {
+                    database::begin_migrations(connection, self.facts.schema.as_ref())?;
+                    run_pending(connection, &database::MIGRATIONS)
+                })
+                .map_err(|failure: MigrateFailure| StoreError::from(failure))?;
             }
-            let report = database::write(&mut self.connection, |connection| {
-                database::begin_migrations(connection, self.facts.schema.as_ref())?;
-                run_pending(connection, &database::MIGRATIONS)
-            });
-            report.map_err(MigrateFailure::into)
+            report.hypertable = self.lay_out().map_err(|source| StoreError::Migrate { source: source.into() })?;
+            Ok(report)
         }
 
         fn migration_status(&mut self) -> Result<MigrationStatus, StoreError> {
@@ -127,11 +133,12 @@ for_both_databases! {
 
         fn prune(
             &mut self,
-            before: Timestamp,
+            limits: &PruneLimits,
             from: Option<&PruneCursor>,
             bounds: PruneBounds,
         ) -> Result<Pruned, StoreError> {
-            prune::step(&mut self.connection, &self.site, before, from, bounds)
+            let counted = &mut self.counted_bytes;
+            prune::step(&mut self.connection, &self.site, limits, from, bounds, counted)
                 .map_err(|source| StoreError::Prune { source: source.into() })
         }
 
@@ -151,6 +158,25 @@ for_both_databases! {
             forget::load(&mut self.connection, &self.site, &self.unreadable).map_err(failed_to_forget)
         }
 
+        fn tend_partitions(
+            &mut self,
+            limits: &PruneLimits,
+            now: Timestamp,
+        ) -> Result<PartsTended, StoreError> {
+            database::tend_partitions(&mut self.connection, &self.site, limits, now)
+                .map_err(|source| StoreError::Prune { source: source.into() })
+        }
+
+        fn release_space(&mut self, pages_max: u32) -> Result<SpaceReleased, StoreError> {
+            database::space::release(&mut self.connection, pages_max)
+                .map_err(|source| StoreError::Prune { source: source.into() })
+        }
+
+        fn record_audit(&mut self, event: &AuditEvent) -> Result<(), StoreError> {
+            audit::record(&mut self.connection, &self.site, event)
+                .map_err(|source| StoreError::RecordAudit { source: source.into() })
+        }
+
         fn exchange_clock(&mut self, ours: Option<ClockRecord>) -> Result<Option<ClockRecord>, StoreError> {
             let (site, unreadable) = (self.site.as_str(), &self.unreadable);
             database::write(&mut self.connection, |connection| {
@@ -164,7 +190,8 @@ for_both_databases! {
             let status = self.connection.transaction(|connection| {
                 let tables = COUNTED_TABLES.iter().map(|table| database::count_rows(connection, *table));
                 let tables = tables.collect::<Result<Vec<_>, Error>>()?;
-                Ok(StoreStatus { tables, checkpoints: checkpoint::load_all(connection, unreadable)? })
+                let checkpoints = checkpoint::load_all(connection, unreadable)?;
+                Ok(StoreStatus { tables, checkpoints, file: database::space::file_space(connection)? })
             });
             status.map_err(read_status)
         }

@@ -126,19 +126,18 @@ for_both_databases! {
         })
     }
 
-    /// Forgets at most `rows_max` messages that came last before `before`.
+    /// Forgets at most `rows_max` messages that came last before `before`. Returns how many.
     pub fn forget_before(
         connection: &mut Connection,
         site: &str,
         before: Timestamp,
         rows_max: u32,
-    ) -> QueryResult<()> {
+    ) -> QueryResult<usize> {
         sql_query(FORGET_BEFORE)
             .bind::<Text, _>(site)
             .bind::<Text, _>(site)
             .bind::<Instant, _>(SqlInstant(before))
             .bind::<BigInt, _>(i64::from(rows_max))
             .execute(connection)
-            .map(drop)
     }
 }

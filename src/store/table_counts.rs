@@ -12,7 +12,7 @@ pub struct TableCount {
 }
 
 /// The tables that are counted.
-pub(super) const COUNTED_TABLES: [CountedTable; 9] = [
+pub(super) const COUNTED_TABLES: [CountedTable; 10] = [
     CountedTable { name: "machine_telemetry", has_id: true },
     CountedTable { name: "machine", has_id: false },
     CountedTable { name: "machine_event", has_id: true },
@@ -20,6 +20,7 @@ pub(super) const COUNTED_TABLES: [CountedTable; 9] = [
     CountedTable { name: "ingest_checkpoint", has_id: false },
     CountedTable { name: "journal_gap", has_id: true },
     CountedTable { name: "link_outage", has_id: true },
+    CountedTable { name: "audit_event", has_id: true },
     CountedTable { name: "machine_rollup", has_id: false },
     CountedTable { name: "machine_rollup_extra", has_id: false },
 ];

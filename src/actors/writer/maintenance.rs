@@ -1,5 +1,5 @@
-//! The writer's work between batches: records the trusted time, deletes rows past retention, and reads the
-//! ledger when no commit has done so for a while.
+//! The writer's work between batches: records the trusted time, has rows past retention deleted
+//! ([`deletion`](super::deletion)), and reads the ledger when no commit has done so for a while.
 //!
 //! Each step is short, because batches wait for it. A deletion that fails waits for its next run, and a record
 //! of the time for its next interval: batches must not wait for either. The ledger is read at once, and shows
@@ -9,19 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{info, warn};
+use slog::warn;
 
+use super::deletion::{Deletion, Due};
 use super::worker::StoreWorker;
 use super::{Failure, PositionLost, Work, Writer};
-use crate::clock::trusted::cutoff;
-use crate::domain::{JournalId, Timestamp};
-use crate::store::{Checkpoint, PruneBounds, PruneCursor, PruneTable, Pruned};
+use crate::domain::JournalId;
+use crate::store::Checkpoint;
 
-/// Bounds of one step of deletion.
-const PRUNE_BOUNDS: PruneBounds =
-    PruneBounds { machines_max: 1_000, rows_max: 5_000, time_max: Duration::from_millis(100) };
-/// Pause between two runs of deletion.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// How old the ledger may be. `andon rejected retry` changes it from outside; reading it also notices a
 /// database that goes away while no message arrives.
 const LEDGER_AGE_MAX: Duration = Duration::from_secs(5);
@@ -30,46 +25,18 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// The same at the start, and while the wall clock is not trusted: an operator may confirm it at any time.
 const CLOCK_INTERVAL_STEP: Duration = Duration::from_secs(3);
 
-/// A run of deletion, from the first machine to the last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PruneRun {
-    before: Timestamp,
-    from: Option<PruneCursor>,
-    /// Deleted so far, from each of [`PruneTable::ALL`].
-    rows: [u64; PruneTable::ALL.len()],
-}
-
-impl PruneRun {
-    fn new(before: Timestamp) -> Self {
-        Self { before, from: None, rows: [0; PruneTable::ALL.len()] }
-    }
-}
-
 /// When each kind of work is due.
 pub struct Maintenance {
-    prune_at: Option<Instant>,
-    /// The run of deletion under way.
-    run: Option<PruneRun>,
+    pub(super) deletion: Deletion,
     clock_at: Instant,
     look_at: Instant,
 }
 
 impl Maintenance {
-    /// Everything is due now. Without a retention nothing is deleted.
-    pub fn new(has_retention: bool) -> Self {
+    /// Everything is due now.
+    pub fn new() -> Self {
         let now = Instant::now();
-        Self {
-            prune_at: has_retention.then_some(now),
-            run: None,
-            clock_at: now,
-            look_at: now + LEDGER_AGE_MAX,
-        }
-    }
-
-    /// Begins a run with a new retention; the run under way ends.
-    pub(super) fn retention_changed(&mut self, has_retention: bool, now: Instant) {
-        self.prune_at = has_retention.then_some(now);
-        self.run = None;
+        Self { deletion: Deletion::new(now), clock_at: now, look_at: now + LEDGER_AGE_MAX }
     }
 
     /// Notes that the ledger was read.
@@ -78,25 +45,8 @@ impl Maintenance {
     }
 
     /// Notes that a step failed. If the database is away, reading the ledger shows it.
-    fn step_failed(&mut self, now: Instant) {
+    pub fn step_failed(&mut self, now: Instant) {
         self.look_at = now;
-    }
-
-    /// Notes the result of a step of deletion; `None` if it failed. Returns the run if it is over.
-    fn pruned(&mut self, step: Option<Pruned>, took: Duration, now: Instant) -> Option<PruneRun> {
-        let mut run = self.run.take()?;
-        let next = step.and_then(|step| {
-            run.rows[step.table as usize] += step.rows;
-            step.next
-        });
-        if next.is_some() {
-            // Batches get the database for as long as this step took.
-            self.prune_at = Some(now + took);
-            self.run = Some(PruneRun { from: next, ..run });
-            return None;
-        }
-        self.prune_at = Some(now + PRUNE_INTERVAL);
-        Some(run)
     }
 }
 
@@ -111,11 +61,13 @@ impl Writer {
             return Some(Work::Clock);
         }
         // The trusted time is known only once the database has answered.
-        if let (Some(retention), Some(at)) = (self.settings.retention, self.maintenance.prune_at)
-            && at <= now
-            && let Some(trusted) = self.options.clock.trusted_now()
+        if let Some(trusted) = self.options.clock.trusted_now()
+            && let Some(work) = self.maintenance.deletion.work(now)
         {
-            return Some(Work::Prune { before: cutoff(trusted, retention) });
+            return Some(match work {
+                Due::Step => Work::Prune { limits: self.settings.retention.limits(trusted), trusted },
+                Due::Release => Work::ReleaseSpace,
+            });
         }
         if self.watched.is_some() && self.site_watch.is_due(now) {
             return Some(Work::WatchSite);
@@ -187,60 +139,16 @@ impl Writer {
         }
         self.watched = None;
     }
-
-    /// Deletes the next step of the run under way, or the first one of a new run up to `before`.
-    pub(super) fn prune(&mut self, worker: Arc<StoreWorker>, before: Timestamp, context: &mut Context<Self>) {
-        let run = self.maintenance.run.get_or_insert_with(|| PruneRun::new(before));
-        let (before, from, begun) = (run.before, run.from.clone(), Instant::now());
-        let job = async move { worker.prune(before, from, PRUNE_BOUNDS).await };
-        self.run(job, context, move |writer, result, context| {
-            if let Err(Failure::Away(reason)) = &result {
-                warn!(writer.logger, "old readings could not be deleted"; "reason" => reason);
-                writer.maintenance.step_failed(Instant::now());
-            }
-            let took = begun.elapsed();
-            let run = writer.maintenance.pruned(result.ok(), took, Instant::now());
-            if let Some(run) = run {
-                writer.report_pruned(&run);
-            }
-            if writer.maintenance.run.is_some() {
-                context.run_later(took, |writer, context| writer.next(context));
-            }
-        });
-    }
-
-    fn report_pruned(&self, run: &PruneRun) {
-        for (table, rows) in PruneTable::ALL.into_iter().zip(run.rows).filter(|(_, rows)| *rows > 0) {
-            info!(self.logger, "deleted rows past retention"; "table" => table.as_str(), "rows" => rows,
-                "before" => %run.before);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_run_of_deletion_ends_with_its_last_step_and_the_next_starts_a_minute_later() {
-        let (now, took) = (Instant::now(), Duration::from_millis(30));
-        let mut maintenance = Maintenance::new(true);
-        let begun = PruneRun::new(Timestamp::from_micros(7));
-        maintenance.run = Some(begun.clone());
-        let last = Pruned { table: PruneTable::Rollups, rows: 5, machines: 1, examined: 5, next: None };
-        let over = maintenance.pruned(Some(last), took, now).unwrap();
-        assert_eq!((over.rows, maintenance.run.clone()), ([0, 5, 0], None));
-        assert_eq!(maintenance.prune_at, Some(now + PRUNE_INTERVAL));
-        maintenance.run = Some(begun);
-        assert!(maintenance.pruned(None, took, now).is_some(), "a run that fails is over");
-        assert_eq!(maintenance.prune_at, Some(now + PRUNE_INTERVAL));
-    }
 
     #[test]
     fn a_step_that_fails_has_the_ledger_read_at_once() {
         let now = Instant::now();
-        let mut maintenance = Maintenance::new(false);
+        let mut maintenance = Maintenance::new();
         assert!(maintenance.look_at > now, "it is not due yet");
         maintenance.step_failed(now);
         assert!(maintenance.look_at <= now);

@@ -14,12 +14,14 @@
 //!
 //! A database that is away is an expected state: the writer logs each new reason once and keeps trying.
 
+mod deletion;
 mod doubt;
 mod forget_watch;
 mod maintenance;
 pub mod messages;
 #[cfg(feature = "failpoints")]
 mod mutants;
+mod opened;
 mod outage;
 mod outcome_metrics;
 mod refusals;
@@ -54,7 +56,9 @@ use crate::domain::{JournalHistory, JournalId, OpenId, Timestamp};
 use crate::logging::causes;
 use crate::metrics::Metrics;
 use crate::status::{LedgerCell, StatusCell, StoreCell, StoreState};
-use crate::store::{Batch, Checkpoint, Claim, ErrorClass, ForgetRequest, PastWanted, StoreOptions};
+use crate::store::{
+    Batch, Checkpoint, Claim, ErrorClass, ForgetRequest, PastWanted, PruneLimits, StoreOptions,
+};
 
 /// The actor's options.
 #[derive(Clone)]
@@ -87,7 +91,8 @@ pub struct WriterOptions {
 enum Work {
     Attach { attach: Attach, reply: oneshot::Sender<Result<Attached, NotCommitted>> },
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Committed, NotCommitted>>, doubtful: bool },
-    Prune { before: Timestamp },
+    Prune { limits: PruneLimits, trusted: Timestamp },
+    ReleaseSpace,
     Clock,
     ReadLedger { journal_id: JournalId },
     LookForForgets,
@@ -132,7 +137,7 @@ impl Writer {
     ) -> Self {
         let outage = Outage::new(options.backoff_min, options.backoff_max);
         let settings = options.settings.snapshot();
-        let maintenance = Maintenance::new(settings.retention.is_some());
+        let maintenance = Maintenance::new();
         Self {
             options,
             metrics,
@@ -175,7 +180,8 @@ impl Writer {
             Work::Attach { attach, reply } => self.learn(worker, attach, reply, context),
             Work::Commit { batch, reply, doubtful: false } => self.commit(worker, batch, reply, context),
             Work::Commit { batch, reply, doubtful: true } => self.settle(worker, batch, reply, context),
-            Work::Prune { before } => self.prune(worker, before, context),
+            Work::Prune { limits, trusted } => self.prune(worker, limits, trusted, context),
+            Work::ReleaseSpace => self.release_space(worker, context),
             Work::Clock => self.exchange_clock(worker, context),
             Work::ReadLedger { journal_id } => self.read_ledger(worker, journal_id, context),
             Work::WatchSite => self.watch_site(worker, context),
@@ -287,20 +293,6 @@ impl Writer {
             Claim::Foreign(checkpoint) => {
                 self.watched = None;
                 Attached::Foreign { committed_seq: checkpoint.ledger.committed_seq, site: checkpoint.site }
-            }
-        }
-    }
-
-    fn report_opened(&self, knowledge: &Knowledge) {
-        if let Some((facts, migration)) = &knowledge.opened {
-            self.options.status.opened(facts.backend, &facts.version, &facts.place());
-            info!(self.logger, "database open"; "database" => facts.place(), "version" => &facts.version,
-                "migrations_applied" => migration.applied.len(), "machines" => knowledge.machines.len());
-            if let Some(note) = facts.note() {
-                warn!(self.logger, "the table of the reference worker is still there"; "table" => note);
-            }
-            for warning in &facts.warnings {
-                warn!(self.logger, "a setting of the database weakens what Andon guarantees"; "setting" => warning);
             }
         }
     }

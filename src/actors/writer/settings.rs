@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Writer;
+use crate::store::Retention;
 
 /// Settings that a reload replaces; the writer looks once a second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSettings {
-    /// Readings and rollups older than this are deleted.
-    pub retention: Option<Duration>,
+    /// What is kept for how long.
+    pub retention: Retention,
     /// How far back liveness needs the changes of status.
     pub past_window: Duration,
 }
@@ -22,7 +23,7 @@ impl Writer {
             return;
         }
         if newest.retention != self.settings.retention {
-            self.maintenance.retention_changed(newest.retention.is_some(), Instant::now());
+            self.maintenance.deletion.begin_anew(Instant::now());
         }
         self.settings = newest;
     }

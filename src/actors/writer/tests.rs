@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::actors::supervisor::ChildExited;
 use crate::domain::{MachineId, Qos, Reading, Seq, TimeSource};
-use crate::store::{DatabaseUrl, Progress, ReadingRow, UnreadableRows};
+use crate::store::{DatabaseUrl, Progress, ReadingRow, Retention, UnreadableRows};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any test waits.
@@ -52,6 +52,7 @@ impl Stage {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(5),
+            timescale: false,
             unreadable: UnreadableRows::default(),
             progress: Progress::default(),
         };
@@ -64,7 +65,7 @@ impl Stage {
             clock: Arc::new(ClockKeeper::open(directory.path(), "test", None)),
             ledger: Arc::default(),
             settings: Arc::new(StatusCell::new(WriterSettings {
-                retention: None,
+                retention: Retention::default(),
                 past_window: Duration::from_secs(60),
             })),
             past_rows_max: 100,

@@ -13,8 +13,8 @@ use crate::actors::failpoint::failpoint;
 use crate::domain::{ClockRecord, JournalHistory, JournalId, Timestamp};
 use crate::store::{
     Batch, Checkpoint, Claim, CommitOutcome, ForgetRequest, LivenessPast, MachineRow, MigrationReport,
-    PastWanted, Progress, PruneBounds, PruneCursor, Pruned, Store, StoreError, StoreFacts, StoreOptions,
-    Worker, WorkerConnection,
+    PartsTended, PastWanted, Progress, PruneBounds, PruneCursor, PruneLimits, Pruned, SpaceReleased, Store,
+    StoreError, StoreFacts, StoreOptions, Worker, WorkerConnection,
 };
 
 /// What the database holds of a journal and its machines, read together.
@@ -96,14 +96,28 @@ impl StoreWorker {
         self.with_store(|store| Ok(store.forget_requests()?)).await
     }
 
-    /// Deletes rows older than `before`, one bounded step.
+    /// Deletes rows beyond `limits`, one bounded step.
     pub async fn prune(
         &self,
-        before: Timestamp,
+        limits: PruneLimits,
         from: Option<PruneCursor>,
         bounds: PruneBounds,
     ) -> Result<Pruned, JobError> {
-        self.with_store(move |store| Ok(store.prune(before, from.as_ref(), bounds)?)).await
+        self.with_store(move |store| Ok(store.prune(&limits, from.as_ref(), bounds)?)).await
+    }
+
+    /// Creates and drops partitions of the readings, where there are any.
+    pub async fn tend_partitions(
+        &self,
+        limits: PruneLimits,
+        now: Timestamp,
+    ) -> Result<PartsTended, JobError> {
+        self.with_store(move |store| Ok(store.tend_partitions(&limits, now)?)).await
+    }
+
+    /// Gives free space of an SQLite file back, one bounded step.
+    pub async fn release_space(&self, pages_max: u32) -> Result<SpaceReleased, JobError> {
+        self.with_store(move |store| Ok(store.release_space(pages_max)?)).await
     }
 
     async fn with_store<T: Send + 'static>(

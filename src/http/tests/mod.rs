@@ -124,6 +124,7 @@ pub fn store_options(directory: &TempDir) -> StoreOptions {
         connect_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(5),
         lock_timeout: Duration::from_secs(5),
+        timescale: false,
         unreadable: UnreadableRows::default(),
         progress: Progress::default(),
     }
@@ -168,6 +169,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         forget: ForgetDesk::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
         streams: Streams::new(8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
+        data_places: Vec::new(),
         started: Instant::now(),
     }
 }

@@ -15,8 +15,8 @@ use crate::domain::{
     TimeSource, Timestamp, Transition, TransitionReason,
 };
 use crate::store::{
-    self, Batch, DatabaseUrl, Progress, PruneBounds, PruneTable, ReadingRow, RejectionRow, SchemaName, Store,
-    StoreError, StoreOptions, UnreadableRows,
+    self, Batch, DatabaseUrl, Progress, PruneBounds, PruneLimits, PruneTable, ReadingRow, RejectionRow,
+    SchemaName, Store, StoreError, StoreOptions, UnreadableRows,
 };
 
 /// 2026-01-05T06:39:59.000001Z
@@ -72,6 +72,7 @@ impl Fixture {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(20),
             lock_timeout: Duration::from_secs(10),
+            timescale: false,
             unreadable: UnreadableRows::default(),
             progress: Progress::default(),
         }
@@ -304,18 +305,31 @@ pub fn assert_transient(result: Result<impl std::fmt::Debug, StoreError>) -> Sto
     }
 }
 
+/// Limits only the readings, and their rollups.
+pub fn readings_before(before: Timestamp) -> PruneLimits {
+    PruneLimits::readings_before(before)
+}
+
+/// Bounds of a step that deletes `rows_max` rows.
+pub fn rows_bounds(rows_max: u32) -> PruneBounds {
+    PruneBounds { machines_max: 1_000, rows_max, bytes_max: u64::MAX, time_max: Duration::MAX }
+}
+
 /// Prunes to the end in steps of `rows_max` rows. Returns how many readings each step deleted.
 pub fn prune_all(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<u64> {
-    let steps = prune_in_steps(store, before, rows_max);
+    let steps = prune_in_steps(store, &readings_before(before), rows_bounds(rows_max));
     steps.into_iter().filter(|(table, _)| *table == PruneTable::Readings).map(|(_, rows)| rows).collect()
 }
 
-/// Prunes to the end in steps of `rows_max` rows. Returns table and deleted rows of each step.
-pub fn prune_in_steps(store: &mut dyn Store, before: Timestamp, rows_max: u32) -> Vec<(PruneTable, u64)> {
-    let bounds = PruneBounds { machines_max: 1_000, rows_max, time_max: Duration::MAX };
+/// Prunes to the end. Returns table and deleted rows of each step.
+pub fn prune_in_steps(
+    store: &mut dyn Store,
+    limits: &PruneLimits,
+    bounds: PruneBounds,
+) -> Vec<(PruneTable, u64)> {
     let (mut steps, mut from) = (Vec::new(), None);
     loop {
-        let step = store.prune(before, from.as_ref(), bounds).unwrap();
+        let step = store.prune(limits, from.as_ref(), bounds).unwrap();
         steps.push((step.table, step.rows));
         from = step.next;
         if from.is_none() {

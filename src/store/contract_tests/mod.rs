@@ -21,11 +21,13 @@ mod migration_clauses;
 mod moved_files;
 mod only_postgres;
 mod only_sqlite;
+mod partitions;
 mod prune_clauses;
 mod reference_view_clauses;
 mod refused_clauses;
 mod rejected_clauses;
 mod retained_clauses;
+mod retention_clauses;
 mod rollup_clauses;
 mod rollup_exact_clauses;
 mod rollup_prune_clauses;
@@ -154,6 +156,16 @@ contract! {
         a_refused_retained_message_is_stored_when_it_comes_again,
         rejected_copies_of_a_retained_message_become_one_reading,
         a_retained_message_is_forgotten_once_its_last_receipt_is_past_retention,
+    }
+    retention_clauses {
+        events_past_retention_go_but_the_newest_of_each_machine_stays,
+        outages_past_retention_go_but_the_newest_stays,
+        rejected_messages_go_by_age_in_steps_of_bounded_bytes,
+        the_oldest_rejected_messages_go_once_a_site_has_too_many_bytes,
+        age_and_bytes_of_rejected_messages_are_bounded_in_one_run,
+        audit_events_are_recorded_and_go_by_age,
+        a_run_without_limits_deletes_nothing,
+        rejected_messages_of_the_version_before_are_bounded_too,
     }
     rollup_clauses {
         rollups_equal_the_readings_whatever_happens,

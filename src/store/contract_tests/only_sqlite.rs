@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, assert_transient, batch_of};
+use super::fixture::{Fixture, assert_transient, at, batch_of, prune_all};
 use crate::domain::Seq;
-use crate::store::{self, DatabaseUrl, StoreError, StoreOptions};
+use crate::store::{self, DatabaseUrl, SpaceReleased, Store, StoreError, StoreOptions};
 
 #[test]
 fn a_file_locked_by_another_process_is_waited_for_and_then_transient() {
@@ -126,4 +126,60 @@ fn a_damaged_database_makes_no_backup() {
     let said = why(back_up(&fixture, &directory.path().join("backup.db")));
     assert!(said.contains("malformed") || said.contains("damaged"), "{said}");
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+/// Stores 40,000 readings with large extras, and deletes all but the last few.
+fn filled_and_emptied(fixture: &Fixture) -> Box<dyn Store> {
+    let (mut store, _) = fixture.with_journal();
+    fixture.raw().execute(
+        "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 40000)
+         INSERT INTO machine_telemetry (site, machine_id, extra, source_topic, recorded_at, time_source, received_at, digest)
+         SELECT 'halle-7', 'm', printf('{\"a\":\"%0500d\"}', n), 't', '2026-01-05 06:40:00.000000+00:00', 'device',
+             '2026-01-05 06:40:00.000000+00:00', n FROM c",
+    );
+    assert_eq!(prune_all(&mut *store, at(10_000_000_000), 5_000).iter().sum::<u64>(), 40_000);
+    store
+}
+
+fn file_bytes(fixture: &Fixture) -> u64 {
+    fixture.raw().execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    std::fs::metadata(fixture.url.strip_prefix("sqlite://").unwrap()).unwrap().len()
+}
+
+#[test]
+fn a_new_file_gives_free_space_back_in_bounded_steps_and_keeps_some() {
+    let fixture = Fixture::sqlite();
+    let mut store = filled_and_emptied(&fixture);
+    let full = file_bytes(&fixture);
+    assert!(full > 20 << 20, "{full}");
+    let first = store.release_space(100).unwrap();
+    assert!(first.is_more && (100..=102).contains(&(first.bytes / 4_096)), "{first:?}");
+    let mut steps = 1;
+    while store.release_space(500).unwrap().is_more {
+        steps += 1;
+    }
+    assert!(steps > 5, "{steps}");
+    let left = file_bytes(&fixture);
+    assert!((4 << 20..8 << 20).contains(&left), "room for new rows stays: {left}");
+    let file = store.status().unwrap().file.unwrap();
+    assert!(file.is_released && file.bytes == left && file.free_bytes >= 4 << 20, "{file:?}");
+    assert_eq!(store.release_space(500).unwrap(), SpaceReleased::default());
+    assert_eq!(fixture.raw().rows(&["integrity_check"], "pragma_integrity_check"), ["ok"]);
+}
+
+#[test]
+fn an_old_file_keeps_its_space_until_it_is_vacuumed_once() {
+    let fixture = Fixture::sqlite();
+    // As Andon 0.1.0 made it.
+    fixture.raw().execute("PRAGMA auto_vacuum = NONE; PRAGMA journal_mode = WAL; CREATE TABLE t (a)");
+    let mut store = filled_and_emptied(&fixture);
+    let full = file_bytes(&fixture);
+    assert_eq!(store.release_space(500).unwrap(), SpaceReleased::default());
+    assert!(!store.status().unwrap().file.unwrap().is_released);
+    drop(store);
+    // What docs/operations.md says.
+    fixture.raw().execute("PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
+    let mut store = fixture.open();
+    assert!(store.status().unwrap().file.unwrap().is_released);
+    assert!(file_bytes(&fixture) < full / 10);
 }

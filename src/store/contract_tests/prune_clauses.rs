@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fixture::{Fixture, at, batch_of, machine, prune_all, reading};
+use super::fixture::{Fixture, at, batch_of, machine, prune_all, reading, readings_before, rows_bounds};
 use crate::domain::Qos;
 use crate::store::PruneBounds;
 
@@ -23,6 +23,7 @@ pub fn pruning_deletes_the_oldest_of_the_site_in_bounded_steps(fixture: &Fixture
     assert_eq!(raw.count("machine_telemetry WHERE digest < 60"), 0);
 }
 
+/// Proves RET-1.
 pub fn a_reading_is_pruned_only_once_its_receipt_is_past_retention_too(fixture: &Fixture) {
     let (mut store, journal) = fixture.with_journal();
     let mut sent = batch_of(journal, 0, 30);
@@ -36,6 +37,7 @@ pub fn a_reading_is_pruned_only_once_its_receipt_is_past_retention_too(fixture: 
     assert_eq!(prune_all(&mut *store, at(9_000_000_001), 4).iter().sum::<u64>(), 10);
 }
 
+/// Proves RET-3.
 pub fn a_pruning_step_examines_a_bounded_number_of_machines_and_rows(fixture: &Fixture) {
     drop(fixture.migrated());
     let columns = "site, machine_id, source_topic, recorded_at, time_source, received_at, created_at, digest";
@@ -46,20 +48,20 @@ pub fn a_pruning_step_examines_a_bounded_number_of_machines_and_rows(fixture: &F
         "{numbers} INSERT INTO machine_telemetry ({columns}) SELECT 'halle-7', {machine_id}, 't', {time}, 'device', {time}, {time}, n FROM c"
     ));
     let mut store = fixture.open();
-    let bounds = PruneBounds { machines_max: 1_000, rows_max: 400, time_max: Duration::MAX };
-    let nothing = store.prune(at(0), None, bounds).unwrap();
+    let bounds = rows_bounds(400);
+    let nothing = store.prune(&readings_before(at(0)), None, bounds).unwrap();
     assert_eq!((nothing.machines, nothing.examined, nothing.rows), (1_000, 0, 0));
-    let second = store.prune(at(0), nothing.next.as_ref(), bounds).unwrap();
+    let second = store.prune(&readings_before(at(0)), nothing.next.as_ref(), bounds).unwrap();
     assert_eq!((second.machines, second.examined), (1_000, 0), "it continues after the first thousand");
-    let some = store.prune(at(1_000_000_000), second.next.as_ref(), bounds).unwrap();
+    let some = store.prune(&readings_before(at(1_000_000_000)), second.next.as_ref(), bounds).unwrap();
     assert_eq!((some.machines, some.examined, some.rows), (400, 400, 400));
-    let more = store.prune(at(1_000_000_000), some.next.as_ref(), bounds).unwrap();
+    let more = store.prune(&readings_before(at(1_000_000_000)), some.next.as_ref(), bounds).unwrap();
     assert_eq!((more.examined, more.rows), (400, 400));
     assert_eq!(fixture.raw().rows(&["min(machine_id)"], "machine_telemetry"), ["m-000001"]);
     assert_eq!(fixture.raw().count("machine_telemetry"), 99_200);
     // The database is far away: the first query uses up the time.
     let hurried = PruneBounds { time_max: Duration::ZERO, ..bounds };
-    let first = store.prune(at(1_000_000_000), more.next.as_ref(), hurried).unwrap();
-    let second = store.prune(at(1_000_000_000), first.next.as_ref(), hurried).unwrap();
+    let first = store.prune(&readings_before(at(1_000_000_000)), more.next.as_ref(), hurried).unwrap();
+    let second = store.prune(&readings_before(at(1_000_000_000)), first.next.as_ref(), hurried).unwrap();
     assert_eq!(((first.machines, first.rows), (second.machines, second.rows)), ((1, 1), (1, 1)));
 }

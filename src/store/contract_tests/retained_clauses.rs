@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::fixture::{Fixture, at, batch, machine, nothing, prune_all, reading, rejection};
+use super::fixture::{
+    Fixture, at, batch, machine, nothing, prune_all, prune_in_steps, reading, readings_before, rejection,
+    rows_bounds,
+};
 use crate::domain::{JournalHistory, JournalId, Seq, TimeSource};
 use crate::store::{
-    self, Batch, PruneBounds, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store,
+    self, Batch, PruneTable, ReadingRow, RejectedFilter, RejectedPage, Retry, RetryOutcome, Store,
 };
 
 /// Returns payload `digest` of press-1, received live as record `seq` and dated with its receipt.
@@ -142,7 +145,8 @@ pub fn a_retained_message_is_forgotten_once_its_last_receipt_is_past_retention(f
     assert_eq!(prune_all(&mut *store, at(1_000_000), 100), [2]);
     assert_eq!(fixture.raw().count("retained_seen"), 1);
     assert_eq!(commit(&mut *store, journal, 3, vec![late(4, A), late(5, B)]), (1, 1), "B came again later");
-    let bounds = PruneBounds { machines_max: 1, rows_max: 1, time_max: Duration::MAX };
-    store.prune(at(120_000_000), None, bounds).unwrap();
-    assert_eq!(fixture.raw().count("retained_seen"), 1, "in bounded steps");
+    let steps = prune_in_steps(&mut *store, &readings_before(at(120_000_000)), rows_bounds(1));
+    let forgotten =
+        steps.iter().filter(|(table, _)| *table == PruneTable::RetainedSeen).map(|(_, rows)| *rows);
+    assert_eq!(forgotten.collect::<Vec<_>>(), [1, 1, 0], "in bounded steps");
 }

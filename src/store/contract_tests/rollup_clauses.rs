@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fixture::{Fixture, SITE, batch, machine, nothing, prune_all, reading, rejection};
+use super::fixture::{
+    Fixture, SITE, batch, machine, nothing, prune_all, reading, readings_before, rejection, rows_bounds,
+};
 use super::history_clauses::{buckets, readings};
 use crate::domain::{JournalId, Seq, Timestamp};
 use crate::store::history::{rolled, sql};
@@ -174,8 +176,8 @@ pub fn rollups_equal_the_readings_whatever_happens(fixture: &Fixture) {
             }
             1 => {
                 // A run that ends halfway.
-                let bounds = PruneBounds { machines_max: 2, rows_max: 3, time_max: Duration::MAX };
-                store.prune(old, None, bounds).unwrap();
+                let bounds = PruneBounds { machines_max: 2, ..rows_bounds(3) };
+                store.prune(&readings_before(old), None, bounds).unwrap();
             }
             2 => retry_some(&mut *store, journal, &mut after, &mut dice),
             _ => {

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use super::fixture::{Fixture, batch, batch_of, machine, prune_all, reading};
+use super::fixture::{Fixture, batch, batch_of, machine, prune_all, reading, readings_before, rows_bounds};
 use super::history_clauses::buckets;
 use super::rollup_clauses::{Dice, HOUR, SECOND, START, check};
 use crate::domain::{JournalHistory, JournalId, Timestamp};
@@ -98,12 +97,12 @@ pub fn rollups_stay_exact_while_two_processes_write_and_a_third_prunes(fixture: 
     };
     let writers = [writer(0), writer(1_000_000)];
     let mut dice = Dice(3);
-    let bounds = PruneBounds { machines_max: 2, rows_max: 5, time_max: Duration::MAX };
+    let bounds = PruneBounds { machines_max: 2, ..rows_bounds(5) };
     while writers.iter().any(|writer| !writer.is_finished()) {
-        let before = Timestamp::from_micros(START + dice.roll(HOUR));
+        let limits = readings_before(Timestamp::from_micros(START + dice.roll(HOUR)));
         let mut from = None;
         loop {
-            let step = retrying(|| store.prune(before, from.as_ref(), bounds));
+            let step = retrying(|| store.prune(&limits, from.as_ref(), bounds));
             from = step.next;
             if from.is_none() {
                 break;

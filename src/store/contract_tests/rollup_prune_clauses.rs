@@ -1,11 +1,9 @@
 //! Rollups past retention are pruned with the readings, in steps of bounded work.
 
-use std::time::Duration;
-
-use super::fixture::{Fixture, at, batch, machine, prune_in_steps, reading};
+use super::fixture::{Fixture, at, batch, machine, prune_in_steps, reading, readings_before, rows_bounds};
 use super::rollup_clauses::{Dice, START, check};
 use crate::domain::{JournalHistory, JournalId, Timestamp};
-use crate::store::{PruneBounds, PruneTable, ReadingRow, Store, StoreOptions, open};
+use crate::store::{PruneTable, ReadingRow, Store, StoreOptions, open};
 
 const BUCKET: i64 = 300_000_000;
 
@@ -39,12 +37,12 @@ pub fn rollups_past_retention_are_pruned_in_bounded_steps(fixture: &Fixture) {
     commit(&mut *other, rows(200));
     // In the middle of the tenth bucket.
     let before = Timestamp::from_micros(START + 9 * BUCKET + BUCKET / 2);
-    let steps = prune_in_steps(&mut *store, before, 3);
+    let steps = prune_in_steps(&mut *store, &readings_before(before), rows_bounds(3));
     assert!(steps.iter().all(|(_, rows)| *rows <= 3), "{steps:?}");
     let deleted =
         |wanted| steps.iter().filter(|(table, _)| *table == wanted).map(|(_, rows)| rows).sum::<u64>();
     assert_eq!(
-        PruneTable::ALL.map(deleted),
+        [PruneTable::Readings, PruneTable::Rollups, PruneTable::ExtraRollups].map(deleted),
         [14, 13, 26],
         "the bucket of that instant stays until all of it is past"
     );
@@ -67,8 +65,20 @@ pub fn rollups_past_retention_are_pruned_in_bounded_steps(fixture: &Fixture) {
     // A late reading inserts a bucket again. No chart reads it, and the next run deletes it.
     commit(&mut *store, vec![row(300, "m-2", START + 7)]);
     (0..5).for_each(|_| check(fixture, &mut dice, "a late reading"));
-    assert_eq!(prune_in_steps(&mut *store, before, 3).iter().map(|(_, rows)| rows).sum::<u64>(), 4);
-    assert_eq!(prune_in_steps(&mut *store, before, 3).iter().map(|(_, rows)| rows).sum::<u64>(), 0);
+    assert_eq!(
+        prune_in_steps(&mut *store, &readings_before(before), rows_bounds(3))
+            .iter()
+            .map(|(_, rows)| rows)
+            .sum::<u64>(),
+        4
+    );
+    assert_eq!(
+        prune_in_steps(&mut *store, &readings_before(before), rows_bounds(3))
+            .iter()
+            .map(|(_, rows)| rows)
+            .sum::<u64>(),
+        0
+    );
 }
 
 pub fn a_pruning_step_deletes_a_bounded_number_of_rollups(fixture: &Fixture) {
@@ -79,15 +89,16 @@ pub fn a_pruning_step_deletes_a_bounded_number_of_rollups(fixture: &Fixture) {
         "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000) \
          INSERT INTO machine_rollup SELECT {site}, {machine_id}, {start}, 1, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0, NULL, NULL, 0, 0 FROM c"
     ));
-    let bounds = PruneBounds { machines_max: 1_000, rows_max: 400, time_max: Duration::MAX };
-    let readings = store.prune(at(0), None, bounds).unwrap();
+    let bounds = rows_bounds(400);
+    let readings = store.prune(&readings_before(at(0)), None, bounds).unwrap();
     assert_eq!((readings.table, readings.machines), (PruneTable::Readings, 0));
     // Before the buckets: nothing is old.
-    let nothing = store.prune(Timestamp::from_micros(START), readings.next.as_ref(), bounds).unwrap();
+    let nothing =
+        store.prune(&readings_before(Timestamp::from_micros(START)), readings.next.as_ref(), bounds).unwrap();
     assert_eq!((nothing.table, nothing.machines, nothing.rows), (PruneTable::Rollups, 1_000, 0));
     let (mut next, mut steps) = (readings.next, Vec::new());
     while let Some(from) = next.take().filter(|_| steps.len() < 7) {
-        let step = store.prune(at(0), Some(&from), bounds).unwrap();
+        let step = store.prune(&readings_before(at(0)), Some(&from), bounds).unwrap();
         assert!(step.machines <= 1_000);
         steps.push(step.rows);
         next = step.next;

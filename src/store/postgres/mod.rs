@@ -6,7 +6,9 @@
 
 mod commit;
 pub(super) mod copy;
+mod hypertable;
 pub(super) mod import;
+mod partitions;
 pub(super) mod prune;
 mod readings;
 mod reference;
@@ -28,13 +30,17 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use self::copy::CopyPacing;
 use self::runs::RunSize;
 use super::failure::CommitFailure;
-use super::migrate::MigrateFailure;
+use super::migrate::{Hypertable, MigrateFailure};
+use super::partitions::PartsTended;
+use super::prune::CountedBytes;
+use super::retention::PruneLimits;
 use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
 use super::{
     Batch, CommitOutcome, SchemaName, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint,
 };
 use crate::database_url::PostgresUrl;
+use crate::domain::Timestamp;
 pub(super) use schema::search_path;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -49,6 +55,9 @@ pub struct Database {
     pub(super) connection: PgConnection,
     pub(super) site: String,
     pub(super) unreadable: UnreadableRows,
+    timescale: bool,
+    /// The last count of the rejected messages' bytes.
+    pub(super) counted_bytes: Option<CountedBytes>,
     run_size: RunSize,
     copy_pacing: CopyPacing,
     pub(super) facts: StoreFacts,
@@ -126,7 +135,23 @@ impl Database {
         options.progress.watch(&mut connection);
         let run_size = RunSize::new(options.statement_timeout);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, site, unreadable, run_size, copy_pacing: CopyPacing::default(), facts })
+        let copy_pacing = CopyPacing::default();
+        let timescale = options.timescale;
+        Ok(Self {
+            connection,
+            site,
+            unreadable,
+            timescale,
+            counted_bytes: None,
+            run_size,
+            copy_pacing,
+            facts,
+        })
+    }
+
+    /// Makes the readings a hypertable, if that is wanted and possible. Returns what a person should know.
+    pub(super) fn lay_out(&mut self) -> QueryResult<Option<Hypertable>> {
+        if self.timescale { hypertable::create(&mut self.connection) } else { Ok(None) }
     }
 
     /// Runs `operation`. Unlike an SQLite file, a server needs no check around it: its connection ends with
@@ -175,7 +200,8 @@ fn configure(connection: &mut PgConnection, options: &StoreOptions) -> QueryResu
          SET client_min_messages = warning;
          {}",
         search_path(options.schema.as_ref())
-    ))
+    ))?;
+    hypertable::configure(connection)
 }
 
 fn read_settings(connection: &mut PgConnection) -> QueryResult<Settings> {
@@ -229,6 +255,32 @@ pub(super) fn insert_checkpoint(
     .bind::<Text, _>(site)
     .bind::<Text, _>(open_id)
     .execute(connection)
+}
+
+/// Creates the next partitions of the readings, and drops those past retention, where there are any.
+pub(super) fn tend_partitions(
+    connection: &mut PgConnection,
+    site: &str,
+    limits: &PruneLimits,
+    now: Timestamp,
+) -> QueryResult<PartsTended> {
+    partitions::tend(connection, site, limits, now)
+}
+
+/// What SQLite does for its file a server does by itself.
+pub(super) mod space {
+    use super::{PgConnection, QueryResult};
+    use crate::store::space::{FileSpace, SpaceReleased};
+
+    #[allow(clippy::unnecessary_wraps, reason = "SQLite asks the file")]
+    pub fn file_space(_connection: &mut PgConnection) -> QueryResult<Option<FileSpace>> {
+        Ok(None)
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "SQLite writes the file")]
+    pub fn release(_connection: &mut PgConnection, _pages_max: u32) -> QueryResult<SpaceReleased> {
+        Ok(SpaceReleased::default())
+    }
 }
 
 /// Stores `batch` (STO-1 to STO-4).

@@ -1,4 +1,4 @@
-//! Deleting many readings, or many rollups, by one statement.
+//! Deleting many readings, rollups or other rows by one statement.
 
 use diesel::pg::PgConnection;
 use diesel::prelude::*;
@@ -19,6 +19,22 @@ pub fn delete_readings(connection: &mut PgConnection, site: &str, old: &[OldKey]
     .bind::<Array<Instant>, _>(old.iter().map(|key| key.recorded_at).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(old.iter().map(|key| key.digest).collect::<Vec<_>>())
     .execute(connection)
+}
+
+/// Deletes the rows of `table` with these ids. Every such table has an index for that.
+pub fn delete_by_id(
+    connection: &mut PgConnection,
+    table: PruneTable,
+    site: &str,
+    ids: &[i64],
+) -> QueryResult<usize> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    sql_query(format!("DELETE FROM {} WHERE site = $1 AND id = ANY ($2)", table.as_str()))
+        .bind::<Text, _>(site)
+        .bind::<Array<BigInt>, _>(ids)
+        .execute(connection)
 }
 
 /// `$1` site, `$2` a JSON array of machines, `$3` the end of the range, exclusive, `$4` rows at most. Skips

@@ -22,13 +22,15 @@ const UNIQUE_VIOLATION: &str = "23505";
 const NOT_FOR_COPY: [&str; 2] = ["0A000", "42809"];
 /// The statement took longer than `statement_timeout`, or a person cancelled it.
 const QUERY_CANCELED: &str = "57014";
+/// The statement touches more compressed rows than TimescaleDB allows at once.
+const TOO_MANY_COMPRESSED: &str = "53400";
 
 /// What an error says about the rows of its statement.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The server refuses one of them for what it holds, with this message.
     Refused(String),
-    /// The statement was cancelled; fewer rows may be quick enough.
+    /// The statement was cancelled, or touched too many compressed rows; fewer rows may do.
     Cancelled,
     /// Nothing. Includes every unknown error.
     Nothing,
@@ -65,6 +67,11 @@ pub fn is(error: &Error, sqlstate: &str) -> bool {
     matches!(error, Error::DatabaseError(..)) && newest::sqlstate().as_deref() == Some(sqlstate)
 }
 
+/// Returns the SQLSTATE of the newest error of this thread, where it is known.
+pub fn newest() -> Option<String> {
+    newest::sqlstate()
+}
+
 /// Forgets the newest error of this thread.
 pub fn forget() {
     newest::forget();
@@ -75,7 +82,7 @@ fn judge(sqlstate: &str, information: &dyn DatabaseErrorInformation) -> Verdict 
     let is_of_a_row =
         CLASSES_OF_ROWS.iter().any(|class| sqlstate.starts_with(class)) || RAISED.contains(&sqlstate);
     match sqlstate {
-        QUERY_CANCELED => Verdict::Cancelled,
+        QUERY_CANCELED | TOO_MANY_COMPRESSED => Verdict::Cancelled,
         _ if is_of_a_row && !key_is_behind => {
             let detail = information.details().map(|detail| format!(" ({detail})")).unwrap_or_default();
             Verdict::Refused(format!("{sqlstate}: {}{detail}", information.message()))
@@ -183,6 +190,6 @@ mod tests {
         {
             assert_eq!(verdict(sqlstate), Verdict::Nothing, "{sqlstate}");
         }
-        assert_eq!(verdict("57014"), Verdict::Cancelled);
+        assert_eq!((verdict("57014"), verdict("53400")), (Verdict::Cancelled, Verdict::Cancelled));
     }
 }

@@ -16,6 +16,7 @@ mod refusal;
 pub(super) mod reprocess;
 pub(super) mod retained;
 mod rollups;
+pub(super) mod space;
 mod statements;
 mod status_rows;
 
@@ -32,7 +33,10 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use self::file_identity::FileIdentity;
 use super::failure::CommitFailure;
 use super::instant_text::InstantText;
-use super::migrate::MigrateFailure;
+use super::migrate::{Hypertable, MigrateFailure};
+use super::partitions::PartsTended;
+use super::prune::CountedBytes;
+use super::retention::PruneLimits;
 use super::schema::{Instant, SqlInstant};
 use super::table_counts::{COUNTED_ROWS_MAX, CountedTable};
 use super::unreadable::UnreadableRows;
@@ -40,6 +44,7 @@ use super::{
     Batch, CommitOutcome, SchemaName, StoreError, StoreFacts, StoreOptions, TableCount, from_bigint,
 };
 use crate::database_url::sqlite_place;
+use crate::domain::Timestamp;
 
 pub use self::backup::Backup;
 
@@ -58,6 +63,8 @@ pub struct Database {
     identity: Arc<FileIdentity>,
     pub(super) site: String,
     pub(super) unreadable: UnreadableRows,
+    /// The last count of the rejected messages' bytes.
+    pub(super) counted_bytes: Option<CountedBytes>,
     pub(super) facts: StoreFacts,
 }
 
@@ -109,7 +116,7 @@ impl Database {
             StoreFacts { backend: "sqlite", version, target, schema: None, reference: None, warnings };
         options.progress.watch(&mut connection);
         let (site, unreadable) = (options.site.clone(), options.unreadable.clone());
-        Ok(Self { connection, identity, site, unreadable, facts })
+        Ok(Self { connection, identity, site, unreadable, counted_bytes: None, facts })
     }
 
     /// Runs `operation`. It succeeds only if the file was at its path before and after (FILE-1).
@@ -136,6 +143,14 @@ impl Database {
     }
 }
 
+impl Database {
+    /// A file needs no layout of its own.
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "PostgreSQL asks the server")]
+    pub(super) fn lay_out(&mut self) -> QueryResult<Option<Hypertable>> {
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 impl Database {
     /// Lets the file grow to `pages` at most, as if the disk were full then.
@@ -151,6 +166,17 @@ pub(super) fn read_only_uri(path: &Path) -> String {
     let escaped =
         percent_encoding::percent_encode(absolute.as_os_str().as_bytes(), percent_encoding::NON_ALPHANUMERIC);
     format!("file:{}?mode=ro", escaped.to_string().replace("%2F", "/"))
+}
+
+/// An SQLite file has no partitions.
+#[allow(clippy::unnecessary_wraps, reason = "PostgreSQL asks the server")]
+pub(super) fn tend_partitions(
+    _connection: &mut SqliteConnection,
+    _site: &str,
+    limits: &PruneLimits,
+    _now: Timestamp,
+) -> QueryResult<PartsTended> {
+    Ok(PartsTended::unchanged(limits))
 }
 
 /// Creates the directory of `path` with its parents, durably.
@@ -172,10 +198,12 @@ fn create_directory(path: &Path) -> Result<(), StoreError> {
         .map_err(|source| StoreError::CreateDirectory { directory: directory.display().to_string(), source })
 }
 
+/// Configures the connection. `auto_vacuum` has an effect on a new file only, and must come before its first page.
 fn configure(connection: &mut SqliteConnection, options: &StoreOptions) -> QueryResult<()> {
     let lock_timeout = options.lock_timeout.as_millis();
     connection.batch_execute(&format!(
         "PRAGMA busy_timeout = {lock_timeout};
+         PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA cache_size = -{CACHE_KIB};
