@@ -196,3 +196,31 @@ fn the_simulator_feeds_the_service() {
     wait_until("simulated rows", || rows_stored(&site.sqlite_url()) > 60);
     assert!(andon.stop().success());
 }
+
+#[test]
+fn a_copy_says_which_databases_it_can_copy_and_a_backup_what_it_needs() {
+    let site = Site::new(1883);
+    let sqlite = site.sqlite_url();
+    let postgres = "postgres://andon:hush-hush@127.0.0.1:1/plant";
+    for (arguments, code, hint) in [
+        (&["db", "copy", "--to", postgres][..], 1, "there is no database"),
+        (&["db", "copy", "--from", postgres, "--to", postgres][..], 2, "pg_dump and pg_restore"),
+        (&["db", "copy", "--to", &sqlite][..], 2, "copies an SQLite file into PostgreSQL"),
+        (&["db", "copy", "--to", "mysql://db/x"][..], 2, "not supported"),
+        (&["db", "backup", "backup.db"][..], 1, "there is no database"),
+        (&["export", "--from", "yesterday"][..], 2, "2026-11-22T10:00:00Z"),
+        (&["export", "--format", "xml"][..], 2, "parquet"),
+    ] {
+        let (found, text) = run(&site, arguments);
+        assert_eq!(found, Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(hint) && !text.contains("hush"), "{arguments:?}: {text}");
+    }
+    let away = Site::new(1883).without("store.url").set(&format!("store.url={postgres}"));
+    let (code, text) = run(&away, &["db", "backup", "it's here"]);
+    assert_eq!(code, Some(1));
+    let line = r"pg_dump --format=custom --file='it'\''s here' 'postgres://andon@127.0.0.1:1/plant'";
+    assert!(text.starts_with(&format!("{line}\n")) && text.contains("no backup was made"), "{text}");
+    let (code, text) = run(&away, &["db", "copy", "--from", &sqlite, "--to", postgres]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("there is no database"), "{text}");
+}

@@ -94,18 +94,19 @@ fn check_room(file: &Path, bytes: u64) -> Result<(), StoreError> {
     let absolute = std::path::absolute(file).map_err(|error| failed(file, error))?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
     let disk = rustix::fs::statvfs(directory).map_err(|error| failed(file, io::Error::from(error)))?;
-    let (free, needed) = (disk.f_bavail * disk.f_frsize, bytes + ROOM_BYTES_MIN);
-    if free >= needed {
-        return Ok(());
+    match too_little_room(disk.f_bavail * disk.f_frsize, bytes) {
+        Some(reason) => Err(failed(file, format!("{} {reason}", directory.display()))),
+        None => Ok(()),
     }
+}
+
+/// Says that a copy of `bytes` does not fit where `free` bytes are free, and what to do.
+fn too_little_room(free: u64, bytes: u64) -> Option<String> {
+    let needed = bytes + ROOM_BYTES_MIN;
     let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
-    let reason = format!(
-        "{} has {} MiB free, and {} MiB are needed; name a file on another disk",
-        directory.display(),
-        mib(free),
-        mib(needed)
-    );
-    Err(failed(file, reason))
+    (free < needed).then(|| {
+        format!("has {} MiB free, and {} MiB are needed; name a file on another disk", mib(free), mib(needed))
+    })
 }
 
 /// Copies the database into the empty file `to`, and reports how it grows.
@@ -137,4 +138,36 @@ fn check(path: &Path) -> Result<(), Cause> {
     }
     Err(format!("the copy is damaged ({found}), as the database itself must be: restore an older backup")
         .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_leaves_room_on_the_disk() {
+        let mib = 1024 * 1024;
+        assert_eq!(too_little_room(116 * mib, 100 * mib), None);
+        let said = too_little_room(115 * mib, 100 * mib).unwrap();
+        assert_eq!(said, "has 115 MiB free, and 116 MiB are needed; name a file on another disk");
+    }
+
+    /// Proves BAK-1.
+    #[test]
+    fn a_copy_that_the_disk_has_spoilt_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        let mut connection = SqliteConnection::establish(&path.to_string_lossy()).unwrap();
+        let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) SELECT i, 'text' FROM n";
+        let filled = format!("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT); INSERT INTO t {rows}");
+        connection.batch_execute(&filled).unwrap();
+        drop(connection);
+        check(&path).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0x5a; 200], 3 * 4_096).unwrap();
+        let said = check(&path).unwrap_err().to_string();
+        assert!(said.contains("damaged") || said.contains("malformed"), "{said}");
+    }
 }
