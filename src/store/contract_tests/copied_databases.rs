@@ -4,11 +4,12 @@ use diesel::RunQueryDsl;
 use diesel::sql_query;
 
 use super::copied_readings::of_every_kind;
-use super::fixture::{Fixture, Raw, at, batch, batch_of, nothing, rejection, transition};
+use super::fixture::{Fixture, Raw, at, batch, batch_of, nothing, reading, rejection, transition};
 use super::postgres_server::Postgres;
 use crate::domain::{JournalHistory, JournalId, Seq, TransitionReason};
 use crate::store::{
-    Batch, Copied, CopyWatch, DatabaseUrl, GapRow, Store, StoreError, StoreOptions, copy as copy_database,
+    Batch, Copied, CopyWatch, DatabaseUrl, GapRow, RejectionRow, Store, StoreError, StoreOptions,
+    copy as copy_database,
 };
 
 /// The columns of a reading that both databases print alike.
@@ -138,6 +139,25 @@ fn what_retention_deletes_from_the_file_goes_from_the_target_and_numbers_that_ar
     store.commit(&batch_of(journal, 500, 700)).unwrap();
     plant.copy_all();
     plant.file.raw().execute("UPDATE machine_telemetry SET temperature = 1.25 WHERE digest = 800");
+    plant.copy_all();
+}
+
+/// Memory is bounded by bytes, too: these readings are several pages.
+#[test]
+fn readings_with_large_extras_are_copied_in_several_pages() {
+    let plant = Move::new();
+    let (mut store, journal) = plant.file.with_journal();
+    let large = format!(r#"{{"text": "{}"}}"#, "x".repeat(200_000));
+    let mut rows: Vec<_> = (1..=60).map(reading).collect();
+    rows.iter_mut().for_each(|row| row.reading.extra = Some(large.clone()));
+    let mut refused = rejection(61);
+    refused.rejection.payload = vec![0x41; 64 * 1024];
+    let rejections = (0..80).map(|element| RejectionRow { element, ..refused.clone() }).collect();
+    store.commit(&batch(journal, 0, rows)).unwrap();
+    store.commit(&Batch { rejections, upto: Seq(61), messages: 1, ..nothing(journal, Seq(60)) }).unwrap();
+    assert_eq!(plant.copy_all().readings_copied, 60);
+    assert_eq!(plant.target.raw().count("rejected_message WHERE length(payload) = 65536"), 80);
+    plant.file.raw().execute("DELETE FROM machine_telemetry WHERE digest = 30");
     plant.copy_all();
 }
 

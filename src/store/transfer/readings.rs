@@ -48,7 +48,7 @@ impl CopyRun<'_> {
         let total = u64::try_from(last - first + 1).unwrap_or(0);
         self.watch.begins("copying readings", 0, total);
         loop {
-            let rows = self.source.page(&self.readings, self.progress.upto_id, PAGE_READINGS)?;
+            let (rows, is_last) = self.source.page(&self.readings, self.progress.upto_id, PAGE_READINGS)?;
             let Some(newest) = rows.last().map(|row| row.number) else { return Ok(()) };
             let mut page = Page::default();
             let mut newest_hash = 0;
@@ -64,7 +64,7 @@ impl CopyRun<'_> {
             self.commit_page(page, newest, newest_hash)?;
             self.readings_copied += rows.len() as u64;
             self.watch.advances(rows.len() as u64);
-            if (rows.len() as u64) < u64::from(PAGE_READINGS) {
+            if is_last {
                 return Ok(());
             }
         }
@@ -147,7 +147,7 @@ impl CopyRun<'_> {
                 if let Some(encoded) = row.encoded(&table.columns).ok().filter(is_wanted) {
                     page.push(row.number, encoded);
                 }
-                if page.rows.len() as u64 >= u64::from(PAGE_READINGS) {
+                if page.is_full(PAGE_READINGS as usize) {
                     watch.advances(page.rows.len() as u64);
                     page.insert(target, table, left, &mut taken)?;
                 }

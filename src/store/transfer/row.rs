@@ -171,6 +171,16 @@ impl QueryableByName<Sqlite> for SourceRow {
 }
 
 impl SourceRow {
+    /// Returns about how many bytes its values have.
+    pub fn bytes(&self) -> usize {
+        let bytes = self.cells.iter().map(|cell| match cell {
+            Cell::Text(text) => text.len(),
+            Cell::Blob(bytes) => bytes.len(),
+            Cell::Null | Cell::Integer(_) | Cell::Real(_) => 8,
+        });
+        bytes.sum()
+    }
+
     /// Returns the row as PostgreSQL sends it, or which value its column cannot hold.
     pub fn encoded(&self, columns: &[Column]) -> Result<EncodedRow, String> {
         let mut row = EncodedRow::default();

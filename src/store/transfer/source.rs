@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
+use super::PAGE_BYTES_MAX;
 use super::row::SourceRow;
 use super::tables::Table;
 use crate::store::sqlite::read_only_uri;
@@ -103,17 +104,26 @@ impl Source {
         Ok(u64::try_from(rows.value).unwrap_or(0))
     }
 
-    /// Returns the rows with numbers behind `after`, at most `rows_max`, in order.
-    pub fn page(&mut self, table: &Table, after: i64, rows_max: u32) -> QueryResult<Vec<SourceRow>> {
+    /// Returns the rows with numbers behind `after`, in order: at most `rows_max`, and about [`PAGE_BYTES_MAX`]. `true`: there
+    /// were no more.
+    pub fn page(&mut self, table: &Table, after: i64, rows_max: u32) -> QueryResult<(Vec<SourceRow>, bool)> {
         let sql = format!(
             "SELECT id, {} FROM \"{}\" WHERE id > ? ORDER BY id LIMIT ?",
             table.column_list(),
             table.name
         );
-        sql_query(sql)
-            .bind::<BigInt, _>(after)
-            .bind::<BigInt, _>(i64::from(rows_max))
-            .load(&mut self.connection)
+        let query = sql_query(sql).bind::<BigInt, _>(after).bind::<BigInt, _>(i64::from(rows_max));
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in query.load_iter::<SourceRow, DefaultLoadingMode>(&mut self.connection)? {
+            let row = row?;
+            bytes += row.bytes();
+            rows.push(row);
+            if bytes >= PAGE_BYTES_MAX {
+                return Ok((rows, false));
+            }
+        }
+        let is_last = rows.len() < rows_max as usize;
+        Ok((rows, is_last))
     }
 
     /// Returns the row with this number.
