@@ -140,6 +140,8 @@ fn a_message_that_both_stored_is_one_reading_and_equal_old_rows_stay_two() {
     server.psql("plant", "INSERT INTO machine_telemetry SELECT 10, machine_id, temperature, humidity, vibration, source_topic, recorded_at, created_at FROM machine_telemetry WHERE id = 2");
     let (mut store, journal) = fixture.with_journal();
     let mut same = reading(1);
+    // The digest of the payload, which no old row has.
+    same.reading.digest = 4_711;
     same.topic = "factory/machine/m/telemetry".into();
     same.reading = Reading {
         machine_id: machine("m-2"),
