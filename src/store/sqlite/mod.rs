@@ -201,10 +201,14 @@ fn create_directory(path: &Path) -> Result<(), StoreError> {
 /// Configures the connection. `auto_vacuum` has an effect on a new file only, and must come before its first page.
 fn configure(connection: &mut SqliteConnection, options: &StoreOptions) -> QueryResult<()> {
     let lock_timeout = options.lock_timeout.as_millis();
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {lock_timeout}"))?;
+    let pages = sql_query("SELECT page_count AS value FROM pragma_page_count");
+    if pages.get_result::<NumberRow>(connection)?.value == 0 {
+        // On a file with pages it would change nothing, and take the write lock for that.
+        connection.batch_execute("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
     connection.batch_execute(&format!(
-        "PRAGMA busy_timeout = {lock_timeout};
-         PRAGMA auto_vacuum = INCREMENTAL;
-         PRAGMA journal_mode = WAL;
+        "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA cache_size = -{CACHE_KIB};
          PRAGMA wal_autocheckpoint = {WAL_CHECKPOINT_PAGES};
