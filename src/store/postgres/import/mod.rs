@@ -8,7 +8,7 @@
 //!
 //! The order is what lets the application go on reading, and a crash at any point do no harm:
 //!
-//! 1. [`Import::begin`] notes the import, and reserves the old ids in our own table.
+//! 1. [`ImportState::begin`] notes the import, and reserves the old ids in our own table.
 //! 2. [`Import::settle`] waits for an instant without writers: rows up to the newest id are there for good.
 //! 3. [`Import::step`] stores a batch, with its rollups and how far the import is, in one transaction. Repeated until all
 //!    settled rows are done. Nobody waits for it: the application reads the old table.
