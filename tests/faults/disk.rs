@@ -34,13 +34,14 @@ fn a_full_disk_under_the_journal_holds_and_loses_nothing(run: &mut FaultRun) -> 
         plant.publish(run.rng.below(800));
         disk.fill();
         plant.publish(4_000);
-        plant.andon().wait_for_log("reason: disk_full");
+        let said = |plant: &Plant, text: &str| {
+            plant.andon.as_ref().is_some_and(|andon| andon.log().matches(text).count() >= round)
+        };
+        wait_until("the disk to be full in this round", || said(&plant, "reason: disk_full"));
         disk.free();
         plant.server().restart();
         plant.fault_is_over();
-        wait_until("room", || {
-            plant.andon.as_ref().is_some_and(|andon| andon.log().matches(ROOM).count() >= round)
-        });
+        wait_until("room", || said(&plant, ROOM));
     }
     let report = plant.finish();
     drop(disk);
