@@ -1,8 +1,8 @@
 //! Authentication.
 //!
-//! With `http.token` or `http.tokens`, every request needs a token of the right role ([`Role`]): as `Authorization: Bearer <token>`, or as the cookie that the
-//! login sets in a browser. Without one, a page answers 401 with a login form: programs read the status, people the
-//! form. The form posts to `/login`, which sets the cookie and returns to the page. A screen without a keyboard opens
+//! With `http.token` or `http.tokens`, every request needs a token of the right role ([`Role`]): as
+//! `Authorization: Bearer <token>`, or as the cookie that the login sets in a browser. Without one, a page answers 401
+//! with a login form: programs read the status, people the form. The form posts to `/login`, which sets the cookie and returns to the page. A screen without a keyboard opens
 //! any page with `?token=<token>`: the response sets the cookie and redirects to the same address without the token.
 //!
 //! The cookie is `HttpOnly` and `SameSite=Strict`. It holds not the token but a digest of the site's name, keyed with

@@ -90,7 +90,7 @@ impl ForgetDesk {
     (status = 204, description = "Its row and its retained status are deleted; its readings and events stay. It comes back when it sends"),
     (status = 400, description = "Not a machine id", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "A page of another site sent this, or everyone may read without a token", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "The token has not the role `operate`, a page of another site sent this, or everyone may read without a token", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "The machine is expected by the configuration", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
@@ -100,8 +100,7 @@ pub async fn forget(request: HttpRequest, state: web::Data<HttpState>) -> Result
     let machine_id = machine_id_in_path(&request, 3)?;
     let settings = state.settings();
     if matches!(settings.access, Access::Anonymous) {
-        let detail =
-            "with http.anonymous = true everyone may read, so nobody may change anything; set http.token";
+        let detail = "with http.anonymous = true everyone may read, so nobody may change anything; give a token the role \"operate\" (http.tokens)";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     if is_cross_site(&request) {
