@@ -309,6 +309,24 @@ fn each_role_opens_its_own_paths_and_no_others() {
 }
 
 #[test]
+fn the_health_check_uses_a_named_token_if_there_is_no_other() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).without("http.bind").set("http.bind=127.0.0.1:0");
+    let token = named_token(&site, "container", "metrics");
+    let site = site.configure(&token);
+    let mut andon = site.run();
+    let address = andon.wait_for_http();
+    let bind = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let health = || site.command(&["--set", &format!("http.bind={bind}"), "health"]).output().unwrap();
+    wait_until("the health check", || health().status.code() == Some(0));
+    std::fs::write(site.path().join("container"), "not-the-token-of-the-service\n").unwrap();
+    let refused = health();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("http.tokens"), "{refused:?}");
+    assert!(andon.stop().success());
+}
+
+#[test]
 fn a_token_is_added_and_revoked_by_a_reload_and_its_sessions_with_it() {
     let broker = Mosquitto::start("");
     let site = Site::new(broker.port());

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::config::Http;
+use crate::config::{Http, Secret};
+use crate::domain::Role;
 
 /// Bound on connecting, and on each wait for more of the answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -21,16 +22,18 @@ impl Answer {
     /// Says what is wrong with an answer that is not the expected one.
     pub(super) fn complaint(&self) -> String {
         match self.status.as_str() {
-            "401" => "the service rejects this token; set http.token to the one that it runs with".to_owned(),
+            "401" | "403" => "the service rejects the token of this configuration; give the command the http.token or \
+                http.tokens that the service runs with, of the role that it needs (health: metrics, machines: view)"
+                .to_owned(),
             status => format!("unexpected answer {status}; is it Andon that listens there?"),
         }
     }
 }
 
-/// Returns the answer to `GET path`, at most `bytes_max` of it, or says why there is none.
-pub(super) fn ask(http: &Http, path: &str, bytes_max: u64) -> Result<Answer, String> {
+/// Returns the answer to `GET path`, which needs `role`, at most `bytes_max` of it, or says why there is none.
+pub(super) fn ask(http: &Http, role: Role, path: &str, bytes_max: u64) -> Result<Answer, String> {
     let address = reachable(http.bind);
-    let answer = exchange(address, path, http, bytes_max).map_err(|error| {
+    let answer = exchange(address, path, http.token_for(role), bytes_max).map_err(|error| {
         format!("no answer from http://{address}{path}: {error}; is `andon run` running?")
     })?;
     Ok(read(&answer))
@@ -46,11 +49,16 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bind.port())
 }
 
-fn exchange(address: SocketAddr, path: &str, http: &Http, bytes_max: u64) -> std::io::Result<String> {
+fn exchange(
+    address: SocketAddr,
+    path: &str,
+    token: Option<&Secret>,
+    bytes_max: u64,
+) -> std::io::Result<String> {
     let mut connection = TcpStream::connect_timeout(&address, WAIT_MAX)?;
     connection.set_read_timeout(Some(WAIT_MAX))?;
     connection.set_write_timeout(Some(WAIT_MAX))?;
-    let token = http.token.as_ref().map(|token| format!("Authorization: Bearer {}\r\n", token.expose()));
+    let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose()));
     let token = token.unwrap_or_default();
     // HTTP/1.0: the answer ends with the connection.
     connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{token}\r\n").as_bytes())?;

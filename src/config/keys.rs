@@ -252,6 +252,8 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const LIVENESS_MACHINES: &str = "liveness.machines";
 /// The table whose keys are fields of a reading.
 pub(super) const PAYLOAD_FIELDS: &str = "payload.fields";
+/// Names the file of a named token.
+pub(super) const TOKEN_FILE: &str = "token_file";
 /// The named tokens, whose secrets lie in files.
 pub(super) const HTTP_TOKENS: &str = "http.tokens";
 /// The fields that `payload.fields` can locate.
@@ -272,7 +274,7 @@ pub(super) const LAST_WILL: &[Key] = &[
 pub(super) const TOKEN: &[Key] = &[
     required("name", Kind::Text { bytes_max: TOKEN_NAME_BYTES_MAX }),
     required("role", Kind::Choice(Role::WORDS)),
-    required("token_file", Kind::Path),
+    required(TOKEN_FILE, Kind::Path),
 ];
 /// Keys of one table in `liveness.machines`.
 pub(super) const MACHINE: &[Key] =

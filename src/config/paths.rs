@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use config::{Map, Value};
 
-use super::keys::{KEYS, Kind};
+use super::keys::{KEYS, Kind, TOKEN_FILE};
 use super::layers::{DEFAULT_ORIGIN, insert, lookup, segments};
+use super::secrets::for_each_token;
 use super::values::{text, text_value};
 use crate::database_url::DatabaseUrl;
 
@@ -79,6 +80,11 @@ impl<'a> Paths<'a> {
             let path = self.base.join(path).display().to_string();
             insert(table, &segments(key.path), text_value(&path, &from));
         }
+        for_each_token(table, |_, token| {
+            let Some(file) = token.get_mut(TOKEN_FILE) else { return };
+            let path = self.base.join(text(file).unwrap_or_default()).display().to_string();
+            *file = text_value(&path, &origin(file));
+        });
     }
 
     /// Resolves the URL of the database.

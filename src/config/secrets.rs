@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
 
-use super::keys::{self, HTTP_TOKENS, Key, Kind};
+use super::keys::{self, HTTP_TOKENS, Key, Kind, TOKEN_FILE};
 use super::layers::{Layer, insert, lookup, segments};
 use super::problem::Problems;
 use super::secret::REDACTED;
@@ -60,10 +60,10 @@ pub(super) fn resolve_tokens(
     warnings: &mut Vec<String>,
 ) {
     for_each_token(table, |index, token| {
-        let Some(file) = token.get("token_file") else { return };
+        let Some(file) = token.get(TOKEN_FILE) else { return };
         let given_in = file.origin().unwrap_or_default().to_owned();
         let (path, key) =
-            (text(file).unwrap_or_default().to_owned(), format!("{HTTP_TOKENS}[{index}].token_file"));
+            (text(file).unwrap_or_default().to_owned(), format!("{HTTP_TOKENS}[{index}].{TOKEN_FILE}"));
         match read(Path::new(&path), Kind::Secret) {
             Ok((content, mode)) => {
                 if mode & WORLD_READABLE != 0 {
@@ -82,7 +82,11 @@ pub(super) fn resolve_tokens(
     });
 }
 
-fn for_each_token(table: &mut Map<String, Value>, mut change: impl FnMut(usize, &mut Map<String, Value>)) {
+/// Lets `change` work on each table of `http.tokens`.
+pub(super) fn for_each_token(
+    table: &mut Map<String, Value>,
+    mut change: impl FnMut(usize, &mut Map<String, Value>),
+) {
     let Some(value) = lookup(table, HTTP_TOKENS).cloned() else { return };
     let origin = value.origin().map(str::to_owned);
     let ValueKind::Array(mut tokens) = value.kind else { return };

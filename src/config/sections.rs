@@ -247,6 +247,16 @@ pub struct Http {
     pub streams_max: usize,
 }
 
+impl Http {
+    /// Returns a token with which a command may ask the service for what needs `role`.
+    #[must_use]
+    pub fn token_for(&self, role: Role) -> Option<&Secret> {
+        let plain = self.token.as_ref().filter(|_| role != Role::Operate);
+        let named = self.tokens.iter().find(|each| each.role.allows(role));
+        plain.or(named.map(|each| &each.token))
+    }
+}
+
 /// `[metrics]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Metrics {

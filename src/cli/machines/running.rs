@@ -8,7 +8,7 @@ use super::report::{Outlook, ShownMachine};
 use crate::cli::service;
 use crate::clock::wall_now;
 use crate::config::Http;
-use crate::domain::{DisplayStatus, MachineId, MachineStatus, Timestamp, TransitionReason};
+use crate::domain::{DisplayStatus, MachineId, MachineStatus, Role, Timestamp, TransitionReason};
 use crate::store::MachineRow;
 
 /// Longest answer to read: a page has at most 4 MiB.
@@ -66,7 +66,7 @@ pub(super) fn machines(http: &Http) -> Result<(Vec<ShownMachine>, Outlook), Stri
 }
 
 fn ask<T: DeserializeOwned>(http: &Http, path: &str) -> Result<T, String> {
-    let answer = service::ask(http, path, ANSWER_BYTES_MAX)?;
+    let answer = service::ask(http, Role::View, path, ANSWER_BYTES_MAX)?;
     serde_json::from_str(&answer.body).map_err(|_| answer.complaint())
 }
 
