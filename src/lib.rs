@@ -46,6 +46,8 @@ pub mod config;
 pub mod terminal;
 
 pub mod logging;
+
+pub mod audit;
 pub mod shutdown;
 
 pub mod service_manager;

@@ -21,6 +21,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("config", &["database_url"]),
     ("terminal", &[]),
     ("logging", &["config", "terminal"]),
+    ("audit", &["clock", "logging", "store"]),
     ("shutdown", &[]),
     ("service_manager", &["logging", "shutdown", "terminal"]),
     ("actors/mqtt", &["clock", "journal", "logging", "metrics", "shutdown", "status"]),
@@ -30,13 +31,14 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors/supervisor", &["logging", "status"]),
     ("actors", &[]),
     ("http/server", &["actors", "clock", "host_process"]),
-    ("http", &["clock", "export", "journal", "logging", "metrics", "status", "store"]),
+    ("http", &["audit", "clock", "export", "journal", "logging", "metrics", "status", "store"]),
     ("simulate", &["clock"]),
     ("fuzzing", &["journal", "payload"]),
     (
         "app",
         &[
             "actors",
+            "audit",
             "clock",
             "config",
             "host_process",
@@ -56,6 +58,7 @@ const RULES: &[(&str, &[&str])] = &[
         &[
             "actors",
             "app",
+            "audit",
             "clock",
             "config",
             "database_url",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slog::{Logger, o};
+use slog::Logger;
 
 use super::live::LiveSettings;
 use crate::actors::liveness::{FlappingRule, LivenessOptions, TRANSITIONS_MAX, TrackerOptions};
@@ -17,6 +17,7 @@ use crate::actors::mqtt::session_filters::FilterFile;
 use crate::actors::parser::Interpreter;
 use crate::actors::supervisor::SupervisorOptions;
 use crate::actors::writer::{WriterOptions, WriterSettings};
+use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
@@ -54,7 +55,8 @@ pub(super) fn http_state(
         journal: journal.clone(),
         clock: Arc::clone(clock),
         stall: Stall::default(),
-        forget: ForgetDesk::start(store, &logger.new(o!("component" => "http")))?,
+        forget: ForgetDesk::start(store)?,
+        audit: AuditTrail::start(store, logger)?,
         streams: Streams::new(http.streams_max),
         socket_calls: || socket_layer::calls().by_name(),
         data_places: data_places(settings),

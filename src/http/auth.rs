@@ -25,7 +25,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 
 use self::login::{admitted, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
@@ -33,6 +33,7 @@ pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
 pub use self::token::{Token, TokenCheck};
 use super::HttpState;
+use super::caller::CallerName;
 use super::login_page;
 use super::problem::Problem;
 use crate::domain::Role;
@@ -108,7 +109,10 @@ fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     }
     let needed = needed_role(request.method(), path);
     match check.admits(request) {
-        Some(known) if known.allows(needed) => return None,
+        Some(known) if known.allows(needed) => {
+            request.extensions_mut().insert(CallerName(known.name().to_owned()));
+            return None;
+        }
         Some(known) => return Some(forbidden(known.name(), needed)),
         None => {}
     }

@@ -7,7 +7,7 @@
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
 //! state        what every request may read; settings: what of it a reload replaces
-//! auth         authentication; login_page shows the form to browsers
+//! auth         authentication; caller: who sent a request, from where; login_page shows the form to browsers
 //! headers      security headers of every response
 //! budget       one bound on the bytes of all responses in flight; body builds responses within it
 //! query        the parameters of a request; window names periods such as "today"
@@ -34,6 +34,7 @@ mod auth;
 mod board;
 mod body;
 mod budget;
+mod caller;
 mod etag;
 mod headers;
 pub mod health;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{
     Budget, DataPlace, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams,
 };
+use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -61,6 +62,8 @@ pub struct HttpState {
     pub clock: Arc<ClockKeeper>,
     /// Detects a stalled pipeline.
     pub stall: Stall,
+    /// Records who changed what.
+    pub audit: AuditTrail,
     /// Asks the service to forget machines.
     pub forget: ForgetDesk,
     /// The event streams.

@@ -64,6 +64,14 @@ impl<C: WorkerConnection> Worker<C> {
         Ok(Self { jobs })
     }
 
+    /// Queues a job whose answer nobody needs.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn run(&self, job: impl FnOnce(&mut C) + Send + 'static) -> Result<(), NotTaken> {
+        self.queue(Box::new(job))
+    }
+
     /// Queues a job. Its answer comes through the channel, which closes without one if the job panics. A job
     /// whose answer nobody awaits any more when its turn comes does not run.
     ///
@@ -79,11 +87,15 @@ impl<C: WorkerConnection> Worker<C> {
                 let _no_longer_awaited = reply.send(job(connection));
             }
         });
+        self.queue(job)?;
+        Ok(answer)
+    }
+
+    fn queue(&self, job: Job<C>) -> Result<(), NotTaken> {
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => NotTaken::QueueFull,
             TrySendError::Disconnected(_) => NotTaken::Ended,
-        })?;
-        Ok(answer)
+        })
     }
 }
 

@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use slog::{Logger, info};
 
 use super::problem_of_machine;
+use crate::audit;
 use crate::clock::wall_now;
 use crate::domain::MachineId;
 use crate::http::auth::{Access, is_cross_site};
+use crate::http::caller;
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
 use crate::http::{HttpState, machines};
 use crate::logging::causes;
-use crate::store::{self, StoreOptions, Worker, WorkerConnection};
+use crate::store::{self, AuditEvent, StoreOptions, Worker, WorkerConnection};
 
 /// Most requests that wait.
 const QUEUE_MAX: usize = 16;
@@ -33,7 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Writes requests to forget machines.
 pub struct ForgetDesk {
     threads: Worker<Connection>,
-    logger: Logger,
 }
 
 struct Connection {
@@ -61,10 +61,10 @@ impl ForgetDesk {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(store: &StoreOptions, logger: &Logger) -> std::io::Result<Self> {
+    pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
         let options = store.clone();
         let connection = move || Connection { options: options.clone() };
-        Ok(Self { threads: Worker::start("forget", 1, QUEUE_MAX, connection)?, logger: logger.clone() })
+        Ok(Self { threads: Worker::start("forget", 1, QUEUE_MAX, connection)? })
     }
 
     async fn request(&self, machine_id: MachineId) -> Result<bool, Problem> {
@@ -117,8 +117,9 @@ pub async fn forget(request: HttpRequest, state: web::Data<HttpState>) -> Result
     if !state.forget.request(machine_id.clone()).await? {
         return Err(problem_of_machine(&machine_id));
     }
-    let from = request.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
-    info!(state.forget.logger, "a client asks to forget a machine"; "machine_id" => machine_id.as_str(), "from" => from);
+    let (actor, source) = (caller::name(&request), caller::address(&request).to_string());
+    let event = audit::event_now(&actor, &source, "machines forget", "done");
+    state.audit.record(AuditEvent { target: Some(machine_id.to_string()), ..event });
     let asked = Instant::now();
     while asked.elapsed() < DROPPED_WITHIN && machines::current(&state).await.find(&machine_id).is_some() {
         actix_rt::time::sleep(LOOK_EVERY).await;

@@ -30,6 +30,7 @@ use super::{
     Access, Budget, ForgetDesk, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
     Stall, StatusCells, StoredMachines, Streams,
 };
+use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
 use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Role, Seq};
 use crate::journal::{
@@ -166,7 +167,8 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
-        forget: ForgetDesk::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
+        forget: ForgetDesk::start(store).unwrap(),
+        audit: AuditTrail::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
         streams: Streams::new(8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
         data_places: Vec::new(),

@@ -1,0 +1,89 @@
+//! The audit log: who changed what, from where, and how it ended.
+//!
+//! Each event is a line of the log with `component=audit`, at once, and a row of the table `audit_event`. Owns one thread
+//! that writes the rows, so that nobody waits for the database: while it is away, the line alone remains (DESIGN §4).
+//! Its connection is opened for each row and closed again: such events are rare, and no idle connection holds a file that
+//! was moved. What needs no trace, such as reading, is no event.
+
+use slog::{Logger, info, o, warn};
+
+use crate::clock::wall_now;
+use crate::logging::{causes, keys};
+use crate::store::{self, AuditEvent, StoreOptions, Worker, WorkerConnection};
+
+/// Most rows that wait for the database.
+const QUEUE_MAX: usize = 256;
+
+/// Where events are recorded. Clones share it.
+#[derive(Clone)]
+pub struct AuditTrail {
+    thread: Worker<Connection>,
+    logger: Logger,
+}
+
+struct Connection {
+    options: StoreOptions,
+    logger: Logger,
+}
+
+impl WorkerConnection for Connection {}
+
+impl Connection {
+    fn record(&self, event: &AuditEvent) {
+        if let Some(path) = self.options.url.sqlite_path()
+            && !path.exists()
+        {
+            return self.line_alone("its file is not there"); // Opening would create it.
+        }
+        let recorded = store::open(&self.options).and_then(|mut store| store.record_audit(event));
+        if let Err(error) = recorded {
+            self.line_alone(&causes(&error));
+        }
+    }
+
+    fn line_alone(&self, why: &str) {
+        warn!(self.logger, "the database does not take the row of an audit event: it is in the log alone";
+            keys::REASON => why);
+    }
+}
+
+/// Describes an event that happens now.
+#[must_use]
+pub fn event_now(actor: &str, source: &str, action: &str, outcome: &str) -> AuditEvent {
+    AuditEvent {
+        at: wall_now(),
+        actor: actor.to_owned(),
+        source: source.to_owned(),
+        action: action.to_owned(),
+        target: None,
+        outcome: outcome.to_owned(),
+        detail: None,
+    }
+}
+
+impl AuditTrail {
+    /// Starts the thread. It ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// The system cannot start a thread.
+    pub fn start(store: &StoreOptions, logger: &Logger) -> std::io::Result<Self> {
+        let logger = logger.new(o!(keys::COMPONENT => "audit"));
+        let (options, of_thread) = (store.clone(), logger.clone());
+        let connection = move || Connection { options: options.clone(), logger: of_thread.clone() };
+        Ok(Self { thread: Worker::start("audit", 1, QUEUE_MAX, connection)?, logger })
+    }
+
+    /// Logs an event, and has its row written. Returns at once.
+    pub fn record(&self, event: AuditEvent) {
+        log_line(&self.logger, &event);
+        if self.thread.run(move |connection| connection.record(&event)).is_err() {
+            warn!(self.logger, "too many audit events wait for the database: this one is in the log alone");
+        }
+    }
+}
+
+/// Logs an event, without its row.
+pub fn log_line(logger: &Logger, event: &AuditEvent) {
+    info!(logger, "audit"; "actor" => &event.actor, "source" => &event.source, "action" => &event.action,
+        "target" => &event.target, "outcome" => &event.outcome, "detail" => &event.detail);
+}

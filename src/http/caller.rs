@@ -1,0 +1,25 @@
+//! Who sent a request, and from where.
+//!
+//! The one home of the client's address: limits per address, the audit log and log lines ask here, never the connection.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::{HttpMessage, HttpRequest};
+
+/// Name of a caller without a token.
+pub const ANYONE: &str = "anyone";
+
+/// The name of the token or of the user, as authentication found it. An extension of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerName(pub String);
+
+/// Returns the address of the client.
+pub fn address(request: &HttpRequest) -> IpAddr {
+    // Only a Unix socket has none.
+    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip().to_canonical())
+}
+
+/// Returns the name of the caller.
+pub fn name(request: &HttpRequest) -> String {
+    request.extensions().get::<CallerName>().map_or_else(|| ANYONE.to_owned(), |name| name.0.clone())
+}
