@@ -176,7 +176,7 @@ fn the_api_forgets_a_machine_for_this_computer_or_the_token_and_for_no_foreign_p
     let done = client.request("DELETE", path, "");
     assert_eq!((done.status, done.body.as_str()), (204, ""));
     assert_eq!((rows(&url, "press 1"), client.get(path).status), (0, 404));
-    assert!(andon.log().contains("action: machines forget\""), "{}", andon.log());
+    assert!(andon.log().contains(r#"action: "machines forget""#), "{}", andon.log());
     assert!(andon.stop().success());
 
     let open = Site::new(broker.port()).set("http.anonymous=true");
