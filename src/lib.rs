@@ -32,6 +32,7 @@ pub mod host_process;
 pub mod journal;
 pub mod payload;
 
+pub mod file_access;
 pub mod new_file;
 
 pub mod database_url;

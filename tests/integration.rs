@@ -22,6 +22,7 @@ mod configuration_page;
 mod connect_check;
 mod export;
 mod faults;
+mod file_permissions;
 mod forget;
 mod http_api;
 mod http_auth;

@@ -31,6 +31,7 @@ use clap_complete::engine::ArgValueCompleter;
 
 use crate::app;
 use crate::config::{Loaded, Sources, load};
+use crate::file_access;
 use crate::logging::causes;
 use crate::shutdown::Exit;
 use crate::terminal;
@@ -159,6 +160,8 @@ impl Cli {
             Command::Man(options) => return man::run(options).print(),
             _ => {}
         }
+        // What those print is for everybody; all that follows is not.
+        file_access::close_to_others();
         if matches!(self.command, Command::Run(_)) {
             app::hold_hangup();
         }

@@ -22,7 +22,7 @@
 //! - **CFG-6** A reload changes the keys alone that are marked so in `keys::KEYS`; what results is free of contradictions, or
 //!   nothing changes.
 //! - **CFG-5** Loading reads nothing global: the environment comes in as a map. It reads files: the layers, the secrets,
-//!   and those of TLS, to see that they exist.
+//!   and those of TLS, to see that they exist. Of these and of the data it reads the permissions.
 
 mod allowed;
 mod check;
@@ -30,6 +30,7 @@ mod compat;
 mod documentation;
 mod effect;
 mod expand;
+mod exposure;
 mod keys;
 mod layers;
 mod log_levels;
@@ -137,6 +138,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = values.settings();
     validate::contradictions(&settings, &values, &mut problems);
     validate::warnings(&settings, &mut warnings);
+    exposure::warnings(&gathered, &settings, &values, &mut warnings);
     let layers::Layers { files, looked_in, .. } = gathered;
     problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, values })
 }

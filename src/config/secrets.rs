@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use config::{Map, Value, ValueKind};
@@ -17,13 +16,12 @@ use super::problem::Problems;
 use super::secret::REDACTED;
 use super::values::{text, text_value};
 use crate::database_url::DatabaseUrl;
+use crate::file_access::exposed;
 
 /// Names systemd's directory of credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Longest secret in a file.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
-/// Permission bit: every user may read.
-const WORLD_READABLE: u32 = 0o004;
 
 /// Puts every secret that is found under its own key in `table`, with where it came from.
 pub(super) fn resolve(
@@ -65,12 +63,9 @@ pub(super) fn resolve_tokens(
         let (path, key) =
             (text(file).unwrap_or_default().to_owned(), format!("{HTTP_TOKENS}[{index}].{TOKEN_FILE}"));
         match read(Path::new(&path), Kind::Secret) {
-            Ok((content, mode)) => {
-                if mode & WORLD_READABLE != 0 {
-                    warnings.push(format!(
-                        "{given_in}: {key}: every user of this computer can read {path}; run chmod 600 {path}"
-                    ));
-                }
+            Ok(content) => {
+                let found = exposed(Path::new(&path));
+                warnings.extend(found.map(|found| format!("{given_in}: {key}: {found}")));
                 token.insert("token".to_owned(), text_value(&content, &format!("file {path}")));
             }
             Err(message) => {
@@ -121,13 +116,8 @@ fn from_file(
     }
     let path = PathBuf::from(path);
     match read(&path, secret.kind) {
-        Ok((content, mode)) => {
-            if mode & WORLD_READABLE != 0 {
-                let shown = path.display();
-                warnings.push(format!(
-                    "{given_in}: {file_key}: every user of this computer can read {shown}; run chmod 600 {shown}"
-                ));
-            }
+        Ok(content) => {
+            warnings.extend(exposed(&path).map(|found| format!("{given_in}: {file_key}: {found}")));
             put(table, secret.path, text_value(&content, &format!("file {}", path.display())));
         }
         Err(message) => problems.add(given_in, file_key, message),
@@ -148,17 +138,16 @@ fn from_credential(
     }
     let origin = format!("systemd credential {credential}");
     match read(&path, secret.kind) {
-        Ok((content, _)) => put(table, secret.path, text_value(&content, &origin)),
+        Ok(content) => put(table, secret.path, text_value(&content, &origin)),
         Err(message) => problems.add(origin, secret.path, message),
     }
 }
 
-/// Returns the file's text without its last line break, and its permissions. Errors hold nothing of its content.
-fn read(path: &Path, kind: Kind) -> Result<(String, u32), String> {
+/// Returns the file's text without its last line break. Errors hold nothing of its content.
+fn read(path: &Path, kind: Kind) -> Result<String, String> {
     let shown = path.display().to_string();
     let unreadable = |error: io::Error| format!("cannot read {shown:?}: {error}");
     let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     let mut content = String::new();
     file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut content).map_err(unreadable)?;
     if content.len() as u64 > SECRET_BYTES_MAX {
@@ -177,7 +166,7 @@ fn read(path: &Path, kind: Kind) -> Result<(String, u32), String> {
     {
         return Err(format!("{shown:?} holds no database URL: {reason}"));
     }
-    Ok((line.to_owned(), mode))
+    Ok(line.to_owned())
 }
 
 /// Hides every secret in `table`.

@@ -80,6 +80,15 @@ impl DatabaseUrl {
         }
     }
 
+    /// True if a password stands in it.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(url) => url.has_password(),
+        }
+    }
+
     /// Says for logs and status where the database is, without credentials.
     #[must_use]
     pub fn place(&self) -> String {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::libpq;
+
 /// Takes the place of a secret.
 const REDACTED: &str = "***";
 /// Parameters of the query that are secret.
@@ -36,6 +38,12 @@ impl PostgresUrl {
             }
         }
         url
+    }
+
+    /// True if a password stands in it.
+    pub(super) fn has_password(&self) -> bool {
+        let parameters = libpq::parse(&self.0).unwrap_or_default();
+        SECRET_PARAMETERS.iter().any(|name| parameters.get(*name).is_some_and(Option::is_some))
     }
 
     fn sets(&self, name: &str) -> bool {

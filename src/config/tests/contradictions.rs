@@ -233,6 +233,7 @@ fn a_value_that_is_wrong_by_itself_adds_no_contradiction() {
 #[test]
 fn doubtful_settings_cause_a_warning() {
     let scene = Scene::new();
+    std::fs::set_permissions(scene.path(), std::fs::Permissions::from_mode(0o755)).expect("it can be set");
     let secret = scene.file("password", "x\n");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).expect("it can be set");
     let shown = secret.display();
@@ -241,7 +242,7 @@ fn doubtful_settings_cause_a_warning() {
     assert_eq!(
         scene.loaded().warnings,
         [
-            format!("--set: mqtt.password_file: every user of this computer can read {shown}; run chmod 600 {shown}"),
+            format!("--set: mqtt.password_file: every user of this computer can read {shown} (mode 0644); run chmod o-rwx {shown}"),
             "mqtt.password is sent unencrypted (mqtt.transport = \"tcp\"): anyone on the network can read it; use \"tls\"".to_owned(),
         ]
     );

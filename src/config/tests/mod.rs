@@ -10,9 +10,16 @@ mod secrecy;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Loaded, Places, Sources, load};
+
+/// A directory that is closed to other users, so that nothing in it is warned about.
+fn private_directory() -> tempfile::TempDir {
+    let private = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().expect("a directory")
+}
 
 /// A configuration in a temporary directory.
 struct Scene {
@@ -22,7 +29,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = private_directory();
         // The files of the repository must not count.
         let places = Places { working_dir: dir.path().join("empty"), ..Places::default() };
         let sources = Sources { config_dir: Some(dir.path().to_owned()), places, ..Sources::default() };

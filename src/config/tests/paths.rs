@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Scene;
+use super::{Scene, private_directory};
 use crate::config::{Loaded, Places, Sources, load};
 
 /// The directories of a machine, all in a temporary one.
@@ -14,7 +14,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = private_directory();
         let below = |name: &str| dir.path().join(name);
         let places = Places {
             working_dir: below("work"),

@@ -232,3 +232,60 @@ fn no_code_of_this_module_reads_the_environment_of_the_process() {
         }
     }
 }
+
+#[test]
+fn files_that_every_user_can_read_or_change_are_warned_about() {
+    let scene = Scene::new().local(&format!("[mqtt]\nusername = \"ann\"\npassword = {HIDDEN:?}"));
+    let key = private(&scene, "key.pem", "x");
+    let certificate = scene.file("cert.pem", "x").display().to_string();
+    let directory = scene.path().join("sites");
+    fs::create_dir(&directory).expect("it can be made");
+    let scene = scene
+        .set("mqtt.transport=tls")
+        .set(&format!("mqtt.tls.key_file={key}"))
+        .set(&format!("mqtt.tls.cert_file={certificate}"))
+        .set("mqtt.host=127.0.0.1");
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it can be set")
+    };
+    let local = scene.path().join("local.toml");
+    let warnings = || -> Vec<String> {
+        let dir = scene.path().display().to_string();
+        scene.loaded().warnings.iter().map(|line| line.replace(&dir, "DIR")).collect()
+    };
+    set(&local, 0o644);
+    assert_eq!(warnings(), [""; 0], "the directory is closed");
+    set(scene.path(), 0o755);
+    assert_eq!(
+        warnings(),
+        [
+            "DIR/local.toml: mqtt.password is in it, and every user of this computer can read DIR/local.toml (mode 0644); \
+          run chmod o-rwx DIR/local.toml"
+        ]
+    );
+    set(&local, 0o640);
+    set(Path::new(&key), 0o644);
+    set(&directory, 0o777);
+    assert_eq!(
+        warnings(),
+        [
+            "DIR/sites: directory of the configuration: every user of this computer can read and change DIR/sites (mode \
+             0777); run chmod o-rwx DIR/sites",
+            "--set: mqtt.tls.key_file: every user of this computer can read DIR/key.pem (mode 0644); run chmod o-rwx \
+             DIR/key.pem",
+        ]
+    );
+    set(Path::new(&key), 0o600);
+    set(&directory, 0o755);
+    fs::write(&local, "[mqtt]\nusername = \"ann\"\n").expect("it can be written");
+    set(&local, 0o644);
+    assert_eq!(warnings(), [""; 0], "no secret is in it");
+    set(&local, 0o646);
+    assert_eq!(
+        warnings(),
+        [
+            "DIR/local.toml: every user of this computer can read and change DIR/local.toml (mode 0646); run chmod o-rwx \
+          DIR/local.toml"
+        ]
+    );
+}
