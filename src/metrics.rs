@@ -111,6 +111,7 @@ metrics! {
         "andon_certificate_expiry_timestamp_seconds",
         "When the first certificate of the broker connection expires, in Unix time.";
 
+    http_auth_failures: Counter, "andon_http_auth_failures_total", "Tokens refused: wrong, or too soon after wrong ones.";
     reloads: Counters<ReloadOutcome>("outcome", &ReloadOutcome::ALL, ReloadOutcome::as_str),
         "andon_reloads_total", "Reloads of the configuration (SIGHUP), by outcome.";
     // In Unix seconds.

@@ -377,3 +377,35 @@ fn tokens_that_cannot_be_told_apart_or_can_be_guessed_are_refused() {
     let said = check(&site);
     assert!(said.contains("http.tokens[0].token_file") && said.contains("cannot read"), "{said}");
 }
+
+/// Proves HTTP-5.
+#[test]
+fn tokens_cannot_be_guessed_fast_and_the_log_says_who_tries() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port()).set(&format!("http.token={TOKEN}"));
+    let mut andon = site.run();
+    let client = Client::new(&andon.wait_for_http());
+    let guesser = client.at(66);
+    let guess = |token: &str, number: usize| match number % 3 {
+        0 => guesser.with(&format!("Authorization: Bearer {token}")).get("/api/v1/status").status,
+        1 => guesser.request("POST", "/login", &format!("token={token}&next=%2F")).status,
+        _ => guesser.get(&format!("/?token={token}")).status,
+    };
+    let begun = std::time::Instant::now();
+    let statuses: Vec<u16> = (0..300).map(|number| guess(&format!("guess-{number}"), number)).collect();
+    // Five are free; then the waits double.
+    let checked = statuses.iter().filter(|status| **status == 401).count() as u32;
+    assert!(checked < 6 + (begun.elapsed().as_secs() as u32 + 2).ilog2() + 1, "{checked} were checked");
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    // Whatever it has to wait, the right one is admitted then.
+    wait_until("the right token to be looked at", || guess(TOKEN, 0) == 200);
+    let friend = client.with(&format!("Authorization: Bearer {TOKEN}"));
+    let metrics = friend.get("/metrics").body;
+    let failures = metrics.lines().find_map(|line| line.strip_prefix("andon_http_auth_failures_total "));
+    assert!(failures.unwrap().parse::<u32>().unwrap() >= 300, "{failures:?}");
+    assert!(metrics.contains("andon_http_requests_total{route=\"/login\",code=\"429\"}"), "{metrics}");
+    let log = andon.log();
+    assert_eq!(log.matches("somebody guesses tokens").count(), 1, "{log}");
+    assert!(log.contains("address: 127.0.0.66") && !log.contains("guess-"), "{log}");
+    assert!(andon.stop().success());
+}

@@ -23,7 +23,8 @@ use crate::config::{self, Settings};
 use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
     Access, Budget, DataPlace, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState,
-    IN_FLIGHT_BYTES_MAX, LatestCache, Stall, StatusCells, StoredMachines, Streams, Token,
+    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines, Streams, Token,
+    TokenGuard,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub(super) fn http_state(
         clock: Arc::clone(clock),
         stall: Stall::default(),
         forget: ForgetDesk::start(store)?,
+        guard: TokenGuard::new(metrics, logger),
+        requests: Requests::default(),
         audit: AuditTrail::start(store, logger)?,
         streams: Streams::new(http.streams_max),
         socket_calls: || socket_layer::calls().by_name(),

@@ -17,24 +17,30 @@
 //! `localhost`. A foreign web page can point its own name at this machine (DNS rebinding), but cannot forge the `Host`.
 //! A page of another site cannot log a browser out either: `POST /logout` checks where the request comes from.
 
+mod guard;
+mod guessing;
 mod login;
 mod origin;
+mod pace;
 mod token;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 
+pub use self::guard::TokenGuard;
+use self::guessing::Verdict;
 use self::login::{admitted, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
 pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
+use self::token::{KnownToken, bearer};
 pub use self::token::{Token, TokenCheck};
 use super::HttpState;
-use super::caller::CallerName;
-use super::login_page;
+use super::caller::{self, CallerName};
+use super::login_page::{self, Refused};
 use super::problem::Problem;
 use crate::domain::Role;
 
@@ -91,40 +97,60 @@ pub fn refusal_now(state: &HttpState, request: &HttpRequest) -> Option<HttpRespo
     match &state.settings().access {
         Access::Anonymous => None,
         Access::Local => (!names_no_other_host(request)).then(|| wrong_host(request)),
-        Access::Token(check) => refusal(check, request),
+        Access::Token(check) => refusal(state, check, request),
     }
 }
 
-fn refusal(check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
+fn refusal(state: &HttpState, check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
     let path = routed_path(request);
     if path == "/login" || path == "/logout" || login_page::is_public(path) {
         return None;
     }
-    if request.method() == Method::GET
-        && !is_for_programs(path)
-        && let Some(token) = token_in_query(request)
-        && let Some(known) = check.find(token.as_bytes())
-    {
+    let in_address = (request.method() == Method::GET && !is_for_programs(path))
+        .then(|| token_in_query(request))
+        .flatten()
+        .map(|token| find(state, check, request, token.as_bytes()));
+    if let Some(Ok(known)) = in_address {
         return Some(admitted(check, known, &without_token(request)));
     }
-    let needed = needed_role(request.method(), path);
-    match check.admits(request) {
-        Some(known) if known.allows(needed) => {
-            request.extensions_mut().insert(CallerName(known.name().to_owned()));
-            return None;
-        }
-        Some(known) => return Some(forbidden(known.name(), needed)),
-        None => {}
-    }
-    let mut response = if is_for_programs(path) {
-        let detail = "this needs the token: send the header \"Authorization: Bearer <token>\" with the value of http.token, or of one of http.tokens";
-        Problem::new(StatusCode::UNAUTHORIZED, detail).response()
-    } else {
-        login_page::response(&without_token(request), false)
+    let found = match (bearer(request), in_address) {
+        (Some(token), _) => find(state, check, request, token),
+        // A session shows the page all the same.
+        (None, Some(Err(refused))) => check.of_cookie(request).ok_or(refused),
+        (None, _) => check.of_cookie(request).ok_or(Refused::NoToken),
     };
-    let challenge = header::HeaderValue::from_static("Bearer realm=\"andon\"");
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    Some(response)
+    let needed = needed_role(request.method(), path);
+    match found {
+        Ok(known) if known.allows(needed) => {
+            request.extensions_mut().insert(CallerName(known.name().to_owned()));
+            None
+        }
+        Ok(known) => Some(forbidden(known.name(), needed)),
+        Err(refused) => Some(unauthorized(request, refused)),
+    }
+}
+
+/// Finds the token that a client has sent, as fast as the guard allows.
+fn find<'a>(
+    state: &HttpState,
+    check: &'a TokenCheck,
+    request: &HttpRequest,
+    token: &[u8],
+) -> Result<&'a KnownToken, Refused> {
+    let known = check.find(token);
+    match (state.guard.judge(caller::address(request), token, known.is_some()), known) {
+        (Verdict::Admitted, Some(known)) => Ok(known),
+        (Verdict::Wait(long), _) => Err(Refused::TooSoon(long)),
+        _ => Err(Refused::WrongToken),
+    }
+}
+
+fn unauthorized(request: &HttpRequest, refused: Refused) -> HttpResponse {
+    if is_for_programs(routed_path(request)) {
+        refused.problem()
+    } else {
+        login_page::response(&without_token(request), refused)
+    }
 }
 
 /// Returns what a request needs: a change needs `operate`, and programs that watch need no more than `metrics`.

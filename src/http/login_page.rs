@@ -1,10 +1,14 @@
-//! The login form. It needs no script; its style sheet and icon are public.
+//! What a request without a valid token gets: programs a problem, browsers the login form. It needs no script; its style sheet and icon are public.
+
+use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use maud::{DOCTYPE, Markup, html};
 
 use super::board::asset_address;
+use super::problem::Problem;
 
 /// True for the files that the login form shows. They are the same in every Andon and tell nothing about a site.
 pub fn is_public(path: &str) -> bool {
@@ -12,15 +16,82 @@ pub fn is_public(path: &str) -> bool {
         || [asset_address("andon.css"), asset_address("icon.svg")].iter().any(|public| public == path)
 }
 
-/// Returns the form. After the login the browser goes to `next`.
-pub fn response(next: &str, was_wrong: bool) -> HttpResponse {
-    HttpResponse::build(StatusCode::UNAUTHORIZED)
-        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(page(next, was_wrong).into_string())
+/// Why a request has to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It has no token, and no session.
+    NoToken,
+    /// It has a wrong token.
+    WrongToken,
+    /// Too many wrong tokens came from its address: its token is not looked at before this time has passed.
+    TooSoon(Duration),
 }
 
-fn page(next: &str, was_wrong: bool) -> Markup {
+impl Refused {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
+            Self::TooSoon(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    fn text(self) -> Option<String> {
+        match self {
+            Self::NoToken => None,
+            Self::WrongToken => Some("Wrong token.".to_owned()),
+            Self::TooSoon(_) => {
+                let seconds = self.seconds();
+                Some(format!("Too many wrong tokens from this address. Try again in {seconds} s."))
+            }
+        }
+    }
+
+    fn seconds(self) -> u64 {
+        match self {
+            Self::TooSoon(long) => long.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX),
+            _ => 0,
+        }
+    }
+
+    /// Returns the answer for programs.
+    pub fn problem(self) -> HttpResponse {
+        let detail = match self {
+            Self::TooSoon(_) => format!(
+                "too many wrong tokens came from this address; the next one is looked at in {} s. Correct the token of \
+                 the program that sends the wrong one, or wait",
+                self.seconds()
+            ),
+            Self::NoToken | Self::WrongToken => {
+                "this needs the token: send the header \"Authorization: Bearer \
+                <token>\" with the value of http.token, or of one of http.tokens"
+                    .to_owned()
+            }
+        };
+        self.with_headers(Problem::new(self.status(), detail).response())
+    }
+
+    fn with_headers(self, mut response: HttpResponse) -> HttpResponse {
+        let headers = response.headers_mut();
+        if self.status() == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"andon\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        } else {
+            headers.insert(header::RETRY_AFTER, self.seconds().into());
+        }
+        response
+    }
+}
+
+/// Returns the form. After the login the browser goes to `next`.
+pub fn response(next: &str, refused: Refused) -> HttpResponse {
+    let response = HttpResponse::build(refused.status())
+        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(page(next, refused).into_string());
+    refused.with_headers(response)
+}
+
+fn page(next: &str, refused: Refused) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -37,7 +108,7 @@ fn page(next: &str, was_wrong: bool) -> Markup {
                 main.machine {
                     section.empty.login {
                         h1 { "Log in" }
-                        @if was_wrong { p.wrong role="alert" { "Wrong token." } }
+                        @if let Some(text) = refused.text() { p.wrong role="alert" { (text) } }
                         form method="post" action="/login" {
                             label for="token" { "Token" }
                             input id="token" type="password" name="token" required autofocus autocomplete="current-password";
@@ -58,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_next_page_cannot_inject_markup() {
-        let page = page("/\"><script>'&", false).into_string();
+        let page = page("/\"><script>'&", Refused::WrongToken).into_string();
         assert!(page.contains("value=\"/&quot;&gt;&lt;script&gt;'&amp;\""), "{page}");
         assert!(!page.contains("<script"), "{page}");
     }

@@ -47,7 +47,28 @@ fn write_all(out: &mut Exposition<'_>, state: &HttpState) {
     process::process(out, state);
 }
 
+/// By route; the route of a path that has none is `other`.
+fn requests(out: &mut Exposition<'_>, state: &HttpState) {
+    let routes = state.requests.lock();
+    let codes: Vec<_> = routes
+        .iter()
+        .flat_map(|(route, kept)| {
+            kept.by_code.iter().map(move |(code, count)| (route, code.to_string(), count.get()))
+        })
+        .collect();
+    let lines =
+        codes.iter().map(|(route, code, count)| ([("route", route.as_str()), ("code", code)], *count));
+    out.counters_of("andon_http_requests_total", "Requests answered, by route and status code.", lines);
+    out.histograms(
+        "andon_http_request_duration_seconds",
+        "From a request to the head of its answer, by route.",
+        "route",
+        routes.iter().map(|(route, kept)| (route.as_str(), &kept.seconds)),
+    );
+}
+
 fn http(out: &mut Exposition<'_>, state: &HttpState) {
+    requests(out, state);
     let (streams, budget) = (&state.streams, &state.budget);
     out.gauge("andon_http_streams", "Live streams that are open.", streams.open() as u64);
     out.counter(

@@ -8,6 +8,7 @@
 //! server       the supervised child: binds, serves, retries, and drives the live streams
 //! state        what every request may read; settings: what of it a reload replaces
 //! auth         authentication; caller: who sent a request, from where; login_page shows the form to browsers
+//! requests     counts and times the requests by route
 //! headers      security headers of every response
 //! budget       one bound on the bytes of all responses in flight; body builds responses within it
 //! query        the parameters of a request; window names periods such as "today"
@@ -28,6 +29,8 @@
 //! - **HTTP-3** While the database is away, history answers 503 and everything else keeps working.
 //! - **HTTP-4** A request without the right token gets 401 and nothing else; only the login page and the files that
 //!   style it are public.
+//! - **HTTP-5** An address that has sent five wrong tokens gets one further token looked at a wait, whichever way it comes;
+//!   what it sends meanwhile gets 429, the right token included.
 
 pub mod api;
 mod auth;
@@ -45,6 +48,7 @@ mod machines;
 pub mod metrics;
 mod problem;
 mod query;
+mod requests;
 mod server;
 mod settings;
 mod stall;
@@ -57,12 +61,13 @@ mod window;
 use actix_web::web::{self, ServiceConfig};
 
 pub use self::api::forget::ForgetDesk;
-pub use self::auth::{Access, Token};
+pub use self::auth::{Access, Token, TokenGuard};
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::history::{HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::StoredMachines;
 pub use self::metrics::DataPlace;
+pub use self::requests::Requests;
 pub use self::server::{Http, HttpOptions};
 pub use self::settings::HttpSettings;
 pub use self::stall::{Stage, Stall};

@@ -15,7 +15,7 @@ use actix_web::{App, HttpServer, web};
 use slog::{Logger, error, info, o, warn};
 
 use super::stream::ChangeFeed;
-use super::{HttpState, auth, configure, headers};
+use super::{HttpState, auth, configure, headers, requests};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{ExitGuard, supervised};
@@ -102,10 +102,11 @@ impl Http {
         }
     }
 
-    /// Checks for a stall, and sends changes to the live streams.
+    /// Checks for a stall, reports guessing that has ended, and sends changes to the live streams.
     fn check(&mut self, context: &mut Context<Self>) {
         let _state_only =
             self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
+        self.state.guard.tick();
         let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);
         let sending = async move {
@@ -156,9 +157,13 @@ pub(super) fn serve_here(
     let system = actix_rt::System::new();
     system.block_on(async move {
         let server = HttpServer::new(move || {
-            let app =
-                App::new().app_data(data.clone()).wrap(from_fn(auth::authorize)).wrap(from_fn(headers::add));
-            app.configure(configure)
+            // The last one is the outermost.
+            App::new()
+                .app_data(data.clone())
+                .wrap(from_fn(auth::authorize))
+                .wrap(from_fn(headers::add))
+                .wrap(from_fn(requests::measure))
+                .configure(configure)
         })
         .on_connect(|connection, _| bound_sending(connection))
         .workers(WORKERS)

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{
-    Budget, DataPlace, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Stall, StoredMachines, Streams,
+    Budget, DataPlace, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Requests, Stall, StoredMachines,
+    Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
@@ -62,6 +63,10 @@ pub struct HttpState {
     pub clock: Arc<ClockKeeper>,
     /// Detects a stalled pipeline.
     pub stall: Stall,
+    /// Stands before every check of a token.
+    pub guard: TokenGuard,
+    /// Counts and times the requests.
+    pub requests: Requests,
     /// Records who changed what.
     pub audit: AuditTrail,
     /// Asks the service to forget machines.

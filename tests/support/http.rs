@@ -1,7 +1,7 @@
 //! An HTTP client with one request a connection, over plain TCP.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,17 +28,27 @@ impl Answer {
     }
 }
 
-/// The address of a server, and the headers of each request.
+/// The address of a server, the client's own, and the headers of each request.
 #[derive(Clone)]
 pub struct Client {
     address: String,
+    source: Ipv4Addr,
     pub headers: Vec<String>,
 }
 
 impl Client {
     /// Makes a client for the server at `http://address`.
     pub fn new(url: &str) -> Self {
-        Self { address: url.strip_prefix("http://").unwrap().to_owned(), headers: Vec::new() }
+        Self {
+            address: url.strip_prefix("http://").unwrap().to_owned(),
+            source: Ipv4Addr::LOCALHOST,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Returns the same client at 127.0.0.`number`.
+    pub fn at(&self, number: u8) -> Self {
+        Self { source: Ipv4Addr::new(127, 0, 0, number), ..self.clone() }
     }
 
     pub fn address(&self) -> &str {
@@ -79,9 +89,22 @@ impl Client {
 
     /// Opens a connection and sends nothing.
     pub fn open(&self) -> TcpStream {
-        let connection = TcpStream::connect(&self.address).unwrap();
+        let connection = if self.source == Ipv4Addr::LOCALHOST {
+            TcpStream::connect(&self.address).unwrap()
+        } else {
+            self.connect_from_source().unwrap()
+        };
         connection.set_read_timeout(Some(ANSWER_MAX)).unwrap();
         connection
+    }
+
+    fn connect_from_source(&self) -> std::io::Result<TcpStream> {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let server: SocketAddr = self.address.parse().map_err(std::io::Error::other)?;
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddr::from((self.source, 0)))?;
+        connect(&socket, &server)?;
+        Ok(socket.into())
     }
 
     /// Returns the lines of an event stream as they come, headers first.

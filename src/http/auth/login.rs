@@ -6,11 +6,12 @@ use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::Access;
 use super::origin::is_cross_site;
 use super::token::{KnownToken, TokenCheck, cookie_name};
+use super::{Access, find};
+use crate::http::HttpState;
+use crate::http::login_page::{self, Refused};
 use crate::http::problem::Problem;
-use crate::http::{HttpState, login_page};
 
 /// How long a client may take to send the login form.
 const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -88,9 +89,9 @@ pub async fn login(
         Err(error) => return Ok(unreadable_form(&error).response()),
     };
     let response = match &state.settings().access {
-        Access::Token(check) => match check.find(form.token.trim().as_bytes()) {
-            Some(known) => admitted(check, known, &form.next),
-            None => login_page::response(own_place(&form.next), true),
+        Access::Token(check) => match find(&state, check, &request, form.token.trim().as_bytes()) {
+            Ok(known) => admitted(check, known, &form.next),
+            Err(refused) => login_page::response(own_place(&form.next), refused),
         },
         Access::Anonymous | Access::Local => go_to("/").finish(),
     };
@@ -107,7 +108,7 @@ fn unreadable_form(error: &Error) -> Problem {
 /// `GET /login`
 pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
     match &state.settings().access {
-        Access::Token(_) => login_page::response("/", false),
+        Access::Token(_) => login_page::response("/", Refused::NoToken),
         Access::Anonymous | Access::Local => go_to("/").finish(),
     }
 }

@@ -1,7 +1,7 @@
 //! Prometheus's text format 0.0.4: a help text and a type for each metric, then a line for each value.
 
 use crate::http::body::BodyWriter;
-use crate::metrics::{Family, Kind, Number};
+use crate::metrics::{Family, Histogram, Kind, Metric, Number};
 
 /// Writes metrics into a response body.
 pub(super) struct Exposition<'a> {
@@ -47,6 +47,35 @@ impl<'a> Exposition<'a> {
         values.into_iter().for_each(|(value, number)| self.line(name, &[(label, value)], number));
     }
 
+    /// Writes one counter for each set of labels.
+    pub(super) fn counters_of<'b, V: Into<Number>, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'b str, &'b str); N], V)>,
+    ) {
+        self.heading(name, help, Kind::Counter);
+        values.into_iter().for_each(|(labels, count)| self.line(name, &labels, count));
+    }
+
+    /// Writes one histogram for each value of a label.
+    pub(super) fn histograms<'b>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'b str, &'b Histogram)>,
+    ) {
+        self.heading(name, help, Kind::Histogram);
+        for (value, histogram) in values {
+            for sample in histogram.samples() {
+                let own = sample.label.as_ref().map(|(label, value)| (*label, value.as_str()));
+                let labels: Vec<_> = std::iter::once((label, value)).chain(own).collect();
+                self.line(&format!("{name}{}", sample.suffix), &labels, sample.number);
+            }
+        }
+    }
+
     /// Writes a metric whose labels are its content. Its value is always 1.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
         self.heading(name, help, Kind::Gauge);
@@ -86,7 +115,6 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::http::{Budget, IN_FLIGHT_BYTES_MAX};
-    use crate::metrics::{Histogram, Metric};
 
     #[test]
     fn every_kind_of_value_is_written_as_the_format_wants_it() {

@@ -73,8 +73,9 @@ fn programs_need_exactly_the_bearer_token() {
         ("s3cret", 401),
         ("", 401),
     ];
-    for (value, status) in table {
-        let client = server.client.with(&format!("Authorization: {value}"));
+    for (number, (value, status)) in (2..).zip(table) {
+        // Each from an address of its own: guessing is slow.
+        let client = server.client.at(number).with(&format!("Authorization: {value}"));
         for path in ["/api/v1/machines", "/metrics", "/readyz"] {
             let found = client.get(path).status;
             // /readyz answers 503 here.
@@ -243,4 +244,45 @@ fn a_page_of_another_site_cannot_log_a_browser_out() {
             "{header}"
         );
     }
+}
+
+/// Proves HTTP-5.
+#[test]
+fn guessing_waits_whichever_way_the_token_comes_and_sessions_go_on() {
+    let server = Server::with_token();
+    let visitor = server.client.with(&format!("Cookie: {}", logged_in(&server.client)));
+    let bearer =
+        |token: &str| server.client.with(&format!("Authorization: Bearer {token}")).get("/api/v1/machines");
+    let form = |token: &str| server.client.request("POST", "/login", &format!("token={token}&next=%2F"));
+    let address = |token: &str| server.client.get(&format!("/?token={token}"));
+    let ways: [&dyn Fn(&str) -> Answer; 3] = [&bearer, &form, &address];
+    let mut statuses = Vec::new();
+    for number in 0..30 {
+        statuses.push(ways[number % 3](&format!("guess-{number}")).status);
+    }
+    assert_eq!(statuses[..5], [401; 5]);
+    let checked = statuses[5..].iter().filter(|status| **status == 401).count();
+    assert!(checked <= 3, "{statuses:?}");
+    assert!(statuses[5..].iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    // The right token is not told apart, whichever way it comes.
+    for (number, way) in ways.iter().enumerate() {
+        let answer = way(TOKEN);
+        assert_eq!((answer.status, answer.header("set-cookie")), (429, None), "{}", answer.body);
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+        assert!(answer.body.contains(&format!("in {wait} s")), "{}", answer.body);
+        let is_problem = answer.header("content-type") == Some("application/problem+json");
+        assert_eq!(is_problem, number == 0, "programs get a problem, people the form");
+    }
+    assert_eq!(bearer("guess-0").status, 401, "one that is known to be wrong is no guess");
+    assert_eq!(visitor.get("/api/v1/machines").status, 200, "a session goes on");
+    assert_eq!(visitor.get(&format!("/?token={TOKEN}")).status, 200, "and does not help to guess");
+    let other = server.authorized().at(2);
+    assert_eq!(other.get("/api/v1/machines").status, 200, "another address goes on");
+    // An invalid cookie is no guess.
+    for number in 0..10 {
+        let stranger = server.client.at(3).with(&format!("Cookie: andon-{SITE}={number}"));
+        assert_eq!(stranger.get("/api/v1/machines").status, 401);
+    }
+    assert_eq!(server.authorized().at(3).get("/api/v1/machines").status, 200);
 }

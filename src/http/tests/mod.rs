@@ -5,7 +5,9 @@
 
 mod access;
 mod answers;
+pub mod logged;
 mod pages;
+mod requests;
 
 /// The client that the integration tests use, too: one request at a time over plain TCP.
 #[path = "../../../tests/support/http.rs"]
@@ -28,7 +30,7 @@ use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
     Access, Budget, ForgetDesk, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
-    Stall, StatusCells, StoredMachines, Streams,
+    Requests, Stall, StatusCells, StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
@@ -142,7 +144,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         when_full: WhenFull::Hold,
     };
     let (journal, _) = Journal::open(options, Arc::new(RealFs), Arc::new(IgnoreJournal)).unwrap();
-    let cells = StatusCells::default();
+    let (cells, metrics) = (StatusCells::default(), Arc::new(Metrics::default()));
     cells.machines.write(MachinesSnapshot {
         at: mono_now(),
         sighted: true,
@@ -163,11 +165,13 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
         cells,
-        metrics: Arc::new(Metrics::default()),
+        metrics: Arc::clone(&metrics),
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
         forget: ForgetDesk::start(store).unwrap(),
+        guard: TokenGuard::new(&metrics, &Logger::root(slog::Discard, o!())),
+        requests: Requests::default(),
         audit: AuditTrail::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
         streams: Streams::new(8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
