@@ -42,7 +42,21 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Output {
         return Output::failed(Exit::Failure, format!("there is no database {}", path.display()));
     }
     let copied = copy(path, url, settings);
-    copied.unwrap_or_else(|error| Output::failed(Exit::Failure, failed_to(&error)))
+    let mut output = copied.unwrap_or_else(|error| Output::failed(Exit::Failure, failed_to(&error)));
+    output.complaints.splice(0..0, warnings(&options.to));
+    output
+}
+
+/// Says who else could read the password of the target, or the data on their way.
+fn warnings(to: &DatabaseUrl) -> Vec<String> {
+    let visible = "warning: every user of this computer can read a command line; put the password into PGPASSWORD or ~/.pgpass";
+    let ssl_mode = std::env::var("PGSSLMODE").ok().filter(|mode| !mode.is_empty());
+    let unencrypted = to.unencrypted_host(ssl_mode.as_deref()).map(|host| {
+        format!(
+            "warning: the connection to {host} may not be encrypted; add sslmode=verify-full to its address"
+        )
+    });
+    to.has_password().then(|| visible.to_owned()).into_iter().chain(unencrypted).collect()
 }
 
 fn copy(path: &Path, url: &PostgresUrl, settings: &Settings) -> Result<Output, StoreError> {

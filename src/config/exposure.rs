@@ -1,10 +1,10 @@
-//! Warns of what other users of this computer could read or change: files of the configuration, secrets, data of earlier
-//! runs. What Andon creates is closed to them ([`file_access`](crate::file_access)); what exists stays as it is.
+//! Warns of what other users of this computer could read or change: files of the configuration, secrets, the command line,
+//! data of earlier runs. What Andon creates is closed to them ([`file_access`](crate::file_access)); what exists stays as it is.
 
 use std::path::{Path, PathBuf};
 
 use super::keys::{self, KEYS, Key, Kind};
-use super::layers::Layers;
+use super::layers::{Layers, SET_ORIGIN};
 use super::sections::Settings;
 use super::settings::Values;
 use super::values::text;
@@ -19,10 +19,16 @@ pub(super) fn warnings(gathered: &Layers, settings: &Settings, values: &Values, 
                 .map(|found| format!("{}: directory of the configuration: {found}", directory.display())),
         );
     }
+    warnings.extend(secrets_in(gathered, SET_ORIGIN).map(on_the_command_line));
     warnings.extend(gathered.files.iter().filter_map(|file| of_layer(gathered, file)));
     warnings.extend(KEYS.iter().filter_map(|key| of_private_key(key, values)));
     warnings.extend(of_journal(settings, values));
     warnings.extend(of_sqlite(settings, values));
+}
+
+fn on_the_command_line(key: &Key) -> String {
+    let (path, file_key) = (key.path, key.file_key());
+    format!("{SET_ORIGIN}: {path}: every user of this computer can read a command line; use {file_key}")
 }
 
 /// A file that holds a secret must not be readable; no file of the configuration may be changeable.
@@ -30,19 +36,17 @@ fn of_layer(gathered: &Layers, file: &Path) -> Option<String> {
     let shown = file.display().to_string();
     let secret = secrets_in(gathered, &shown).next();
     let found: Exposed = if secret.is_some() { exposed(file) } else { changeable(file) }?;
-    let why = secret.map_or_else(String::new, |key| format!(" {key} is in it, and"));
+    let why = secret.map_or_else(String::new, |key| format!(" {} is in it, and", key.path));
     Some(format!("{shown}:{why} {found}"))
 }
 
 /// Returns the keys whose secrets stand in the layer of that origin.
-fn secrets_in<'a>(gathered: &'a Layers, origin: &'a str) -> impl Iterator<Item = &'static str> + 'a {
-    keys::secrets()
-        .filter(move |key| {
-            let values = gathered.layers.iter().filter_map(|layer| layer.get(key.path));
-            let mut here = values.filter(|value| value.origin() == Some(origin));
-            here.any(|value| text(value).is_some_and(|text| is_secret(key, text)))
-        })
-        .map(|key| key.path)
+fn secrets_in<'a>(gathered: &'a Layers, origin: &'a str) -> impl Iterator<Item = &'static Key> + 'a {
+    keys::secrets().filter(move |key| {
+        let values = gathered.layers.iter().filter_map(|layer| layer.get(key.path));
+        let mut here = values.filter(|value| value.origin() == Some(origin));
+        here.any(|value| text(value).is_some_and(|text| is_secret(key, text)))
+    })
 }
 
 /// The URL of a database is a secret only with a password.

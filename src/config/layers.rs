@@ -21,7 +21,8 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 pub const CONFIG_DIR: &str = "config";
 /// Origin of values of the first layer.
 pub(super) const DEFAULT_ORIGIN: &str = "default";
-const SET_ORIGIN: &str = "--set";
+/// Origin of values of the command line.
+pub(super) const SET_ORIGIN: &str = "--set";
 const VARIABLE_PREFIX: &str = "ANDON__";
 
 /// The values of one source; later layers win.

@@ -137,7 +137,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let values = Values::normalised(table);
     let settings = values.settings();
     validate::contradictions(&settings, &values, &mut problems);
-    validate::warnings(&settings, &mut warnings);
+    validate::warnings(&settings, &sources.environment, &mut warnings);
     exposure::warnings(&gathered, &settings, &values, &mut warnings);
     let layers::Layers { files, looked_in, .. } = gathered;
     problems.none_or(Loaded { settings, warnings, files, looked_in, worker_enabled, values })

@@ -39,8 +39,12 @@ pub(super) fn contradictions(settings: &Settings, values: &Values, problems: &mu
     check.machines(settings);
 }
 
-/// Adds a line for each setting that is allowed but probably not meant.
-pub(super) fn warnings(settings: &Settings, warnings: &mut Vec<String>) {
+/// Adds a line for each setting that is allowed but probably not meant. libpq reads some of its own from the environment.
+pub(super) fn warnings(
+    settings: &Settings,
+    environment: &BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) {
     let mqtt = &settings.mqtt;
     if mqtt.transport.is_encrypted() && !mqtt.tls.verify {
         warnings.push(
@@ -73,6 +77,26 @@ pub(super) fn warnings(settings: &Settings, warnings: &mut Vec<String>) {
             settings.http.bind
         ));
     }
+    let ssl_mode = environment.get("PGSSLMODE").map(String::as_str).filter(|mode| !mode.is_empty());
+    if let Some(host) = settings.store.url.unencrypted_host(ssl_mode) {
+        warnings.push(format!(
+            "store.url: the connection to {host} may not be encrypted: anyone on the network can read the data, and pose as \
+             the database; add sslmode=verify-full, or at least sslmode=require"
+        ));
+    }
+    warnings.extend(token_in_clear_text(&settings.http));
+}
+
+/// Says that a token can be read on its way.
+fn token_in_clear_text(http: &Http) -> Option<String> {
+    let has_token = http.token.is_some() || !http.tokens.is_empty();
+    (has_token && !http.bind.ip().is_loopback()).then(|| {
+        format!(
+            "http.bind = {}: tokens and data are sent unencrypted: anyone on the network can read them, and use the token; \
+             bind to 127.0.0.1, behind a proxy with TLS",
+            http.bind
+        )
+    })
 }
 
 fn is_this_machine(host: &str) -> bool {

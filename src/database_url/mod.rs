@@ -89,6 +89,16 @@ impl DatabaseUrl {
         }
     }
 
+    /// Returns the first host on the network to which the connection may travel in plain text. `ssl_mode` is that of the
+    /// environment (`PGSSLMODE`).
+    #[must_use]
+    pub fn unencrypted_host(&self, ssl_mode: Option<&str>) -> Option<String> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(url) => url.unencrypted_host(ssl_mode),
+        }
+    }
+
     /// Says for logs and status where the database is, without credentials.
     #[must_use]
     pub fn place(&self) -> String {

@@ -1,6 +1,7 @@
 //! A PostgreSQL URL: what libpq gets, and what people see of it.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::libpq;
 
@@ -8,6 +9,8 @@ use super::libpq;
 const REDACTED: &str = "***";
 /// Parameters of the query that are secret.
 const SECRET_PARAMETERS: [&str; 2] = ["password", "sslpassword"];
+/// The modes in which libpq never falls back to plain text.
+const ENCRYPTED: [&str; 3] = ["require", "verify-ca", "verify-full"];
 /// A piece of a password that is shorter than this is in too many words to be replaced in them.
 const PIECE_BYTES_MIN: usize = 3;
 
@@ -44,6 +47,21 @@ impl PostgresUrl {
     pub(super) fn has_password(&self) -> bool {
         let parameters = libpq::parse(&self.0).unwrap_or_default();
         SECRET_PARAMETERS.iter().any(|name| parameters.get(*name).is_some_and(Option::is_some))
+    }
+
+    /// Returns a host on the network to which the connection may not be encrypted. `ssl_mode` is the mode of the environment
+    /// (`PGSSLMODE`), which counts if the URL sets none; libpq's default encrypts only if the server offers it.
+    pub(super) fn unencrypted_host(&self, ssl_mode: Option<&str>) -> Option<String> {
+        let parameters = libpq::parse(&self.0)?;
+        let value =
+            |name: &str| parameters.get(name).and_then(Option::as_deref).filter(|text| !text.is_empty());
+        let has_system_roots = value("sslrootcert") == Some("system");
+        let is_encrypted = value("sslmode").or(ssl_mode).is_some_and(|mode| ENCRYPTED.contains(&mode))
+            || value("gssencmode") == Some("require")
+            || (has_system_roots && value("sslmode").is_none());
+        // An address decides where libpq connects; the host beside it is only a name.
+        let hosts = value("hostaddr").or_else(|| value("host")).unwrap_or_default();
+        hosts.split(',').find(|host| !is_encrypted && !is_this_computer(host)).map(str::to_owned)
     }
 
     fn sets(&self, name: &str) -> bool {
@@ -103,6 +121,12 @@ impl PostgresUrl {
     }
 }
 
+/// A socket has a path, or begins with @; no host at all is the default socket.
+fn is_this_computer(host: &str) -> bool {
+    let is_socket = host.is_empty() || host.starts_with(['/', '@']);
+    is_socket || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 impl fmt::Display for PostgresUrl {
     /// Hides rather too much than too little: people forget to percent-encode, so everything from the first `:` after
     /// the scheme to the last `@` counts as the password.
@@ -153,6 +177,31 @@ mod tests {
             postgres("postgres://h/d?connect_timeout=60").with_defaults(&defaults),
             "postgres://h/d?connect_timeout=60&application_name=andon"
         );
+    }
+
+    #[test]
+    fn a_host_on_the_network_wants_an_encrypted_connection() {
+        for (url, environment, expected) in [
+            ("postgres://u:p@db/plant", None, Some("db")),
+            ("postgres://u@192.0.2.1:5433/plant?sslmode=prefer", None, Some("192.0.2.1")),
+            ("postgres://u@db/plant?sslmode=disable", Some("require"), Some("db")),
+            ("postgres://localhost,db2/plant", None, Some("db2")),
+            ("postgres://localhost/plant?hostaddr=192.0.2.1", None, Some("192.0.2.1")),
+            ("postgres://[2001:db8::1]/plant", Some("allow"), Some("2001:db8::1")),
+            ("postgres://db/plant?sslmode=require", None, None),
+            ("postgres://db/plant?sslmode=verify-ca", None, None),
+            ("postgres://db/plant?sslmode=verify-full", None, None),
+            ("postgres://db/plant?ssl=true", None, None),
+            ("postgres://db/plant?sslrootcert=system", None, None),
+            ("postgres://db/plant?gssencmode=require", None, None),
+            ("postgres://db/plant", Some("verify-full"), None),
+            ("postgres:///plant", None, None),
+            ("postgres:///plant?host=/run/postgresql", None, None),
+            ("postgres://%2Frun%2Fpostgresql/plant", None, None),
+            ("postgres://localhost,127.0.0.2,[::1]/plant", None, None),
+        ] {
+            assert_eq!(postgres(url).unencrypted_host(environment).as_deref(), expected, "{url}");
+        }
     }
 
     /// Proves CFG-4.

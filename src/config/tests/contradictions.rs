@@ -257,6 +257,24 @@ fn doubtful_settings_cause_a_warning() {
     let warnings = Scene::new().set("store.schema=andon").loaded().warnings;
     assert_eq!(warnings, ["store.schema has no effect with SQLite, only with a postgres:// address"]);
 
+    let scene = Scene::new().set("store.url=postgres://andon@db/plant");
+    let [unencrypted] = &scene.loaded().warnings[..] else { panic!("{:?}", scene.loaded().warnings) };
+    assert!(unencrypted.starts_with("store.url: the connection to db may not be encrypted"), "{unencrypted}");
+    for encrypted in [
+        scene.env("PGSSLMODE", "verify-full"),
+        Scene::new().set("store.url=postgres://andon@db/plant?sslmode=require"),
+        Scene::new().set("store.url=postgres://andon@127.0.0.1/plant"),
+    ] {
+        assert_eq!(encrypted.loaded().warnings, Vec::<String>::new());
+    }
+
+    let token = "a-token-of-many-characters";
+    let scene = Scene::new().env("ANDON__HTTP__TOKEN", token).set("http.bind=0.0.0.0:8080");
+    let [clear] = &scene.loaded().warnings[..] else { panic!("{:?}", scene.loaded().warnings) };
+    assert!(clear.starts_with("http.bind = 0.0.0.0:8080: tokens and data are sent unencrypted"), "{clear}");
+    let scene = Scene::new().env("ANDON__HTTP__TOKEN", token);
+    assert_eq!(scene.loaded().warnings, Vec::<String>::new());
+
     let warnings = Scene::new().set("mqtt.transport=tls").set("mqtt.tls.verify=false").loaded().warnings;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("mqtt.tls.verify = false: "), "{warnings:?}");

@@ -289,3 +289,20 @@ fn files_that_every_user_can_read_or_change_are_warned_about() {
         ]
     );
 }
+
+#[test]
+fn a_secret_on_the_command_line_is_warned_about_and_one_in_the_environment_is_not() {
+    let scene = Scene::new()
+        .set("mqtt.username=ann")
+        .set("mqtt.host=127.0.0.1")
+        .set(&format!("mqtt.password={HIDDEN}"))
+        .set(&format!("store.url=postgres://andon:{HIDDEN}@127.0.0.1/andon"));
+    let visible = |key: &str| {
+        format!("--set: {key}: every user of this computer can read a command line; use {key}_file")
+    };
+    assert_eq!(scene.loaded().warnings, [visible("mqtt.password"), visible("store.url")]);
+    let scene = scene.set("mqtt.password=").set("store.url=postgres://andon@127.0.0.1/andon");
+    assert_eq!(scene.loaded().warnings, [""; 0]);
+    let scene = scene.env("MQTT_PASSWORD", HIDDEN).env("ANDON__HTTP__TOKEN", HIDDEN);
+    assert_eq!(scene.loaded().warnings, [""; 0]);
+}
