@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::network::Network;
+
 /// Name of a caller without a token.
 pub const ANYONE: &str = "anyone";
 
@@ -17,6 +19,11 @@ pub struct CallerName(pub String);
 pub fn address(request: &HttpRequest) -> IpAddr {
     // Only a Unix socket has none.
     request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip().to_canonical())
+}
+
+/// Returns the client as the limits count it.
+pub fn network(request: &HttpRequest) -> Network {
+    Network::of(address(request))
 }
 
 /// Returns the name of the caller.

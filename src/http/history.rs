@@ -1,24 +1,38 @@
 //! A few threads that read the database, so that no request blocks the server.
 //!
-//! Each thread owns one read-only connection, opened on first use. A query waits in a bounded queue: it is answered,
-//! refused at once when the queue is full, or abandoned after [`ANSWER_MAX`]. A database that is away is tried at most
-//! once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no timeout) blocks no
-//! request; it recovers together with the server.
+//! Two [lanes](Lane) with threads of their own: what the board asks, and what programs ask of the API. Each thread owns
+//! one read-only connection, opened on first use. A query waits in the [`FairQueue`] of its lane: it is answered, told to
+//! come back if its turn does not come within [`TURN_MAX`], or abandoned after [`ANSWER_MAX`]. A client that asks in a
+//! loop is slowed down by its own queries, not by errors, and slows down nobody else. A database that is away is tried at
+//! most once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no timeout) blocks
+//! no request; it recovers together with the server.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use super::body::{Body, BodyWriter};
 use super::budget::{Budget, BudgetSpent};
+use super::fair_queue::{Bounds, FairQueue, Host, Ticket};
+use super::lane::{ByLane, Lane};
 use crate::logging::causes;
-use crate::store::{self, NotTaken, StoreError, StoreOptions, Worker, WorkerConnection};
+use crate::store::{self, StoreError, StoreOptions, Worker, WorkerConnection};
 
-/// Connections to the database.
-const THREADS: usize = 2;
-/// Most queries that wait.
-const QUEUE_MAX: usize = 64;
-/// How long a query may take, including its time in the queue.
+/// Connections to the database, for each lane.
+const THREADS: usize = 3;
+/// Bounds of a lane. One client alone leaves a thread to the others.
+const BOUNDS: Bounds = Bounds {
+    running_max: THREADS,
+    running_of_host_max: THREADS - 1,
+    waiting_max: 512,
+    waiting_of_host_max: 128,
+};
+/// How long a query waits for its turn.
+const TURN_MAX: Duration = Duration::from_secs(5);
+/// How long a query may take, including the wait for its turn.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Limit on one statement.
 const STATEMENT_MAX: Duration = Duration::from_secs(8);
@@ -39,7 +53,7 @@ pub enum HistoryError {
     /// The database cannot be reached, or its answer is unusable.
     #[error("the database is away: {0}")]
     Away(String),
-    /// The queue is full.
+    /// Its turn does not come soon enough.
     #[error("too many queries wait for the database; try again in a moment")]
     Busy,
     /// The response is larger than what is left of the budget.
@@ -53,10 +67,10 @@ pub enum HistoryError {
     TooSlow,
 }
 
-/// Sends queries to the threads.
+/// The threads of both lanes.
 #[derive(Clone)]
 pub struct HistoryPool {
-    threads: Worker<Connection>,
+    lanes: ByLane<Threads>,
 }
 
 impl HistoryPool {
@@ -71,8 +85,129 @@ impl HistoryPool {
             lock_timeout: LOCK_MAX,
             ..store.clone()
         };
+        let threads = |name| Threads::start(name, &options);
+        Ok(Self { lanes: ByLane { board: threads("history-board")?, api: threads("history-api")? } })
+    }
+
+    /// Returns what waits in a lane, and how many queries it has refused.
+    #[must_use]
+    pub fn load(&self, lane: Lane) -> LaneLoad {
+        let threads = self.lanes.of(lane);
+        let waiting = threads.queue().waiting();
+        LaneLoad { waiting, refused: threads.refused.load(Ordering::Relaxed) }
+    }
+
+    /// Returns what a request of this host may use; responses are charged to `budget`.
+    #[must_use]
+    pub fn client(&self, lane: Lane, host: Host, budget: &Budget) -> HistoryClient {
+        HistoryClient { threads: self.lanes.of(lane).clone(), host, budget: budget.of(lane, host) }
+    }
+}
+
+/// How much is asked of a lane.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneLoad {
+    /// Queries that wait for their turn now.
+    pub waiting: usize,
+    /// Queries whose turn did not come soon enough, since the process started.
+    pub refused: u64,
+}
+
+/// The threads of a lane, and what waits for them.
+#[derive(Clone)]
+struct Threads {
+    worker: Worker<Connection>,
+    queue: Arc<Mutex<FairQueue<Job>>>,
+    refused: Arc<AtomicU64>,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+impl Threads {
+    fn start(name: &str, options: &StoreOptions) -> std::io::Result<Self> {
+        let options = options.clone();
         let connection = move || Connection { options: options.clone(), history: None, away: None };
-        Ok(Self { threads: Worker::start("history", THREADS, QUEUE_MAX, connection)? })
+        // No more jobs are handed over than threads are free.
+        let worker = Worker::start(name, THREADS, THREADS, connection)?;
+        Ok(Self { worker, queue: Arc::new(Mutex::new(FairQueue::new(BOUNDS))), refused: Arc::default() })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, FairQueue<Job>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a job. It leaves the queue with its place.
+    fn enter(&self, host: Host, job: Job) -> Result<Place<'_>, HistoryError> {
+        let ticket = self.queue().push(host, job).map_err(|_job| self.refuse())?;
+        self.run_next();
+        Ok(Place { threads: self, host, ticket })
+    }
+
+    fn refuse(&self) -> HistoryError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        HistoryError::Busy
+    }
+
+    /// Hands jobs to the threads, as many as may run.
+    fn run_next(&self) {
+        loop {
+            let Some((host, job)) = self.queue().next() else { return };
+            // Dropped with the job however it ends, or at once if the threads have ended: then nobody gets an answer.
+            let turn = Turn { threads: self.clone(), host };
+            let _threads_ended = self.worker.run(move |connection| {
+                let _turn = turn;
+                job(connection);
+            });
+        }
+    }
+}
+
+/// A job that runs. Dropping it lets the next one run.
+struct Turn {
+    threads: Threads,
+    host: Host,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.threads.queue().finished(self.host);
+        self.threads.run_next();
+    }
+}
+
+/// A job that waits, or waited. Dropping it takes the job out of the queue if its turn has not come.
+struct Place<'a> {
+    threads: &'a Threads,
+    host: Host,
+    ticket: Ticket,
+}
+
+impl Place<'_> {
+    /// Takes the job out of the queue. False if its turn has come.
+    fn leave(&self) -> bool {
+        self.threads.queue().leave(self.host, self.ticket).is_some()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Asks the database on behalf of one client, and writes responses within that client's share of the budget.
+#[derive(Clone)]
+pub struct HistoryClient {
+    threads: Threads,
+    host: Host,
+    budget: Budget,
+}
+
+impl HistoryClient {
+    /// Returns the share of the budget.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Runs a query.
@@ -83,11 +218,21 @@ impl HistoryPool {
         &self,
         query: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let answer = self.threads.ask(move |connection| connection.ask(query)).map_err(|why| match why {
-            NotTaken::QueueFull => HistoryError::Busy,
-            NotTaken::Ended => HistoryError::Away("the threads that read it have ended".to_owned()),
-        })?;
-        match actix_rt::time::timeout(ANSWER_MAX, answer).await {
+        let (reply, mut answer) = oneshot::channel();
+        let job = move |connection: &mut Connection| {
+            if !reply.is_closed() {
+                let _no_longer_awaited = reply.send(connection.ask(query));
+            }
+        };
+        let place = self.threads.enter(self.host, Box::new(job))?;
+        let mut result = actix_rt::time::timeout(TURN_MAX, &mut answer).await;
+        if result.is_err() {
+            if place.leave() {
+                return Err(self.threads.refuse());
+            }
+            result = actix_rt::time::timeout(ANSWER_MAX.saturating_sub(TURN_MAX), &mut answer).await;
+        }
+        match result {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(HistoryError::Away("the thread that reads it has failed".to_owned())),
             Err(_) => Err(HistoryError::TooSlow),
@@ -100,10 +245,9 @@ impl HistoryPool {
     /// [`HistoryError`] says why it failed.
     pub async fn write<T: Send + 'static>(
         &self,
-        budget: &Budget,
         query: impl Fn(&mut dyn store::History, &mut BodyWriter) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<(Body, T), HistoryError> {
-        let budget = budget.clone();
+        let budget = self.budget.clone();
         let written = self.ask(move |history| {
             let mut body = BodyWriter::new(&budget);
             let outcome = query(history, &mut body)?;
@@ -182,24 +326,40 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc;
+
     use actix_web::http::StatusCode;
 
     use super::*;
+    use crate::http::IN_FLIGHT_BYTES_MAX;
+    use crate::http::network::Network;
     use crate::http::problem::Problem;
     use crate::http::tests::store_options;
 
-    #[test]
-    fn a_query_over_the_limit_is_a_problem_that_says_what_helps() {
+    /// Runs `test` with a pool on an empty database.
+    fn with_pool<F: Future>(test: impl FnOnce(HistoryPool) -> F) -> F::Output {
         let directory = tempfile::tempdir().unwrap();
         let options = store_options(&directory);
         store::open(&options).unwrap().migrate().unwrap();
         let pool = HistoryPool::start(&options).unwrap();
-        let answers = actix_rt::System::new().block_on(async move {
-            let too_slow = pool.ask(|_| {
+        actix_rt::System::new().block_on(test(pool))
+    }
+
+    fn client(pool: &HistoryPool, lane: Lane, host: u8) -> HistoryClient {
+        let network = Network::of(Ipv4Addr::new(10, 0, 0, host).into());
+        pool.client(lane, Some(network), &Budget::new(IN_FLIGHT_BYTES_MAX))
+    }
+
+    #[test]
+    fn a_query_over_the_limit_is_a_problem_that_says_what_helps() {
+        let answers = with_pool(async |pool| {
+            let client = client(&pool, Lane::Api, 1);
+            let too_slow = client.ask(|_| {
                 let source = "interrupted".into();
                 Err::<(), _>(StoreError::HistoryTooSlow { what: "readings", limit: STATEMENT_MAX, source })
             });
-            (too_slow.await, pool.ask(|history| history.machines()).await)
+            (too_slow.await, client.ask(|history| history.machines()).await)
         });
         let problem = Problem::from(answers.0.unwrap_err());
         assert_eq!(
@@ -208,5 +368,63 @@ mod tests {
         );
         assert_eq!(problem.response().status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answers.1.unwrap(), [], "later queries work");
+    }
+
+    /// Proves HTTP-6.
+    #[test]
+    fn a_client_whose_queries_never_end_delays_neither_other_clients_nor_the_board() {
+        with_pool(async |pool| {
+            let greedy = client(&pool, Lane::Api, 1);
+            let (release, released) = mpsc::channel::<()>();
+            let (started, has_started) = mpsc::channel();
+            let released = Arc::new(Mutex::new(released));
+            for _ in 0..100 {
+                let (greedy, released, started) = (greedy.clone(), Arc::clone(&released), started.clone());
+                actix_rt::spawn(async move {
+                    let endless = move |_: &mut dyn store::History| {
+                        started.send(()).unwrap();
+                        let _ended = released.lock().unwrap().recv();
+                        Ok(())
+                    };
+                    greedy.ask(endless).await
+                });
+            }
+            // The tasks run while this one waits.
+            while greedy.threads.queue().waiting() < 100 - BOUNDS.running_of_host_max {
+                actix_rt::task::yield_now().await;
+            }
+            for (lane, host) in [(Lane::Api, 2), (Lane::Board, 1), (Lane::Board, 2)] {
+                let answer = client(&pool, lane, host).ask(|history| history.machines()).await;
+                assert_eq!(answer.unwrap(), [], "{lane:?} {host}");
+            }
+            let running = has_started.try_iter().count();
+            assert!(running <= BOUNDS.running_of_host_max, "{running}");
+            drop(release);
+        });
+    }
+
+    #[test]
+    fn a_query_whose_client_has_gone_leaves_the_queue() {
+        with_pool(async |pool| {
+            let busy = client(&pool, Lane::Api, 1);
+            let (release, released) = mpsc::channel::<()>();
+            let released = Arc::new(Mutex::new(released));
+            let endless = || {
+                let released = Arc::clone(&released);
+                busy.ask(move |_| {
+                    let _ended = released.lock().unwrap().recv();
+                    Ok(())
+                })
+            };
+            let mut running: Vec<_> = (0..BOUNDS.running_of_host_max).map(|_| Box::pin(endless())).collect();
+            let mut waiting = Box::pin(busy.ask(|history| history.machines()));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            running.iter_mut().for_each(|ask| assert!(ask.as_mut().poll(&mut context).is_pending()));
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+            assert_eq!(busy.threads.queue().waiting(), 1);
+            drop(waiting);
+            assert_eq!(busy.threads.queue().waiting(), 0);
+            drop(release);
+        });
     }
 }

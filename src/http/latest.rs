@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{HistoryError, HistoryPool};
+use super::{HistoryClient, HistoryError};
 use crate::domain::MachineId;
 use crate::store::{History, LatestReading, StoreError};
 
@@ -45,7 +45,7 @@ struct Cache {
 
 impl LatestCache {
     /// Returns the newest readings. If the database does not answer soon, returns the last known ones.
-    pub async fn get(&self, history: &HistoryPool) -> LatestReadings {
+    pub async fn get(&self, history: &HistoryClient) -> LatestReadings {
         if begin_refresh(&self.cache) {
             actix_rt::spawn(refresh(Arc::clone(&self.cache), history.clone()));
         }
@@ -67,7 +67,7 @@ fn begin_refresh(cache: &Mutex<Cache>) -> bool {
     begins
 }
 
-async fn refresh(cache: Arc<Mutex<Cache>>, history: HistoryPool) {
+async fn refresh(cache: Arc<Mutex<Cache>>, history: HistoryClient) {
     // Resets the flag even if the server ends while the query runs.
     let _guard = RefreshGuard(Arc::clone(&cache));
     let begun = Instant::now();

@@ -115,7 +115,7 @@ impl StoredMachines {
 }
 
 async fn from_database(state: &HttpState) -> MachinesSnapshot {
-    let rows = state.history.ask(|history| history.machines()).await.unwrap_or_default();
+    let rows = state.own_client().ask(|history| history.machines()).await.unwrap_or_default();
     let offline_after = state.settings().offline_after;
     let views = rows.into_iter().map(|row| MachineView {
         machine_id: row.machine_id,

@@ -11,12 +11,13 @@ mod process;
 
 use actix_web::body::BoxBody;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use self::disk::DataPlace;
 use self::exposition::Exposition;
 use super::HttpState;
 use super::body::BodyWriter;
+use super::lane::Lane;
 use super::problem::Problem;
 
 /// Every metric, in Prometheus's text format.
@@ -24,8 +25,8 @@ use super::problem::Problem;
     (status = 200, description = "Prometheus text format 0.0.4; every name begins with andon_", body = String, content_type = "text/plain"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
 ))]
-pub async fn metrics(state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    let mut body = BodyWriter::new(&state.budget);
+pub async fn metrics(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
+    let mut body = BodyWriter::new(state.client(&request).budget());
     write_all(&mut Exposition::new(&mut body), &state);
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     let body = BoxBody::new(body.finish()?);
@@ -67,8 +68,26 @@ fn requests(out: &mut Exposition<'_>, state: &HttpState) {
     );
 }
 
+/// What is asked of the database, by lane.
+fn history(out: &mut Exposition<'_>, state: &HttpState) {
+    let loads = Lane::ALL.map(|(name, lane)| (name, state.history.load(lane)));
+    out.gauges(
+        "andon_http_history_waiting",
+        "Queries of the database that wait for their turn: of the board, and of the API.",
+        "lane",
+        loads.iter().map(|(name, load)| (*name, load.waiting as u64)),
+    );
+    out.counters(
+        "andon_http_history_refused_total",
+        "Queries of the database whose turn did not come soon enough, by lane.",
+        "lane",
+        loads.iter().map(|(name, load)| (*name, load.refused)),
+    );
+}
+
 fn http(out: &mut Exposition<'_>, state: &HttpState) {
     requests(out, state);
+    history(out, state);
     let (streams, budget) = (&state.streams, &state.budget);
     out.gauge("andon_http_streams", "Live streams that are open.", streams.open() as u64);
     out.counter(

@@ -7,12 +7,14 @@
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
 //! state        what every request may read; settings: what of it a reload replaces
-//! auth         authentication; caller: who sent a request, from where; login_page shows the form to browsers
+//! auth         authentication; login_page shows the form to browsers
+//! caller       who sent a request, from where; network: whom the limits count as one client
 //! requests     counts and times the requests by route
 //! headers      security headers of every response
 //! budget       one bound on the bytes of all responses in flight; body builds responses within it
 //! query        the parameters of a request; window names periods such as "today"
 //! problem      errors as problem+json (RFC 9457); etag answers 304
+//! lane         which way to the database a request takes; fair_queue who is next on it
 //! history      the threads that read the database; latest caches the newest readings
 //! machines     the machines, and whether the snapshot is recent enough to trust
 //! health       /livez and /readyz; stall detects a pipeline that makes no progress
@@ -31,6 +33,8 @@
 //!   style it are public.
 //! - **HTTP-5** An address that has sent five wrong tokens gets one further token looked at a wait, whichever way it comes;
 //!   what it sends meanwhile gets 429, the right token included.
+//! - **HTTP-6** No client can fill what all need: it leaves threads of the database, places in their queues, memory of
+//!   responses and streams to the others, and the API leaves them to the board.
 
 pub mod api;
 mod auth;
@@ -39,13 +43,16 @@ mod body;
 mod budget;
 mod caller;
 mod etag;
+mod fair_queue;
 mod headers;
 pub mod health;
 mod history;
+mod lane;
 mod latest;
 mod login_page;
 mod machines;
 pub mod metrics;
+mod network;
 mod problem;
 mod query;
 mod requests;
@@ -63,7 +70,7 @@ use actix_web::web::{self, ServiceConfig};
 pub use self::api::forget::ForgetDesk;
 pub use self::auth::{Access, Token, TokenGuard};
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
-pub use self::history::{HistoryError, HistoryPool};
+pub use self::history::{HistoryClient, HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::StoredMachines;
 pub use self::metrics::DataPlace;

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix_web::HttpRequest;
+
+use super::caller;
+use super::lane::Lane;
 use super::{
-    Budget, DataPlace, ForgetDesk, HistoryPool, HttpSettings, LatestCache, Requests, Stall, StoredMachines,
-    Streams, TokenGuard,
+    Budget, DataPlace, ForgetDesk, HistoryClient, HistoryPool, HttpSettings, LatestCache, Requests, Stall,
+    StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
@@ -47,7 +51,7 @@ pub struct HttpState {
     pub settings: StatusCell<HttpSettings>,
     /// Bounds the memory of all responses together.
     pub budget: Budget,
-    /// Queries the database, read-only: `state.history.ask(|history| history.machines()).await`.
+    /// Queries the database, read-only: `state.client(&request).ask(|history| history.machines()).await`.
     pub history: HistoryPool,
     /// The newest reading of every machine, for lists.
     pub latest: LatestCache,
@@ -79,4 +83,18 @@ pub struct HttpState {
     pub data_places: Vec<DataPlace>,
     /// When the process started.
     pub started: Instant,
+}
+
+impl HttpState {
+    /// Returns what this request may use of the database and of the memory of responses.
+    #[must_use]
+    pub fn client(&self, request: &HttpRequest) -> HistoryClient {
+        self.history.client(Lane::of(request), Some(caller::network(request)), &self.budget)
+    }
+
+    /// Returns the same for what Andon asks once for all clients.
+    #[must_use]
+    pub fn own_client(&self) -> HistoryClient {
+        self.history.client(Lane::Board, None, &self.budget)
+    }
 }

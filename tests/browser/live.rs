@@ -89,7 +89,7 @@ const LATE_LIST: &str = "window.received = []; \
     const fetchNow = window.fetch; \
     window.fetch = async (url, options) => { \
       const answer = await fetchNow(url, options); \
-      if (!String(url).includes('/api/v1/machines?')) return answer; \
+      if (!String(url).includes('/board/machines?')) return answer; \
       const list = await answer.text(); \
       window.listed = list; \
       await released; \

@@ -15,7 +15,7 @@ use super::readings::ROWS_AT_FIRST;
 use crate::export::csv::{HEADINGS, put_line};
 use crate::http::body::{Body, BodyWriter};
 use crate::http::problem::Problem;
-use crate::http::{Budget, HistoryError, HistoryPool, HttpState};
+use crate::http::{HistoryClient, HistoryError};
 use crate::store::{History, ReadingCursor, ReadingsQuery, StoreError};
 
 /// Most rows of a part.
@@ -27,18 +27,16 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Returns the readings of `query`: as many as its limit, or, if not `limited`, all of its range. Reads the first part
 /// before the response begins, so that a database that is away still becomes a 503.
-pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> Result<HttpResponse, Problem> {
+pub async fn answer(
+    client: HistoryClient,
+    query: ReadingsQuery,
+    limited: bool,
+) -> Result<HttpResponse, Problem> {
     let name = format!("{}.csv", query.machine_id);
     let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     let disposition = format!("attachment; filename=\"readings.csv\"; filename*=UTF-8''{name}");
     let left = if limited { u64::from(query.limit) } else { u64::MAX };
-    let download = Download {
-        history: state.history.clone(),
-        budget: state.budget.clone(),
-        query,
-        left,
-        rows_requested: ROWS_AT_FIRST,
-    };
+    let download = Download { client, query, left, rows_requested: ROWS_AT_FIRST };
     let body = CsvBody::begin(download).await?;
     let response = HttpResponse::Ok()
         .insert_header((
@@ -53,8 +51,7 @@ pub async fn answer(state: &HttpState, query: ReadingsQuery, limited: bool) -> R
 
 /// The rest of a download.
 struct Download {
-    history: HistoryPool,
-    budget: Budget,
+    client: HistoryClient,
     query: ReadingsQuery,
     left: u64,
     /// Rows that the next part requests: about as many as will fit.
@@ -75,7 +72,7 @@ impl Download {
     async fn read(&mut self, begins: bool) -> Result<Body, HistoryError> {
         let limit = self.rows_requested.min(u32::try_from(self.left).unwrap_or(u32::MAX));
         let query = ReadingsQuery { limit, ..self.query.clone() };
-        let written = self.history.write(&self.budget, move |history, body| {
+        let written = self.client.write(move |history, body| {
             if begins {
                 body.text(HEADINGS);
             }
@@ -196,8 +193,9 @@ mod tests {
     use crate::domain::{
         JournalHistory, JournalId, MachineId, OpenId, Qos, Reading, Seq, TimeSource, Timestamp,
     };
-    use crate::http::IN_FLIGHT_BYTES_MAX;
+    use crate::http::lane::Lane;
     use crate::http::tests::store_options;
+    use crate::http::{Budget, HistoryPool, IN_FLIGHT_BYTES_MAX};
     use crate::store::{Batch, Order, ReadingCursor, ReadingRow, collected, open};
 
     fn row(seq: u64, machine_id: &MachineId) -> ReadingRow {
@@ -256,11 +254,11 @@ mod tests {
         actix_rt::System::new().block_on(async move {
             // More downloads than connections. Each has sent its headings and holds its first part.
             let budget = Budget::new(IN_FLIGHT_BYTES_MAX);
+            let client = history.client(Lane::Api, None, &budget);
             let (mut idle, mut held) = (Vec::new(), 0);
             for _ in 0..8 {
                 let download = Download {
-                    history: history.clone(),
-                    budget: budget.clone(),
+                    client: client.clone(),
                     query: query.clone(),
                     left: u64::MAX,
                     rows_requested: ROWS_AT_FIRST,
@@ -272,7 +270,7 @@ mod tests {
                 idle.push(body);
             }
             let one = query.clone();
-            let one = history.ask(move |history| collected(|each| history.readings(&one, each)));
+            let one = client.ask(move |history| collected(|each| history.readings(&one, each)));
             assert_eq!(one.await.unwrap().len(), 1);
             let first = held / idle.len();
             let text = to_bytes(idle.pop().unwrap()).await.unwrap();

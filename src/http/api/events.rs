@@ -41,7 +41,8 @@ pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result
         which.advance(cursor);
     }
     let query = EventsQuery { machine_id, which, limit: limit + 1 };
-    let written = state.history.write(&state.budget, move |history, body| {
+    let client = state.client(&request);
+    let written = client.write(move |history, body| {
         let rows = history.events(&query)?;
         let mut page = ListWriter::begin(body, "events");
         rows.iter().take(limit as usize).for_each(|row| page.push(&Event::from(row)));

@@ -10,7 +10,7 @@ use crate::domain::MachineId;
 use crate::http::body::{BodyWriter, ListWriter};
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
-use crate::http::{HistoryError, HttpState, etag, machines};
+use crate::http::{HistoryClient, HistoryError, HttpState, etag, machines};
 use crate::status::MachineView;
 use crate::store::LatestReading;
 
@@ -36,8 +36,9 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
     let after = parameters.cursor(read_cursor)?.unwrap_or_default();
     parameters.finish()?;
     let known = machines::current(&state).await;
-    let latest = state.latest.get(&state.history).await;
-    let mut body = BodyWriter::new(&state.budget);
+    let latest = state.latest.get(&state.own_client()).await;
+    let client = state.client(&request);
+    let mut body = BodyWriter::new(client.budget());
     let mut page = ListWriter::begin(&mut body, "machines");
     let (mut last, mut more) = (None, false);
     for view in known.after(&after) {
@@ -80,12 +81,16 @@ fn read_cursor(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// The machine does not exist, or the database is away and cannot tell.
-pub async fn require_known(state: &HttpState, machine_id: &MachineId) -> Result<(), Problem> {
+pub async fn require_known(
+    state: &HttpState,
+    client: &HistoryClient,
+    machine_id: &MachineId,
+) -> Result<(), Problem> {
     if machines::was_watched(state, machine_id) {
         return Ok(());
     }
     let asked = machine_id.clone();
-    if state.history.ask(move |history| Ok(history.latest_of(&asked)?.is_some())).await? {
+    if client.ask(move |history| Ok(history.latest_of(&asked)?.is_some())).await? {
         return Ok(());
     }
     // The last snapshot may be old, and the machine new or only expected.
@@ -109,7 +114,8 @@ pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<Ht
     let known = machines::current(&state).await;
     let Some(view) = known.find(&machine_id) else { return Err(problem_of_machine(&machine_id)) };
     let asked = view.clone();
-    let written = state.history.write(&state.budget, move |history, body| {
+    let client = state.client(&request);
+    let written = client.write(move |history, body| {
         let latest = history.latest_of(&asked.machine_id)?;
         body.json(&Machine::new(&asked, asked.status, latest.as_ref()));
         Ok(())
@@ -119,8 +125,8 @@ pub async fn one(request: HttpRequest, state: web::Data<HttpState>) -> Result<Ht
         Err(HistoryError::Spent(spent)) => return Err(spent.into()),
         // The database is away: use the last known reading.
         Err(_) => {
-            let latest = state.latest.get(&state.history).await;
-            let mut body = BodyWriter::new(&state.budget);
+            let latest = state.latest.get(&state.own_client()).await;
+            let mut body = BodyWriter::new(client.budget());
             body.json(&Machine::new(&view, view.status, latest.get(&machine_id)));
             body.finish()?
         }

@@ -52,7 +52,7 @@ impl Modify for Token {
     (status = 200, description = "This description", body = Object),
 ))]
 pub async fn openapi(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
-    Ok(etag::json(&request, &state.budget, &Description::openapi())?)
+    Ok(etag::json(&request, state.client(&request).budget(), &Description::openapi())?)
 }
 
 #[cfg(test)]

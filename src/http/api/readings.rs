@@ -13,7 +13,7 @@ use crate::domain::{MachineId, Timestamp};
 use crate::http::body::{BodyWriter, ListWriter};
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
-use crate::http::{HttpState, etag};
+use crate::http::{HistoryClient, HttpState, etag};
 use crate::store::{BucketsQuery, History, Order, ReadingCursor, ReadingsQuery, StoreError, StoredReading};
 
 /// Rows of a page by default.
@@ -81,7 +81,8 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
     let limit = parameters.number("limit", 0, 1, LIMIT_MAX)?;
     let cursor = parameters.cursor(|text| text.parse::<ReadingCursor>().ok())?;
     parameters.finish()?;
-    require_known(&state, &machine_id).await?;
+    let client = state.client(&request);
+    require_known(&state, &client, &machine_id).await?;
     let mut query = ReadingsQuery {
         machine_id,
         from: ReadingCursor::before(from.unwrap_or(Timestamp::from_micros(i64::MIN))),
@@ -93,8 +94,8 @@ pub async fn readings(request: HttpRequest, state: web::Data<HttpState>) -> Resu
         query.advance(cursor);
     }
     match format {
-        Format::Csv => csv::answer(&state, query, limit != 0).await,
-        Format::Json => page(&request, &state, query).await,
+        Format::Csv => csv::answer(client, query, limit != 0).await,
+        Format::Json => page(&request, &client, query).await,
     }
 }
 
@@ -107,10 +108,10 @@ fn read_bucket_cursor(text: &str, bucket_seconds: u32) -> Option<ReadingCursor> 
 
 async fn page(
     request: &HttpRequest,
-    state: &HttpState,
+    client: &HistoryClient,
     query: ReadingsQuery,
 ) -> Result<HttpResponse, Problem> {
-    let written = state.history.write(&state.budget, move |history, body| write_page(history, body, &query));
+    let written = client.write(move |history, body| write_page(history, body, &query));
     let (body, ()) = written.await?;
     Ok(etag::tagged(request, body))
 }
@@ -180,10 +181,11 @@ async fn buckets(
             "that would be {count} buckets, at most {BUCKETS_MAX} are allowed: use a longer bucket or a shorter range"
         )));
     }
-    require_known(&state, &span.machine_id).await?;
+    let client = state.client(&request);
+    require_known(&state, &client, &span.machine_id).await?;
     let query =
         BucketsQuery { machine_id: span.machine_id, from, to, bucket_seconds: Some(bucket_seconds), extra };
-    let page = state.history.write(&state.budget, move |history, body| {
+    let page = client.write(move |history, body| {
         let to = history.bucket_page_end(&query, BUCKETS_READINGS_MAX)?;
         write_buckets(history, body, &BucketsQuery { to, ..query.clone() }, query.to)
     });

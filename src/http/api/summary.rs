@@ -31,10 +31,11 @@ pub async fn summary(request: HttpRequest, state: web::Data<HttpState>) -> Resul
     let window = parameters.word("window", &Window::ALL)?;
     let extra = extra_field(&mut parameters)?;
     parameters.finish()?;
-    require_known(&state, &machine_id).await?;
+    let client = state.client(&request);
+    require_known(&state, &client, &machine_id).await?;
     let (from, to) = window.range(wall_now(), state.time_zone());
     let query = BucketsQuery { machine_id: machine_id.clone(), from, to, bucket_seconds: None, extra };
-    let rows = state.history.ask(move |history| collected(|each| history.buckets(&query, each))).await?;
+    let rows = client.ask(move |history| collected(|each| history.buckets(&query, each))).await?;
     let [bucket] = rows.as_slice() else {
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database returned no statistics"));
     };

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use slog::{Logger, info, o, warn};
 
-use super::guessing::{Burst, Guess, Guessing, Network, Verdict};
+use super::guessing::{Burst, Guess, Guessing, Verdict};
 use super::pace::Pace;
 use crate::clock::{Mono, mono_now};
+use crate::http::network::Network;
 use crate::logging::keys;
 use crate::metrics::Metrics;
 

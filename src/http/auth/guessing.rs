@@ -1,7 +1,6 @@
 //! Makes guessing slow: who has sent wrong tokens lately, and how long an address has to wait. Pure; the time comes in.
 //!
-//! Counts distinct wrong tokens by [`Network`]: an IPv4 address, or the /64 of an IPv6 address, which one host can use up
-//! as it likes. Tokens come in as keyed digests, so that this memory is no list of tokens that almost fit.
+//! Counts distinct wrong tokens by [`Network`]. Tokens come in as keyed digests, so that this memory is no list of tokens that almost fit.
 //!
 //! - Up to [`FREE`] wrong tokens cost nothing: people mistype. Then each further token waits, 1 s at first, up to
 //!   [`WAIT_MAX`].
@@ -11,10 +10,10 @@
 //! - After [`FORGOTTEN_AFTER`] without a new one an address begins anew.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::clock::Mono;
+use crate::http::network::Network;
 
 /// Wrong tokens of an address that are checked at once.
 pub const FREE: u32 = 5;
@@ -26,32 +25,6 @@ pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 const ADDRESSES_MAX: usize = 4_096;
 /// Most wrong tokens of an address that are known again.
 const KNOWN_AGAIN_MAX: usize = 16;
-
-/// Whose guesses are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network(IpAddr);
-
-impl Network {
-    /// Returns the network of an address.
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let prefix = address.to_bits() & !u128::from(u64::MAX);
-                Self(IpAddr::V6(prefix.into()))
-            }
-            address => Self(address),
-        }
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => address.fmt(f),
-            IpAddr::V6(address) => write!(f, "{address}/64"),
-        }
-    }
-}
 
 /// A token as it is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

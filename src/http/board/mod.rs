@@ -29,13 +29,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use self::assets::address as asset_address;
 use self::layout::Installation;
-use super::{HttpState, Mount, problem};
+use super::{HttpState, Mount, api, problem};
 
 /// Every page and file.
 const PAGES: &[(&str, Mount)] = &[
     ("/", || web::route().to(board)),
     ("/favicon.ico", || web::route().to(icon)),
     ("/assets/{version}/{name}", || web::route().to(asset)),
+    // What the scripts ask has paths of its own, and with them the lane of the board.
+    ("/board/machines", || web::route().to(api::machines::list)),
+    ("/board/events", || web::route().to(api::events::events)),
     ("/board/trends", || web::route().to(trends::trends)),
     ("/machines", || web::route().to(machine::by_query)),
     ("/machines/{machine_id}", || web::route().to(machine::by_path)),

@@ -52,7 +52,8 @@ pub async fn trends(state: web::Data<HttpState>, request: HttpRequest) -> Result
         to: now.plus(Duration::from_secs(60)),
         step_seconds: STEP_SECONDS,
     };
-    let written = state.history.write(&state.budget, move |history, body| {
+    let client = state.client(&request);
+    let written = client.write(move |history, body| {
         body.json(&Trends { trends: by_machine(history.trends(&query)?) });
         Ok(())
     });

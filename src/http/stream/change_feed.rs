@@ -71,7 +71,7 @@ impl ChangeFeed {
             unsent -= 1;
         }
         self.transitions_sent = newest - unsent;
-        let latest = state.latest.get(&state.history).await;
+        let latest = state.latest.get(&state.own_client()).await;
         let machines = machines::last_known(state);
         // After a time without clients the snapshot is old, and liveness has just been asked for a new one.
         if self.checks_with_clients > CHECKS_PATIENT || machines.is_fresh() {

@@ -52,7 +52,7 @@ function receivedStatus(status) {
 async function readChanges() {
   changes.isIncomplete = false;
   try {
-    changes.replace((await getJson("/api/v1/events?limit=30")).events);
+    changes.replace((await getJson("/board/events?limit=30")).events);
   } catch {
     changes.markIncomplete();
   }
@@ -62,7 +62,7 @@ async function readChanges() {
 async function allMachines() {
   const machines = [];
   for (let cursor = ""; cursor !== null; ) {
-    const page = await getJson(`/api/v1/machines?limit=${MACHINES_PER_PAGE}${cursor}`);
+    const page = await getJson(`/board/machines?limit=${MACHINES_PER_PAGE}${cursor}`);
     machines.push(...page.machines);
     cursor = page.next ? `&cursor=${page.next}` : null;
   }

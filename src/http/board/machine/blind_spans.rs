@@ -4,7 +4,7 @@ use super::query::{MachineHistory, PageRequest};
 use super::status_timeline::{Change, overlaid, recorded, timeline, unseen};
 use crate::domain::{DisplayStatus, LinkOutage, OutageReason, Timestamp};
 use crate::http::board::charts::Span;
-use crate::http::{HistoryError, HistoryPool};
+use crate::http::{HistoryClient, HistoryError};
 use crate::status::MachineView;
 use crate::store::{Events, EventsQuery};
 
@@ -13,17 +13,17 @@ use crate::store::{Events, EventsQuery};
 /// # Errors
 /// [`HistoryError`] if a query fails.
 pub async fn add_outages(
-    pool: &HistoryPool,
+    client: &HistoryClient,
     request: &PageRequest,
     machine: Option<&MachineView>,
     history: &mut MachineHistory,
 ) -> Result<Vec<LinkOutage>, HistoryError> {
     let (from, to) = (history.from, history.to);
-    let outages = pool.ask(move |history| history.outages(from, to)).await?;
+    let outages = client.ask(move |history| history.outages(from, to)).await?;
     let unknown = machine.filter(|machine| machine.status == DisplayStatus::Unknown);
     let mut spans = std::mem::take(&mut history.timeline);
     if unknown.is_some() && history.events.is_empty() {
-        spans = state_before(pool, request, from, to).await?;
+        spans = state_before(client, request, from, to).await?;
     }
     let newest_change = history.events.first().map(|event| event.key.at);
     let known_until = unknown
@@ -37,13 +37,13 @@ pub async fn add_outages(
 
 /// Returns the state recorded last before `from`, which continues if nothing has changed since.
 async fn state_before(
-    pool: &HistoryPool,
+    client: &HistoryClient,
     request: &PageRequest,
     from: Timestamp,
     to: Timestamp,
 ) -> Result<Vec<Span>, HistoryError> {
     let query = EventsQuery { machine_id: Some(request.machine_id.clone()), which: Events::ALL, limit: 1 };
-    let events = pool.ask(move |history| history.events(&query)).await?;
+    let events = client.ask(move |history| history.events(&query)).await?;
     let last = events.first().map(|event| (recorded(event.status == "online"), event.key.at));
     const NO_CHANGES: &[Change] = &[];
     Ok(timeline(NO_CHANGES, from, to, last))

@@ -22,7 +22,7 @@ use self::span::Lookback;
 use super::{headers, layout};
 use crate::clock::wall_now;
 use crate::domain::MachineId;
-use crate::http::{HttpState, machines};
+use crate::http::{HistoryClient, HttpState, machines};
 
 /// Characters that stay unencoded in a path, as in `encodeURIComponent` of the scripts.
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -53,14 +53,14 @@ pub async fn by_path(
     path: web::Path<String>,
     request: HttpRequest,
 ) -> HttpResponse {
-    page_of(&state, &path, &PageQuery::of(&request)).await
+    page_of(&state, &state.client(&request), &path, &PageQuery::of(&request)).await
 }
 
 /// Serves the page of the machine in `?id=`. Without it, redirects to the board.
 pub async fn by_query(state: web::Data<HttpState>, request: HttpRequest) -> HttpResponse {
     let query = PageQuery::of(&request);
     match &query.id {
-        Some(id) => page_of(&state, id, &query).await,
+        Some(id) => page_of(&state, &state.client(&request), id, &query).await,
         None => HttpResponse::SeeOther().insert_header(("location", "/")).finish(),
     }
 }
@@ -68,11 +68,11 @@ pub async fn by_query(state: web::Data<HttpState>, request: HttpRequest) -> Http
 /// Approximate memory of a page while it is built: the points of its charts and up to a thousand changes.
 const PAGE_DATA_BYTES: usize = 1024 * 1024;
 
-async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse {
+async fn page_of(state: &HttpState, client: &HistoryClient, id: &str, query: &PageQuery) -> HttpResponse {
     let Ok(machine_id) = MachineId::parse(id) else {
         return headers::page(HttpResponse::NotFound(), view::not_found(state.installation(), id));
     };
-    let Ok(charge) = state.budget.charge(PAGE_DATA_BYTES) else {
+    let Ok(charge) = client.budget().charge(PAGE_DATA_BYTES) else {
         return headers::busy(layout::busy(state.installation()));
     };
     let machine = machines::current(state).await.find(&machine_id);
@@ -84,10 +84,10 @@ async fn page_of(state: &HttpState, id: &str, query: &PageQuery) -> HttpResponse
         now: wall_now(),
         status: machine.and_then(|machine| Some((machine.status, machine.status_since?))),
     };
-    let mut history = request.load(&state.history).await;
+    let mut history = request.load(client).await;
     let mut outages = Vec::new();
     if let Ok(loaded) = &mut history {
-        match blind_spans::add_outages(&state.history, &request, machine, loaded).await {
+        match blind_spans::add_outages(client, &request, machine, loaded).await {
             Ok(found) => outages = found,
             Err(error) => history = Err(error),
         }

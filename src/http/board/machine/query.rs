@@ -13,7 +13,7 @@ use crate::domain::{DisplayStatus, MachineId, Timestamp};
 use crate::http::board::charts::{Point, Span};
 use crate::http::history::ANSWER_MAX;
 use crate::http::latest::size_placeholder;
-use crate::http::{HistoryError, HistoryPool};
+use crate::http::{HistoryClient, HistoryError};
 use crate::store::{
     Aggregate, Bucket, BucketsQuery, EXTRA_LISTED_BYTES_MAX, Events, EventsQuery, Order, ReadingCursor,
     ReadingsQuery, StoredEvent, StoredReading, collected,
@@ -152,12 +152,12 @@ impl PageRequest {
     }
 
     /// Loads the history. All queries of a page together take no longer than one query may.
-    pub async fn load(&self, history: &HistoryPool) -> Result<MachineHistory, HistoryError> {
+    pub async fn load(&self, history: &HistoryClient) -> Result<MachineHistory, HistoryError> {
         let loaded = actix_rt::time::timeout(ANSWER_MAX, self.load_all(history)).await;
         loaded.unwrap_or(Err(HistoryError::TooSlow))
     }
 
-    async fn load_all(&self, history: &HistoryPool) -> Result<MachineHistory, HistoryError> {
+    async fn load_all(&self, history: &HistoryClient) -> Result<MachineHistory, HistoryError> {
         let (latest, extras) = self.newest_readings(history).await?;
         let mut events = self.events(history).await?;
         let changes_from = limit_events(&mut events, self.from());
@@ -196,7 +196,7 @@ impl PageRequest {
 
     async fn series(
         &self,
-        history: &HistoryPool,
+        history: &HistoryClient,
         measurements: Vec<Measurement>,
         extra: Option<&str>,
     ) -> Result<Vec<Series>, HistoryError> {
@@ -228,7 +228,7 @@ impl PageRequest {
     /// Returns the newest reading, and the numeric `extra` fields of the newest ones in order of their names.
     async fn newest_readings(
         &self,
-        history: &HistoryPool,
+        history: &HistoryClient,
     ) -> Result<(Option<StoredReading>, Vec<String>), HistoryError> {
         let query = ReadingsQuery {
             machine_id: self.machine_id.clone(),
@@ -247,7 +247,7 @@ impl PageRequest {
             .await
     }
 
-    async fn events(&self, history: &HistoryPool) -> Result<Vec<StoredEvent>, HistoryError> {
+    async fn events(&self, history: &HistoryClient) -> Result<Vec<StoredEvent>, HistoryError> {
         let query = EventsQuery {
             machine_id: Some(self.machine_id.clone()),
             which: Events::ALL,

@@ -16,9 +16,9 @@ use crate::domain::{
     DisplayStatus, JournalHistory, JournalId, MachineId, MachineStatus, OpenId, Qos, Reading, Seq,
     TimeSource, Timestamp, Transition, TransitionReason,
 };
-use crate::http::HistoryPool;
 use crate::http::board::layout::Installation;
 use crate::http::tests::store_options;
+use crate::http::{Budget, HistoryPool, IN_FLIGHT_BYTES_MAX, lane::Lane};
 use crate::store::{self, Batch, ReadingRow, StoreOptions};
 
 struct Scene {
@@ -103,7 +103,8 @@ impl Scene {
 
     fn load(&self, request: &PageRequest) -> MachineHistory {
         let pool = HistoryPool::start(&self.options).unwrap();
-        actix_rt::System::new().block_on(request.load(&pool)).unwrap()
+        let client = pool.client(Lane::Board, None, &Budget::new(IN_FLIGHT_BYTES_MAX));
+        actix_rt::System::new().block_on(request.load(&client)).unwrap()
     }
 
     fn page(&self, request: &PageRequest, known: &MachineHistory) -> String {
