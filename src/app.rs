@@ -133,6 +133,7 @@ fn start_reloading(plan: &Plan, loaded: Loaded, surroundings: &Surroundings, que
         sources: surroundings.sources.clone(),
         loaded,
         parts,
+        audit: plan.http_state.audit.clone(),
         metrics: Arc::clone(&plan.metrics),
         manager: surroundings.manager.clone(),
         deadline: plan.deadline.clone(),

@@ -3,7 +3,7 @@
 //! Each event is a line of the log with `component=audit`, at once, and a row of the table `audit_event`. Owns one thread
 //! that writes the rows, so that nobody waits for the database: while it is away, the line alone remains (DESIGN §4).
 //! Its connection is opened for each row and closed again: such events are rare, and no idle connection holds a file that
-//! was moved. What needs no trace, such as reading, is no event.
+//! was moved. What needs no trace, such as reading, is no event. Commands have no thread: see [`record_and_wait`].
 
 use slog::{Logger, info, o, warn};
 
@@ -29,13 +29,14 @@ struct Connection {
 impl WorkerConnection for Connection {}
 
 impl Connection {
-    fn record(&self, event: &AuditEvent) {
+    fn record(&self, events: &[AuditEvent]) {
         if let Some(path) = self.options.url.sqlite_path()
             && !path.exists()
         {
             return self.line_alone("its file is not there"); // Opening would create it.
         }
-        let recorded = store::open(&self.options).and_then(|mut store| store.record_audit(event));
+        let recorded = store::open(&self.options)
+            .and_then(|mut store| events.iter().try_for_each(|event| store.record_audit(event)));
         if let Err(error) = recorded {
             self.line_alone(&causes(&error));
         }
@@ -76,10 +77,16 @@ impl AuditTrail {
     /// Logs an event, and has its row written. Returns at once.
     pub fn record(&self, event: AuditEvent) {
         log_line(&self.logger, &event);
-        if self.thread.run(move |connection| connection.record(&event)).is_err() {
+        if self.thread.run(move |connection| connection.record(std::slice::from_ref(&event))).is_err() {
             warn!(self.logger, "too many audit events wait for the database: this one is in the log alone");
         }
     }
+}
+
+/// Logs events, and returns once their rows are written, or cannot be.
+pub fn record_and_wait(store: &StoreOptions, events: &[AuditEvent], logger: &Logger) {
+    events.iter().for_each(|event| log_line(logger, event));
+    Connection { options: store.clone(), logger: logger.clone() }.record(events);
 }
 
 /// Logs an event, without its row.

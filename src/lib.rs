@@ -30,6 +30,7 @@ pub mod domain;
 pub mod clock;
 pub mod host_process;
 pub mod journal;
+pub mod operator;
 pub mod payload;
 
 pub mod file_access;

@@ -9,6 +9,7 @@ mod support;
 mod actors_under_fault;
 mod allocations;
 mod architecture;
+mod audit;
 mod broker_churn;
 mod broker_filters;
 mod broker_links;

@@ -130,7 +130,7 @@ fn reloads_do_not_overlap_and_none_is_lost() {
     andon.signal("HUP");
     andon.wait_for_log("a reload is requested already: it covers this request, too");
     wait_until("both reloads", || andon.log().matches(RELOADED).count() == 2);
-    assert_eq!(andon.log().matches("applied: liveness.offline_after").count(), 1, "{}", andon.log());
+    assert_eq!(andon.log().matches("config, applied: liveness.offline_after").count(), 1, "{}", andon.log());
     assert!(andon.stop().success());
 }
 

@@ -11,11 +11,15 @@ use std::sync::mpsc;
 use actix::Addr;
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
 use super::reload::ReloadRequests;
 use crate::actors::supervisor::{Shutdown, Supervisor};
 use crate::shutdown::{StopDeadline, halt};
+
+/// Hangups that wait to be looked at; the kernel keeps one more.
+const HANGUPS_MAX: usize = 16;
 
 /// Watches SIGTERM, SIGINT and SIGHUP. Keeps a signal that arrives before [`StopSignals::first`] is called.
 pub struct StopSignals {
@@ -41,15 +45,14 @@ impl StopSignals {
                     Ok(signals) => signals,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
-                let _held_until_now = mask_hangup(libc::SIG_UNBLOCK);
                 drop(ready.send(Ok(())));
                 let had_terminal = has_terminal();
-                while signals.next().await == Received::Hangup {
+                while let Received::Hangup(sender) = signals.next().await {
                     if had_terminal && !has_terminal() {
                         info!(logger, "the terminal was closed");
                         break;
                     }
-                    reloads.request();
+                    reloads.request(sender);
                 }
                 deadline.arm(0);
                 info!(
@@ -58,7 +61,7 @@ impl StopSignals {
                      process at once"
                 );
                 let _may_be_opening_yet = first_out.send(());
-                while signals.next().await == Received::Hangup {
+                while matches!(signals.next().await, Received::Hangup(_)) {
                     info!(logger, "stopping: the reload is left out");
                 }
                 warn!(logger, "second signal: ending at once; nothing acknowledged is lost");
@@ -106,34 +109,68 @@ pub async fn stop_on_signal(
     }
 }
 
-/// Holds SIGHUP back in this thread and those that it starts, until the watch is there to take it. Call it first of all:
-/// the signal would end the process.
+/// Holds SIGHUP back in this thread and those that it starts: it would end the process, and waits for [`next_hangup`]
+/// instead. Call it first of all.
 pub fn hold_hangup() {
-    // Fails for no known reason; then a SIGHUP within the first milliseconds ends the process.
-    let _not_held = mask_hangup(libc::SIG_BLOCK);
+    // SAFETY: the old mask is not asked for.
+    unsafe {
+        // Fails for no known reason; then a SIGHUP ends the process.
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const *hangup_alone(), std::ptr::null_mut());
+    }
 }
 
-fn mask_hangup(how: libc::c_int) -> std::io::Result<()> {
-    // SAFETY: `sigemptyset` initialises the set before it is used, and the old mask is not asked for.
-    let code = unsafe {
+fn hangup_alone() -> Box<libc::sigset_t> {
+    // SAFETY: `sigemptyset` initialises the set before it is used.
+    unsafe {
         let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
-        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut())
+        Box::new(set.assume_init())
+    }
+}
+
+/// The user whose process sent a signal; `None`: the kernel did, for a terminal.
+pub(super) type Sender = Option<u32>;
+
+/// Waits for the next SIGHUP, and returns who sent it.
+fn next_hangup() -> std::io::Result<Sender> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: both pointers are valid for the call, which fills in `info` if it succeeds.
+    if unsafe { libc::sigwaitinfo(&raw const *hangup_alone(), info.as_mut_ptr()) } == -1 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded.
+    let info = unsafe { info.assume_init() };
+    let is_from_process = [libc::SI_USER, libc::SI_QUEUE, libc::SI_TKILL].contains(&info.si_code);
+    // SAFETY: the kernel sets the sender for these codes.
+    Ok(is_from_process.then(|| unsafe { info.si_uid() }))
+}
+
+/// Starts the thread that waits for SIGHUP: unlike tokio, it learns who sent it.
+fn watch_hangups() -> std::io::Result<Receiver<Sender>> {
+    let (hangups, received) = channel(HANGUPS_MAX);
+    let watching = move || loop {
+        match next_hangup() {
+            Ok(sender) if hangups.blocking_send(sender).is_err() => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
     };
-    if code == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(code)) }
+    std::thread::Builder::new().name("hangups".to_owned()).spawn(watching)?;
+    Ok(received)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Received {
     Stop,
-    Hangup,
+    Hangup(Sender),
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    hangups: Receiver<Sender>,
 }
 
 impl Signals {
@@ -141,7 +178,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangups: watch_hangups()?,
         })
     }
 
@@ -154,7 +191,11 @@ impl Signals {
             if terminated || interrupted {
                 return Poll::Ready(Received::Stop);
             }
-            self.hangup.poll_recv(waker).map(|_| Received::Hangup)
+            match self.hangups.poll_recv(waker) {
+                Poll::Ready(Some(sender)) => Poll::Ready(Received::Hangup(sender)),
+                // The thread has ended; no more will come.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            }
         })
         .await
     }

@@ -18,6 +18,13 @@ pub(super) struct Options {
     file: PathBuf,
 }
 
+impl Options {
+    /// Says for the audit log where the backup goes.
+    pub(super) fn target(&self) -> String {
+        self.file.display().to_string()
+    }
+}
+
 pub(super) fn run(options: &Options, settings: &Settings) -> Output {
     let path = match &settings.store.url {
         DatabaseUrl::Sqlite(path) => path,

@@ -24,6 +24,13 @@ pub(super) struct Options {
     to: DatabaseUrl,
 }
 
+impl Options {
+    /// Says for the audit log where the rows go.
+    pub(super) fn target(&self) -> String {
+        self.to.place()
+    }
+}
+
 pub(super) fn run(options: &Options, settings: &Settings) -> Output {
     // Tests stop this command between two pages.
     #[cfg(feature = "failpoints")]

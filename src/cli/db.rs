@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::audit::{self, Detail};
 use super::{Exit, Output, backup, copy, counted, failed_to, import, prune, table};
 use crate::app::store_options;
 use crate::clock::wall_now;
@@ -36,6 +37,20 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: &Command, settings: &Settings) -> Output {
+    let output = carry_out(command, settings);
+    let place = settings.store.url.place();
+    let (action, detail, target) = match command {
+        Command::Status => return output,
+        Command::Migrate => ("db migrate", Detail::Whole, place),
+        Command::Backup(options) => ("db backup", Detail::LastLine, options.target()),
+        Command::Copy(options) => ("db copy", Detail::LineWith(" copied by this run"), options.target()),
+        Command::Import => ("db import", Detail::Whole, place),
+        Command::Prune(options) => (options.action(), Detail::Whole, place),
+    };
+    audit::recorded(settings, (action, detail), target, output)
+}
+
+fn carry_out(command: &Command, settings: &Settings) -> Output {
     let result = match command {
         Command::Backup(options) => return backup::run(options, settings),
         Command::Copy(options) => return copy::run(options, settings),

@@ -2,6 +2,7 @@
 //! line to standard error, and ends with one of the codes of [`Exit`].
 
 mod arguments;
+mod audit;
 mod backup;
 mod completions;
 mod config;

@@ -17,6 +17,13 @@ pub(super) struct Options {
     confirm_clock: bool,
 }
 
+impl Options {
+    /// Says for the audit log what is done.
+    pub(super) const fn action(&self) -> &'static str {
+        if self.confirm_clock { "db prune --confirm-clock" } else { "db prune" }
+    }
+}
+
 pub(super) fn run(options: &Options, settings: &Settings) -> Output {
     // Tests set the clock of this command, too.
     #[cfg(feature = "failpoints")]

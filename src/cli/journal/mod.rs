@@ -11,6 +11,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::arguments::whole_number;
+use super::audit::{self, Detail};
 use super::{Exit, Output, counted, failed_to};
 use crate::app::exit_of;
 use crate::config::Settings;
@@ -56,7 +57,12 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         }
         Command::Export { from, to } => export(dir, Seq(*from), to.map_or(Seq(u64::MAX), Seq)),
     };
-    done.unwrap_or_else(|error| Output::failed(exit_of(&error), failed_to(&error)))
+    let output = done.unwrap_or_else(|error| Output::failed(exit_of(&error), failed_to(&error)));
+    if matches!(command, Command::Repair) {
+        let action = ("journal repair", Detail::LastLine);
+        return audit::recorded(settings, action, dir.display().to_string(), output);
+    }
+    output
 }
 
 fn verify(dir: &Path) -> Result<Output, JournalError> {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::app::store_options;
-use crate::cli::{Exit, Output, counted, db, failed_to};
+use crate::cli::{Exit, Output, audit, counted, db, failed_to};
 use crate::clock::wall_now;
 use crate::config::Settings;
 use crate::domain::MachineId;
@@ -43,6 +43,7 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Output {
         let names = asked.iter().map(|id| format!("forgotten: {id}\n")).collect::<String>();
         Ok(Some((names + &ending, unknown)))
     });
+    record(settings, &wanted, &outcome);
     match outcome {
         Ok(Some((text, unknown))) => {
             complaints.extend(unknown.iter().map(|id| format!("there is no machine {:?}", id.as_str())));
@@ -52,6 +53,27 @@ pub(super) fn run(options: &Options, settings: &Settings) -> Output {
         Ok(None) => Output::failed(Exit::Failure, db::TABLES_BEHIND),
         Err(error) => Output::failed(Exit::Failure, failed_to(&error)),
     }
+}
+
+/// What became of the request: what there is to say, and the machines that the database does not have; `None`: its tables
+/// are not up to date.
+type Outcome = Result<Option<(String, Vec<MachineId>)>, StoreError>;
+
+/// Records an event for each machine.
+fn record(settings: &Settings, wanted: &[MachineId], outcome: &Outcome) {
+    let ended = |id: &MachineId| match outcome {
+        Ok(Some((_, unknown))) if unknown.contains(id) => {
+            ("failed", Some("there is no such machine".to_owned()))
+        }
+        Ok(Some(_)) => ("done", None),
+        Ok(None) => ("failed", Some(db::TABLES_BEHIND.to_owned())),
+        Err(error) => ("failed", Some(failed_to(error))),
+    };
+    let event = |id: &MachineId| {
+        let (outcome, detail) = ended(id);
+        audit::event("machines forget", Some(id.to_string()), outcome, detail)
+    };
+    audit::record(settings, wanted.iter().map(event).collect());
 }
 
 /// Returns the machines, or why one of them cannot be forgotten.

@@ -30,6 +30,19 @@ impl Filter {
         self.topic.is_none() && self.store_filter() == RejectedFilter::default()
     }
 
+    /// Says for the audit log which messages are meant; `None`: all.
+    pub fn words(&self) -> Option<String> {
+        let RejectedFilter { reason, from, to } = self.store_filter();
+        let parts = [
+            reason.map(|reason| format!("reason {reason}")),
+            self.topic.as_ref().map(|topic| format!("topic {:?}", topic.as_str())),
+            from.map(|from| format!("from {from}")),
+            to.map(|to| format!("to {to}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     /// Returns the part that the database evaluates.
     pub fn store_filter(&self) -> RejectedFilter {
         let since = self.since.map(|time| wall_now().minus(time));

@@ -7,6 +7,7 @@ mod show;
 
 use clap::Subcommand;
 
+use super::audit::{self, Detail};
 use super::{Exit, Output, db, failed_to};
 use crate::app::store_options;
 use crate::config::Settings;
@@ -29,7 +30,14 @@ pub(super) fn run(command: &Command, settings: &Settings) -> Output {
         Command::Show(options) => show::run(options, &mut *store),
         Command::Retry(options) => retry::run(options, &mut *store, settings),
     });
-    done.unwrap_or_else(|failure| Output::failed(failure.exit, failure.complaint))
+    let output = done.unwrap_or_else(|failure| Output::failed(failure.exit, failure.complaint));
+    match command {
+        Command::Retry(options) if !options.is_dry_run() => {
+            let action = ("rejected retry", Detail::LineWith(" tried: "));
+            audit::recorded(settings, action, options.target(), output)
+        }
+        _ => output,
+    }
 }
 
 /// Why a command gave up.

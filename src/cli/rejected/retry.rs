@@ -36,6 +36,21 @@ pub(in crate::cli) struct Options {
     dry_run: bool,
 }
 
+impl Options {
+    /// True if nothing is changed.
+    pub(super) const fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Says for the audit log which messages are meant.
+    pub(super) fn target(&self) -> String {
+        if self.ids.is_empty() {
+            return self.filter.words().unwrap_or_else(|| "all".to_owned());
+        }
+        self.ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
 pub(super) fn run(options: &Options, store: &mut dyn Store, settings: &Settings) -> Result<Output, Failure> {
     let rules =
         PayloadRules::new(payload_options(settings)).map_err(|error| Failure::usage(error.to_string()))?;
