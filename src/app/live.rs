@@ -70,7 +70,7 @@ impl LiveParts {
                 (http.token.clone(), http.tokens.clone(), http.anonymous)
             };
             self.http.replace_settings(http_settings(new)?, access(old) != access(new));
-            self.http.streams.set_max(new.http.streams_max);
+            self.http.streams.set_bounds(new.http.streams_max, new.http.streams_per_address);
         }
         if old.liveness != new.liveness {
             self.cells.rules.write(tracker_options(new));
@@ -121,7 +121,7 @@ mod tests {
                 http.metrics_per_machine,
                 http.expected.len(),
                 access,
-                settings.http.streams_max,
+                (settings.http.streams_max, settings.http.streams_per_address),
             )
         });
         format!(
@@ -171,7 +171,8 @@ mod tests {
                 "liveness.flapping_window" => "1d",
                 _ if path.starts_with("store.retention") => "1d",
                 "liveness.offline_after" | "log.status_interval" => "37s",
-                "liveness.machines_max" | "liveness.flapping_changes" | "http.streams_max" => "17",
+                "liveness.machines_max" | "liveness.flapping_changes" => "17",
+                "http.streams_max" | "http.streams_per_address" => "17",
                 "liveness.machines" => "{ press-1 = { expected = true } }",
                 "http.tokens" => &named,
                 "http.anonymous" | "metrics.per_machine" => "true",

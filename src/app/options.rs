@@ -60,7 +60,7 @@ pub(super) fn http_state(
         guard: TokenGuard::new(metrics, logger),
         requests: Requests::default(),
         audit: AuditTrail::start(store, logger)?,
-        streams: Streams::new(http.streams_max),
+        streams: Streams::new(http.streams_max, http.streams_per_address),
         socket_calls: || socket_layer::calls().by_name(),
         data_places: data_places(settings),
         started: Instant::now(),

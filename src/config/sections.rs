@@ -245,6 +245,8 @@ pub struct Http {
     pub connections_max: usize,
     /// Most event streams at a time, over all connections; further ones are refused.
     pub streams_max: usize,
+    /// Most event streams of one address; further ones are refused.
+    pub streams_per_address: usize,
 }
 
 impl Http {

@@ -95,6 +95,11 @@ fn http(out: &mut Exposition<'_>, state: &HttpState) {
         "Live streams that were too slow.",
         streams.dropped() as u64,
     );
+    out.counter(
+        "andon_http_streams_refused_total",
+        "Live streams refused because all, or all of their address, were in use.",
+        streams.refused() as u64,
+    );
     out.gauge("andon_http_in_flight_bytes", "Bytes of large responses not sent yet.", budget.taken() as u64);
     out.counter(
         "andon_http_answers_refused_total",

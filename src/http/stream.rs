@@ -4,7 +4,7 @@
 //! watched), and `status` (the answer of `/api/v1/status`, every
 //! two seconds: a client that hears nothing for longer has lost the connection). A client connects first, reads the
 //! lists, then applies the events that arrived meanwhile and all later ones. The first client also gets every machine
-//! once.
+//! once. A stream ends with the event `end` after [`STREAM_MAX`]; then a client connects again.
 //!
 //! [`ChangeFeed`] finds the changes and writes them once, as a chunk that all clients share. Chunks therefore take at most
 //! [`QUEUE_MAX`] times [`CHUNK_BYTES_MAX`](change_feed::CHUNK_BYTES_MAX), however many clients there are and however slow.
@@ -13,10 +13,12 @@
 
 mod change_feed;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderValue};
@@ -24,6 +26,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub use self::change_feed::ChangeFeed;
@@ -31,37 +34,96 @@ use super::HttpState;
 use super::api::status::Status;
 use super::auth;
 use super::body::PIECE_BYTES;
+use super::caller;
+use super::network::Network;
 use super::problem::Problem;
 use super::query::Parameters;
+use crate::clock::{Mono, mono_now};
 
 /// Most chunks that wait for a client.
 const QUEUE_MAX: usize = 16;
 
+/// How long a stream lasts: a client that lost its right to it, or is no more than an open socket, goes some day.
+const STREAM_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Tells a client that its stream ends in order, so that it connects again without an alarm.
+const END: &[u8] = b"event: end\ndata: {}\n\n";
+
+/// Why a client gets no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Full {
+    /// All streams are in use.
+    #[error("all {0} streams are in use (http.streams_max)")]
+    All(usize),
+    /// The client's address has as many as it may.
+    #[error("this address has all {0} streams that one may have (http.streams_per_address)")]
+    OfAddress(usize),
+}
+
 /// The connected clients.
 pub struct Streams {
-    clients: Mutex<Vec<mpsc::Sender<Bytes>>>,
-    open: Arc<AtomicUsize>,
+    clients: Mutex<Vec<Client>>,
+    open: Arc<Mutex<Open>>,
     /// Most clients at a time.
     max: AtomicUsize,
+    /// Most clients of an address.
+    per_address: AtomicUsize,
     dropped: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+struct Client {
+    chunks: mpsc::Sender<Bytes>,
+    ends_at: Mono,
+}
+
+/// The streams that are open, however much of them the client has read.
+#[derive(Default)]
+struct Open {
+    all: usize,
+    /// Only those with a stream.
+    by_address: HashMap<Network, usize>,
+}
+
+impl Open {
+    fn of(&self, address: Network) -> usize {
+        self.by_address.get(&address).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, address: Network) {
+        self.all += 1;
+        *self.by_address.entry(address).or_default() += 1;
+    }
+
+    fn remove(&mut self, address: Network) {
+        self.all -= 1;
+        if let Some(of_address) = self.by_address.get_mut(&address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
 }
 
 impl Streams {
-    /// Creates an empty set that admits at most `max` clients.
+    /// Creates an empty set that admits at most `max` clients, and at most `per_address` of one address.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, per_address: usize) -> Self {
         Self {
             clients: Mutex::default(),
             open: Arc::default(),
             max: AtomicUsize::new(max),
+            per_address: AtomicUsize::new(per_address),
             dropped: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 
     /// Returns the number of clients now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        lock(&self.open).all
     }
 
     /// Returns how many clients were dropped for being too slow, since the process started.
@@ -70,15 +132,16 @@ impl Streams {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns how many clients may be connected.
+    /// Returns how many clients were refused, since the process started.
     #[must_use]
-    pub fn max(&self) -> usize {
-        self.max.load(Ordering::Relaxed)
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
-    /// Replaces how many clients may be connected. Those that are stay.
-    pub fn set_max(&self, max: usize) {
+    /// Replaces how many clients may be connected, and how many of one address. Those that are stay.
+    pub fn set_bounds(&self, max: usize, per_address: usize) {
         self.max.store(max, Ordering::Relaxed);
+        self.per_address.store(per_address, Ordering::Relaxed);
     }
 
     /// Ends every stream.
@@ -86,19 +149,37 @@ impl Streams {
         self.lock().clear();
     }
 
-    fn join(&self, first: Bytes) -> Option<StreamBody> {
+    /// Adds a client that gets `first` at once, and every chunk until `ends_at`.
+    fn join(&self, first: Bytes, address: Network, ends_at: Mono) -> Result<StreamBody, Full> {
         let mut clients = self.lock();
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.max() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+        self.take_place(address).inspect_err(|_full| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        })?;
         let (sender, chunks) = mpsc::channel(QUEUE_MAX);
-        clients.push(sender);
-        Some(StreamBody { chunks, rest: first, open: Arc::clone(&self.open) })
+        clients.push(Client { chunks: sender, ends_at });
+        Ok(StreamBody { chunks, rest: first, address, open: Arc::clone(&self.open) })
     }
 
-    fn send(&self, chunk: &Bytes) {
-        self.lock().retain(|client| match client.try_send(chunk.clone()) {
+    fn take_place(&self, address: Network) -> Result<(), Full> {
+        let (max, per_address) = (self.max.load(Ordering::Relaxed), self.per_address.load(Ordering::Relaxed));
+        let mut open = lock(&self.open);
+        if open.all >= max {
+            return Err(Full::All(max));
+        }
+        if open.of(address) >= per_address {
+            return Err(Full::OfAddress(per_address));
+        }
+        open.add(address);
+        Ok(())
+    }
+
+    /// Sends a chunk to all clients, and ends the streams whose time has come.
+    fn send(&self, chunk: &Bytes, now: Mono) {
+        self.lock().retain(|client| match client.chunks.try_send(chunk.clone()) {
+            Ok(()) if client.ends_at <= now => {
+                let _ends_anyway = client.chunks.try_send(Bytes::from_static(END));
+                false
+            }
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -108,9 +189,13 @@ impl Streams {
         });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<mpsc::Sender<Bytes>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Client>> {
+        lock(&self.clients)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The response body of one client. Dropping it, when the connection ends, frees the client's place.
@@ -118,7 +203,8 @@ struct StreamBody {
     chunks: mpsc::Receiver<Bytes>,
     /// The rest of the current chunk. The connection copies what it gets, so it gets little at a time.
     rest: Bytes,
-    open: Arc<AtomicUsize>,
+    address: Network,
+    open: Arc<Mutex<Open>>,
 }
 
 impl MessageBody for StreamBody {
@@ -147,15 +233,15 @@ impl MessageBody for StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        lock(&self.open).remove(self.address);
     }
 }
 
 /// Streams changes live.
 #[utoipa::path(get, path = "/api/v1/stream", responses(
-    (status = 200, description = "Server-sent events: machine, event, forgotten, status", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Server-sent events: machine, event, forgotten, status; and end, before a stream ends after 12 h: connect again", body = String, content_type = "text/event-stream"),
     (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "All http.streams_max streams are in use", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "All http.streams_max streams are in use, or all http.streams_per_address of this address", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;
@@ -169,10 +255,9 @@ pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result
         return Ok(response.finish());
     }
     let first = format!("retry: 2000\n\n{}", event("status", &Status::now(&state)));
-    let Some(body) = state.streams.join(first.into()) else {
-        let detail = format!("all {} streams are in use (http.streams_max)", state.streams.max());
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-    };
+    let ends_at = Mono(mono_now().0 + STREAM_MAX.as_micros() as u64);
+    let joined = state.streams.join(first.into(), caller::network(&request), ends_at);
+    let body = joined.map_err(|full| Problem::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
     // A reload between the check of this request and now would have missed this stream.
     if let Some(refusal) = auth::refusal_now(&state, &request) {
         return Ok(refusal);
@@ -191,36 +276,77 @@ fn event(name: &str, data: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
+    const NEVER: Mono = Mono(u64::MAX);
+
+    fn network(number: u8) -> Network {
+        Network::of(std::net::Ipv4Addr::new(10, 0, 0, number).into())
+    }
+
+    fn join(streams: &Streams, number: u8) -> Result<StreamBody, Full> {
+        streams.join(Bytes::new(), network(number), NEVER)
+    }
+
     /// Proves HTTP-2.
     #[test]
     fn no_more_clients_join_than_allowed_and_a_leaving_client_makes_room() {
-        let streams = Streams::new(2);
-        let first = streams.join(Bytes::new()).unwrap();
-        let _second = streams.join(Bytes::new()).unwrap();
-        assert!(streams.join(Bytes::new()).is_none());
+        let streams = Streams::new(2, 2);
+        let first = join(&streams, 1).unwrap();
+        let _second = join(&streams, 1).unwrap();
+        assert_eq!(join(&streams, 2).err(), Some(Full::All(2)));
         drop(first);
-        assert_eq!(streams.open(), 1);
-        assert!(streams.join(Bytes::new()).is_some());
+        assert_eq!((streams.open(), streams.refused()), (1, 1));
+        assert!(join(&streams, 2).is_ok());
+    }
+
+    /// Proves HTTP-6.
+    #[test]
+    fn an_address_with_many_streams_leaves_some_to_the_others() {
+        let streams = Streams::new(4, 2);
+        let mut greedy: Vec<_> = (0..2).map(|_| join(&streams, 1).unwrap()).collect();
+        assert_eq!(join(&streams, 1).err(), Some(Full::OfAddress(2)));
+        let others: Vec<_> = (2..4).map(|number| join(&streams, number).unwrap()).collect();
+        drop(others);
+        greedy.pop();
+        assert!(join(&streams, 1).is_ok(), "it has made room for itself");
+        drop(greedy);
+        assert!(lock(&streams.open).by_address.is_empty(), "nothing is left behind");
     }
 
     /// Proves HTTP-2.
     #[test]
     fn a_client_that_reads_nothing_is_dropped_and_the_others_go_on() {
-        let streams = Streams::new(2);
-        let _lazy = streams.join(Bytes::new()).unwrap();
-        let mut eager = streams.join(Bytes::new()).unwrap();
+        let streams = Streams::new(2, 2);
+        let _lazy = join(&streams, 1).unwrap();
+        let mut eager = join(&streams, 1).unwrap();
         for _ in 0..QUEUE_MAX + 1 {
-            streams.send(&Bytes::from_static(b"x"));
+            streams.send(&Bytes::from_static(b"x"), Mono(0));
             while eager.chunks.try_recv().is_ok() {}
         }
         assert_eq!((streams.dropped(), streams.lock().len()), (1, 1));
     }
 
     #[test]
+    fn a_stream_whose_time_has_come_says_so_and_ends() {
+        let streams = Streams::new(2, 2);
+        let mut old = streams.join(Bytes::new(), network(1), Mono(100)).unwrap();
+        let mut young = streams.join(Bytes::new(), network(1), Mono(200)).unwrap();
+        streams.send(&Bytes::from_static(b"x"), Mono(99));
+        streams.send(&Bytes::from_static(b"y"), Mono(100));
+        assert_eq!(chunks(&mut old), [b"x".as_slice(), b"y", END]);
+        assert!(old.chunks.try_recv() == Err(mpsc::error::TryRecvError::Disconnected), "it has ended");
+        assert_eq!(chunks(&mut young), ["x", "y"]);
+        assert_eq!((streams.dropped(), streams.lock().len()), (0, 1));
+    }
+
+    fn chunks(body: &mut StreamBody) -> Vec<Bytes> {
+        std::iter::from_fn(|| body.chunks.try_recv().ok()).collect()
+    }
+
+    #[test]
     fn a_large_chunk_is_sent_piece_by_piece() {
-        let streams = Streams::new(1);
-        let mut body = streams.join(Bytes::from_static(b"first")).unwrap();
-        streams.send(&Bytes::from(vec![b'x'; 3 * PIECE_BYTES + 1]));
+        let streams = Streams::new(1, 1);
+        let mut body = streams.join(Bytes::from_static(b"first"), network(1), NEVER).unwrap();
+        streams.send(&Bytes::from(vec![b'x'; 3 * PIECE_BYTES + 1]), Mono(0));
         streams.close();
         let mut lengths = Vec::new();
         let mut context = Context::from_waker(std::task::Waker::noop());

@@ -8,6 +8,7 @@ use actix_web::web::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::event;
+use crate::clock::mono_now;
 use crate::domain::{DisplayStatus, MachineId};
 use crate::http::api::model::{Event, Machine};
 use crate::http::api::status::Status;
@@ -85,7 +86,7 @@ impl ChangeFeed {
         }
         if !text.is_empty() {
             // Queues may hold the chunk for a while, so give back its spare capacity.
-            state.streams.send(&Bytes::from(text.into_boxed_str().into_boxed_bytes()));
+            state.streams.send(&Bytes::from(text.into_boxed_str().into_boxed_bytes()), mono_now());
         }
     }
 
@@ -150,7 +151,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::clock::mono_now;
     use crate::status::MachinesSnapshot;
     use crate::store::LatestReading;
 

@@ -173,7 +173,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         guard: TokenGuard::new(&metrics, &Logger::root(slog::Discard, o!())),
         requests: Requests::default(),
         audit: AuditTrail::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
-        streams: Streams::new(8),
+        streams: Streams::new(8, 8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
         data_places: Vec::new(),
         started: Instant::now(),

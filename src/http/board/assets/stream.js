@@ -53,6 +53,12 @@ export class Stream {
       this.#lose();
       if (isRefused) this.#askWhy(this.#attempt);
     };
+    // It ends in order, and nothing was lost: connect again without an alarm.
+    source.addEventListener("end", () => {
+      if (attempt !== this.#attempt) return;
+      source.close();
+      this.#connect();
+    });
     for (const name of EVENTS) {
       source.addEventListener(name, (message) => {
         if (attempt !== this.#attempt) return;
