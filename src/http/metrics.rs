@@ -23,7 +23,6 @@ use super::problem::Problem;
 /// Every metric, in Prometheus's text format.
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "Prometheus text format 0.0.4; every name begins with andon_", body = String, content_type = "text/plain"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn metrics(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     let mut body = BodyWriter::new(state.client(&request).budget());

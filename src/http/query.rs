@@ -8,9 +8,9 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 use super::window::midnight;
-use crate::domain::{MachineId, Timestamp};
+use crate::domain::{MACHINE_ID_CHARS_MAX, MachineId, MachineIdError, Timestamp};
 
-/// The parameters that no handler has taken yet.
+/// The parameters that no handler has taken yet: names decoded, values as they came.
 pub struct Parameters {
     rest: Vec<(String, String)>,
 }
@@ -21,25 +21,39 @@ impl Parameters {
         let mut rest: Vec<(String, String)> = Vec::new();
         for pair in request.query_string().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decoded(name)?, decoded(value)?);
+            let name = decoded(&name.replace('+', " "))?;
             if rest.iter().any(|(known, _)| *known == name) {
                 return Err(Problem::bad_request(format!("{name:?} is given twice")));
             }
-            rest.push((name, value));
+            if value.is_empty() {
+                return Err(Problem::bad_request(format!(
+                    "{name:?} is empty; leave it out, or give it a value"
+                )));
+            }
+            rest.push((name, value.to_owned()));
         }
         Ok(Self { rest })
     }
 
-    /// Takes the text of a parameter, if it is given and not empty.
-    pub fn take(&mut self, name: &str) -> Option<String> {
+    /// Takes the text of a parameter, if it is given. It is never empty.
+    pub fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        self.take_raw(name).map(|raw| decoded(&raw.replace('+', " "))).transpose()
+    }
+
+    /// True if the parameter is given and not taken yet.
+    pub fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|(known, _)| known == name)
+    }
+
+    fn take_raw(&mut self, name: &str) -> Option<String> {
         let index = self.rest.iter().position(|(known, _)| known == name)?;
-        Some(self.rest.swap_remove(index).1).filter(|value| !value.is_empty())
+        Some(self.rest.swap_remove(index).1)
     }
 
     /// Takes a whole number within bounds.
     pub fn number(&mut self, name: &str, default: u32, min: u32, max: u32) -> Result<u32, Problem> {
-        let Some(text) = self.take(name) else { return Ok(default) };
-        let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+        let Some(text) = self.take(name)? else { return Ok(default) };
+        let number = read_whole(&text).filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| {
             Problem::bad_request(format!("{name} is {text:?}; expected a whole number from {min} to {max}"))
         })
@@ -47,7 +61,7 @@ impl Parameters {
 
     /// Takes one of some words. The first is the default.
     pub fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<T, Problem> {
-        let Some(text) = self.take(name) else { return Ok(words[0].1) };
+        let Some(text) = self.take(name)? else { return Ok(words[0].1) };
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -57,7 +71,9 @@ impl Parameters {
 
     /// Takes an instant: RFC 3339, or a date, which means midnight in `zone`.
     pub fn instant(&mut self, name: &str, zone: Tz) -> Result<Option<Timestamp>, Problem> {
-        let Some(text) = self.take(name) else { return Ok(None) };
+        // A "+" that was not percent-encoded begins an offset here; it is no space.
+        let Some(text) = self.take_raw(name) else { return Ok(None) };
+        let text = decoded(&text)?;
         let instant = read_instant(&text, zone);
         instant.map(Some).ok_or_else(|| {
             Problem::bad_request(format!(
@@ -69,7 +85,7 @@ impl Parameters {
 
     /// Takes a duration such as `30s`, `1m`, `6h`, `1d`, in seconds.
     pub fn seconds(&mut self, name: &str, min: u32, max: u32) -> Result<Option<u32>, Problem> {
-        let Some(text) = self.take(name) else { return Ok(None) };
+        let Some(text) = self.take(name)? else { return Ok(None) };
         let seconds = read_seconds(&text).filter(|seconds| (min..=max).contains(seconds));
         seconds.map(Some).ok_or_else(|| {
             let allowed = "expected a whole number of s, m, h or d, such as 1m, from 1s to 1d";
@@ -79,14 +95,14 @@ impl Parameters {
 
     /// Takes a machine id.
     pub fn machine_id(&mut self, name: &str) -> Result<Option<MachineId>, Problem> {
-        let Some(text) = self.take(name) else { return Ok(None) };
-        let id = MachineId::parse(&text).map_err(|error| Problem::bad_request(format!("{name}: {error}")))?;
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        let id = read_machine_id(&text).map_err(|error| Problem::bad_request(format!("{name}: {error}")))?;
         Ok(Some(id))
     }
 
-    /// Takes `cursor` (or `next`, as the previous page names it). `read` returns `None` for text that is no cursor.
+    /// Takes `cursor`. `read` returns `None` for text that is no cursor.
     pub fn cursor<T>(&mut self, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Problem> {
-        let Some(text) = self.take("cursor").or_else(|| self.take("next")) else { return Ok(None) };
+        let Some(text) = self.take("cursor")? else { return Ok(None) };
         let cursor = read(&text);
         cursor.map(Some).ok_or_else(|| Problem::bad_request("cursor is not the `next` of a previous page"))
     }
@@ -102,26 +118,49 @@ impl Parameters {
     }
 }
 
+/// Checks that a range does not end before it begins.
+pub fn in_order(from: Option<Timestamp>, to: Option<Timestamp>) -> Result<(), Problem> {
+    match (from, to) {
+        (Some(from), Some(to)) if from > to => {
+            Err(Problem::contradiction(format!("from ({from}) is after to ({to})")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn decoded(text: &str) -> Result<String, Problem> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
+    let decoded = percent_decode_str(text).decode_utf8();
     decoded
         .map(std::borrow::Cow::into_owned)
         .map_err(|_| Problem::bad_request("the query is not percent-encoded UTF-8".to_owned()))
 }
 
+/// Reads a whole number as JSON writes it: without sign and leading zeros.
+fn read_whole(text: &str) -> Option<u32> {
+    let is_canonical =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_canonical)
+}
+
 fn read_instant(text: &str, zone: Tz) -> Option<Timestamp> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Some(midnight(date, zone));
+    // chrono also reads dates of another length, such as 2026-1-1, which RFC 3339 does not know.
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    if text.len() == "2026-01-01".len() && digits == "20260101".len() {
+        return text.parse::<NaiveDate>().ok().map(|date| midnight(date, zone));
     }
-    // A "+" that was not percent-encoded has become a space.
-    let text = match text.len().checked_sub(6) {
-        Some(at) if text.is_char_boundary(at) && text.as_bytes()[at] == b' ' => {
-            format!("{}+{}", &text[..at], &text[at + 1..])
-        }
-        _ => text.to_owned(),
-    };
-    DateTime::parse_from_rfc3339(&text).ok().map(|instant| Timestamp::from(instant.to_utc()))
+    DateTime::parse_from_rfc3339(text).ok().map(|instant| Timestamp::from(instant.to_utc()))
+}
+
+/// Reads the id of a machine. In a payload blanks around it do not count; in an address they do, as the description says.
+fn read_machine_id(text: &str) -> Result<MachineId, MachineIdError> {
+    let chars = text.chars().count();
+    if chars > MACHINE_ID_CHARS_MAX {
+        return Err(MachineIdError::TooLong { chars });
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(control) => Err(MachineIdError::ControlCharacter { code: u32::from(control) }),
+        None => MachineId::parse(text),
+    }
 }
 
 fn read_seconds(text: &str) -> Option<u32> {
@@ -133,7 +172,7 @@ fn read_seconds(text: &str) -> Option<u32> {
         "d" => 86_400,
         _ => return None,
     };
-    number.parse::<u32>().ok()?.checked_mul(factor)
+    read_whole(number)?.checked_mul(factor)
 }
 
 /// Returns the machine id in the path: segment number `index` (from 0), percent-decoded. So an id may contain `/`.
@@ -142,7 +181,7 @@ pub fn machine_id_in_path(request: &HttpRequest, index: usize) -> Result<Machine
     let text = percent_decode_str(segment)
         .decode_utf8()
         .map_err(|_| Problem::bad_request("the machine id in the path is not percent-encoded UTF-8"))?;
-    MachineId::parse(&text).map_err(|error| Problem::bad_request(error.to_string()))
+    read_machine_id(&text).map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 #[cfg(test)]
@@ -189,8 +228,11 @@ mod tests {
         assert!(left.to_string().contains("\"limitt\""), "{left}");
         let request = TestRequest::with_uri("/x?a=1&a=2").to_http_request();
         assert!(Parameters::of(&request).is_err());
-        let request = TestRequest::with_uri("/x?a=%ff").to_http_request();
-        assert!(Parameters::of(&request).is_err());
+        assert!(parameters("a=%ff").take("a").is_err());
+        for wrong in ["%ff=1", "a=", "a", "limit="] {
+            let request = TestRequest::with_uri(&format!("/x?{wrong}")).to_http_request();
+            assert!(Parameters::of(&request).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -240,7 +240,6 @@ impl Drop for StreamBody {
 /// Streams changes live.
 #[utoipa::path(get, path = "/api/v1/stream", responses(
     (status = 200, description = "Server-sent events: machine, event, forgotten, status; and end, before a stream ends after 12 h: connect again", body = String, content_type = "text/event-stream"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "All http.streams_max streams are in use, or all http.streams_per_address of this address", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {

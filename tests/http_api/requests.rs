@@ -24,24 +24,25 @@ pub(super) fn invalid_requests_are_problems_that_name_the_fault(scene: &Scene) {
     let of_readings = format!("/api/v1/machines/press-1/readings?bucket=1m&cursor={next}");
     let wrong = [
         ("/api/v1/machines/press-1/readings?limit=0", 400, "limit"),
+        ("/api/v1/machines/press-1/readings?to=", 400, "\"to\" is empty"),
         ("/api/v1/machines/press-1/readings?limit=many", 400, "limit"),
         ("/api/v1/machines/press-1/readings?from=yesterday", 400, "from"),
-        ("/api/v1/machines/press-1/readings?from=2026-03-02&to=2026-03-01", 400, "is after to"),
+        ("/api/v1/machines/press-1/readings?from=2026-03-02&to=2026-03-01", 422, "is after to"),
         ("/api/v1/machines/press-1/readings?order=up", 400, "order"),
         ("/api/v1/machines/press-1/readings?format=xml", 400, "format"),
         ("/api/v1/machines/press-1/readings?cursor=7", 400, "cursor"),
         ("/api/v1/machines/press-1/readings?bucket=1", 400, "bucket"),
         ("/api/v1/machines/press-1/readings?bucket=1m&cursor=7", 400, "cursor"),
-        (of_readings.as_str(), 400, "previous page"),
+        (of_readings.as_str(), 422, "previous page"),
         // A minute after midnight, where a page of minutes may end.
         (
             "/api/v1/machines/press-1/readings?bucket=1h&cursor=00000000039387008000000000000000",
-            400,
+            422,
             "previous page",
         ),
         (
             "/api/v1/machines/press-1/readings?bucket=1s&from=2026-01-01&to=2026-12-31",
-            400,
+            422,
             "at most 50000 are allowed",
         ),
         ("/api/v1/machines/press-1/readings?limt=1", 400, "limt"),

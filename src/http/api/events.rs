@@ -3,10 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::model::{Event, Events, NextPage};
+use super::texts::{CursorText, InstantText, MachineIdText};
 use crate::domain::Timestamp;
 use crate::http::body::ListWriter;
 use crate::http::problem::Problem;
-use crate::http::query::Parameters;
+use crate::http::query::{Parameters, in_order};
 use crate::http::{HttpState, etag};
 use crate::store::{EventCursor, Events as Which, EventsQuery};
 
@@ -16,16 +17,15 @@ const LIMIT_MAX: u32 = 1_000;
 /// Lists changes of status, newest first. Without `from` and `to` they come in the order in which they happened; with
 /// one of them, by their time. The two differ after the clock was set back.
 #[utoipa::path(get, path = "/api/v1/events", params(
-    ("machine_id" = Option<String>, Query, description = "Only this machine"),
-    ("from" = Option<String>, Query, format = DateTime, description = "Start, inclusive: RFC 3339, or a date, which is midnight at the site"),
-    ("to" = Option<String>, Query, format = DateTime, description = "End, exclusive"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Events per page; 100 if not given"),
-    ("cursor" = Option<String>, Query, description = "`next` of the previous page"),
+    ("machine_id" = inline(MachineIdText), Query, description = "Only this machine"),
+    ("from" = inline(InstantText), Query, description = "Start, inclusive: RFC 3339, or a date, which is midnight at the site"),
+    ("to" = inline(InstantText), Query, description = "End, exclusive; not before `from`"),
+    ("limit" = u32, Query, minimum = 1, maximum = 1000, description = "Events per page; 100 if not given"),
+    ("cursor" = inline(CursorText), Query, description = "`next` of the previous page"),
 ), responses(
     (status = 200, description = "The events", body = Events),
     (status = 304, description = "Not changed since the ETag in If-None-Match"),
-    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "from is after to", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is away, or too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -36,6 +36,7 @@ pub async fn events(request: HttpRequest, state: web::Data<HttpState>) -> Result
     let limit = parameters.number("limit", LIMIT, 1, LIMIT_MAX)?;
     let cursor = parameters.cursor(|text| text.parse::<EventCursor>().ok())?;
     parameters.finish()?;
+    in_order(from, to)?;
     let mut which = range(from, to);
     if let Some(cursor) = cursor {
         which.advance(cursor);

@@ -11,6 +11,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::problem_of_machine;
+use super::texts::MachineIdText;
 use crate::audit;
 use crate::clock::wall_now;
 use crate::domain::MachineId;
@@ -85,11 +86,10 @@ impl ForgetDesk {
 
 /// Forgets a machine that will not come back.
 #[utoipa::path(delete, path = "/api/v1/machines/{machine_id}", params(
-    ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
+    ("machine_id" = inline(MachineIdText), Path, description = "The machine's id, percent-encoded as one segment"),
 ), responses(
     (status = 204, description = "Its row and its retained status are deleted; its readings and events stay. It comes back when it sends"),
     (status = 400, description = "Not a machine id", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "The token has not the role `operate`, a page of another site sent this, or everyone may read without a token", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "The machine is expected by the configuration", body = Problem, content_type = "application/problem+json"),

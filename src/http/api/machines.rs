@@ -6,7 +6,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::model::{Machine, Machines, NextPage};
 use super::problem_of_machine;
-use crate::domain::MachineId;
+use super::texts::{MachineCursorText, MachineIdText};
+use crate::domain::{MACHINE_ID_CHARS_MAX, MachineId};
 use crate::http::body::{BodyWriter, ListWriter};
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
@@ -19,15 +20,16 @@ const LIMIT_MAX: u32 = 10_000;
 /// Upper bound on a machine's JSON without its id and its `extra`.
 const MACHINE_BYTES: usize = 768;
 
+/// Longest cursor: two digits for each byte of the longest id.
+pub(super) const CURSOR_CHARS_MAX: usize = 2 * 4 * MACHINE_ID_CHARS_MAX;
+
 /// Lists the machines of the site in order of their ids.
 #[utoipa::path(get, path = "/api/v1/machines", params(
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 10000, description = "Machines per page; 10000 if not given. A page has at most 4 MiB"),
-    ("cursor" = Option<String>, Query, description = "`next` of the previous page"),
+    ("limit" = u32, Query, minimum = 1, maximum = 10000, description = "Machines per page; 10000 if not given. A page has at most 4 MiB"),
+    ("cursor" = inline(MachineCursorText), Query, description = "`next` of the previous page"),
 ), responses(
     (status = 200, description = "A page of machines, in order of their ids", body = Machines),
     (status = 304, description = "Not changed since the ETag in If-None-Match"),
-    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "Too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
@@ -66,14 +68,17 @@ fn cursor_after(machine_id: &MachineId) -> String {
     machine_id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_cursor(text: &str) -> Option<String> {
+/// Reads the bytes of a cursor: those of an id, or of nothing that is one, which still has a place among the ids.
+fn read_cursor(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let byte = |pair: &[u8]| match pair {
         [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
         _ => None,
     };
-    let bytes = text.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
-    String::from_utf8(bytes).ok()
+    if text.len() > CURSOR_CHARS_MAX {
+        return None;
+    }
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// Checks that the machine exists: it is watched, or has readings. A machine beyond `liveness.machines_max`, or one with
@@ -100,11 +105,10 @@ pub async fn require_known(
 
 /// Returns one machine.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}", params(
-    ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
+    ("machine_id" = inline(MachineIdText), Path, description = "The machine's id, percent-encoded as one segment"),
 ), responses(
     (status = 200, description = "The machine, with all of its newest `extra`", body = Machine),
     (status = 400, description = "Not a machine id", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "Too many large responses are being sent", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -146,9 +150,11 @@ mod tests {
             let machine_id = MachineId::parse(id).unwrap();
             let cursor = cursor_after(&machine_id);
             assert!(cursor.bytes().all(|byte| byte.is_ascii_hexdigit()), "{cursor}");
-            assert_eq!(read_cursor(&cursor).unwrap(), machine_id.as_str());
+            assert_eq!(read_cursor(&cursor).unwrap(), machine_id.as_str().as_bytes());
         }
-        for wrong in ["7", "zz", "ff", "+1", "é"] {
+        let longest = "7".repeat(CURSOR_CHARS_MAX);
+        assert!(read_cursor(&longest).is_some());
+        for wrong in ["7", "zz", "+1", "é", &format!("{longest}77")] {
             assert!(read_cursor(wrong).is_none(), "{wrong}");
         }
     }

@@ -9,6 +9,7 @@ pub mod openapi;
 pub mod readings;
 pub mod status;
 pub mod summary;
+mod texts;
 mod words;
 
 use crate::domain::MachineId;

@@ -200,7 +200,6 @@ pub struct MachineCounts {
 /// Returns the state of broker, journal, store, actors and ledger. Never waits for any of them.
 #[utoipa::path(get, path = "/api/v1/status", responses(
     (status = 200, description = "Andon's own state", body = Status),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
 ))]
 pub async fn status(request: HttpRequest, state: web::Data<HttpState>) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::machines::require_known;
 use super::model::{Measured, Summary};
 use super::readings::extra_field;
+use super::texts::{FieldText, MachineIdText};
 use super::words::WindowWord;
 use crate::clock::wall_now;
 use crate::http::problem::{self, Problem};
@@ -15,13 +16,11 @@ use crate::store::{BucketsQuery, collected};
 
 /// Returns minimum, mean, maximum and count of each measurement in a named period.
 #[utoipa::path(get, path = "/api/v1/machines/{machine_id}/summary", params(
-    ("machine_id" = String, Path, description = "The machine's id, percent-encoded as one segment"),
-    ("window" = inline(Option<WindowWord>), Query, description = "1m, 1h, 24h, today or yesterday; 1h if not given"),
-    ("extra" = Option<String>, Query, max_length = 200, description = "Also statistics of this numeric field of extra"),
+    ("machine_id" = inline(MachineIdText), Path, description = "The machine's id, percent-encoded as one segment"),
+    ("window" = inline(WindowWord), Query, description = "1m, 1h, 24h, today or yesterday; 1h if not given"),
+    ("extra" = inline(FieldText), Query, description = "Also statistics of this numeric field of extra"),
 ), responses(
     (status = 200, description = "The statistics", body = Summary),
-    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such machine, and no readings of one", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The database is away, or the answer takes too long", body = Problem, content_type = "application/problem+json"),
 ))]

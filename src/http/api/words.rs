@@ -1,4 +1,5 @@
-//! The values of word parameters, for the OpenAPI description only. The handlers map the words to their meaning.
+//! The values of word parameters, for the OpenAPI description only. The handlers map the words to their meaning; `texts`
+//! describes parameters that are other text.
 
 #![expect(dead_code, reason = "the OpenAPI description uses their names only")]
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod answers;
+mod description;
 pub mod logged;
 mod pages;
 mod requests;
