@@ -71,6 +71,7 @@ impl LiveParts {
             };
             self.http.replace_settings(http_settings(new)?, access(old) != access(new));
             self.http.streams.set_bounds(new.http.streams_max, new.http.streams_per_address);
+            self.http.connections.set_each_address(new.http.connections_per_address);
         }
         if old.liveness != new.liveness {
             self.cells.rules.write(tracker_options(new));
@@ -121,7 +122,11 @@ mod tests {
                 http.metrics_per_machine,
                 http.expected.len(),
                 access,
-                (settings.http.streams_max, settings.http.streams_per_address),
+                (
+                    settings.http.streams_max,
+                    settings.http.streams_per_address,
+                    settings.http.connections_per_address,
+                ),
             )
         });
         format!(
@@ -172,7 +177,7 @@ mod tests {
                 _ if path.starts_with("store.retention") => "1d",
                 "liveness.offline_after" | "log.status_interval" => "37s",
                 "liveness.machines_max" | "liveness.flapping_changes" => "17",
-                "http.streams_max" | "http.streams_per_address" => "17",
+                "http.streams_max" | "http.streams_per_address" | "http.connections_per_address" => "17",
                 "liveness.machines" => "{ press-1 = { expected = true } }",
                 "http.tokens" => &named,
                 "http.anonymous" | "metrics.per_machine" => "true",

@@ -22,9 +22,9 @@ use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
 use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
-    Access, Budget, DataPlace, ForgetDesk, HistoryPool, HttpOptions, HttpSettings, HttpState,
-    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines, Streams, Token,
-    TokenGuard,
+    Access, Budget, ConnectionLimits, Connections, DataPlace, ForgetDesk, HistoryPool, HttpOptions,
+    HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines,
+    Streams, Token, TokenGuard,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -60,6 +60,10 @@ pub(super) fn http_state(
         guard: TokenGuard::new(metrics, logger),
         requests: Requests::default(),
         audit: AuditTrail::start(store, logger)?,
+        connections: Arc::new(Connections::new(ConnectionLimits {
+            all: http.connections_max,
+            each_address: http.connections_per_address,
+        })),
         streams: Streams::new(http.streams_max, http.streams_per_address),
         socket_calls: || socket_layer::calls().by_name(),
         data_places: data_places(settings),

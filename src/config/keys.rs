@@ -236,6 +236,7 @@ pub(super) const KEYS: &[Key] = &[
     required(HTTP_TOKENS, Kind::Tokens).at_reload(),
     required("http.anonymous", Kind::Flag).at_reload(),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
+    required("http.connections_per_address", Kind::Integer { min: 8, max: 10_000 }).at_reload(),
     required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }).at_reload(),
     required("http.streams_per_address", Kind::Integer { min: 1, max: 5_000 }).at_reload(),
     required("metrics.per_machine", Kind::Flag).at_reload(),

@@ -241,8 +241,10 @@ pub struct Http {
     pub tokens: Vec<NamedToken>,
     /// Clients, also those on other computers, need no token.
     pub anonymous: bool,
-    /// Most connections at a time; further ones wait.
+    /// Most connections at a time. The oldest idle one gives way to a further one.
     pub connections_max: usize,
+    /// Most connections from one address at a time. Its oldest idle one gives way to a further one.
+    pub connections_per_address: usize,
     /// Most event streams at a time, over all connections; further ones are refused.
     pub streams_max: usize,
     /// Most event streams of one address; further ones are refused.

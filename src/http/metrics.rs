@@ -87,7 +87,18 @@ fn history(out: &mut Exposition<'_>, state: &HttpState) {
 fn http(out: &mut Exposition<'_>, state: &HttpState) {
     requests(out, state);
     history(out, state);
-    let (streams, budget) = (&state.streams, &state.budget);
+    let (streams, budget, connections) = (&state.streams, &state.budget, &state.connections);
+    out.gauge("andon_http_connections", "Connections that are open.", connections.open() as u64);
+    out.counter(
+        "andon_http_connections_evicted_total",
+        "Idle connections closed to make room for others.",
+        connections.evicted(),
+    );
+    out.counter(
+        "andon_http_connections_refused_total",
+        "Connections refused because all others were busy.",
+        connections.refused(),
+    );
     out.gauge("andon_http_streams", "Live streams that are open.", streams.open() as u64);
     out.counter(
         "andon_http_streams_dropped_total",

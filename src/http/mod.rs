@@ -6,12 +6,14 @@
 //!
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
+//! listener     a listening socket with its workers; connections bounds what is open; connection is one client
 //! state        what every request may read; settings: what of it a reload replaces
 //! auth         authentication; login_page shows the form to browsers
 //! caller       who sent a request, from where; network: whom the limits count as one client
 //! requests     counts and times the requests by route
 //! headers      security headers of every response
 //! budget       one bound on the bytes of all responses in flight; body builds responses within it
+//! priority     HTTP yields to the pipeline
 //! query        the parameters of a request; window names periods such as "today"
 //! problem      errors as problem+json (RFC 9457); etag answers 304
 //! lane         which way to the database a request takes; fair_queue who is next on it
@@ -42,6 +44,8 @@ mod board;
 mod body;
 mod budget;
 mod caller;
+mod connection;
+mod connections;
 mod etag;
 mod fair_queue;
 mod headers;
@@ -49,10 +53,12 @@ pub mod health;
 mod history;
 mod lane;
 mod latest;
+mod listener;
 mod login_page;
 mod machines;
 pub mod metrics;
 mod network;
+mod priority;
 mod problem;
 mod query;
 mod requests;
@@ -70,6 +76,7 @@ use actix_web::web::{self, ServiceConfig};
 pub use self::api::forget::ForgetDesk;
 pub use self::auth::{Access, Token, TokenGuard};
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
+pub use self::connections::{ConnectionLimits, Connections};
 pub use self::history::{HistoryClient, HistoryError, HistoryPool};
 pub use self::latest::{LatestCache, LatestReadings};
 pub use self::machines::StoredMachines;

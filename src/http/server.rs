@@ -11,30 +11,19 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use slog::{Logger, error, info, o, warn};
 
+use super::connections::{RefusalChange, Refusals, count_requests};
+use super::listener::{self, Door};
 use super::stream::ChangeFeed;
-use super::{HttpState, auth, configure, headers, requests};
+use super::{HttpState, auth, configure, headers, priority, requests};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::clock::mono_now;
 use crate::host_process;
 
-/// Threads that serve. Their work is short; database queries run on other threads.
-const WORKERS: usize = 2;
-/// How long a client may take to send a request's head.
-const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
-/// How long an idle connection stays open.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long closing a connection may take.
-const DISCONNECT_MAX: Duration = Duration::from_secs(2);
-
-/// How long a client may leave sent bytes unacknowledged.
-const TAKE_NOTHING_MAX: Duration = Duration::from_secs(20);
-/// Send buffer of a connection, which bounds what the kernel holds for a slow client.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How often the actor checks for changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -67,6 +56,7 @@ pub struct Http {
     server: Option<ServerHandle>,
     backoff: Backoff,
     last_reason: Option<String>,
+    refusals: Refusals,
     /// `None` while it works.
     changes: Option<ChangeFeed>,
 }
@@ -78,7 +68,17 @@ impl Http {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let changes = Some(ChangeFeed::new(&state));
         let logger = logger.new(o!("component" => "http"));
-        Self { options, state, exit_guard, logger, server: None, backoff, last_reason: None, changes }
+        Self {
+            options,
+            state,
+            exit_guard,
+            logger,
+            server: None,
+            backoff,
+            last_reason: None,
+            refusals: Refusals::default(),
+            changes,
+        }
     }
 
     fn bind(&mut self, context: &mut Context<Self>) {
@@ -107,6 +107,7 @@ impl Http {
         let _state_only =
             self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
         self.state.guard.tick();
+        self.report_refusals();
         let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);
         let sending = async move {
@@ -116,11 +117,29 @@ impl Http {
         context.spawn(sending.into_actor(self).map(|changes, actor, _| actor.changes = Some(changes)));
     }
 
+    /// Says once that clients are refused, and once that it is over.
+    fn report_refusals(&mut self) {
+        let connections = &self.state.connections;
+        match self.refusals.observe(connections.refused(), mono_now()) {
+            Some(RefusalChange::Began) => {
+                let address = connections.last_refused().map(|address| address.to_string());
+                warn!(self.logger, "HTTP clients are refused: every connection that may be open is busy. Look at who holds them \
+                    (ss -tn), and at http.connections_max and http.connections_per_address";
+                    "address" => address, "open" => connections.open(), "connections_max" => self.options.connections_max);
+            }
+            Some(RefusalChange::Ended { refused }) => {
+                info!(self.logger, "no HTTP client has been refused for a minute"; "refused" => refused);
+            }
+            None => {}
+        }
+    }
+
     fn serve(&mut self, listener: TcpListener, context: &mut Context<Self>) {
         let address = listener.local_addr().unwrap_or(self.options.bind);
         let (started, server) = std::sync::mpsc::sync_channel(1);
         let (state, options, actor) = (Arc::clone(&self.state), self.options.clone(), context.address());
         let spawned = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            priority::yield_to_the_pipeline();
             let outcome = serve_here(listener, state, &options, |handle| {
                 let _actor_gone = started.send(handle);
             });
@@ -153,41 +172,19 @@ pub(super) fn serve_here(
     options: &HttpOptions,
     started: impl FnOnce(ServerHandle),
 ) -> std::io::Result<()> {
+    let door = Door { connections: Arc::clone(&state.connections), connections_max: options.connections_max };
     let data = web::Data::from(state);
-    let system = actix_rt::System::new();
-    system.block_on(async move {
-        let server = HttpServer::new(move || {
-            // The last one is the outermost.
-            App::new()
-                .app_data(data.clone())
-                .wrap(from_fn(auth::authorize))
-                .wrap(from_fn(headers::add))
-                .wrap(from_fn(requests::measure))
-                .configure(configure)
-        })
-        .on_connect(|connection, _| bound_sending(connection))
-        .workers(WORKERS)
-        .max_connections(options.connections_max.div_ceil(WORKERS))
-        .client_request_timeout(REQUEST_HEAD_MAX)
-        .client_disconnect_timeout(DISCONNECT_MAX)
-        .keep_alive(KEEP_ALIVE)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-        started(server.handle());
-        server.await
-    })
-}
-
-/// Lets the kernel disconnect a client that reads nothing, and bounds the memory that it holds until then.
-fn bound_sending(connection: &dyn std::any::Any) {
-    use rustix::net::sockopt;
-    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
-        // Best effort: a system without these options serves without them.
-        let millis = u32::try_from(TAKE_NOTHING_MAX.as_millis()).unwrap_or(u32::MAX);
-        let _best_effort = sockopt::set_tcp_user_timeout(stream, millis);
-        let _best_effort = sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES);
-    }
+    let app = move || {
+        // The last one is the outermost.
+        App::new()
+            .app_data(data.clone())
+            .wrap(from_fn(auth::authorize))
+            .wrap(from_fn(headers::add))
+            .wrap(from_fn(requests::measure))
+            .wrap(from_fn(count_requests))
+            .configure(configure)
+    };
+    listener::serve(listener, door, app, started)
 }
 
 impl Drop for Http {

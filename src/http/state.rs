@@ -8,8 +8,8 @@ use actix_web::HttpRequest;
 use super::caller;
 use super::lane::Lane;
 use super::{
-    Budget, DataPlace, ForgetDesk, HistoryClient, HistoryPool, HttpSettings, LatestCache, Requests, Stall,
-    StoredMachines, Streams, TokenGuard,
+    Budget, Connections, DataPlace, ForgetDesk, HistoryClient, HistoryPool, HttpSettings, LatestCache,
+    Requests, Stall, StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
@@ -75,6 +75,8 @@ pub struct HttpState {
     pub audit: AuditTrail,
     /// Asks the service to forget machines.
     pub forget: ForgetDesk,
+    /// The open connections.
+    pub connections: Arc<Connections>,
     /// The event streams.
     pub streams: Streams,
     /// Counts the system calls on connections to the broker, by kind.

@@ -5,6 +5,7 @@
 
 mod access;
 mod answers;
+mod connections;
 mod description;
 pub mod logged;
 mod pages;
@@ -30,8 +31,8 @@ use uuid::Uuid;
 use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
-    Access, Budget, ForgetDesk, HistoryPool, HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache,
-    Requests, Stall, StatusCells, StoredMachines, Streams, TokenGuard,
+    Access, Budget, ConnectionLimits, Connections, ForgetDesk, HistoryPool, HttpSettings, HttpState,
+    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
@@ -62,6 +63,7 @@ impl JournalListener for IgnoreJournal {
 struct Server {
     client: Client,
     options: StoreOptions,
+    state: Arc<HttpState>,
     handle: ServerHandle,
     _directory: TempDir,
 }
@@ -79,22 +81,33 @@ impl Server {
         Self::start(Access::new(SITE, &[], false).unwrap())
     }
 
+    /// Starts a server without token, with other limits.
+    fn with_limits(limits: ConnectionLimits) -> Self {
+        Self::start_with(Access::new(SITE, &[], false).unwrap(), limits)
+    }
+
     fn start(access: Access) -> Self {
+        Self::start_with(access, ConnectionLimits { all: 64, each_address: 64 })
+    }
+
+    fn start_with(access: Access, limits: ConnectionLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = store_options(&directory);
         store::open(&options).unwrap().migrate().unwrap();
-        let state = Arc::new(state(access, &options, &directory));
+        let state = Arc::new(state(access, limits, &options, &directory));
+        let of_server = Arc::clone(&state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let bind = listener.local_addr().unwrap();
         let (started, handle) = sync_channel(1);
         let second = Duration::from_secs(1);
         let options_of_server =
-            HttpOptions { bind, connections_max: 64, backoff_min: second, backoff_max: second };
+            HttpOptions { bind, connections_max: limits.all, backoff_min: second, backoff_max: second };
         std::thread::spawn(move || {
-            serve_here(listener, state, &options_of_server, |handle| started.send(handle).unwrap()).unwrap();
+            serve_here(listener, of_server, &options_of_server, |handle| started.send(handle).unwrap())
+                .unwrap();
         });
         let handle = handle.recv().unwrap();
-        Self { client: Client::new(&format!("http://{bind}")), options, handle, _directory: directory }
+        Self { client: Client::new(&format!("http://{bind}")), options, state, handle, _directory: directory }
     }
 
     /// Returns a client with the token.
@@ -134,7 +147,7 @@ pub fn store_options(directory: &TempDir) -> StoreOptions {
     }
 }
 
-fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState {
+fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directory: &TempDir) -> HttpState {
     let journal_dir = directory.path().join("journal");
     let options = JournalOptions {
         dir: journal_dir.clone(),
@@ -174,6 +187,7 @@ fn state(access: Access, store: &StoreOptions, directory: &TempDir) -> HttpState
         guard: TokenGuard::new(&metrics, &Logger::root(slog::Discard, o!())),
         requests: Requests::default(),
         audit: AuditTrail::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
+        connections: Arc::new(Connections::new(limits)),
         streams: Streams::new(8, 8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
         data_places: Vec::new(),

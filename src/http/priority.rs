@@ -1,0 +1,28 @@
+//! HTTP yields to the pipeline: on a busy computer a page comes later rather than a reading.
+
+/// The niceness of the threads that answer questions. The pipeline, and the health checks, run at 0.
+const NICENESS: i32 = 5;
+
+/// Lowers the priority of this thread, and of those that it starts from now on.
+pub(super) fn yield_to_the_pipeline() {
+    // Linux takes "this process" for the calling thread (setpriority(2)).
+    let _best_effort = rustix::process::setpriority_process(None, NICENESS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_yields_and_what_it_starts_but_no_other() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let own = niceness();
+        let (first, second) = std::thread::spawn(move || {
+            yield_to_the_pipeline();
+            (niceness(), std::thread::spawn(niceness).join().unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_eq!((first, second, niceness()), (NICENESS, NICENESS, own));
+    }
+}
