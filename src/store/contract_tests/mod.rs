@@ -35,6 +35,7 @@ mod run_sizes;
 mod schema_clauses;
 mod slow_postgres;
 mod sqlite_runs;
+mod timescale;
 mod trend_clauses;
 mod unreadable_clauses;
 

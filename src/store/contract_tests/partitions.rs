@@ -1,6 +1,7 @@
 //! Readings in native partitions by month, as docs/operations.md says how to make them.
 
 use super::fixture::{Fixture, batch, machine, prune_in_steps, reading, rows_bounds};
+use super::import_clauses::{import, plant};
 use super::postgres_server::Postgres;
 use crate::domain::{JournalHistory, JournalId, Timestamp};
 use crate::store::{PruneLimits, PruneTable, ReadingRow, Store, StoreOptions, open};
@@ -157,4 +158,38 @@ fn a_partition_wider_than_a_month_is_deleted_from_one_by_one() {
     assert_eq!(run(&mut *store, JANUARY + 9 * DAY + 1), (vec![], 10));
     let (dropped, one_by_one) = run(&mut *store, MARCH);
     assert_eq!((dropped, one_by_one), (vec!["public.machine_telemetry_plain".to_owned()], 0));
+}
+
+/// Proves IMP-1, IMP-3.
+#[test]
+fn rows_of_the_reference_worker_go_into_partitions_and_its_view_shows_and_deletes_them() {
+    let (server, fixture) = plant(7);
+    let mut store = fixture.open();
+    store.migrate().unwrap();
+    fixture.raw().execute(&partitioning());
+    let tended = store.tend_partitions(&PruneLimits::default(), Timestamp::from_micros(JANUARY)).unwrap();
+    assert_eq!(tended.created.len(), 3, "{tended:?}");
+    drop(store);
+    let ids = "SELECT string_agg(id::text, ',' ORDER BY recorded_at) FROM machine_telemetry";
+    let before = server.psql("plant", ids);
+    let done = import(&fixture);
+    assert_eq!((done.state().stored, done.state().unreadable), (7, 0));
+    assert_eq!(server.psql("plant", ids), before);
+    let mut raw = fixture.raw();
+    assert_eq!(raw.count("machine_telemetry_2026_01"), 7);
+    assert_eq!(
+        server.psql(
+            "plant",
+            "DELETE FROM machine_telemetry WHERE id <= 3; SELECT count(*) FROM machine_telemetry"
+        ),
+        "4"
+    );
+    assert_eq!(raw.rows(&["sum(readings)"], "machine_rollup"), ["4"]);
+    let (mut store, journal) = fixture.with_journal();
+    store.commit(&batch(journal, 0, vec![row(1, FEBRUARY), row(2, FEBRUARY + 1)])).unwrap();
+    assert_eq!(server.psql("plant", "SELECT count(*) FROM machine_telemetry WHERE id > 7"), "2", "ids grow");
+    // Nobody misses a month that is past: neither the view nor Andon.
+    let (dropped, one_by_one) = run(&mut *store, FEBRUARY + DAY);
+    assert_eq!((dropped, one_by_one), (vec!["andon.machine_telemetry_2026_01".to_owned()], 0));
+    assert_eq!(server.psql("plant", "SELECT count(*) FROM machine_telemetry"), "2");
 }

@@ -8,21 +8,22 @@ use diesel::prelude::*;
 use diesel::sql_query;
 
 use super::FlagRow;
-use super::partitions::{Layout, layout};
+use super::partitions::{Layout, NameRow, layout};
 use crate::store::Hypertable;
 
-const IS_INSTALLED: &str =
-    "SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') AS value";
+/// Schema of the extension, quoted.
+const EXTENSION_SCHEMA: &str = "SELECT quote_ident(n.nspname) AS value FROM pg_extension e \
+     JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'";
 const HAS_READINGS: &str = "SELECT EXISTS (SELECT 1 FROM machine_telemetry) AS value";
 
-const CREATE: &str =
-    "SELECT create_hypertable('machine_telemetry', 'recorded_at', chunk_time_interval => interval '7 days')";
+/// `:extension` is its schema: the search path of a session with `store.schema` does not lead there.
+const CREATE: &str = "SELECT :extension.create_hypertable('machine_telemetry', 'recorded_at', chunk_time_interval => interval '7 days')";
 /// `received_at` is in the order so that the smallest and the largest of each compressed batch are kept: the proof
 /// that a chunk may go reads them alone.
 const COMPRESS: &str = "ALTER TABLE machine_telemetry SET (timescaledb.compress, \
          timescaledb.compress_segmentby = 'site, machine_id', \
          timescaledb.compress_orderby = 'recorded_at, digest, received_at'); \
-     SELECT add_compression_policy('machine_telemetry', interval '30 days', if_not_exists => true)";
+     SELECT :extension.add_compression_policy('machine_telemetry', interval '30 days', if_not_exists => true)";
 
 /// Else a statement that touches many compressed rows fails with SQLSTATE 53400.
 const NO_DECOMPRESSION_LIMIT: &str = "SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0";
@@ -40,9 +41,20 @@ pub(super) fn is(connection: &mut PgConnection, question: &str) -> QueryResult<b
     sql_query(question).get_result::<FlagRow>(connection).map(|row| row.value)
 }
 
+/// Returns the schema that holds the functions of the extension; `None` if it is not installed.
+pub(super) fn extension_schema(connection: &mut PgConnection) -> QueryResult<Option<String>> {
+    sql_query(EXTENSION_SCHEMA)
+        .get_result::<NameRow>(connection)
+        .optional()
+        .map(|row| row.map(|row| row.value))
+}
+
 /// Lets this session change compressed rows, if the extension is there.
 pub fn configure(connection: &mut PgConnection) -> QueryResult<()> {
-    if is(connection, IS_INSTALLED)? { connection.batch_execute(NO_DECOMPRESSION_LIMIT) } else { Ok(()) }
+    match extension_schema(connection)? {
+        Some(_) => connection.batch_execute(NO_DECOMPRESSION_LIMIT),
+        None => Ok(()),
+    }
 }
 
 /// Makes the table of readings a hypertable if it is empty. `None`: it is one already.
@@ -53,18 +65,17 @@ pub fn create(connection: &mut PgConnection) -> QueryResult<Option<Hypertable>> 
         Layout::Partitions => return not_made(PARTITIONED),
         Layout::Plain => {}
     }
-    if !is(connection, IS_INSTALLED)? {
-        return not_made(NOT_INSTALLED);
-    }
+    let Some(extension) = extension_schema(connection)? else { return not_made(NOT_INSTALLED) };
+    let [create, compress] = [CREATE, COMPRESS].map(|sql| sql.replace(":extension", &extension));
     if is(connection, HAS_READINGS)? {
         return not_made(NOT_EMPTY);
     }
-    let made = connection.transaction(|connection| connection.batch_execute(CREATE));
+    let made = connection.transaction(|connection| connection.batch_execute(&create));
     if let Err(error) = made {
         return not_made(&format!("machine_telemetry could not be made a hypertable: {error}"));
     }
     // An edition without compression is as good for everything else.
-    let compressed = connection.transaction(|connection| connection.batch_execute(COMPRESS));
+    let compressed = connection.transaction(|connection| connection.batch_execute(&compress));
     let how = match compressed {
         Ok(()) => "compressed once they are 30 days old".to_owned(),
         Err(error) => format!("not compressed: {error}"),

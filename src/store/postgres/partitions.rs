@@ -15,7 +15,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::hypertable::is;
+use super::hypertable::{extension_schema, is};
 use super::{FlagRow, sqlstate};
 use crate::domain::Timestamp;
 use crate::store::exact::postgres as exact;
@@ -73,9 +73,9 @@ pub enum Layout {
 }
 
 #[derive(QueryableByName)]
-struct NameRow {
+pub struct NameRow {
     #[diesel(sql_type = Text)]
-    value: String,
+    pub value: String,
 }
 
 #[derive(QueryableByName, Clone)]
@@ -268,9 +268,12 @@ fn drop_now(connection: &mut PgConnection, part: &Part, layout: Layout) -> Query
         return connection.batch_execute(&format!("DROP TABLE {}", part.name));
     }
     // By its bounds, so that TimescaleDB forgets it, too.
-    sql_query("SELECT drop_chunks(to_regclass('machine_telemetry'), older_than => $1, newer_than => $2)")
-        .bind::<Instant, _>(SqlInstant(part.ends()))
-        .bind::<Instant, _>(SqlInstant(part.begins()))
-        .execute(connection)
-        .map(drop)
+    let extension = extension_schema(connection)?.unwrap_or_else(|| "public".to_owned());
+    sql_query(format!(
+        "SELECT {extension}.drop_chunks(to_regclass('machine_telemetry'), older_than => $1, newer_than => $2)"
+    ))
+    .bind::<Instant, _>(SqlInstant(part.ends()))
+    .bind::<Instant, _>(SqlInstant(part.begins()))
+    .execute(connection)
+    .map(drop)
 }
