@@ -47,5 +47,6 @@ mod secrets;
 mod service_manager;
 mod signals;
 mod socket_layer;
+mod starvation;
 mod take_over;
 mod upgrade;

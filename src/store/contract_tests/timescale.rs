@@ -3,7 +3,7 @@
 
 use super::fixture::Fixture;
 use super::postgres_server::Postgres;
-use crate::store::{Hypertable, Store, StoreOptions, open};
+use crate::store::{Hypertable, StoreOptions, open};
 
 const STAND_IN: &str = "SET allow_system_table_mods = on;
     INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
