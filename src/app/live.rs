@@ -67,9 +67,10 @@ impl LiveParts {
         {
             let access = |settings: &Settings| {
                 let http = &settings.http;
-                (http.token.clone(), http.tokens.clone(), http.anonymous)
+                (http.token.clone(), http.tokens.clone(), http.anonymous, http.session_max)
             };
-            self.http.replace_settings(http_settings(new)?, access(old) != access(new));
+            let key = self.http.sessions.key();
+            self.http.replace_settings(http_settings(new, key)?, access(old) != access(new));
             self.http.streams.set_bounds(new.http.streams_max, new.http.streams_per_address);
             self.http.connections.set_each_address(new.http.connections_per_address);
         }
@@ -103,7 +104,8 @@ mod tests {
         let tls = link
             .tls
             .map(|tls| (tls.ca_file, tls.cert_file, tls.key_file, tls.key_password, tls.alpn, tls.verify));
-        let http = http_settings(settings).map(|http| {
+        let key = crate::http::SiteKey::random().unwrap();
+        let http = http_settings(settings, &key).map(|http| {
             let access = match http.access {
                 crate::http::Access::Token(_) => {
                     let named = settings.http.tokens.iter().map(|t| (&t.name, t.token.expose()));
@@ -126,6 +128,7 @@ mod tests {
                     settings.http.streams_max,
                     settings.http.streams_per_address,
                     settings.http.connections_per_address,
+                    http.session_max,
                 ),
             )
         });
@@ -180,6 +183,7 @@ mod tests {
                 "http.streams_max" | "http.streams_per_address" | "http.connections_per_address" => "17",
                 "liveness.machines" => "{ press-1 = { expected = true } }",
                 "http.tokens" => &named,
+                "http.session_max" => "3d",
                 "http.anonymous" | "metrics.per_machine" => "true",
                 "mqtt.tls.verify" => "false",
                 "log.level" => "debug",

@@ -23,8 +23,8 @@ use crate::config::{self, Settings};
 use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
     Access, Budget, ConnectionLimits, Connections, DataPlace, ForgetDesk, HistoryPool, HttpOptions,
-    HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines,
-    Streams, Token, TokenGuard,
+    HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Sessions, SiteKey, Stall,
+    StatusCells, StoredMachines, Streams, Token, TokenGuard,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -43,10 +43,11 @@ pub(super) fn http_state(
     logger: &Logger,
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
+    let sessions = Sessions::open(&settings.journal.dir, &site.id, logger)?;
     Ok(HttpState {
         site: site.id.clone(),
         topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
-        settings: StatusCell::new(http_settings(settings)?),
+        settings: StatusCell::new(http_settings(settings, sessions.key())?),
         history: HistoryPool::start(store)?,
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
@@ -58,6 +59,7 @@ pub(super) fn http_state(
         stall: Stall::default(),
         forget: ForgetDesk::start(store)?,
         guard: TokenGuard::new(metrics, logger),
+        sessions,
         requests: Requests::default(),
         audit: AuditTrail::start(store, logger)?,
         connections: Arc::new(Connections::new(ConnectionLimits {
@@ -72,7 +74,10 @@ pub(super) fn http_state(
 }
 
 /// Returns the settings of HTTP that a reload replaces.
-pub(super) fn http_settings(settings: &Settings) -> Result<HttpSettings, Box<dyn std::error::Error>> {
+pub(super) fn http_settings(
+    settings: &Settings,
+    key: &SiteKey,
+) -> Result<HttpSettings, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
     let mut tokens: Vec<Token<'_>> = http
         .tokens
@@ -94,7 +99,8 @@ pub(super) fn http_settings(settings: &Settings) -> Result<HttpSettings, Box<dyn
         offline_after: settings.liveness.offline_after,
         metrics_per_machine: settings.metrics.per_machine,
         expected: expected(settings),
-        access: Access::new(&site.id, &tokens, http.anonymous)?,
+        access: Access::new(&site.id, key, &tokens, http.anonymous)?,
+        session_max: http.session_max,
     })
 }
 

@@ -235,6 +235,8 @@ pub(super) const KEYS: &[Key] = &[
     optional("http.token_file", Kind::Path).at_reload(),
     required(HTTP_TOKENS, Kind::Tokens).at_reload(),
     required("http.anonymous", Kind::Flag).at_reload(),
+    required("http.session_max", between(Duration::from_secs(300), Duration::from_secs(90 * 86_400)))
+        .at_reload(),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),
     required("http.connections_per_address", Kind::Integer { min: 8, max: 10_000 }).at_reload(),
     required("http.streams_max", Kind::Integer { min: 1, max: 5_000 }).at_reload(),

@@ -241,6 +241,8 @@ pub struct Http {
     pub tokens: Vec<NamedToken>,
     /// Clients, also those on other computers, need no token.
     pub anonymous: bool,
+    /// How long a browser stays logged in after its last page.
+    pub session_max: Duration,
     /// Most connections at a time. The oldest idle one gives way to a further one.
     pub connections_max: usize,
     /// Most connections from one address at a time. Its oldest idle one gives way to a further one.

@@ -5,11 +5,15 @@
 //! with a login form: programs read the status, people the form. The form posts to `/login`, which sets the cookie and returns to the page. A screen without a keyboard opens
 //! any page with `?token=<token>`: the response sets the cookie and redirects to the same address without the token.
 //!
-//! The cookie is `HttpOnly` and `SameSite=Strict`. It holds not the token but a digest of the site's name, keyed with
-//! the token. It stays valid across restarts of Andon until the token changes, so a wall screen runs for months. A reload
-//! that changes the token ends the live streams and the sessions with it.
-//! `POST /logout` removes it. The cookie's name contains the site, because browsers share cookies between all ports of
+//! The cookie is `HttpOnly` and `SameSite=Strict`, and `Secure` where the request is. It holds not the token but a session
+//! ([`session`]): days long, across restarts of Andon, until somebody logs out or the token changes. Pages that are in use
+//! get a fresh cookie in time, so a wall screen runs for months. A reload that changes the token ends the live streams and
+//! the sessions with it. `POST /logout` ends the session on the server, too ([`sessions`]), for good, and removes the
+//! cookie. The cookie's name contains the site, because browsers share cookies between all ports of
 //! a host: two sites on one host would log each other out.
+//!
+//! Before every check of a token stands a guard ([`guard`]): an address that has sent wrong ones waits for each further
+//! one, whichever way it comes. A session does not wait, and an invalid cookie is no guess.
 //!
 //! Comparisons take constant time (digests of equal length, `openssl::memcmp`).
 //!
@@ -17,14 +21,21 @@
 //! `localhost`. A foreign web page can point its own name at this machine (DNS rebinding), but cannot forge the `Host`.
 //! A page of another site cannot log a browser out either: `POST /logout` checks where the request comes from.
 
+mod ended;
 mod guard;
 mod guessing;
 mod login;
 mod origin;
 mod pace;
+mod session;
+mod session_file;
+mod sessions;
 mod token;
 
+use std::time::Duration;
+
 use actix_web::body::{EitherBody, MessageBody};
+use actix_web::cookie::Cookie;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -32,16 +43,19 @@ use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
 
 pub use self::guard::TokenGuard;
 use self::guessing::Verdict;
-use self::login::{admitted, token_in_query, without_token};
+use self::login::{admitted, session_cookie, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
 pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
+pub use self::session::{Session, SiteKey};
+pub use self::sessions::Sessions;
 use self::token::{KnownToken, bearer};
 pub use self::token::{Token, TokenCheck};
 use super::HttpState;
-use super::caller::{self, CallerName};
+use super::caller::{self, CallerName, CallerSession};
 use super::login_page::{self, Refused};
 use super::problem::Problem;
+use crate::clock::wall_now;
 use crate::domain::Role;
 
 /// Paths for programs. All others are for browsers.
@@ -65,72 +79,147 @@ impl Access {
     /// OpenSSL cannot compute a digest.
     pub fn new(
         site: &str,
+        key: &SiteKey,
         tokens: &[Token<'_>],
         anonymous: bool,
     ) -> Result<Self, openssl::error::ErrorStack> {
         match (tokens, anonymous) {
             ([], true) => Ok(Self::Anonymous),
             ([], false) => Ok(Self::Local),
-            _ => TokenCheck::new(site, tokens).map(Self::Token),
+            _ => TokenCheck::new(site, key, tokens).map(Self::Token),
         }
     }
 }
 
-/// Middleware: answers requests that may not pass itself (HTTP-4).
+/// Middleware: answers requests that may not pass itself (HTTP-4), and keeps sessions in use alive.
 pub async fn authorize<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let state = request.app_data::<web::Data<HttpState>>().cloned();
-    let refusal = match &state {
-        Some(state) => refusal_now(state, request.request()),
-        None => Some(HttpResponse::InternalServerError().finish()),
+    let admission = match &state {
+        Some(state) => admission(state, request.request(), Look::First),
+        None => Err(HttpResponse::InternalServerError().finish()),
     };
-    match refusal {
-        Some(response) => Ok(request.into_response(response).map_into_right_body()),
-        None => next.call(request).await.map(ServiceResponse::map_into_left_body),
+    let fresh = match admission {
+        Ok(fresh) => fresh,
+        Err(response) => return Ok(request.into_response(response).map_into_right_body()),
+    };
+    let mut response = next.call(request).await?;
+    if let Some(cookie) = fresh {
+        response.response_mut().add_cookie(&cookie)?;
     }
+    Ok(response.map_into_left_body())
 }
 
-/// Returns the response that replaces the handler's by the rule in effect now; `None` if the request may pass.
+/// How often a request was looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    /// Its token has been judged.
+    Again,
+}
+
+/// Returns the response that replaces the handler's by the rule in effect now; `None` if the request, which has passed
+/// once, may still pass.
 pub fn refusal_now(state: &HttpState, request: &HttpRequest) -> Option<HttpResponse> {
-    match &state.settings().access {
-        Access::Anonymous => None,
-        Access::Local => (!names_no_other_host(request)).then(|| wrong_host(request)),
-        Access::Token(check) => refusal(state, check, request),
-    }
+    admission(state, request, Look::Again).err()
 }
 
-fn refusal(state: &HttpState, check: &TokenCheck, request: &HttpRequest) -> Option<HttpResponse> {
-    let path = routed_path(request);
-    if path == "/login" || path == "/logout" || login_page::is_public(path) {
-        return None;
-    }
-    let in_address = (request.method() == Method::GET && !is_for_programs(path))
-        .then(|| token_in_query(request))
-        .flatten()
-        .map(|token| find(state, check, request, token.as_bytes()));
-    if let Some(Ok(known)) = in_address {
-        return Some(admitted(check, known, &without_token(request)));
-    }
-    let found = match (bearer(request), in_address) {
-        (Some(token), _) => find(state, check, request, token),
-        // A session shows the page all the same.
-        (None, Some(Err(refused))) => check.of_cookie(request).ok_or(refused),
-        (None, _) => check.of_cookie(request).ok_or(Refused::NoToken),
-    };
-    let needed = needed_role(request.method(), path);
-    match found {
-        Ok(known) if known.allows(needed) => {
-            request.extensions_mut().insert(CallerName(known.name().to_owned()));
-            None
+/// Admits a request, with a fresh cookie if its session needs one; or returns the response to it.
+fn admission(
+    state: &HttpState,
+    request: &HttpRequest,
+    look: Look,
+) -> Result<Option<Cookie<'static>>, HttpResponse> {
+    let settings = state.settings();
+    match &settings.access {
+        Access::Anonymous => Ok(None),
+        Access::Local if names_no_other_host(request) => Ok(None),
+        Access::Local => Err(wrong_host(request)),
+        Access::Token(check) => {
+            Visit { state, check, request, look, session_max: settings.session_max }.admission()
         }
-        Ok(known) => Some(forbidden(known.name(), needed)),
-        Err(refused) => Some(unauthorized(request, refused)),
     }
 }
 
-/// Finds the token that a client has sent, as fast as the guard allows.
+/// A request, and what it is judged by.
+struct Visit<'a> {
+    state: &'a HttpState,
+    check: &'a TokenCheck,
+    request: &'a HttpRequest,
+    look: Look,
+    session_max: Duration,
+}
+
+impl<'a> Visit<'a> {
+    fn admission(&self) -> Result<Option<Cookie<'static>>, HttpResponse> {
+        let (request, path) = (self.request, routed_path(self.request));
+        if path == "/login" || path == "/logout" || login_page::is_public(path) {
+            return Ok(None);
+        }
+        let in_address = (request.method() == Method::GET && !is_for_programs(path))
+            .then(|| token_in_query(request))
+            .flatten()
+            .map(|token| self.find(token.as_bytes()));
+        if let Some(Ok(known)) = in_address {
+            return Err(admitted(request, self.check, known, self.session_max, &without_token(request)));
+        }
+        let needed = needed_role(request.method(), path);
+        let by_session = || self.session().map(|(known, session)| (known, Some(session)));
+        let found = match (bearer(request), in_address) {
+            (Some(token), _) => self.find(token).map(|known| (known, None)),
+            // A session shows the page all the same.
+            (None, Some(Err(refused))) => by_session().ok_or(refused),
+            (None, _) => by_session().ok_or(Refused::NoToken),
+        };
+        match found {
+            Ok((known, session)) if known.allows(needed) => {
+                request.extensions_mut().insert(CallerName(known.name().to_owned()));
+                Ok(session.and_then(|session| self.keep(known, session)))
+            }
+            Ok((known, _)) => Err(forbidden(known.name(), needed)),
+            Err(refused) => Err(unauthorized(request, refused)),
+        }
+    }
+
+    /// Finds the token that a client has sent, as fast as the guard allows.
+    fn find(&self, token: &[u8]) -> Result<&'a KnownToken, Refused> {
+        match self.look {
+            Look::First => find(self.state, self.check, self.request, token),
+            Look::Again => self.check.find(token).ok_or(Refused::WrongToken),
+        }
+    }
+
+    /// Finds the session of the request, unless it is over.
+    fn session(&self) -> Option<(&'a KnownToken, Session)> {
+        let (known, session) = self.check.session_of(self.request)?;
+        let lasts = session.lasts(known.lifetime(self.session_max), wall_now());
+        (lasts && !self.state.sessions.has_ended(&session)).then_some((known, session))
+    }
+
+    /// Notes the session, and returns a fresh cookie for it if it needs one.
+    fn keep(&self, known: &KnownToken, session: Session) -> Option<Cookie<'static>> {
+        let (now, lifetime) = (wall_now(), known.lifetime(self.session_max));
+        let slides = session.should_slide(lifetime, now) && shows_the_board(self.request);
+        let session = if slides { Session { issued: now, ..session } } else { session };
+        let fresh =
+            slides.then(|| session_cookie(self.request, self.check, known, &session, lifetime)).flatten();
+        let until = session.until(lifetime);
+        self.request.extensions_mut().insert(CallerSession { session, until });
+        fresh
+    }
+}
+
+/// True for what a browser asks for while somebody looks at the board: pages, and the live stream. Not for files, which
+/// caches keep with their headers.
+fn shows_the_board(request: &HttpRequest) -> bool {
+    let path = routed_path(request);
+    request.method() == Method::GET
+        && (path == "/" || path == "/api/v1/stream" || path == "/machines" || path.starts_with("/machines/"))
+}
+
+/// Finds a token that a client has sent, as fast as the guard allows.
 fn find<'a>(
     state: &HttpState,
     check: &'a TokenCheck,

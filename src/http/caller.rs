@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::auth::Session;
 use super::network::Network;
+use crate::domain::Timestamp;
 
 /// Name of a caller without a token.
 pub const ANYONE: &str = "anyone";
@@ -14,6 +16,25 @@ pub const ANYONE: &str = "anyone";
 /// The name of the token or of the user, as authentication found it. An extension of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerName(pub String);
+
+/// The session that the request came with. An extension of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerSession {
+    /// The session.
+    pub session: Session,
+    /// When it is over.
+    pub until: Timestamp,
+}
+
+/// Returns the session of the caller, if it came with one.
+pub fn session(request: &HttpRequest) -> Option<CallerSession> {
+    request.extensions().get().cloned()
+}
+
+/// True if nobody between the client and this server can read along.
+pub fn is_secure(_request: &HttpRequest) -> bool {
+    false
+}
 
 /// Returns the address of the client.
 pub fn address(request: &HttpRequest) -> IpAddr {

@@ -22,6 +22,8 @@ pub struct HttpSettings {
     pub expected: HashSet<MachineId>,
     /// Which requests are answered.
     pub access: Access,
+    /// How long a session of a browser lasts.
+    pub session_max: Duration,
 }
 
 impl HttpState {

@@ -9,7 +9,7 @@ use super::caller;
 use super::lane::Lane;
 use super::{
     Budget, Connections, DataPlace, ForgetDesk, HistoryClient, HistoryPool, HttpSettings, LatestCache,
-    Requests, Stall, StoredMachines, Streams, TokenGuard,
+    Requests, Sessions, Stall, StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
@@ -69,6 +69,8 @@ pub struct HttpState {
     pub stall: Stall,
     /// Stands before every check of a token.
     pub guard: TokenGuard,
+    /// The sessions of browsers.
+    pub sessions: Sessions,
     /// Counts and times the requests.
     pub requests: Requests,
     /// Records who changed what.

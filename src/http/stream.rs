@@ -28,6 +28,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 pub use self::change_feed::ChangeFeed;
 use super::HttpState;
@@ -38,12 +39,13 @@ use super::caller;
 use super::network::Network;
 use super::problem::Problem;
 use super::query::Parameters;
-use crate::clock::{Mono, mono_now};
+use crate::clock::{Mono, mono_now, wall_now};
 
 /// Most chunks that wait for a client.
 const QUEUE_MAX: usize = 16;
 
-/// How long a stream lasts: a client that lost its right to it, or is no more than an open socket, goes some day.
+/// How long a stream lasts, if its session does: a client that lost its right to it, or is no more than an open socket, goes
+/// some day.
 const STREAM_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Tells a client that its stream ends in order, so that it connects again without an alarm.
@@ -75,6 +77,8 @@ pub struct Streams {
 struct Client {
     chunks: mpsc::Sender<Bytes>,
     ends_at: Mono,
+    /// The session that it came with.
+    session: Option<Uuid>,
 }
 
 /// The streams that are open, however much of them the client has read.
@@ -149,14 +153,25 @@ impl Streams {
         self.lock().clear();
     }
 
+    /// Ends the streams of a session.
+    pub fn close_session(&self, id: Uuid) {
+        self.lock().retain(|client| client.session != Some(id));
+    }
+
     /// Adds a client that gets `first` at once, and every chunk until `ends_at`.
-    fn join(&self, first: Bytes, address: Network, ends_at: Mono) -> Result<StreamBody, Full> {
+    fn join(
+        &self,
+        first: Bytes,
+        address: Network,
+        ends_at: Mono,
+        session: Option<Uuid>,
+    ) -> Result<StreamBody, Full> {
         let mut clients = self.lock();
         self.take_place(address).inspect_err(|_full| {
             self.refused.fetch_add(1, Ordering::Relaxed);
         })?;
         let (sender, chunks) = mpsc::channel(QUEUE_MAX);
-        clients.push(Client { chunks: sender, ends_at });
+        clients.push(Client { chunks: sender, ends_at, session });
         Ok(StreamBody { chunks, rest: first, address, open: Arc::clone(&self.open) })
     }
 
@@ -254,8 +269,12 @@ pub async fn stream(request: HttpRequest, state: web::Data<HttpState>) -> Result
         return Ok(response.finish());
     }
     let first = format!("retry: 2000\n\n{}", event("status", &Status::now(&state)));
-    let ends_at = Mono(mono_now().0 + STREAM_MAX.as_micros() as u64);
-    let joined = state.streams.join(first.into(), caller::network(&request), ends_at);
+    let session = caller::session(&request);
+    let lasts =
+        session.as_ref().map_or(STREAM_MAX, |session| session.until.since(wall_now()).min(STREAM_MAX));
+    let ends_at = Mono(mono_now().0 + lasts.as_micros() as u64);
+    let id = session.map(|session| session.session.id);
+    let joined = state.streams.join(first.into(), caller::network(&request), ends_at, id);
     let body = joined.map_err(|full| Problem::new(StatusCode::SERVICE_UNAVAILABLE, full.to_string()))?;
     // A reload between the check of this request and now would have missed this stream.
     if let Some(refusal) = auth::refusal_now(&state, &request) {
@@ -282,7 +301,7 @@ mod tests {
     }
 
     fn join(streams: &Streams, number: u8) -> Result<StreamBody, Full> {
-        streams.join(Bytes::new(), network(number), NEVER)
+        streams.join(Bytes::new(), network(number), NEVER, None)
     }
 
     /// Proves HTTP-2.
@@ -325,10 +344,22 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_ends_takes_its_own_streams_with_it() {
+        let streams = Streams::new(4, 4);
+        let (mine, other) = (Uuid::new_v4(), Uuid::new_v4());
+        let bodies = [Some(mine), Some(other), None, Some(mine)]
+            .map(|session| streams.join(Bytes::new(), network(1), NEVER, session).unwrap());
+        streams.close_session(mine);
+        let ended =
+            bodies.map(|mut body| body.chunks.try_recv() == Err(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(ended, [true, false, false, true]);
+    }
+
+    #[test]
     fn a_stream_whose_time_has_come_says_so_and_ends() {
         let streams = Streams::new(2, 2);
-        let mut old = streams.join(Bytes::new(), network(1), Mono(100)).unwrap();
-        let mut young = streams.join(Bytes::new(), network(1), Mono(200)).unwrap();
+        let mut old = streams.join(Bytes::new(), network(1), Mono(100), None).unwrap();
+        let mut young = streams.join(Bytes::new(), network(1), Mono(200), None).unwrap();
         streams.send(&Bytes::from_static(b"x"), Mono(99));
         streams.send(&Bytes::from_static(b"y"), Mono(100));
         assert_eq!(chunks(&mut old), [b"x".as_slice(), b"y", END]);
@@ -344,7 +375,7 @@ mod tests {
     #[test]
     fn a_large_chunk_is_sent_piece_by_piece() {
         let streams = Streams::new(1, 1);
-        let mut body = streams.join(Bytes::from_static(b"first"), network(1), NEVER).unwrap();
+        let mut body = streams.join(Bytes::from_static(b"first"), network(1), NEVER, None).unwrap();
         streams.send(&Bytes::from(vec![b'x'; 3 * PIECE_BYTES + 1]), Mono(0));
         streams.close();
         let mut lengths = Vec::new();

@@ -1,23 +1,22 @@
 //! Login and logout of a browser: the form, the token in an address, the cookie, and where to go then.
 
-use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::cookie::{Cookie, CookieBuilder, SameSite, time::Duration};
 use actix_web::http::{StatusCode, header};
 use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::origin::is_cross_site;
+use super::session::{Lifetime, Session};
 use super::token::{KnownToken, TokenCheck, cookie_name};
 use super::{Access, find};
-use crate::http::HttpState;
+use crate::clock::wall_now;
 use crate::http::login_page::{self, Refused};
 use crate::http::problem::Problem;
+use crate::http::{HttpState, caller};
 
 /// How long a client may take to send the login form.
 const FORM_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-/// Browsers drop a cookie without a maximum age when they close. This is the longest age they accept.
-const COOKIE_AGE: Duration = Duration::days(400);
-
 /// Returns the token of `?token=`, decoded.
 pub(super) fn token_in_query(request: &HttpRequest) -> Option<String> {
     let pair = request.query_string().split('&').find_map(|pair| pair.strip_prefix("token="))?;
@@ -35,15 +34,37 @@ pub(super) fn without_token(request: &HttpRequest) -> String {
     if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
 }
 
-/// Returns the redirect to `place` that sets the cookie.
-pub(super) fn admitted(check: &TokenCheck, known: &KnownToken, place: &str) -> HttpResponse {
-    let cookie = Cookie::build(check.cookie_name.clone(), known.cookie.clone())
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Strict)
-        .max_age(COOKIE_AGE)
-        .finish();
-    go_to(place).cookie(cookie).finish()
+/// Returns the redirect to `place` that begins a session.
+pub(super) fn admitted(
+    request: &HttpRequest,
+    check: &TokenCheck,
+    known: &KnownToken,
+    session_max: std::time::Duration,
+    place: &str,
+) -> HttpResponse {
+    let session = Session::open(&known.session_key, wall_now());
+    match session_cookie(request, check, known, &session, known.lifetime(session_max)) {
+        Some(cookie) => go_to(place).cookie(cookie).finish(),
+        None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "OpenSSL cannot sign the session").response(),
+    }
+}
+
+/// Returns the cookie of a session. A browser drops one without a maximum age when it closes.
+pub(super) fn session_cookie(
+    request: &HttpRequest,
+    check: &TokenCheck,
+    known: &KnownToken,
+    session: &Session,
+    lifetime: Lifetime,
+) -> Option<Cookie<'static>> {
+    let value = known.session_key.cookie(session).ok()?;
+    let max_age = Duration::try_from(lifetime.max).unwrap_or(Duration::MAX);
+    Some(cookie(request, check.cookie_name.clone(), value).max_age(max_age).finish())
+}
+
+fn cookie(request: &HttpRequest, name: String, value: String) -> CookieBuilder<'static> {
+    let secure = caller::is_secure(request);
+    Cookie::build(name, value).path("/").http_only(true).same_site(SameSite::Strict).secure(secure)
 }
 
 fn go_to(place: &str) -> actix_web::HttpResponseBuilder {
@@ -88,9 +109,10 @@ pub async fn login(
         Ok(form) => form,
         Err(error) => return Ok(unreadable_form(&error).response()),
     };
-    let response = match &state.settings().access {
+    let settings = state.settings();
+    let response = match &settings.access {
         Access::Token(check) => match find(&state, check, &request, form.token.trim().as_bytes()) {
-            Ok(known) => admitted(check, known, &form.next),
+            Ok(known) => admitted(&request, check, known, settings.session_max, &form.next),
             Err(refused) => login_page::response(own_place(&form.next), refused),
         },
         Access::Anonymous | Access::Local => go_to("/").finish(),
@@ -119,9 +141,14 @@ pub async fn logout(request: HttpRequest, state: web::Data<HttpState>) -> HttpRe
         let detail = "a page of another site sent this; log out on a page of this server";
         return Problem::new(StatusCode::FORBIDDEN, detail).response();
     }
-    let name = cookie_name(&state.site);
-    let mut forgotten =
-        Cookie::build(name, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
+    if let Access::Token(check) = &state.settings().access
+        && let Some((_, session)) = check.session_of(&request)
+        && !state.sessions.has_ended(&session)
+    {
+        state.sessions.end(&session).await;
+        state.streams.close_session(session.id);
+    }
+    let mut forgotten = cookie(&request, cookie_name(&state.site), String::new()).finish();
     forgotten.make_removal();
     go_to("/login").cookie(forgotten).finish()
 }

@@ -1,11 +1,12 @@
-//! Checks of the token and the cookie, in constant time: digests of equal length, `openssl::memcmp`.
+//! Which token or session a request carries. Compares in constant time: digests of equal length, `openssl::memcmp`.
+
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
-use openssl::sign::Signer;
+use openssl::error::ErrorStack;
 
+use super::session::{Lifetime, Session, SessionKey, SiteKey, keyed_digest};
 use crate::domain::Role;
 
 /// Prefix of the cookie's name; the site follows.
@@ -36,17 +37,16 @@ pub(super) struct KnownToken {
     name: String,
     roles: Vec<Role>,
     digest: Vec<u8>,
-    pub(super) cookie: String,
+    pub(super) session_key: SessionKey,
 }
 
 impl KnownToken {
-    fn new(site: &str, token: &Token<'_>, key: &[u8]) -> Result<Self, openssl::error::ErrorStack> {
-        let cookie = keyed_digest(token.secret.as_bytes(), format!("andon board {site}").as_bytes())?;
+    fn new(site: &str, site_key: &SiteKey, token: &Token<'_>, key: &[u8]) -> Result<Self, ErrorStack> {
         Ok(Self {
             name: token.name.to_owned(),
             roles: token.roles.to_vec(),
             digest: keyed_digest(key, token.secret.as_bytes())?,
-            cookie: cookie.iter().map(|byte| format!("{byte:02x}")).collect(),
+            session_key: SessionKey::new(site, site_key, token)?,
         })
     }
 
@@ -58,18 +58,17 @@ impl KnownToken {
         self.roles.iter().any(|role| role.allows(needed))
     }
 
-    fn is_cookie(&self, given: &str) -> bool {
-        given.len() == self.cookie.len() && openssl::memcmp::eq(given.as_bytes(), self.cookie.as_bytes())
+    pub(super) fn lifetime(&self, session_max: Duration) -> Lifetime {
+        Lifetime::of(&self.roles, session_max)
     }
 }
 
 impl TokenCheck {
-    pub(super) fn new(site: &str, tokens: &[Token<'_>]) -> Result<Self, openssl::error::ErrorStack> {
+    pub(super) fn new(site: &str, site_key: &SiteKey, tokens: &[Token<'_>]) -> Result<Self, ErrorStack> {
         let mut key = vec![0; 32];
         openssl::rand::rand_bytes(&mut key)?;
-        let known =
-            tokens.iter().map(|token| KnownToken::new(site, token, &key)).collect::<Result<_, _>>()?;
-        Ok(Self { known, cookie_name: cookie_name(site), key })
+        let known = tokens.iter().map(|token| KnownToken::new(site, site_key, token, &key));
+        Ok(Self { known: known.collect::<Result<_, _>>()?, cookie_name: cookie_name(site), key })
     }
 
     /// Finds the token that a client has sent.
@@ -78,10 +77,12 @@ impl TokenCheck {
         self.known.iter().find(|known| openssl::memcmp::eq(&digest, &known.digest))
     }
 
-    /// Finds the token whose cookie a request carries.
-    pub(super) fn of_cookie(&self, request: &HttpRequest) -> Option<&KnownToken> {
+    /// Finds the session whose cookie a request carries, and the token that it was opened with. It may be over.
+    pub(super) fn session_of(&self, request: &HttpRequest) -> Option<(&KnownToken, Session)> {
         let cookie = request.cookie(&self.cookie_name)?;
-        self.known.iter().find(|known| known.is_cookie(cookie.value()))
+        let cookie = cookie.value();
+        let known = self.known.iter().find(|known| known.session_key.is_named_in(cookie))?;
+        Some((known, known.session_key.read(cookie)?))
     }
 }
 
@@ -98,29 +99,24 @@ pub(super) fn cookie_name(site: &str) -> String {
     format!("{COOKIE}{}", site.chars().map(allowed).collect::<String>())
 }
 
-fn keyed_digest(key: &[u8], text: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
-    let key = PKey::hmac(key)?;
-    Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::cookie::Cookie;
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::clock::wall_now;
 
-    fn check_of(site: &str, secret: &str) -> TokenCheck {
-        let roles = &[Role::View, Role::Metrics];
-        TokenCheck::new(site, &[Token { name: "http.token", roles, secret }]).unwrap()
-    }
+    const SITE_KEY: SiteKey = SiteKey([7; 32]);
 
     fn check() -> TokenCheck {
-        check_of("hall-3", "s3cret")
+        let roles = &[Role::View, Role::Metrics];
+        TokenCheck::new("hall-3", &SITE_KEY, &[Token { name: "http.token", roles, secret: "s3cret" }])
+            .unwrap()
     }
 
-    fn cookie_of(check: &TokenCheck) -> String {
-        check.known[0].cookie.clone()
+    fn cookie_of(known: &KnownToken) -> String {
+        known.session_key.cookie(&Session::open(&known.session_key, wall_now())).unwrap()
     }
 
     #[test]
@@ -142,16 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_is_not_the_token_and_outlives_a_restart_but_not_another_token_or_site() {
-        let cookie = cookie_of(&check());
-        assert!(!cookie.contains("s3cret"));
-        assert!(check().known[0].is_cookie(&cookie));
-        for other in [check_of("hall-3", "other"), check_of("hall-4", "s3cret")] {
-            assert!(!other.known[0].is_cookie(&cookie));
-        }
+    fn a_session_is_found_by_the_cookie_of_this_site_only() {
+        let check = check();
+        let cookie = cookie_of(&check.known[0]);
         let with = |name: &'static str, value: &str| {
             let request = TestRequest::default().cookie(Cookie::new(name, value.to_owned()));
-            check().of_cookie(&request.to_http_request()).is_some()
+            check.session_of(&request.to_http_request()).is_some()
         };
         assert!(with("andon-hall-3", &cookie));
         assert!(!with("andon-hall-3", "s3cret"));
@@ -172,15 +164,15 @@ mod tests {
             named("prometheus", &[Role::Metrics][..], "two"),
             named("shift lead", &[Role::Operate][..], "three"),
         ];
-        let check = TokenCheck::new("hall-3", &tokens).unwrap();
+        let check = TokenCheck::new("hall-3", &SITE_KEY, &tokens).unwrap();
         for token in tokens {
             let found = check.find(token.secret.as_bytes()).unwrap();
             assert_eq!((found.name(), found.allows(Role::View)), (token.name, token.name != "prometheus"));
             assert_eq!(found.allows(Role::Operate), token.name == "shift lead");
             let request = TestRequest::default()
-                .cookie(Cookie::new("andon-hall-3", found.cookie.clone()))
+                .cookie(Cookie::new("andon-hall-3", cookie_of(found)))
                 .to_http_request();
-            assert_eq!(check.of_cookie(&request).map(KnownToken::name), Some(token.name));
+            assert_eq!(check.session_of(&request).map(|(known, _)| known.name()), Some(token.name));
         }
     }
 }

@@ -13,6 +13,7 @@ fn cookie_of(answer: &Answer) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
+/// The cookie of a new session.
 fn logged_in(client: &Client) -> String {
     cookie_of(&client.request("POST", "/login", &format!("token={TOKEN}&next=%2F")))
 }
@@ -105,7 +106,10 @@ fn browsers_need_exactly_the_cookie() {
     let server = Server::with_token();
     let cookie = logged_in(&server.client);
     let (name, value) = cookie.split_once('=').unwrap();
-    assert_eq!((name, value.len()), (format!("andon-{SITE}").as_str(), 64));
+    let parts: Vec<&str> = value.split('.').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    assert_eq!((name, parts[0]), (format!("andon-{SITE}").as_str(), "v1"));
+    assert_eq!(lengths, [2, 16, 32, 13, 64], "{value}");
     let status = |cookie: &str| {
         let client = server.client.with(&format!("Cookie: {cookie}"));
         let (api, page) = (client.get("/api/v1/machines").status, client.get("/").status);
@@ -114,19 +118,28 @@ fn browsers_need_exactly_the_cookie() {
     };
     assert_eq!(status(&cookie), 200);
     assert_eq!(status(&format!("a=b; {cookie}; c=d")), 200);
-    let zeros = "0".repeat(64);
+    let (signed, mac) = value.rsplit_once('.').unwrap();
+    let another = logged_in(&server.client).rsplit_once('.').unwrap().1.to_owned();
     let wrong = [
         String::new(),
         value[..1].to_owned(),
         value[..32].to_owned(),
-        value[..63].to_owned(),
+        value[..value.len() - 1].to_owned(),
         value[1..].to_owned(),
         format!("{value}0"),
         format!("{value}{value}"),
         format!("\"{}\"", &value[..62]),
         value.to_uppercase(),
-        format!("{}{}", &value[..63], if value.ends_with('0') { '1' } else { '0' }),
-        zeros,
+        format!("{}{}", &value[..value.len() - 1], if value.ends_with('0') { '1' } else { '0' }),
+        // The code of another session, no code, and a later time.
+        format!("{signed}.{another}"),
+        format!("{signed}.{}", "0".repeat(64)),
+        format!("{signed}."),
+        signed.to_owned(),
+        format!("v1.{}.{}.9{}.{mac}", parts[1], parts[2], &parts[3][1..]),
+        format!("v2{}", &value[2..]),
+        // As it was before 0.3.0.
+        "0".repeat(64),
         TOKEN.to_owned(),
     ];
     for wrong in wrong {

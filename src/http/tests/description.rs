@@ -8,7 +8,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::client::{Answer, Client};
-use super::{Access, Role, SITE, Server, TOKEN};
+use super::{Role, Server, TOKEN, access};
 
 /// Texts at and around the bounds of every kind of parameter.
 fn texts() -> Vec<String> {
@@ -331,7 +331,7 @@ fn the_document_asks_for_a_token_if_the_server_does() {
     }
     assert!(refused > 11, "{refused}");
     let viewer = super::super::Token { name: "wall", roles: &[Role::View], secret: TOKEN };
-    let server = Server::start(Access::new(SITE, &[viewer], false).unwrap());
+    let server = Server::start(access(&[viewer]));
     let answer = server.authorized().request("DELETE", "/api/v1/machines/press-1", "");
     assert_eq!(answer.status, 403);
 }

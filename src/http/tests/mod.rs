@@ -32,7 +32,8 @@ use self::client::Client;
 use super::server::{HttpOptions, serve_here};
 use super::{
     Access, Budget, ConnectionLimits, Connections, ForgetDesk, HistoryPool, HttpSettings, HttpState,
-    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Stall, StatusCells, StoredMachines, Streams, TokenGuard,
+    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Sessions, SiteKey, Stall, StatusCells, StoredMachines,
+    Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
@@ -73,17 +74,17 @@ impl Server {
     fn with_token() -> Self {
         let roles = &[Role::View, Role::Metrics, Role::Operate];
         let token = super::Token { name: "test", roles, secret: TOKEN };
-        Self::start(Access::new(SITE, &[token], false).unwrap())
+        Self::start(access(&[token]))
     }
 
     /// Starts a server without token, which requires a local `Host`.
     fn local() -> Self {
-        Self::start(Access::new(SITE, &[], false).unwrap())
+        Self::start(access(&[]))
     }
 
     /// Starts a server without token, with other limits.
     fn with_limits(limits: ConnectionLimits) -> Self {
-        Self::start_with(Access::new(SITE, &[], false).unwrap(), limits)
+        Self::start_with(access(&[]), limits)
     }
 
     fn start(access: Access) -> Self {
@@ -147,6 +148,11 @@ pub fn store_options(directory: &TempDir) -> StoreOptions {
     }
 }
 
+/// Builds the rule by which a server answers requests.
+fn access(tokens: &[super::Token<'_>]) -> Access {
+    Access::new(SITE, &SiteKey::random().unwrap(), tokens, false).unwrap()
+}
+
 fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directory: &TempDir) -> HttpState {
     let journal_dir = directory.path().join("journal");
     let options = JournalOptions {
@@ -164,6 +170,8 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
         sighted: true,
         machines: vec![machine("press-1"), machine("press-2")],
     });
+    let logger = Logger::root(slog::Discard, o!());
+    let sessions = Sessions::open(&journal_dir, SITE, &logger).unwrap();
     HttpState {
         site: SITE.to_owned(),
         topics: vec!["factory/machine/+/telemetry".to_owned()],
@@ -173,6 +181,7 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
             metrics_per_machine: false,
             expected: HashSet::from([MachineId::parse("press-2").unwrap()]),
             access,
+            session_max: Duration::from_secs(7 * 86_400),
         }),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
         history: HistoryPool::start(store).unwrap(),
@@ -184,9 +193,10 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
         forget: ForgetDesk::start(store).unwrap(),
-        guard: TokenGuard::new(&metrics, &Logger::root(slog::Discard, o!())),
+        guard: TokenGuard::new(&metrics, &logger),
+        sessions,
         requests: Requests::default(),
-        audit: AuditTrail::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
+        audit: AuditTrail::start(store, &logger).unwrap(),
         connections: Arc::new(Connections::new(limits)),
         streams: Streams::new(8, 8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
