@@ -1,7 +1,7 @@
 # `make help` prints the `##` comments of this file, which name what each target does.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-brokers test-api test-package test-timescale check soak prove bench deb docs fmt clean
+.PHONY: help run test test-brokers test-api test-package test-timescale check audit soak prove bench deb docs fmt clean
 SITE ?=
 # cargo may build into another directory than target/.
 TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -55,6 +55,10 @@ check: ## check formatting, lints and documentation; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --all-features --document-private-items
+
+audit: ## check what is linked: known vulnerabilities, licences, doubles, sources
+	@scripts/setup.sh audit
+	@scripts/audit.sh
 
 # The same binary as the tests, with their failpoints; benches/soak.rs explains its ANDON_SOAK_… variables.
 soak: ## strike with every fault, with more messages, and print a table; takes some minutes

@@ -5,6 +5,7 @@
 #   scripts/setup.sh test     also those of the tests
 #   scripts/setup.sh brokers  also the other brokers of `make test-brokers`
 #   scripts/setup.sh api      what `make test-api` needs
+#   scripts/setup.sh audit    what `make audit` needs: cargo-deny, which takes some minutes to build
 #   scripts/setup.sh package  what `make deb` and `make test-package` need
 set -euo pipefail
 what=${1:-test}
@@ -66,6 +67,9 @@ install_from_registries() {
         python3 -m venv --clear target/tools/api
         target/tools/api/bin/pip install --quiet --disable-pip-version-check -r scripts/schemathesis-requirements.txt
         cp scripts/schemathesis-requirements.txt target/tools/api/installed.txt
+    fi
+    if [ "$what" = audit ] && ! command -v cargo-deny >/dev/null 2>&1 && [ ! -x target/tools/bin/cargo-deny ]; then
+        cargo install --quiet --locked --no-default-features --root target/tools cargo-deny@0.20.2
     fi
     [ "$what" = brokers ] || return 0
     if [ ! -e target/brokers/node_modules/aedes/package.json ]; then

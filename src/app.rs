@@ -152,7 +152,7 @@ fn open_journal(
     let dir = settings.journal.dir.display();
     debug!(logger, "opening the journal"; "dir" => %dir);
     manager.status(&format!("opening the journal in {dir}"));
-    fail::fail_point!("app::opening");
+    fail_point!("app::opening");
     let opened = Journal::open(journal_options(settings), Arc::new(RealFs), listener);
     let (journal, recovery) = opened.map_err(|error| {
         let error_text = match &error {

@@ -25,6 +25,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::disallowed_methods))]
 
+/// Names a place where a test can make Andon fail, or change what it does. In what is released it is nothing, and the
+/// crate behind it is not built.
+#[cfg(feature = "failpoints")]
+macro_rules! fail_point {
+    ($($point:tt)*) => { fail::fail_point!($($point)*) };
+}
+#[cfg(not(feature = "failpoints"))]
+macro_rules! fail_point {
+    ($($point:tt)*) => {{}};
+}
+
 pub mod domain;
 
 pub mod clock;

@@ -201,6 +201,41 @@ fn every_variable_that_is_shown_sets_a_key() {
     }
 }
 
+/// `make audit` cannot know them: the bundled C is not in Cargo.lock.
+#[test]
+fn the_security_page_names_the_c_code_that_is_linked() {
+    let page = read("SECURITY.md");
+    let lock: toml::Table = read("Cargo.lock").parse().unwrap();
+    let crate_version = |name: &str| {
+        let packages = lock["package"].as_array().unwrap();
+        let found = packages.iter().find(|package| package["name"].as_str() == Some(name)).unwrap();
+        found["version"].as_str().unwrap().to_owned()
+    };
+    let sqlite = libsqlite3_sys::SQLITE_VERSION.to_str().unwrap();
+    for (code, version, bundled_by) in
+        [("SQLite", sqlite, "libsqlite3-sys"), ("Eclipse Paho C", &paho_version(), "paho-mqtt-sys")]
+    {
+        let row = format!("| {code} | {version} | bundled by `{bundled_by}` {} |", crate_version(bundled_by));
+        assert!(page.contains(&row), "SECURITY.md: {row}");
+    }
+}
+
+/// Asks the linked library.
+fn paho_version() -> String {
+    use std::ffi::CStr;
+    // SAFETY: it returns a static array of C strings that ends with a null name.
+    unsafe {
+        let mut entry = paho_mqtt_sys::MQTTAsync_getVersionInfo();
+        while !(*entry).name.is_null() {
+            if CStr::from_ptr((*entry).name).to_str() == Ok("Version") {
+                return CStr::from_ptr((*entry).value).to_str().unwrap().to_owned();
+            }
+            entry = entry.add(1);
+        }
+    }
+    panic!("the library names no version");
+}
+
 #[test]
 fn what_the_containers_mount_is_there() {
     let compose = read("deploy/compose.yaml");

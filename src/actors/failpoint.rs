@@ -6,7 +6,7 @@
 /// act here. Without the feature it compiles to nothing.
 pub fn failpoint(name: &'static str) -> Result<(), String> {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!(name, |text: Option<String>| {
+    fail_point!(name, |text: Option<String>| {
         if text.as_deref() == Some("hold") {
             hold(name)
         }

@@ -129,7 +129,7 @@ impl Reloader {
     }
 
     fn reload(&mut self) -> (ReloadOutcome, String) {
-        fail::fail_point!("reload::reading");
+        fail_point!("reload::reading");
         let newer = match load(&self.sources) {
             Ok(newer) => newer,
             Err(error) => return self.refuse(&error),

@@ -9,7 +9,7 @@ const AGREES_WITHIN_S: i64 = 3_600;
 #[must_use]
 pub fn is_synchronised() -> bool {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!("clock::synchronised", |word: Option<String>| word.as_deref() == Some("true"));
+    fail_point!("clock::synchronised", |word: Option<String>| word.as_deref() == Some("true"));
     // SAFETY: all zeros is a valid `timex`, and asks for nothing to be changed.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is valid for writes and outlives the call.

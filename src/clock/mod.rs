@@ -100,7 +100,7 @@ fn system_now() -> Timestamp {
 /// with the microseconds to add, which the test rewrites.
 #[cfg(feature = "failpoints")]
 fn turned_by() -> i64 {
-    fail::fail_point!("clock::offset", |file: Option<String>| {
+    fail_point!("clock::offset", |file: Option<String>| {
         let text = std::fs::read_to_string(file.unwrap_or_default()).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     });

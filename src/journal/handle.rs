@@ -75,7 +75,7 @@ impl Journal {
     /// As [`Journal::append`].
     pub fn append_unsynced(&self, message: &Message<'_>) -> Result<Seq, JournalError> {
         let _call = self.shared.disk.enter(DiskCall::Append);
-        fail::fail_point!("journal::append", |_| Err(super::error::injected("append to the journal")));
+        fail_point!("journal::append", |_| Err(super::error::injected("append to the journal")));
         let seq = self.shared.append(message)?;
         match self.shared.options.sync {
             SyncMode::BeforeAck => {}

@@ -107,7 +107,7 @@ impl Shared {
         if retired.is_empty() {
             return Ok(());
         }
-        fail::fail_point!("journal::trim", |_| Err(super::error::injected("trim the journal")));
+        fail_point!("journal::trim", |_| Err(super::error::injected("trim the journal")));
         // `synced` is read before `committed`, so that the stored pair keeps committed ≤ synced.
         let synced = self.synced();
         let mut next = meta.clone();

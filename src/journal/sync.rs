@@ -59,7 +59,7 @@ impl Shared {
     }
 
     fn sync_files(&self, unsynced: &Unsynced) -> Result<(), JournalError> {
-        fail::fail_point!("journal::sync", |_| Err(super::error::injected("sync the journal")));
+        fail_point!("journal::sync", |_| Err(super::error::injected("sync the journal")));
         for (first, file) in &unsynced.files {
             file.sync_data().map_err(JournalError::io("sync", &self.segment_path(*first)))?;
         }

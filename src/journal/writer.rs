@@ -67,7 +67,7 @@ impl Shared {
     fn write(&self, writer: &mut Writer) -> Result<(), JournalError> {
         let Writer { active, unwritten, .. } = writer;
         let (len, end) = (unwritten.len() as u64, active.segment.end());
-        fail::fail_point!("journal::write");
+        fail_point!("journal::write");
         if let Err(error) = write_all_at(&*active.file, unwritten, end) {
             return Err(self.write_failed(active.segment.first, error));
         }
@@ -114,7 +114,7 @@ impl Shared {
 
     /// Starts a new segment with room for at least `needed` bytes, header included.
     pub(super) fn rotate(&self, writer: &mut Writer, needed: u64) -> Result<(), JournalError> {
-        fail::fail_point!("journal::rotate", |_| Err(super::error::injected("rotate the journal")));
+        fail_point!("journal::rotate", |_| Err(super::error::injected("rotate the journal")));
         self.write_group(writer)?;
         let first = writer.next;
         let capacity = needed.max(self.segment_bytes);

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fail::fail_point;
 use slog::{Logger, error, warn};
 
 use super::client::raw_callback::Incoming;

@@ -289,7 +289,7 @@ impl Supervisor {
     }
 
     fn beat(&mut self, context: &mut Context<Self>) {
-        fail::fail_point!("supervisor::beat");
+        fail_point!("supervisor::beat");
         self.statuses.supervisor_checked();
         let disk_stalls = self.look_at_disk();
         for index in 0..self.children.len() {

@@ -72,7 +72,7 @@ impl SiteWatch {
 /// Returns the pause; shorter in tests with the failpoint `site_watch::often=return`.
 fn pause() -> Duration {
     #[cfg(feature = "failpoints")]
-    fail::fail_point!("site_watch::often", |_| Duration::from_millis(100));
+    fail_point!("site_watch::often", |_| Duration::from_millis(100));
     LOOK_EVERY
 }
 
