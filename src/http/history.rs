@@ -18,6 +18,7 @@ use super::body::{Body, BodyWriter};
 use super::budget::{Budget, BudgetSpent};
 use super::fair_queue::{Bounds, FairQueue, Host, Ticket};
 use super::lane::{ByLane, Lane};
+use super::priority;
 use crate::logging::causes;
 use crate::store::{self, StoreError, StoreOptions, Worker, WorkerConnection};
 
@@ -85,8 +86,9 @@ impl HistoryPool {
             lock_timeout: LOCK_MAX,
             ..store.clone()
         };
-        let threads = |name| Threads::start(name, &options);
-        Ok(Self { lanes: ByLane { board: threads("history-board")?, api: threads("history-api")? } })
+        let board = Threads::start("history-board", &options, priority::yield_to_the_pipeline)?;
+        let api = Threads::start("history-api", &options, priority::yield_to_the_board)?;
+        Ok(Self { lanes: ByLane { board, api } })
     }
 
     /// Returns what waits in a lane, and how many queries it has refused.
@@ -124,9 +126,13 @@ struct Threads {
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 impl Threads {
-    fn start(name: &str, options: &StoreOptions) -> std::io::Result<Self> {
+    /// Starts the threads. Each calls `begins` first.
+    fn start(name: &str, options: &StoreOptions, begins: fn()) -> std::io::Result<Self> {
         let options = options.clone();
-        let connection = move || Connection { options: options.clone(), history: None, away: None };
+        let connection = move || {
+            begins();
+            Connection { options: options.clone(), history: None, away: None }
+        };
         // No more jobs are handed over than threads are free.
         let worker = Worker::start(name, THREADS, THREADS, connection)?;
         Ok(Self { worker, queue: Arc::new(Mutex::new(FairQueue::new(BOUNDS))), refused: Arc::default() })
@@ -368,6 +374,20 @@ mod tests {
         );
         assert_eq!(problem.response().status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answers.1.unwrap(), [], "later queries work");
+    }
+
+    #[test]
+    fn queries_yield_to_the_pipeline_and_those_of_the_api_to_the_board() {
+        let own = niceness();
+        let [board, api] = with_pool(async |pool| {
+            let of = async |lane| client(&pool, lane, 1).ask(|_| Ok(niceness())).await.unwrap();
+            [of(Lane::Board).await, of(Lane::Api).await]
+        });
+        assert!(own < board && board < api, "{own} {board} {api}");
+    }
+
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
     }
 
     /// Proves HTTP-6.
