@@ -28,6 +28,7 @@ mod forget;
 mod http_api;
 mod http_auth;
 mod http_faults;
+mod http_health;
 mod http_sessions;
 mod invalid_topics;
 mod invariants;

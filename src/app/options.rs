@@ -20,7 +20,7 @@ use crate::actors::writer::{WriterOptions, WriterSettings};
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
 use crate::config::{self, Settings};
-use crate::domain::{Endpoint, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
+use crate::domain::{Endpoint, ListenAddress, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
     Access, Budget, ConnectionLimits, Connections, DataPlace, ForgetDesk, HistoryPool, HttpOptions,
     HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Sessions, SiteKey, Stall,
@@ -295,7 +295,8 @@ pub(super) fn mqtt_options(settings: &Settings, cells: &StatusCells, live: &Live
 
 pub(super) fn http_options(settings: &Settings) -> HttpOptions {
     HttpOptions {
-        bind: settings.http.bind,
+        bind: ListenAddress::Tcp(settings.http.bind),
+        health_bind: settings.http.health_bind.clone(),
         connections_max: settings.http.connections_max,
         backoff_min: settings.supervisor.backoff_min,
         backoff_max: settings.supervisor.backoff_max,

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use super::service::{self, Answer};
 use super::{Exit, Output};
 use crate::config::Settings;
-use crate::domain::Role;
 use crate::terminal;
 
 /// Longest answer to read.
@@ -33,7 +32,7 @@ struct Check {
 
 pub(super) fn run(options: &Options, settings: &Settings) -> Output {
     let path = if options.live { "/livez" } else { "/readyz" };
-    let answer = service::ask(&settings.http, Role::Metrics, path, ANSWER_BYTES_MAX);
+    let answer = service::ask_health(&settings.http, path, ANSWER_BYTES_MAX);
     match answer.and_then(|answer| read(&answer)) {
         Ok(text) => Output::clean(text),
         Err(complaint) => Output::failed(Exit::Failure, complaint),

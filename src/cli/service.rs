@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::config::{Http, Secret};
-use crate::domain::Role;
+use crate::domain::{ListenAddress, Role};
 
 /// Bound on connecting, and on each wait for more of the answer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -32,10 +33,47 @@ impl Answer {
 
 /// Returns the answer to `GET path`, which needs `role`, at most `bytes_max` of it, or says why there is none.
 pub(super) fn ask(http: &Http, role: Role, path: &str, bytes_max: u64) -> Result<Answer, String> {
-    let address = reachable(http.bind);
-    let answer = exchange(address, path, http.token_for(role), bytes_max).map_err(|error| {
-        format!("no answer from http://{address}{path}: {error}; is `andon run` running?")
-    })?;
+    ask_at(&ListenAddress::Tcp(http.bind), http, role, path, bytes_max)
+}
+
+/// As [`ask`], for a path that the listener for health checks serves, if there is one.
+pub(super) fn ask_health(http: &Http, path: &str, bytes_max: u64) -> Result<Answer, String> {
+    let main = ListenAddress::Tcp(http.bind);
+    ask_at(http.health_bind.as_ref().unwrap_or(&main), http, Role::Metrics, path, bytes_max)
+}
+
+fn ask_at(
+    bind: &ListenAddress,
+    http: &Http,
+    role: Role,
+    path: &str,
+    bytes_max: u64,
+) -> Result<Answer, String> {
+    let token = http.token_for(role);
+    let (place, answer) = match bind {
+        ListenAddress::Tcp(bind) => {
+            let address = reachable(*bind);
+            let connected = TcpStream::connect_timeout(&address, WAIT_MAX).and_then(|stream| {
+                stream.set_read_timeout(Some(WAIT_MAX))?;
+                stream.set_write_timeout(Some(WAIT_MAX))?;
+                Ok(stream)
+            });
+            let host = address.to_string();
+            let answer = connected.and_then(|stream| exchange(stream, &host, path, token, bytes_max));
+            (format!("http://{address}{path}"), answer)
+        }
+        ListenAddress::Unix(socket) => {
+            let connected = UnixStream::connect(socket).and_then(|stream| {
+                stream.set_read_timeout(Some(WAIT_MAX))?;
+                stream.set_write_timeout(Some(WAIT_MAX))?;
+                Ok(stream)
+            });
+            let answer = connected.and_then(|stream| exchange(stream, "localhost", path, None, bytes_max));
+            (format!("{path} at {}", socket.display()), answer)
+        }
+    };
+    let answer =
+        answer.map_err(|error| format!("no answer from {place}: {error}; is `andon run` running?"))?;
     Ok(read(&answer))
 }
 
@@ -50,18 +88,16 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
 }
 
 fn exchange(
-    address: SocketAddr,
+    mut connection: impl Read + Write,
+    host: &str,
     path: &str,
     token: Option<&Secret>,
     bytes_max: u64,
 ) -> std::io::Result<String> {
-    let mut connection = TcpStream::connect_timeout(&address, WAIT_MAX)?;
-    connection.set_read_timeout(Some(WAIT_MAX))?;
-    connection.set_write_timeout(Some(WAIT_MAX))?;
     let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose()));
     let token = token.unwrap_or_default();
     // HTTP/1.0: the answer ends with the connection.
-    connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{token}\r\n").as_bytes())?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n{token}\r\n").as_bytes())?;
     let mut answer = Vec::new();
     connection.take(bytes_max).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

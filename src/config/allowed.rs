@@ -50,6 +50,10 @@ impl Kind {
                 format!("a list of at most {HOSTS_MAX} hosts, with or without port, such as [\"broker-a\", \"broker-b:1883\"]")
             }
             Self::Address => "an IP address with port, such as \"127.0.0.1:8080\"".to_owned(),
+            Self::ListenAddress => {
+                "an IP address with port, such as \"127.0.0.1:9100\", or \"unix:\" with an absolute path of at most 107 bytes"
+                    .to_owned()
+            }
             Self::TimeZone => "a name of the IANA time zone database, such as \"Europe/Berlin\"".to_owned(),
             Self::DatabaseUrl => "\"sqlite://<path>\" or \"postgres://<user>@<host>/<database>\"".to_owned(),
             Self::SchemaName => SchemaName::ALLOWED.to_owned(),

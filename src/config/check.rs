@@ -12,7 +12,7 @@ use super::log_levels::LogLevels;
 use super::secret::without_userinfo;
 use super::values::{duration, host_and_port, integer, key_text, size, sorted, text};
 use crate::database_url::{DatabaseUrl, SchemaName};
-use crate::domain::{MachineId, TopicFilter, nearest};
+use crate::domain::{ListenAddress, MachineId, TopicFilter, nearest};
 
 /// Takes the mistakes in a value: where it is, and what is wrong.
 pub(super) type Report<'a> = &'a mut dyn FnMut(String, String);
@@ -240,6 +240,7 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
         Kind::HostAndPort { port_required } => host_and_port(text)
             .is_some_and(|(host, port)| is_host(host) && (port.is_some() || !port_required)),
         Kind::Address => text.parse::<SocketAddr>().is_ok(),
+        Kind::ListenAddress => text.parse::<ListenAddress>().is_ok(),
         Kind::TimeZone => text.parse::<chrono_tz::Tz>().is_ok(),
         Kind::DatabaseUrl => return DatabaseUrl::parse(text).err().and_then(because),
         Kind::SchemaName => return SchemaName::parse(text).err().and_then(because),

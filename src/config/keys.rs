@@ -79,6 +79,8 @@ pub(super) enum Kind {
     Hosts,
     /// IP address with port.
     Address,
+    /// IP address with port, or a Unix socket.
+    ListenAddress,
     /// The name of a time zone in the IANA database.
     TimeZone,
     /// The URL of the database, which may hold a password.
@@ -231,6 +233,7 @@ pub(super) const KEYS: &[Key] = &[
     required(LIVENESS_MACHINES, Kind::Machines).at_reload(),
     required("liveness.last_will", Kind::LastWills),
     required("http.bind", Kind::Address),
+    optional("http.health_bind", Kind::ListenAddress),
     secret("http.token", "http_token").at_reload(),
     optional("http.token_file", Kind::Path).at_reload(),
     required(HTTP_TOKENS, Kind::Tokens).at_reload(),

@@ -15,8 +15,8 @@ use super::log_levels::LogLevels;
 use super::secret::Secret;
 use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{
-    Endpoint, LastWillRule, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, Role, SyncMode,
-    TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
+    Endpoint, LastWillRule, ListenAddress, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, Role,
+    SyncMode, TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
 };
 
 /// Everything that can be set, by section.
@@ -235,6 +235,8 @@ pub struct NamedToken {
 pub struct Http {
     /// Where the server listens.
     pub bind: SocketAddr,
+    /// Where health checks and metrics have a listener of their own; `None`: nowhere.
+    pub health_bind: Option<ListenAddress>,
     /// What clients must present.
     pub token: Option<Secret>,
     /// Further tokens.
@@ -254,6 +256,12 @@ pub struct Http {
 }
 
 impl Http {
+    /// True if only programs on this computer can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.bind.ip().is_loopback() && self.health_bind.as_ref().is_none_or(ListenAddress::is_local)
+    }
+
     /// Returns a token with which a command may ask the service for what needs `role`.
     #[must_use]
     pub fn token_for(&self, role: Role) -> Option<&Secret> {

@@ -1,5 +1,7 @@
 //! Compares settings with each other: contradictions are mistakes, doubtful combinations are warnings.
 
+mod listeners;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
@@ -347,7 +349,7 @@ impl Check<'_> {
             if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
                 self.report(&[HTTP_TOKENS], format!("{key}: its token {NOT_FOR_A_HEADER}"));
             }
-            if !http.bind.ip().is_loopback() && secret.len() < TOKEN_BYTES_MIN {
+            if !http.is_local() && secret.len() < TOKEN_BYTES_MIN {
                 let message = format!(
                     "{key}: its token has fewer than {TOKEN_BYTES_MIN} characters, and other computers can try it"
                 );
@@ -367,12 +369,7 @@ impl Check<'_> {
             self.report(&["http.anonymous"], format!("contradicts {tokens}; keep one of them"));
         }
         self.tokens(http);
-        if !http.bind.ip().is_loopback() && http.token.is_none() && http.tokens.is_empty() && !http.anonymous
-        {
-            let message = "other computers can reach it; allowed only with http.token or http.tokens, or with \
-                http.anonymous = true";
-            self.report(&["http.bind", "http.token", "http.token_file", "http.anonymous"], message);
-        }
+        self.listeners(http);
         if http.streams_max >= http.connections_max {
             self.report(
                 &["http.streams_max", "http.connections_max"],

@@ -135,12 +135,16 @@ fn admission(
     let settings = state.settings();
     match &settings.access {
         Access::Anonymous => Ok(None),
-        Access::Local if names_no_other_host(request) => Ok(None),
-        Access::Local => Err(wrong_host(request)),
+        Access::Local => refusal_of_foreign_host(request).map_or(Ok(None), Err),
         Access::Token(check) => {
             Visit { state, check, request, look, session_max: settings.session_max }.admission()
         }
     }
+}
+
+/// Returns the refusal of a request to a host name that a foreign web page could have chosen.
+pub(super) fn refusal_of_foreign_host(request: &HttpRequest) -> Option<HttpResponse> {
+    (!names_no_other_host(request)).then(|| wrong_host(request))
 }
 
 /// A request, and what it is judged by.

@@ -4,7 +4,7 @@
 //! Each connection is one task: admission, then HTTP. The task ends early when its connection must make room.
 
 use std::future::{poll_fn, ready};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use actix_web::dev::{AppConfig, Response, Server, ServerHandle};
 
 use super::connection::{Connection, Socket};
 use super::connections::{Connections, Place};
+use super::listening_socket::ListeningSocket;
+use super::network::Network;
 
-/// Threads that serve. Their work is short; database queries run on other threads.
-const WORKERS: usize = 2;
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
 /// How long an idle connection stays open.
@@ -43,11 +43,13 @@ pub(super) struct Door {
     pub(super) connections: Arc<Connections>,
     /// Most of them, over all.
     pub(super) connections_max: usize,
+    /// Threads that serve. Their work is short; database queries run on other threads.
+    pub(super) workers: usize,
 }
 
 /// Serves until its handle, which `started` takes, stops it.
 pub(super) fn serve<F, I, S, B>(
-    listener: TcpListener,
+    socket: ListeningSocket,
     door: Door,
     app: F,
     started: impl FnOnce(ServerHandle),
@@ -61,16 +63,21 @@ where
     S::Response: Into<Response<B>> + 'static,
     B: MessageBody + 'static,
 {
-    let address = listener.local_addr()?;
     let connections_max = door.connections_max + CLOSING_MAX;
-    let accept = move || connection_service(address, door.clone(), app.clone());
     actix_rt::System::new().block_on(async move {
-        let server = Server::build()
-            .workers(WORKERS)
+        let builder = Server::build()
+            .workers(door.workers)
             .max_concurrent_connections(connections_max)
-            .disable_signals()
-            .listen("http", listener, accept)?
-            .run();
+            .disable_signals();
+        let server = match socket {
+            ListeningSocket::Tcp(listener) => {
+                builder.listen("tcp", listener, move || connection_service(door.clone(), app.clone()))?
+            }
+            ListeningSocket::Unix(listener) => {
+                builder.listen_uds("unix", listener, move || connection_service(door.clone(), app.clone()))?
+            }
+        };
+        let server = server.run();
         started(server.handle());
         server.await
     })
@@ -78,7 +85,6 @@ where
 
 /// Makes the service of a worker, which takes accepted sockets.
 fn connection_service<F, I, S, B, T>(
-    address: SocketAddr,
     door: Door,
     app: F,
 ) -> impl ServiceFactory<T, Config = (), Response = (), Error = (), InitError = ()>
@@ -100,7 +106,6 @@ where
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(REQUEST_HEAD_MAX)
             .client_disconnect_timeout(DISCONNECT_MAX)
-            .local_addr(address)
             .on_connect_ext(Connection::describe)
             .h1(map_config(app, move |()| config.clone()));
         let (door, http) = (door.clone(), http.new_service(()));
@@ -130,7 +135,7 @@ where
     fn call(&self, socket: T) -> Self::Future {
         let (http, socket) = (Rc::clone(&self.http), socket.into());
         let peer = socket.peer();
-        let Some(place) = self.door.connections.admit(peer.map(|peer| peer.ip().to_canonical())) else {
+        let Some(place) = self.door.connections.admit(peer.map(|peer| Network::of(peer.ip()))) else {
             socket.close_with(NO_ROOM);
             return Box::pin(ready(Ok(())));
         };

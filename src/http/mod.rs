@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
-//! listener     a listening socket with its workers; connections bounds what is open; connection is one client
+//! listener     a listener's workers; listening_socket binds; connections bounds what is open; connection is one client
+//! health_listener  what the listener for health checks alone serves
 //! state        what every request may read; settings: what of it a reload replaces
 //! auth         authentication; login_page shows the form to browsers
 //! caller       who sent a request, from where; network: whom the limits count as one client
@@ -50,10 +51,12 @@ mod etag;
 mod fair_queue;
 mod headers;
 pub mod health;
+mod health_listener;
 mod history;
 mod lane;
 mod latest;
 mod listener;
+mod listening_socket;
 mod login_page;
 mod machines;
 pub mod metrics;

@@ -4,7 +4,6 @@
 //! ends. It receives only heartbeats and the order to stop. An address that cannot be bound is an expected state: one
 //! log line for each new reason, then retries. The pipeline does not notice.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,20 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 use slog::{Logger, error, info, o, warn};
 
-use super::connections::{RefusalChange, Refusals, count_requests};
+use super::connections::{Connections, RefusalChange, Refusals, count_requests};
+use super::health_listener::{self, HealthAccess};
 use super::listener::{self, Door};
+use super::listening_socket::{ListeningSocket, SocketFile};
 use super::stream::ChangeFeed;
 use super::{HttpState, auth, configure, headers, priority, requests};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
 use crate::actors::supervisor::{ExitGuard, supervised};
 use crate::clock::mono_now;
-use crate::host_process;
+use crate::domain::ListenAddress;
 
+/// Threads that serve. Their work is short; database queries run on other threads.
+const WORKERS: usize = 2;
 /// How often the actor checks for changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -31,13 +34,39 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct HttpOptions {
     /// Where to listen.
-    pub bind: SocketAddr,
+    pub bind: ListenAddress,
+    /// Where health checks and metrics have a listener of their own.
+    pub health_bind: Option<ListenAddress>,
     /// Most connections at a time.
     pub connections_max: usize,
     /// First delay between attempts to bind.
     pub backoff_min: Duration,
     /// Longest delay between attempts to bind.
     pub backoff_max: Duration,
+}
+
+/// What a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Everything,
+    HealthAlone,
+}
+
+/// A place to listen.
+struct Endpoint {
+    purpose: Purpose,
+    bind: ListenAddress,
+    server: Option<ServerHandle>,
+    file: Option<SocketFile>,
+    backoff: Backoff,
+    last_reason: Option<String>,
+}
+
+impl Endpoint {
+    fn new(purpose: Purpose, bind: ListenAddress, options: &HttpOptions) -> Self {
+        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        Self { purpose, bind, server: None, file: None, backoff, last_reason: None }
+    }
 }
 
 /// Fact from the server's thread: it has ended on its own.
@@ -53,9 +82,8 @@ pub struct Http {
     state: Arc<HttpState>,
     exit_guard: ExitGuard,
     logger: Logger,
-    server: Option<ServerHandle>,
-    backoff: Backoff,
-    last_reason: Option<String>,
+    /// In the order of [`Purpose`]; the second one is optional.
+    endpoints: Vec<Endpoint>,
     refusals: Refusals,
     /// `None` while it works.
     changes: Option<ChangeFeed>,
@@ -65,7 +93,9 @@ impl Http {
     /// Creates a new generation.
     #[must_use]
     pub fn new(options: HttpOptions, state: Arc<HttpState>, exit_guard: ExitGuard, logger: &Logger) -> Self {
-        let backoff = Backoff::new(options.backoff_min, options.backoff_max);
+        let main = Endpoint::new(Purpose::Everything, options.bind.clone(), &options);
+        let health = options.health_bind.clone();
+        let health = health.map(|bind| Endpoint::new(Purpose::HealthAlone, bind, &options));
         let changes = Some(ChangeFeed::new(&state));
         let logger = logger.new(o!("component" => "http"));
         Self {
@@ -73,31 +103,27 @@ impl Http {
             state,
             exit_guard,
             logger,
-            server: None,
-            backoff,
-            last_reason: None,
+            endpoints: std::iter::once(main).chain(health).collect(),
             refusals: Refusals::default(),
             changes,
         }
     }
 
-    fn bind(&mut self, context: &mut Context<Self>) {
-        match TcpListener::bind(self.options.bind) {
-            Ok(listener) => self.serve(listener, context),
+    fn bind(&mut self, index: usize, context: &mut Context<Self>) {
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        match ListeningSocket::bind(&endpoint.bind) {
+            Ok((socket, file)) => {
+                endpoint.file = file;
+                self.serve(index, socket, context);
+            }
             Err(error) => {
-                let holder = (error.kind() == std::io::ErrorKind::AddrInUse)
-                    .then(|| host_process::listener(self.options.bind))
-                    .flatten();
-                let holder = holder.map(|holder| format!(": {holder} listens there"));
-                let reason = format!("{error}{}", holder.unwrap_or_default());
-                if self.last_reason.as_deref() != Some(&reason) {
-                    warn!(self.logger, "the address cannot be used, so the board, the API and the metrics are unreachable; retrying, \
-                        and the pipeline keeps working. Stop the program that listens there, or change http.bind";
-                        "address" => %self.options.bind, "reason" => &reason,
-                        "backoff_max_s" => self.options.backoff_max.as_secs());
-                    self.last_reason = Some(reason);
+                let reason = error.to_string();
+                if endpoint.last_reason.as_ref() != Some(&reason) {
+                    report_unusable(&self.logger, endpoint, &reason, self.options.backoff_max);
+                    endpoint.last_reason = Some(reason);
                 }
-                context.run_later(self.backoff.next_delay(), Self::bind);
+                let delay = endpoint.backoff.next_delay();
+                context.run_later(delay, move |actor, context| actor.bind(index, context));
             }
         }
     }
@@ -134,15 +160,23 @@ impl Http {
         }
     }
 
-    fn serve(&mut self, listener: TcpListener, context: &mut Context<Self>) {
-        let address = listener.local_addr().unwrap_or(self.options.bind);
+    fn serve(&mut self, index: usize, socket: ListeningSocket, context: &mut Context<Self>) {
+        let Some(endpoint) = self.endpoints.get_mut(index) else { return };
+        let (purpose, address) = (endpoint.purpose, socket.address(&endpoint.bind));
         let (started, server) = std::sync::mpsc::sync_channel(1);
         let (state, options, actor) = (Arc::clone(&self.state), self.options.clone(), context.address());
+        let access = HealthAccess::at(&endpoint.bind);
         let spawned = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-            priority::yield_to_the_pipeline();
-            let outcome = serve_here(listener, state, &options, |handle| {
+            let started = |handle| {
                 let _actor_gone = started.send(handle);
-            });
+            };
+            let outcome = match purpose {
+                Purpose::Everything => {
+                    priority::yield_to_the_pipeline();
+                    serve_here(socket, state, &options, started)
+                }
+                Purpose::HealthAlone => serve_health(socket, state, access, started),
+            };
             let reason = outcome.map_or_else(|error| error.to_string(), |()| "it was stopped".to_owned());
             #[expect(
                 clippy::disallowed_methods,
@@ -153,9 +187,9 @@ impl Http {
         let started = spawned.and_then(|_thread| server.recv().map_err(std::io::Error::other));
         match started {
             Ok(server) => {
-                self.server = Some(server);
-                self.last_reason = None;
-                info!(self.logger, "listening"; "address" => %address, "url" => format!("http://{address}/"));
+                endpoint.server = Some(server);
+                endpoint.last_reason = None;
+                report_listening(&self.logger, purpose, &address);
             }
             Err(error) => {
                 self.exit_guard.fail(format!("the server did not start: {error}"));
@@ -165,14 +199,43 @@ impl Http {
     }
 }
 
-/// Serves until its handle stops it.
+fn report_listening(logger: &Logger, purpose: Purpose, address: &ListenAddress) {
+    match purpose {
+        Purpose::Everything => {
+            info!(logger, "listening"; "address" => %address, "url" => format!("http://{address}/"));
+        }
+        Purpose::HealthAlone => info!(logger, "listening for health checks"; "address" => %address),
+    }
+}
+
+fn report_unusable(logger: &Logger, endpoint: &Endpoint, reason: &str, backoff_max: Duration) {
+    let (address, backoff_max) = (endpoint.bind.to_string(), backoff_max.as_secs());
+    match endpoint.purpose {
+        Purpose::Everything => {
+            warn!(logger, "the address cannot be used, so the board, the API and the metrics are unreachable; retrying, \
+            and the pipeline keeps working. Stop the program that listens there, or change http.bind";
+            "address" => address, "reason" => reason, "backoff_max_s" => backoff_max)
+        }
+        Purpose::HealthAlone => {
+            warn!(logger, "the address for health checks cannot be used; retrying, and everything else works. \
+            Stop the program that listens there, or change http.health_bind";
+            "address" => address, "reason" => reason, "backoff_max_s" => backoff_max)
+        }
+    }
+}
+
+/// Serves everything until its handle stops it.
 pub(super) fn serve_here(
-    listener: TcpListener,
+    socket: ListeningSocket,
     state: Arc<HttpState>,
     options: &HttpOptions,
     started: impl FnOnce(ServerHandle),
 ) -> std::io::Result<()> {
-    let door = Door { connections: Arc::clone(&state.connections), connections_max: options.connections_max };
+    let door = Door {
+        connections: Arc::clone(&state.connections),
+        connections_max: options.connections_max,
+        workers: WORKERS,
+    };
     let data = web::Data::from(state);
     let app = move || {
         // The last one is the outermost.
@@ -184,14 +247,40 @@ pub(super) fn serve_here(
             .wrap(from_fn(count_requests))
             .configure(configure)
     };
-    listener::serve(listener, door, app, started)
+    listener::serve(socket, door, app, started)
+}
+
+/// Serves health checks and metrics until its handle stops it.
+fn serve_health(
+    socket: ListeningSocket,
+    state: Arc<HttpState>,
+    access: HealthAccess,
+    started: impl FnOnce(ServerHandle),
+) -> std::io::Result<()> {
+    let door = Door {
+        connections: Arc::new(Connections::new(health_listener::LIMITS)),
+        connections_max: health_listener::LIMITS.all,
+        workers: health_listener::WORKERS,
+    };
+    let data = web::Data::from(state);
+    let app = move || {
+        App::new()
+            .app_data(data.clone())
+            .app_data(access)
+            .wrap(from_fn(health_listener::authorize))
+            .wrap(from_fn(headers::add))
+            .wrap(from_fn(requests::measure))
+            .wrap(from_fn(count_requests))
+            .configure(health_listener::configure)
+    };
+    listener::serve(socket, door, app, started)
 }
 
 impl Drop for Http {
     /// Stops the server however the actor ends, and so frees the address for the next generation.
     fn drop(&mut self) {
         self.state.streams.close();
-        if let Some(server) = self.server.take() {
+        for server in self.endpoints.iter_mut().filter_map(|endpoint| endpoint.server.take()) {
             drop(server.stop(false));
         }
     }
@@ -205,7 +294,7 @@ impl Actor for Http {
             self.exit_guard.fail(error);
             return context.stop();
         }
-        self.bind(context);
+        (0..self.endpoints.len()).for_each(|index| self.bind(index, context));
         context.run_interval(CHECK_INTERVAL, Self::check);
     }
 }
@@ -215,7 +304,6 @@ impl Handler<ServerEnded> for Http {
 
     fn handle(&mut self, ended: ServerEnded, context: &mut Context<Self>) {
         error!(self.logger, "the server has ended"; "reason" => &ended.reason);
-        self.server = None;
         self.exit_guard.fail(format!("the server ended: {}", ended.reason));
         context.stop();
     }

@@ -12,9 +12,9 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use crate::clock::Mono;
+use crate::http::network::Network;
 
 /// Names a connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +39,7 @@ pub(super) enum Verdict<C> {
 }
 
 struct Entry<C> {
-    address: Option<IpAddr>,
+    address: Option<Network>,
     requests: usize,
     idle_since: Mono,
     closer: C,
@@ -50,7 +50,7 @@ pub(super) struct Admission<C> {
     limits: ConnectionLimits,
     next_id: u64,
     open: HashMap<ConnectionId, Entry<C>>,
-    of_address: HashMap<IpAddr, usize>,
+    of_address: HashMap<Network, usize>,
 }
 
 impl<C> Admission<C> {
@@ -69,7 +69,7 @@ impl<C> Admission<C> {
     }
 
     /// Decides on a new connection.
-    pub(super) fn connect(&mut self, address: Option<IpAddr>, closer: C, now: Mono) -> Verdict<C> {
+    pub(super) fn connect(&mut self, address: Option<Network>, closer: C, now: Mono) -> Verdict<C> {
         let of_address = address.map_or(0, |address| self.count(address));
         let victim = if of_address >= self.limits.each_address {
             self.oldest_idle(|entry| entry.address == address)
@@ -109,7 +109,7 @@ impl<C> Admission<C> {
         Some(entry.closer)
     }
 
-    fn insert(&mut self, address: Option<IpAddr>, closer: C, now: Mono) -> ConnectionId {
+    fn insert(&mut self, address: Option<Network>, closer: C, now: Mono) -> ConnectionId {
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
         if let Some(address) = address {
@@ -119,7 +119,7 @@ impl<C> Admission<C> {
         id
     }
 
-    fn count(&self, address: IpAddr) -> usize {
+    fn count(&self, address: Network) -> usize {
         self.of_address.get(&address).copied().unwrap_or(0)
     }
 
@@ -146,8 +146,8 @@ mod tests {
 
     use super::*;
 
-    fn address(last: u8) -> Option<IpAddr> {
-        Some(Ipv4Addr::new(10, 0, 0, last).into())
+    fn address(last: u8) -> Option<Network> {
+        Some(Network::of(Ipv4Addr::new(10, 0, 0, last).into()))
     }
 
     fn admission(all: usize, each_address: usize) -> Admission<u32> {

@@ -5,7 +5,6 @@
 mod admission;
 mod refusals;
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +18,7 @@ use tokio::sync::Notify;
 pub use self::admission::ConnectionLimits;
 use self::admission::{Admission, ConnectionId, Verdict};
 pub(super) use self::refusals::{RefusalChange, Refusals};
+use super::network::Network;
 use crate::clock::mono_now;
 
 /// Bounds the open connections.
@@ -26,7 +26,7 @@ pub struct Connections {
     open: Mutex<Admission<Arc<Notify>>>,
     evicted: AtomicU64,
     refused: AtomicU64,
-    last_refused: Mutex<Option<IpAddr>>,
+    last_refused: Mutex<Option<Network>>,
 }
 
 impl Connections {
@@ -66,12 +66,12 @@ impl Connections {
 
     /// Returns who was refused last.
     #[must_use]
-    pub fn last_refused(&self) -> Option<IpAddr> {
+    pub fn last_refused(&self) -> Option<Network> {
         *self.last_refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Admits a client, and tells whoever makes room to end; `None`: there is no room.
-    pub(super) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Place> {
+    pub(super) fn admit(self: &Arc<Self>, address: Option<Network>) -> Option<Place> {
         let told_to_end = Arc::new(Notify::new());
         let verdict = self.lock().connect(address, Arc::clone(&told_to_end), mono_now());
         match verdict {

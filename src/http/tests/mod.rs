@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use self::client::Client;
+use super::listening_socket::ListeningSocket;
 use super::server::{HttpOptions, serve_here};
 use super::{
     Access, Budget, ConnectionLimits, Connections, ForgetDesk, HistoryPool, HttpSettings, HttpState,
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
-use crate::domain::{DisplayStatus, JournalHistory, JournalId, MachineId, OpenId, Role, Seq};
+use crate::domain::{DisplayStatus, JournalHistory, JournalId, ListenAddress, MachineId, OpenId, Role, Seq};
 use crate::journal::{
     Journal, JournalError, JournalListener, JournalOptions, RealFs, Space, SyncMode, WhenFull,
 };
@@ -101,11 +102,18 @@ impl Server {
         let bind = listener.local_addr().unwrap();
         let (started, handle) = sync_channel(1);
         let second = Duration::from_secs(1);
-        let options_of_server =
-            HttpOptions { bind, connections_max: limits.all, backoff_min: second, backoff_max: second };
+        let options_of_server = HttpOptions {
+            bind: ListenAddress::Tcp(bind),
+            health_bind: None,
+            connections_max: limits.all,
+            backoff_min: second,
+            backoff_max: second,
+        };
         std::thread::spawn(move || {
-            serve_here(listener, of_server, &options_of_server, |handle| started.send(handle).unwrap())
-                .unwrap();
+            serve_here(ListeningSocket::Tcp(listener), of_server, &options_of_server, |handle| {
+                started.send(handle).unwrap()
+            })
+            .unwrap();
         });
         let handle = handle.recv().unwrap();
         Self { client: Client::new(&format!("http://{bind}")), options, state, handle, _directory: directory }

@@ -1,0 +1,28 @@
+//! Where HTTP listens, and who may then connect.
+
+use super::{Check, Http};
+use crate::domain::ListenAddress;
+
+const BIND: &str = "http.bind";
+const HEALTH_BIND: &str = "http.health_bind";
+
+impl Check<'_> {
+    pub(super) fn listeners(&mut self, http: &Http) {
+        let is_open = http.token.is_none() && http.tokens.is_empty() && !http.anonymous;
+        let health_is_local = http.health_bind.as_ref().is_none_or(ListenAddress::is_local);
+        for (key, is_local) in [(BIND, http.bind.ip().is_loopback()), (HEALTH_BIND, health_is_local)] {
+            if is_open && !is_local {
+                let message = "other computers can reach it; allowed only with http.token or http.tokens, or with \
+                    http.anonymous = true";
+                self.report(&[key, "http.token", "http.token_file", "http.anonymous"], message);
+            }
+        }
+        let is_one = http.health_bind == Some(ListenAddress::Tcp(http.bind)) && http.bind.port() != 0;
+        if is_one {
+            self.report(
+                &[HEALTH_BIND, BIND],
+                "is the address of http.bind; choose another port, or a Unix socket",
+            );
+        }
+    }
+}
