@@ -21,6 +21,7 @@ mod clock;
 mod command_line;
 mod configuration_page;
 mod connect_check;
+mod database_roles;
 mod export;
 mod faults;
 mod file_permissions;

@@ -124,6 +124,17 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// Migrations are pending, and this role may not apply them. Nothing was changed.
+    #[error(
+        "migrate the database: the role {role} may not, because Andon's tables belong to {owner}. Run `andon db migrate` with \
+         {owner} in store.url; a running service goes on by itself then"
+    )]
+    NotOwner {
+        /// Who must migrate.
+        owner: String,
+        /// Who wanted to.
+        role: String,
+    },
     /// A migration failed, and was rolled back.
     #[error("migrate the database")]
     Migrate {

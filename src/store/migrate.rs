@@ -1,10 +1,13 @@
 //! Embedded migrations: forward only, all pending ones in one transaction, by one process at a time.
 
-use diesel::Connection;
 use diesel::backend::Backend;
 use diesel::migration::{MigrationSource, MigrationVersion};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
 use diesel_migrations::MigrationHarness;
 
+use super::both_databases::for_both_databases;
 use super::{Cause, StoreError};
 
 /// What [`Store::migrate`](super::Store::migrate) did.
@@ -64,17 +67,36 @@ impl MigrationStatus {
 pub fn migration_status<C, DB>(
     connection: &mut C,
     source: &impl MigrationSource<DB>,
-    is_recorded: impl FnOnce(&mut C) -> diesel::QueryResult<bool>,
+    applied: impl FnOnce(&mut C) -> QueryResult<Vec<MigrationVersion<'static>>>,
 ) -> Result<MigrationStatus, StoreError>
 where
     DB: Backend,
-    C: Connection<Backend = DB> + MigrationHarness<DB>,
+    C: Connection<Backend = DB>,
 {
-    let status = is_recorded(connection).map_err(Cause::from).and_then(|is_recorded| {
-        let applied = if is_recorded { connection.applied_migrations()? } else { Vec::new() };
-        MigrationStatus::new(source, &applied)
-    });
+    let applied = applied(connection).map_err(Cause::from);
+    let status = applied.and_then(|applied| MigrationStatus::new(source, &applied));
     status.map_err(|source| StoreError::Migrate { source })
+}
+
+#[derive(QueryableByName)]
+struct VersionRow {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
+
+for_both_databases! {
+    []
+
+    /// Returns the applied migrations. diesel's own function creates their table first, which a role that only writes may
+    /// not, also where it is there.
+    pub fn applied(connection: &mut Connection) -> QueryResult<Vec<MigrationVersion<'static>>> {
+        if !database::migrations_are_recorded(connection)? {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<VersionRow> =
+            sql_query("SELECT version FROM __diesel_schema_migrations").load(connection)?;
+        Ok(rows.into_iter().map(|row| MigrationVersion::from(row.version)).collect())
+    }
 }
 
 /// Applies the pending migrations. Call it in a transaction that keeps every other migrator out.
@@ -113,6 +135,8 @@ pub enum MigrateFailure {
     Newer(Vec<String>),
     /// Another program's table is in the way; what to do.
     Reference(String),
+    /// The tables are another role's.
+    NotOwner { owner: String, role: String },
     /// The schema of the tables could not be created.
     Schema { schema: String, source: Cause },
     /// A statement failed.
@@ -137,6 +161,7 @@ impl From<MigrateFailure> for StoreError {
             MigrateFailure::Newer(versions) => Self::NewerSchema { versions },
             MigrateFailure::Reference(sentence) => Self::ReferenceTable { sentence },
             MigrateFailure::Schema { schema, source } => Self::CreateSchema { schema, source },
+            MigrateFailure::NotOwner { owner, role } => Self::NotOwner { owner, role },
             MigrateFailure::Failed(source) => Self::Migrate { source },
         }
     }

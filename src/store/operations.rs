@@ -37,7 +37,7 @@ fn read_status(source: Error) -> StoreError {
 }
 
 for_both_databases! {
-    [audit, checkpoint, clock, forget, liveness_rows, machines, prune, rejected, reprocess]
+    [audit, checkpoint, clock, forget, liveness_rows, machines, migrate, prune, rejected, reprocess]
 
     impl Store for database::Database {
         fn facts(&self) -> &StoreFacts {
@@ -59,8 +59,7 @@ for_both_databases! {
         }
 
         fn migration_status(&mut self) -> Result<MigrationStatus, StoreError> {
-            let recorded = database::migrations_are_recorded;
-            migration_status(&mut self.connection, &database::MIGRATIONS, recorded)
+            migration_status(&mut self.connection, &database::MIGRATIONS, migrate::applied)
         }
 
         fn claim(&mut self, history: &JournalHistory) -> Result<Claim, StoreError> {
@@ -163,8 +162,10 @@ for_both_databases! {
             limits: &PruneLimits,
             now: Timestamp,
         ) -> Result<PartsTended, StoreError> {
-            database::tend_partitions(&mut self.connection, &self.site, limits, now)
-                .map_err(|source| StoreError::Prune { source: source.into() })
+            let mut tended = database::tend_partitions(&mut self.connection, &self.site, limits, now)
+                .map_err(|source| StoreError::Prune { source: source.into() })?;
+            tended.troubles.extend(self.layout_trouble());
+            Ok(tended)
         }
 
         fn release_space(&mut self, pages_max: u32) -> Result<SpaceReleased, StoreError> {

@@ -8,6 +8,7 @@ mod commit;
 pub(super) mod copy;
 mod hypertable;
 pub(super) mod import;
+mod partition_functions;
 mod partitions;
 pub(super) mod prune;
 mod readings;
@@ -56,6 +57,8 @@ pub struct Database {
     pub(super) site: String,
     pub(super) unreadable: UnreadableRows,
     timescale: bool,
+    /// Why another role cannot work with partitions, for a person.
+    layout_trouble: Option<String>,
     /// The last count of the rejected messages' bytes.
     pub(super) counted_bytes: Option<CountedBytes>,
     run_size: RunSize,
@@ -142,6 +145,7 @@ impl Database {
             site,
             unreadable,
             timescale,
+            layout_trouble: None,
             counted_bytes: None,
             run_size,
             copy_pacing,
@@ -149,9 +153,16 @@ impl Database {
         })
     }
 
-    /// Makes the readings a hypertable, if that is wanted and possible. Returns what a person should know.
+    /// Makes the readings a hypertable, if that is wanted and possible, and lets a role that only writes work with
+    /// partitions. Returns what a person should know.
     pub(super) fn lay_out(&mut self) -> QueryResult<Option<Hypertable>> {
+        self.layout_trouble = partition_functions::install(&mut self.connection)?;
         if self.timescale { hypertable::create(&mut self.connection) } else { Ok(None) }
+    }
+
+    /// Returns what [`Self::lay_out`] could not do, for a person.
+    pub(super) fn layout_trouble(&self) -> Option<String> {
+        self.layout_trouble.clone()
     }
 
     /// Runs `operation`. Unlike an SQLite file, a server needs no check around it: its connection ends with
@@ -229,7 +240,31 @@ pub(super) fn begin_migrations(
     if let Some(sentence) = found.and_then(|found| found.sentence()) {
         return Err(MigrateFailure::Reference(sentence));
     }
-    schema::create_schema(connection, schema)
+    schema::create_schema(connection, schema)?;
+    check_ownership(connection)
+}
+
+/// Who would have to migrate.
+#[derive(QueryableByName)]
+struct Owner {
+    #[diesel(sql_type = Text)]
+    owner: String,
+    #[diesel(sql_type = Text)]
+    role: String,
+}
+
+/// Refuses if the tables are another role's, or there are none and this one may not create them.
+fn check_ownership(connection: &mut PgConnection) -> Result<(), MigrateFailure> {
+    let owner: Option<Owner> = sql_query(
+        "SELECT pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role FROM pg_class c \
+         WHERE c.oid = to_regclass('ingest_checkpoint') AND NOT pg_has_role(c.relowner, 'USAGE') \
+         UNION ALL SELECT pg_get_userbyid(n.nspowner)::text, current_user::text FROM pg_namespace n \
+         WHERE n.nspname = current_schema() AND to_regclass('ingest_checkpoint') IS NULL \
+         AND NOT has_schema_privilege(n.oid, 'CREATE')",
+    )
+    .get_result(connection)
+    .optional()?;
+    owner.map_or(Ok(()), |Owner { owner, role }| Err(MigrateFailure::NotOwner { owner, role }))
 }
 
 /// Runs `work` in a transaction.

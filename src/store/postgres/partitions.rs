@@ -16,7 +16,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::hypertable::{extension_schema, is};
-use super::{FlagRow, sqlstate};
+use super::{FlagRow, partition_functions, sqlstate};
 use crate::domain::Timestamp;
 use crate::store::exact::postgres as exact;
 use crate::store::partitions::{DroppedPart, PartsTended, month_starts};
@@ -69,6 +69,17 @@ pub enum Layout {
     /// Native partitions by `recorded_at`.
     Partitions,
     /// A hypertable.
+    Chunks,
+}
+
+/// How a part is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By the owner of the table.
+    Statement,
+    /// By the owner's function, for a role that only writes.
+    Function,
+    /// By TimescaleDB.
     Chunks,
 }
 
@@ -135,19 +146,30 @@ pub fn tend(
     if layout == Layout::Plain {
         return Ok(tended);
     }
+    let by_function = layout == Layout::Partitions && partition_functions::are_needed(connection)?;
     if layout == Layout::Partitions {
-        create_ahead(connection, now, &mut tended)?;
+        create_ahead(connection, now, by_function, &mut tended)?;
     }
     if let Some(before) = limits.readings {
         let parts: Vec<Part> =
             sql_query(if layout == Layout::Chunks { CHUNKS } else { PARTITIONS }).load(connection)?;
-        drop_old(connection, site, &parts, before, layout, &mut tended)?;
+        let way = match (layout, by_function) {
+            (Layout::Chunks, _) => Way::Chunks,
+            (_, true) => Way::Function,
+            _ => Way::Statement,
+        };
+        drop_old(connection, site, &parts, before, way, &mut tended)?;
     }
     Ok(tended)
 }
 
 /// Creates the partitions of this month and the next ones, unless another partition covers a part of them.
-fn create_ahead(connection: &mut PgConnection, now: Timestamp, tended: &mut PartsTended) -> QueryResult<()> {
+fn create_ahead(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    by_function: bool,
+    tended: &mut PartsTended,
+) -> QueryResult<()> {
     let parts: Vec<Part> = sql_query(PARTITIONS).load(connection)?;
     let own: NameRow = sql_query(OWN_NAME).get_result(connection)?;
     let months = month_starts(now, MONTHS_AHEAD + 1);
@@ -159,10 +181,12 @@ fn create_ahead(connection: &mut PgConnection, now: Timestamp, tended: &mut Part
         let table = own.value.trim_end_matches('"');
         let quote = if table.len() < own.value.len() { "\"" } else { "" };
         let partition = format!("{table}_{name}{quote}");
-        let create = format!(
-            "CREATE TABLE {partition} PARTITION OF {} FOR VALUES FROM ('{begins}') TO ('{ends}')",
-            own.value
-        );
+        let create = if by_function {
+            format!("SELECT andon_create_month((timestamptz '{begins}' AT TIME ZONE 'UTC')::date)")
+        } else {
+            let own = &own.value;
+            format!("CREATE TABLE {partition} PARTITION OF {own} FOR VALUES FROM ('{begins}') TO ('{ends}')")
+        };
         let done = connection.transaction(|connection| {
             connection.batch_execute(STATEMENT_MAX)?;
             connection.batch_execute(&create)
@@ -182,14 +206,14 @@ fn drop_old(
     site: &str,
     parts: &[Part],
     before: Timestamp,
-    layout: Layout,
+    way: Way,
     tended: &mut PartsTended,
 ) -> QueryResult<()> {
     let around = parts.iter().find(|part| part.begins() <= before && before < part.ends());
-    let mut is_rest = layout == Layout::Partitions || around.is_some_and(|part| !part.is_narrow());
+    let mut is_rest = way != Way::Chunks || around.is_some_and(|part| !part.is_narrow());
     let mut one_by_one = around.filter(|part| part.is_narrow()).map_or(before, |part| part.begins());
     for part in parts.iter().filter(|part| part.ends() <= before) {
-        match drop_part(connection, site, part, before, layout)? {
+        match drop_part(connection, site, part, before, way)? {
             Ok(()) => {
                 let rows = crate::store::from_bigint(part.rows);
                 tended.dropped.push(DroppedPart { name: part.name.clone(), rows, ends: part.ends() });
@@ -212,11 +236,14 @@ fn drop_part(
     site: &str,
     part: &Part,
     before: Timestamp,
-    layout: Layout,
+    way: Way,
 ) -> QueryResult<Result<(), Kept>> {
     sqlstate::forget();
     let done = connection.transaction(|connection| {
         connection.batch_execute(STATEMENT_MAX)?;
+        if way == Way::Function {
+            return drop_by_function(connection, site, part, before);
+        }
         // First without a lock: mostly this already says no.
         if !may_go(connection, site, part, before)? {
             return Ok(false);
@@ -230,7 +257,7 @@ fn drop_part(
             return Ok(false);
         }
         exact::advance(connection, site, before)?;
-        drop_now(connection, part, layout)?;
+        drop_now(connection, part, way)?;
         Ok(true)
     });
     match done {
@@ -263,8 +290,26 @@ fn may_go(connection: &mut PgConnection, site: &str, part: &Part, before: Timest
     Ok(!later.value)
 }
 
-fn drop_now(connection: &mut PgConnection, part: &Part, layout: Layout) -> QueryResult<()> {
-    if layout == Layout::Partitions {
+/// Has the owner's function prove that `part` may go, and drop it.
+fn drop_by_function(
+    connection: &mut PgConnection,
+    site: &str,
+    part: &Part,
+    before: Timestamp,
+) -> QueryResult<bool> {
+    let dropped: FlagRow = sql_query("SELECT andon_drop_month($1, $2, $3) AS value")
+        .bind::<Text, _>(&part.name)
+        .bind::<Text, _>(site)
+        .bind::<Instant, _>(SqlInstant(before))
+        .get_result(connection)?;
+    if dropped.value {
+        exact::advance(connection, site, before)?;
+    }
+    Ok(dropped.value)
+}
+
+fn drop_now(connection: &mut PgConnection, part: &Part, way: Way) -> QueryResult<()> {
+    if way != Way::Chunks {
         return connection.batch_execute(&format!("DROP TABLE {}", part.name));
     }
     // By its bounds, so that TimescaleDB forgets it, too.

@@ -149,6 +149,12 @@ impl Database {
     pub(super) fn lay_out(&mut self) -> QueryResult<Option<Hypertable>> {
         Ok(None)
     }
+
+    /// Nothing can go wrong there.
+    #[allow(clippy::unused_self, reason = "PostgreSQL asks the server")]
+    pub(super) const fn layout_trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 #[cfg(test)]
