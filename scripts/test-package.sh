@@ -98,6 +98,13 @@ for file in /usr/bin/andon /lib/systemd/system/andon@.service /etc/default/andon
     [ -e "$root$file" ] || fail "no $file"
 done
 passed "program, unit, configuration, manual and completions are there"
+about=$root/usr/share/doc/andon
+check "it says of which crates and C code it is made" \
+    python3 -c 'import json, sys; names = {part["name"] for part in json.load(open(sys.argv[1]))["components"]}
+sys.exit(not {"actix-web", "sqlite", "paho.mqtt.c"} <= names or "fail" in names)' "$about/andon.cdx.json"
+refute "the place where it was built is not named there" grep -qF "$PWD" "$about/andon.cdx.json"
+check "so does the program itself" sh -c "readelf --section-headers '$root/usr/bin/andon' | grep -q '\.dep-v0'"
+check "the licence texts are there" sh -c "zcat '$about/THIRD-PARTY-LICENCES.gz' | grep -q 'Eclipse Public License - v 2.0'"
 conffiles=$(sort "$root/var/lib/dpkg/info/andon.conffiles")
 shipped=$(cd "$root" && find etc/andon etc/default/andon -type f | sed 's#^#/#' | sort)
 [ "$conffiles" = "$shipped" ] || fail "every file of the configuration is a conffile: $conffiles, not $shipped"

@@ -131,6 +131,22 @@ fn everything_that_the_package_takes_from_the_repository_is_there() {
     }
 }
 
+/// Who admits the program into a plant wants to know of what it is made, and whom to tell about a weakness.
+#[test]
+fn the_package_says_of_what_the_program_is_made() {
+    let targets: Vec<String> = assets().into_iter().map(|(_, target)| target).collect();
+    for name in ["andon.cdx.json", "THIRD-PARTY-LICENCES.gz", "SECURITY.md"] {
+        let target = format!("/usr/share/doc/andon/{name}");
+        assert!(targets.contains(&target), "{target}");
+    }
+    let script = read("scripts/package.sh");
+    assert!(script.contains("cargo auditable build"), "the program has the list, too");
+    let copyright = read("deploy/debian/copyright");
+    for named in ["andon.cdx.json", "THIRD-PARTY-LICENCES.gz"] {
+        assert!(copyright.contains(&format!("/usr/share/doc/andon/{named}")), "{named}");
+    }
+}
+
 /// dpkg asks before it replaces a conffile that was changed, and replaces any other file.
 #[test]
 fn every_file_in_etc_is_a_conffile() {
