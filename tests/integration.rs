@@ -30,6 +30,7 @@ mod http_api;
 mod http_auth;
 mod http_faults;
 mod http_health;
+mod http_proxy;
 mod http_sessions;
 mod invalid_topics;
 mod invariants;

@@ -67,7 +67,12 @@ impl LiveParts {
         {
             let access = |settings: &Settings| {
                 let http = &settings.http;
-                (http.token.clone(), http.tokens.clone(), http.anonymous, http.session_max)
+                let proxies = (
+                    http.trusted_proxies.clone(),
+                    http.proxy_user_header.clone(),
+                    (http.proxy_user_role, http.proxy_operators.clone()),
+                );
+                (http.token.clone(), http.tokens.clone(), http.anonymous, http.session_max, proxies)
             };
             let key = self.http.sessions.key();
             self.http.replace_settings(http_settings(new, key)?, access(old) != access(new));
@@ -128,7 +133,7 @@ mod tests {
                     settings.http.streams_max,
                     settings.http.streams_per_address,
                     settings.http.connections_per_address,
-                    http.session_max,
+                    (http.session_max, http.proxies),
                 ),
             )
         });
@@ -157,8 +162,13 @@ mod tests {
         let load_with = |set: &[String]| {
             let places = Places { working_dir: directory.path().to_owned(), ..Places::default() };
             let config_dir = Some(directory.path().to_owned());
-            let base =
-                ["mqtt.transport=wss", "mqtt.proxy=proxy:3128", "mqtt.proxy_username=u", "mqtt.username=u"];
+            let base = [
+                "mqtt.transport=wss",
+                "mqtt.proxy=proxy:3128",
+                "mqtt.proxy_username=u",
+                "mqtt.username=u",
+                "http.trusted_proxies=::1",
+            ];
             let set = base.map(str::to_owned).into_iter().chain(set.iter().cloned()).collect();
             load(&Sources { config_dir, places, set, ..Sources::default() })
                 .unwrap_or_else(|error| panic!("{error}"))
@@ -184,6 +194,8 @@ mod tests {
                 "liveness.machines" => "{ press-1 = { expected = true } }",
                 "http.tokens" => &named,
                 "http.session_max" => "3d",
+                "http.trusted_proxies" => "10.0.0.0/24",
+                "http.proxy_user_role" => "metrics",
                 "http.anonymous" | "metrics.per_machine" => "true",
                 "mqtt.tls.verify" => "false",
                 "log.level" => "debug",

@@ -23,7 +23,7 @@ use crate::config::{self, Settings};
 use crate::domain::{Endpoint, ListenAddress, MachineId, ProtocolChoice, Qos, Role, TopicFilter};
 use crate::http::{
     Access, Budget, ConnectionLimits, Connections, DataPlace, ForgetDesk, HistoryPool, HttpOptions,
-    HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Sessions, SiteKey, Stall,
+    HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Proxies, Requests, Sessions, SiteKey, Stall,
     StatusCells, StoredMachines, Streams, Token, TokenGuard,
 };
 use crate::journal::{Journal, JournalOptions};
@@ -99,8 +99,19 @@ pub(super) fn http_settings(
         offline_after: settings.liveness.offline_after,
         metrics_per_machine: settings.metrics.per_machine,
         expected: expected(settings),
-        access: Access::new(&site.id, key, &tokens, http.anonymous)?,
+        access: Access::new(&site.id, key, &tokens, http.anonymous, http.proxy_user_header.is_some())?,
+        proxies: proxies(http)?,
         session_max: http.session_max,
+    })
+}
+
+fn proxies(http: &config::Http) -> Result<Proxies, Box<dyn std::error::Error>> {
+    let user_header = http.proxy_user_header.as_ref().map(|name| name.parse()).transpose()?;
+    Ok(Proxies {
+        trusted: http.trusted_proxies.clone(),
+        user_header,
+        user_role: http.proxy_user_role,
+        operators: http.proxy_operators.clone(),
     })
 }
 

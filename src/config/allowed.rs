@@ -68,6 +68,13 @@ impl Kind {
             }
             Self::TopicFilter => "an MQTT topic filter".to_owned(),
             Self::JsonPointer => "a JSON pointer, such as \"/sensors/t\"".to_owned(),
+            Self::Network => "an IP address, or a range such as \"10.0.0.0/24\"".to_owned(),
+            Self::Networks => {
+                format!("a list of at most {LIST_MAX} IP addresses, or ranges such as \"10.0.0.0/24\"")
+            }
+            Self::HeaderName => {
+                "the name of an HTTP header that carries nothing else, such as \"X-Remote-User\"".to_owned()
+            }
             Self::Texts => format!("a list of texts of 1 to {LISTED_TEXT_BYTES_MAX} bytes"),
             Self::Subscriptions => {
                 format!("a list of 1 to {LIST_MAX} topic filters, or of tables with {}", names(SUBSCRIPTION))

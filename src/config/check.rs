@@ -12,7 +12,7 @@ use super::log_levels::LogLevels;
 use super::secret::without_userinfo;
 use super::values::{duration, host_and_port, integer, key_text, size, sorted, text};
 use crate::database_url::{DatabaseUrl, SchemaName};
-use crate::domain::{ListenAddress, MachineId, TopicFilter, nearest};
+use crate::domain::{IpRange, ListenAddress, MachineId, TopicFilter, nearest};
 
 /// Takes the mistakes in a value: where it is, and what is wrong.
 pub(super) type Report<'a> = &'a mut dyn FnMut(String, String);
@@ -45,6 +45,9 @@ pub(super) fn check(
         }
         Kind::Texts => check_list(path, kind, value, report, |path, item, report| {
             check(path, Kind::Text { bytes_max: LISTED_TEXT_BYTES_MAX }, false, item, report)
+        }),
+        Kind::Networks => check_list(path, kind, value, report, |path, item, report| {
+            check(path, Kind::Network, false, item, report)
         }),
         Kind::Fields => check_fields(path, value, report),
         Kind::Machines => check_machines(path, value, report),
@@ -252,6 +255,10 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
                 .err()
                 .and_then(|error| because(format!("{error} (found {:?})", without_userinfo(text))));
         }
+        Kind::Network => {
+            return IpRange::parse(text).err().and_then(|error| because(format!("{error} (found {text:?})")));
+        }
+        Kind::HeaderName => is_free_header(text),
         Kind::TopicPrefix => is_topic_prefix(text),
         Kind::JsonPointer => is_json_pointer(text),
         _ => false,
@@ -263,6 +270,19 @@ fn misfit_text(kind: Kind, value: &Value) -> Option<String> {
 pub(super) fn is_site_id(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
     (1..=SITE_ID_CHARS_MAX).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with('.')
+}
+
+/// True if the text names an HTTP header that has no other meaning: no client sends it by itself.
+fn is_free_header(text: &str) -> bool {
+    let taken =
+        ["host", "cookie", "authorization", "origin", "referer", "user-agent", "connection", "accept"];
+    let lower = text.to_ascii_lowercase();
+    let is_taken = taken.contains(&lower.as_str())
+        || ["content-", "accept-", "sec-", "x-forwarded-", "if-", "transfer-"]
+            .iter()
+            .any(|begin| lower.starts_with(begin));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (1..=100).contains(&text.len()) && text.chars().all(allowed) && !is_taken
 }
 
 fn is_host(text: &str) -> bool {

@@ -97,6 +97,12 @@ pub(super) enum Kind {
     JsonPointer,
     /// A list of texts.
     Texts,
+    /// An IP address, or a range of them.
+    Network,
+    /// A list of [`Kind::Network`].
+    Networks,
+    /// The name of an HTTP header.
+    HeaderName,
     /// A list of topic filters, or of tables of [`SUBSCRIPTION`].
     Subscriptions,
     /// A list of tables of [`LAST_WILL`].
@@ -238,6 +244,10 @@ pub(super) const KEYS: &[Key] = &[
     optional("http.token_file", Kind::Path).at_reload(),
     required(HTTP_TOKENS, Kind::Tokens).at_reload(),
     required("http.anonymous", Kind::Flag).at_reload(),
+    required("http.trusted_proxies", Kind::Networks).at_reload(),
+    optional("http.proxy_user_header", Kind::HeaderName).at_reload(),
+    required("http.proxy_user_role", Kind::Choice(Role::WORDS)).at_reload(),
+    required("http.proxy_operators", Kind::Texts).at_reload(),
     required("http.session_max", between(Duration::from_secs(300), Duration::from_secs(90 * 86_400)))
         .at_reload(),
     required("http.connections_max", Kind::Integer { min: 8, max: 10_000 }),

@@ -15,8 +15,8 @@ use super::log_levels::LogLevels;
 use super::secret::Secret;
 use crate::database_url::{DatabaseUrl, SchemaName};
 use crate::domain::{
-    Endpoint, LastWillRule, ListenAddress, MachineId, MachineIdFrom, MachineRule, ProtocolChoice, Qos, Role,
-    SyncMode, TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
+    Endpoint, IpRange, LastWillRule, ListenAddress, MachineId, MachineIdFrom, MachineRule, ProtocolChoice,
+    Qos, Role, SyncMode, TopicFilter, Transport, WhenFull, second_to_last_segment, word_enum,
 };
 
 /// Everything that can be set, by section.
@@ -243,6 +243,14 @@ pub struct Http {
     pub tokens: Vec<NamedToken>,
     /// Clients, also those on other computers, need no token.
     pub anonymous: bool,
+    /// Proxies that are believed about the client.
+    pub trusted_proxies: Vec<IpRange>,
+    /// The header in which they name the user.
+    pub proxy_user_header: Option<String>,
+    /// What their users may do.
+    pub proxy_user_role: Role,
+    /// Users that may change something.
+    pub proxy_operators: Vec<String>,
     /// How long a browser stays logged in after its last page.
     pub session_max: Duration,
     /// Most connections at a time. The oldest idle one gives way to a further one.
@@ -260,6 +268,12 @@ impl Http {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.bind.ip().is_loopback() && self.health_bind.as_ref().is_none_or(ListenAddress::is_local)
+    }
+
+    /// True if somebody has to say who it is.
+    #[must_use]
+    pub fn wants_a_name(&self) -> bool {
+        self.token.is_some() || !self.tokens.is_empty() || self.proxy_user_header.is_some()
     }
 
     /// Returns a token with which a command may ask the service for what needs `role`.

@@ -87,12 +87,15 @@ pub(super) fn warnings(
         ));
     }
     warnings.extend(token_in_clear_text(&settings.http));
+    if !settings.http.proxy_operators.is_empty() && settings.http.proxy_user_header.is_none() {
+        warnings.push("http.proxy_operators has no effect without http.proxy_user_header".to_owned());
+    }
 }
 
 /// Says that a token can be read on its way.
 fn token_in_clear_text(http: &Http) -> Option<String> {
     let has_token = http.token.is_some() || !http.tokens.is_empty();
-    (has_token && !http.bind.ip().is_loopback()).then(|| {
+    (has_token && !http.bind.ip().is_loopback() && http.trusted_proxies.is_empty()).then(|| {
         format!(
             "http.bind = {}: tokens and data are sent unencrypted: anyone on the network can read them, and use the token; \
              bind to 127.0.0.1, behind a proxy with TLS",
@@ -369,6 +372,7 @@ impl Check<'_> {
             self.report(&["http.anonymous"], format!("contradicts {tokens}; keep one of them"));
         }
         self.tokens(http);
+        self.proxy_users(http);
         self.listeners(http);
         if http.streams_max >= http.connections_max {
             self.report(

@@ -14,7 +14,9 @@ pub(super) fn from_text(kind: Kind, text: &str, origin: &str) -> Value {
     let typed = match kind {
         Kind::Flag => flag_from_text(trimmed).map(ValueKind::Boolean),
         Kind::Integer { .. } | Kind::Segment => trimmed.parse().ok().map(ValueKind::I64),
-        Kind::Subscriptions | Kind::Texts if !trimmed.starts_with('[') && !trimmed.is_empty() => {
+        Kind::Subscriptions | Kind::Texts | Kind::Networks
+            if !trimmed.starts_with('[') && !trimmed.is_empty() =>
+        {
             Some(comma_separated(trimmed, origin))
         }
         // An IPv6 address begins with "[", like a list.
@@ -25,6 +27,7 @@ pub(super) fn from_text(kind: Kind, text: &str, origin: &str) -> Value {
         Kind::Subscriptions
         | Kind::Hosts
         | Kind::Texts
+        | Kind::Networks
         | Kind::LastWills
         | Kind::Tokens
         | Kind::Fields

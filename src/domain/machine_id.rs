@@ -77,7 +77,9 @@ const INVISIBLE: [RangeInclusive<char>; 17] = [
     '\u{E0000}'..='\u{E0FFF}',
 ];
 
-fn is_invisible(character: char) -> bool {
+/// True for a character that shows nothing, or changes the order of others.
+#[must_use]
+pub fn is_invisible(character: char) -> bool {
     !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
 }
 

@@ -12,6 +12,9 @@
 //! cookie. The cookie's name contains the site, because browsers share cookies between all ports of
 //! a host: two sites on one host would log each other out.
 //!
+//! A trusted proxy may name the user ([`proxy`]); then neither token nor session is asked for. Like a cookie, that says
+//! nothing of who wrote the request: what changes something checks that no page of another site did.
+//!
 //! Before every check of a token stands a guard ([`guard`]): an address that has sent wrong ones waits for each further
 //! one, whichever way it comes. A session does not wait, and an invalid cookie is no guess.
 //!
@@ -27,12 +30,11 @@ mod guessing;
 mod login;
 mod origin;
 mod pace;
+mod proxy;
 mod session;
 mod session_file;
 mod sessions;
 mod token;
-
-use std::time::Duration;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::Cookie;
@@ -47,14 +49,15 @@ use self::login::{admitted, session_cookie, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
 pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
+pub use self::proxy::Proxies;
 pub use self::session::{Session, SiteKey};
 pub use self::sessions::Sessions;
 use self::token::{KnownToken, bearer};
 pub use self::token::{Token, TokenCheck};
-use super::HttpState;
 use super::caller::{self, CallerName, CallerSession};
 use super::login_page::{self, Refused};
 use super::problem::Problem;
+use super::{HttpSettings, HttpState};
 use crate::clock::wall_now;
 use crate::domain::Role;
 
@@ -68,12 +71,12 @@ pub enum Access {
     Anonymous,
     /// Those whose `Host` is an IP address or `localhost`.
     Local,
-    /// Those with a token of the role that they need.
+    /// Those with a token of the role that they need, and those of a user that a trusted proxy names.
     Token(TokenCheck),
 }
 
 impl Access {
-    /// Builds the rule from the tokens and `http.anonymous`.
+    /// Builds the rule from the tokens and `http.anonymous`. With `proxy_users` somebody may have a name without a token.
     ///
     /// # Errors
     /// OpenSSL cannot compute a digest.
@@ -82,10 +85,11 @@ impl Access {
         key: &SiteKey,
         tokens: &[Token<'_>],
         anonymous: bool,
+        proxy_users: bool,
     ) -> Result<Self, openssl::error::ErrorStack> {
-        match (tokens, anonymous) {
-            ([], true) => Ok(Self::Anonymous),
-            ([], false) => Ok(Self::Local),
+        match (tokens, anonymous, proxy_users) {
+            ([], true, _) => Ok(Self::Anonymous),
+            ([], false, false) => Ok(Self::Local),
             _ => TokenCheck::new(site, key, tokens).map(Self::Token),
         }
     }
@@ -136,9 +140,7 @@ fn admission(
     match &settings.access {
         Access::Anonymous => Ok(None),
         Access::Local => refusal_of_foreign_host(request).map_or(Ok(None), Err),
-        Access::Token(check) => {
-            Visit { state, check, request, look, session_max: settings.session_max }.admission()
-        }
+        Access::Token(check) => Visit { state, check, request, look, settings: &settings }.admission(),
     }
 }
 
@@ -153,7 +155,7 @@ struct Visit<'a> {
     check: &'a TokenCheck,
     request: &'a HttpRequest,
     look: Look,
-    session_max: Duration,
+    settings: &'a HttpSettings,
 }
 
 impl<'a> Visit<'a> {
@@ -162,14 +164,29 @@ impl<'a> Visit<'a> {
         if path == "/login" || path == "/logout" || login_page::is_public(path) {
             return Ok(None);
         }
+        let needed = needed_role(request.method(), path);
+        match self.settings.proxies.user(caller::peer(request), request.headers()) {
+            Ok(None) => {}
+            Ok(Some(user)) if user.role.allows(needed) => {
+                request.extensions_mut().insert(CallerName(user.name));
+                return Ok(None);
+            }
+            Ok(Some(user)) => return Err(forbidden("user", &user.name, needed)),
+            Err(why) => return Err(not_a_user(self.settings, why)),
+        }
         let in_address = (request.method() == Method::GET && !is_for_programs(path))
             .then(|| token_in_query(request))
             .flatten()
             .map(|token| self.find(token.as_bytes()));
         if let Some(Ok(known)) = in_address {
-            return Err(admitted(request, self.check, known, self.session_max, &without_token(request)));
+            return Err(admitted(
+                request,
+                self.check,
+                known,
+                self.settings.session_max,
+                &without_token(request),
+            ));
         }
-        let needed = needed_role(request.method(), path);
         let by_session = || self.session().map(|(known, session)| (known, Some(session)));
         let found = match (bearer(request), in_address) {
             (Some(token), _) => self.find(token).map(|known| (known, None)),
@@ -182,7 +199,7 @@ impl<'a> Visit<'a> {
                 request.extensions_mut().insert(CallerName(known.name().to_owned()));
                 Ok(session.and_then(|session| self.keep(known, session)))
             }
-            Ok((known, _)) => Err(forbidden(known.name(), needed)),
+            Ok((known, _)) => Err(forbidden("token", known.name(), needed)),
             Err(refused) => Err(unauthorized(request, refused)),
         }
     }
@@ -198,13 +215,13 @@ impl<'a> Visit<'a> {
     /// Finds the session of the request, unless it is over.
     fn session(&self) -> Option<(&'a KnownToken, Session)> {
         let (known, session) = self.check.session_of(self.request)?;
-        let lasts = session.lasts(known.lifetime(self.session_max), wall_now());
+        let lasts = session.lasts(known.lifetime(self.settings.session_max), wall_now());
         (lasts && !self.state.sessions.has_ended(&session)).then_some((known, session))
     }
 
     /// Notes the session, and returns a fresh cookie for it if it needs one.
     fn keep(&self, known: &KnownToken, session: Session) -> Option<Cookie<'static>> {
-        let (now, lifetime) = (wall_now(), known.lifetime(self.session_max));
+        let (now, lifetime) = (wall_now(), known.lifetime(self.settings.session_max));
         let slides = session.should_slide(lifetime, now) && shows_the_board(self.request);
         let session = if slides { Session { issued: now, ..session } } else { session };
         let fresh =
@@ -255,11 +272,17 @@ fn needed_role(method: &Method, path: &str) -> Role {
     }
 }
 
-fn forbidden(name: &str, needed: Role) -> HttpResponse {
-    let needed = needed.as_str();
-    let detail =
-        format!("the token {name:?} does not allow this, which needs the role {needed:?} (http.tokens)");
+fn forbidden(what: &str, name: &str, needed: Role) -> HttpResponse {
+    let (needed, keys) =
+        (needed.as_str(), if what == "user" { "http.proxy_operators" } else { "http.tokens" });
+    let detail = format!("the {what} {name:?} does not allow this, which needs the role {needed:?} ({keys})");
     Problem::new(StatusCode::FORBIDDEN, detail).response()
+}
+
+/// Returns the answer to a request whose user cannot be believed.
+fn not_a_user(settings: &HttpSettings, why: &str) -> HttpResponse {
+    let header = settings.proxies.user_header.as_ref().map_or("", |header| header.as_str());
+    Problem::bad_request(format!("the proxy's header {header} names no user: {why}")).response()
 }
 
 /// Returns the decoded path, as the router matches it: `/%61pi/v1/status` is a path for programs, too.

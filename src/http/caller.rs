@@ -3,11 +3,13 @@
 //! The one home of the client's address: limits per address, the audit log and log lines ask here, never the connection.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use actix_web::{HttpMessage, HttpRequest};
+use actix_web::{HttpMessage, HttpRequest, web};
 
 use super::auth::Session;
 use super::network::Network;
+use super::{HttpSettings, HttpState};
 use crate::domain::Timestamp;
 
 /// Name of a caller without a token.
@@ -31,15 +33,25 @@ pub fn session(request: &HttpRequest) -> Option<CallerSession> {
     request.extensions().get().cloned()
 }
 
-/// True if nobody between the client and this server can read along.
-pub fn is_secure(_request: &HttpRequest) -> bool {
-    false
+/// True if nobody between the client and the nearest trusted proxy can read along.
+pub fn is_secure(request: &HttpRequest) -> bool {
+    settings(request).is_some_and(|settings| settings.proxies.is_secure(peer(request), request.headers()))
 }
 
-/// Returns the address of the client.
+/// Returns the address of the client: of the connection, or what a trusted proxy says.
 pub fn address(request: &HttpRequest) -> IpAddr {
+    let peer = peer(request);
+    settings(request).map_or(peer, |settings| settings.proxies.client(peer, request.headers()))
+}
+
+/// Returns the address of the other end of the connection, which may be a proxy.
+pub fn peer(request: &HttpRequest) -> IpAddr {
     // Only a Unix socket has none.
     request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip().to_canonical())
+}
+
+fn settings(request: &HttpRequest) -> Option<Arc<HttpSettings>> {
+    request.app_data::<web::Data<HttpState>>().map(|state| state.settings())
 }
 
 /// Returns the client as the limits count it.

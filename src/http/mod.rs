@@ -77,7 +77,7 @@ mod window;
 use actix_web::web::{self, ServiceConfig};
 
 pub use self::api::forget::ForgetDesk;
-pub use self::auth::{Access, Sessions, SiteKey, Token, TokenGuard};
+pub use self::auth::{Access, Proxies, Sessions, SiteKey, Token, TokenGuard};
 pub use self::budget::{Budget, IN_FLIGHT_BYTES_MAX};
 pub use self::connections::{ConnectionLimits, Connections};
 pub use self::history::{HistoryClient, HistoryError, HistoryPool};

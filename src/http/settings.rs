@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use super::{Access, HttpState};
+use super::{Access, HttpState, Proxies};
 use crate::domain::MachineId;
 
 /// The settings that a reload replaces. A request uses one snapshot of them.
@@ -22,6 +22,8 @@ pub struct HttpSettings {
     pub expected: HashSet<MachineId>,
     /// Which requests are answered.
     pub access: Access,
+    /// Whom to believe about the client, and about the user.
+    pub proxies: Proxies,
     /// How long a session of a browser lasts.
     pub session_max: Duration,
 }

@@ -108,7 +108,7 @@ fn each_contradiction_is_reported_once_with_its_key() {
         ),
         (
             vec!["http.bind=0.0.0.0:8080"],
-            "--set: http.bind: other computers can reach it; allowed only with http.token or http.tokens, or with http.anonymous = true",
+            "--set: http.bind: other computers can reach it; allowed only with http.token or http.tokens, with http.proxy_user_header, or with http.anonymous = true",
         ),
         (
             vec!["http.anonymous=true", "http.token=x"],

@@ -258,7 +258,7 @@ fn an_unknown_key_like_no_other_is_reported_with_the_known_keys() {
     assert_eq!(
         complaints_of_local("[http]\nxyzzy = 1\n[xyzzy]\na = 1"),
         [
-            "DIR/local.toml: http.xyzzy: unknown key; the keys of [http] are: bind, health_bind, token, token_file, tokens, anonymous, session_max, connections_max, connections_per_address, streams_max, streams_per_address",
+            "DIR/local.toml: http.xyzzy: unknown key; the keys of [http] are: bind, health_bind, token, token_file, tokens, anonymous, trusted_proxies, proxy_user_header, proxy_user_role, proxy_operators, session_max, connections_max, connections_per_address, streams_max, streams_per_address",
             "DIR/local.toml: xyzzy: unknown section; the sections are: site, mqtt, journal, store, payload, liveness, http, metrics, supervisor, log",
         ]
     );

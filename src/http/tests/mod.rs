@@ -33,8 +33,8 @@ use super::listening_socket::ListeningSocket;
 use super::server::{HttpOptions, serve_here};
 use super::{
     Access, Budget, ConnectionLimits, Connections, ForgetDesk, HistoryPool, HttpSettings, HttpState,
-    IN_FLIGHT_BYTES_MAX, LatestCache, Requests, Sessions, SiteKey, Stall, StatusCells, StoredMachines,
-    Streams, TokenGuard,
+    IN_FLIGHT_BYTES_MAX, LatestCache, Proxies, Requests, Sessions, SiteKey, Stall, StatusCells,
+    StoredMachines, Streams, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::{ClockKeeper, mono_now};
@@ -158,7 +158,7 @@ pub fn store_options(directory: &TempDir) -> StoreOptions {
 
 /// Builds the rule by which a server answers requests.
 fn access(tokens: &[super::Token<'_>]) -> Access {
-    Access::new(SITE, &SiteKey::random().unwrap(), tokens, false).unwrap()
+    Access::new(SITE, &SiteKey::random().unwrap(), tokens, false, false).unwrap()
 }
 
 fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directory: &TempDir) -> HttpState {
@@ -189,6 +189,7 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
             metrics_per_machine: false,
             expected: HashSet::from([MachineId::parse("press-2").unwrap()]),
             access,
+            proxies: Proxies::default(),
             session_max: Duration::from_secs(7 * 86_400),
         }),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
