@@ -1,10 +1,10 @@
 //! Who is next: jobs of many hosts for a few threads.
 //!
-//! A pure core; [`history`](super::history) runs the jobs. The host with the fewest running jobs is next, and hosts with
+//! A pure core; [`fair_threads`](super::fair_threads) runs the jobs. The host with the fewest running jobs is next, and hosts with
 //! equally many take turns, so a host with a thousand questions delays another's by one job, not by a thousand.
 //!
 //! Invariants
-//! - **FAIR-1** No host runs jobs on all threads, so a host that asks for the first time finds one free or soon free.
+//! - **FAIR-1** No host runs jobs on all threads, if there are several, so a host that asks for the first time finds one free or soon free.
 //! - **FAIR-2** A host may wait in as many places as are still free. So the queue never fills up: hosts that wait in many
 //!   places leave room for the one that waits in none.
 

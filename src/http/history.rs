@@ -1,40 +1,29 @@
 //! A few threads that read the database, so that no request blocks the server.
 //!
-//! Two [lanes](Lane) with threads of their own: what the board asks, and what programs ask of the API. Each thread owns
-//! one read-only connection, opened on first use. A query waits in the [`FairQueue`] of its lane: it is answered, told to
-//! come back if its turn does not come within [`TURN_MAX`], or abandoned after [`ANSWER_MAX`]. A client that asks in a
-//! loop is slowed down by its own queries, not by errors, and slows down nobody else. A database that is away is tried at
-//! most once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no timeout) blocks
-//! no request; it recovers together with the server.
+//! Two [lanes](Lane) with threads of their own: what the board asks, and what programs ask of the API. In each, clients
+//! take turns ([`FairThreads`]). Each thread owns one read-only connection, opened on first use. A database that is away
+//! is tried at most once a second, however many clients ask. A thread whose server hangs (a frozen server triggers no
+//! timeout) recovers together with the server.
+//!
+//! One more thread a lane writes long lists that need no database, also while the database is away: a list of 10,000
+//! machines would keep a thread of the server from all its other connections.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use super::body::{Body, BodyWriter};
 use super::budget::{Budget, BudgetSpent};
-use super::fair_queue::{Bounds, FairQueue, Host, Ticket};
+use super::fair_queue::Host;
+pub(super) use super::fair_threads::ANSWER_MAX;
+use super::fair_threads::{FairThreads, NotRun};
 use super::lane::{ByLane, Lane};
 use super::priority;
 use crate::logging::causes;
-use crate::store::{self, StoreError, StoreOptions, Worker, WorkerConnection};
+use crate::store::{self, StoreError, StoreOptions, WorkerConnection};
 
 /// Connections to the database, for each lane.
 const THREADS: usize = 3;
-/// Bounds of a lane. One client alone leaves a thread to the others.
-const BOUNDS: Bounds = Bounds {
-    running_max: THREADS,
-    running_of_host_max: THREADS - 1,
-    waiting_max: 512,
-    waiting_of_host_max: 128,
-};
-/// How long a query waits for its turn.
-const TURN_MAX: Duration = Duration::from_secs(5);
-/// How long a query may take, including the wait for its turn.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Limit on one statement.
 const STATEMENT_MAX: Duration = Duration::from_secs(8);
 /// Limit on waiting for a lock. Readers hardly ever need one.
@@ -68,10 +57,36 @@ pub enum HistoryError {
     TooSlow,
 }
 
+impl From<NotRun> for HistoryError {
+    fn from(why: NotRun) -> Self {
+        match why {
+            NotRun::NoTurn => Self::Busy,
+            NotRun::Failed => Self::Away("the thread that reads it has failed".to_owned()),
+            NotRun::TooSlow => Self::TooSlow,
+        }
+    }
+}
+
 /// The threads of both lanes.
 #[derive(Clone)]
 pub struct HistoryPool {
     lanes: ByLane<Threads>,
+}
+
+/// The threads of a lane.
+#[derive(Clone)]
+struct Threads {
+    readers: FairThreads<Connection>,
+    list_writer: FairThreads<ListWriter>,
+}
+
+/// How much is asked of a lane.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneLoad {
+    /// Questions that wait for their turn now.
+    pub waiting: usize,
+    /// Questions whose turn did not come soon enough, since the process started.
+    pub refused: u64,
 }
 
 impl HistoryPool {
@@ -86,17 +101,19 @@ impl HistoryPool {
             lock_timeout: LOCK_MAX,
             ..store.clone()
         };
-        let board = Threads::start("history-board", &options, priority::yield_to_the_pipeline)?;
-        let api = Threads::start("history-api", &options, priority::yield_to_the_board)?;
+        let board = Threads::start("board", &options, priority::yield_to_the_pipeline)?;
+        let api = Threads::start("api", &options, priority::yield_to_the_board)?;
         Ok(Self { lanes: ByLane { board, api } })
     }
 
-    /// Returns what waits in a lane, and how many queries it has refused.
+    /// Returns what waits in a lane, and what it has refused.
     #[must_use]
     pub fn load(&self, lane: Lane) -> LaneLoad {
-        let threads = self.lanes.of(lane);
-        let waiting = threads.queue().waiting();
-        LaneLoad { waiting, refused: threads.refused.load(Ordering::Relaxed) }
+        let Threads { readers, list_writer } = self.lanes.of(lane);
+        LaneLoad {
+            waiting: readers.waiting() + list_writer.waiting(),
+            refused: readers.refused() + list_writer.refused(),
+        }
     }
 
     /// Returns what a request of this host may use; responses are charged to `budget`.
@@ -106,98 +123,22 @@ impl HistoryPool {
     }
 }
 
-/// How much is asked of a lane.
-#[derive(Debug, Clone, Copy)]
-pub struct LaneLoad {
-    /// Queries that wait for their turn now.
-    pub waiting: usize,
-    /// Queries whose turn did not come soon enough, since the process started.
-    pub refused: u64,
-}
-
-/// The threads of a lane, and what waits for them.
-#[derive(Clone)]
-struct Threads {
-    worker: Worker<Connection>,
-    queue: Arc<Mutex<FairQueue<Job>>>,
-    refused: Arc<AtomicU64>,
-}
-
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
 impl Threads {
     /// Starts the threads. Each calls `begins` first.
-    fn start(name: &str, options: &StoreOptions, begins: fn()) -> std::io::Result<Self> {
+    fn start(lane: &str, options: &StoreOptions, begins: fn()) -> std::io::Result<Self> {
         let options = options.clone();
         let connection = move || {
             begins();
             Connection { options: options.clone(), history: None, away: None }
         };
-        // No more jobs are handed over than threads are free.
-        let worker = Worker::start(name, THREADS, THREADS, connection)?;
-        Ok(Self { worker, queue: Arc::new(Mutex::new(FairQueue::new(BOUNDS))), refused: Arc::default() })
-    }
-
-    fn queue(&self) -> MutexGuard<'_, FairQueue<Job>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues a job. It leaves the queue with its place.
-    fn enter(&self, host: Host, job: Job) -> Result<Place<'_>, HistoryError> {
-        let ticket = self.queue().push(host, job).map_err(|_job| self.refuse())?;
-        self.run_next();
-        Ok(Place { threads: self, host, ticket })
-    }
-
-    fn refuse(&self) -> HistoryError {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        HistoryError::Busy
-    }
-
-    /// Hands jobs to the threads, as many as may run.
-    fn run_next(&self) {
-        loop {
-            let Some((host, job)) = self.queue().next() else { return };
-            // Dropped with the job however it ends, or at once if the threads have ended: then nobody gets an answer.
-            let turn = Turn { threads: self.clone(), host };
-            let _threads_ended = self.worker.run(move |connection| {
-                let _turn = turn;
-                job(connection);
-            });
-        }
-    }
-}
-
-/// A job that runs. Dropping it lets the next one run.
-struct Turn {
-    threads: Threads,
-    host: Host,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.threads.queue().finished(self.host);
-        self.threads.run_next();
-    }
-}
-
-/// A job that waits, or waited. Dropping it takes the job out of the queue if its turn has not come.
-struct Place<'a> {
-    threads: &'a Threads,
-    host: Host,
-    ticket: Ticket,
-}
-
-impl Place<'_> {
-    /// Takes the job out of the queue. False if its turn has come.
-    fn leave(&self) -> bool {
-        self.threads.queue().leave(self.host, self.ticket).is_some()
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.leave();
+        let list_writer = move || {
+            begins();
+            ListWriter
+        };
+        Ok(Self {
+            readers: FairThreads::start(&format!("history-{lane}"), THREADS, connection)?,
+            list_writer: FairThreads::start(&format!("lists-{lane}"), 1, list_writer)?,
+        })
     }
 }
 
@@ -224,25 +165,24 @@ impl HistoryClient {
         &self,
         query: impl Fn(&mut dyn store::History) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let (reply, mut answer) = oneshot::channel();
-        let job = move |connection: &mut Connection| {
-            if !reply.is_closed() {
-                let _no_longer_awaited = reply.send(connection.ask(query));
-            }
+        self.threads.readers.run(self.host, move |connection| connection.ask(query)).await?
+    }
+
+    /// Writes a response that needs no database, but takes long to write.
+    ///
+    /// # Errors
+    /// [`HistoryError`] says why it failed.
+    pub async fn list(
+        &self,
+        write: impl FnOnce(&mut BodyWriter) + Send + 'static,
+    ) -> Result<Body, HistoryError> {
+        let budget = self.budget.clone();
+        let write = move |_: &mut ListWriter| {
+            let mut body = BodyWriter::new(&budget);
+            write(&mut body);
+            body.finish()
         };
-        let place = self.threads.enter(self.host, Box::new(job))?;
-        let mut result = actix_rt::time::timeout(TURN_MAX, &mut answer).await;
-        if result.is_err() {
-            if place.leave() {
-                return Err(self.threads.refuse());
-            }
-            result = actix_rt::time::timeout(ANSWER_MAX.saturating_sub(TURN_MAX), &mut answer).await;
-        }
-        match result {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(HistoryError::Away("the thread that reads it has failed".to_owned())),
-            Err(_) => Err(HistoryError::TooSlow),
-        }
+        Ok(self.threads.list_writer.run(self.host, write).await??)
     }
 
     /// Runs a query that writes its rows into the response body as it reads them. Only the bytes to send are in memory.
@@ -263,6 +203,11 @@ impl HistoryClient {
         Ok((body.finish()?, outcome))
     }
 }
+
+/// A thread that writes lists has nothing of its own.
+struct ListWriter;
+
+impl WorkerConnection for ListWriter {}
 
 struct Connection {
     options: StoreOptions,
@@ -333,7 +278,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::mpsc;
+    use std::sync::{Arc, Mutex, mpsc};
 
     use actix_web::http::StatusCode;
 
@@ -410,7 +355,7 @@ mod tests {
                 });
             }
             // The tasks run while this one waits.
-            while greedy.threads.queue().waiting() < 100 - BOUNDS.running_of_host_max {
+            while greedy.threads.readers.waiting() < 100 - (THREADS - 1) {
                 actix_rt::task::yield_now().await;
             }
             for (lane, host) in [(Lane::Api, 2), (Lane::Board, 1), (Lane::Board, 2)] {
@@ -418,7 +363,7 @@ mod tests {
                 assert_eq!(answer.unwrap(), [], "{lane:?} {host}");
             }
             let running = has_started.try_iter().count();
-            assert!(running <= BOUNDS.running_of_host_max, "{running}");
+            assert!(running < THREADS, "{running}");
             drop(release);
         });
     }
@@ -436,14 +381,14 @@ mod tests {
                     Ok(())
                 })
             };
-            let mut running: Vec<_> = (0..BOUNDS.running_of_host_max).map(|_| Box::pin(endless())).collect();
+            let mut running: Vec<_> = (0..THREADS - 1).map(|_| Box::pin(endless())).collect();
             let mut waiting = Box::pin(busy.ask(|history| history.machines()));
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             running.iter_mut().for_each(|ask| assert!(ask.as_mut().poll(&mut context).is_pending()));
             assert!(waiting.as_mut().poll(&mut context).is_pending());
-            assert_eq!(busy.threads.queue().waiting(), 1);
+            assert_eq!(busy.threads.readers.waiting(), 1);
             drop(waiting);
-            assert_eq!(busy.threads.queue().waiting(), 0);
+            assert_eq!(busy.threads.readers.waiting(), 0);
             drop(release);
         });
     }

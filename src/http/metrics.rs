@@ -72,13 +72,13 @@ fn history(out: &mut Exposition<'_>, state: &HttpState) {
     let loads = Lane::ALL.map(|(name, lane)| (name, state.history.load(lane)));
     out.gauges(
         "andon_http_history_waiting",
-        "Queries of the database that wait for their turn: of the board, and of the API.",
+        "Questions that wait for their turn, by lane: those of the board, and of the API.",
         "lane",
         loads.iter().map(|(name, load)| (*name, load.waiting as u64)),
     );
     out.counters(
         "andon_http_history_refused_total",
-        "Queries of the database whose turn did not come soon enough, by lane.",
+        "Questions whose turn did not come soon enough, by lane.",
         "lane",
         loads.iter().map(|(name, load)| (*name, load.refused)),
     );

@@ -17,7 +17,7 @@
 //! priority     HTTP yields to the pipeline
 //! query        the parameters of a request; window names periods such as "today"
 //! problem      errors as problem+json (RFC 9457); etag answers 304
-//! lane         which way to the database a request takes; fair_queue who is next on it
+//! lane         which way to the database a request takes; fair_queue who is next on it, fair_threads runs it
 //! history      the threads that read the database; latest caches the newest readings
 //! machines     the machines, and whether the snapshot is recent enough to trust
 //! health       /livez and /readyz; stall detects a pipeline that makes no progress
@@ -49,6 +49,7 @@ mod connection;
 mod connections;
 mod etag;
 mod fair_queue;
+mod fair_threads;
 mod headers;
 pub mod health;
 mod health_listener;

@@ -11,7 +11,7 @@ use crate::domain::{MACHINE_ID_CHARS_MAX, MachineId};
 use crate::http::body::{BodyWriter, ListWriter};
 use crate::http::problem::Problem;
 use crate::http::query::{Parameters, machine_id_in_path};
-use crate::http::{HistoryClient, HistoryError, HttpState, etag, machines};
+use crate::http::{HistoryClient, HistoryError, HttpState, LatestReadings, etag, machines};
 use crate::status::MachineView;
 use crate::store::LatestReading;
 
@@ -40,10 +40,21 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
     let known = machines::current(&state).await;
     let latest = state.latest.get(&state.own_client()).await;
     let client = state.client(&request);
-    let mut body = BodyWriter::new(client.budget());
-    let mut page = ListWriter::begin(&mut body, "machines");
+    let body = client.list(move |body| write_page(body, &known, &latest, &after, limit)).await?;
+    Ok(etag::tagged(&request, body))
+}
+
+/// Writes the machines after `after`, up to `limit` or the size of a page.
+fn write_page(
+    body: &mut BodyWriter,
+    known: &machines::Machines,
+    latest: &LatestReadings,
+    after: &[u8],
+    limit: u32,
+) {
+    let mut page = ListWriter::begin(body, "machines");
     let (mut last, mut more) = (None, false);
-    for view in known.after(&after) {
+    for view in known.after(after) {
         let latest = latest.get(&view.machine_id);
         if page.rows() == limit || !page.has_room_for(bytes(view, latest)) {
             more = true;
@@ -53,7 +64,6 @@ pub async fn list(request: HttpRequest, state: web::Data<HttpState>) -> Result<H
         last = Some(&view.machine_id);
     }
     page.end(&NextPage { next: last.filter(|_| more).map(cursor_after) });
-    Ok(etag::tagged(&request, body.finish()?))
 }
 
 /// Returns an upper bound on a machine's JSON.
