@@ -92,7 +92,7 @@ check() {
     echo "test-api: $name"
     # It keeps a cache in the working directory.
     (cd "$work" && "$schemathesis" --config-file "$config" run "$work/$document.json" --url "$url" \
-        --checks all --seed 15 --generation-database none \
+        --seed 15 --generation-database none \
         --max-examples "$examples" --request-timeout 20 --no-color \
         --report-json-path "$work/$name.json" --report-dir "$work" "$@")
 }
