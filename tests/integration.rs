@@ -41,6 +41,7 @@ mod liveness;
 mod machines;
 mod packaging;
 mod pipeline;
+mod pipelined_requests;
 mod progress;
 mod quoted_texts;
 mod rejected;

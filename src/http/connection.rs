@@ -11,6 +11,7 @@ use actix_web::rt::net::{TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::RequestCounter;
+use super::read_ahead::ReadAhead;
 
 /// How long a client may leave sent bytes unacknowledged.
 const TAKE_NOTHING_MAX: Duration = Duration::from_secs(20);
@@ -74,6 +75,7 @@ impl Socket {
 pub(super) struct Connection {
     stream: Stream,
     requests: RequestCounter,
+    read_ahead: ReadAhead,
 }
 
 enum Stream {
@@ -83,7 +85,12 @@ enum Stream {
 impl Connection {
     /// Makes a connection that is not encrypted.
     pub(super) fn plain(socket: Socket, requests: RequestCounter) -> Self {
-        Self { stream: Stream::Plain(socket), requests }
+        Self::over(Stream::Plain(socket), requests)
+    }
+
+    fn over(stream: Stream, requests: RequestCounter) -> Self {
+        let read_ahead = ReadAhead::new(requests.gate());
+        Self { stream, requests, read_ahead }
     }
 
     /// Adds what the requests of this connection know of it.
@@ -95,7 +102,7 @@ impl Connection {
 /// Calls a method of the stream inside.
 macro_rules! of_stream {
     ($connection:expr, $stream:ident => $call:expr) => {
-        match &mut $connection.get_mut().stream {
+        match &mut $connection.stream {
             Stream::Plain(Socket::Tcp($stream)) => $call,
             Stream::Plain(Socket::Unix($stream)) => $call,
         }
@@ -108,20 +115,28 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        of_stream!(self, stream => Pin::new(stream).poll_read(context, buffer))
+        let connection = self.get_mut();
+        connection.read_ahead.poll_read(
+            context,
+            buffer,
+            |context, piece| of_stream!(connection, stream => Pin::new(stream).poll_read(context, piece)),
+        )
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        of_stream!(self, stream => Pin::new(stream).poll_write(context, bytes))
+        let connection = self.get_mut();
+        let written = of_stream!(connection, stream => Pin::new(stream).poll_write(context, bytes));
+        connection.read_ahead.observe_write(&written);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_stream!(self, stream => Pin::new(stream).poll_flush(context))
+        of_stream!(self.get_mut(), stream => Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        of_stream!(self, stream => Pin::new(stream).poll_shutdown(context))
+        of_stream!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(context))
     }
 }

@@ -8,6 +8,7 @@
 //! server       the supervised child: binds, serves, retries, and drives the live streams
 //! listener     a listener's workers; listening_socket binds; connections bounds what is open; connection is one client
 //! health_listener  what the listener for health checks alone serves
+//! read_ahead   how far a connection is read ahead of its answers
 //! state        what every request may read; settings: what of it a reload replaces
 //! auth         authentication; login_page shows the form to browsers
 //! caller       who sent a request, from where; network: whom the limits count as one client
@@ -29,8 +30,8 @@
 //!
 //! Invariants
 //! - **HTTP-1** No request touches the pipeline: handlers read atomics, briefly locked snapshots, or the database.
-//! - **HTTP-2** Everything a client can make grow is bounded: connections, streams, headers, bodies, rows, buckets,
-//!   and the bytes of all responses in flight together.
+//! - **HTTP-2** Everything a client can make grow is bounded: connections, streams, headers, requests that wait for their
+//!   turn, bodies, rows, buckets, and the bytes of all responses in flight together.
 //! - **HTTP-3** While the database is away, history answers 503 and everything else keeps working.
 //! - **HTTP-4** A request without the right token gets 401 and nothing else; only the login page and the files that
 //!   style it are public.
@@ -65,6 +66,7 @@ mod network;
 mod priority;
 mod problem;
 mod query;
+mod read_ahead;
 mod requests;
 mod server;
 mod settings;

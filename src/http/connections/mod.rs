@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ pub use self::admission::ConnectionLimits;
 use self::admission::{Admission, ConnectionId, Verdict};
 pub(super) use self::refusals::{RefusalChange, Refusals};
 use super::network::Network;
+use super::read_ahead::Gate;
 use crate::clock::mono_now;
 
 /// Bounds the open connections.
@@ -80,7 +82,10 @@ impl Connections {
                     self.evicted.fetch_add(1, Ordering::Relaxed);
                     evicted.notify_one();
                 }
-                Some(Place { told_to_end, requests: RequestCounter { connections: Arc::clone(self), id } })
+                Some(Place {
+                    told_to_end,
+                    requests: RequestCounter { connections: Arc::clone(self), id, gate: Gate::default() },
+                })
             }
             Verdict::Refused => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -116,7 +121,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let RequestCounter { connections, id } = &self.requests;
+        let RequestCounter { connections, id, .. } = &self.requests;
         connections.lock().remove(*id);
     }
 }
@@ -126,11 +131,18 @@ impl Drop for Place {
 pub(super) struct RequestCounter {
     connections: Arc<Connections>,
     id: ConnectionId,
+    gate: Gate,
 }
 
 impl RequestCounter {
-    fn begin(&self) -> RequestInFlight {
+    /// Returns what closes while a request is in flight.
+    pub(super) fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    fn begin(&self, request: &ServiceRequest) -> RequestInFlight {
         self.connections.lock().begin_request(self.id);
+        self.gate.begin(request.method() == Method::POST);
         RequestInFlight(self.clone())
     }
 }
@@ -141,6 +153,7 @@ struct RequestInFlight(RequestCounter);
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.connections.lock().end_request(self.0.id, mono_now());
+        self.0.gate.end();
     }
 }
 
@@ -149,7 +162,7 @@ pub(super) async fn count_requests<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let in_flight = request.request().conn_data::<RequestCounter>().map(RequestCounter::begin);
+    let in_flight = request.request().conn_data::<RequestCounter>().map(|counter| counter.begin(&request));
     let response = next.call(request).await?;
     Ok(response.map_body(|_, body| {
         let body = body.boxed();
