@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::support::andon::Site;
+use crate::support::database::Database;
 use crate::support::http::Client;
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
@@ -385,6 +386,7 @@ fn tokens_cannot_be_guessed_fast_and_the_log_says_who_tries() {
     let site = Site::new(broker.port()).set(&format!("http.token={TOKEN}"));
     let mut andon = site.run();
     let client = Client::new(&andon.wait_for_http());
+    andon.wait_for_log("database open");
     let guesser = client.at(66);
     let guess = |token: &str, number: usize| match number % 3 {
         0 => guesser.with(&format!("Authorization: Bearer {token}")).get("/api/v1/status").status,
@@ -397,6 +399,11 @@ fn tokens_cannot_be_guessed_fast_and_the_log_says_who_tries() {
     let checked = statuses.iter().filter(|status| **status == 401).count() as u32;
     assert!(checked < 6 + (begun.elapsed().as_secs() as u32 + 2).ilog2() + 1, "{checked} were checked");
     assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    let rows = "SELECT count(*) AS value FROM audit_event WHERE action = 'login' AND outcome = 'refused' AND source = '127.0.0.66'";
+    wait_until("a row for each that was checked", || {
+        Database::open(&site.sqlite_url()).and_then(|mut database| database.try_number(rows))
+            == Some(checked.into())
+    });
     // Whatever it has to wait, the right one is admitted then.
     wait_until("the right token to be looked at", || guess(TOKEN, 0) == 200);
     let friend = client.with(&format!("Authorization: Bearer {TOKEN}"));

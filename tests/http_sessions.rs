@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::support::andon::{Andon, Site};
+use crate::support::database::Database;
 use crate::support::http::{Answer, Client};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::poll::wait_until;
@@ -110,13 +111,19 @@ fn a_logout_ends_the_session_on_the_server_also_across_a_restart_and_no_other() 
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!text.contains(TOKEN) && !text.contains(&one.cookie), "{text}");
+    let audit = |action: &str, outcome: &str| {
+        let condition = format!("action = '{action}' AND outcome = '{outcome}' AND source = '127.0.0.1'");
+        Database::open(&scene.site.sqlite_url())
+            .unwrap()
+            .number(&format!("SELECT count(*) AS value FROM audit_event WHERE {condition}"))
+    };
+    wait_until("the rows", || (audit("login", "done"), audit("logout", "done")) == (2, 1));
     andon.kill();
 
     let (andon, client) = scene.run();
     let again = |browser: &Browser| Browser { client: client.clone(), cookie: browser.cookie.clone() };
     assert_eq!((again(&one).status(), again(&other).status()), (401, 200));
     assert!(andon.stop().success());
-
     // Without the file everybody has to log in again.
     std::fs::remove_file(&file).unwrap();
     let (andon, client) = scene.run();

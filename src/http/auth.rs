@@ -31,6 +31,7 @@ mod login;
 mod origin;
 mod pace;
 mod proxy;
+mod record;
 mod session;
 mod session_file;
 mod sessions;
@@ -50,6 +51,7 @@ pub use self::login::{login, login_form, logout};
 pub use self::origin::is_cross_site;
 use self::origin::{names_no_other_host, wrong_host};
 pub use self::proxy::Proxies;
+pub use self::record::report;
 pub use self::session::{Session, SiteKey};
 pub use self::sessions::Sessions;
 use self::token::{KnownToken, bearer};
@@ -171,7 +173,7 @@ impl<'a> Visit<'a> {
                 request.extensions_mut().insert(CallerName(user.name));
                 return Ok(None);
             }
-            Ok(Some(user)) => return Err(forbidden("user", &user.name, needed)),
+            Ok(Some(user)) => return Err(self.forbidden("user", &user.name, needed)),
             Err(why) => return Err(not_a_user(self.settings, why)),
         }
         let in_address = (request.method() == Method::GET && !is_for_programs(path))
@@ -179,13 +181,7 @@ impl<'a> Visit<'a> {
             .flatten()
             .map(|token| self.find(token.as_bytes()));
         if let Some(Ok(known)) = in_address {
-            return Err(admitted(
-                request,
-                self.check,
-                known,
-                self.settings.session_max,
-                &without_token(request),
-            ));
+            return Err(admitted(self.state, request, self.check, known, &without_token(request)));
         }
         let by_session = || self.session().map(|(known, session)| (known, Some(session)));
         let found = match (bearer(request), in_address) {
@@ -199,9 +195,16 @@ impl<'a> Visit<'a> {
                 request.extensions_mut().insert(CallerName(known.name().to_owned()));
                 Ok(session.and_then(|session| self.keep(known, session)))
             }
-            Ok((known, _)) => Err(forbidden("token", known.name(), needed)),
+            Ok((known, _)) => Err(self.forbidden("token", known.name(), needed)),
             Err(refused) => Err(unauthorized(request, refused)),
         }
+    }
+
+    fn forbidden(&self, what: &str, name: &str, needed: Role) -> HttpResponse {
+        if needed == Role::Operate {
+            record::refused_change(self.state, self.request, name);
+        }
+        forbidden(what, name, needed)
     }
 
     /// Finds the token that a client has sent, as fast as the guard allows.
@@ -251,6 +254,10 @@ fn find<'a>(
     match (state.guard.judge(caller::address(request), token, known.is_some()), known) {
         (Verdict::Admitted, Some(known)) => Ok(known),
         (Verdict::Wait(long), _) => Err(Refused::TooSoon(long)),
+        (Verdict::Wrong { is_new: true }, _) => {
+            record::refused_login(state, request);
+            Err(Refused::WrongToken)
+        }
         _ => Err(Refused::WrongToken),
     }
 }

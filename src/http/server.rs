@@ -132,7 +132,7 @@ impl Http {
     fn check(&mut self, context: &mut Context<Self>) {
         let _state_only =
             self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
-        self.state.guard.tick();
+        auth::report(&self.state);
         self.report_refusals();
         let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);

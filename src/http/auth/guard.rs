@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 
 /// Most addresses that are named in a minute.
 const WARNINGS_PER_MINUTE: u32 = 10;
+/// Most refusals that the audit log takes in a minute.
+const REFUSALS_PER_MINUTE: u32 = 60;
 
 /// Stands before every check of a token.
 pub struct TokenGuard {
@@ -33,15 +35,17 @@ pub struct TokenGuard {
 struct Memory {
     guessing: Guessing,
     warnings: Pace,
+    refusals: Pace,
 }
 
 impl TokenGuard {
     /// Creates a guard that remembers nothing.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>, logger: &Logger) -> Self {
-        let warnings = Pace::new(WARNINGS_PER_MINUTE, Duration::from_secs(60));
+        let pace = |max| Pace::new(max, Duration::from_secs(60));
+        let (warnings, refusals) = (pace(WARNINGS_PER_MINUTE), pace(REFUSALS_PER_MINUTE));
         Self {
-            memory: Mutex::new(Memory { guessing: Guessing::default(), warnings }),
+            memory: Mutex::new(Memory { guessing: Guessing::default(), warnings, refusals }),
             key: RandomState::new(),
             metrics: Arc::clone(metrics),
             logger: logger.new(o!(keys::COMPONENT => "http")),
@@ -70,8 +74,18 @@ impl TokenGuard {
         judgement.verdict
     }
 
+    /// True if the audit log takes another refusal now.
+    pub(super) fn admits_refusal(&self) -> bool {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).refusals.admits(mono_now())
+    }
+
+    /// Returns how many refusals the audit log did not take, once their minute is over.
+    pub(super) fn refusals_left_out(&self) -> Option<u64> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).refusals.left_out(mono_now())
+    }
+
     /// Reports what has ended. Called every second or so.
-    pub(crate) fn tick(&self) {
+    pub(super) fn tick(&self) {
         self.tick_at(mono_now());
     }
 

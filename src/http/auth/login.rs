@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::origin::is_cross_site;
 use super::session::{Lifetime, Session};
 use super::token::{KnownToken, TokenCheck, cookie_name};
-use super::{Access, find};
+use super::{Access, find, record};
 use crate::clock::wall_now;
 use crate::http::login_page::{self, Refused};
 use crate::http::problem::Problem;
@@ -36,12 +36,14 @@ pub(super) fn without_token(request: &HttpRequest) -> String {
 
 /// Returns the redirect to `place` that begins a session.
 pub(super) fn admitted(
+    state: &HttpState,
     request: &HttpRequest,
     check: &TokenCheck,
     known: &KnownToken,
-    session_max: std::time::Duration,
     place: &str,
 ) -> HttpResponse {
+    let session_max = state.settings().session_max;
+    record::done(state, request, known.name(), "login");
     let session = Session::open(&known.session_key, wall_now());
     match session_cookie(request, check, known, &session, known.lifetime(session_max)) {
         Some(cookie) => go_to(place).cookie(cookie).finish(),
@@ -112,12 +114,20 @@ pub async fn login(
     let settings = state.settings();
     let response = match &settings.access {
         Access::Token(check) => match find(&state, check, &request, form.token.trim().as_bytes()) {
-            Ok(known) => admitted(&request, check, known, settings.session_max, &form.next),
+            Ok(known) => admitted(&state, &request, check, known, &form.next),
+            Err(refused) if wants_a_problem(&request) => refused.problem(),
             Err(refused) => login_page::response(own_place(&form.next), refused),
         },
         Access::Anonymous | Access::Local => go_to("/").finish(),
     };
     Ok(response)
+}
+
+/// True for a program that reads JSON and no pages.
+fn wants_a_problem(request: &HttpRequest) -> bool {
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    accept.contains("json") && !accept.contains("text/html")
 }
 
 fn unreadable_form(error: &Error) -> Problem {
@@ -128,8 +138,9 @@ fn unreadable_form(error: &Error) -> Problem {
 }
 
 /// `GET /login`
-pub async fn login_form(state: web::Data<HttpState>) -> HttpResponse {
+pub async fn login_form(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     match &state.settings().access {
+        Access::Token(_) if wants_a_problem(&request) => Refused::NoToken.problem(),
         Access::Token(_) => login_page::response("/", Refused::NoToken),
         Access::Anonymous | Access::Local => go_to("/").finish(),
     }
@@ -142,11 +153,12 @@ pub async fn logout(request: HttpRequest, state: web::Data<HttpState>) -> HttpRe
         return Problem::new(StatusCode::FORBIDDEN, detail).response();
     }
     if let Access::Token(check) = &state.settings().access
-        && let Some((_, session)) = check.session_of(&request)
+        && let Some((known, session)) = check.session_of(&request)
         && !state.sessions.has_ended(&session)
     {
         state.sessions.end(&session).await;
         state.streams.close_session(session.id);
+        record::done(&state, &request, known.name(), "logout");
     }
     let mut forgotten = cookie(&request, cookie_name(&state.site), String::new()).finish();
     forgotten.make_removal();

@@ -7,16 +7,19 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::http::problem::Problem;
 
 /// True if a page of another site sent the request. Browsers say so in `Sec-Fetch-Site`, old ones and those on plain HTTP
-/// only in `Origin`.
+/// only in `Origin`, or `Referer`. Programs
+/// say none of these.
 pub fn is_cross_site(request: &HttpRequest) -> bool {
     let text = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text("host").unwrap_or_default();
     let is_own = |origin: &str| {
-        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+        let rest = origin.split_once("://").map(|(_, rest)| rest);
+        rest.and_then(|rest| rest.split('/').next())
+            .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
     };
     match text("sec-fetch-site") {
         Some(site) => !matches!(site, "same-origin" | "none"),
-        None => text("origin").is_some_and(|origin| !is_own(origin)),
+        None => text("origin").or_else(|| text("referer")).is_some_and(|origin| !is_own(origin)),
     }
 }
 

@@ -244,6 +244,7 @@ fn a_page_of_another_site_cannot_log_a_browser_out() {
         ("Sec-Fetch-Site: none", 303),
         ("Origin: http://evil.example", 403),
         ("Origin: null", 403),
+        ("Referer: http://evil.example/x", 403),
         ("Origin: \u{e9}", 403),
         ("Sec-Fetch-Site: cross-site", 403),
         // Another port of this host, which may be another Andon.
@@ -298,4 +299,15 @@ fn guessing_waits_whichever_way_the_token_comes_and_sessions_go_on() {
         assert_eq!(stranger.get("/api/v1/machines").status, 401);
     }
     assert_eq!(server.authorized().at(3).get("/api/v1/machines").status, 200);
+}
+
+#[test]
+fn a_program_that_logs_in_gets_a_problem() {
+    let server = Server::with_token();
+    let program = server.client.with("Accept: application/json");
+    for answer in [program.request("POST", "/login", "token=wrong"), program.get("/login")] {
+        assert_eq!((answer.status, answer.header("content-type")), (401, Some("application/problem+json")));
+    }
+    let browser = server.client.with("Accept: text/html,application/json");
+    assert!(browser.get("/login").body.contains("<form"));
 }
