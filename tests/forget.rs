@@ -1,6 +1,9 @@
 //! `andon machines forget` and `DELETE /api/v1/machines/<id>`.
 
+use std::io::Write;
+use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use crate::liveness::retained;
 use crate::machines::{events, speak, wait_for_events};
@@ -202,5 +205,50 @@ fn the_api_forgets_a_machine_for_this_computer_or_the_token_and_for_no_foreign_p
     andon.wait_until_seeing();
     let operator = Client::new(&andon.wait_for_http()).with("Authorization: Bearer a-token-for-operators");
     assert_eq!(operator.request("DELETE", "/api/v1/machines/x", "").status, 404);
+    assert!(andon.stop().success());
+}
+
+/// How often a thread of that name went to sleep.
+fn sleeps_of(pid: u32, thread: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|task| task.path());
+    let read = |path: &Path, name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default();
+    let named = tasks.filter(|task| read(task, "comm").trim() == thread);
+    let sleeps = named.filter_map(|task| {
+        let status = read(&task, "status");
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+    });
+    sleeps.sum()
+}
+
+#[test]
+fn who_hangs_up_before_the_answer_leaves_a_trace_of_what_was_forgotten() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let url = site.sqlite_url();
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    let client = Client::new(&andon.wait_for_http());
+    speak(&mut Single::connect(broker.port()), "press-1");
+    wait_for_events(&url, "press-1", &FIRST);
+
+    let mut lock = Database::open(&url).unwrap();
+    lock.execute("BEGIN IMMEDIATE");
+    let before = sleeps_of(andon.pid(), "forget");
+    let mut connection = client.open();
+    let request = format!("DELETE /api/v1/machines/press-1 HTTP/1.1\r\nHost: {}\r\n\r\n", client.address());
+    connection.write_all(request.as_bytes()).unwrap();
+    wait_until("it to wait for the lock", || sleeps_of(andon.pid(), "forget") > before + 2);
+    // Closes with a reset.
+    rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO)).unwrap();
+    drop(connection);
+    lock.execute("COMMIT");
+
+    wait_until("the machine to be gone", || rows(&url, "press-1") == 0);
+    let recorded = "SELECT count(*) AS value FROM audit_event WHERE action = 'machines forget' \
+        AND target = 'press-1' AND outcome = 'done'";
+    wait_until("the row", || Database::open(&url).unwrap().number(recorded) == 1);
+    assert!(andon.log().contains(r#"action: "machines forget", target: press-1"#), "{}", andon.log());
     assert!(andon.stop().success());
 }

@@ -44,6 +44,7 @@ pub(super) fn http_state(
 ) -> Result<HttpState, Box<dyn std::error::Error>> {
     let (site, http) = (&settings.site, &settings.http);
     let sessions = Sessions::open(&settings.journal.dir, &site.id, logger)?;
+    let audit = AuditTrail::start(store, logger)?;
     Ok(HttpState {
         site: site.id.clone(),
         topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
@@ -57,11 +58,11 @@ pub(super) fn http_state(
         journal: journal.clone(),
         clock: Arc::clone(clock),
         stall: Stall::default(),
-        forget: ForgetDesk::start(store)?,
+        forget: ForgetDesk::start(store, &audit)?,
         guard: TokenGuard::new(metrics, logger),
         sessions,
         requests: Requests::default(),
-        audit: AuditTrail::start(store, logger)?,
+        audit,
         connections: Arc::new(Connections::new(ConnectionLimits {
             all: http.connections_max,
             each_address: http.connections_per_address,

@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::problem_of_machine;
 use super::texts::MachineIdText;
-use crate::audit;
+use crate::audit::{self, AuditTrail};
 use crate::clock::wall_now;
 use crate::domain::MachineId;
 use crate::http::auth::{Access, is_cross_site};
@@ -39,20 +39,40 @@ pub struct ForgetDesk {
 
 struct Connection {
     options: StoreOptions,
+    audit: AuditTrail,
+}
+
+/// Who asks, for the audit log.
+struct Caller {
+    name: String,
+    address: String,
 }
 
 impl WorkerConnection for Connection {}
 
 impl Connection {
-    /// Returns false if the database has no such machine.
-    fn request(&self, machine_id: MachineId) -> Result<bool, String> {
+    /// Returns false if the database has no such machine. Records the deed itself: whoever asked may be gone when it is done,
+    /// or may have gone so that there is no trace.
+    fn request(&self, machine_id: &MachineId, caller: &Caller) -> Result<bool, String> {
+        let asked = self.try_request(machine_id);
+        let (outcome, detail) = match &asked {
+            Ok(false) => return asked, // Nothing was there to be changed.
+            Ok(true) => ("done", None),
+            Err(why) => ("failed", Some(why.clone())),
+        };
+        let event = audit::event_now(&caller.name, &caller.address, "machines forget", outcome);
+        self.audit.record(AuditEvent { target: Some(machine_id.to_string()), detail, ..event });
+        asked
+    }
+
+    fn try_request(&self, machine_id: &MachineId) -> Result<bool, String> {
         if let Some(path) = self.options.url.sqlite_path()
             && !path.exists()
         {
             return Err("its file is not there".to_owned()); // Opening would create it.
         }
         let asked = store::open(&self.options)
-            .and_then(|mut store| store.request_forget(std::slice::from_ref(&machine_id), wall_now()));
+            .and_then(|mut store| store.request_forget(std::slice::from_ref(machine_id), wall_now()));
         asked.map(|unknown| unknown.is_empty()).map_err(|error| causes(&error))
     }
 }
@@ -62,19 +82,19 @@ impl ForgetDesk {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
-        let options = store.clone();
-        let connection = move || Connection { options: options.clone() };
+    pub fn start(store: &StoreOptions, audit: &AuditTrail) -> std::io::Result<Self> {
+        let (options, audit) = (store.clone(), audit.clone());
+        let connection = move || Connection { options: options.clone(), audit: audit.clone() };
         Ok(Self { threads: Worker::start("forget", 1, QUEUE_MAX, connection)? })
     }
 
-    async fn request(&self, machine_id: MachineId) -> Result<bool, Problem> {
+    async fn request(&self, machine_id: MachineId, caller: Caller) -> Result<bool, Problem> {
         let away = |why: String| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the database is away: {why}"))
         };
         let answer = self
             .threads
-            .ask(move |connection| connection.request(machine_id))
+            .ask(move |connection| connection.request(&machine_id, &caller))
             .map_err(|_| away("too many requests wait for it".to_owned()))?;
         match actix_rt::time::timeout(ANSWER_MAX, answer).await {
             Ok(Ok(asked)) => asked.map_err(away),
@@ -114,12 +134,10 @@ pub async fn forget(request: HttpRequest, state: web::Data<HttpState>) -> Result
         );
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    if !state.forget.request(machine_id.clone()).await? {
+    let caller = Caller { name: caller::name(&request), address: caller::address(&request).to_string() };
+    if !state.forget.request(machine_id.clone(), caller).await? {
         return Err(problem_of_machine(&machine_id));
     }
-    let (actor, source) = (caller::name(&request), caller::address(&request).to_string());
-    let event = audit::event_now(&actor, &source, "machines forget", "done");
-    state.audit.record(AuditEvent { target: Some(machine_id.to_string()), ..event });
     let asked = Instant::now();
     while asked.elapsed() < DROPPED_WITHIN && machines::current(&state).await.find(&machine_id).is_some() {
         actix_rt::time::sleep(LOOK_EVERY).await;

@@ -180,6 +180,7 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
     });
     let logger = Logger::root(slog::Discard, o!());
     let sessions = Sessions::open(&journal_dir, SITE, &logger).unwrap();
+    let audit = AuditTrail::start(store, &logger).unwrap();
     HttpState {
         site: SITE.to_owned(),
         topics: vec!["factory/machine/+/telemetry".to_owned()],
@@ -201,11 +202,11 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
         journal,
         clock: Arc::new(ClockKeeper::open(&journal_dir, SITE, None)),
         stall: Stall::default(),
-        forget: ForgetDesk::start(store).unwrap(),
+        forget: ForgetDesk::start(store, &audit).unwrap(),
         guard: TokenGuard::new(&metrics, &logger),
         sessions,
         requests: Requests::default(),
-        audit: AuditTrail::start(store, &logger).unwrap(),
+        audit,
         connections: Arc::new(Connections::new(limits)),
         streams: Streams::new(8, 8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
