@@ -98,9 +98,11 @@ pub fn run(loaded: Loaded, surroundings: Surroundings) -> Exit {
         "database" => %settings.store.url);
     manager.watch(service_status::watch(Arc::clone(&plan.http_state), deadline));
     start_reloading(&plan, loaded.clone(), &surroundings, queue);
+    let audit = plan.http_state.audit.clone();
     let code = plan.run(system, signals);
     manager.status(&format!("ended with exit code {code}"));
     close(journal, &clock, logger);
+    audit.finish();
     info!(logger, "Andon has stopped"; "exit_code" => code);
     match code {
         0 => Exit::Clean,

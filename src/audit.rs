@@ -5,6 +5,9 @@
 //! Its connection is opened for each row and closed again: such events are rare, and no idle connection holds a file that
 //! was moved. What needs no trace, such as reading, is no event. Commands have no thread: see [`record_and_wait`].
 
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
 use slog::{Logger, info, o, warn};
 
 use crate::clock::wall_now;
@@ -13,6 +16,9 @@ use crate::store::{self, AuditEvent, StoreOptions, Worker, WorkerConnection};
 
 /// Most rows that wait for the database.
 const QUEUE_MAX: usize = 256;
+
+/// How long the end of the process waits for the rows.
+const FINISH_MAX: Duration = Duration::from_secs(1);
 
 /// Where events are recorded. Clones share it.
 #[derive(Clone)]
@@ -81,12 +87,37 @@ impl AuditTrail {
             warn!(self.logger, "too many audit events wait for the database: this one is in the log alone");
         }
     }
+
+    /// Waits a moment until the rows of all events so far are written; logs it if they are not. For the end of the process,
+    /// which ends the thread.
+    pub fn finish(&self) {
+        let (done, written) = sync_channel(1);
+        let has_room = self.thread.run(move |_| done.send(()).unwrap_or_default()).is_ok();
+        if !has_room || written.recv_timeout(FINISH_MAX).is_err() {
+            warn!(
+                self.logger,
+                "the database did not take the rows of the last audit events: they are in the log alone"
+            );
+        }
+    }
 }
 
-/// Logs events, and returns once their rows are written, or cannot be.
-pub fn record_and_wait(store: &StoreOptions, events: &[AuditEvent], logger: &Logger) {
+/// Logs events, and returns once their rows are written, or cannot be, or after `within`: no timeout of a server or of
+/// libpq ends the wait for a database that takes a statement and never answers.
+pub fn record_and_wait(store: &StoreOptions, events: Vec<AuditEvent>, within: Duration, logger: &Logger) {
     events.iter().for_each(|event| log_line(logger, event));
-    Connection { options: store.clone(), logger: logger.clone() }.record(events);
+    let connection = Connection { options: store.clone(), logger: logger.clone() };
+    let (done, recorded) = sync_channel(1);
+    let record = move || {
+        connection.record(&events);
+        done.send(()).ok()
+    };
+    let late = Connection { options: store.clone(), logger: logger.clone() };
+    match std::thread::Builder::new().name("audit".to_owned()).spawn(record) {
+        Ok(_) if recorded.recv_timeout(within) != Err(RecvTimeoutError::Timeout) => {}
+        Ok(_) => late.line_alone(&format!("no answer within {} s", within.as_secs())),
+        Err(error) => late.line_alone(&causes(&error)),
+    }
 }
 
 /// Logs an event, without its row.

@@ -57,7 +57,8 @@ fn described(user: &str, login: Option<&str>, sudo_by: Option<&str>) -> String {
 
 /// `SSH_CONNECTION` begins with the address of the client.
 fn source_of(ssh_connection: Option<&str>) -> String {
-    let address = ssh_connection.and_then(|text| text.split(' ').next()?.parse::<IpAddr>().ok());
+    let client = ssh_connection.and_then(|text| text.split([' ', '%']).next()); // A link-local address has a zone.
+    let address = client.and_then(|text| text.parse::<IpAddr>().ok());
     address.map_or_else(|| "local".to_owned(), |address| format!("ssh {address}"))
 }
 
@@ -114,6 +115,7 @@ mod tests {
         for (variable, expected) in [
             (Some("192.0.2.7 51234 192.0.2.1 22"), "ssh 192.0.2.7"),
             (Some("2001:db8::7 51234 2001:db8::1 22"), "ssh 2001:db8::7"),
+            (Some("fe80::7%eth0 51234 fe80::1%eth0 22"), "ssh fe80::7"),
             (Some("nowhere"), "local"),
             (None, "local"),
         ] {

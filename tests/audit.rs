@@ -1,6 +1,9 @@
 //! The audit log of commands and of the reload: one line and one row each, on both databases.
 
-use std::process::{Command, Output};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use crate::support::andon::Site;
 use crate::support::database::Database;
@@ -215,4 +218,72 @@ fn a_reload_is_recorded_with_its_sender_and_the_names_of_the_keys_in_postgres() 
     let (broker, postgres) = (Mosquitto::start(""), Postgres::start());
     let url = postgres.url();
     a_reload_is_recorded(Site::new(broker.port()).set(&format!("store.url={url}")), &url);
+}
+
+/// Lets clients of PostgreSQL in, and never answers a statement.
+fn server_that_never_answers() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut head = [0; 8];
+                while client.read_exact(&mut head).is_ok() {
+                    let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+                    if number(0) == 8 {
+                        client.write_all(b"N").unwrap(); // Neither TLS nor GSSAPI.
+                        continue;
+                    }
+                    let mut parameters = vec![0; number(0) as usize - 8];
+                    client.read_exact(&mut parameters).unwrap();
+                    client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").unwrap();
+                    std::io::copy(&mut client, &mut std::io::sink()).unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_command_ends_although_the_database_never_answers() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    assert!(andon.stop().success());
+    let away = format!("store.url=postgres://andon@127.0.0.1:{}/andon", server_that_never_answers());
+    let mut command = site.command(&["--set", &away, "journal", "repair"]);
+    let mut running = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the command to end", || running.try_wait().unwrap().is_some());
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    for part in ["action: journal repair", "it is in the log alone", "no answer within"] {
+        assert!(said.replace('"', "").contains(part), "no {part:?} in {said}");
+    }
+}
+
+#[test]
+fn a_stop_waits_a_moment_for_the_rows_and_says_which_events_have_none() {
+    let (broker, postgres) = (Mosquitto::start(""), Postgres::start());
+    let site = Site::new(broker.port()).set(&format!("store.url={}", postgres.url()));
+    let reloads = || rows(&postgres.url()).iter().filter(|row| row.contains("|reload|")).count();
+    let reload_and_stop = |freezes: bool| {
+        let mut andon = site.run();
+        andon.wait_until_seeing();
+        if freezes {
+            postgres.freeze();
+        }
+        andon.signal("HUP");
+        andon.wait_for_log("action: reload");
+        let log = andon.log_path().to_owned();
+        andon.stop();
+        std::fs::read_to_string(log).unwrap()
+    };
+    let log = reload_and_stop(false);
+    assert_eq!(reloads(), 1, "{log}");
+    let log = reload_and_stop(true);
+    postgres.thaw();
+    assert!(log.contains("the last audit events: they are in the log alone"), "{log}");
 }

@@ -15,6 +15,8 @@ use crate::store::{AuditEvent, StoreOptions};
 
 /// How long a command waits for a database that is away, to write the row.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command waits for its row in all.
+const ROW_WITHIN: Duration = Duration::from_secs(8);
 /// Longest target or detail.
 const TEXT_CHARS_MAX: usize = 500;
 
@@ -81,7 +83,7 @@ pub(super) fn record(settings: &Settings, events: Vec<AuditEvent>) {
         lock_timeout: store.lock_timeout.min(PATIENCE),
         ..store
     };
-    record_and_wait(&options, &events, &logger.new(o!(keys::COMPONENT => "audit")));
+    record_and_wait(&options, events, ROW_WITHIN, &logger.new(o!(keys::COMPONENT => "audit")));
     drop(guard);
 }
 
