@@ -134,7 +134,7 @@ impl<W: Write> CsvFile<W> {
 impl<W: Write> ReadingSink for CsvFile<W> {
     fn put(&mut self, machine_id: &MachineId, reading: &StoredReading) -> io::Result<()> {
         let mut line = String::with_capacity(128);
-        csv::put_cell(&mut |text| line.push_str(text), machine_id.as_str());
+        csv::put_foreign_cell(&mut |text| line.push_str(text), machine_id.as_str());
         line.push(',');
         csv::put_line(&mut |text| line.push_str(text), reading);
         self.out.write_all(line.as_bytes())
