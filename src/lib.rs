@@ -38,6 +38,8 @@ macro_rules! fail_point {
 
 pub mod domain;
 
+pub mod new_file;
+
 pub mod clock;
 pub mod host_process;
 pub mod journal;
@@ -45,7 +47,6 @@ pub mod operator;
 pub mod payload;
 
 pub mod file_access;
-pub mod new_file;
 
 pub mod database_url;
 pub mod store;

@@ -1,11 +1,13 @@
-//! A file that appears under its name only when it is whole: of a backup or an export.
+//! A file that appears under its name only when it is whole: of a backup or an export, or in place of an older one.
 //!
 //! Invariants
 //! - **NEW-1** The file appears under its name only when it is finished and durable, and never in place of another. A process
 //!   that is killed leaves `<file>.partial`, which the next one deletes.
+//! - **NEW-2** [`replace`] shows a reader the old content or the new one, also after a power cut. It never writes through a
+//!   symbolic link: whoever may write to the directory changes no file elsewhere with the rights of this process.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +84,22 @@ impl Drop for NewFile {
     }
 }
 
+/// Puts `content` into the place of `file`, by way of `<file>.tmp`. A new file has `mode`, less the umask.
+///
+/// # Errors
+/// Errors of the disk; `<file>.tmp` is a symbolic link or a directory.
+pub fn replace(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut tmp = file.as_os_str().to_owned();
+    tmp.push(".tmp");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
+    let mut handle = options.open(&tmp)?;
+    handle.write_all(content)?;
+    handle.sync_all()?;
+    fs::rename(&tmp, file)?;
+    File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
 /// Refuses a name that is taken.
 ///
 /// # Errors
@@ -143,5 +161,22 @@ mod tests {
         fs::write(directory.path().join("a.csv.partial"), "half of it").unwrap();
         let new = NewFile::create(&file).unwrap();
         assert_eq!(new.finish().unwrap(), 0);
+    }
+
+    /// Proves NEW-2.
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_never_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("clock.json");
+        for content in ["a longer first one", "second"] {
+            replace(&file, content.as_bytes(), 0o600).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), content);
+        }
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("clock.json.tmp")).unwrap();
+        assert!(replace(&file, b"third", 0o600).is_err());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "second");
     }
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 /// The first entry that matches a file counts.
 const RULES: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("clock", &[]),
+    ("new_file", &[]),
+    ("clock", &["new_file"]),
     ("host_process", &[]),
     ("operator", &[]),
     ("journal", &[]),
     ("payload", &[]),
     ("file_access", &[]),
-    ("new_file", &[]),
     ("database_url", &[]),
     ("store", &["clock", "database_url", "new_file"]),
     ("export", &["store"]),
@@ -26,7 +26,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("audit", &["clock", "logging", "store"]),
     ("shutdown", &[]),
     ("service_manager", &["logging", "shutdown", "terminal"]),
-    ("actors/mqtt", &["clock", "journal", "logging", "metrics", "shutdown", "status"]),
+    ("actors/mqtt", &["clock", "journal", "logging", "metrics", "new_file", "shutdown", "status"]),
     ("actors/parser", &["clock", "journal", "logging", "metrics", "payload", "status", "store"]),
     ("actors/writer", &["clock", "logging", "metrics", "status", "store"]),
     ("actors/liveness", &["clock", "metrics", "status", "store"]),
@@ -34,7 +34,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("actors", &[]),
     ("http/listening_socket", &["host_process"]),
     ("http/server", &["actors", "clock"]),
-    ("http", &["audit", "clock", "export", "journal", "logging", "metrics", "status", "store"]),
+    ("http", &["audit", "clock", "export", "journal", "logging", "metrics", "new_file", "status", "store"]),
     ("simulate", &["clock"]),
     ("fuzzing", &["journal", "payload"]),
     (

@@ -166,3 +166,33 @@ fn data_that_an_older_version_left_open_is_warned_about_with_the_command_that_cl
     }
     assert!(!check().contains("every user"), "{}", check());
 }
+
+/// Somebody who may write to the directory must not have root, who runs a command there, overwrite any file of the computer.
+/// Proves NEW-2.
+#[test]
+fn nothing_is_written_through_a_symbolic_link_in_the_directory_of_the_journal() {
+    let broker = Mosquitto::start("");
+    let site = Site::new(broker.port());
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    assert!(andon.stop().success());
+    let (journal, victim) = (site.journal_dir(), site.path().join("victim"));
+    fs::write(&victim, "untouched").unwrap();
+    for name in ["clock.json.tmp", "sessions.json.tmp", "subscriptions.json.tmp", "ahead.tmp", "room.tmp"] {
+        let link = journal.join(name);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+    }
+    let run = |arguments: &[&str]| site.command(arguments).output().unwrap();
+    run(&["db", "prune", "--confirm-clock"]);
+    run(&["journal", "repair"]);
+    let mut andon = site.run();
+    andon.wait_until_seeing();
+    assert!(andon.stop().success());
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+
+    fs::remove_file(journal.join("journal.lock")).unwrap();
+    std::os::unix::fs::symlink(&victim, journal.join("journal.lock")).unwrap();
+    assert_eq!(run(&["journal", "repair"]).status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+}

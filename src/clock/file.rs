@@ -3,18 +3,20 @@
 //! The file is always replaced as a whole: written to a temporary file, fsynced, renamed, directory fsynced. An unreadable
 //! file, or one of another site (a copied directory), counts as none: the database has a record, too.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{ClockRecord, Timestamp};
+use crate::new_file::replace;
 
 const FILE_NAME: &str = "clock.json";
-const TMP_NAME: &str = "clock.json.tmp";
 const VERSION: u32 = 1;
+/// As the umask leaves it.
+const FILE_MODE: u32 = 0o666;
 /// A larger file is not ours.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -82,12 +84,7 @@ impl ClockFile {
             wall_us: record.wall_at.as_micros(),
             step_held_us: record.step_held.map(micros),
         };
-        let tmp = self.directory.join(TMP_NAME);
-        let mut file = File::create(&tmp)?;
-        file.write_all(&serde_json::to_vec(&content)?)?;
-        file.sync_all()?;
-        fs::rename(&tmp, self.path())?;
-        File::open(&self.directory)?.sync_all()
+        replace(&self.path(), &serde_json::to_vec(&content)?, FILE_MODE)
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Access {
     ReadWrite,
 }
 
+/// Nothing is written through a symbolic link: whoever may write to the directory changes no file elsewhere with our rights.
+const NO_LINK: i32 = libc::O_NOFOLLOW;
 /// Attempts to lock a directory, and the pause between two.
 const LOCK_ATTEMPTS: u32 = 3;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
@@ -165,13 +167,15 @@ impl Fs for RealFs {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FsFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE).custom_flags(NO_LINK);
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn FsFile>> {
         let write = access == Access::ReadWrite;
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(write).open(path)?)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(write).custom_flags(if write { NO_LINK } else { 0 });
+        Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -188,7 +192,7 @@ impl Fs for RealFs {
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).custom_flags(NO_LINK);
         let mut file = options.open(path)?;
         // A command that looks who has the journal open holds the lock for an instant.
         let mut attempts = 0;

@@ -16,18 +16,20 @@
 //!   messages.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Endpoint;
 use crate::domain::TopicFilter;
+use crate::new_file::replace;
 
 const FILE_NAME: &str = "subscriptions.json";
-const TMP_NAME: &str = "subscriptions.json.tmp";
 const VERSION: u32 = 1;
+/// As the umask leaves it.
+const FILE_MODE: u32 = 0o666;
 /// How many sessions the file holds, those of former client ids and brokers included. The oldest is dropped.
 const SESSIONS_MAX: usize = 64;
 /// A larger file is not ours.
@@ -134,12 +136,7 @@ impl FilterFile {
 
     fn write(&self, content: &Content) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(content).map_err(io::Error::other)?;
-        let beside = self.directory.join(TMP_NAME);
-        let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&beside, self.path())?;
-        File::open(&self.directory)?.sync_all()
+        replace(&self.path(), &text, FILE_MODE)
     }
 }
 
@@ -176,7 +173,7 @@ mod tests {
         assert_eq!(again.filters("a", &broker(1)).expect("read"), set(&["x/+", "y"]));
         assert_eq!(again.filters("a", &broker(2)).expect("read"), set(&["z"]));
         assert_eq!(again.filters("other", &broker(1)).expect("read"), set(&[]));
-        assert!(!home.path().join(TMP_NAME).exists());
+        assert!(!home.path().join("subscriptions.json.tmp").exists());
     }
 
     /// Proves FLT-1.
@@ -211,7 +208,7 @@ mod tests {
         let filter_file = FilterFile::in_directory(home.path());
         filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("written");
         // A rewrite would need the file beside, which cannot be made.
-        fs::create_dir(home.path().join(TMP_NAME)).expect("made");
+        fs::create_dir(home.path().join("subscriptions.json.tmp")).expect("made");
         filter_file.note("a", &broker(1), &[], &set(&["x"])).expect("nothing to write");
         assert!(filter_file.note("a", &broker(1), &[], &set(&["y"])).is_err());
         assert_eq!(filter_file.filters("a", &broker(1)).expect("the old one is whole"), set(&["x"]));

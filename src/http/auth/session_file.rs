@@ -4,9 +4,8 @@
 //! always replaced as a whole: written to a temporary file, fsynced, renamed, directory fsynced. Its mode is 0600: with the
 //! key and a token one can make sessions of that token.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,9 +14,9 @@ use uuid::Uuid;
 use super::ended::{ENDED_MAX, EndedSession, EndedSessions, TOKENS_MAX};
 use super::session::SiteKey;
 use crate::domain::Timestamp;
+use crate::new_file::replace;
 
 const FILE_NAME: &str = "sessions.json";
-const TMP_NAME: &str = "sessions.json.tmp";
 const VERSION: u32 = 1;
 const FILE_MODE: u32 = 0o600;
 /// A larger file is not ours.
@@ -110,13 +109,7 @@ impl SessionFile {
     /// I/O errors.
     pub fn write(&self, kept: &Kept) -> io::Result<()> {
         let content = serde_json::to_vec(&Content::of(&self.site, kept))?;
-        let tmp = self.directory.join(TMP_NAME);
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&tmp)?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&tmp, self.path())?;
-        File::open(&self.directory)?.sync_all()
+        replace(&self.path(), &content, FILE_MODE)
     }
 }
 
@@ -158,6 +151,7 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::super::session::Session;
