@@ -32,6 +32,7 @@ mod http_faults;
 mod http_health;
 mod http_proxy;
 mod http_sessions;
+mod http_tls;
 mod invalid_topics;
 mod invariants;
 mod journal_of_another;

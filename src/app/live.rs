@@ -79,6 +79,9 @@ impl LiveParts {
             self.http.streams.set_bounds(new.http.streams_max, new.http.streams_per_address);
             self.http.connections.set_each_address(new.http.connections_per_address);
         }
+        if let Some(tls) = &self.http.tls {
+            tls.reload();
+        }
         if old.liveness != new.liveness {
             self.cells.rules.write(tracker_options(new));
             self.health.lock().set_timing(link_timing(new));

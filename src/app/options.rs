@@ -24,7 +24,7 @@ use crate::domain::{Endpoint, ListenAddress, MachineId, ProtocolChoice, Qos, Rol
 use crate::http::{
     Access, Budget, ConnectionLimits, Connections, DataPlace, ForgetDesk, HistoryPool, HttpOptions,
     HttpSettings, HttpState, IN_FLIGHT_BYTES_MAX, LatestCache, Proxies, Requests, Sessions, SiteKey, Stall,
-    StatusCells, StoredMachines, Streams, Token, TokenGuard,
+    StatusCells, StoredMachines, Streams, Tls, TlsFiles, Token, TokenGuard,
 };
 use crate::journal::{Journal, JournalOptions};
 use crate::metrics::Metrics;
@@ -63,6 +63,7 @@ pub(super) fn http_state(
         sessions,
         requests: Requests::default(),
         audit,
+        tls: tls_files(&http.tls).map(|files| Tls::open(files, logger)).transpose()?,
         connections: Arc::new(Connections::new(ConnectionLimits {
             all: http.connections_max,
             each_address: http.connections_per_address,
@@ -113,6 +114,14 @@ fn proxies(http: &config::Http) -> Result<Proxies, Box<dyn std::error::Error>> {
         user_header,
         user_role: http.proxy_user_role,
         operators: http.proxy_operators.clone(),
+    })
+}
+
+fn tls_files(tls: &config::HttpTls) -> Option<TlsFiles> {
+    Some(TlsFiles {
+        cert_file: tls.cert_file.clone()?,
+        key_file: tls.key_file.clone()?,
+        client_ca_file: tls.client_ca_file.clone(),
     })
 }
 

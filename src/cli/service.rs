@@ -3,7 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
+use openssl::x509::X509;
 
 use crate::config::{Http, Secret};
 use crate::domain::{ListenAddress, Role};
@@ -50,6 +54,14 @@ fn ask_at(
     bytes_max: u64,
 ) -> Result<Answer, String> {
     let token = http.token_for(role);
+    let certificate = certificate_at(bind, http);
+    if certificate.is_some() && http.tls.client_ca_file.is_some() {
+        return Err(
+            "the service wants a client certificate (http.tls.client_ca_file), which commands have not: set \
+            http.health_bind to a Unix socket or to 127.0.0.1, for `andon health`"
+                .to_owned(),
+        );
+    }
     let (place, answer) = match bind {
         ListenAddress::Tcp(bind) => {
             let address = reachable(*bind);
@@ -59,8 +71,17 @@ fn ask_at(
                 Ok(stream)
             });
             let host = address.to_string();
-            let answer = connected.and_then(|stream| exchange(stream, &host, path, token, bytes_max));
-            (format!("http://{address}{path}"), answer)
+            match certificate {
+                Some(file) => {
+                    let encrypted = connected.and_then(|stream| over_tls(stream, file));
+                    let answer = encrypted.and_then(|stream| exchange(stream, &host, path, token, bytes_max));
+                    (format!("https://{address}{path}"), answer)
+                }
+                None => {
+                    let answer = connected.and_then(|stream| exchange(stream, &host, path, token, bytes_max));
+                    (format!("http://{address}{path}"), answer)
+                }
+            }
         }
         ListenAddress::Unix(socket) => {
             let connected = UnixStream::connect(socket).and_then(|stream| {
@@ -85,6 +106,28 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, bind.port())
+}
+
+/// Returns the certificate that the service shows at an address, if it speaks TLS there.
+fn certificate_at<'a>(bind: &ListenAddress, http: &'a Http) -> Option<&'a Path> {
+    let is_main = *bind == ListenAddress::Tcp(http.bind);
+    http.tls.cert_file.as_deref().filter(|_| is_main || !bind.is_local())
+}
+
+/// Encrypts a connection. Trusts exactly the certificate in `file`: nobody else has its key, whatever its names and dates.
+fn over_tls(stream: TcpStream, file: &Path) -> std::io::Result<SslStream<TcpStream>> {
+    use std::io::Error;
+    let expected = X509::from_pem(&std::fs::read(file)?)?;
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    connector.set_verify(SslVerifyMode::NONE);
+    let session = connector.build().configure()?.verify_hostname(false).use_server_name_indication(false);
+    let stream = session.connect("", stream).map_err(|error| Error::other(format!("TLS: {error}")))?;
+    let shown = stream.ssl().peer_certificate().map(|shown| shown.to_der()).transpose()?;
+    if shown != Some(expected.to_der()?) {
+        let file = file.display();
+        return Err(Error::other(format!("it shows another certificate than {file} (http.tls.cert_file)")));
+    }
+    Ok(stream)
 }
 
 fn exchange(

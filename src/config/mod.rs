@@ -61,8 +61,8 @@ pub use problem::{ConfigError, Problem};
 pub use reload::{Reload, ReloadError};
 pub use secret::Secret;
 pub use sections::{
-    Http, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, NamedToken, Payload, Settings, Site, Store,
-    Subscription, Supervisor, Tls,
+    Http, HttpTls, Journal, Liveness, Log, LogFormat, Metrics, Mqtt, NamedToken, Payload, Settings, Site,
+    Store, Subscription, Supervisor, Tls,
 };
 
 use origin::Effective;

@@ -261,6 +261,8 @@ pub struct Http {
     pub streams_max: usize,
     /// Most event streams of one address; further ones are refused.
     pub streams_per_address: usize,
+    /// `[http.tls]`
+    pub tls: HttpTls,
 }
 
 impl Http {
@@ -283,6 +285,17 @@ impl Http {
         let named = self.tokens.iter().find(|each| each.role.allows(role));
         plain.or(named.map(|each| &each.token))
     }
+}
+
+/// `[http.tls]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct HttpTls {
+    /// PEM file of the certificate with its chain; `None`: plain HTTP.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of its private key; set together with `cert_file`.
+    pub key_file: Option<PathBuf>,
+    /// PEM file of the authorities that must have signed a client's certificate; `None`: clients need none.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[metrics]`

@@ -95,10 +95,11 @@ pub(super) fn warnings(
 /// Says that a token can be read on its way.
 fn token_in_clear_text(http: &Http) -> Option<String> {
     let has_token = http.token.is_some() || !http.tokens.is_empty();
-    (has_token && !http.bind.ip().is_loopback() && http.trusted_proxies.is_empty()).then(|| {
+    let is_open = !http.is_local() && http.tls.cert_file.is_none() && http.trusted_proxies.is_empty();
+    (has_token && is_open).then(|| {
         format!(
             "http.bind = {}: tokens and data are sent unencrypted: anyone on the network can read them, and use the token; \
-             bind to 127.0.0.1, behind a proxy with TLS",
+             set http.tls.cert_file, or bind to 127.0.0.1, behind a proxy with TLS",
             http.bind
         )
     })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use actix_web::{HttpMessage, HttpRequest, web};
 
 use super::auth::Session;
+use super::connection::Encryption;
 use super::network::Network;
 use super::{HttpSettings, HttpState};
 use crate::domain::Timestamp;
@@ -33,9 +34,13 @@ pub fn session(request: &HttpRequest) -> Option<CallerSession> {
     request.extensions().get().cloned()
 }
 
-/// True if nobody between the client and the nearest trusted proxy can read along.
+/// True if nobody between the client and this server, or the nearest trusted proxy, can read along.
 pub fn is_secure(request: &HttpRequest) -> bool {
-    settings(request).is_some_and(|settings| settings.proxies.is_secure(peer(request), request.headers()))
+    let by_tls = request.conn_data::<Encryption>() == Some(&Encryption::Tls);
+    let by_proxy = || {
+        settings(request).is_some_and(|settings| settings.proxies.is_secure(peer(request), request.headers()))
+    };
+    by_tls || by_proxy()
 }
 
 /// Returns the address of the client: of the connection, or what a trusted proxy says.

@@ -1,4 +1,4 @@
-//! One client's connection, as bytes: over TCP or a Unix socket.
+//! One client's connection, as bytes: over TCP, with or without TLS, or a Unix socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use actix_web::dev::Extensions;
 use actix_web::rt::net::{TcpStream, UnixStream};
+use openssl::ssl::Ssl;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_openssl::SslStream;
 
 use super::connections::RequestCounter;
 use super::read_ahead::ReadAhead;
@@ -17,6 +19,11 @@ use super::read_ahead::ReadAhead;
 const TAKE_NOTHING_MAX: Duration = Duration::from_secs(20);
 /// Send buffer of a connection, which bounds what the kernel holds for a slow client.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// What a client reads that speaks plain HTTP to a listener with TLS.
+const NEEDS_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\
+    content-length: 53\r\n\r\nThis port speaks HTTPS: use https:// in the address.\n";
 
 /// An accepted socket.
 pub(super) enum Socket {
@@ -71,6 +78,23 @@ impl Socket {
     }
 }
 
+/// What begins a TLS connection: a record of the handshake.
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Makes the handshake of a new connection; `None`: it failed, and the socket is closed.
+pub(super) async fn handshake(stream: TcpStream, session: Ssl) -> Option<SslStream<TcpStream>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 1 && first[0] != HANDSHAKE_RECORD {
+        // A client that speaks plain HTTP reads why. What it has sent is taken first, so that closing does not reset.
+        let _as_far_as_it_goes = stream.try_read(&mut [0; 4096]);
+        Socket::Tcp(stream).close_with(NEEDS_TLS);
+        return None;
+    }
+    let mut stream = SslStream::new(session, stream).ok()?;
+    Pin::new(&mut stream).accept().await.ok()?;
+    Some(stream)
+}
+
 /// A connection that is ready for HTTP.
 pub(super) struct Connection {
     stream: Stream,
@@ -80,6 +104,14 @@ pub(super) struct Connection {
 
 enum Stream {
     Plain(Socket),
+    Tls(Box<SslStream<TcpStream>>),
+}
+
+/// What the requests of a connection know of its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encryption {
+    Tls,
+    None,
 }
 
 impl Connection {
@@ -93,9 +125,18 @@ impl Connection {
         Self { stream, requests, read_ahead }
     }
 
+    /// Makes a connection whose handshake has succeeded.
+    pub(super) fn tls(stream: SslStream<TcpStream>, requests: RequestCounter) -> Self {
+        Self::over(Stream::Tls(Box::new(stream)), requests)
+    }
+
     /// Adds what the requests of this connection know of it.
     pub(super) fn describe(&self, data: &mut Extensions) {
         data.insert(self.requests.clone());
+        data.insert(match self.stream {
+            Stream::Tls(_) => Encryption::Tls,
+            Stream::Plain(_) => Encryption::None,
+        });
     }
 }
 
@@ -105,6 +146,7 @@ macro_rules! of_stream {
         match &mut $connection.stream {
             Stream::Plain(Socket::Tcp($stream)) => $call,
             Stream::Plain(Socket::Unix($stream)) => $call,
+            Stream::Tls($stream) => $call,
         }
     };
 }

@@ -15,14 +15,18 @@ use actix_http::{HttpService, Request};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Response, Server, ServerHandle};
+use actix_web::web::Data;
 
-use super::connection::{Connection, Socket};
+use super::HttpState;
+use super::connection::{Connection, Socket, handshake};
 use super::connections::{Connections, Place};
 use super::listening_socket::ListeningSocket;
 use super::network::Network;
 
 /// How long a client may take to send a request's head.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(5);
+/// How long a handshake may take. Until then the connection is idle, so that it gives way to others.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long an idle connection stays open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long closing a connection may take.
@@ -45,6 +49,10 @@ pub(super) struct Door {
     pub(super) connections_max: usize,
     /// Threads that serve. Their work is short; database queries run on other threads.
     pub(super) workers: usize,
+    /// Holds the certificate.
+    pub(super) state: Data<HttpState>,
+    /// Whether clients speak TLS, if there is a certificate.
+    pub(super) with_tls: bool,
 }
 
 /// Serves until its handle, which `started` takes, stops it.
@@ -133,22 +141,38 @@ where
     }
 
     fn call(&self, socket: T) -> Self::Future {
-        let (http, socket) = (Rc::clone(&self.http), socket.into());
+        let (http, door, socket) = (Rc::clone(&self.http), self.door.clone(), socket.into());
         let peer = socket.peer();
-        let Some(place) = self.door.connections.admit(peer.map(|peer| Network::of(peer.ip()))) else {
+        let Some(place) = door.connections.admit(peer.map(|peer| Network::of(peer.ip()))) else {
             socket.close_with(NO_ROOM);
             return Box::pin(ready(Ok(())));
         };
         socket.bound_sending();
         Box::pin(async move {
             let serving = async {
-                let connection = Connection::plain(socket, place.requests());
+                let Some(connection) = begin(&door, socket, &place).await else { return };
                 // A client that breaks off or sends nonsense concerns nobody.
                 let _its_own_affair = http.call((connection, peer)).await;
             };
             until_told_to_end(&place, serving).await;
             Ok(())
         })
+    }
+}
+
+/// Makes a connection ready for HTTP; `None`: its handshake failed.
+async fn begin(door: &Door, socket: Socket, place: &Place) -> Option<Connection> {
+    match (&door.state.tls, socket) {
+        (Some(tls), Socket::Tcp(stream)) if door.with_tls => {
+            let handshake = handshake(stream, tls.session().ok()?);
+            let shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake).await;
+            if let Ok(Some(stream)) = shaken {
+                return Some(Connection::tls(stream, place.requests()));
+            }
+            tls.count_failure();
+            None
+        }
+        (_, socket) => Some(Connection::plain(socket, place.requests())),
     }
 }
 

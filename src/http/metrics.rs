@@ -99,6 +99,19 @@ fn http(out: &mut Exposition<'_>, state: &HttpState) {
         "Connections refused because all others were busy.",
         connections.refused(),
     );
+    if let Some(tls) = &state.tls {
+        let not_after = u64::try_from(tls.not_after()).unwrap_or(0);
+        out.gauge(
+            "andon_http_tls_not_after_seconds",
+            "When the certificate of HTTP ends, in Unix time.",
+            not_after,
+        );
+        out.counter(
+            "andon_http_tls_handshakes_failed_total",
+            "TLS connections of HTTP that never began.",
+            tls.failed_handshakes(),
+        );
+    }
     out.gauge("andon_http_streams", "Live streams that are open.", streams.open() as u64);
     out.counter(
         "andon_http_streams_dropped_total",

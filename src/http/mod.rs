@@ -7,6 +7,7 @@
 //! ```text
 //! server       the supervised child: binds, serves, retries, and drives the live streams
 //! listener     a listener's workers; listening_socket binds; connections bounds what is open; connection is one client
+//! tls          the certificate in use, and its replacement
 //! health_listener  what the listener for health checks alone serves
 //! read_ahead   how far a connection is read ahead of its answers
 //! state        what every request may read; settings: what of it a reload replaces
@@ -75,6 +76,7 @@ mod state;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod window;
 
 use actix_web::web::{self, ServiceConfig};
@@ -93,6 +95,7 @@ pub use self::settings::HttpSettings;
 pub use self::stall::{Stage, Stall};
 pub use self::state::{HttpState, StatusCells};
 pub use self::stream::Streams;
+pub use self::tls::{Tls, TlsError, TlsFiles};
 pub use self::window::Window;
 
 /// Builds a route with its handler.

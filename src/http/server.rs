@@ -134,6 +134,9 @@ impl Http {
             self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
         auth::report(&self.state);
         self.report_refusals();
+        if let Some(tls) = &self.state.tls {
+            tls.tick();
+        }
         let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);
         let sending = async move {
@@ -189,7 +192,7 @@ impl Http {
             Ok(server) => {
                 endpoint.server = Some(server);
                 endpoint.last_reason = None;
-                report_listening(&self.logger, purpose, &address);
+                report_listening(&self.logger, purpose, &address, self.state.tls.is_some());
             }
             Err(error) => {
                 self.exit_guard.fail(format!("the server did not start: {error}"));
@@ -199,10 +202,11 @@ impl Http {
     }
 }
 
-fn report_listening(logger: &Logger, purpose: Purpose, address: &ListenAddress) {
+fn report_listening(logger: &Logger, purpose: Purpose, address: &ListenAddress, with_tls: bool) {
     match purpose {
         Purpose::Everything => {
-            info!(logger, "listening"; "address" => %address, "url" => format!("http://{address}/"));
+            let scheme = if with_tls { "https" } else { "http" };
+            info!(logger, "listening"; "address" => %address, "url" => format!("{scheme}://{address}/"));
         }
         Purpose::HealthAlone => info!(logger, "listening for health checks"; "address" => %address),
     }
@@ -231,12 +235,14 @@ pub(super) fn serve_here(
     options: &HttpOptions,
     started: impl FnOnce(ServerHandle),
 ) -> std::io::Result<()> {
+    let data = web::Data::from(state);
     let door = Door {
-        connections: Arc::clone(&state.connections),
+        connections: Arc::clone(&data.connections),
         connections_max: options.connections_max,
         workers: WORKERS,
+        state: data.clone(),
+        with_tls: true,
     };
-    let data = web::Data::from(state);
     let app = move || {
         // The last one is the outermost.
         App::new()
@@ -257,12 +263,15 @@ fn serve_health(
     access: HealthAccess,
     started: impl FnOnce(ServerHandle),
 ) -> std::io::Result<()> {
+    let data = web::Data::from(state);
     let door = Door {
         connections: Arc::new(Connections::new(health_listener::LIMITS)),
         connections_max: health_listener::LIMITS.all,
         workers: health_listener::WORKERS,
+        state: data.clone(),
+        // On this computer nobody reads along.
+        with_tls: access == HealthAccess::AsElsewhere,
     };
-    let data = web::Data::from(state);
     let app = move || {
         App::new()
             .app_data(data.clone())

@@ -9,7 +9,7 @@ use super::caller;
 use super::lane::Lane;
 use super::{
     Budget, Connections, DataPlace, ForgetDesk, HistoryClient, HistoryPool, HttpSettings, LatestCache,
-    Requests, Sessions, Stall, StoredMachines, Streams, TokenGuard,
+    Requests, Sessions, Stall, StoredMachines, Streams, Tls, TokenGuard,
 };
 use crate::audit::AuditTrail;
 use crate::clock::ClockKeeper;
@@ -77,6 +77,8 @@ pub struct HttpState {
     pub audit: AuditTrail,
     /// Asks the service to forget machines.
     pub forget: ForgetDesk,
+    /// The certificate of the listeners that other computers reach; `None`: plain HTTP.
+    pub tls: Option<Tls>,
     /// The open connections.
     pub connections: Arc<Connections>,
     /// The event streams.

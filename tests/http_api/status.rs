@@ -75,8 +75,9 @@ fn every_watched_metric_exists(exposition: &str) {
         for part in text.split("andon_").skip(1) {
             let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
             let name = format!("andon_{}", &part[..end]);
-            // This one exists only with a certificate.
-            let known = name == "andon_certificate_expiry_timestamp_seconds"
+            // These exist only with a certificate.
+            let known = ["andon_certificate_expiry_timestamp_seconds", "andon_http_tls_not_after_seconds"]
+                .contains(&name.as_str())
                 || exposition.contains(&format!("# TYPE {name} "))
                 || exposition
                     .lines()

@@ -124,12 +124,13 @@ fn every_key_fills_a_field_and_every_field_is_filled_by_a_key() {
         ("payload", fields::<Payload>()),
         ("liveness", fields::<Liveness>()),
         ("http", fields::<Http>()),
+        ("http.tls", fields::<HttpTls>()),
         ("metrics", fields::<Metrics>()),
         ("supervisor", fields::<Supervisor>()),
         ("log", fields::<Log>()),
     ];
     let of_fields = sections.iter().flat_map(|(section, names)| {
-        names.iter().map(move |name| format!("{section}.{name}")).filter(|path| path != "mqtt.tls")
+        names.iter().map(move |name| format!("{section}.{name}")).filter(|path| !path.ends_with(".tls"))
     });
     let files: BTreeSet<String> = keys::secrets().map(keys::Key::file_key).collect();
     let of_keys = KEYS.iter().map(|key| key.path.to_owned()).filter(|path| !files.contains(path));

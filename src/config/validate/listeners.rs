@@ -17,6 +17,7 @@ impl Check<'_> {
                 self.report(&[key, "http.token", "http.token_file", "http.anonymous"], message);
             }
         }
+        self.http_tls(http);
         let is_one = http.health_bind == Some(ListenAddress::Tcp(http.bind)) && http.bind.port() != 0;
         if is_one {
             self.report(
@@ -37,6 +38,21 @@ impl Check<'_> {
         }
         if http.anonymous {
             self.report(&["http.anonymous", HEADER], format!("contradicts {HEADER}; keep one of them"));
+        }
+    }
+
+    fn http_tls(&mut self, http: &Http) {
+        const CERT: &str = "http.tls.cert_file";
+        const KEY: &str = "http.tls.key_file";
+        let tls = &http.tls;
+        if tls.cert_file.is_some() && tls.key_file.is_none() {
+            self.report(&[CERT, KEY], format!("a certificate needs its private key; set {KEY}"));
+        }
+        if tls.key_file.is_some() && tls.cert_file.is_none() {
+            self.report(&[KEY, CERT], format!("a private key needs its certificate; set {CERT}"));
+        }
+        if tls.client_ca_file.is_some() && tls.cert_file.is_none() {
+            self.report(&["http.tls.client_ca_file", CERT], format!("has no effect without TLS; set {CERT}"));
         }
     }
 }

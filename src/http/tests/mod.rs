@@ -207,6 +207,7 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
         sessions,
         requests: Requests::default(),
         audit,
+        tls: None,
         connections: Arc::new(Connections::new(limits)),
         streams: Streams::new(8, 8),
         socket_calls: || [("recv", 0), ("poll", 0), ("send", 0), ("quickack", 0)],
