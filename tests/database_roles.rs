@@ -239,6 +239,11 @@ fn the_functions_do_nothing_else_for_nobody_else() {
         let answer = plant.sql("andon_writer", &drop(january, of_site, before));
         assert!(answer.as_deref().is_ok_and(|kept| kept == "f") || answer.is_err(), "{before}: {answer:?}");
     }
+    // Whose, and until when, is not said: nothing is proven.
+    for (of_site, before) in [("NULL", "NULL"), ("'test'", "NULL"), ("NULL", "'infinity'")] {
+        let call = format!("SELECT andon_drop_month('{january}', {of_site}, {before})");
+        assert_eq!(plant.sql("andon_writer", &call).as_deref(), Ok(""), "{call}");
+    }
     // What is no month of the readings.
     for part in [
         "andon.machine_telemetry_default",

@@ -6,7 +6,8 @@
 //! - their search path is fixed, and every name in them is qualified or of `pg_catalog`: no object of the caller is taken
 //!   for one of ours;
 //! - they work on partitions of this one table, and drop only a month that ends by an instant from which on nothing in it
-//!   was recorded or received, and that holds no other site's rows. They prove it themselves, under the lock;
+//!   was recorded or received, and that holds no other site's rows. They prove it themselves, under the lock, and do
+//!   nothing for an argument that is NULL (STRICT), with which no proof would fail;
 //! - nobody may call them but roles that may delete every reading anyway;
 //! - they are never the property of a superuser.
 
@@ -35,7 +36,7 @@ const ARE_NEEDED: &str = "SELECT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = 
 
 /// `{schema}`, `{table}`, `{owner}` and `{writers}` stand for quoted names.
 const INSTALL: &str = r"
-CREATE OR REPLACE FUNCTION {schema}.andon_create_month(first_day date) RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION {schema}.andon_create_month(first_day date) RETURNS text LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $andon$
 DECLARE
     parent constant regclass := '{table}';
@@ -52,7 +53,7 @@ BEGIN
     RETURN part;
 END $andon$;
 CREATE OR REPLACE FUNCTION {schema}.andon_drop_month(part text, of_site text, before timestamptz) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $andon$
 DECLARE
     parent constant regclass := '{table}';
