@@ -105,11 +105,11 @@ pub async fn authorize<B: MessageBody + 'static>(
     let state = request.app_data::<web::Data<HttpState>>().cloned();
     let admission = match &state {
         Some(state) => admission(state, request.request(), Look::First),
-        None => Err(HttpResponse::InternalServerError().finish()),
+        None => Err(HttpResponse::InternalServerError().finish().into()),
     };
     let fresh = match admission {
         Ok(fresh) => fresh,
-        Err(response) => return Ok(request.into_response(response).map_into_right_body()),
+        Err(response) => return Ok(request.into_response(*response).map_into_right_body()),
     };
     let mut response = next.call(request).await?;
     if let Some(cookie) = fresh {
@@ -129,7 +129,7 @@ enum Look {
 /// Returns the response that replaces the handler's by the rule in effect now; `None` if the request, which has passed
 /// once, may still pass.
 pub fn refusal_now(state: &HttpState, request: &HttpRequest) -> Option<HttpResponse> {
-    admission(state, request, Look::Again).err()
+    admission(state, request, Look::Again).err().map(|response| *response)
 }
 
 /// Admits a request, with a fresh cookie if its session needs one; or returns the response to it.
@@ -137,11 +137,11 @@ fn admission(
     state: &HttpState,
     request: &HttpRequest,
     look: Look,
-) -> Result<Option<Cookie<'static>>, HttpResponse> {
+) -> Result<Option<Cookie<'static>>, Box<HttpResponse>> {
     let settings = state.settings();
     match &settings.access {
         Access::Anonymous => Ok(None),
-        Access::Local => refusal_of_foreign_host(request).map_or(Ok(None), Err),
+        Access::Local => refusal_of_foreign_host(request).map_or(Ok(None), |response| Err(response.into())),
         Access::Token(check) => Visit { state, check, request, look, settings: &settings }.admission(),
     }
 }
@@ -161,7 +161,7 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn admission(&self) -> Result<Option<Cookie<'static>>, HttpResponse> {
+    fn admission(&self) -> Result<Option<Cookie<'static>>, Box<HttpResponse>> {
         let (request, path) = (self.request, routed_path(self.request));
         if path == "/login" || path == "/logout" || login_page::is_public(path) {
             return Ok(None);
@@ -173,15 +173,15 @@ impl<'a> Visit<'a> {
                 request.extensions_mut().insert(CallerName(user.name));
                 return Ok(None);
             }
-            Ok(Some(user)) => return Err(self.forbidden("user", &user.name, needed)),
-            Err(why) => return Err(not_a_user(self.settings, why)),
+            Ok(Some(user)) => return Err(self.forbidden("user", &user.name, needed).into()),
+            Err(why) => return Err(not_a_user(self.settings, why).into()),
         }
         let in_address = (request.method() == Method::GET && !is_for_programs(path))
             .then(|| token_in_query(request))
             .flatten()
             .map(|token| self.find(token.as_bytes()));
         if let Some(Ok(known)) = in_address {
-            return Err(admitted(self.state, request, self.check, known, &without_token(request)));
+            return Err(admitted(self.state, request, self.check, known, &without_token(request)).into());
         }
         let by_session = || self.session().map(|(known, session)| (known, Some(session)));
         let found = match (bearer(request), in_address) {
@@ -195,8 +195,8 @@ impl<'a> Visit<'a> {
                 request.extensions_mut().insert(CallerName(known.name().to_owned()));
                 Ok(session.and_then(|session| self.keep(known, session)))
             }
-            Ok((known, _)) => Err(self.forbidden("token", known.name(), needed)),
-            Err(refused) => Err(unauthorized(request, refused)),
+            Ok((known, _)) => Err(self.forbidden("token", known.name(), needed).into()),
+            Err(refused) => Err(unauthorized(request, refused).into()),
         }
     }
 
