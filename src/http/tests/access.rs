@@ -262,6 +262,21 @@ fn a_page_of_another_site_cannot_log_a_browser_out() {
 
 /// Proves HTTP-5.
 #[test]
+fn a_page_of_another_site_can_neither_log_a_browser_in_nor_make_its_address_wait() {
+    let server = Server::with_token();
+    for foreign in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
+        let client = server.client.with(foreign);
+        for number in 0..10 {
+            assert_eq!(client.request("POST", "/login", &format!("token=guess-{number}")).status, 403);
+        }
+        let answer = client.request("POST", "/login", "token=s3cret&next=%2F");
+        assert_eq!((answer.status, answer.header("set-cookie")), (403, None), "{foreign}");
+    }
+    logged_in(&server.client);
+}
+
+/// Proves HTTP-5.
+#[test]
 fn guessing_waits_whichever_way_the_token_comes_and_sessions_go_on() {
     let server = Server::with_token();
     let visitor = server.client.with(&format!("Cookie: {}", logged_in(&server.client)));
