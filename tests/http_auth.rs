@@ -374,6 +374,8 @@ fn tokens_that_cannot_be_told_apart_or_can_be_guessed_are_refused() {
     {
         assert!(said.contains(part), "{part}: {said}");
     }
+    let said = check(&Site::new(1).without("http.bind").set("http.bind=0.0.0.0:0").set("http.token=short"));
+    assert!(said.contains("http.token") && said.contains("fewer than 16 characters"), "{said}");
     let site = Site::new(1).configure(&table("a", &missing));
     let said = check(&site);
     assert!(said.contains("http.tokens[0].token_file") && said.contains("cannot read"), "{said}");

@@ -274,6 +274,11 @@ impl Check<'_> {
         if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             self.report(&["http.token"], NOT_FOR_A_HEADER);
         }
+        if !settings.http.is_local() && token.is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
+            let message =
+                format!("has fewer than {TOKEN_BYTES_MIN} characters, and other computers can try it");
+            self.report(&["http.token", "http.bind"], message);
+        }
     }
 
     fn subscriptions(&mut self, settings: &Settings) {

@@ -169,7 +169,7 @@ fn all_contradictions_are_reported_at_once_also_those_of_one_key() {
 fn settings_that_fit_together_are_accepted() {
     let cert = &format!("mqtt.tls.cert_file={FILE}");
     let key = &format!("mqtt.tls.key_file={FILE}");
-    let table: [&[&str]; 11] = [
+    let table: [&[&str]; 12] = [
         &["mqtt.transport=wss", cert, key, "mqtt.tls.key_password=x"],
         &["mqtt.password=x", "mqtt.protocol=5"],
         &["mqtt.password=x", "mqtt.username=ann"],
@@ -178,7 +178,8 @@ fn settings_that_fit_together_are_accepted() {
         &["mqtt.backoff_min=30s"],
         &["journal.max_bytes=2MiB"],
         &["journal.max_bytes=2MiB", "journal.segment_bytes=2MiB"],
-        &["http.bind=0.0.0.0:8080", "http.token=x"],
+        &["http.bind=0.0.0.0:8080", "http.token=sixteen-or-more!"],
+        &["http.token=x"],
         &["http.bind=[::]:8080", "http.anonymous=true"],
         &["payload.fields.temperature=/humidity", "payload.fields.humidity=/temperature"],
     ];

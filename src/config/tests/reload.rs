@@ -50,7 +50,8 @@ fn a_secret_that_changes_in_its_file_is_applied_and_not_shown() {
 /// Proves CFG-6.
 #[test]
 fn a_mixture_that_would_open_the_board_to_everyone_changes_nothing() {
-    let old = Scene::new().local("[http]\nbind = \"0.0.0.0:8080\"\ntoken = \"s3cret\"\n").loaded();
+    let old =
+        Scene::new().local("[http]\nbind = \"0.0.0.0:8080\"\ntoken = \"s3cret-s3cret-s3cret\"\n").loaded();
     // Valid by itself; but the address stays until a restart, and without a token it would be open to all.
     let newer = Scene::new().local("[http]\nbind = \"127.0.0.1:8080\"\n").loaded();
     let error = old.reload(&newer).expect_err("a contradiction");
