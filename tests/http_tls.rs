@@ -66,6 +66,14 @@ impl<'a> TlsClient<'a> {
     }
 }
 
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn site_with(port: u16, files: &Files) -> Site {
     Site::new(port)
         .set(&format!("http.token={TOKEN}"))
@@ -182,6 +190,8 @@ fn a_certificate_is_replaced_under_load_and_a_half_written_pair_changes_nothing(
             }
             asked
         });
+        // Ends the load also when an assertion below fails.
+        let end = SetWhenDropped(&over);
         replace(&files, &second, directory.path());
         andon.signal("HUP");
         wait_until("the second certificate", || shows(&second));
@@ -192,7 +202,7 @@ fn a_certificate_is_replaced_under_load_and_a_half_written_pair_changes_nothing(
         assert!(shows(&second) && andon.log().contains("does not belong to the certificate"));
         std::fs::rename(&new.key, &files.key).unwrap();
         wait_until("the third certificate, without a signal", || shows(&third));
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         load.join().unwrap()
     });
     assert!(asked > 10, "{asked}");
