@@ -49,7 +49,7 @@ pub(super) fn http_state(
         site: site.id.clone(),
         topics: settings.mqtt.subscriptions.iter().map(|each| each.filter.to_string()).collect(),
         settings: StatusCell::new(http_settings(settings, sessions.key())?),
-        history: HistoryPool::start(store)?,
+        history: HistoryPool::start(store, &logger.new(slog::o!("component" => "http")))?,
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),

@@ -8,8 +8,10 @@
 //! One more thread a lane writes long lists that need no database, also while the database is away: a list of 10,000
 //! machines would keep a thread of the server from all its other connections.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use slog::{Logger, info, warn};
 use thiserror::Error;
 
 use super::body::{Body, BodyWriter};
@@ -19,7 +21,7 @@ pub(super) use super::fair_threads::ANSWER_MAX;
 use super::fair_threads::{FairThreads, NotRun};
 use super::lane::{ByLane, Lane};
 use super::priority;
-use crate::logging::causes;
+use crate::logging::{causes, keys};
 use crate::store::{self, StoreError, StoreOptions, WorkerConnection};
 
 /// Connections to the database, for each lane.
@@ -37,12 +39,12 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between attempts to use a database that is away.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a query failed. Clients see these texts, so they hold no credentials.
+/// Why a query failed. Clients see these texts: what a database says of hosts, users and files stays in the log.
 #[derive(Debug, Error)]
 pub enum HistoryError {
     /// The database cannot be reached, or its answer is unusable.
-    #[error("the database is away: {0}")]
-    Away(String),
+    #[error("the database is away; the log says why")]
+    Away,
     /// Its turn does not come soon enough.
     #[error("too many queries wait for the database; try again in a moment")]
     Busy,
@@ -61,7 +63,7 @@ impl From<NotRun> for HistoryError {
     fn from(why: NotRun) -> Self {
         match why {
             NotRun::NoTurn => Self::Busy,
-            NotRun::Failed => Self::Away("the thread that reads it has failed".to_owned()),
+            NotRun::Failed => Self::Away,
             NotRun::TooSlow => Self::TooSlow,
         }
     }
@@ -94,15 +96,16 @@ impl HistoryPool {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(store: &StoreOptions) -> std::io::Result<Self> {
+    pub fn start(store: &StoreOptions, logger: &Logger) -> std::io::Result<Self> {
         let options = StoreOptions {
             connect_timeout: store.connect_timeout.min(CONNECT_MAX),
             statement_timeout: STATEMENT_MAX,
             lock_timeout: LOCK_MAX,
             ..store.clone()
         };
-        let board = Threads::start("board", &options, priority::yield_to_the_pipeline)?;
-        let api = Threads::start("api", &options, priority::yield_to_the_board)?;
+        let outage = Arc::new(Outage { reason: Mutex::new(None), logger: logger.clone() });
+        let board = Threads::start("board", &options, &outage, priority::yield_to_the_pipeline)?;
+        let api = Threads::start("api", &options, &outage, priority::yield_to_the_board)?;
         Ok(Self { lanes: ByLane { board, api } })
     }
 
@@ -125,11 +128,17 @@ impl HistoryPool {
 
 impl Threads {
     /// Starts the threads. Each calls `begins` first.
-    fn start(lane: &str, options: &StoreOptions, begins: fn()) -> std::io::Result<Self> {
-        let options = options.clone();
+    fn start(
+        lane: &str,
+        options: &StoreOptions,
+        outage: &Arc<Outage>,
+        begins: fn(),
+    ) -> std::io::Result<Self> {
+        let (options, outage) = (options.clone(), Arc::clone(outage));
         let connection = move || {
             begins();
-            Connection { options: options.clone(), history: None, away: None }
+            let (options, outage) = (options.clone(), Arc::clone(&outage));
+            Connection { options, history: None, away_until: None, outage }
         };
         let list_writer = move || {
             begins();
@@ -212,8 +221,32 @@ impl WorkerConnection for ListWriter {}
 struct Connection {
     options: StoreOptions,
     history: Option<Box<dyn store::History>>,
-    /// When to try the database again, and why it is away.
-    away: Option<(Instant, String)>,
+    /// When to try a database again that is away.
+    away_until: Option<Instant>,
+    outage: Arc<Outage>,
+}
+
+/// Why the database cannot be read, for the log. All threads share it: an outage is one line for each reason.
+struct Outage {
+    reason: Mutex<Option<String>>,
+    logger: Logger,
+}
+
+impl Outage {
+    fn begins(&self, reason: &str) {
+        let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() != Some(reason) {
+            warn!(self.logger, "the database cannot be read: the board and the API have no history until it can";
+                keys::REASON => reason);
+            *known = Some(reason.to_owned());
+        }
+    }
+
+    fn ends(&self) {
+        if self.reason.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            info!(self.logger, "the database can be read again");
+        }
+    }
 }
 
 impl WorkerConnection for Connection {
@@ -232,9 +265,16 @@ impl Connection {
     ) -> Result<T, HistoryError> {
         let served_before = self.history.is_some();
         let begun = Instant::now();
-        let answer = self.run_once(&query);
-        let had_died = served_before && answer.is_err() && begun.elapsed() < DEAD_WITHIN;
-        if had_died { self.run_once(&query) } else { answer }
+        let mut answer = self.run_once(&query);
+        if served_before && answer.is_err() && begun.elapsed() < DEAD_WITHIN {
+            answer = self.run_once(&query);
+        }
+        match &answer {
+            Ok(_) | Err(Failure::TooMuch(_)) => self.outage.ends(),
+            Err(Failure::Away(reason)) => self.outage.begins(reason),
+            Err(Failure::StillAway) => {}
+        }
+        Ok(answer?)
     }
 
     /// Closes an SQLite file that was moved or replaced. While it is open, this process may not open the new file.
@@ -245,21 +285,18 @@ impl Connection {
     fn run_once<T>(
         &mut self,
         query: &impl Fn(&mut dyn store::History) -> Result<T, StoreError>,
-    ) -> Result<T, HistoryError> {
-        if let Some((until, reason)) = &self.away
-            && Instant::now() < *until
-        {
-            return Err(HistoryError::Away(reason.clone()));
+    ) -> Result<T, Failure> {
+        if self.away_until.is_some_and(|until| Instant::now() < until) {
+            return Err(Failure::StillAway);
         }
-        self.away = None;
+        self.away_until = None;
         self.close_if_moved();
         if self.history.is_none() {
             match store::open_history(&self.options) {
                 Ok(history) => self.history = Some(history),
                 Err(error) => {
-                    let reason = causes(&error);
-                    self.away = Some((Instant::now() + RETRY_PAUSE, reason.clone()));
-                    return Err(HistoryError::Away(reason));
+                    self.away_until = Some(Instant::now() + RETRY_PAUSE);
+                    return Err(Failure::Away(causes(&error)));
                 }
             }
         }
@@ -268,17 +305,34 @@ impl Connection {
             // The state of the connection is unknown.
             self.history = None;
             match error {
-                StoreError::HistoryTooSlow { .. } => HistoryError::TooMuch(format!("could not {error}")),
-                _ => HistoryError::Away(causes(&error)),
+                StoreError::HistoryTooSlow { .. } => Failure::TooMuch(format!("could not {error}")),
+                _ => Failure::Away(causes(&error)),
             }
         })
+    }
+}
+
+/// Why a thread could not answer.
+enum Failure {
+    Away(String),
+    /// It was away a moment ago, and was not asked again.
+    StillAway,
+    TooMuch(String),
+}
+
+impl From<Failure> for HistoryError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Away(_) | Failure::StillAway => Self::Away,
+            Failure::TooMuch(why) => Self::TooMuch(why),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::{Arc, Mutex, mpsc};
+    use std::sync::mpsc;
 
     use actix_web::http::StatusCode;
 
@@ -293,7 +347,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = store_options(&directory);
         store::open(&options).unwrap().migrate().unwrap();
-        let pool = HistoryPool::start(&options).unwrap();
+        let pool = HistoryPool::start(&options, &Logger::root(slog::Discard, slog::o!())).unwrap();
         actix_rt::System::new().block_on(test(pool))
     }
 

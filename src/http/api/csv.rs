@@ -243,7 +243,7 @@ mod tests {
         };
         store.commit(&batch).unwrap();
 
-        let history = HistoryPool::start(&options).unwrap();
+        let history = HistoryPool::start(&options, &slog::Logger::root(slog::Discard, slog::o!())).unwrap();
         let query = ReadingsQuery {
             machine_id,
             from: ReadingCursor::before(Timestamp::from_micros(0)),

@@ -89,17 +89,15 @@ impl ForgetDesk {
     }
 
     async fn request(&self, machine_id: MachineId, caller: Caller) -> Result<bool, Problem> {
-        let away = |why: String| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the database is away: {why}"))
-        };
+        let unavailable = |why: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let answer = self
             .threads
             .ask(move |connection| connection.request(&machine_id, &caller))
-            .map_err(|_| away("too many requests wait for it".to_owned()))?;
+            .map_err(|_| unavailable("too many requests wait for the database; try again in a moment"))?;
         match actix_rt::time::timeout(ANSWER_MAX, answer).await {
-            Ok(Ok(asked)) => asked.map_err(away),
-            Ok(Err(_)) => Err(away("the thread that writes to it has failed".to_owned())),
-            Err(_) => Err(away(format!("no answer within {} s", ANSWER_MAX.as_secs()))),
+            Ok(Ok(Ok(asked))) => Ok(asked),
+            Ok(Ok(Err(_)) | Err(_)) => Err(unavailable("the database is away; the log says why")),
+            Err(_) => Err(unavailable("the database does not answer; the log says whether it did it later")),
         }
     }
 }

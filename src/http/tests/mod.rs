@@ -194,7 +194,7 @@ fn state(access: Access, limits: ConnectionLimits, store: &StoreOptions, directo
             session_max: Duration::from_secs(7 * 86_400),
         }),
         budget: Budget::new(IN_FLIGHT_BYTES_MAX),
-        history: HistoryPool::start(store).unwrap(),
+        history: HistoryPool::start(store, &Logger::root(slog::Discard, o!())).unwrap(),
         latest: LatestCache::default(),
         stored_machines: StoredMachines::default(),
         cells,

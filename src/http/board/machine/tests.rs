@@ -102,7 +102,7 @@ impl Scene {
     }
 
     fn load(&self, request: &PageRequest) -> MachineHistory {
-        let pool = HistoryPool::start(&self.options).unwrap();
+        let pool = HistoryPool::start(&self.options, &slog::Logger::root(slog::Discard, slog::o!())).unwrap();
         let client = pool.client(Lane::Board, None, &Budget::new(IN_FLIGHT_BYTES_MAX));
         actix_rt::System::new().block_on(request.load(&client)).unwrap()
     }

@@ -185,7 +185,7 @@ fn ranges(content: &Content<'_>) -> Markup {
 /// Renders the notice that history cannot be read. The banner says whether data is lost: it knows journal and broker.
 fn unreadable(error: &HistoryError) -> Markup {
     let why = match error {
-        HistoryError::Away(_) => "The database is away.".to_owned(),
+        HistoryError::Away => "The database is away.".to_owned(),
         other => sentence(&other.to_string()),
     };
     html! {
