@@ -83,6 +83,8 @@ impl Scene {
     fn run(&self) -> (Andon, Client) {
         let mut andon = self.site.run_with(&format!("clock::offset=return({})", self.clock.display()));
         let client = Client::new(&andon.wait_for_http());
+        // Before that, the audit log has lines and no rows.
+        andon.wait_for_log("database open");
         (andon, client)
     }
 }
