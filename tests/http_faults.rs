@@ -34,11 +34,7 @@ fn history_answers_503(client: &Client) {
             (503, Some("application/problem+json")),
             "{path}"
         );
-        assert!(
-            answer.json()["detail"] == "the database is away; the log says why",
-            "{}",
-            answer.body
-        );
+        assert!(answer.json()["detail"] == "the database is away; the log says why", "{}", answer.body);
     }
 }
 

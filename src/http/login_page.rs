@@ -84,14 +84,22 @@ impl Refused {
 
 /// Returns the form. After the login the browser goes to `next`.
 pub fn response(next: &str, refused: Refused) -> HttpResponse {
-    let response = HttpResponse::build(refused.status())
-        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(page(next, refused).into_string());
-    refused.with_headers(response)
+    refused.with_headers(html_response(refused.status(), &page(next, refused, None)))
 }
 
-fn page(next: &str, refused: Refused) -> Markup {
+/// Returns the page of a browser that is logged in with the token of this name: it can log out, or in with another token.
+pub fn of_session(token_name: &str) -> HttpResponse {
+    html_response(StatusCode::OK, &page("/", Refused::NoToken, Some(token_name)))
+}
+
+fn html_response(status: StatusCode, page: &Markup) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(page.0.clone())
+}
+
+fn page(next: &str, refused: Refused, logged_in_as: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -106,6 +114,13 @@ fn page(next: &str, refused: Refused) -> Markup {
             body {
                 header.head { p.brand { "Andon" } }
                 main.machine {
+                    @if let Some(token_name) = logged_in_as {
+                        section.empty.login {
+                            h1 { "Log out" }
+                            p { "This browser is logged in with the token " b { (token_name) } ". " a href="/" { "To the board" } }
+                            form method="post" action="/logout" { button id="log-out" { "Log out" } }
+                        }
+                    }
                     section.empty.login {
                         h1 { "Log in" }
                         @if let Some(text) = refused.text() { p.wrong role="alert" { (text) } }
@@ -129,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_next_page_cannot_inject_markup() {
-        let page = page("/\"><script>'&", Refused::WrongToken).into_string();
+        let page = page("/\"><script>'&", Refused::WrongToken, Some("<script>")).into_string();
         assert!(page.contains("value=\"/&quot;&gt;&lt;script&gt;'&amp;\""), "{page}");
         assert!(!page.contains("<script"), "{page}");
     }

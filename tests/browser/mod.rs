@@ -6,6 +6,7 @@ mod charts;
 mod checklist;
 mod hostile;
 mod live;
+mod login;
 mod many;
 mod trouble;
 

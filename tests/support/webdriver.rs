@@ -17,6 +17,10 @@ use super::poll::WAIT_MAX;
 /// Limit for one answer of the driver, such as a page that loads on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// A name of this computer that the browser treats like any host of a plant's network: without TLS it is no secure context,
+/// so requests come without `Sec-Fetch-Site`.
+pub const PLANT_HOST: &str = "andon.plant.test";
+
 /// A browser with a profile of its own; stopped and removed when dropped.
 pub struct Browser {
     driver: Child,
@@ -72,6 +76,7 @@ impl Browser {
             "--disable-background-networking".to_owned(),
             "--disable-component-update".to_owned(),
             "--hide-scrollbars".to_owned(),
+            format!("--host-resolver-rules=MAP {PLANT_HOST} 127.0.0.1"),
             format!("--user-data-dir={}", profile.display()),
         ];
         let options =

@@ -150,7 +150,12 @@ fn unreadable_form(error: &Error) -> Problem {
 pub async fn login_form(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
     match &state.settings().access {
         Access::Token(_) if wants_a_problem(&request) => Refused::NoToken.problem(),
-        Access::Token(_) => login_page::response("/", Refused::NoToken),
+        Access::Token(check) => match check.session_of(&request) {
+            Some((known, session)) if !state.sessions.has_ended(&session) => {
+                login_page::of_session(known.name())
+            }
+            _ => login_page::response("/", Refused::NoToken),
+        },
         Access::Anonymous | Access::Local => go_to("/").finish(),
     }
 }
