@@ -78,7 +78,10 @@ mod tests {
         );
     }
 
-    fn written(by: fn(&mut dyn FnMut(&str), &str), text: &str) -> String {
+    /// Writes a cell through a sink for text.
+    type Put = fn(&mut dyn FnMut(&str), &str);
+
+    fn written(by: Put, text: &str) -> String {
         let mut cell = String::new();
         by(&mut |text| cell.push_str(text), text);
         cell
