@@ -71,7 +71,7 @@ fn pages_instruct_the_browser_to_refuse_everything_foreign_and_it_does() {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
-    for (name, value) in [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")] {
+    for (name, value) in [("x-content-type-options", "nosniff"), ("referrer-policy", "same-origin")] {
         assert_eq!(plant.browser.text(&format!("return (await fetch('/')).headers.get('{name}')")), value);
     }
     // Browsers may cache files forever, because the address changes with the content.
