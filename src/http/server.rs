@@ -18,6 +18,7 @@ use super::health_listener::{self, HealthAccess};
 use super::listener::{self, Door};
 use super::listening_socket::{ListeningSocket, SocketFile};
 use super::stream::ChangeFeed;
+use super::tls::Tls;
 use super::{HttpState, auth, configure, headers, priority, requests};
 use crate::actors::backoff::Backoff;
 use crate::actors::failpoint::failpoint;
@@ -134,9 +135,7 @@ impl Http {
             self.state.stall.observe(mono_now(), &self.state.journal.stats(), &self.state.cells);
         auth::report(&self.state);
         self.report_refusals();
-        if let Some(tls) = &self.state.tls {
-            tls.tick();
-        }
+        self.look_at_certificate();
         let Some(mut changes) = self.changes.take() else { return };
         let state = Arc::clone(&self.state);
         let sending = async move {
@@ -144,6 +143,19 @@ impl Http {
             changes
         };
         context.spawn(sending.into_actor(self).map(|changes, actor, _| actor.changes = Some(changes)));
+    }
+
+    /// Has the files of the certificate looked at. A disk that stalls holds up that thread alone.
+    fn look_at_certificate(&self) {
+        if !self.state.tls.as_ref().is_some_and(Tls::is_due) {
+            return;
+        }
+        let state = Arc::clone(&self.state);
+        let look = move || state.tls.as_ref().map_or((), Tls::look);
+        if let Err(error) = std::thread::Builder::new().name("tls-files".to_owned()).spawn(look) {
+            warn!(self.logger, "cannot start the thread that looks at the certificate: reload Andon to have it read";
+                "error" => %error);
+        }
     }
 
     /// Says once that clients are refused, and once that it is over.

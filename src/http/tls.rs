@@ -78,6 +78,7 @@ struct State {
     /// Of the last files that were read, good or bad.
     stamps: Stamps,
     looked_at: Mono,
+    is_looking: bool,
     warned_at: Option<Mono>,
 }
 
@@ -98,7 +99,7 @@ impl Tls {
     pub fn open(files: TlsFiles, logger: &Logger) -> Result<Self, TlsError> {
         let stamps = stamps(&files);
         let (acceptor, not_after) = load(&files)?;
-        let state = State { acceptor, stamps, looked_at: mono_now(), warned_at: None };
+        let state = State { acceptor, stamps, looked_at: mono_now(), is_looking: false, warned_at: None };
         let tls = Self {
             files,
             state: Mutex::new(state),
@@ -129,21 +130,26 @@ impl Tls {
         Ssl::new(self.lock().acceptor.context())
     }
 
-    /// Looks at the files from time to time, and at the date. For a tick.
-    pub(super) fn tick(&self) {
-        let now = mono_now();
-        let known = {
-            let mut state = self.lock();
-            if now.since(state.looked_at) < LOOK_INTERVAL {
-                return;
-            }
-            state.looked_at = now;
-            state.stamps.clone()
-        };
+    /// True if it is time to [`look`](Self::look) at the files, once for each time, and never while a look is under way: the
+    /// disk may stall.
+    pub(super) fn is_due(&self) -> bool {
+        let (now, mut state) = (mono_now(), self.lock());
+        if state.is_looking || now.since(state.looked_at) < LOOK_INTERVAL {
+            return false;
+        }
+        (state.is_looking, state.looked_at) = (true, now);
+        true
+    }
+
+    /// Looks at the files, and at the date. Blocks as long as the disk does: not for a thread of actors.
+    pub(super) fn look(&self) {
+        let known = self.lock().stamps.clone();
         if stamps(&self.files) != known {
             self.reload();
         }
-        self.warn_of_expiry(&mut self.lock(), now);
+        let mut state = self.lock();
+        self.warn_of_expiry(&mut state, mono_now());
+        state.is_looking = false;
     }
 
     /// Reads the files again, whatever they look like.

@@ -1,6 +1,6 @@
 //! The session of a browser: what its cookie says, and when it is over. Pure.
 //!
-//! The cookie is `v1.<token>.<session>.<issued>.<mac>`: which token it was opened with (a digest), 128 random bits, Unix
+//! The cookie is `v1.<token>.<session>.<issued>.<mac>`: which token it was opened with (a digest), a random UUID, Unix
 //! milliseconds, and a code over the three that only this site can make. The key of that code is made from the key of the
 //! site, and from name, text and roles of the token: whoever changes one of these ends the sessions. Nothing in it tells
 //! the token.
