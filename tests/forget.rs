@@ -174,6 +174,7 @@ fn the_api_forgets_a_machine_for_this_computer_or_the_token_and_for_no_foreign_p
     ] {
         assert_eq!(stranger.request("DELETE", path, "").status, expected);
     }
+    andon.wait_for_log(r#"action: "http DELETE", target: /api/v1/machines/press%201, outcome: refused"#);
     assert_eq!(rows(&url, "press 1"), 1);
     assert_eq!(client.request("DELETE", "/api/v1/machines/typo", "").status, 404);
     let done = client.request("DELETE", path, "");

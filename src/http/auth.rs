@@ -13,7 +13,7 @@
 //! a host: two sites on one host would log each other out.
 //!
 //! A trusted proxy may name the user ([`proxy`]); then neither token nor session is asked for. Like a cookie, that says
-//! nothing of who wrote the request: what changes something checks that no page of another site did.
+//! nothing of who wrote the request.
 //!
 //! Before every check of a token stands a guard ([`guard`]): an address that has sent wrong ones waits for each further
 //! one, whichever way it comes. A session does not wait, and an invalid cookie is no guess.
@@ -22,7 +22,8 @@
 //!
 //! Without a token and without `http.anonymous`, Andon answers only requests whose `Host` is an IP address or
 //! `localhost`. A foreign web page can point its own name at this machine (DNS rebinding), but cannot forge the `Host`.
-//! A page of another site cannot log a browser out either: `POST /logout` checks where the request comes from.
+//! A page of another site can change nothing, nor log a browser in or out: every change is checked for where it comes
+//! from, before its handler.
 
 mod ended;
 mod guard;
@@ -48,8 +49,7 @@ pub use self::guard::TokenGuard;
 use self::guessing::Verdict;
 use self::login::{admitted, session_cookie, token_in_query, without_token};
 pub use self::login::{login, login_form, logout};
-pub use self::origin::is_cross_site;
-use self::origin::{names_no_other_host, wrong_host};
+use self::origin::{is_cross_site, names_no_other_host, wrong_host};
 pub use self::proxy::Proxies;
 pub use self::record::report;
 pub use self::session::{Session, SiteKey};
@@ -104,7 +104,8 @@ pub async fn authorize<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let state = request.app_data::<web::Data<HttpState>>().cloned();
     let admission = match &state {
-        Some(state) => admission(state, request.request(), Look::First),
+        Some(state) => admission(state, request.request(), Look::First)
+            .and_then(|fresh| of_own_pages(state, request.request()).map(|()| fresh)),
         None => Err(HttpResponse::InternalServerError().finish().into()),
     };
     let fresh = match admission {
@@ -116,6 +117,22 @@ pub async fn authorize<B: MessageBody + 'static>(
         response.response_mut().add_cookie(&cookie)?;
     }
     Ok(response.map_into_left_body())
+}
+
+/// Refuses what changes something if a page of another site sent it. Cookies and the users of a proxy say nothing of who
+/// wrote a request; and a foreign login would log a browser in with a token of that page's choice, or use up the guesses
+/// of its address.
+fn of_own_pages(state: &HttpState, request: &HttpRequest) -> Result<(), Box<HttpResponse>> {
+    if !changes_something(request.method()) || !is_cross_site(request) {
+        return Ok(());
+    }
+    record::refused_change(state, request, &caller::name(request));
+    let detail = "a page of another site sent this; do it on a page of this server";
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).response().into())
+}
+
+fn changes_something(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// How often a request was looked at.
@@ -273,7 +290,7 @@ fn unauthorized(request: &HttpRequest, refused: Refused) -> HttpResponse {
 /// Returns what a request needs: a change needs `operate`, and programs that watch need no more than `metrics`.
 fn needed_role(method: &Method, path: &str) -> Role {
     match path {
-        _ if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => Role::Operate,
+        _ if changes_something(method) => Role::Operate,
         "/metrics" | "/livez" | "/readyz" => Role::Metrics,
         _ => Role::View,
     }

@@ -6,7 +6,6 @@ use actix_web::{Error, FromRequest, HttpRequest, HttpResponse, web};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::origin::is_cross_site;
 use super::session::{Lifetime, Session};
 use super::token::{KnownToken, TokenCheck, cookie_name};
 use super::{Access, find, record};
@@ -97,10 +96,6 @@ pub async fn login(
     payload: web::Payload,
     state: web::Data<HttpState>,
 ) -> Result<HttpResponse, Error> {
-    // Else any page could have this browser's address wait for wrong tokens, or log it in with a token of the page's.
-    if is_cross_site(&request) {
-        return Ok(from_another_site("log in").response());
-    }
     let mut payload = payload.into_inner();
     let form = web::Form::<Login>::from_request(&request, &mut payload);
     // A client that never sends the body must not hold the connection for ever.
@@ -134,11 +129,6 @@ fn wants_a_problem(request: &HttpRequest) -> bool {
     accept.contains("json") && !accept.contains("text/html")
 }
 
-fn from_another_site(what: &str) -> Problem {
-    let detail = format!("a page of another site sent this; {what} on a page of this server");
-    Problem::new(StatusCode::FORBIDDEN, detail)
-}
-
 fn unreadable_form(error: &Error) -> Problem {
     let detail = format!(
         "the form cannot be read ({error}); expected token=<token>, as application/x-www-form-urlencoded"
@@ -162,9 +152,6 @@ pub async fn login_form(request: HttpRequest, state: web::Data<HttpState>) -> Ht
 
 /// `POST /logout`
 pub async fn logout(request: HttpRequest, state: web::Data<HttpState>) -> HttpResponse {
-    if is_cross_site(&request) {
-        return from_another_site("log out").response();
-    }
     if let Access::Token(check) = &state.settings().access
         && let Some((known, session)) = check.session_of(&request)
         && !state.sessions.has_ended(&session)
