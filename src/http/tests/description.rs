@@ -187,6 +187,7 @@ fn a_parameter_is_accepted_exactly_if_its_schema_allows_it() {
                 if is_in_path && text.is_empty() {
                     continue; // That is another path.
                 }
+                server.renew_snapshot();
                 let status = operation.ask(&server.client, parameter, &text);
                 let is_accepted = status != 400;
                 let name = &parameter["name"];

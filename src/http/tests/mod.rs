@@ -124,6 +124,12 @@ impl Server {
         self.client.with(&format!("Authorization: Bearer {TOKEN}"))
     }
 
+    /// Writes the snapshot of the machines anew, as liveness does: requests wait for one that is older than two seconds.
+    fn renew_snapshot(&self) {
+        let cell = &self.state.cells.machines;
+        cell.write(MachinesSnapshot { at: mono_now(), ..(*cell.snapshot()).clone() });
+    }
+
     /// Commits rows to the database.
     fn commit(&self, change: impl FnOnce(&mut Batch)) {
         let mut store = store::open(&self.options).unwrap();
